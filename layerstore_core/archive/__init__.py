@@ -1,0 +1,1 @@
+"""Tar archives and file trees: scanning, unpacking, packing, comparing. Knows nothing of stores or drivers."""

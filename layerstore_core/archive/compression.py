@@ -1,0 +1,175 @@
+"""Recognising and undoing compression: gzip, zstd, xz, bzip2, by their magic numbers.
+
+Decompression is streamed with bounded memory: however well a chunk was compressed, no more than
+`CHUNK` bytes of it are unpacked at a time. Several compressed streams one after another count as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from layerstore_core.errors import InvalidLayer
+
+#: How much is read and decompressed at a time, in bytes.
+CHUNK: Final = 1 << 20
+
+ReadChunk = Callable[[], bytes]
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+def _gzip() -> _Decompressor:
+    return _GzipDecompressor()
+
+
+def _zstd() -> _Decompressor:
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        from backports import zstd
+    # Docker and containerd accept windows up to 128 MiB; more is an attack on memory.
+    decompressor: _Decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+    return decompressor
+
+
+def _xz() -> _Decompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=512 << 20)
+
+
+def _bzip2() -> _Decompressor:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+class _GzipDecompressor:
+    """isal's inflate in the form that the standard library gives its newer decompressors."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._inflate = isal_zlib.decompressobj(wbits=31)
+        self._tail = b""
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        output = self._inflate.decompress(self._tail + data if self._tail else data, max_length)
+        self._tail = self._inflate.unconsumed_tail
+        return output
+
+
+_FORMATS: Final[tuple[tuple[str, bytes, Callable[[], _Decompressor]], ...]] = (
+    ("gzip", b"\x1f\x8b\x08", _gzip),
+    ("zstd", b"\x28\xb5\x2f\xfd", _zstd),
+    ("xz", b"\xfd7zXZ\0", _xz),
+    ("bzip2", b"BZh", _bzip2),
+)
+#: How many bytes `detect` wants to see.
+MAGIC_SIZE: Final = 6
+
+
+def detect(start: bytes) -> str | None:
+    """The name of the compression whose magic number `start` begins with; `None` for a plain tar."""
+    if start[:3] == b"BZh" and not start[3:4].isdigit():
+        return None
+    # zstd allows skippable frames in front.
+    if len(start) >= 4 and start[1:4] == b"\x2a\x4d\x18" and 0x50 <= start[0] <= 0x5F:
+        return "zstd"
+    for name, magic, _ in _FORMATS:
+        if start.startswith(magic):
+            return name
+    return None
+
+
+def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:
+    """Wrap a source of compressed chunks into one of plain chunks.
+
+    Args:
+        read_chunk: gives compressed bytes, `b""` at the end.
+        name: a name that `detect` gave.
+
+    Returns:
+        A function of the same form. It raises `InvalidLayer` where the stream is corrupt or cut off;
+        zeros behind the last stream are padding, anything else there is refused.
+    """
+    new = next(make for known, _, make in _FORMATS if known == name)
+    return _Reader(read_chunk, name, new).read_chunk
+
+
+class _Reader:
+    def __init__(self, read_compressed: ReadChunk, name: str, new: Callable[[], _Decompressor]) -> None:
+        self._read_compressed = read_compressed
+        self._name = name
+        self._new = new
+        self._decompressor: _Decompressor | None = new()
+        self._pending = b""
+        self._consumed = 0
+        self._produced = 0
+
+    def read_chunk(self) -> bytes:
+        while True:
+            if self._decompressor is None and not self._next_stream():
+                return b""
+            assert self._decompressor is not None
+            data = b""
+            if self._decompressor.needs_input:
+                data, self._pending = self._pending or self._read_compressed(), b""
+                if not data:
+                    self._fail("it is cut off")
+            self._consumed += len(data)
+            try:
+                output = self._decompressor.decompress(data, CHUNK)
+            except Exception as error:  # each library has an error class of its own
+                self._fail(str(error) or type(error).__name__, error)
+            if self._decompressor.eof:
+                self._pending = self._decompressor.unused_data + self._pending
+                self._consumed -= len(self._decompressor.unused_data)
+                self._decompressor = None
+            if output:
+                self._produced += len(output)
+                return output
+
+    def _next_stream(self) -> bool:
+        """Start on a further stream where one follows; `False` at the end of the input."""
+        while True:
+            if len(self._pending) < MAGIC_SIZE:
+                more = self._read_compressed()
+                self._pending += more
+                if more:
+                    continue
+            if detect(self._pending) == self._name:
+                self._decompressor = self._new()
+                return True
+            if self._pending.strip(b"\0"):
+                self._fail("it is followed by bytes that belong to no stream")
+            if not self._pending:
+                return False
+            self._consumed += len(self._pending)
+            self._pending = b""
+
+    def _fail(self, reason: str, cause: BaseException | None = None) -> None:
+        raise InvalidLayer(
+            f"the {self._name} stream is damaged near its byte {self._consumed}: {reason}", offset=self._produced
+        ) from cause

@@ -1,0 +1,285 @@
+"""Making the file system objects that tar entries describe, with all their metadata.
+
+Everything is made relative to a directory's descriptor, and dressed through a descriptor of its own,
+so that no link can divert it. Where the process lacks the rights, owners, devices and privileged
+attributes are left out and a warning says so once: the layer's bytes do not depend on them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.root import Directory, Root
+from layerstore_core.errors import InvalidLayer
+from layerstore_core.log import logger
+
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Attributes that mean something to a mounted overlay: a layer must not write into the driver's book.
+_OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
+_MAX_ID: Final = (1 << 32) - 2
+#: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
+_MAX_SECONDS: Final = 1 << 62
+
+
+class Creator:
+    """Makes the entries of one layer.
+
+    Args:
+        tree: where.
+        id_mapping: shifts the entries' user and group IDs.
+        best_effort_xattrs: leave out attributes that the file system does not support.
+    """
+
+    def __init__(self, tree: Root, id_mapping: IDMapping, best_effort_xattrs: bool) -> None:
+        self._tree = tree
+        self._id_mapping = id_mapping
+        self._uid, self._gid = os.geteuid(), os.getegid()
+        self._privileged = self._uid == 0
+        self._best_effort_xattrs = best_effort_xattrs or not self._privileged
+        # A mode that the umask would not touch need not be set again. An access list that files
+        # inherit takes the umask's place, so there nothing is known beforehand.
+        self._masked = 0o7777 if _has_default_acl(tree.path) else _read_umask()
+        self._always_chown: bool | None = None
+        self._left_out: Counter[str] = Counter()
+        #: Paths of devices that could not be made.
+        self.skipped: set[bytes] = set()
+
+    def file(self, entry: TarEntry, chunks: Iterator[memoryview], directory: Directory, base: bytes) -> None:
+        """Make a regular file.
+
+        Args:
+            chunks: its payload, as it stands in the tar.
+
+        Raises:
+            FileExistsError: something of that name is there; no chunk has been taken.
+        """
+        mode = self._mode(entry)
+        fd = os.open(base, _NEW_FILE, mode, dir_fd=directory.fd)
+        try:
+            if entry.sparse is None:
+                for chunk in chunks:
+                    _write(fd, chunk)
+            else:
+                _write_sparse(fd, entry, chunks)
+            if self._always_chown is None:
+                # A mount option (grpid) can make new files take their directory's group.
+                self._always_chown = os.fstat(fd).st_gid != self._gid and not directory.setgid
+            owner = self._owner(entry)
+            if owner and (owner != (self._uid, self._gid) or directory.setgid or self._always_chown):
+                os.chown(fd, *owner)
+            if mode & (self._masked | 0o7000):  # writing and a change of owner take set-ID bits away
+                os.chmod(fd, mode)
+            if entry.xattrs:
+                self._set_xattrs(fd, entry)
+            times = _mtime(entry)
+            os.utime(fd, ns=(times, times))
+        finally:
+            os.close(fd)
+
+    def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
+        """Make a directory, or give the one that is there the entry's metadata.
+
+        Raises:
+            FileExistsError: something else of that name is there.
+        """
+        try:
+            os.mkdir(base, 0o700, dir_fd=directory.fd)
+        except FileExistsError:
+            try:
+                made = self._tree.child(directory, base)
+            except (NotADirectoryError, OSError) as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
+                raise
+        else:
+            made = self._tree.child(directory, base)
+        self.dress_directory(entry, made)
+        return made
+
+    def dress_directory(self, entry: TarEntry, directory: Directory) -> None:
+        """Give an open directory the entry's metadata; its times it gets when it is closed."""
+        mode = self._mode(entry)
+        owner = self._owner(entry)
+        if owner:
+            os.chown(directory.fd, *owner)
+        os.chmod(directory.fd, mode)
+        directory.setgid = bool(mode & stat.S_ISGID)
+        if entry.xattrs:
+            self._set_xattrs(directory.fd, entry)
+        times = _mtime(entry)
+        directory.restore = (times, times)
+
+    def symlink(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        """Make a symbolic link, with the target's bytes as they are."""
+        if not entry.linkname:
+            raise InvalidLayer("a symbolic link without a target")
+        os.symlink(entry.linkname, base, dir_fd=directory.fd)
+        owner = self._owner(entry)
+        if owner and (owner != (self._uid, self._gid) or directory.setgid or self._always_chown):
+            os.chown(base, *owner, dir_fd=directory.fd, follow_symlinks=False)
+        if entry.xattrs:
+            with _Handle(base, directory) as path:
+                self._set_xattrs(path, entry)
+        times = _mtime(entry)
+        os.utime(base, ns=(times, times), dir_fd=directory.fd, follow_symlinks=False)
+
+    def special(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        """Make a device or a fifo; a device is left out, with a warning, where that is not permitted."""
+        if entry.type is EntryType.FIFO:
+            os.mkfifo(base, 0o600, dir_fd=directory.fd)
+        else:
+            kind = stat.S_IFCHR if entry.type is EntryType.CHAR else stat.S_IFBLK
+            try:
+                device = os.makedev(entry.devmajor, entry.devminor)
+                os.mknod(base, kind | 0o600, device, dir_fd=directory.fd)
+            except (OverflowError, ValueError) as error:
+                raise InvalidLayer("no device can have these numbers") from error
+            except PermissionError:
+                self._left_out["devices"] += 1
+                self.skipped.add(directory.path + b"/" + base if directory.path else base)
+                return
+        with _Handle(base, directory) as path:
+            self._dress(path, entry)
+
+    def hard_link(
+        self, entry: TarEntry, source: Directory, source_base: bytes, directory: Directory, base: bytes
+    ) -> None:
+        """Make a second name for a file, which also gets the entry's metadata, as with Docker.
+
+        Raises:
+            FileExistsError: something of that name is there.
+            FileNotFoundError: there is no such file to link to.
+        """
+        os.link(source_base, base, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+        mode = os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode
+        if not stat.S_ISLNK(mode):
+            with _Handle(base, directory) as path:
+                self._dress(path, entry)
+
+    def report(self) -> None:
+        """Say once what had to be left out."""
+        for what, count in self._left_out.items():
+            logger.warning(
+                "{}: left out {} of the layer's entries, for want of rights: {}",
+                os.fsdecode(self._tree.path),
+                count,
+                what,
+            )
+
+    def _dress(self, path: str, entry: TarEntry) -> None:
+        owner = self._owner(entry)
+        if owner:
+            os.chown(path, *owner)
+        os.chmod(path, self._mode(entry))
+        if entry.xattrs:
+            self._set_xattrs(path, entry)
+        times = _mtime(entry)
+        os.utime(path, ns=(times, times))
+
+    def _mode(self, entry: TarEntry) -> int:
+        if self._privileged:
+            return entry.mode
+        # Without root's rights, what the owner may not read cannot be exported again.
+        return entry.mode | (0o700 if entry.type is EntryType.DIR else 0o400)
+
+    def _owner(self, entry: TarEntry) -> tuple[int, int] | None:
+        """The owner to set, on this host; `None` where owners cannot be set."""
+        try:
+            uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
+        except ValueError as error:
+            raise InvalidLayer(str(error)) from error
+        if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+            raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
+        if self._privileged:
+            return uid, gid
+        if (uid, gid) != (self._uid, self._gid):
+            self._left_out["owners"] += 1
+        return None
+
+    def _set_xattrs(self, target: int | str, entry: TarEntry) -> None:
+        for name, value in entry.xattrs.items():
+            if name.startswith(_OVERLAY_XATTRS):
+                self._left_out["attributes of overlayfs"] += 1
+                continue
+            try:
+                os.setxattr(target, name, value)
+            except OSError as error:
+                shown = name.decode("utf-8", "backslashreplace")
+                if error.errno in (errno.ERANGE, errno.E2BIG, errno.EINVAL):
+                    raise InvalidLayer(f"its extended attribute {shown!r} cannot be set: {error.strerror}") from error
+                if error.errno in (errno.EPERM, errno.EACCES) or (
+                    error.errno == errno.ENOTSUP and self._best_effort_xattrs
+                ):
+                    self._left_out[f"extended attribute {shown}"] += 1
+                    continue
+                error.add_note(f"while setting the extended attribute {shown!r}")
+                raise
+        if b"system.posix_acl_default" in entry.xattrs:
+            self._masked = 0o7777
+
+
+class _Handle:
+    """A path that means one object whatever happens to its name: a descriptor below /proc/self/fd."""
+
+    def __init__(self, base: bytes, directory: Directory) -> None:
+        self._fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+
+    def __enter__(self) -> str:
+        return f"/proc/self/fd/{self._fd}"
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
+
+
+def _write(fd: int, chunk: memoryview) -> None:
+    written = os.write(fd, chunk)
+    while written < len(chunk):
+        chunk = chunk[written:]
+        written = os.write(fd, chunk)
+
+
+def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> None:
+    """Write the data regions of a sparse file where they belong; between them stay holes."""
+    os.truncate(fd, entry.size)
+    chunk = memoryview(b"")
+    for offset, length in entry.sparse or ():
+        os.lseek(fd, offset, os.SEEK_SET)
+        while length:
+            if not chunk:
+                chunk = next(chunks)
+            piece = chunk[:length]
+            _write(fd, piece)
+            chunk = chunk[len(piece) :]
+            length -= len(piece)
+
+
+def _mtime(entry: TarEntry) -> int:
+    limit = _MAX_SECONDS * 1_000_000_000
+    return max(-limit, min(limit, entry.mtime_ns))
+
+
+def _read_umask() -> int:
+    """This process's umask. Asking for it by umask(2) would change it for all threads."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    return 0o7777
+
+
+def _has_default_acl(path: bytes) -> bool:
+    try:
+        os.getxattr(path, "system.posix_acl_default")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""Shifting of user and group IDs between the layer's numbers and the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class IDRange:
+    """`length` IDs from `container` on in the layer are those from `host` on on this machine."""
+
+    container: int
+    host: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class IDMapping:
+    """How IDs in layers and IDs on disk correspond; the empty mapping changes nothing."""
+
+    uids: Sequence[IDRange] = field(default_factory=tuple)
+    gids: Sequence[IDRange] = field(default_factory=tuple)
+
+    def __bool__(self) -> bool:
+        return bool(self.uids or self.gids)
+
+    def to_host(self, uid: int, gid: int) -> tuple[int, int]:
+        """The host's IDs for a layer's.
+
+        Raises:
+            ValueError: an ID is in no range.
+        """
+        return _shift(self.uids, uid, "uid", to_host=True), _shift(self.gids, gid, "gid", to_host=True)
+
+    def to_container(self, uid: int, gid: int) -> tuple[int, int]:
+        """A layer's IDs for the host's.
+
+        Raises:
+            ValueError: an ID is in no range.
+        """
+        return _shift(self.uids, uid, "uid", to_host=False), _shift(self.gids, gid, "gid", to_host=False)
+
+    def root_pair(self) -> tuple[int, int]:
+        """The host's IDs of the layer's root user and group."""
+        return self.to_host(0, 0)
+
+
+def _shift(ranges: Sequence[IDRange], value: int, what: str, *, to_host: bool) -> int:
+    if not ranges:
+        return value
+    for one in ranges:
+        start, other = (one.container, one.host) if to_host else (one.host, one.container)
+        if start <= value < start + one.length:
+            return other + value - start
+    side = "layer" if to_host else "host"
+    raise ValueError(f"{side} {what} {value} is in none of the store's ID ranges; widen the ID mapping")

@@ -1,0 +1,242 @@
+"""Directories below one root, held by descriptors: no path leads out, whatever links are in the way.
+
+Names are walked a component at a time, each opened relative to its parent's descriptor and never
+through a symbolic link. A link in the way is read and its target walked instead, with `..` stopping
+at the root and `/` meaning it, as the kernel does after chroot(2). What is swapped meanwhile by
+somebody else can lead to another place inside the root, and to no place outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from typing import Final, Self
+
+#: How many directories are kept open.
+_MAX_OPEN: Final = 64
+#: Links followed for one name before it is taken for a loop: the kernel's limit.
+_MAX_LINKS: Final = 40
+_OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Directory:
+    """An open directory, and the times that it is to have when it is closed.
+
+    Attributes:
+        fd: its descriptor.
+        path: where it is below the root, links resolved; the root is the empty path.
+        restore: `(atime_ns, mtime_ns)` to set on closing, `None` to leave the times alone.
+        setgid: new files take the directory's group.
+    """
+
+    __slots__ = ("fd", "path", "restore", "setgid")
+
+    def __init__(self, fd: int, path: bytes) -> None:
+        self.fd = fd
+        self.path = path
+        self.restore: tuple[int, int] | None = None
+        self.setgid = False
+
+    def close(self) -> None:
+        """Set the times, and close."""
+        try:
+            if self.restore is not None:
+                os.utime(self.fd, ns=self.restore)
+        finally:
+            os.close(self.fd)
+
+
+class Root:
+    """The directories below `path`.
+
+    Args:
+        path: a directory.
+        keep_times: give directories that are opened with `enter` their times back when they are closed.
+    """
+
+    def __init__(self, path: str | bytes, *, keep_times: bool = False) -> None:
+        self.path = os.fsencode(path)
+        self._keep_times = keep_times
+        self._open: OrderedDict[bytes, Directory] = OrderedDict()
+        # O_NOFOLLOW does not apply here: the root itself is the caller's to choose.
+        self._root = Directory(os.open(self.path, _OPEN_DIR & ~os.O_NOFOLLOW), b"")
+        self._remember_times(self._root)
+
+    def enter(self, path: bytes, *, create_mode: int | None = None) -> Directory:
+        """Open the directory `path`, or find it open.
+
+        Args:
+            path: relative and clean; links in it are followed inside the root.
+            create_mode: make what is missing of it, with this mode; `None`: do not.
+
+        Returns:
+            The directory. It stays open for at least `_MAX_OPEN` further calls.
+
+        Raises:
+            FileNotFoundError: it is not there, and was not to be made.
+            NotADirectoryError: something on the way is no directory.
+            OSError: with `ELOOP` for a loop of links.
+        """
+        if not path:
+            return self._root
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        return self._walk(path, create_mode)
+
+    def child(self, directory: Directory, base: bytes) -> Directory:
+        """Open the directory `base` in an open one, which must be itself a directory and no link.
+
+        Raises:
+            OSError: with `ENOTDIR` or `ELOOP` where it is something else.
+        """
+        path = directory.path + b"/" + base if directory.path else base
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        return self._opened(os.open(base, _OPEN_DIR, dir_fd=directory.fd), path)
+
+    def forget(self, path: bytes) -> None:
+        """Close what is open at and below `path`, which is about to go."""
+        below = path + b"/"
+        for known in [known for known in self._open if known == path or known.startswith(below)]:
+            directory = self._open.pop(known)
+            directory.restore = None
+            directory.close()
+
+    def open_file(self, name: bytes) -> int:
+        """Open a regular file for reading.
+
+        Args:
+            name: as it stands in a tar; links on the way and at its end are followed inside the root.
+
+        Returns:
+            A descriptor, the caller's to close.
+
+        Raises:
+            FileNotFoundError: there is no such file, or it is no regular file.
+            NotADirectoryError: something on the way is no directory.
+        """
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        for _ in range(_MAX_LINKS):
+            if not parts or parts[-1] == b"..":
+                raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
+            directory = self.enter(b"/".join(parts[:-1]))
+            try:
+                # Looked at before it is opened: to open a device can set something off.
+                mode = os.stat(parts[-1], dir_fd=directory.fd, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode):
+                    return os.open(parts[-1], _OPEN_FILE, dir_fd=directory.fd)
+                if not stat.S_ISLNK(mode):
+                    raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
+                target = os.readlink(parts[-1], dir_fd=directory.fd)
+            except OSError as error:
+                error.filename = self._absolute(name)
+                raise
+            base = [] if target.startswith(b"/") else directory.path.split(b"/")
+            parts = [part for part in [*base, *target.split(b"/")] if part not in (b"", b".")]
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(name))
+
+    def close(self) -> None:
+        """Close all directories, the latest first, so that each gets its times after what is in it."""
+        while self._open:
+            self._open.popitem()[1].close()
+        if self._root.fd >= 0:
+            self._root.close()
+            self._root.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _walk(self, path: bytes, create_mode: int | None) -> Directory:
+        parent = self._open.get(path.rpartition(b"/")[0])
+        if parent is not None:  # the usual case, a directory in one that is open
+            try:
+                return self._opened(os.open(path.rpartition(b"/")[2], _OPEN_DIR, dir_fd=parent.fd), path)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+                    error.filename = self._absolute(path)
+                    raise
+        # `done` is where we are, `todo` what is left to walk, its next component last.
+        done: list[bytes] = []
+        todo = path.split(b"/")[::-1]
+        links = 0
+        here = self._root
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                # Not the kernel's `..`: a directory moved meanwhile could have its parent anywhere.
+                if done:
+                    done.pop()
+                    here = self.enter(b"/".join(done))
+                continue
+            done.append(part)
+            where = b"/".join(done)
+            known = self._open.get(where)
+            if known is not None:
+                self._open.move_to_end(where)
+                here = known
+                continue
+            try:
+                here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where)
+            except FileNotFoundError:
+                if create_mode is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
+                os.mkdir(part, create_mode, dir_fd=here.fd)
+                here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
+                os.fchmod(here.fd, create_mode)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    error.filename = self._absolute(where)
+                    raise
+                target = self._read_link(part, here)
+                if target is None:
+                    raise NotADirectoryError(
+                        errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._absolute(where)
+                    ) from None
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
+                done.pop()
+                todo += target.split(b"/")[::-1]
+                if target.startswith(b"/"):
+                    done.clear()
+                    here = self._root
+        return here
+
+    def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
+        try:
+            return os.readlink(name, dir_fd=directory.fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return None
+            raise
+
+    def _opened(self, fd: int, path: bytes, *, made: bool = False) -> Directory:
+        directory = Directory(fd, path)
+        if not made:
+            self._remember_times(directory)
+        self._open[path] = directory
+        if len(self._open) > _MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return directory
+
+    def _remember_times(self, directory: Directory) -> None:
+        if self._keep_times:
+            status = os.fstat(directory.fd)
+            directory.restore = (status.st_atime_ns, status.st_mtime_ns)
+            directory.setgid = bool(status.st_mode & stat.S_ISGID)
+
+    def _absolute(self, path: bytes) -> str:
+        return os.fsdecode(os.path.join(self.path, path.lstrip(b"/")))

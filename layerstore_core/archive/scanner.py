@@ -1,0 +1,274 @@
+"""The one-pass tar scanner: entries, their payloads, and every byte between them.
+
+The scanner pulls chunks from a source and never goes back. Everything it reads can be had again as
+raw bytes, in order: the segment before each entry (padding and headers), the payload, and what
+follows the last entry. Put together they are the tar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn
+
+from layerstore_core.archive import sparse
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.header import (
+    BLOCK,
+    HEADER_ONLY,
+    ZERO_BLOCK,
+    HeaderError,
+    is_header,
+    parse_header,
+    parse_number,
+    parse_string,
+)
+from layerstore_core.archive.pax import apply_records, parse_decimal, parse_records
+from layerstore_core.errors import InvalidLayer
+
+#: Longest extended header or long name that is read, in bytes: Go's `archive/tar` has the same limit.
+MAX_META: Final = 1 << 20
+#: Longest name that an entry may have: what the kernel takes for a path, less its NUL.
+MAX_NAME: Final = 4095
+
+_META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
+
+
+class TarScanner:
+    """Reads one uncompressed tar from start to end.
+
+    Args:
+        read_chunk: gives the next bytes of the tar, of any length, and `b""` at its end.
+
+    Use: `next_entry()` until it returns `None` as entry, with `payload()` in between, then `trailer()`.
+    """
+
+    def __init__(self, read_chunk: Callable[[], bytes]) -> None:
+        self._read_chunk = read_chunk
+        self._buffer = b""
+        self._position = 0
+        self._segment_start = 0
+        self._buffer_offset = 0
+        self._payload_left = 0
+        self._padding = 0
+        self._entry_name: bytes | None = None
+        self._entries = 0
+
+    @property
+    def offset(self) -> int:
+        """How far the tar has been scanned, in bytes."""
+        return self._buffer_offset + self._position
+
+    def next_entry(self) -> tuple[bytes, TarEntry | None]:
+        """Read up to the next payload.
+
+        Returns:
+            The raw bytes since the last payload, and the entry that they announce; `None` at the
+            end of the archive, where the bytes are the end marker as far as it is there.
+
+        Raises:
+            InvalidLayer: the tar is malformed or ends too early.
+        """
+        for _ in self.payload():
+            pass
+        self._segment_start = self._position
+        if self._padding:
+            if not self._have(self._padding):
+                self._fail("the tar is cut off in the padding of an entry", at=self._buffer_offset + len(self._buffer))
+            self._position += self._padding
+            self._padding = 0
+        records: dict[bytes, bytes] | None = None
+        long_name = long_link = b""
+        first_offset = self.offset
+        while True:
+            offset = self.offset
+            block = self._next_header_block()
+            if block is None:
+                return self._segment(), None
+            try:
+                entry = parse_header(block, first_offset)
+                flag = entry.typeflag
+                if flag not in _META:
+                    break
+                data = self._meta(entry)
+                if flag == b"g":
+                    # Its records name the header itself and, as with Docker, nothing that follows.
+                    padding = -len(data) % BLOCK
+                    apply_records(entry, parse_records(data))
+                    self._entries += 1
+                    entry.size = entry.stored_size = 0
+                    announced = self._announce(entry)
+                    self._padding = padding  # counted to the next segment, as tar-split does
+                    return announced
+                self._take(-len(data) % BLOCK, "an extended header")
+                if flag in b"xX":
+                    records = parse_records(data)
+                elif flag == b"L":
+                    long_name = parse_string(data)
+                else:
+                    long_link = parse_string(data)
+            except HeaderError as error:
+                not_a_tar = "this is not a tar: " if offset == 0 and not is_header(block) else ""
+                self._fail(f"{not_a_tar}{error}", at=offset, cause=error)
+        try:
+            if records:
+                apply_records(entry, records)
+            if long_name:
+                entry.name = long_name
+            if long_link:
+                entry.linkname = long_link
+            if entry.typeflag == b"\0" and entry.name.endswith(b"/"):
+                entry.type = EntryType.DIR  # how v7 writes directories
+            self._settle_size(entry)
+            self._read_sparse_map(entry, block, records or {})
+        except HeaderError as error:
+            self._fail(str(error), at=offset, name=entry.name, cause=error)
+        if len(entry.name) > MAX_NAME or len(entry.linkname) > MAX_NAME:
+            self._fail(f"a name is longer than {MAX_NAME} bytes", at=offset, name=entry.name[:80])
+        self._entries += 1
+        return self._announce(entry)
+
+    def payload(self) -> Iterator[memoryview]:
+        """The payload of the current entry, in chunks that stay valid; what is not taken is skipped later.
+
+        Raises:
+            InvalidLayer: the tar ends within it.
+        """
+        while self._payload_left:
+            available = len(self._buffer) - self._position
+            if not available:
+                self._advance_buffer()
+                continue
+            take = min(available, self._payload_left)
+            start = self._position
+            self._position += take
+            self._payload_left -= take
+            yield memoryview(self._buffer)[start : start + take]
+
+    def trailer(self) -> Iterator[bytes]:
+        """All that follows the end of the archive, in chunks."""
+        rest = self._buffer[self._position :]
+        self._position = len(self._buffer)
+        if rest:
+            yield rest
+        while chunk := self._read_chunk():
+            self._buffer_offset += len(chunk)
+            yield chunk
+
+    def _announce(self, entry: TarEntry) -> tuple[bytes, TarEntry]:
+        self._entry_name = entry.name
+        self._payload_left = entry.stored_size
+        self._padding = -entry.stored_size % BLOCK
+        return self._segment(), entry
+
+    def _segment(self) -> bytes:
+        return self._buffer[self._segment_start : self._position]
+
+    def _have(self, count: int) -> bool:
+        """Make `count` bytes available behind the position, in one piece with the segment before them."""
+        while len(self._buffer) - self._position < count:
+            chunk = self._read_chunk()
+            if not chunk:
+                return False
+            self._buffer_offset += self._segment_start
+            self._buffer = self._buffer[self._segment_start :] + chunk
+            self._position -= self._segment_start
+            self._segment_start = 0
+        return True
+
+    def _advance_buffer(self) -> None:
+        """Go on to the next chunk within a payload, where no byte of the last is needed any more."""
+        self._buffer_offset += len(self._buffer)
+        self._buffer = self._read_chunk()
+        self._position = self._segment_start = 0
+        if not self._buffer:
+            self._fail(
+                f"the tar is cut off: {self._payload_left} bytes of the entry's content are missing",
+                at=self._buffer_offset,
+                name=self._entry_name,
+            )
+
+    def _take(self, count: int, what: str) -> bytes:
+        if not self._have(count):
+            self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
+        self._position += count
+        return self._buffer[self._position - count : self._position]
+
+    def _next_header_block(self) -> bytes | None:
+        """The next block, `None` at the end of the archive: no more bytes, or a block of zeros."""
+        if not self._have(BLOCK):
+            if len(self._buffer) > self._position:
+                what = "a header" if self._entries or self.offset else "its first header: this is not a tar"
+                self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
+            return None
+        block = self._buffer[self._position : self._position + BLOCK]
+        self._position += BLOCK
+        if block != ZERO_BLOCK:
+            return block
+        # The end marker is two blocks. One alone ends the archive too, as with GNU tar; what then
+        # follows belongs to the trailer.
+        if self._have(BLOCK) and self._buffer[self._position : self._position + BLOCK] == ZERO_BLOCK:
+            self._position += BLOCK
+        return None
+
+    def _meta(self, header: TarEntry) -> bytes:
+        """The content of an extended header or long name."""
+        if header.size > MAX_META:
+            raise HeaderError(f"an extended header of {header.size} bytes; at most {MAX_META} are accepted")
+        return self._take(header.size, "an extended header")
+
+    def _settle_size(self, entry: TarEntry) -> None:
+        """Find out whether an entry of a header-only type is followed by a payload after all.
+
+        Most writers put a size there that means nothing; some (pax `linkdata`) do write the content
+        of hard links. The next block tells: after a bare header comes another header, or the end.
+        """
+        if entry.typeflag not in HEADER_ONLY or not entry.size:
+            return
+        if self._have(BLOCK):
+            following = self._buffer[self._position : self._position + BLOCK]
+            bare = following == ZERO_BLOCK or is_header(following)
+        else:
+            bare = True
+        entry.size = 0
+        if bare:
+            entry.stored_size = 0
+
+    def _read_sparse_map(self, entry: TarEntry, block: bytes, records: dict[bytes, bytes]) -> None:
+        if entry.typeflag == b"S":
+            if block[257:265] != b"ustar  \0":
+                raise HeaderError("a sparse entry whose header is not GNU's")
+            entry.size = parse_number(block[483:495])
+            regions = sparse.old_gnu_regions(block[386:482])
+            extended = block[482]
+            while extended:
+                extension = self._take(BLOCK, "a sparse map")
+                regions += sparse.old_gnu_regions(extension[:504])
+                extended = extension[504]
+                if len(regions) > sparse.MAX_REGIONS:
+                    raise HeaderError(f"a sparse map with more than {sparse.MAX_REGIONS} regions")
+        else:
+            version = sparse.pax_version(records)
+            if version is None or entry.type is not EntryType.FILE:
+                return
+            entry.name = records.get(b"GNU.sparse.name") or entry.name
+            size = records.get(b"GNU.sparse.size") or records.get(b"GNU.sparse.realsize")
+            if size:
+                entry.size = parse_decimal(size, "sparse file's size")
+            regions = sparse.pax_0_regions(records) if version == "0.x" else self._pax_1_regions(entry)
+        sparse.check_regions(regions, entry.size, entry.stored_size)
+        entry.sparse = regions
+
+    def _pax_1_regions(self, entry: TarEntry) -> sparse.Regions:
+        """Read a format 1.0 map off the front of the payload; it then counts as part of the header."""
+        reader = sparse.Pax1MapReader()
+        while not reader.complete:
+            if entry.stored_size < BLOCK:
+                raise HeaderError("the sparse map is longer than the entry")
+            reader.feed(self._take(BLOCK, "a sparse map"))
+            entry.stored_size -= BLOCK
+        return reader.regions()
+
+    def _fail(
+        self, reason: str, *, at: int, name: bytes | None = None, cause: BaseException | None = None
+    ) -> NoReturn:
+        raise InvalidLayer(reason, offset=at, entry=name or self._entry_name) from cause

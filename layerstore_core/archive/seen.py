@@ -1,0 +1,52 @@
+"""A set of names that stays small however many there are."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Final
+
+#: How many hashes are kept in a Python set before they are packed.
+_RECENT: Final = 1 << 16
+
+
+class SeenNames:
+    """Which names have been added, at 8 bytes a name for all but the latest.
+
+    Names are kept as their 64-bit hashes, the latest in a set, the others in sorted arrays that are
+    merged as they grow (so that there are few). Python's hash of bytes is keyed at random in each
+    process: nobody can prepare two names with the same hash, and by chance it is one in 2^64 a pair.
+    """
+
+    def __init__(self) -> None:
+        self._recent: set[int] = set()
+        self._runs: list[array[int]] = []
+
+    def add(self, name: bytes) -> bool:
+        """Add a name; `False` where it was there already."""
+        key = hash(name)
+        if key in self._recent or (self._runs and self._packed(key)):
+            return False
+        self._recent.add(key)
+        if len(self._recent) >= _RECENT:
+            self._pack()
+        return True
+
+    def __contains__(self, name: bytes) -> bool:
+        key = hash(name)
+        return key in self._recent or (bool(self._runs) and self._packed(key))
+
+    def _packed(self, key: int) -> bool:
+        for run in self._runs:
+            at = bisect_left(run, key)
+            if at < len(run) and run[at] == key:
+                return True
+        return False
+
+    def _pack(self) -> None:
+        run = array("q", sorted(self._recent))
+        self._recent.clear()
+        # As in a binary counter: each merge doubles a run, so that a name is merged log(n) times.
+        while self._runs and len(self._runs[-1]) <= len(run):
+            run = array("q", sorted([*self._runs.pop(), *run]))
+        self._runs.append(run)

@@ -1,0 +1,212 @@
+"""Where a layer's bytes come from: a path or a binary file, compressed or not, and how to have them again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import BinaryIO, Final, Self
+
+from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
+from layerstore_core.errors import InvalidLayer, while_doing
+
+#: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
+_SPOOL_IN_MEMORY: Final = 8 << 20
+
+
+class LayerSource:
+    """The uncompressed bytes of one layer, read once for the layer and, rarely, parts of it again.
+
+    A file that cannot seek is spooled as it is read, since a part that is wanted again would be gone.
+
+    Args:
+        layer: a path, or a binary file object, read from where it stands.
+        spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
+        max_size: more uncompressed bytes than this are refused; `None` for no limit.
+        progress: called after each chunk with the number of input bytes read so far.
+    """
+
+    def __init__(
+        self,
+        layer: BinaryIO | str | os.PathLike[str],
+        *,
+        spool_dir: Path,
+        max_size: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._owns_file = isinstance(layer, (str, os.PathLike))
+        # No buffering: chunks are large, and a buffer would only copy them once more.
+        self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
+        self.name = str(getattr(self._file, "name", "the layer's stream"))
+        self._progress = progress
+        self._max_size = max_size
+        self._input_read = 0
+        self._size = 0
+        self._spool: BinaryIO | None = None
+        self._start = 0
+        try:
+            if _can_seek(self._file):
+                self._start = self._file.tell()
+            else:
+                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=spool_dir)  # type: ignore[assignment]  # noqa: SIM115
+            first = b""
+            while len(first) < MAGIC_SIZE and (more := self._read_input()):
+                first += more
+        except BaseException:
+            self.close()
+            raise
+        self._first: bytes | None = first
+        self.compression = detect(first)
+        self._read_plain = decompress(self._next_input, self.compression) if self.compression else self._next_input
+        self._hasher = _Hasher()
+
+    def read_chunk(self) -> bytes:
+        """The next uncompressed bytes, `b""` at the end.
+
+        Raises:
+            InvalidLayer: the compressed stream is damaged, or the layer is larger than allowed.
+            OSError: the input cannot be read.
+        """
+        chunk = self._read_plain()
+        self._size += len(chunk)
+        if self._max_size is not None and self._size > self._max_size:
+            raise InvalidLayer(f"it is larger than the limit of {self._max_size} bytes", offset=self._size)
+        self._hasher.update(chunk)
+        return chunk
+
+    def hexdigest(self) -> str:
+        """The sha256 of what has been read, in hex. Nothing may be read after this."""
+        return self._hasher.finish()
+
+    def replay(self) -> Replay:
+        """Start over, for parts of the layer that are needed again.
+
+        The source itself cannot be read on after this.
+        """
+        file = self._spool or self._file
+        file.seek(0 if self._spool else self._start)
+        return Replay(file, self.compression)
+
+    def close(self) -> None:
+        """Stop hashing, and close what this object opened; a file object that was given stays open."""
+        if hasattr(self, "_hasher"):
+            self._hasher.stop()
+        if self._spool is not None:
+            self._spool.close()
+        if self._owns_file:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _next_input(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first:
+                return first
+        return self._read_input()
+
+    def _read_input(self) -> bytes:
+        with while_doing(f"reading {self.name}"):
+            chunk = self._file.read(CHUNK) or b""
+        if self._spool is not None:
+            with while_doing(f"spooling {self.name}"):
+                self._spool.write(chunk)
+        self._input_read += len(chunk)
+        if self._progress is not None:
+            self._progress(self._input_read)
+        return chunk
+
+
+class Replay:
+    """A second reading of a layer, forwards only."""
+
+    def __init__(self, file: BinaryIO, compression: str | None) -> None:
+        read: Callable[[], bytes] = lambda: file.read(CHUNK) or b""  # noqa: E731
+        self._file = file if compression is None else None
+        self._start = file.tell()
+        self._read_chunk = decompress(read, compression) if compression else read
+        self._offset = 0
+        self._buffer = b""
+
+    def range(self, offset: int, length: int) -> Iterator[bytes]:
+        """The bytes from `offset` on, in chunks.
+
+        Args:
+            offset: in bytes from the start of the uncompressed tar, not before the end of the last range.
+            length: how many bytes.
+
+        Raises:
+            OSError: the file has been cut off since it was first read.
+        """
+        if self._file is not None:
+            self._file.seek(self._start + offset)
+            self._buffer, self._offset = b"", offset
+        while self._offset + len(self._buffer) <= offset and length:
+            self._offset += len(self._buffer)
+            self._buffer = self._more()
+        self._buffer = self._buffer[offset - self._offset :]
+        self._offset = offset
+        while length:
+            if not self._buffer:
+                self._buffer = self._more()
+            chunk = self._buffer[:length]
+            self._buffer = self._buffer[len(chunk) :]
+            self._offset += len(chunk)
+            length -= len(chunk)
+            yield chunk
+
+    def _more(self) -> bytes:
+        chunk = self._read_chunk()
+        if not chunk:
+            raise OSError("the layer's file was cut off while it was read a second time")
+        return chunk
+
+
+class _Hasher:
+    """sha256 in a thread of its own: hashing lets go of the interpreter, so that it costs no time on a second core."""
+
+    #: Chunks that may wait to be hashed; a few MiB at most.
+    _QUEUE = 4
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room = Semaphore(self._QUEUE)
+        self._thread: Thread | None = None
+
+    def update(self, chunk: bytes) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="layerstore-hash", daemon=True)
+            self._thread.start()
+        self._room.acquire()
+        self._chunks.put(chunk)
+
+    def finish(self) -> str:
+        self.stop()
+        return self._hash.hexdigest()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._chunks.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (chunk := self._chunks.get()) is not None:
+            self._hash.update(chunk)
+            self._room.release()
+
+
+def _can_seek(file: BinaryIO) -> bool:
+    try:
+        return file.seekable()
+    except (AttributeError, OSError):
+        return False

@@ -1,0 +1,168 @@
+"""The layer stream: what a driver's `apply_diff` is given, as plain bytes or as parsed entries.
+
+Whichever way it is consumed, the tar passes once, and whoever listens learns of every byte of it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Protocol
+
+from layerstore_core.archive.entry import TarEntry
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.seen import SeenNames
+
+
+class StreamListener(Protocol):
+    """Who learns of all that passes, in order."""
+
+    def segment(self, data: bytes) -> None:
+        """Bytes that are no payload: headers, padding, what follows the last entry."""
+
+    def begin_entry(self, entry: TarEntry) -> None:
+        """An entry begins; its headers were the last segment."""
+
+    def payload(self, chunk: memoryview) -> None:
+        """A piece of the entry's payload."""
+
+    def end_entry(self) -> None:
+        """The payload is complete."""
+
+    def end(self) -> None:
+        """The tar is complete."""
+
+
+class LayerStream(io.RawIOBase):
+    """A layer's uncompressed tar, on its way into a driver.
+
+    Either read it like any unbuffered binary file, or take it apart::
+
+        for entry in diff.entries():
+            for chunk in diff.payload():
+                ...
+
+    The two cannot be mixed. What is left unread is read by the store when `apply_diff` returns.
+    """
+
+    def __init__(self, scanner: TarScanner, listener: StreamListener | None = None) -> None:
+        super().__init__()
+        self._scanner = scanner
+        self._listener = listener
+        self._current: TarEntry | None = None
+        self._done = False
+        self._entries_begun = False
+        self._pieces: Iterator[bytes | memoryview] | None = None
+        self._piece: memoryview = memoryview(b"")
+        #: How many entries have begun.
+        self.entry_count = 0
+        #: Set by the unpacker where a file of this layer may not be found by its name at the end.
+        self.displaced = False
+        #: The unpacker's record of the names that this layer has written.
+        self.touched = SeenNames()
+
+    @property
+    def read_raw(self) -> bool:
+        """Whether the driver has read the stream as bytes, so that what it made of them is not known."""
+        return self._pieces is not None
+
+    def entries(self) -> Iterator[TarEntry]:
+        """The entries, each once; asking for the next one skips what was not taken of a payload.
+
+        Raises:
+            InvalidLayer: the tar is malformed or cut off.
+            ValueError: the stream has been read as bytes already.
+        """
+        if self._pieces is not None:
+            raise ValueError("this layer stream has been read as bytes; it cannot be iterated as entries")
+        self._entries_begun = True
+        while (entry := self._next_entry()[1]) is not None:
+            yield entry
+
+    def payload(self) -> Iterator[memoryview]:
+        """The payload of the current entry as it stands in the tar: of a sparse file, its data regions."""
+        entry = self._current
+        if entry is None:
+            return
+        listener = self._listener
+        for chunk in self._scanner.payload():
+            if listener is not None:
+                listener.payload(chunk)
+            yield chunk
+        if self._current is entry:
+            self._current = None
+            if listener is not None:
+                listener.end_entry()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read raw bytes, as `io.RawIOBase` has it.
+
+        Raises:
+            InvalidLayer: the tar is malformed or cut off.
+            ValueError: `entries` has been used already.
+        """
+        if self._entries_begun:
+            raise ValueError("this layer stream is being iterated as entries; it cannot be read as bytes")
+        if self._pieces is None:
+            self._pieces = self._raw_pieces()
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+    def drain(self) -> None:
+        """Read whatever is left, so that those who listen see all of it.
+
+        Raises:
+            InvalidLayer: the tar is malformed or cut off.
+        """
+        if self._pieces is not None:
+            for _ in self._pieces:
+                pass
+        while self._next_entry()[1] is not None:
+            pass
+
+    def _next_entry(self) -> tuple[bytes, TarEntry | None]:
+        for _ in self.payload():
+            pass
+        if self._done:
+            return b"", None
+        segment, entry = self._scanner.next_entry()
+        if self._listener is not None and segment:
+            self._listener.segment(segment)
+        if entry is None:
+            self._done = True
+            if self._pieces is None:
+                for _ in self._trailer():
+                    pass
+            return segment, None
+        self.entry_count += 1
+        self._current = entry
+        if self._listener is not None:
+            self._listener.begin_entry(entry)
+        return segment, entry
+
+    def _trailer(self) -> Iterator[bytes]:
+        for chunk in self._scanner.trailer():
+            if self._listener is not None:
+                self._listener.segment(chunk)
+            yield chunk
+        if self._listener is not None:
+            self._listener.end()
+
+    def _raw_pieces(self) -> Iterator[bytes | memoryview]:
+        while True:
+            segment, entry = self._next_entry()
+            yield segment
+            if entry is None:
+                yield from self._trailer()
+                return
+            yield from self.payload()

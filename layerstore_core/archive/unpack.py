@@ -1,0 +1,259 @@
+"""Unpacking: a layer's tar becomes files, on top of what its parent left.
+
+The rules are Docker's (moby's `UnpackLayer`), put down in the project's notes on formats: an entry
+replaces what is there, except a directory over a directory; whiteouts delete; an opaque whiteout
+hides all that the layer itself has not brought, wherever in the tar it stands; times of directories
+come last. Nothing is ever written outside the root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from layerstore_core.archive.create import Creator
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.remove import remove_tree
+from layerstore_core.archive.root import Directory, Root
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.whiteouts import (
+    AUFS_LINKS,
+    NameKind,
+    classify,
+    clean_name,
+    leaves_root,
+    whiteout_target,
+)
+from layerstore_core.errors import InvalidLayer
+
+#: Directories that the tar does not mention but needs: Docker's mode for them.
+_IMPLIED_MODE: Final = 0o755
+#: What the file system answers where the fault is the tar's, not the machine's.
+_FAULTS_OF_THE_TAR: Final = {
+    errno.ENOTDIR: "something on its path is no directory",
+    errno.EISDIR: "it would replace a directory",
+    errno.ELOOP: "the symbolic links on its path form a loop",
+    errno.ENAMETOOLONG: "a component of its name is too long",
+    errno.EILSEQ: "the file system does not allow its name",
+}
+
+
+def unpack_layer(
+    diff: LayerStream, root: str, *, id_mapping: IDMapping | None = None, best_effort_xattrs: bool = False
+) -> int:
+    """Apply a layer's tar to the directory tree `root`.
+
+    Args:
+        diff: the tar.
+        root: where the parent's files are, or an empty directory.
+        id_mapping: shifts the tar's user and group IDs.
+        best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
+
+    Returns:
+        The layer's own size in bytes: lengths of the regular files and symbolic links that it leaves.
+
+    Raises:
+        InvalidLayer: the tar is malformed, or an entry leaves the root or cannot be.
+        OSError: the file system refuses; the error names the path.
+    """
+    with Root(root, keep_times=True) as tree:
+        unpacker = _Unpacker(diff, tree, Creator(tree, id_mapping or IDMapping(), best_effort_xattrs))
+        try:
+            unpacker.run()
+        finally:
+            unpacker.close()
+        return unpacker.size
+
+
+class _Unpacker:
+    def __init__(self, diff: LayerStream, tree: Root, creator: Creator) -> None:
+        self._diff = diff
+        self._tree = tree
+        self._create = creator
+        self._touched = diff.touched
+        self._last_parent: bytes | None = None
+        self._aufs_links: bytes | None = None
+        self.size = 0
+
+    def run(self) -> None:
+        for entry in self._diff.entries():
+            try:
+                self._apply(entry)
+            except InvalidLayer as error:
+                if error.offset is None or error.entry is None:
+                    raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
+                raise
+            except OSError as error:
+                reason = _FAULTS_OF_THE_TAR.get(error.errno or 0)
+                if reason is not None:
+                    raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
+                error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
+                raise
+
+    def close(self) -> None:
+        if self._aufs_links is not None:
+            directory, self._aufs_links = self._aufs_links, None
+            self._tree.forget(directory)
+            remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
+        self._create.report()
+
+    def _apply(self, entry: TarEntry) -> None:
+        if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
+            return
+        name = clean_name(entry.name)
+        if leaves_root(name):
+            raise InvalidLayer("its name leaves the layer's root")
+        kind = classify(name)
+        if kind is NameKind.PLAIN:
+            self._place(entry, name)
+        elif kind is NameKind.WHITEOUT:
+            self._whiteout(whiteout_target(name))
+        elif kind is NameKind.OPAQUE:
+            self._hide_all(name.rpartition(b"/")[0])
+        elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
+            self._keep_aufs_link(entry, name)
+
+    def _place(self, entry: TarEntry, name: bytes) -> None:
+        """Make what an entry describes, in place of what is there."""
+        if not name:
+            if entry.type is not EntryType.DIR:
+                raise InvalidLayer(f"the layer's root cannot be a {entry.type.value}")
+            self._create.dress_directory(entry, self._tree.enter(b""))
+            return
+        directory, base = self._parent_of(name)
+        try:
+            self._make(entry, directory, base)
+        except FileExistsError:
+            self._clear(directory, base)
+            self._make(entry, directory, base)
+        self._touched.add(name)
+        real = _join(directory, base)
+        if real != name:
+            self._touched.add(real)
+
+    def _make(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        if entry.type is EntryType.FILE:
+            self._create.file(entry, self._diff.payload(), directory, base)
+            self.size += entry.size
+        elif entry.type is EntryType.DIR:
+            self._create.directory(entry, directory, base)
+        elif entry.type is EntryType.SYMLINK:
+            self._create.symlink(entry, directory, base)
+            self.size += len(entry.linkname)
+        elif entry.type is EntryType.HARDLINK:
+            self._link(entry, directory, base)
+        else:
+            self._create.special(entry, directory, base)
+
+    def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
+        """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
+        parent, _, base = name.rpartition(b"/")
+        directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
+        if parent != self._last_parent:
+            self._last_parent = parent
+            self._touch_below(parent)
+            if directory.path != parent:
+                self._touch_below(directory.path)
+        return directory, base
+
+    def _touch_below(self, directory: bytes) -> None:
+        """Note that this layer has written below a directory: under its name with a slash at the end."""
+        while directory and self._touched.add(directory + b"/"):
+            directory = directory.rpartition(b"/")[0]
+
+    def _link(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        target = clean_name(entry.linkname)
+        if not target or leaves_root(target):
+            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which is not in the layer")
+        parent, _, source_base = target.rpartition(b"/")
+        if target.startswith(AUFS_LINKS + b"/"):
+            parent = self._aufs_links or parent
+        try:
+            source = self._tree.enter(parent)
+            if (source.path, source_base) == (directory.path, base):
+                raise InvalidLayer("a hard link to itself")
+            if stat.S_ISDIR(os.stat(source_base, dir_fd=source.fd, follow_symlinks=False).st_mode):
+                raise InvalidLayer("a hard link to a directory")
+            self._create.hard_link(entry, source, source_base, directory, base)
+        except FileNotFoundError as error:
+            if target in self._create.skipped:
+                self._create.skipped.add(_join(directory, base))
+                return
+            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
+
+    def _whiteout(self, target: bytes) -> None:
+        directory, base = self._parent_of(target)
+        try:
+            self._clear(directory, base)
+        except FileNotFoundError:
+            pass  # deleted below already, or never there
+
+    def _clear(self, directory: Directory, base: bytes) -> None:
+        """Remove what stands in an entry's place."""
+        status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
+        path = _join(directory, base)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if path in self._touched or (is_directory and path + b"/" in self._touched):
+            # It may be a file of this layer, whose content the tar-split lines count on.
+            self._diff.displaced = True
+            self.size -= self._size_of(status, path)
+        if is_directory:
+            self._tree.forget(path)
+            remove_tree(base, dir_fd=directory.fd)
+        else:
+            os.unlink(base, dir_fd=directory.fd)
+
+    def _size_of(self, status: os.stat_result, path: bytes) -> int:
+        """How much of the layer's size goes with what is removed: what this layer wrote, its last name gone."""
+        if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
+            return status.st_size if status.st_nlink == 1 and path in self._touched else 0
+        if not stat.S_ISDIR(status.st_mode):
+            return 0
+        total = 0
+        pending = [path]
+        while pending:
+            here = self._tree.enter(pending.pop())
+            for name in os.listdir(here.fd):
+                inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
+                if stat.S_ISDIR(inner.st_mode):
+                    pending.append(_join(here, name))
+                else:
+                    total += self._size_of(inner, _join(here, name))
+        return total
+
+    def _hide_all(self, directory: bytes) -> None:
+        """Delete all in a directory that this layer has not brought."""
+        pending = [self._tree.enter(directory, create_mode=_IMPLIED_MODE).path]
+        while pending:
+            here = self._tree.enter(pending.pop())
+            for name in os.listdir(here.fd):
+                path = _join(here, name)
+                is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
+                if is_directory and (path + b"/" in self._touched or path in self._touched):
+                    pending.append(path)
+                elif path not in self._touched:
+                    self._clear(here, name)
+
+    def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
+        """Put a file of aufs's directory of hard links aside until the layer is complete."""
+        root = self._tree.enter(b"")
+        if self._aufs_links is None:
+            self._aufs_links = b".wh..wh.layerstore-" + os.urandom(8).hex().encode()
+            os.mkdir(self._aufs_links, 0o700, dir_fd=root.fd)
+            self._touched.add(self._aufs_links)
+        aside = self._tree.enter(self._aufs_links)
+        base = name.rpartition(b"/")[2]
+        try:
+            os.unlink(base, dir_fd=aside.fd)
+        except FileNotFoundError:
+            pass
+        self._create.file(entry, self._diff.payload(), aside, base)
+        self._touched.add(_join(aside, base))
+        self.size += entry.size
+
+
+def _join(directory: Directory, base: bytes) -> bytes:
+    return directory.path + b"/" + base if directory.path else base

@@ -1,0 +1,151 @@
+"""Proving a store: do the records, the driver's layers and the tars still belong together?
+
+`check_store` looks and changes nothing. `repair` does what certainly loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.layers import Layer
+from layerstore_core.store import LayerStore
+
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        code: a stable name for this kind of finding.
+        subject: the layer, writable layer, file or directory concerned.
+        message: what is wrong, in a sentence.
+        remedy: what to do about it.
+    """
+
+    code: str
+    subject: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.subject}: {self.message} ({self.remedy})"
+
+
+def check_store(
+    store: LayerStore, *, full: bool = False, progress: Callable[[int, int], None] | None = None
+) -> list[Finding]:
+    """Look for damage.
+
+    Args:
+        store: an open store.
+        full: put every layer's tar together and compare its digest, too; this reads all content.
+        progress: called before each layer with how many are done, and how many there are.
+
+    Returns:
+        What was found, in the order of looking; nothing where all is well.
+    """
+    findings = [
+        Finding(
+            "unloadable",
+            problem.path,
+            problem.reason,
+            "restore the file from a backup, or remove its directory and register the layer again",
+        )
+        for problem in store.load_problems
+    ]
+    findings += _leftovers(store)
+    layers = store.layers()
+    for done, (chain_id, layer) in enumerate(sorted(layers.items())):
+        if progress is not None:
+            progress(done, len(layers))
+        if not store.driver.exists(layer.cache_id):
+            findings.append(
+                Finding(
+                    "missing-in-driver",
+                    chain_id,
+                    f"the driver {store.driver_name} has no layer {layer.cache_id}",
+                    "remove the layer, and register it again",
+                )
+            )
+        elif full:
+            findings += _verify(layer)
+    for name in store.rw_layers():
+        mount_id = store.mount_id(name)
+        if not store.driver.exists(mount_id):
+            findings.append(
+                Finding(
+                    "missing-in-driver",
+                    f"writable layer {name!r}",
+                    f"the driver {store.driver_name} has no layer {mount_id}",
+                    "its content is lost; remove it with `layerstore rw rm`",
+                )
+            )
+    for pin in sorted(store.pins() - layers.keys()):
+        findings.append(
+            Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")
+        )
+    return findings
+
+
+def repair(store: LayerStore, findings: list[Finding]) -> list[Finding]:
+    """Mend what can be mended without losing anything.
+
+    Returns:
+        The findings that are left.
+    """
+    if any(finding.code == "unfinished-removal" for finding in findings):
+        store.cleanup()
+    left = []
+    still_removing = {str(orphan.path) for orphan in store.db.removing()}
+    for finding in findings:
+        if finding.code == "unfinished-removal" and finding.subject not in still_removing:
+            continue
+        if finding.code == "dangling-pin":
+            store.unpin(finding.subject)
+            continue
+        left.append(finding)
+    return left
+
+
+def _leftovers(store: LayerStore) -> list[Finding]:
+    findings = [
+        Finding(
+            "unfinished-removal",
+            str(orphan.path),
+            "a deletion was cut short",
+            "`layerstore check --repair` or `layerstore gc` finishes it",
+        )
+        for orphan in store.db.removing()
+    ]
+    findings += [
+        Finding(
+            "dead-transaction",
+            str(path),
+            "a registration was cut short",
+            "`layerstore gc` removes it when no process registers a layer",
+        )
+        for path in store.db.transactions()
+    ]
+    return findings
+
+
+def _verify(layer: Layer) -> list[Finding]:
+    try:
+        with layer.tar_stream() as stream:
+            while stream.read(_CHUNK):
+                pass
+    except (LayerStoreError, OSError) as error:
+        return [
+            Finding(
+                "damaged",
+                layer.chain_id,
+                str(error),
+                "remove the layer, and register it again from its source",
+            )
+        ]
+    return []

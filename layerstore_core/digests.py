@@ -1,0 +1,66 @@
+"""Layer identity: diff IDs and chain IDs.
+
+A *diff ID* is the sha256 of a layer's uncompressed tar. A *chain ID* names that layer on top of all
+its parents, so that equal chains are stored once. The rule is the OCI image specification's
+("Layer ChainID" in `config.md`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import ClassVar, Self
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+class _Digest(str):
+    """A `sha256:<64 lower-case hex digits>` string; the class says what it is the digest of."""
+
+    __slots__ = ()
+    _what: ClassVar[str] = "digest"
+
+    def __new__(cls, value: str) -> Self:
+        if not _DIGEST.fullmatch(value):
+            raise ValueError(f"not a {cls._what}: {value!r}; expected sha256:<64 lower-case hex digits>")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def from_hex(cls, hexdigits: str) -> Self:
+        """Make one from the 64 hex digits alone.
+
+        Raises:
+            ValueError: `hexdigits` is anything else.
+        """
+        return cls(f"sha256:{hexdigits}")
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The sha256 of `data`."""
+        return cls.from_hex(hashlib.sha256(data).hexdigest())
+
+    @property
+    def hex(self) -> str:
+        """The 64 hex digits, without the algorithm."""
+        return self[len("sha256:") :]
+
+
+class DiffID(_Digest):
+    """The digest of one layer's uncompressed tar."""
+
+    __slots__ = ()
+    _what = "diff ID"
+
+
+class ChainID(_Digest):
+    """The digest that names a layer together with all layers below it."""
+
+    __slots__ = ()
+    _what = "chain ID"
+
+
+def chain_id(diff_id: DiffID, parent: ChainID | None = None) -> ChainID:
+    """The chain ID of the layer `diff_id` on top of `parent` (`None`: a base layer)."""
+    if parent is None:
+        return ChainID(diff_id)
+    return ChainID.of(f"{parent} {diff_id}".encode())

@@ -1,0 +1,34 @@
+"""What a driver is given when the store makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerstore_core.archive.idmap import IDMapping
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+
+@dataclass(frozen=True)
+class DriverContext:
+    """The surroundings of one driver instance.
+
+    Attributes:
+        home: the driver's own directory, `<root>/<driver name>`; the driver makes it.
+        options: the driver's options. For a driver class with an `Options` model (a pydantic
+            `BaseModel`) an instance of it, already validated; otherwise the plain mapping.
+        id_mapping: how IDs in layers correspond to IDs on disk.
+        logger: loguru's, bound with `driver=<name>`.
+    """
+
+    home: Path
+    logger: Logger
+    options: Any = field(default_factory=dict)
+    id_mapping: IDMapping = field(default_factory=IDMapping)
+
+
+StorageOpt = Mapping[str, str]

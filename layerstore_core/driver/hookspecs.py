@@ -1,0 +1,178 @@
+"""The contract between the store and a graph driver: one pluggy hook per operation.
+
+A driver is a class whose constructor takes a `DriverContext`, and whose methods are marked with
+`@hookimpl`. It is found through an entry point in the group `layerstore.drivers`. The store makes
+one instance, and registers it in a plugin manager of that one store.
+
+A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get`, `put`, `exists`.
+What else it leaves out is answered by a fallback: no capabilities, no status, and the diff family
+(`apply_diff`, `diff`, `changes`, `diff_size`, `diff_getter`) on top of `get` and `put` alone.
+
+The life of a layer, as the driver sees it::
+
+    create("c1", "")                      # a base layer, empty
+    apply_diff("c1", "", stream)          # fill it; returns its size
+    create("c2", "c1")                    # a child shows all of its parent's files
+    apply_diff("c2", "c1", stream)
+    create_read_write("m-init", "c2", …)  # a writable layer and the layer its init step writes in
+    create_read_write("m", "m-init", …)
+    path = get("m", "")                   # mount; path shows the merged tree
+    put("m")
+    changes("m", "m-init"), diff("m", "m-init")
+    remove("m"); remove("m-init"); remove("c2"); remove("c1")
+
+IDs are chosen by the store: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`).
+`""` as a parent means none. Every hook may raise `OSError`. All hooks are `firstresult`.
+Hooks of one driver are called from several threads at once, for different IDs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.changes import Change
+    from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.driver.capabilities import Capabilities
+    from layerstore_core.driver.context import StorageOpt
+
+PROJECT: Final = "layerstore"
+
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+#: The hooks that every driver implements itself.
+REQUIRED_HOOKS: Final = ("create", "create_read_write", "remove", "get", "put", "exists")
+
+
+class FileGetter(Protocol):
+    """Access to the files of one layer, for as long as it is open."""
+
+    def open(self, name: bytes) -> BinaryIO:
+        """Open the regular file `name` (relative to the layer's root) for reading.
+
+        Symbolic links on the way are followed inside the layer's root and never out of it.
+
+        Raises:
+            OSError: there is no such regular file.
+        """
+
+    def close(self) -> None:
+        """Release what holding the layer open took. A second call does nothing."""
+
+
+@hookspec(firstresult=True)
+def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
+    """Make the read-only layer `layer_id` with its parent's content, ready for `apply_diff`.
+
+    Args:
+        layer_id: a new ID.
+        parent_id: the ID of the parent, `""` for none.
+        storage_opt: options of this layer; a driver refuses those it does not know with `ConfigError`.
+
+    Raises:
+        FileExistsError: the ID is in use.
+        FileNotFoundError: there is no such parent.
+    A `create` that raises leaves nothing behind.
+    """
+
+
+@hookspec(firstresult=True)
+def create_read_write(layer_id: str, parent_id: str, mount_label: str, storage_opt: StorageOpt) -> None:
+    """Make the writable layer `layer_id` on top of `parent_id`; otherwise as `create`.
+
+    Args:
+        mount_label: an SELinux label for the layer's files, `""` for none.
+    """
+
+
+@hookspec(firstresult=True)
+def remove(layer_id: str) -> None:
+    """Delete the layer, its mount included. An ID that is not there is no error.
+
+    The store removes children before their parents.
+    """
+
+
+@hookspec(firstresult=True)
+def get(layer_id: str, mount_label: str) -> str:
+    """Mount the layer and return the absolute path of its tree.
+
+    Core counts: a driver sees one `get` before the first use of a layer and one `put` after the
+    last, however many users there are. A second `get` without a `put` between returns the same path.
+
+    Raises:
+        FileNotFoundError: there is no such layer.
+    """
+
+
+@hookspec(firstresult=True)
+def put(layer_id: str) -> None:
+    """Release what `get` took. A `put` without a `get`, or of an unknown ID, does nothing."""
+
+
+@hookspec(firstresult=True)
+def exists(layer_id: str) -> bool:
+    """Whether the driver holds this layer."""
+
+
+@hookspec(firstresult=True)
+def status() -> list[tuple[str, str]]:
+    """Diagnostic fields, in the order in which a person wants to read them."""
+
+
+@hookspec(firstresult=True)
+def metadata(layer_id: str) -> dict[str, str]:
+    """Where and how the layer is kept, for a person.
+
+    Raises:
+        FileNotFoundError: there is no such layer.
+    """
+
+
+@hookspec(firstresult=True)
+def cleanup() -> None:
+    """The store closes: release what no layer owns. The instance is not used afterwards."""
+
+
+@hookspec(firstresult=True)
+def capabilities() -> Capabilities:
+    """What the driver can do; the same answer for as long as the instance lives."""
+
+
+@hookspec(firstresult=True)
+def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
+    """Unpack a layer's uncompressed tar into `layer_id`, which `create` has just made.
+
+    `diff` can be read like any binary file, or iterated as parsed entries (`diff.entries()`), which
+    is faster. What the driver leaves unread, the store reads.
+
+    Returns:
+        The layer's own size in bytes: the lengths of the regular files and of the symbolic links'
+        targets that it brings, each inode once.
+
+    Raises:
+        InvalidLayer: the tar is damaged, or leaves the layer's root.
+    """
+
+
+@hookspec(firstresult=True)
+def diff(layer_id: str, parent_id: str) -> BinaryIO:
+    """A tar of what `layer_id` changes against `parent_id`: uncompressed, readable, to be closed."""
+
+
+@hookspec(firstresult=True)
+def changes(layer_id: str, parent_id: str) -> list[Change]:
+    """What `layer_id` changes against `parent_id`, sorted by path."""
+
+
+@hookspec(firstresult=True)
+def diff_size(layer_id: str, parent_id: str) -> int:
+    """How many bytes `layer_id` takes beyond `parent_id`."""
+
+
+@hookspec(firstresult=True)
+def diff_getter(layer_id: str) -> FileGetter:
+    """Open the files that `apply_diff` put into the layer, for reassembly of its tar."""

@@ -1,0 +1,89 @@
+"""Every error that layerstore raises on purpose: one root, and a leaf per thing a caller can act on.
+
+A message says what happened, where, and what to do about it. Errors of the operating system are
+not wrapped: they stay `OSError`, with the path and, through `while_doing`, what was being done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class LayerStoreError(Exception):
+    """The root of all errors of this package."""
+
+
+class LayerDoesNotExist(LayerStoreError):
+    """No layer with this chain ID is in the store."""
+
+
+class LayerNotRetained(LayerStoreError):
+    """The handle is no longer a reference: it was released before, or never was one."""
+
+
+class MountDoesNotExist(LayerStoreError):
+    """No writable layer with this name is in the store."""
+
+
+class MountNameConflict(LayerStoreError):
+    """A writable layer with this name exists already."""
+
+
+class MaxDepthExceeded(LayerStoreError):
+    """The chain would have more layers than the store or its driver allows."""
+
+
+class DriverNotFound(LayerStoreError):
+    """No driver of this name is installed, or its package cannot be imported."""
+
+
+class DriverNotSupported(LayerStoreError):
+    """The driver is installed, but cannot work here: the reason and the remedy are in the message."""
+
+
+class AmbiguousDriver(LayerStoreError):
+    """The root holds the state of several drivers, and none was chosen."""
+
+
+class DriverContractError(LayerStoreError):
+    """A driver broke the contract of `layerstore_core.driver.hookspecs`; its author has to mend it."""
+
+
+class ConfigError(LayerStoreError):
+    """A setting is unknown, or its value cannot be used; the message names the setting and its source."""
+
+
+class IntegrityError(LayerStoreError):
+    """Stored data is not what it was when it was stored."""
+
+
+class InvalidLayer(LayerStoreError):
+    """The input is not a layer: no tar, cut off, corrupt, or it tries to leave its root.
+
+    Args:
+        reason: what is wrong, in words.
+        offset: where in the uncompressed tar, in bytes from its start (`None` where it is not known).
+        entry: the name of the entry concerned, as bytes of the tar (`None` before the first).
+    """
+
+    def __init__(self, reason: str, *, offset: int | None = None, entry: bytes | None = None) -> None:
+        where = []
+        if entry is not None:
+            where.append(f"entry {entry.decode('utf-8', 'backslashreplace')!r}")
+        if offset is not None:
+            where.append(f"byte offset {offset}")
+        super().__init__(f"invalid layer: {reason}" + (f" ({', '.join(where)})" if where else ""))
+        self.reason = reason
+        self.offset = offset
+        self.entry = entry
+
+
+@contextmanager
+def while_doing(what: str) -> Iterator[None]:
+    """Add `what` was being done to an `OSError` that passes, so that its message says more than a path."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(f"while {what}")
+        raise

@@ -1,0 +1,243 @@
+"""Handles: what a program holds of a layer (`Layer`) and of a writable layer (`RWLayer`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from layerstore_core.digests import ChainID, DiffID
+from layerstore_core.errors import LayerDoesNotExist, LayerNotRetained
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.changes import Change
+    from layerstore_core.references import LayerNode, MountNode
+    from layerstore_core.store import LayerStore
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLayer:
+    """What a release has deleted.
+
+    Attributes:
+        chain_id: the layer's name in the store.
+        diff_id: the digest of its tar.
+        size: of the whole chain up to it, in bytes.
+        diff_size: of the layer alone, in bytes.
+    """
+
+    chain_id: ChainID
+    diff_id: DiffID
+    size: int
+    diff_size: int
+
+
+class Layer:
+    """A reference to a read-only layer.
+
+    While the handle is open, the layer stays. `store.release(layer)` gives the reference back and
+    deletes the layer if it was the last; `close`, or leaving a `with` block, gives it back and
+    deletes nothing. Handles that `store.layers()` and `parent` give are views: they hold nothing.
+    """
+
+    def __init__(self, store: LayerStore, node: LayerNode, *, holds: bool) -> None:
+        self._store = store
+        self._node = node
+        self._holds = holds
+        self._released = False
+
+    def __repr__(self) -> str:
+        return f"<Layer {self._node.record.chain_id}{' (released)' if self._released else ''}>"
+
+    @property
+    def chain_id(self) -> ChainID:
+        """The layer's name in the store. It can be asked for even when the handle is released."""
+        return self._node.record.chain_id
+
+    @property
+    def diff_id(self) -> DiffID:
+        """The sha256 of the layer's uncompressed tar."""
+        return self._live.record.diff_id
+
+    @property
+    def parent(self) -> Layer | None:
+        """A view of the parent, `None` for a base layer."""
+        parent = self._live.parent
+        return Layer(self._store, parent, holds=False) if parent else None
+
+    @property
+    def size(self) -> int:
+        """The size of the chain up to this layer, in bytes."""
+        return self._live.chain_size
+
+    @property
+    def diff_size(self) -> int:
+        """The size of this layer alone, in bytes."""
+        return self._live.record.size
+
+    @property
+    def cache_id(self) -> str:
+        """The driver's ID for the layer."""
+        return self._live.record.cache_id
+
+    @property
+    def descriptor(self) -> Mapping[str, Any] | None:
+        """The OCI descriptor that the layer was registered with, as its JSON says."""
+        return self._live.record.descriptor
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a pin keeps the layer when no process holds it."""
+        return self._live.pinned
+
+    def metadata(self) -> dict[str, str]:
+        """What the driver says of how it keeps the layer."""
+        return self._store.driver.metadata(self._live.record.cache_id)
+
+    def tar_stream(self) -> BinaryIO:
+        """The layer's tar, bit for bit what was registered; to be closed.
+
+        Reading it to the end verifies it: the last read raises `IntegrityError` where the digest
+        differs.
+
+        Raises:
+            IntegrityError: what is stored of the layer is damaged.
+        """
+        return self._store._tar_stream(self._live)
+
+    def tar_stream_from(self, parent: str) -> BinaryIO:
+        """A tar of what this layer's tree has beyond that of an ancestor; to be closed.
+
+        Args:
+            parent: the ancestor's chain ID; `""` for a tar of the whole tree.
+
+        Raises:
+            LayerDoesNotExist: `parent` is none of the layer's ancestors.
+        """
+        node = self._live
+        if not parent:
+            return self._store.driver.diff(node.record.cache_id, "")
+        for ancestor in node.chain():
+            if ancestor is not node and ancestor.record.chain_id == parent:
+                return self._store.driver.diff(node.record.cache_id, ancestor.record.cache_id)
+        raise LayerDoesNotExist(f"{parent} is no ancestor of layer {self.chain_id}: there is no diff between them")
+
+    def close(self) -> None:
+        """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
+        if self._holds and not self._released:
+            self._store._let_go(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def _live(self) -> LayerNode:
+        if self._released:
+            raise LayerNotRetained(f"this handle to layer {self.chain_id} was released; get the layer again")
+        return self._node
+
+
+class RWLayer:
+    """A reference to a writable layer.
+
+    `store.release_rw_layer(rw)` gives the reference back and deletes the writable layer if it was the
+    last; `close`, or leaving a `with` block, gives it back and deletes nothing.
+    """
+
+    def __init__(self, store: LayerStore, node: MountNode) -> None:
+        self._store = store
+        self._node = node
+        self._released = False
+
+    def __repr__(self) -> str:
+        return f"<RWLayer {self._node.record.name!r}{' (released)' if self._released else ''}>"
+
+    @property
+    def name(self) -> str:
+        """The writable layer's name. It can be asked for even when the handle is released."""
+        return self._node.record.name
+
+    @property
+    def parent(self) -> Layer | None:
+        """A view of the layer below, `None` for none."""
+        parent = self._live.parent
+        return Layer(self._store, parent, holds=False) if parent else None
+
+    def mount(self, label: str = "") -> str:
+        """Mount the layer.
+
+        Args:
+            label: an SELinux label for the mount, `""` for none.
+
+        Returns:
+            The absolute path of the tree. Every `mount` wants an `unmount`.
+        """
+        return self._store.driver.get(self._live.record.mount_id, label)
+
+    def unmount(self) -> None:
+        """Undo one `mount`."""
+        self._store.driver.put(self._live.record.mount_id)
+
+    @contextmanager
+    def mounted(self, label: str = "") -> Iterator[str]:
+        """The layer, mounted for the length of a `with` block, which is given the path."""
+        path = self.mount(label)
+        try:
+            yield path
+        finally:
+            self.unmount()
+
+    def changes(self) -> list[Change]:
+        """What the layer changes against its parent (and its init layer), sorted by path."""
+        node = self._live
+        return self._store.driver.changes(node.record.mount_id, node.driver_parent)
+
+    def size(self) -> int:
+        """How many bytes the layer takes beyond its parent."""
+        node = self._live
+        return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
+
+    def tar_stream(self) -> BinaryIO:
+        """A tar of the layer's changes, ready to be registered on its parent; to be closed."""
+        node = self._live
+        return self._store.driver.diff(node.record.mount_id, node.driver_parent)
+
+    def apply_diff(self, stream: BinaryIO | str | os.PathLike[str]) -> int:
+        """Unpack a layer's tar, compressed or not, into the writable layer.
+
+        Returns:
+            The size of what it brought, in bytes.
+
+        Raises:
+            InvalidLayer: the tar is malformed, or leaves the layer's root.
+        """
+        node = self._live
+        return self._store._apply_to(node.record.mount_id, node.driver_parent, stream)
+
+    def metadata(self) -> dict[str, str]:
+        """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
+        fields = dict(self._store.driver.metadata(self._live.record.mount_id))
+        fields.setdefault("ID", self.name)
+        return fields
+
+    def close(self) -> None:
+        """Give the reference back; the writable layer stays. A second call does nothing."""
+        if not self._released:
+            self._store._let_go_rw(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def _live(self) -> MountNode:
+        if self._released:
+            raise LayerNotRetained(f"this handle to the writable layer {self.name!r} was released; get it again")
+        return self._node

@@ -1,0 +1,135 @@
+"""Registering a layer: one pass of its tar into the driver, and its record beside it.
+
+The steps are: the driver makes an empty layer, a transaction begins, the tar passes into both, the
+record is written, and the transaction is renamed to its place. Until then nothing counts, and all of
+it is undone if a step fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.source import LayerSource
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.digests import DiffID, chain_id
+from layerstore_core.errors import LayerStoreError, while_doing
+from layerstore_core.log import logger
+from layerstore_core.metadata import LayerDB, LayerRecord
+from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
+from layerstore_core.tarsplit.record import Recorder
+from layerstore_core.tarsplit.settle import settle
+
+if TYPE_CHECKING:
+    from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.references import LayerNode
+
+
+class Registration:
+    """A layer on its way in; a context manager that undoes what was not committed.
+
+    Args:
+        db: where the record goes.
+        driver: where the files go.
+        parent: the layer below, which the caller holds; `None` for a base layer.
+    """
+
+    def __init__(self, db: LayerDB, driver: BoundDriver, parent: LayerNode | None) -> None:
+        self._driver = driver
+        self._parent = parent
+        self._parent_id = parent.record.cache_id if parent else ""
+        self._cache_id = secrets.token_hex(32)
+        self._diff_id: DiffID | None = None
+        self._size = 0
+        self._committed = False
+        with while_doing("making a layer in the driver"):
+            driver.create(self._cache_id, self._parent_id, {})
+        try:
+            self._transaction = db.begin()
+        except BaseException:
+            self._remove_driver_layer()
+            raise
+
+    def apply(self, source: LayerSource, progress: Callable[[int, int], None] | None = None) -> None:
+        """Let the layer's tar pass.
+
+        Raises:
+            InvalidLayer: it is damaged, or leaves its root.
+        """
+        if self._driver.capabilities.reproduces_exact_diffs:
+            diff = LayerStream(TarScanner(source.read_chunk))
+            self._drive(diff, source, progress)
+        else:
+            from fastcrc import crc64
+
+            with self._transaction.open_tar_split() as file:
+                recorder = Recorder(LineWriter(file), crc64.go_iso)
+                diff = LayerStream(TarScanner(source.read_chunk), recorder)
+                self._drive(diff, source, progress)
+            # A driver that read bytes may have done anything with them: ask its files.
+            if recorder.displaced or diff.displaced or diff.read_raw:
+                self._settle(source)
+
+    def record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
+        """The record of the layer that `apply` has taken in."""
+        assert self._diff_id is not None, "apply comes before record"
+        parent = self._parent.record.chain_id if self._parent else None
+        return LayerRecord(
+            chain_id=chain_id(self._diff_id, parent),
+            diff_id=self._diff_id,
+            size=self._size,
+            cache_id=self._cache_id,
+            parent=parent,
+            descriptor=dict(descriptor) if descriptor else None,
+        )
+
+    def commit(self, record: LayerRecord) -> None:
+        """Make the layer exist.
+
+        Raises:
+            FileExistsError: a layer of this chain ID exists already.
+        """
+        self._transaction.write(record)
+        self._transaction.commit(record.chain_id)
+        self._committed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._committed:
+            self._remove_driver_layer()
+            try:
+                self._transaction.cancel()
+            except OSError as error:
+                logger.error("the transaction {} is left over: {}", self._transaction.path, error)
+
+    def _drive(self, diff: LayerStream, source: LayerSource, progress: Callable[[int, int], None] | None) -> None:
+        if progress is not None:
+            source.on_progress(lambda count: progress(count, diff.entry_count))
+        with while_doing(f"applying {source.name}"):
+            self._size = self._driver.apply_diff(self._cache_id, self._parent_id, diff)
+            diff.drain()
+        self._diff_id = DiffID.from_hex(source.hexdigest())
+
+    def _settle(self, source: LayerSource) -> None:
+        """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
+        provisional = self._transaction.path / "tar-split.json.gz"
+        settled = self._transaction.path / "tar-split.settled"
+        files = self._driver.diff_getter(self._cache_id)
+        try:
+            with open(settled, "wb") as out, LineReader(open(provisional, "rb")) as lines:
+                inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))
+        finally:
+            files.close()
+        os.replace(settled, provisional)
+        logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)
+
+    def _remove_driver_layer(self) -> None:
+        try:
+            self._driver.remove(self._cache_id)
+        except (OSError, LayerStoreError) as error:
+            logger.error("the driver's layer {} is left over: it could not be removed: {}", self._cache_id, error)

@@ -1,0 +1,183 @@
+"""The lines of a tar-split file, as Go's JSON encoder writes them.
+
+Format: github.com/vbatts/tar-split, `tar/storage`; the fields and their order are those of its
+`Entry` type. Docker compares nothing byte for byte, but users who compare two stores do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Self
+
+from layerstore_core.errors import IntegrityError
+
+#: Longest run of bytes that goes into one segment of our making, in bytes.
+MAX_SEGMENT: Final = 1 << 20
+#: A line longer than this is damage: the longest proper one is a header segment of a few MiB in base64.
+_MAX_LINE: Final = 64 << 20
+_COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
+_COMPRESS_AT: Final = 1 << 17
+
+_NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
+_SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Raw bytes of the tar: headers, padding, and payloads that no file holds."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """An entry of the tar; where it has a size, its payload is the content of the file of that name."""
+
+    name: bytes
+    size: int = 0
+    crc: int = 0
+
+
+def encode_segment(data: bytes | memoryview, position: int) -> bytes:
+    """The line for a segment, newline included."""
+    return b'{"type":2,"payload":"%b","position":%d}\n' % (b2a_base64(data, newline=False), position)
+
+
+def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
+    """The line for a file entry, newline included.
+
+    Args:
+        name: the bytes of the tar.
+        size: in bytes; 0 where no payload belongs to the entry.
+        crc: CRC-64/GO-ISO of the payload; not written for size 0.
+    """
+    try:
+        field = b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
+    except UnicodeDecodeError:
+        field = b'"name_raw":"%b",' % b2a_base64(name, newline=False)
+    if not size:
+        return b'{"type":1,%b"payload":null,"position":%d}\n' % (field, position)
+    checksum = b2a_base64(crc.to_bytes(8, "big"), newline=False)
+    return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (field, size, checksum, position)
+
+
+def _escape(text: str) -> str:
+    return _NEEDS_ESCAPE.sub(lambda m: _SHORT_ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04x}", text)
+
+
+def decode_lines(lines: Iterable[bytes]) -> Iterator[Segment | FileEntry]:
+    """Read lines back.
+
+    Raises:
+        IntegrityError: a line is not what a tar-split file may hold; the message has its number.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            fields = json.loads(line)
+            payload = a2b_base64(fields["payload"] or "", strict_mode=True)
+            if fields["type"] == 2:
+                yield Segment(payload)
+            elif fields["type"] == 1:
+                name = fields.get("name_raw")
+                size = fields.get("size", 0)
+                if not isinstance(size, int) or size < 0 or (size and len(payload) != 8):
+                    raise ValueError("a file entry without a proper size and checksum")
+                raw = a2b_base64(name, strict_mode=True) if name else fields.get("name", "").encode()
+                yield FileEntry(raw, size, int.from_bytes(payload, "big"))
+            else:
+                raise ValueError(f"unknown type {fields['type']!r}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error) as error:
+            raise IntegrityError(f"tar-split line {number} is damaged: {error}") from error
+
+
+class LineWriter:
+    """Writes lines as gzip into a file; the file stays the caller's to close.
+
+    The gzip header carries no name and no time, so that equal lines give equal files.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        from isal import isal_zlib
+
+        self._file = file
+        self._compressor = isal_zlib.compressobj(_COMPRESSION_LEVEL, isal_zlib.DEFLATED, 31)
+        self._lines: list[bytes] = []
+        self._pending = 0
+        self._position = 0
+
+    def segment(self, data: bytes | memoryview) -> None:
+        """Write a segment."""
+        self._append(encode_segment(data, self._position))
+
+    def payload(self, data: memoryview) -> None:
+        """Write a payload inline, in segments of at most `MAX_SEGMENT`."""
+        for start in range(0, len(data), MAX_SEGMENT):
+            self.segment(data[start : start + MAX_SEGMENT])
+
+    def file(self, name: bytes, size: int = 0, crc: int = 0) -> None:
+        """Write a file entry."""
+        self._append(encode_file(name, size, crc, self._position))
+
+    def finish(self) -> None:
+        """Write what is still held back; nothing may be written after this."""
+        self._compress()
+        self._file.write(self._compressor.flush())
+
+    def _append(self, line: bytes) -> None:
+        self._position += 1
+        self._lines.append(line)
+        self._pending += len(line)
+        if self._pending >= _COMPRESS_AT:
+            self._compress()
+
+    def _compress(self) -> None:
+        self._file.write(self._compressor.compress(b"".join(self._lines)))
+        self._lines.clear()
+        self._pending = 0
+
+
+class LineReader:
+    """Reads a gzip tar-split file line by line, and owns the file.
+
+    Raises (while iterating):
+        IntegrityError: the gzip stream is corrupt or cut off, or a line is too long.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        from isal import igzip
+
+        self._file = file
+        self._plain = igzip.GzipFile(fileobj=file, mode="rb")
+
+    def __iter__(self) -> Iterator[bytes]:
+        from isal import isal_zlib
+
+        try:
+            while line := self._plain.readline(_MAX_LINE):
+                if not line.endswith(b"\n"):
+                    raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
+                yield line
+        except (EOFError, isal_zlib.error) as error:
+            raise IntegrityError(f"the tar-split file is damaged: {error}") from error
+        except OSError as error:
+            if error.errno is None:  # what gzip raises for a bad header
+                raise IntegrityError(f"the tar-split file is damaged: {error}") from error
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._plain.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+

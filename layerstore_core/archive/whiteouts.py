@@ -5,6 +5,7 @@ Rules: the OCI image specification, "Whiteouts" in `layer.md`; the names come fr
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -16,6 +17,9 @@ OPAQUE: Final = b".wh..wh..opq"
 AUFS_PREFIX: Final = b".wh..wh."
 #: Where aufs kept the content of hard links between its branches; links may point in here.
 AUFS_LINKS: Final = b".wh..wh.plnk"
+
+#: A component that is empty, `.` or `..`.
+_UNCLEAN: Final = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)")
 
 
 class NameKind(Enum):
@@ -43,7 +47,7 @@ def clean_name(name: bytes) -> bytes:
         return b""
     # Nearly all names are clean already, but for a slash at the end of directories.
     trimmed = name[:-1] if name.endswith(b"/") else name
-    if b"//" not in trimmed and b"/." not in trimmed and trimmed[:1] not in (b"/", b"."):
+    if not _UNCLEAN.search(trimmed):
         return trimmed
     parts: list[bytes] = []
     absolute = name.startswith(b"/")

@@ -1,0 +1,26 @@
+"""The command `layerstore`.
+
+`app` holds the command tree and turns errors into exit codes, `session` opens the store, `parameters`
+checks what was typed, `output` and `progress` write, `commands` has a module for each command or family.
+Nothing heavy is imported here or when those modules load: `layerstore --version` has to be quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line in `sys.argv`, and exit with its code (the console script's entry point)."""
+    try:
+        from layerstore_core.cli import signals
+
+        signals.install()
+        from layerstore_core.cli.app import cli
+
+        code = cli.run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Pressed before the application could take over, or while it was leaving.
+        code = 130
+    sys.exit(code)

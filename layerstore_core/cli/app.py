@@ -1,0 +1,134 @@
+"""The command tree, and what each way to fail becomes for the caller: a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import shell_complete
+
+from layerstore_core._version import __version__
+from layerstore_core.cli import output
+from layerstore_core.cli.commands import COMMANDS
+from layerstore_core.cli.parameters import KEY_VALUE, session_from
+from layerstore_core.cli.signals import Terminated
+from layerstore_core.errors import LayerStoreError
+
+PROGRAM: Final = "layerstore"
+COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
+
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+EXIT_OUTPUT_CLOSED: Final = 141
+
+
+class Application(click.Group):
+    """The group of all commands; `main` is replaced so that errors are reported in one place."""
+
+    def run(self, args: Sequence[str]) -> int:
+        """Run one command line and return its exit code; see `docs/cli.md` for the codes.
+
+        Nothing is left in the buffer of standard output: what fails when the interpreter ends cannot be told.
+        An exception that is no error of layerstore or of the operating system is a bug and passes
+        through, with its traceback, unless the answer was to be JSON.
+        """
+        # Known even where the options cannot be parsed: that error too has to be JSON.
+        as_json = "--json" in _options(args)
+        code = self._run(args, as_json)
+        try:
+            output.StandardOutput().flush()
+        except output.OutputClosed:
+            return code or EXIT_OUTPUT_CLOSED
+        except OSError as error:
+            output.write_error(type(error).__name__, output.describe_os_error(error), as_json=as_json)
+            return code or EXIT_FAILED
+        return code
+
+    def _run(self, args: Sequence[str], as_json: bool) -> int:
+        if instruction := os.environ.get(COMPLETE_VARIABLE):
+            return shell_complete(self, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
+        try:
+            with self.make_context(PROGRAM, list(args)) as context:
+                self.invoke(context)
+        except click.exceptions.Exit as done:
+            return done.exit_code
+        except output.OutputClosed:
+            return EXIT_OUTPUT_CLOSED
+        except click.ClickException as error:
+            if as_json:
+                output.write_error(type(error).__name__, error.format_message(), as_json=True)
+            else:
+                error.show()
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            output.write_error("Interrupted", "interrupted", as_json=as_json)
+            return EXIT_INTERRUPTED
+        except Terminated as stopped:
+            output.write_error("Terminated", str(stopped), as_json=as_json)
+            return stopped.exit_code
+        except LayerStoreError as error:
+            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+            output.write_error(type(error).__name__, f"{error}{notes}", as_json=as_json)
+            return EXIT_FAILED
+        except OSError as error:
+            if error.errno == errno.EPIPE and not output.is_read():
+                # click itself has written: a help text.
+                return EXIT_OUTPUT_CLOSED
+            output.write_error(type(error).__name__, output.describe_os_error(error), as_json=as_json)
+            return EXIT_FAILED
+        except Exception as error:
+            if not as_json:
+                raise
+            output.write_error(type(error).__name__, str(error), as_json=True)
+            return EXIT_FAILED
+        return 0
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
+        """`run`, then exit: what click and its test runner call."""
+        sys.exit(self.run(sys.argv[1:] if args is None else args))
+
+
+def _options(args: Sequence[str]) -> Sequence[str]:
+    """The words that may be options: those before `--`."""
+    return args[: args.index("--")] if "--" in args else args
+
+
+@click.group(
+    cls=Application,
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="'layerstore COMMAND --help' explains a command and shows an example.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(file_okay=False, readable=False, path_type=Path),
+    help="Where the store is. [default: /var/lib/layerstore for root, else below ~/.local/share]",
+)
+@click.option("--driver", metavar="NAME", help="The storage driver. [default: the one the store was made with]")
+@click.option(
+    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="An option of the driver; may be repeated."
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    help="Read this configuration file instead of the user's and the system's.",
+)
+@click.option("--json", is_flag=True, help="Answer in JSON; also accepted after the command.")
+@click.option("-v", "--verbose", count=True, help="Log what is done; -vv for more.")
+@click.option("--log-json", is_flag=True, help="Log in JSON, one object a line.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, /, **options: Any) -> None:
+    """Keep content-addressed file system layers: tars in, mounted trees out, and the same bytes back.
+
+    Answers go to standard output; progress, logs and errors to standard error. The exit code is 0 where
+    all is done, 1 where something failed or was found, 2 where the command line is wrong.
+    """
+    context.obj = session_from(options)

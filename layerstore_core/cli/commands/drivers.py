@@ -1,0 +1,49 @@
+"""`layerstore drivers`: what is installed, and whether it works here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from layerstore_core.cli import output
+from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.session import Session
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def drivers(session: Session) -> None:
+    """List the installed drivers, and whether each works here.
+
+    Here means under this root. A driver that does not work, or whose package is broken, is listed with the reason; that is no failure.
+
+    \b
+    Example:
+      layerstore drivers
+    """
+    root = session.config().root
+    from layerstore_core.driver.registry import installed_drivers, probe
+
+    found: list[dict[str, Any]] = []
+    for driver in installed_drivers():
+        result = probe(driver.name, root)
+        found.append(
+            {
+                "name": driver.name,
+                "package": driver.distribution,
+                "version": driver.version,
+                "works": result.works,
+                "reason": result.reason,
+            }
+        )
+
+    def lines() -> list[str]:
+        rows = [("NAME", "PACKAGE", "VERSION", "WORKS HERE")]
+        for driver in found:
+            works = "yes" if driver["works"] else f"no: {driver['reason']}"
+            rows.append((driver["name"], driver["package"], driver["version"], output.printable(works)))
+        return output.columns(rows)
+
+    session.answer({"drivers": found}, lines)

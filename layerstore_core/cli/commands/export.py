@@ -1,0 +1,102 @@
+"""`layerstore export`: the tar of a layer, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+import click
+
+from layerstore_core.cli import output, progress
+from layerstore_core.cli.parameters import CHAIN, json_option, resolve
+from layerstore_core.cli.session import Session
+from layerstore_core.errors import while_doing
+
+if TYPE_CHECKING:
+    from layerstore_core.layers import Layer
+
+_CHUNK: Final = 1 << 20
+
+
+class _Writer(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+@click.command()
+@click.argument("chain", type=CHAIN)
+@click.option(
+    "-o", "--output", "file", metavar="FILE", type=click.Path(dir_okay=False, readable=False), help="Write to FILE."
+)
+@json_option
+@click.pass_obj
+def export(session: Session, chain: str, file: str | None) -> None:
+    """Write a layer's tar, exactly as it was registered.
+
+    It goes to standard output, or to FILE. The bytes are verified against the layer's diff ID on the way. FILE appears whole or not at all;
+    on standard output the exit code says whether the tar was good to its end.
+
+    \b
+    Examples:
+      layerstore export 3f1c9a2b -o layer.tar
+      layerstore export 3f1c9a2b | tar -t
+    """
+    if file is None:
+        if session.json:
+            raise click.UsageError("--json needs -o FILE: without it standard output holds the tar")
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
+    with session.open() as store:
+        chain_id = resolve(store, chain)
+        with store.get(chain_id) as layer:
+            if file is None:
+                out = output.StandardOutput()
+                _copy(layer, out)
+                out.flush()
+                return
+            with while_doing(f"exporting {chain_id}"), _replacing(file) as target:
+                written = _copy(layer, target)
+    document = {"chain_id": str(chain_id), "file": file, "bytes": written}
+    session.answer(document, lambda: ())
+
+
+def _copy(layer: Layer, target: _Writer) -> int:
+    """Write the layer's tar to `target`, and return how many bytes it has."""
+    written = 0
+    with layer.tar_stream() as stream, progress.of_bytes("Exporting") as report:
+        while chunk := stream.read(_CHUNK):
+            target.write(chunk)
+            written += len(chunk)
+            if report is not None:
+                report(written, 0)
+    return written
+
+
+@contextmanager
+def _replacing(file: str) -> Iterator[_Writer]:
+    """A writer whose bytes are `file` once the block has ended well; otherwise `file` is what it was.
+
+    A device, a pipe or a socket is written to as it is: putting a file in the place of `/dev/null` would do harm.
+    A symbolic link stays, and what it points to is replaced.
+    """
+    path = os.path.realpath(file)
+    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        with open(path, "wb") as target:
+            yield target
+        return
+    partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(descriptor, "wb") as target:
+            yield target
+            target.flush()
+            os.fsync(descriptor)
+        os.replace(partial, path)
+    except BaseException:
+        if os.path.lexists(partial):
+            os.unlink(partial)
+        raise

@@ -1,0 +1,38 @@
+"""`layerstore gc`: remove what nothing refers to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from layerstore_core.cli import output
+from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.session import Session
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+@click.pass_obj
+def gc(session: Session, dry_run: bool) -> None:
+    """Remove layers that nothing holds, and other leftovers.
+
+    Each line is something removed. What is pinned, stands below a layer that stays, or is in use by any process is kept.
+
+    \b
+    Examples:
+      layerstore gc --dry-run
+      layerstore gc
+    """
+    with session.open() as store:
+        from layerstore_core.gc import collect_garbage
+
+        removed = collect_garbage(store, dry_run=dry_run)
+
+    def lines() -> list[str]:
+        return output.columns(
+            (item.kind, output.printable(item.name), output.human_size(item.bytes)) for item in removed
+        )
+
+    session.answer({"dry_run": dry_run, "removed": [asdict(item) for item in removed]}, lines)

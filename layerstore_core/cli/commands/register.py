@@ -1,0 +1,76 @@
+"""`layerstore register`: a tar becomes a layer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from layerstore_core.cli import progress
+from layerstore_core.cli.describe import layer_document
+from layerstore_core.cli.parameters import CHAIN, json_option, resolve_parent
+from layerstore_core.cli.session import Session
+from layerstore_core.errors import while_doing
+
+if TYPE_CHECKING:
+    from layerstore_core.store import LayerStore
+
+
+@click.command()
+@click.argument("tar", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
+@click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on.")
+@json_option
+@click.pass_obj
+def register(session: Session, tar: str, parent: str | None) -> None:
+    """Store the layer in a tar and print its chain ID.
+
+    TAR is a file, or '-' for standard input. It may be compressed with gzip, zstd, xz or bzip2. The layer is pinned: it stays until
+    'layerstore rm' removes it. A layer that is there already is not stored again.
+
+    \b
+    Examples:
+      layerstore register base.tar
+      zcat app.tar.gz | layerstore register - --parent 3f1c9a2b
+    """
+    if tar == "-":
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
+        if sys.stdin.isatty():
+            raise click.UsageError("standard input is a terminal; give it a tar: layerstore register - < layer.tar")
+        _register(session, sys.stdin.buffer, parent)
+        return
+    with _opened(tar) as stream:
+        _register(session, stream, parent)
+
+
+def _opened(tar: str) -> BinaryIO:
+    with while_doing("opening the layer's tar"):
+        return open(tar, "rb")
+
+
+def _register(session: Session, stream: BinaryIO, parent: str | None) -> None:
+    with session.open() as store:
+        document = register_pinned(store, stream, resolve_parent(store, parent), "Registering")
+    session.answer(document, lambda: [document["chain_id"]])
+
+
+def register_pinned(store: LayerStore, stream: BinaryIO, parent: str, what: str) -> dict[str, Any]:
+    """Register `stream` on the chain `parent`, pin the layer, and describe it.
+
+    A layer that cannot be pinned is given up again: nothing would hold it once this process ends.
+
+    Raises:
+        InvalidLayer, LayerDoesNotExist, MaxDepthExceeded, OSError: as `LayerStore.register`.
+    """
+    with progress.of_bytes(what) as report:
+        layer = store.register(stream, parent, progress=report)
+    try:
+        store.pin(layer)
+    except BaseException:
+        store.release(layer)
+        raise
+    with layer:
+        return layer_document(layer, pinned=True)

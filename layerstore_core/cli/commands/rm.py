@@ -1,0 +1,79 @@
+"""`layerstore rm`: let go of a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerstore_core.cli.describe import holders
+from layerstore_core.cli.parameters import CHAIN, json_option, resolve
+from layerstore_core.cli.session import Session
+from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
+
+if TYPE_CHECKING:
+    from layerstore_core.digests import ChainID
+    from layerstore_core.layers import RemovedLayer
+    from layerstore_core.store import LayerStore
+
+
+class LayerInUse(LayerStoreError):
+    """The layer cannot be removed: something stands on it or uses it."""
+
+
+@click.command()
+@click.argument("chain", type=CHAIN)
+@json_option
+@click.pass_obj
+def rm(session: Session, chain: str) -> None:
+    """Remove a layer, and print the chain IDs that are gone.
+
+    Layers below it go too where nothing else holds them. A layer that another layer, a writable layer or another process uses stays as it is: that is an error.
+
+    \b
+    Example:
+      layerstore rm 3f1c9a2b
+    """
+    with session.open() as store:
+        removed = _remove(store, resolve(store, chain))
+    session.answer(removed_document(removed), lambda: [layer.chain_id for layer in removed])
+
+
+def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
+    """The layers that a removal took away; sizes in bytes."""
+    return {
+        "removed": [
+            {
+                "chain_id": str(layer.chain_id),
+                "diff_id": str(layer.diff_id),
+                "size": layer.size,
+                "diff_size": layer.diff_size,
+            }
+            for layer in removed
+        ]
+    }
+
+
+def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
+    children, mounts = holders(store, chain)
+    held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
+    if held:
+        raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove that first")
+    was_pinned = chain in store.pins()
+    layer = store.get(chain)
+    try:
+        store.unpin(chain)
+    except BaseException:
+        layer.close()
+        raise
+    removed = store.release(layer)
+    if removed:
+        return removed
+    # Another process holds it, or has just built on it. A removal that fails must not cost the layer its pin.
+    try:
+        with store.get(chain) as kept:
+            if was_pinned:
+                store.pin(kept)
+    except LayerDoesNotExist:
+        return removed
+    raise LayerInUse(f"layer {chain} is not removed: another process uses it; try again when that has ended")

@@ -1,0 +1,49 @@
+"""A layer and a writable layer as JSON objects; the keys are documented in `docs/cli.md` and do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from layerstore_core.digests import ChainID
+    from layerstore_core.layers import Layer, RWLayer
+    from layerstore_core.store import LayerStore
+
+_SHORT: Final = 12
+
+
+def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
+    """The layer's identity and its sizes in bytes."""
+    return {
+        "chain_id": str(layer.chain_id),
+        "diff_id": str(layer.diff_id),
+        "parent": parent_of(layer),
+        "size": layer.size,
+        "diff_size": layer.diff_size,
+        "pinned": pinned,
+    }
+
+
+def parent_of(layer: Layer | RWLayer) -> str | None:
+    """The chain ID of the parent, `None` where there is none."""
+    return None if layer.parent is None else str(layer.parent.chain_id)
+
+
+def short_length(chains: Collection[ChainID]) -> int:
+    """How many hex digits to show so that each of `chains` can be told from the others."""
+    length = _SHORT
+    while len({chain.hex[:length] for chain in chains}) < len(chains):
+        length += 4
+    return length
+
+
+def holders(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
+    """What of this store stands on the layer: the chain IDs of its children, and the names of writable layers."""
+    children = sorted(str(c) for c, layer in store.layers().items() if parent_of(layer) == chain)
+    mounts = []
+    for name in sorted(store.rw_layers()):
+        with store.get_rw_layer(name) as rw:
+            if parent_of(rw) == chain:
+                mounts.append(name)
+    return children, mounts

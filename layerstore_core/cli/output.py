@@ -1,0 +1,143 @@
+"""What goes to standard output and standard error.
+
+Standard output holds the answer and nothing else. It is written as bytes, so that a name which is not
+UTF-8 comes out as it is on disk, in any locale.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+class OutputClosed(Exception):
+    """Whoever read standard output has gone (`layerstore export … | head`): no error, but the end."""
+
+
+class StandardOutput:
+    """A binary writer on standard output that knows a reader's leaving from a failure."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`.
+
+        Raises:
+            OutputClosed: nobody reads it any more.
+            OSError: it cannot be written, for example because the disk is full.
+        """
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+        with _writing():
+            sys.stdout.buffer.write(data)
+
+    def flush(self) -> None:
+        """Hand everything written to the operating system; errors as for `write`."""
+        if sys.stdout is not None:
+            with _writing():
+                sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _discard_stdout()
+        if error.errno == errno.EPIPE:
+            raise OutputClosed from None
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def is_read() -> bool:
+    """Whether there is still a reader for what waits to be written."""
+    try:
+        StandardOutput().flush()
+    except OutputClosed:
+        return False
+    return True
+
+
+def _discard_stdout() -> None:
+    """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    finally:
+        os.close(null)
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write text to standard output, one line each; surrogates stand for bytes, as `os.fsdecode` makes them.
+
+    Raises:
+        OutputClosed, OSError: as `StandardOutput.write`.
+    """
+    text = b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines)
+    if text:
+        out = StandardOutput()
+        out.write(text)
+        out.flush()
+
+
+def write_document(document: Mapping[str, Any]) -> None:
+    """Write one JSON document to standard output, in ASCII; errors as for `write_lines`."""
+    write_lines([json.dumps(document, indent=2)])
+
+
+def write_error(kind: str, message: str, *, as_json: bool) -> None:
+    """Write an error to standard error: a line for a person, or `{"error": {"type": …, "message": …}}`."""
+    if as_json:
+        text = json.dumps({"error": {"type": kind, "message": message}})
+    else:
+        text = f"layerstore: {message}"
+    if sys.stderr is not None:
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+
+
+def describe_os_error(error: OSError) -> str:
+    """The path, what went wrong and what was being done, in one line."""
+    paths = [os.fsdecode(p) if isinstance(p, str | bytes) else str(p) for p in (error.filename, error.filename2) if p]
+    what = error.strerror or str(error) or type(error).__name__
+    notes = getattr(error, "__notes__", ())
+    return f"{printable(' -> '.join(paths))}{': ' if paths else ''}{what}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def printable(name: str) -> str:
+    r"""A name in one line that a terminal cannot be misled by: controls become `\n`, `\x1b`; `\` becomes `\\`.
+
+    Bytes that are no UTF-8 stay what they are.
+    """
+    return "".join(_escape(c) for c in name)
+
+
+def _escape(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}")
+    return character
+
+
+def human_size(size: int) -> str:
+    """`size` bytes in binary units: `17 B`, `1.5 KiB`, `230 MiB`."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        # 1023.95 would be rounded up to 1024.0: that is one of the next unit.
+        if value < (1023.95 if unit != "B" else 1024) or unit == "PiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows as lines with aligned columns, two blanks between them."""
+    table = list(rows)
+    if not table:
+        return []
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

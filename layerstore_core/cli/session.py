@@ -1,0 +1,73 @@
+"""The global options of one run, and the store they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerstore_core.cli import output
+
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
+    from layerstore_core.store import LayerStore
+
+
+@dataclass
+class Session:
+    """What stood before the command; `None` and empty mean that the option was not given."""
+
+    root: Path | None = None
+    driver: str | None = None
+    driver_options: dict[str, str] = field(default_factory=dict)
+    config_file: Path | None = None
+    json: bool = False
+    verbosity: int = 0
+    log_json: bool = False
+    #: Not even warnings: a shell is completing a word.
+    silent: bool = False
+
+    def config(self) -> StoreConfig:
+        """Switch logging on, and read the configuration.
+
+        Raises:
+            ConfigError: a setting is unknown or cannot be used.
+        """
+        from layerstore_core import log
+        from layerstore_core.config import load_config
+
+        if not self.silent:
+            log.configure(self.verbosity, self.log_json)
+        overrides: dict[str, Any] = {}
+        if self.root is not None:
+            overrides["root"] = self.root
+        if self.driver is not None:
+            overrides["driver"] = self.driver
+        if self.driver_options:
+            overrides["driver_options"] = self.driver_options
+        return load_config(self.config_file, **overrides)
+
+    def open(self) -> LayerStore:
+        """Open the store; use it as a context manager.
+
+        Raises:
+            LayerStoreError: the configuration or the driver cannot be used.
+            OSError: the root cannot be read or written.
+        """
+        config = self.config()
+        from layerstore_core.store import LayerStore
+
+        return LayerStore.open(config)
+
+    def answer(self, document: Mapping[str, Any], lines: Callable[[], Iterable[str]]) -> None:
+        """Write the answer to standard output: `document` with `--json`, otherwise `lines()`.
+
+        Raises:
+            OutputClosed: nobody reads it any more.
+            OSError: it cannot be written.
+        """
+        if self.json:
+            output.write_document(document)
+        else:
+            output.write_lines(lines())

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import pty
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Run
+
+
+@pytest.fixture
+def chain(run: Run, base: Path) -> str:
+    return run("register", base).text.strip()
+
+
+def corrupt(root: Path) -> None:
+    """Change a byte of a layer's content behind the store's back."""
+    (kept,) = (root / "vfs").rglob("kept")
+    content = bytearray(kept.read_bytes())
+    content[100] ^= 1
+    kept.write_bytes(content)
+
+
+def test_standard_output_gets_the_same_bytes(run: Run, chain: str, base: Path) -> None:
+    assert run("export", chain).stdout == base.read_bytes()
+
+
+def test_a_file_gets_the_same_bytes_and_the_usual_mode(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    mask = os.umask(0o027)
+    try:
+        outcome = run("export", chain, "-o", out / "x.tar")
+    finally:
+        os.umask(mask)
+    assert outcome.stdout == b""
+    assert (out / "x.tar").read_bytes() == base.read_bytes()
+    assert stat.S_IMODE((out / "x.tar").stat().st_mode) == 0o640
+    assert os.listdir(out) == ["x.tar"]
+
+
+def test_in_json(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+    file = str(tmp_path / "x.tar")
+    document = run("export", chain[7:20], "-o", file, "--json").json
+    assert document == {"chain_id": chain, "file": file, "bytes": base.stat().st_size}
+
+
+def test_json_without_a_file_is_wrong_usage(run: Run, chain: str) -> None:
+    assert "-o FILE" in run("--json", "export", chain, code=2).error["message"]
+
+
+def test_a_terminal_is_refused(chain: str, command: list[str]) -> None:
+    master, slave = pty.openpty()
+    try:
+        done = subprocess.run([*command, "export", chain], stdout=slave, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert done.returncode == 2
+    assert b"standard output is a terminal" in done.stderr
+
+
+def test_damage_is_found_and_no_file_is_left(run: Run, chain: str, root: Path, tmp_path: Path) -> None:
+    corrupt(root)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "x.tar").write_text("what was there")
+    outcome = run("--json", "export", chain, "-o", out / "x.tar", code=1)
+    assert outcome.error["type"] == "IntegrityError"
+    assert os.listdir(out) == ["x.tar"]
+    assert (out / "x.tar").read_text() == "what was there"
+
+
+def test_damage_is_found_on_standard_output_too(run: Run, chain: str, root: Path) -> None:
+    corrupt(root)
+    assert chain[7:] in run("export", chain, code=1).stderr
+
+
+def test_a_missing_directory_is_an_error_with_its_path(run: Run, chain: str, tmp_path: Path) -> None:
+    outcome = run("export", chain, "-o", tmp_path / "none" / "x.tar", code=1)
+    assert str(tmp_path / "none") in outcome.stderr
+    assert f"while exporting {chain}" in outcome.stderr
+
+
+def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.tar").write_text("old")
+    (tmp_path / "link.tar").symlink_to("real.tar")
+    run("export", chain, "-o", tmp_path / "link.tar")
+    assert (tmp_path / "link.tar").is_symlink()
+    assert (tmp_path / "real.tar").read_bytes() == base.read_bytes()
+
+
+def test_a_pipe_is_written_to_and_not_replaced(spawn: Run, chain: str, base: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as reader:
+        spawn("export", chain, "-o", fifo)
+        assert reader.stdout is not None
+        assert reader.stdout.read() == base.read_bytes()
+    assert stat.S_ISFIFO(fifo.stat().st_mode)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from layerstore_core.store import LayerStore
+
+from ..conftest import Run
+
+
+def test_nothing_to_remove(run: Run, base: Path) -> None:
+    run("register", base)
+    assert run("gc").stdout == b""
+    assert run("gc", "--json").json == {"dry_run": False, "removed": []}
+
+
+def test_a_layer_that_nothing_holds_goes(run: Run, base: Path, upper: Path, root: Path) -> None:
+    kept = run("register", base).text.strip()
+    with LayerStore.open(root=root, driver="vfs") as store, store.register(upper) as layer:
+        loose = str(layer.chain_id)
+    planned = run("gc", "--dry-run", "--json").json
+    assert planned["dry_run"] is True
+    assert [entry["name"] for entry in planned["removed"]].count(loose) == 1
+    assert len(run("ls", "--json").json["layers"]) == 2
+    assert len(run("gc", "--dry-run").lines) == len(planned["removed"])
+    assert run("gc", "--json").json["removed"] == planned["removed"]
+    assert [layer["chain_id"] for layer in run("ls", "--json").json["layers"]] == [kept]

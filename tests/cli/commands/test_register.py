@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import store as store_module
+from layerstore_core.digests import ChainID, DiffID, chain_id
+
+from ..conftest import Run, tar_of, tree
+
+
+def diff_id(tar: Path) -> DiffID:
+    return DiffID.of(tar.read_bytes())
+
+
+def test_the_chain_id_alone_is_printed(run: Run, base: Path) -> None:
+    assert run("register", base).stdout == f"{diff_id(base)}\n".encode()
+
+
+def test_from_standard_input_compressed(run: Run, base: Path) -> None:
+    assert run("register", "-", stdin=gzip.compress(base.read_bytes())).text == f"{diff_id(base)}\n"
+
+
+@pytest.mark.parametrize("digits", [8, 64, 71])
+def test_a_parent_by_a_prefix(run: Run, base: Path, upper: Path, digits: int) -> None:
+    parent = ChainID(run("register", base).text.strip())
+    shortened = parent if digits > 64 else parent.hex[:digits]
+    expected = chain_id(diff_id(upper), parent)
+    assert run("register", upper, "--parent", shortened).text == f"{expected}\n"
+
+
+def test_in_json(run: Run, base: Path, upper: Path) -> None:
+    parent = run("register", base).text.strip()
+    document = run("register", upper, "--parent", parent, "--json").json
+    assert document == {
+        "chain_id": chain_id(diff_id(upper), ChainID(parent)),
+        "diff_id": diff_id(upper),
+        "parent": parent,
+        "size": 20 + 5000 + 14 + 300,
+        "diff_size": 14 + 300,
+        "pinned": True,
+    }
+
+
+def test_the_layer_survives_a_collection_because_it_is_pinned(run: Run, base: Path) -> None:
+    chain = run("register", base).text.strip()
+    assert run("gc").text == ""
+    assert hashlib.sha256(run("export", chain).stdout).hexdigest() == chain[7:]
+
+
+def test_a_second_time_gives_the_same_layer(run: Run, base: Path, root: Path) -> None:
+    first = run("register", base)
+    before = tree(root)
+    assert run("register", base).stdout == first.stdout
+    assert tree(root) == before
+
+
+def test_an_unknown_parent_leaves_nothing(run: Run, base: Path, root: Path) -> None:
+    run("ls")
+    before = tree(root)
+    outcome = run("register", base, "--parent", "ab" * 32, code=1)
+    assert "no layer sha256:" in outcome.stderr
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize("cut", [1, 511, 700, 1500])
+def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, root: Path, cut: int) -> None:
+    run("ls")
+    before = tree(root)
+    outcome = run("--json", "register", "-", stdin=base.read_bytes()[:cut], code=1)
+    assert outcome.stdout == b""
+    assert outcome.error["type"] == "InvalidLayer"
+    assert tree(root) == before
+
+
+def test_a_directory_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    assert "is a directory" in run("register", tmp_path, code=2).stderr
+
+
+def test_a_name_that_is_not_utf8_can_be_opened(run: Run, base: Path, tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/odd\xff.tar"
+    os.link(base, odd)
+    assert run("register", os.fsdecode(odd)).text == f"{diff_id(base)}\n"
+
+
+def test_a_layer_that_cannot_be_pinned_is_given_up(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("ls")
+    before = tree(root / "image")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device", "pins")
+
+    monkeypatch.setattr(store_module.LayerStore, "pin", fail)
+    run("register", "-", stdin=tar_of({"a": b"a"}), code=1)
+    assert tree(root / "image") == before

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.store import LayerStore
+
+from ..conftest import Run, tree
+
+
+def test_what_is_gone_is_printed(run: Run, base: Path, root: Path) -> None:
+    run("ls")
+    before = tree(root / "image")
+    chain = run("register", base).text.strip()
+    assert run("rm", chain[:15]).text == f"{chain}\n"
+    assert run("ls").text == ""
+    assert tree(root / "image") == before
+
+
+def test_a_pinned_parent_stays_and_another_goes_too(run: Run, base: Path, upper: Path, root: Path) -> None:
+    low = run("register", base).text.strip()
+    high = run("register", upper, "--parent", low).text.strip()
+    assert run("rm", high).lines == [high]
+    high = run("register", upper, "--parent", low).text.strip()
+    with LayerStore.open(root=root, driver="vfs") as store:
+        store.unpin(low)
+    document = run("rm", high, "--json").json
+    assert [layer["chain_id"] for layer in document["removed"]] == [high, low]
+    assert [(layer["size"], layer["diff_size"]) for layer in document["removed"]] == [(5334, 314), (5020, 5020)]
+
+
+def test_a_layer_below_another_stays_with_its_pin(run: Run, base: Path, upper: Path) -> None:
+    low = run("register", base).text.strip()
+    high = run("register", upper, "--parent", low).text.strip()
+    outcome = run("rm", low, code=1)
+    assert outcome.stdout == b""
+    assert f"held by layer {high}" in outcome.stderr
+    assert run("show", low, "--json").json["pinned"] is True
+    assert run("--json", "rm", low, code=1).error["type"] == "LayerInUse"
+
+
+def test_a_layer_below_a_writable_layer_stays(run: Run, base: Path) -> None:
+    chain = run("register", base).text.strip()
+    run("rw", "create", "work", "--parent", chain)
+    assert "held by writable layer 'work'" in run("rm", chain, code=1).stderr
+    run("rw", "rm", "work")
+    assert run("rm", chain).lines == [chain]
+
+
+def test_a_layer_that_another_holds_keeps_its_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = run("register", base).text.strip()
+
+    def held_elsewhere(store: LayerStore, layer: object) -> list[object]:
+        layer.close()  # type: ignore[attr-defined]
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerStore, "release", held_elsewhere)
+        assert "another process uses it" in run("rm", chain, code=1).stderr
+    assert run("show", chain, "--json").json["pinned"] is True
+
+
+def test_a_layer_that_is_not_there(run: Run) -> None:
+    assert run("--json", "rm", "ab" * 32, code=1).error["type"] == "LayerDoesNotExist"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Run, tree
+
+
+@pytest.fixture
+def chain(run: Run, base: Path) -> str:
+    return run("register", base).text.strip()
+
+
+@pytest.fixture
+def work(run: Run, chain: str) -> Path:
+    """The mounted tree of a writable layer `work` on `chain`."""
+    assert run("rw", "create", "work", "--parent", chain).stdout == b"work\n"
+    return Path(run("rw", "mount", "work").text.removesuffix("\n"))
+
+
+def test_create_tells_in_json_what_it_made(run: Run, chain: str, root: Path) -> None:
+    document = run("rw", "create", "work", "--parent", chain, "--json").json
+    mount_id = (root / "image/vfs/layerdb/mounts/work/mount-id").read_text()
+    assert document == {"name": "work", "parent": chain, "mount_id": mount_id}
+    assert run("rw", "create", "empty", "--json").json["parent"] is None
+
+
+def test_a_name_that_is_taken(run: Run, work: Path) -> None:
+    assert run("--json", "rw", "create", "work", code=1).error["type"] == "MountNameConflict"
+
+
+def test_a_storage_option_that_the_driver_does_not_know_leaves_nothing(run: Run, root: Path) -> None:
+    run("ls")
+    before = tree(root / "image")
+    assert "nonsense" in run("rw", "create", "work", "--storage-opt", "nonsense=1", code=1).stderr
+    assert tree(root / "image") == before
+    assert run("rw", "ls").text == ""
+
+
+def test_the_list(run: Run, work: Path, chain: str) -> None:
+    run("rw", "create", "alone")
+    lines = run("rw", "ls").lines
+    assert [line.split() for line in lines] == [["NAME", "PARENT"], ["alone", "none"], ["work", chain[7:19]]]
+    listed = run("rw", "ls", "--json").json["rw_layers"]
+    assert [(entry["name"], entry["parent"]) for entry in listed] == [("alone", None), ("work", chain)]
+
+
+def test_a_mount_shows_the_parent_and_stays(run: Run, work: Path) -> None:
+    assert (work / "hosts").read_bytes() == b"127.0.0.1 localhost\n"
+    (work / "later").write_text("x")
+    assert run("rw", "mount", "work", "--json").json == {"name": "work", "path": str(work)}
+    assert run("rw", "umount", "work").stdout == b""
+    assert Path(run("rw", "mount", "work").text.strip(), "later").read_text() == "x"
+    assert run("rw", "umount", "work", "--json").json == {"name": "work"}
+
+
+def change(work: Path) -> None:
+    (work / "hosts").write_text("changed, and of another length\n")
+    (work / "kept").unlink()
+    (work / "added").write_text("new")
+
+
+def test_changes(run: Run, work: Path) -> None:
+    assert run("rw", "changes", "work").text == ""
+    change(work)
+    assert run("rw", "changes", "work").lines == ["A /added", "C /hosts", "D /kept"]
+    assert run("rw", "changes", "work", "--json").json == {
+        "name": "work",
+        "changes": [
+            {"kind": "A", "path": "/added"},
+            {"kind": "C", "path": "/hosts"},
+            {"kind": "D", "path": "/kept"},
+        ],
+    }
+
+
+def test_odd_names_are_one_line_each_and_exact_in_json(run: Run, work: Path) -> None:
+    for name in (b"a\nb", b"c \\ d", b"e\xff"):
+        Path(os.fsdecode(os.fsencode(work) + b"/" + name)).touch()
+    assert run("rw", "changes", "work").stdout == b"A /a\\nb\nA /c \\\\ d\nA /e\xff\n"
+    found = run("rw", "changes", "work", "--json").json["changes"]
+    assert [os.fsencode(entry["path"]) for entry in found] == [b"/a\nb", b"/c \\ d", b"/e\xff"]
+
+
+def test_commit_makes_a_pinned_layer_of_the_changes(run: Run, work: Path, chain: str) -> None:
+    change(work)
+    committed = run("rw", "commit", "work").text.strip()
+    document = run("show", committed, "--json").json
+    assert (document["parent"], document["pinned"]) == (chain, True)
+    with tarfile.open(fileobj=BytesIO(run("export", committed).stdout)) as tar:
+        assert {"added", "hosts", ".wh.kept"} <= {name.removeprefix("./") for name in tar.getnames()}
+    assert run("rw", "commit", "work", "--json").json["chain_id"] == committed
+    assert run("rw", "ls", "--json").json["rw_layers"][0]["name"] == "work"
+    # What was committed shows itself as the tree that was worked in.
+    run("rw", "create", "again", "--parent", committed)
+    again = Path(run("rw", "mount", "again").text.strip())
+    assert sorted(os.listdir(again)) == sorted(os.listdir(work)) == ["added", "hosts"]
+
+
+def test_commit_of_a_layer_without_a_parent_makes_a_base_layer(run: Run) -> None:
+    run("rw", "create", "work")
+    Path(run("rw", "mount", "work").text.strip(), "first").write_text("1")
+    document = run("rw", "commit", "work", "--json").json
+    assert document["parent"] is None
+    assert document["diff_id"] == document["chain_id"]
+
+
+def test_rm_removes_it_with_the_layers_that_only_it_held(run: Run, chain: str, work: Path, root: Path) -> None:
+    from layerstore_core.store import LayerStore
+
+    assert run("rw", "rm", "work").stdout == b""
+    assert not work.exists()
+    assert run("rw", "ls", "--json").json == {"rw_layers": []}
+    run("rw", "create", "work", "--parent", chain)
+    with LayerStore.open(root=root, driver="vfs") as store:
+        store.unpin(chain)
+    document = run("rw", "rm", "work", "--json").json
+    assert document["name"] == "work"
+    assert [layer["chain_id"] for layer in document["removed"]] == [chain]
+    assert run("ls").text == ""
+
+
+@pytest.mark.parametrize("verb", ["mount", "umount", "changes", "commit", "rm"])
+def test_a_writable_layer_that_is_not_there(run: Run, verb: str) -> None:
+    assert run("--json", "rw", verb, "nobody", code=1).error["type"] == "MountDoesNotExist"

@@ -1,0 +1,242 @@
+"""The program as a whole: what it imports, its exit codes, its pipes, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from layerstore_core._version import __version__
+from layerstore_core.cli.app import cli
+from layerstore_core.cli.commands.register import register
+from layerstore_core.errors import LayerStoreError
+
+from .conftest import Run, tar_of, tree
+
+HEAVY = ("pydantic", "pydantic_settings", "loguru", "rich", "pluggy", "isal", "importlib_metadata")
+UNKNOWN = "ab" * 32
+
+
+def walk(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    """Every command below `group`, with the words that call it."""
+    found = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += walk(command, (*words, name))
+        else:
+            found.append(((*words, name), command))
+    return found
+
+
+COMMANDS = walk(cli)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["register", "--help"], ["completion", "bash"]])
+def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -> None:
+    program = (
+        "import sys, atexit\n"
+        "from layerstore_core.cli import main\n"
+        "atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n"
+        f"sys.argv = ['layerstore', *{words!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = set(done.stderr.split())
+    assert "layerstore_core.cli.app" in modules
+    assert not modules & {*HEAVY, "layerstore_core.store", "layerstore_core.config", "layerstore_core.log"}
+
+
+def test_version(spawn: Run) -> None:
+    assert spawn("--version").text == f"layerstore {__version__}\n"
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
+def test_every_command_has_help_with_an_example_and_takes_json(
+    run: Run, words: tuple[str, ...], command: click.Command
+) -> None:
+    text = run(*words, "--help").text
+    assert "Example" in text
+    assert f"layerstore {' '.join(words)}" in text.split("Example", 1)[1]
+    assert "--json" in text
+    assert not command.get_short_help_str(62).endswith("..."), "the summary is cut short in the list of commands"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("frobnicate",),
+        ("--frobnicate", "ls"),
+        ("rw",),
+        ("rw", "frobnicate"),
+        ("show",),
+        ("ls", "extra"),
+        ("--driver-opt", "novalue", "ls"),
+        ("completion", "tcsh"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, args: tuple[str, ...]) -> None:
+    outcome = run(*args, code=2)
+    assert outcome.stdout == b""
+    assert "Usage:" in outcome.stderr
+
+
+@pytest.mark.parametrize("args", [("--json", "frobnicate"), ("--json", "--frobnicate", "ls"), ("show", "xx", "--json")])
+def test_wrong_usage_in_json(run: Run, args: tuple[str, ...]) -> None:
+    outcome = run(*args, code=2)
+    assert outcome.stdout == b""
+    assert set(outcome.error) == {"type", "message"}
+
+
+def test_json_after_a_double_dash_is_a_word_like_any_other(run: Run, tmp_path: Path) -> None:
+    outcome = run("register", "--", "--json", code=1)
+    assert outcome.stderr.startswith("layerstore: --json: No such file or directory")
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_an_error_in_json(run: Run, place: str) -> None:
+    args = ("--json", "show", UNKNOWN) if place == "before" else ("show", UNKNOWN, "--json")
+    outcome = run(*args, code=1)
+    assert outcome.stdout == b""
+    assert outcome.error["type"] == "LayerDoesNotExist"
+    assert UNKNOWN in outcome.error["message"]
+
+
+def test_an_error_of_the_system_tells_path_and_what_was_being_done(run: Run, tmp_path: Path) -> None:
+    outcome = run("register", tmp_path / "none.tar", code=1)
+    assert outcome.stderr == (
+        f"layerstore: {tmp_path}/none.tar: No such file or directory (while opening the layer's tar)\n"
+    )
+    assert run("--json", "register", tmp_path / "none.tar", code=1).error["type"] == "FileNotFoundError"
+
+
+def test_a_note_on_an_error_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        error = LayerStoreError("it broke")
+        error.add_note("in driver x, hook y")
+        raise error
+
+    monkeypatch.setattr(register, "callback", fail)
+    assert run("register", "x", code=1).stderr == "layerstore: it broke\n  in driver x, hook y\n"
+
+
+def test_a_bug_passes_through_with_its_traceback_but_is_json_where_that_was_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(register, "callback", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["register", "x"])
+    assert run("--json", "register", "x", code=1).error == {"type": "ZeroDivisionError", "message": "a bug"}
+
+
+def test_stdout_holds_the_answer_and_nothing_else_however_much_is_logged(spawn: Run, base: Path) -> None:
+    chain = spawn("register", base).text.strip()
+    loud = spawn("-vv", "show", chain, "--json")
+    assert loud.json["chain_id"] == chain
+    assert spawn("-vv", "--log-json", "export", chain).stdout == base.read_bytes()
+
+
+def test_json_logs_are_one_object_a_line(spawn: Run, base: Path, root: Path) -> None:
+    chain = spawn("register", base).text.strip()
+    (root / "image/vfs/layerdb/sha256" / chain[7:] / "diff").write_text("")
+    lines = spawn("--log-json", "ls").stderr.splitlines()
+    assert lines, "a layer that cannot be loaded is worth a warning"
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+def test_a_reader_that_leaves_is_no_error(spawn: Run, command: list[str], tmp_path: Path) -> None:
+    tar = tar_of({"big": os.urandom(3 << 20)})
+    chain = spawn("register", "-", stdin=tar).text.strip()
+    with subprocess.Popen([*command, "export", chain], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(512) == tar[:512]
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
+
+
+def test_a_reader_of_the_help_that_leaves_is_no_error(command: list[str]) -> None:
+    with subprocess.Popen([*command, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_an_error(command: list[str], base: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*command, "register", base], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"layerstore: standard output: No space left on device\n"
+
+
+def test_standard_output_that_is_closed_is_an_error(command: list[str]) -> None:
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command, "info"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"layerstore: standard output: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (signal.SIGINT, 130, "layerstore: interrupted\n"),
+        (signal.SIGTERM, 143, "layerstore: stopped by SIGTERM\n"),
+        (signal.SIGHUP, 129, "layerstore: stopped by SIGHUP\n"),
+    ],
+)
+def test_a_stopped_register_leaves_nothing_behind(
+    spawn: Run, command: list[str], root: Path, sent: signal.Signals, code: int, said: str
+) -> None:
+    spawn("register", "-", stdin=tar_of({"there": b"before"}))
+    before = tree(root)
+    with subprocess.Popen([*command, "register", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        # More than a pipe holds: when it is written, the layer is being unpacked.
+        process.stdin.write(tar_of({"a": b"a" * 100_000, "b": os.urandom(4 << 20)})[: 3 << 20])
+        process.stdin.flush()
+        deadline = time.monotonic() + 20
+        while tree(root) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert tree(root) != before, "the layer was never begun"
+        process.send_signal(sent)
+        assert process.wait(30) == code
+        assert process.stderr.read().decode() == said
+    assert tree(root) == before
+
+
+def test_progress_is_shown_on_a_terminal_and_not_on_stdout(command: list[str], base: Path) -> None:
+    master, slave = pty.openpty()
+    try:
+        done = subprocess.run([*command, "register", base], stdout=subprocess.PIPE, stderr=slave, check=True)
+        os.close(slave)
+        shown = b""
+        # A terminal whose other end is closed gives an error instead of an end of file.
+        try:
+            while chunk := os.read(master, 65536):
+                shown += chunk
+        except OSError:
+            pass
+    finally:
+        os.close(master)
+    assert b"Registering" in shown
+    assert done.stdout.startswith(b"sha256:")
+    assert len(done.stdout) == 72
+
+
+def test_no_progress_elsewhere(spawn: Run, base: Path) -> None:
+    assert spawn("register", base).stderr == ""

@@ -1,0 +1,94 @@
+"""`docs/cli.md` and the program say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from layerstore_core.cli.app import cli
+
+from .conftest import Run, tar_of
+from .test_app import COMMANDS
+
+TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+SECTIONS = dict(re.findall(r"^### `layerstore ([a-z ]+?)(?: [A-Z\[].*?)?`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
+HEADINGS = re.findall(r"^### `layerstore (.*)`$", TEXT, re.MULTILINE)
+
+
+def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
+    assert sorted(SECTIONS) == sorted(" ".join(words) for words, _ in COMMANDS)
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
+def test_every_argument_and_option_of_a_command_is_told(words: tuple[str, ...], command: click.Command) -> None:
+    name = " ".join(words)
+    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CNST"))))
+    told += SECTIONS[name]
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            assert parameter.human_readable_name.upper() in told
+        elif parameter.name != "json":
+            assert all(option in told for option in parameter.opts), parameter.opts
+
+
+def test_every_global_option_is_told() -> None:
+    for parameter in cli.params:
+        for option in parameter.opts:
+            assert f"`{option}" in TEXT, option
+
+
+def keys_of(document: Any) -> set[str]:
+    """All keys of our own; those below `metadata`, `descriptor` and `configuration` belong to others."""
+    if isinstance(document, list):
+        return set().union(*map(keys_of, document))
+    if not isinstance(document, dict):
+        return set()
+    keys = set(document)
+    for key, value in document.items():
+        if key == "configuration":
+            keys |= set().union(*(set(setting) for setting in value.values()))
+        elif key not in ("metadata", "descriptor"):
+            keys |= keys_of(value)
+    return keys
+
+
+def test_every_key_of_every_json_answer_is_told(run: Run, tmp_path: Path) -> None:
+    run("rw", "create", "spare")
+    chain = run("register", "-", stdin=tar_of({"a": b"a"})).text.strip()
+    run("rw", "create", "work", "--parent", chain)
+    work = Path(run("rw", "mount", "work").text.strip())
+    (work / "new").write_text("new")
+    answers = {
+        ("drivers",): (),
+        ("info",): (),
+        ("ls",): (),
+        ("show",): (chain,),
+        ("export",): (chain, "-o", str(tmp_path / "x.tar")),
+        ("rw", "ls"): (),
+        ("rw", "mount"): ("work",),
+        ("rw", "changes"): ("work",),
+        ("rw", "commit"): ("work",),
+        ("rw", "umount"): ("work",),
+        ("rw", "create"): ("another",),
+        ("rw", "rm"): ("work",),
+        ("check",): (),
+        ("gc",): (),
+        ("completion",): ("bash",),
+    }
+    seen = {}
+    for words, arguments in answers.items():
+        seen[words] = run("--json", *words, *arguments).json
+    top = seen["rw", "commit"]["chain_id"]
+    seen["rm",] = run("--json", "rm", top).json
+    seen["register",] = run("--json", "register", "-", stdin=tar_of({"b": b"b"})).json
+    assert set(seen) == {words for words, _ in COMMANDS}
+    for words, document in seen.items():
+        section = SECTIONS[" ".join(words)]
+        # `ls` and `rw ls` refer to the command whose objects they list.
+        also = SECTIONS["register"] if words == ("ls",) else ""
+        missing = {key for key in keys_of(document) if f"`{key}`" not in section + also}
+        assert not missing, f"{' '.join(words)}: not documented: {missing}"

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import click
+import pytest
+
+from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME
+
+from .conftest import Run
+
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize("typed", [HEX, f"sha256:{HEX}", HEX[:4], f"sha256:{HEX[:5]}"])
+def test_a_chain_id_may_be_short_and_without_the_algorithm(typed: str) -> None:
+    assert CHAIN.convert(typed, None, None) == typed.removeprefix("sha256:")
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "abc", HEX + "0", HEX.upper(), "sha512:" + HEX, "sha256:", "xyz1", "0123\n", "٠١٢٣"]
+)
+def test_what_cannot_be_a_chain_id_is_wrong_usage(typed: str) -> None:
+    with pytest.raises(click.UsageError, match="is not a chain ID"):
+        CHAIN.convert(typed, None, None)
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 255, "ü" * 127, "...", "-", "a b"])
+def test_names_of_writable_layers(name: str) -> None:
+    assert MOUNT_NAME.convert(name, None, None) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0b", "x" * 256, "ü" * 128])
+def test_what_cannot_name_a_writable_layer_is_wrong_usage(name: str) -> None:
+    with pytest.raises(click.UsageError, match="cannot name a writable layer"):
+        MOUNT_NAME.convert(name, None, None)
+
+
+@pytest.mark.parametrize(("typed", "pair"), [("a=b", ("a", "b")), ("a=", ("a", "")), ("a=b=c", ("a", "b=c"))])
+def test_key_and_value(typed: str, pair: tuple[str, str]) -> None:
+    assert KEY_VALUE.convert(typed, None, None) == pair
+
+
+@pytest.mark.parametrize("typed", ["", "a", "=b"])
+def test_a_pair_without_key_or_equals_sign_is_wrong_usage(typed: str) -> None:
+    with pytest.raises(click.UsageError, match="KEY=VALUE"):
+        KEY_VALUE.convert(typed, None, None)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show", "nonsense"),
+        ("export", "sha256:12"),
+        ("rm", "SHA256:" + HEX),
+        ("register", "x.tar", "--parent", "é"),
+        ("rw", "create", "a/b"),
+        ("rw", "mount", ".."),
+        ("rw", "commit", ""),
+        ("rw", "rm", "x" * 256),
+    ],
+)
+def test_bad_words_exit_with_2_before_the_store_is_touched(run: Run, root: object, args: tuple[str, ...]) -> None:
+    outcome = run(*args, code=2)
+    assert outcome.stdout == b""
+    assert "Error: Invalid value" in outcome.stderr
+    from pathlib import Path
+
+    assert not Path(str(root)).exists()
+
+
+def test_an_unknown_chain_id_exits_with_1(run: Run) -> None:
+    outcome = run("show", HEX, code=1)
+    assert f"no layer sha256:{HEX} in" in outcome.stderr
+    assert outcome.stdout == b""
+
+
+def test_an_ambiguous_prefix_lists_the_candidates(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Digests that share four digits are not to be had for nothing: one digit is enough for this test.
+    import re
+
+    from layerstore_core.cli import parameters
+
+    from .conftest import tar_of
+
+    monkeypatch.setattr(parameters, "_PREFIX", re.compile("([0-9a-f]{1,64})"))
+    chains = [run("register", "-", stdin=tar_of({f"f{i}": b""})).text.strip() for i in range(17)]
+    by_digit: dict[str, list[str]] = {}
+    for chain in chains:
+        by_digit.setdefault(chain[len("sha256:")], []).append(chain)
+    digit, candidates = next((d, c) for d, c in by_digit.items() if len(c) > 1)
+    outcome = run("show", digit, code=2)
+    assert outcome.stdout == b""
+    assert all(chain in outcome.stderr for chain in candidates[:10])
+    assert run("--json", "show", digit, code=2).error["type"] == "UsageError"
+
+
+def test_completion_offers_chain_ids_and_names(
+    run: Run, base: object, root: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = run("register", str(base)).text.strip()
+    run("rw", "create", "work")
+    monkeypatch.setenv("_LAYERSTORE_COMPLETE", "bash_complete")
+
+    def complete(*words: str) -> list[str]:
+        line = ["layerstore", "--root", str(root), "--driver", "vfs", *words]
+        monkeypatch.setenv("COMP_WORDS", " ".join(line))
+        monkeypatch.setenv("COMP_CWORD", str(len(line) - 1))
+        return run(store=False).lines
+
+    assert complete("show", chain[7:12]) == [f"plain,{chain[7:]}"]
+    assert complete("rw", "mount", "w") == ["plain,work"]
+    assert "plain,register" in complete("reg")
+
+
+def test_completion_makes_no_store_and_no_noise(run: Run, root: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path
+
+    monkeypatch.setenv("_LAYERSTORE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"layerstore --root {root} show ab")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    outcome = run(store=False)
+    assert (outcome.stdout.strip(), outcome.stderr) == (b"", "")
+    assert not Path(str(root)).exists()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         DriverNotSupported,
         IntegrityError,
         InvalidLayer,
+        InvalidMountName,
         LayerDoesNotExist,
         LayerNotRetained,
         LayerStoreError,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         MountNameConflict,
     )
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
-    from layerstore_core.metadata import InvalidMountName
     from layerstore_core.restoring import Problem
     from layerstore_core.store import LayerStore
 
@@ -60,7 +60,7 @@ _HOMES = {
     "IDRange": "archive.idmap",
     "IntegrityError": "errors",
     "InvalidLayer": "errors",
-    "InvalidMountName": "metadata",
+    "InvalidMountName": "errors",
     "Layer": "layers",
     "LayerDoesNotExist": "errors",
     "LayerNotRetained": "errors",

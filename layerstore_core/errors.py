@@ -30,6 +30,10 @@ class MountNameConflict(LayerStoreError):
     """A writable layer with this name exists already."""
 
 
+class InvalidMountName(LayerStoreError, ValueError):
+    """A writable layer cannot have this name."""
+
+
 class MaxDepthExceeded(LayerStoreError):
     """The chain would have more layers than the store or its driver allows."""
 

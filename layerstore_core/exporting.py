@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.archive.iterstream import IterStream
-from layerstore_core.digests import DiffID
 from layerstore_core.errors import IntegrityError
 from layerstore_core.metadata import LayerDB
 from layerstore_core.tarsplit.assemble import assemble
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.references import LayerNode
 
+_CHUNK: Final = 1 << 20
+
 
 def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
     """Open a layer's tar.
@@ -26,27 +27,34 @@ def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
         IntegrityError: its tar-split file is missing.
     """
     record = node.record
-    if driver.capabilities.reproduces_exact_diffs:
-        parent_id = node.parent.record.cache_id if node.parent else ""
-        raw = driver.diff(record.cache_id, parent_id)
-        return VerifiedStream(_chunks(raw), record.diff_id, raw.close).buffered()
-    try:
-        lines = LineReader(db.open_tar_split(record.chain_id))
-    except FileNotFoundError as error:
+    with ExitStack() as opened:
+        chunks: Iterable[bytes]
+        if driver.capabilities.reproduces_exact_diffs:
+            raw = driver.diff(record.cache_id, node.parent.record.cache_id if node.parent else "")
+            opened.callback(raw.close)
+            chunks = iter(lambda: raw.read(_CHUNK), b"")
+        else:
+            try:
+                lines = opened.enter_context(LineReader(db.open_tar_split(record.chain_id)))
+            except FileNotFoundError as error:
+                raise IntegrityError(
+                    f"layer {record.chain_id} has no tar-split file ({error.filename}): its tar cannot be put together; "
+                    "register it again from its source"
+                ) from error
+            files = driver.diff_getter(record.cache_id)
+            opened.callback(files.close)
+            chunks = assemble(decode_lines(lines), files)
+        return cast("BinaryIO", IterStream(_verified(chunks, node), opened.pop_all().close))
+
+
+def _verified(chunks: Iterable[bytes], node: LayerNode) -> Iterator[bytes]:
+    """Pass chunks on, and raise at their end if they are not the layer's tar."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != node.record.diff_id.hex:
         raise IntegrityError(
-            f"layer {record.chain_id} has no tar-split file ({error.filename}): its tar cannot be put together; "
-            "register it again from its source"
-        ) from error
-    try:
-        files = driver.diff_getter(record.cache_id)
-    except BaseException:
-        lines.close()
-        raise
-
-    def close() -> None:
-        try:
-            files.close()
-        finally:
-            lines.close()
-
-    return VerifiedStream(assemble(decode_lines(lines), files), record.diff_id, close).buffered()
+            f"the tar of layer {node.record.chain_id} is not what was registered: its digest is "
+            f"sha256:{digest.hexdigest()}, not {node.record.diff_id}; register the layer again from its source"
+        )

@@ -73,11 +73,11 @@ class Registration:
             if recorder.displaced or diff.displaced or diff.read_raw:
                 self._settle(source)
 
-    def record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
-        """The record of the layer that `apply` has taken in."""
-        assert self._diff_id is not None, "apply comes before record"
+    def write_record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
+        """Write the record of the layer that `apply` has taken in."""
+        assert self._diff_id is not None, "apply comes before write_record"
         parent = self._parent.record.chain_id if self._parent else None
-        return LayerRecord(
+        record = LayerRecord(
             chain_id=chain_id(self._diff_id, parent),
             diff_id=self._diff_id,
             size=self._size,
@@ -85,14 +85,15 @@ class Registration:
             parent=parent,
             descriptor=dict(descriptor) if descriptor else None,
         )
+        self._transaction.write(record)
+        return record
 
     def commit(self, record: LayerRecord) -> None:
-        """Make the layer exist.
+        """Make the layer exist. Its files and its record are to be on disk by now.
 
         Raises:
             FileExistsError: a layer of this chain ID exists already.
         """
-        self._transaction.write(record)
         self._transaction.commit(record.chain_id)
         self._committed = True
 

@@ -20,7 +20,7 @@ from layerstore_core.config import StoreConfig, load_config
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import open_driver
-from layerstore_core.durability import flush_file_system
+from layerstore_core.durability import flush_file_systems
 from layerstore_core.errors import (
     LayerDoesNotExist,
     LayerNotRetained,
@@ -153,9 +153,9 @@ class LayerStore:
             )
             registration = stack.enter_context(Registration(self.db, self.driver, parent_node))
             registration.apply(source, progress)
+            record = registration.write_record(descriptor)
             if self.config.durability == "full":
-                flush_file_system(self.root)
-            record = registration.record(descriptor)
+                flush_file_systems(self.root, self.driver.home)
             with self._references.lock:
                 existing = self._find(record.chain_id)
                 if existing is None:

@@ -27,7 +27,6 @@ class LayerSource:
         layer: a path, or a binary file object, read from where it stands.
         spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
         max_size: more uncompressed bytes than this are refused; `None` for no limit.
-        progress: called after each chunk with the number of input bytes read so far.
     """
 
     def __init__(
@@ -36,13 +35,12 @@ class LayerSource:
         *,
         spool_dir: Path,
         max_size: int | None = None,
-        progress: Callable[[int], None] | None = None,
     ) -> None:
         self._owns_file = isinstance(layer, (str, os.PathLike))
         # No buffering: chunks are large, and a buffer would only copy them once more.
         self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
         self.name = str(getattr(self._file, "name", "the layer's stream"))
-        self._progress = progress
+        self._progress: Callable[[int], None] | None = None
         self._max_size = max_size
         self._input_read = 0
         self._size = 0
@@ -63,6 +61,10 @@ class LayerSource:
         self.compression = detect(first)
         self._read_plain = decompress(self._next_input, self.compression) if self.compression else self._next_input
         self._hasher = _Hasher()
+
+    def on_progress(self, progress: Callable[[int], None]) -> None:
+        """Call `progress` after each chunk with the number of input bytes read so far."""
+        self._progress = progress
 
     def read_chunk(self) -> bytes:
         """The next uncompressed bytes, `b""` at the end.

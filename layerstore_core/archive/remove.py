@@ -1,0 +1,101 @@
+"""Removing a tree, whatever is in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
+    """Delete a file, or a directory with all that is in it. A name that is not there is no error.
+
+    No symbolic link is followed. Directories without permissions are given them, where the user may do that.
+    A tree may be deeper than Python recurses, than a path may be long, and than files may be open.
+
+    Args:
+        name: what to delete.
+        dir_fd: the directory that `name` is relative to; `None`: the working directory.
+
+    Raises:
+        OSError: something could not be deleted; the rest of the tree is still there.
+    """
+    top = os.fsencode(name)
+    try:
+        if not stat.S_ISDIR(os.stat(top, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            os.unlink(top, dir_fd=dir_fd)
+            return
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top, dir_fd)
+        os.rmdir(top, dir_fd=dir_fd)
+    except OSError as error:
+        if error.filename != top:
+            error.add_note(f"while removing {os.fsdecode(top)}")
+        raise
+
+
+def _empty(top: bytes, dir_fd: int | None) -> None:
+    """Delete all that is in a directory.
+
+    Only the directory worked in is open. The way back up is `..`, and it is checked to be where the way
+    down came from: a directory that is moved meanwhile must not lead out of the tree.
+    """
+    fd = _open_directory(top, dir_fd)
+    try:
+        pending = [(os.fstat(fd), _unlink_files(fd))]
+        while True:
+            _, directories = pending[-1]
+            if directories:
+                below = _open_directory(directories[-1], fd)
+                os.close(fd)
+                fd = below
+                pending.append((os.fstat(fd), _unlink_files(fd)))
+            else:
+                pending.pop()
+                if not pending:
+                    return
+                above, names = pending[-1]
+                parent = os.open(b"..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = parent
+                if not os.path.samestat(os.fstat(fd), above):
+                    raise OSError(errno.ESTALE, "a directory was moved while its tree was removed", names[-1])
+                os.rmdir(names.pop(), dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _unlink_files(fd: int) -> list[bytes]:
+    """Delete what is no directory, and return the names of the directories."""
+    with os.scandir(fd) as entries:
+        # A scan by descriptor gives names as str; all are read before any goes.
+        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    directories = []
+    for name, is_directory in found:
+        if is_directory:
+            directories.append(name)
+        else:
+            os.unlink(name, dir_fd=fd)
+    return directories
+
+
+def _open_directory(name: bytes, dir_fd: int | None) -> int:
+    """Open a directory that is about to be emptied, and make it possible to do that."""
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        # Not through a link: the name was seen to be a directory, and fchmodat(2) has no such flag here.
+        os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd)
+        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        if os.geteuid() and os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(fd, stat.S_IRWXU)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

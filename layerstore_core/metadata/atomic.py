@@ -1,0 +1,40 @@
+"""Writing small files so that a name never stands for half of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FILE_MODE = 0o644
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file, mode 0644 whatever the umask says, as Docker's are.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it cannot be written; what there is of it, the caller removes with its directory.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, FILE_MODE)
+        file.write(content)
+
+
+def flush(path: Path) -> None:
+    """Make a file's content, or a directory's names, durable: fsync(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Make a directory and its parents, all with `mode`, where they are missing."""
+    if not path.is_dir():
+        make_directory(path.parent, mode)
+        path.mkdir(mode, exist_ok=True)

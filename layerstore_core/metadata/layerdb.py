@@ -1,0 +1,217 @@
+"""The layerdb: the records of all layers and writable layers of one driver, in Docker's format.
+
+::
+
+    <layerdb>/                          0700
+        sha256/<chain hex>/             a layer's record
+        sha256/<chain hex>-<random>-removing/
+                                        a deletion under way: the driver's part may or may not be gone
+        mounts/<name>/                  a writable layer's record
+        tmp/write-set-<random>/         a transaction
+
+Opening and reading write nothing, so that a store on read-only media can be read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from layerstore_core.digests import ChainID
+from layerstore_core.errors import while_doing
+from layerstore_core.metadata.atomic import flush, make_directory
+from layerstore_core.metadata.records import LayerRecord, MountRecord, check_mount_name, read_cache_id
+from layerstore_core.metadata.transaction import (
+    TAR_SPLIT,
+    Transaction,
+    WriteSet,
+    dead_transactions,
+    remove_dead_transaction,
+)
+
+_LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_REMOVING = re.compile(r"([0-9a-f]{64})-.+-removing", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Removing:
+    """A deletion that was begun.
+
+    Attributes:
+        path: what is left of the layer's record.
+        chain_id: the layer that was deleted.
+        cache_id: the driver's ID for it, which may still have to go; `None` where it is not known.
+    """
+
+    path: Path
+    chain_id: ChainID
+    cache_id: str | None
+
+
+class LayerDB:
+    """The records under one directory.
+
+    Args:
+        path: the directory, `<root>/image/<driver>/layerdb`; it is made when something is written.
+        durability: `"full"`: what a call has written is on disk when it returns; `"none"`: some time later.
+    """
+
+    def __init__(self, path: Path, *, durability: Literal["full", "none"] = "full") -> None:
+        self.path = path
+        self._durable = durability == "full"
+
+    # Layers
+
+    def list_layers(self) -> list[ChainID]:
+        """The chain IDs of all records, sound or not, sorted."""
+        return [ChainID.from_hex(name) for name in _names(self.path / "sha256") if _LAYER.fullmatch(name)]
+
+    def strangers(self) -> list[Path]:
+        """What stands among the layers and is none, sorted."""
+        layers = self.path / "sha256"
+        return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
+
+    def layer_path(self, chain: ChainID) -> Path:
+        """Where a layer's record is, or would be."""
+        return self.path / "sha256" / chain.hex
+
+    def has_layer(self, chain: ChainID) -> bool:
+        """Whether there is a record, sound or not."""
+        return self.layer_path(chain).is_dir()
+
+    def read(self, chain: ChainID) -> LayerRecord:
+        """Read a layer's record.
+
+        Raises:
+            BadRecord: it is damaged; the error names the file.
+            OSError: it cannot be read.
+        """
+        return LayerRecord.read(self.layer_path(chain), chain)
+
+    def open_tar_split(self, chain: ChainID) -> BinaryIO:
+        """A layer's tar-split lines, compressed.
+
+        Raises:
+            FileNotFoundError: it has none.
+        """
+        return open(self.layer_path(chain) / TAR_SPLIT, "rb")
+
+    def has_tar_split(self, chain: ChainID) -> bool:
+        """Whether a layer has tar-split lines."""
+        return (self.layer_path(chain) / TAR_SPLIT).is_file()
+
+    def begin(self) -> Transaction:
+        """Begin a new layer's record."""
+        with while_doing(f"starting a transaction in {self.path}"):
+            return Transaction(self.path, durable=self._durable)
+
+    def transactions(self) -> list[Path]:
+        """What processes that are gone have left of theirs, sorted."""
+        return dead_transactions(self.path)
+
+    def remove_transaction(self, path: Path) -> bool:
+        """Remove one of `transactions()`.
+
+        Returns:
+            Whether it is gone; not so if it has turned out to be alive.
+        """
+        return remove_dead_transaction(path)
+
+    # Deletion
+
+    def mark_removing(self, chain: ChainID) -> Path:
+        """Begin a deletion: from now on the layer does not exist.
+
+        Returns:
+            Where what is left of its record is, for `finish_removing`.
+
+        Raises:
+            OSError: it cannot be renamed; the error has both names, and the layer is as it was.
+        """
+        source = self.layer_path(chain)
+        target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
+        with while_doing(f"deleting layer {chain}"):
+            os.rename(source, target)
+            if self._durable:
+                flush(target.parent)
+        return target
+
+    def finish_removing(self, path: Path) -> None:
+        """Remove what is left of a record, when the driver's part is gone."""
+        with while_doing(f"finishing the deletion of {path}"):
+            shutil.rmtree(path)
+
+    def removing(self) -> list[Removing]:
+        """Deletions that were begun, sorted."""
+        found = []
+        for name in _names(self.path / "sha256"):
+            if match := _REMOVING.fullmatch(name):
+                path = self.path / "sha256" / name
+                found.append(Removing(path, ChainID.from_hex(match[1]), read_cache_id(path)))
+        return found
+
+    # Writable layers
+
+    def mount_path(self, name: str) -> Path:
+        """Where a writable layer's record is, or would be.
+
+        Raises:
+            InvalidMountName: the name cannot be one.
+        """
+        check_mount_name(name)
+        return self.path / "mounts" / name
+
+    def list_mounts(self) -> list[str]:
+        """The names of all writable layers, with sound records or not, sorted."""
+        return _names(self.path / "mounts")
+
+    def has_mount(self, name: str) -> bool:
+        """Whether there is a record, sound or not."""
+        return self.mount_path(name).is_dir()
+
+    def read_mount(self, name: str) -> MountRecord:
+        """Read a writable layer's record.
+
+        Raises:
+            BadRecord: it is damaged; the error names the file.
+            OSError: it cannot be read.
+        """
+        return MountRecord.read(self.mount_path(name), name)
+
+    def save_mount(self, record: MountRecord) -> None:
+        """Make a writable layer's record, whole or not at all.
+
+        Raises:
+            FileExistsError: there is one of this name.
+            OSError: it cannot be written; nothing of it is left.
+        """
+        target = self.mount_path(record.name)
+        with (
+            while_doing(f"saving the writable layer {record.name!r}"),
+            WriteSet(self.path, durable=self._durable) as files,
+        ):
+            files.path.chmod(0o755)
+            record.write(files.path)
+            files.flush()
+            files.publish(target)
+
+    def remove_mount(self, name: str) -> None:
+        """Remove a writable layer's record. One that is not there is no error."""
+        path = self.mount_path(name)
+        with while_doing(f"removing the writable layer {name!r}"):
+            if path.is_dir():
+                with WriteSet(self.path, durable=self._durable) as files:
+                    files.take(path)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []

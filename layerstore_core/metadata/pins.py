@@ -1,0 +1,55 @@
+"""Pins: references that outlive the process, one empty file per pinned layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from layerstore_core.digests import ChainID
+from layerstore_core.metadata.atomic import flush, make_directory
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class Pins:
+    """The pins of one store.
+
+    Args:
+        directory: `<root>/layerstore/pins`, which Docker does not know; it is made with the first pin.
+        durable: whether a pin is on disk when `add` returns.
+    """
+
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        self._directory = directory
+        self._durable = durable
+
+    def add(self, chain: ChainID) -> None:
+        """Pin a layer. A second pin does nothing."""
+        make_directory(self._directory, 0o700)
+        (self._directory / chain.hex).touch(0o644)
+        self._flush()
+
+    def remove(self, chain: ChainID) -> None:
+        """Take a pin away. One that is not there is no error."""
+        try:
+            (self._directory / chain.hex).unlink()
+        except FileNotFoundError:
+            return
+        self._flush()
+
+    def __contains__(self, chain: ChainID) -> bool:
+        return (self._directory / chain.hex).exists()
+
+    def __iter__(self) -> Iterator[ChainID]:
+        try:
+            names = sorted(path.name for path in self._directory.iterdir())
+        except FileNotFoundError:
+            return
+        for name in names:
+            if _HEX.fullmatch(name):
+                yield ChainID.from_hex(name)
+
+    def _flush(self) -> None:
+        if self._durable:
+            flush(self._directory)

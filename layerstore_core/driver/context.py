@@ -30,5 +30,13 @@ class DriverContext:
     options: Any = field(default_factory=dict)
     id_mapping: IDMapping = field(default_factory=IDMapping)
 
+    def nearest_directory(self) -> Path:
+        """`home`, or the nearest directory above it that is there: where a probe can try things out."""
+        directory = self.home
+        while not directory.is_dir():
+            directory = directory.parent
+        return directory
+
 
 StorageOpt = Mapping[str, str]
+"""The options of one layer, by name."""

@@ -2,17 +2,25 @@
 
 A driver is a class whose constructor takes a `DriverContext`, and whose methods are marked with
 `@hookimpl`. It is found through an entry point in the group `layerstore.drivers`. The store makes
-one instance, and registers it in a plugin manager of that one store.
+one instance, and registers it in a plugin manager of that one store. The constructor makes what the
+driver needs below `context.home`, and raises `DriverNotSupported` where it cannot work.
 
 A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get`, `put`, `exists`.
 What else it leaves out is answered by a fallback: no capabilities, no status, and the diff family
 (`apply_diff`, `diff`, `changes`, `diff_size`, `diff_getter`) on top of `get` and `put` alone.
 
+Three class attributes are looked at, if they are there:
+
+- `driver_name`: the name on disk, in place of the entry point's (an alias keeps one name on disk);
+- `Options`: a pydantic model of the driver's options; without it a driver has none;
+- `probe(context)`, a class method: raises `DriverNotSupported` where the driver cannot work. It may
+  use a temporary directory in `context.nearest_directory()`, and leaves nothing behind.
+
 The life of a layer, as the driver sees it::
 
-    create("c1", "")                      # a base layer, empty
+    create("c1", "", {})                  # a base layer, empty
     apply_diff("c1", "", stream)          # fill it; returns its size
-    create("c2", "c1")                    # a child shows all of its parent's files
+    create("c2", "c1", {})                # a child shows all of its parent's files
     apply_diff("c2", "c1", stream)
     create_read_write("m-init", "c2", …)  # a writable layer and the layer its init step writes in
     create_read_write("m", "m-init", …)
@@ -22,8 +30,9 @@ The life of a layer, as the driver sees it::
     remove("m"); remove("m-init"); remove("c2"); remove("c1")
 
 IDs are chosen by the store: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`).
-`""` as a parent means none. Every hook may raise `OSError`. All hooks are `firstresult`.
-Hooks of one driver are called from several threads at once, for different IDs.
+`""` as a parent means none. Every hook may raise `OSError`. All hooks are `firstresult`. Hooks of one
+driver are called from several threads and by several processes at once, but `create`, `get`, `put`
+and `remove` of one ID never at the same time: core sees to that, across processes too.
 """
 
 from __future__ import annotations
@@ -90,7 +99,7 @@ def create_read_write(layer_id: str, parent_id: str, mount_label: str, storage_o
 
 @hookspec(firstresult=True)
 def remove(layer_id: str) -> None:
-    """Delete the layer, its mount included. An ID that is not there is no error.
+    """Delete the layer, its mount included. An ID that is not there, or only in part, is no error.
 
     The store removes children before their parents.
     """
@@ -100,8 +109,9 @@ def remove(layer_id: str) -> None:
 def get(layer_id: str, mount_label: str) -> str:
     """Mount the layer and return the absolute path of its tree.
 
-    Core counts: a driver sees one `get` before the first use of a layer and one `put` after the
-    last, however many users there are. A second `get` without a `put` between returns the same path.
+    Core counts, across threads and processes: a driver sees one `get` before the first use of a layer
+    and one `put` after the last. A layer that is found mounted (by a process that has died, or before
+    `layerstore rw mount` has ended) is not mounted again: its path is returned.
 
     Raises:
         FileNotFoundError: there is no such layer.
@@ -110,12 +120,23 @@ def get(layer_id: str, mount_label: str) -> str:
 
 @hookspec(firstresult=True)
 def put(layer_id: str) -> None:
-    """Release what `get` took. A `put` without a `get`, or of an unknown ID, does nothing."""
+    """Unmount the layer, whichever process has mounted it.
+
+    A layer that is not mounted, or an unknown ID, is no error.
+    """
 
 
 @hookspec(firstresult=True)
 def exists(layer_id: str) -> bool:
     """Whether the driver holds this layer."""
+
+
+@hookspec(firstresult=True)
+def layer_ids() -> list[str]:
+    """The IDs of all layers that the driver holds, whole or in part, for finding what no record names.
+
+    Left out by a driver that cannot tell; then it is not looked for.
+    """
 
 
 @hookspec(firstresult=True)
@@ -134,7 +155,7 @@ def metadata(layer_id: str) -> dict[str, str]:
 
 @hookspec(firstresult=True)
 def cleanup() -> None:
-    """The store closes: release what no layer owns. The instance is not used afterwards."""
+    """Release what no layer owns. Other processes may be using the driver's home meanwhile."""
 
 
 @hookspec(firstresult=True)

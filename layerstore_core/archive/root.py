@@ -60,6 +60,8 @@ class Root:
 
     def __init__(self, path: str | bytes, *, keep_times: bool = False) -> None:
         self.path = os.fsencode(path)
+        #: The directories that `enter` has made, parents first.
+        self.made: list[bytes] = []
         self._keep_times = keep_times
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
         # O_NOFOLLOW does not apply here: the root itself is the caller's to choose.
@@ -194,6 +196,7 @@ class Root:
                 if create_mode is None:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
                 os.mkdir(part, create_mode, dir_fd=here.fd)
+                self.made.append(where)
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
                 os.fchmod(here.fd, create_mode)
             except OSError as error:
@@ -202,9 +205,7 @@ class Root:
                     raise
                 target = self._read_link(part, here)
                 if target is None:
-                    raise NotADirectoryError(
-                        errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._absolute(where)
-                    ) from None
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._absolute(where)) from None
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None

@@ -27,6 +27,7 @@ from layerstore_core.archive.whiteouts import (
     leaves_root,
     whiteout_target,
 )
+from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
 from layerstore_core.errors import InvalidLayer
 
 #: Directories that the tar does not mention but needs: Docker's mode for them.
@@ -42,7 +43,12 @@ _FAULTS_OF_THE_TAR: Final = {
 
 
 def unpack_layer(
-    diff: LayerStream, root: str, *, id_mapping: IDMapping | None = None, best_effort_xattrs: bool = False
+    diff: LayerStream,
+    root: str,
+    *,
+    id_mapping: IDMapping | None = None,
+    best_effort_xattrs: bool = False,
+    whiteouts: WhiteoutStyle | None = None,
 ) -> int:
     """Apply a layer's tar to the directory tree `root`.
 
@@ -51,6 +57,7 @@ def unpack_layer(
         root: where the parent's files are, or an empty directory.
         id_mapping: shifts the tar's user and group IDs.
         best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
+        whiteouts: what to do about files below that are not in `root`; `None`: they all are.
 
     Returns:
         The layer's own size in bytes: lengths of the regular files and symbolic links that it leaves.
@@ -60,7 +67,9 @@ def unpack_layer(
         OSError: the file system refuses; the error names the path.
     """
     with Root(root, keep_times=True) as tree:
-        unpacker = _Unpacker(diff, tree, Creator(tree, id_mapping or IDMapping(), best_effort_xattrs))
+        unpacker = _Unpacker(
+            diff, tree, Creator(tree, id_mapping or IDMapping(), best_effort_xattrs), whiteouts or WhiteoutStyle()
+        )
         try:
             unpacker.run()
         finally:
@@ -69,10 +78,11 @@ def unpack_layer(
 
 
 class _Unpacker:
-    def __init__(self, diff: LayerStream, tree: Root, creator: Creator) -> None:
+    def __init__(self, diff: LayerStream, tree: Root, creator: Creator, whiteouts: WhiteoutStyle) -> None:
         self._diff = diff
         self._tree = tree
         self._create = creator
+        self._style = whiteouts
         self._touched = diff.touched
         self._last_parent: bytes | None = None
         self._aufs_links: bytes | None = None
@@ -92,6 +102,7 @@ class _Unpacker:
                     raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
                 error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
                 raise
+        self._style.implied([path for path in self._tree.made if path not in self._touched])
 
     def close(self) -> None:
         if self._aufs_links is not None:
@@ -129,6 +140,9 @@ class _Unpacker:
         except FileExistsError:
             self._clear(directory, base)
             self._make(entry, directory, base)
+            if entry.type is EntryType.DIR:
+                # What stood there has hidden what is below; a directory alone would show it again.
+                self._style.opaque(self._tree.child(directory, base))
         self._touched.add(name)
         real = _join(directory, base)
         if real != name:
@@ -151,13 +165,33 @@ class _Unpacker:
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
-        directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
+        try:
+            directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
+        except NotADirectoryError:
+            if not self._replace_whiteout(parent):
+                raise
+            directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
         if parent != self._last_parent:
             self._last_parent = parent
             self._touch_below(parent)
             if directory.path != parent:
                 self._touch_below(directory.path)
         return directory, base
+
+    def _replace_whiteout(self, path: bytes) -> bool:
+        """Make a directory where a whiteout stands in the way to `path`; whether there was one."""
+        parts = path.split(b"/")
+        directory = self._tree.enter(b"")
+        for depth, base in enumerate(parts, 1):
+            try:
+                directory = self._tree.enter(b"/".join(parts[:depth]))
+            except NotADirectoryError:
+                if not self._style.is_whiteout(os.stat(base, dir_fd=directory.fd, follow_symlinks=False)):
+                    return False
+                os.unlink(base, dir_fd=directory.fd)
+                self._style.opaque(self._tree.enter(b"/".join(parts[:depth]), create_mode=_IMPLIED_MODE))
+                return True
+        return False
 
     def _touch_below(self, directory: bytes) -> None:
         """Note that this layer has written below a directory: under its name with a slash at the end."""
@@ -172,17 +206,25 @@ class _Unpacker:
         if target.startswith(AUFS_LINKS + b"/"):
             parent = self._aufs_links or parent
         try:
-            source = self._tree.enter(parent)
-            if (source.path, source_base) == (directory.path, base):
-                raise InvalidLayer("a hard link to itself")
-            if stat.S_ISDIR(os.stat(source_base, dir_fd=source.fd, follow_symlinks=False).st_mode):
-                raise InvalidLayer("a hard link to a directory")
-            self._create.hard_link(entry, source, source_base, directory, base)
+            self._link_to(entry, parent, source_base, directory, base)
         except FileNotFoundError as error:
             if target in self._create.skipped:
                 self._create.skipped.add(_join(directory, base))
                 return
-            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
+            if not self._style.bring_up(self._tree, target):
+                raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
+            self._link_to(entry, parent, source_base, directory, base)
+
+    def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
+        source = self._tree.enter(parent)
+        if (source.path, source_base) == (directory.path, base):
+            raise InvalidLayer("a hard link to itself")
+        status = os.stat(source_base, dir_fd=source.fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidLayer("a hard link to a directory")
+        if self._style.is_whiteout(status):
+            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
+        self._create.hard_link(entry, source, source_base, directory, base)
 
     def _whiteout(self, target: bytes) -> None:
         directory, base = self._parent_of(target)
@@ -190,6 +232,7 @@ class _Unpacker:
             self._clear(directory, base)
         except FileNotFoundError:
             pass  # deleted below already, or never there
+        self._style.whiteout(directory, base)
 
     def _clear(self, directory: Directory, base: bytes) -> None:
         """Remove what stands in an entry's place."""
@@ -216,7 +259,7 @@ class _Unpacker:
         pending = [path]
         while pending:
             here = self._tree.enter(pending.pop())
-            for name in os.listdir(here.fd):
+            for name in map(os.fsencode, os.listdir(here.fd)):
                 inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
                 if stat.S_ISDIR(inner.st_mode):
                     pending.append(_join(here, name))
@@ -229,13 +272,14 @@ class _Unpacker:
         pending = [self._tree.enter(directory, create_mode=_IMPLIED_MODE).path]
         while pending:
             here = self._tree.enter(pending.pop())
-            for name in os.listdir(here.fd):
+            for name in map(os.fsencode, os.listdir(here.fd)):
                 path = _join(here, name)
                 is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
                 if is_directory and (path + b"/" in self._touched or path in self._touched):
                     pending.append(path)
                 elif path not in self._touched:
                     self._clear(here, name)
+        self._style.opaque(self._tree.enter(directory))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
         """Put a file of aufs's directory of hard links aside until the layer is complete."""

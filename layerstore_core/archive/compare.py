@@ -1,0 +1,311 @@
+"""Comparing two trees: what has to be done to the lower one to make it the upper one.
+
+Two files are the same where type, mode, owner, device, size, modification time to the nanosecond,
+target, extended attributes, content, and the other names they go by are the same. Of directories,
+size and modification time do not count, as with Docker (moby issue 9874): a temporary file that came
+and went is no change. A directory with a change in it is reported as changed itself, as with Docker,
+and so a layer brings its time along.
+
+Content is read only where nothing cheaper tells. In this order:
+
+1. Another status tells that the files differ.
+2. The same inode on the same device is one file; the same inode number with the same change time (ctime)
+   on another device is that file in a snapshot, or seen through another mount.
+3. With `since_ns`, an upper file whose ctime lies before it is as it was then. The kernel sets the ctime
+   with every change of content, attributes, link count or name, and nobody can set it to a value of
+   his choice. Only a directory above can have been moved together with all that is in it: this sets
+   the ctimes of the moved directory and of the one it has come to. Where both are set, nothing below
+   the former is taken on trust.
+4. Attributes, and then content, are read and compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+from layerstore_core.archive.change import Change, ChangeKind
+from layerstore_core.archive.descent import Descent
+from layerstore_core.archive.extents import may_have_holes, next_data
+from layerstore_core.archive.xattrs import read_xattrs
+
+#: How much of two files is compared at a time, in bytes.
+_CHUNK: Final = 1 << 18
+#: Before every ctime.
+_NEVER: Final = -(1 << 63)
+
+
+def compare_trees(
+    upper: str | os.PathLike[str], lower: str | os.PathLike[str] | None, *, since_ns: int | None = None
+) -> list[Change]:
+    """The changes that make `lower` into `upper`, sorted by path.
+
+    A directory that is added comes with all that is in it; one that is deleted stands for all that was in
+    it. The root itself is named only where its own mode, owner or attributes differ.
+
+    Args:
+        upper: the changed tree. What vanishes from it meanwhile counts as deleted.
+        lower: the tree it began as; `None` for an empty one: then everything is added.
+        since_ns: a moment, taken with `change_clock`, at which `upper` was equal to `lower`, which has not
+            changed since. What has not been touched since is then passed over unread. `None`: nothing is known
+            and files of equal status are compared by their content, unless they are one file.
+
+    Raises:
+        OSError: something cannot be read; the error names the path.
+    """
+    with _Comparison(upper, lower, since_ns) as comparison:
+        return comparison.run()
+
+
+def change_clock(directory: str | os.PathLike[str]) -> int:
+    """The present by the clock that the file system of `directory` stamps ctimes with, in nanoseconds.
+
+    That clock ticks coarsely (every few milliseconds) and may not be this machine's. Taken after the last step
+    of making a tree, and kept as a number, it serves as `since_ns`: a change within the same tick counts as
+    later. A tree that is restored from a backup has later ctimes, and is compared in full.
+    """
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        return os.fstat(file.fileno()).st_ctime_ns
+
+
+class _Directory(NamedTuple):
+    """A directory of the upper tree that is to be looked into."""
+
+    name: str
+    #: There is such a directory in the lower tree.
+    in_lower: bool
+    #: It is the one that was there at `since_ns`, and not another that was moved here.
+    original: bool
+    #: No name in it has come or gone since.
+    untouched: bool
+
+
+@dataclass(slots=True)
+class _Name:
+    """A name of a file that has, or had, several."""
+
+    path: bytes
+    upper: tuple[int, int]
+    lower: tuple[int, int] | None
+
+
+class _Comparison:
+    def __init__(
+        self, upper: str | os.PathLike[str], lower: str | os.PathLike[str] | None, since_ns: int | None
+    ) -> None:
+        # A clock that was set back would stamp changes with the past.
+        usable = since_ns is not None and since_ns <= time.time_ns()
+        self._since = since_ns if usable and since_ns is not None else _NEVER
+        self._found: dict[bytes, ChangeKind] = {}
+        self._names: list[_Name] = []
+        self._upper = Descent(upper)
+        self._lower: Descent | None = None
+        try:
+            self._lower = Descent(lower) if lower is not None else None
+        except BaseException:
+            self._upper.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._upper.close()
+        if self._lower is not None:
+            self._lower.close()
+
+    def run(self) -> list[Change]:
+        pending = [self._visit(self._root())]
+        while True:
+            if pending[-1]:
+                directory = pending[-1].pop()
+                try:
+                    self._upper.down(directory.name)
+                except FileNotFoundError:
+                    continue
+                pending.append(self._visit(directory))
+            else:
+                pending.pop()
+                if not pending:
+                    break
+                self._upper.up()
+        self._report_links()
+        self._report_directories()
+        return [Change(path, self._found[path]) for path in sorted(self._found)]
+
+    def _root(self) -> _Directory:
+        if self._lower is None:
+            return _Directory("", in_lower=False, original=False, untouched=False)
+        upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
+        untouched = upper.st_ctime_ns < self._since
+        if not untouched and (
+            not _same_status(upper, lower)
+            or (not _same_file(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
+        ):
+            self._found[b"/"] = ChangeKind.MODIFY
+        return _Directory("", in_lower=True, original=True, untouched=untouched)
+
+    def _visit(self, directory: _Directory) -> list[_Directory]:
+        """Compare what is in the upper tree's present directory; returns the directories in it."""
+        if directory.in_lower:
+            return self._compare(directory)
+        return self._add_all()
+
+    def _add_all(self) -> list[_Directory]:
+        directories = []
+        with os.scandir(self._upper.fd) as entries:
+            for entry in entries:
+                path = b"/" + self._upper.join(entry.name)
+                self._found[path] = ChangeKind.ADD
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(_Directory(entry.name, in_lower=False, original=False, untouched=False))
+                elif self._lower is not None:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        del self._found[path]
+                        continue
+                    if status.st_nlink > 1:
+                        self._names.append(_Name(path, (status.st_dev, status.st_ino), None))
+        return directories
+
+    def _compare(self, directory: _Directory) -> list[_Directory]:
+        assert self._lower is not None
+        directories = []
+        since = self._since if directory.original else _NEVER
+        # Where no name has come or gone, the lower directory need not even be listed.
+        listing: set[str] | None = None
+        if not directory.untouched:
+            listing = set(os.listdir(self._lower.enter(self._upper.path)))
+        with os.scandir(self._upper.fd) as entries:
+            for entry in entries:
+                name = entry.name
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if listing is not None:
+                    in_lower = name in listing
+                    listing.discard(name)
+                else:
+                    in_lower = True
+                if in_lower and status.st_ctime_ns < since:
+                    if stat.S_ISDIR(status.st_mode):
+                        directories.append(_Directory(name, in_lower=True, original=True, untouched=True))
+                    continue
+                self._lower.enter(self._upper.path)
+                lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
+                self._pair(name, status, lower)
+                if stat.S_ISDIR(status.st_mode):
+                    both = lower is not None and stat.S_ISDIR(lower.st_mode)
+                    original = directory.original and directory.untouched
+                    directories.append(_Directory(name, in_lower=both, original=original, untouched=False))
+        for name in listing or ():
+            self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+        return directories
+
+    def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
+        """Compare what a name stands for in the two trees, but not what is in directories."""
+        path = b"/" + self._upper.join(name)
+        if lower is None:
+            self._found[path] = ChangeKind.ADD
+        elif self._differ(name, upper, lower):
+            self._found[path] = ChangeKind.MODIFY
+        if stat.S_ISDIR(upper.st_mode):
+            return
+        if upper.st_nlink > 1 or (lower is not None and lower.st_nlink > 1 and not stat.S_ISDIR(lower.st_mode)):
+            below = (lower.st_dev, lower.st_ino) if lower is not None else None
+            self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below))
+
+    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+        if not _same_status(upper, lower):
+            return True
+        if _same_file(upper, lower):
+            return False
+        assert self._lower is not None
+        if stat.S_ISREG(upper.st_mode):
+            return self._files_differ(name, upper, lower)
+        if read_xattrs(self._upper.handle(name)) != read_xattrs(self._lower.handle(name)):
+            return True
+        if stat.S_ISLNK(upper.st_mode):
+            return os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd)
+        return False
+
+    def _files_differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+        assert self._lower is not None
+        first = self._upper.open_file(name)
+        try:
+            second = self._lower.open_file(name)
+            try:
+                if read_xattrs(first) != read_xattrs(second):
+                    return True
+                return not _same_content(first, second, upper.st_size, may_have_holes(upper) or may_have_holes(lower))
+            finally:
+                os.close(second)
+        finally:
+            os.close(first)
+
+    def _report_links(self) -> None:
+        """Report the names without which a layer could not say which names are one file.
+
+        What a layer brings is linked among itself, and what it leaves alone stays linked as it is. So the
+        names of one file are either all brought, or all left; and of what was one file and is several,
+        only one may be left.
+        """
+        files: dict[tuple[int, int], list[_Name]] = defaultdict(list)
+        for name in self._names:
+            files[name.upper].append(name)
+        left: dict[tuple[int, int], list[_Name]] = {}
+        for names in sorted(files.values(), key=lambda names: min(name.path for name in names)):
+            before = {name.lower for name in names}
+            lower = names[0].lower
+            brought = any(name.path in self._found for name in names)
+            if brought or len(before) > 1 or lower is None or lower in left:
+                for name in names:
+                    self._found.setdefault(name.path, ChangeKind.MODIFY)
+            else:
+                left[lower] = names
+
+    def _report_directories(self) -> None:
+        """Report the directories above all changes."""
+        for path in list(self._found):
+            while (path := path.rpartition(b"/")[0]) and path not in self._found:
+                self._found[path] = ChangeKind.MODIFY
+
+
+def _same_status(one: os.stat_result, other: os.stat_result) -> bool:
+    return (
+        one.st_mode == other.st_mode
+        and one.st_uid == other.st_uid
+        and one.st_gid == other.st_gid
+        and one.st_rdev == other.st_rdev
+        and (stat.S_ISDIR(one.st_mode) or (one.st_mtime_ns == other.st_mtime_ns and one.st_size == other.st_size))
+    )
+
+
+def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return one.st_ino == other.st_ino and (one.st_dev == other.st_dev or one.st_ctime_ns == other.st_ctime_ns)
+
+
+def _same_content(one: int, other: int, size: int, sparse: bool) -> bool:
+    """Compare two open files of equal length; holes that both have are not read."""
+    offset = 0
+    while offset < size:
+        if sparse:
+            offset = min(next_data(one, offset, size), next_data(other, offset, size))
+        count = min(_CHUNK, size - offset)
+        if not count:
+            break
+        data = os.pread(one, count, offset)
+        if data != os.pread(other, count, offset):
+            return False
+        if not data:
+            raise OSError(errno.ESTALE, "a file was cut off while it was compared")
+        offset += len(data)
+    return True

@@ -1,0 +1,33 @@
+"""Where a file has data, and where holes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+
+def may_have_holes(status: os.stat_result) -> bool:
+    """Whether a file takes less space than its length, so that looking for holes is worth it."""
+    return status.st_blocks * 512 < status.st_size
+
+
+def next_data(fd: int, offset: int, size: int) -> int:
+    """The offset of the first data at or after `offset`; `size` where only a hole follows.
+
+    A file system that does not know of holes calls all of it data.
+    """
+    try:
+        return min(os.lseek(fd, offset, os.SEEK_DATA), size)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        raise
+
+
+def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """The extents `(offset, length)` of an open file that hold data, ascending, up to `size`."""
+    offset = 0
+    while (start := next_data(fd, offset, size)) < size:
+        offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        yield start, offset - start

@@ -33,6 +33,7 @@ from typing import Final, NamedTuple, Self
 from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes, next_data
+from layerstore_core.archive.touched import TouchedPaths
 from layerstore_core.archive.xattrs import read_xattrs
 
 #: How much of two files is compared at a time, in bytes.
@@ -42,7 +43,11 @@ _NEVER: Final = -(1 << 63)
 
 
 def compare_trees(
-    upper: str | os.PathLike[str], lower: str | os.PathLike[str] | None, *, since_ns: int | None = None
+    upper: str | os.PathLike[str],
+    lower: str | os.PathLike[str] | None,
+    *,
+    since_ns: int | None = None,
+    touched: TouchedPaths | None = None,
 ) -> list[Change]:
     """The changes that make `lower` into `upper`, sorted by path.
 
@@ -55,11 +60,13 @@ def compare_trees(
         since_ns: a moment, taken with `change_clock`, at which `upper` was equal to `lower`, which has not
             changed since. What has not been touched since is then passed over unread. `None`: nothing is known
             and files of equal status are compared by their content, unless they are one file.
+        touched: what of `upper`, a snapshot of `lower` on a file system that keeps inode numbers in
+            snapshots, may differ from `lower`. Nothing else is looked at. `None`: nothing is known.
 
     Raises:
         OSError: something cannot be read; the error names the path.
     """
-    with _Comparison(upper, lower, since_ns) as comparison:
+    with _Comparison(upper, lower, since_ns, touched) as comparison:
         return comparison.run()
 
 
@@ -84,6 +91,8 @@ class _Directory(NamedTuple):
     original: bool
     #: No name in it has come or gone since.
     untouched: bool
+    #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
+    guided: bool = False
 
 
 @dataclass(slots=True)
@@ -97,11 +106,16 @@ class _Name:
 
 class _Comparison:
     def __init__(
-        self, upper: str | os.PathLike[str], lower: str | os.PathLike[str] | None, since_ns: int | None
+        self,
+        upper: str | os.PathLike[str],
+        lower: str | os.PathLike[str] | None,
+        since_ns: int | None,
+        touched: TouchedPaths | None,
     ) -> None:
         # A clock that was set back would stamp changes with the past.
         usable = since_ns is not None and since_ns <= time.time_ns()
         self._since = since_ns if usable and since_ns is not None else _NEVER
+        self._touched = touched
         self._found: dict[bytes, ChangeKind] = {}
         self._names: list[_Name] = []
         self._upper = Descent(upper)
@@ -149,10 +163,13 @@ class _Comparison:
             or (not _same_file(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
         ):
             self._found[b"/"] = ChangeKind.MODIFY
-        return _Directory("", in_lower=True, original=True, untouched=untouched)
+        guided = self._touched is not None and upper.st_ino == lower.st_ino
+        return _Directory("", in_lower=True, original=True, untouched=untouched, guided=guided)
 
     def _visit(self, directory: _Directory) -> list[_Directory]:
         """Compare what is in the upper tree's present directory; returns the directories in it."""
+        if directory.guided and self._touched is not None:
+            return self._compare_touched(self._touched)
         if directory.in_lower:
             return self._compare(directory)
         return self._add_all()
@@ -210,12 +227,43 @@ class _Comparison:
             self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         return directories
 
-    def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
+    def _compare_touched(self, touched: TouchedPaths) -> list[_Directory]:
+        """As `_compare`, but looking only at what was touched."""
+        assert self._lower is not None
+        path = self._upper.path
+        self._lower.enter(path)
+        names = touched.names_in(path)
+        if path in touched:
+            present, before = set(os.listdir(self._upper.fd)), set(os.listdir(self._lower.fd))
+            names |= present - before
+            for name in before - present:
+                self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+        directories = []
+        for name in names:
+            try:
+                status = os.stat(name, dir_fd=self._upper.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            try:
+                lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                lower = None
+            # The file system says that it was touched: an equal ctime can be that of a change in the same tick.
+            self._pair(name, status, lower, trust_ctime=False)
+            if stat.S_ISDIR(status.st_mode):
+                both = lower is not None and stat.S_ISDIR(lower.st_mode)
+                same = lower is not None and lower.st_ino == status.st_ino
+                directories.append(_Directory(name, both, original=False, untouched=False, guided=both and same))
+        return directories
+
+    def _pair(
+        self, name: str, upper: os.stat_result, lower: os.stat_result | None, *, trust_ctime: bool = True
+    ) -> None:
         """Compare what a name stands for in the two trees, but not what is in directories."""
         path = b"/" + self._upper.join(name)
         if lower is None:
             self._found[path] = ChangeKind.ADD
-        elif self._differ(name, upper, lower):
+        elif self._differ(name, upper, lower, trust_ctime):
             self._found[path] = ChangeKind.MODIFY
         if stat.S_ISDIR(upper.st_mode):
             return
@@ -223,10 +271,10 @@ class _Comparison:
             below = (lower.st_dev, lower.st_ino) if lower is not None else None
             self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below))
 
-    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result, trust_ctime: bool) -> bool:
         if not _same_status(upper, lower):
             return True
-        if _same_file(upper, lower):
+        if trust_ctime and _same_file(upper, lower):
             return False
         assert self._lower is not None
         if stat.S_ISREG(upper.st_mode):

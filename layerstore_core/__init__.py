@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 from layerstore_core._version import __version__
 
 if TYPE_CHECKING:
-    from layerstore_core.archive.changes import Change, ChangeKind
+    from layerstore_core.archive.changes import Change, ChangeKind, change_clock, compare_trees
+    from layerstore_core.archive.copy import copy_tree
     from layerstore_core.archive.entry import EntryType, TarEntry
+    from layerstore_core.archive.getter import TreeFiles
     from layerstore_core.archive.idmap import IDMapping, IDRange
+    from layerstore_core.archive.iterstream import IterStream
+    from layerstore_core.archive.pack import pack_changes, pack_tree
+    from layerstore_core.archive.remove import remove_tree
     from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.archive.unpack import unpack_layer
+    from layerstore_core.catalog import Problem
     from layerstore_core.config import StoreConfig, load_config
     from layerstore_core.digests import ChainID, DiffID, chain_id
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
+    from layerstore_core.driver.sizes import parse_size
     from layerstore_core.errors import (
         AmbiguousDriver,
         ConfigError,
@@ -38,12 +46,14 @@ if TYPE_CHECKING:
         MountNameConflict,
     )
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
-    from layerstore_core.restoring import Problem
+    from layerstore_core.metadata.locks import LocksUnavailable
+    from layerstore_core.metadata.records import BadRecord
     from layerstore_core.store import LayerStore
 
 #: Each public name, and the module that it comes from.
 _HOMES = {
     "AmbiguousDriver": "errors",
+    "BadRecord": "metadata.records",
     "Capabilities": "driver.capabilities",
     "ChainID": "digests",
     "Change": "archive.changes",
@@ -61,28 +71,40 @@ _HOMES = {
     "IntegrityError": "errors",
     "InvalidLayer": "errors",
     "InvalidMountName": "errors",
+    "IterStream": "archive.iterstream",
     "Layer": "layers",
     "LayerDoesNotExist": "errors",
     "LayerNotRetained": "errors",
     "LayerStore": "store",
     "LayerStoreError": "errors",
     "LayerStream": "archive.stream",
+    "LocksUnavailable": "metadata.locks",
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
-    "Problem": "restoring",
+    "Problem": "catalog",
     "RWLayer": "layers",
     "RemovedLayer": "layers",
     "StoreConfig": "config",
     "TarEntry": "archive.entry",
+    "TreeFiles": "archive.getter",
     "chain_id": "digests",
+    "change_clock": "archive.changes",
+    "compare_trees": "archive.changes",
+    "copy_tree": "archive.copy",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
     "load_config": "config",
+    "pack_changes": "archive.pack",
+    "pack_tree": "archive.pack",
+    "parse_size": "driver.sizes",
+    "remove_tree": "archive.remove",
+    "unpack_layer": "archive.unpack",
 }
 
 __all__ = [
     "AmbiguousDriver",
+    "BadRecord",
     "Capabilities",
     "ChainID",
     "Change",
@@ -100,12 +122,14 @@ __all__ = [
     "IntegrityError",
     "InvalidLayer",
     "InvalidMountName",
+    "IterStream",
     "Layer",
     "LayerDoesNotExist",
     "LayerNotRetained",
     "LayerStore",
     "LayerStoreError",
     "LayerStream",
+    "LocksUnavailable",
     "MaxDepthExceeded",
     "MountDoesNotExist",
     "MountNameConflict",
@@ -114,11 +138,20 @@ __all__ = [
     "RemovedLayer",
     "StoreConfig",
     "TarEntry",
+    "TreeFiles",
     "__version__",
     "chain_id",
+    "change_clock",
+    "compare_trees",
+    "copy_tree",
     "hookimpl",
     "hookspec",
     "load_config",
+    "pack_changes",
+    "pack_tree",
+    "parse_size",
+    "remove_tree",
+    "unpack_layer",
 ]
 
 

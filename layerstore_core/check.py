@@ -129,7 +129,7 @@ def _leftovers(store: LayerStore) -> list[Finding]:
             "a registration was cut short",
             "`layerstore gc` removes it when no process registers a layer",
         )
-        for path in store.db.transactions()
+        for path in store.db.dead_transactions()
     ]
     return findings
 

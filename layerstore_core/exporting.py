@@ -14,8 +14,8 @@ from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.codec import LineReader, decode_lines
 
 if TYPE_CHECKING:
+    from layerstore_core.catalog import LayerNode
     from layerstore_core.driver.bound import BoundDriver
-    from layerstore_core.references import LayerNode
 
 _CHUNK: Final = 1 << 20
 

@@ -13,7 +13,7 @@ from layerstore_core.errors import LayerDoesNotExist, LayerNotRetained
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
-    from layerstore_core.references import LayerNode, MountNode
+    from layerstore_core.catalog import LayerNode, MountNode
     from layerstore_core.store import LayerStore
 
 
@@ -90,7 +90,7 @@ class Layer:
     @property
     def pinned(self) -> bool:
         """Whether a pin keeps the layer when no process holds it."""
-        return self._live.pinned
+        return self._live.record.chain_id in self._store.pins()
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer."""
@@ -168,20 +168,25 @@ class RWLayer:
         parent = self._live.parent
         return Layer(self._store, parent, holds=False) if parent else None
 
-    def mount(self, label: str = "") -> str:
+    def mount(self, label: str = "", *, keep: bool = False) -> str:
         """Mount the layer.
 
         Args:
             label: an SELinux label for the mount, `""` for none.
+            keep: let it stay mounted when this process ends, until some process calls `unmount`.
 
         Returns:
             The absolute path of the tree. Every `mount` wants an `unmount`.
         """
-        return self._store.driver.get(self._live.record.mount_id, label)
+        return self._store.driver.get(self._live.record.mount_id, label, keep=keep)
 
     def unmount(self) -> None:
-        """Undo one `mount`."""
-        self._store.driver.put(self._live.record.mount_id)
+        """Undo one `mount` of this store; where there is none, one that was made with `keep`."""
+        driver, mount_id = self._store.driver, self._live.record.mount_id
+        if driver.is_used(mount_id):
+            driver.put(mount_id)
+        else:
+            driver.let_go(mount_id)
 
     @contextmanager
     def mounted(self, label: str = "") -> Iterator[str]:

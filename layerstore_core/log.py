@@ -48,13 +48,22 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
         lambda message: print(message, end="", file=sys.stderr),
         level=_LEVELS[min(max(verbosity, 0), len(_LEVELS) - 1)],
         # A format given as a function is used as it stands: no traceback is added to a short message.
-        format=lambda record: form,
+        format=lambda _: form,
         serialize=json,
         colorize=not json and sys.stderr.isatty(),
         backtrace=False,
         diagnose=False,
     )
     enable()
+
+
+def silence() -> None:
+    """Undo `enable` and `configure`."""
+    global _enabled
+    _enabled = False
+    logger.remove()
+    for package in _packages:
+        logger.disable(package)
 
 
 def driver_logger(driver: str, package: str) -> Logger:

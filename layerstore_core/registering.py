@@ -1,8 +1,8 @@
 """Registering a layer: one pass of its tar into the driver, and its record beside it.
 
-The steps are: the driver makes an empty layer, a transaction begins, the tar passes into both, the
-record is written, and the transaction is renamed to its place. Until then nothing counts, and all of
-it is undone if a step fails.
+The steps are: a transaction begins, which notes on disk what the driver is about to make; the driver makes an
+empty layer; the tar passes into both; the rest of the record is written; and the transaction is renamed to its
+place. Until then nothing counts, and all of it is undone if a step fails.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from layerstore_core.digests import DiffID, chain_id
 from layerstore_core.errors import LayerStoreError, while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord
+from layerstore_core.metadata.transaction import TAR_SPLIT
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
 from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tarsplit.settle import settle
 
 if TYPE_CHECKING:
+    from layerstore_core.catalog import LayerNode
     from layerstore_core.driver.bound import BoundDriver
-    from layerstore_core.references import LayerNode
+
+#: Called now and then with the bytes of input read and the entries seen so far.
+Progress = Callable[[int, int], None]
 
 
 class Registration:
@@ -45,15 +49,15 @@ class Registration:
         self._diff_id: DiffID | None = None
         self._size = 0
         self._committed = False
-        with while_doing("making a layer in the driver"):
-            driver.create(self._cache_id, self._parent_id, {})
+        self._transaction = db.begin(self._cache_id)
         try:
-            self._transaction = db.begin()
+            with while_doing("making a layer in the driver"):
+                driver.create(self._cache_id, self._parent_id, {})
         except BaseException:
-            self._remove_driver_layer()
+            self._transaction.cancel()
             raise
 
-    def apply(self, source: LayerSource, progress: Callable[[int, int], None] | None = None) -> None:
+    def apply(self, source: LayerSource, progress: Progress | None = None) -> None:
         """Let the layer's tar pass.
 
         Raises:
@@ -101,14 +105,21 @@ class Registration:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self._committed:
-            self._remove_driver_layer()
-            try:
-                self._transaction.cancel()
-            except OSError as error:
-                logger.error("the transaction {} is left over: {}", self._transaction.path, error)
+        if self._committed:
+            return
+        try:
+            self._driver.remove(self._cache_id)
+        except (OSError, LayerStoreError) as error:
+            # The transaction stays, as one of a dead process: it names what is left.
+            self._transaction.abandon()
+            logger.error("the driver's layer {} is left over: it could not be removed: {}", self._cache_id, error)
+            return
+        try:
+            self._transaction.cancel()
+        except OSError as error:
+            logger.error("the transaction {} is left over: {}", self._transaction.path, error)
 
-    def _drive(self, diff: LayerStream, source: LayerSource, progress: Callable[[int, int], None] | None) -> None:
+    def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> None:
         if progress is not None:
             source.on_progress(lambda count: progress(count, diff.entry_count))
         with while_doing(f"applying {source.name}"):
@@ -118,7 +129,7 @@ class Registration:
 
     def _settle(self, source: LayerSource) -> None:
         """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
-        provisional = self._transaction.path / "tar-split.json.gz"
+        provisional = self._transaction.path / TAR_SPLIT
         settled = self._transaction.path / "tar-split.settled"
         files = self._driver.diff_getter(self._cache_id)
         try:
@@ -126,11 +137,6 @@ class Registration:
                 inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))
         finally:
             files.close()
+        os.chmod(settled, 0o644)
         os.replace(settled, provisional)
         logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)
-
-    def _remove_driver_layer(self) -> None:
-        try:
-            self._driver.remove(self._cache_id)
-        except (OSError, LayerStoreError) as error:
-            logger.error("the driver's layer {} is left over: it could not be removed: {}", self._cache_id, error)

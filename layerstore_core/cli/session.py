@@ -38,15 +38,13 @@ class Session:
         from layerstore_core.config import load_config
 
         if not self.silent:
-            log.configure(self.verbosity, self.log_json)
+            log.configure(self.verbosity, json=self.log_json)
         overrides: dict[str, Any] = {}
         if self.root is not None:
             overrides["root"] = self.root
         if self.driver is not None:
             overrides["driver"] = self.driver
-        if self.driver_options:
-            overrides["driver_options"] = self.driver_options
-        return load_config(self.config_file, **overrides)
+        return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
     def open(self) -> LayerStore:
         """Open the store; use it as a context manager.

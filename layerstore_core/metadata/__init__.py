@@ -1,17 +1,21 @@
 """What is known of layers and writable layers, on disk: Docker's layerdb, and our pins beside it."""
 
 from layerstore_core.metadata.layerdb import LayerDB, Removing
+from layerstore_core.metadata.locks import LocksUnavailable, RootLocks
 from layerstore_core.metadata.pins import Pins
 from layerstore_core.metadata.records import BadRecord, LayerRecord, MountRecord, check_mount_name
-from layerstore_core.metadata.transaction import Transaction
+from layerstore_core.metadata.transaction import DeadTransaction, Transaction
 
 __all__ = [
     "BadRecord",
+    "DeadTransaction",
     "LayerDB",
     "LayerRecord",
+    "LocksUnavailable",
     "MountRecord",
     "Pins",
     "Removing",
+    "RootLocks",
     "Transaction",
     "check_mount_name",
 ]

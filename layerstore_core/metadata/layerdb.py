@@ -17,21 +17,30 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
-from layerstore_core.metadata.atomic import flush, make_directory
-from layerstore_core.metadata.records import LayerRecord, MountRecord, check_mount_name, read_cache_id
+from layerstore_core.metadata.atomic import flush
+from layerstore_core.metadata.records import (
+    CACHE_ID,
+    MOUNT_ID,
+    LayerRecord,
+    MountRecord,
+    check_mount_name,
+    read_driver_id,
+)
 from layerstore_core.metadata.transaction import (
     TAR_SPLIT,
+    DeadTransaction,
     Transaction,
     WriteSet,
     dead_transactions,
-    remove_dead_transaction,
+    removing_dead,
 )
 
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -105,22 +114,22 @@ class LayerDB:
         """Whether a layer has tar-split lines."""
         return (self.layer_path(chain) / TAR_SPLIT).is_file()
 
-    def begin(self) -> Transaction:
-        """Begin a new layer's record."""
-        with while_doing(f"starting a transaction in {self.path}"):
-            return Transaction(self.path, durable=self._durable)
+    def cache_id(self, chain: ChainID) -> str | None:
+        """The driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
+        return read_driver_id(self.layer_path(chain) / CACHE_ID)
 
-    def transactions(self) -> list[Path]:
+    def begin(self, cache_id: str) -> Transaction:
+        """Begin a new layer's record; from now on it is on disk that the driver may have `cache_id`."""
+        with while_doing(f"starting a transaction in {self.path}"):
+            return Transaction(self.path, cache_id, durable=self._durable)
+
+    def dead_transactions(self) -> list[DeadTransaction]:
         """What processes that are gone have left of theirs, sorted."""
         return dead_transactions(self.path)
 
-    def remove_transaction(self, path: Path) -> bool:
-        """Remove one of `transactions()`.
-
-        Returns:
-            Whether it is gone; not so if it has turned out to be alive.
-        """
-        return remove_dead_transaction(path)
+    def removing_dead(self, dead: DeadTransaction) -> AbstractContextManager[bool]:
+        """A block for removing what the driver has of one, if it is still there; at its end it goes."""
+        return removing_dead(dead)
 
     # Deletion
 
@@ -144,7 +153,7 @@ class LayerDB:
     def finish_removing(self, path: Path) -> None:
         """Remove what is left of a record, when the driver's part is gone."""
         with while_doing(f"finishing the deletion of {path}"):
-            shutil.rmtree(path)
+            remove_tree(os.fsencode(path))
 
     def removing(self) -> list[Removing]:
         """Deletions that were begun, sorted."""
@@ -152,7 +161,7 @@ class LayerDB:
         for name in _names(self.path / "sha256"):
             if match := _REMOVING.fullmatch(name):
                 path = self.path / "sha256" / name
-                found.append(Removing(path, ChainID.from_hex(match[1]), read_cache_id(path)))
+                found.append(Removing(path, ChainID.from_hex(match[1]), read_driver_id(path / CACHE_ID)))
         return found
 
     # Writable layers
@@ -183,30 +192,47 @@ class LayerDB:
         """
         return MountRecord.read(self.mount_path(name), name)
 
-    def save_mount(self, record: MountRecord) -> None:
-        """Make a writable layer's record, whole or not at all.
+    def mount_id(self, name: str) -> str | None:
+        """The driver's ID for a writable layer, alone and quickly; `None` where it cannot be read."""
+        return read_driver_id(self.mount_path(name) / MOUNT_ID)
+
+    def begin_mount(self, record: MountRecord) -> WriteSet:
+        """Begin a writable layer's record; from now on it is on disk that the driver may have its IDs.
+
+        Returns:
+            The record, for `publish(mount_path(name))`; a context manager that cancels what was not published.
 
         Raises:
-            FileExistsError: there is one of this name.
             OSError: it cannot be written; nothing of it is left.
         """
-        target = self.mount_path(record.name)
-        with (
-            while_doing(f"saving the writable layer {record.name!r}"),
-            WriteSet(self.path, durable=self._durable) as files,
-        ):
-            files.path.chmod(0o755)
-            record.write(files.path)
-            files.flush()
-            files.publish(target)
+        with while_doing(f"saving the writable layer {record.name!r}"):
+            files = WriteSet(self.path, durable=self._durable)
+            try:
+                files.path.chmod(0o755)
+                record.write(files.path)
+                files.flush()
+            except BaseException:
+                files.cancel()
+                raise
+            return files
 
-    def remove_mount(self, name: str) -> None:
-        """Remove a writable layer's record. One that is not there is no error."""
-        path = self.mount_path(name)
+    def take_mount(self, name: str) -> WriteSet:
+        """Put a writable layer's record out of sight, so that a process that dies leaves no half of one.
+
+        Returns:
+            The record: `cancel` removes it, `publish(mount_path(name))` brings it back.
+
+        Raises:
+            FileNotFoundError: there is no such record.
+        """
         with while_doing(f"removing the writable layer {name!r}"):
-            if path.is_dir():
-                with WriteSet(self.path, durable=self._durable) as files:
-                    files.take(path)
+            files = WriteSet(self.path, durable=self._durable)
+            try:
+                files.take(self.mount_path(name))
+            except BaseException:
+                files.cancel()
+                raise
+            return files
 
 
 def _names(directory: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import InvalidMountName, LayerStoreError
+from layerstore_core.errors import IntegrityError, InvalidMountName
 from layerstore_core.metadata.atomic import write_file
 
 _D = TypeVar("_D", ChainID, DiffID)
@@ -26,6 +26,10 @@ _MAX_FIELD: Final = 4096
 _MAX_DESCRIPTOR: Final = 4 << 20
 _MAX_NAME: Final = 255
 _MAX_SIZE: Final = (1 << 63) - 1
+
+CACHE_ID: Final = "cache-id"
+MOUNT_ID: Final = "mount-id"
+INIT_ID: Final = "init-id"
 
 _DRIVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _MOUNT_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
@@ -37,7 +41,7 @@ _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations",
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-class BadRecord(LayerStoreError):
+class BadRecord(IntegrityError):
     """A record on disk is damaged.
 
     Args:
@@ -72,12 +76,13 @@ class LayerRecord:
     descriptor: Mapping[str, Any] | None = None
 
     def write(self, directory: Path) -> None:
-        """Write the fields into a directory that has none of them yet."""
+        """Write the fields into a directory that has none of them yet but, perhaps, the cache ID."""
         write_file(directory / "size", str(self.size).encode())
         if self.parent is not None:
             write_file(directory / "parent", self.parent.encode())
         write_file(directory / "diff", self.diff_id.encode())
-        write_file(directory / "cache-id", self.cache_id.encode())
+        if not os.path.lexists(directory / CACHE_ID):
+            write_file(directory / CACHE_ID, self.cache_id.encode())
         if self.descriptor is not None:
             write_file(directory / "descriptor.json", _encode_descriptor(self.descriptor))
 
@@ -101,9 +106,9 @@ class LayerRecord:
         size = _read_text(directory / "size")
         if not _DECIMAL.fullmatch(size) or int(size) > _MAX_SIZE:
             raise BadRecord(directory / "size", f"not a size in bytes: {size[:80]!r}")
-        cache_id = _read_text(directory / "cache-id")
+        cache_id = _read_text(directory / CACHE_ID)
         if not _DRIVER_ID.fullmatch(cache_id):
-            raise BadRecord(directory / "cache-id", f"not a driver's ID: {cache_id[:80]!r}")
+            raise BadRecord(directory / CACHE_ID, f"not a driver's ID: {cache_id[:80]!r}")
         if chain_id(diff_id, parent) != name:
             raise BadRecord(directory, f"its parent and diff ID make another chain ID, {chain_id(diff_id, parent)}")
         return cls(name, diff_id, int(size), cache_id, parent, _read_descriptor(directory / "descriptor.json"))
@@ -127,9 +132,9 @@ class MountRecord:
 
     def write(self, directory: Path) -> None:
         """Write the fields into a directory that has none of them yet."""
-        write_file(directory / "mount-id", self.mount_id.encode())
+        write_file(directory / MOUNT_ID, self.mount_id.encode())
         if self.init_id is not None:
-            write_file(directory / "init-id", self.init_id.encode())
+            write_file(directory / INIT_ID, self.init_id.encode())
         if self.parent is not None:
             write_file(directory / "parent", self.parent.encode())
 
@@ -141,8 +146,8 @@ class MountRecord:
             BadRecord: a field is missing or damaged.
             OSError: a file cannot be read.
         """
-        mount_id = _mount_id(directory / "mount-id")
-        init_id = _mount_id(directory / "init-id") if os.path.lexists(directory / "init-id") else None
+        mount_id = _mount_id(directory / MOUNT_ID)
+        init_id = _mount_id(directory / INIT_ID) if os.path.lexists(directory / INIT_ID) else None
         return cls(name, mount_id, init_id, _read_parent(directory))
 
 
@@ -167,10 +172,16 @@ def check_mount_name(name: str) -> None:
     raise InvalidMountName(f"{name[:80]!r} cannot name a writable layer: {problem}")
 
 
-def read_cache_id(directory: Path) -> str | None:
-    """The driver's ID in a record that need not be whole; `None` where there is none to be read."""
+def driver_ids(directory: Path) -> tuple[str, ...]:
+    """The driver's IDs in a record that need not be whole, a layer's or a writable layer's, children first."""
+    found = (read_driver_id(directory / name) for name in (MOUNT_ID, INIT_ID, CACHE_ID))
+    return tuple(driver_id for driver_id in found if driver_id is not None)
+
+
+def read_driver_id(path: Path) -> str | None:
+    """The driver's ID in a file of a record; `None` where there is none to be read."""
     try:
-        text = _read_text(directory / "cache-id")
+        text = _read_text(path)
     except (BadRecord, OSError):
         return None
     return text if _DRIVER_ID.fullmatch(text) else None

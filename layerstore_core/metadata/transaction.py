@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
-from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory
-from layerstore_core.metadata.records import LayerRecord
+from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory, write_file
+from layerstore_core.metadata.records import CACHE_ID, LayerRecord, driver_ids
 
 TAR_SPLIT: Final = "tar-split.json.gz"
 _PREFIX: Final = "write-set-"
@@ -71,21 +73,38 @@ class WriteSet:
             for file in self.path.iterdir():
                 flush(file)
             flush(self.path)
+            flush(self.path.parent)
+
+    def abandon(self) -> None:
+        """Leave the files to a collector, because the driver could not remove what they name."""
+        self._unlock()
 
     def take(self, source: Path) -> None:
         """Put an existing record in the place of this empty write set, from where `cancel` removes it.
 
-        So a record goes by one rename, and is never seen in part.
+        So a record goes by one rename, and is never seen in part; `publish` would bring it back.
+
+        Raises:
+            FileNotFoundError: there is no such record.
         """
-        os.rename(source, self.path)
+        # The record's own directory is locked before it is moved: unlocked under `tmp` it would look dead.
+        lock = try_lock(source)
+        if lock is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        try:
+            os.rename(source, self.path)
+        except BaseException:
+            os.close(lock)
+            raise
+        self._unlock()
+        self._lock = lock
         if self._durable:
             flush(source.parent)
 
     def cancel(self) -> None:
         """Remove the files. A second call, or one after `publish`, does nothing."""
         if self._lock is not None:
-            with suppress(FileNotFoundError):  # a collector may be at it too
-                shutil.rmtree(self.path)
+            remove_tree(os.fsencode(self.path))
             self._unlock()
 
     def __enter__(self) -> Self:
@@ -101,10 +120,27 @@ class WriteSet:
 
 
 class Transaction(WriteSet):
-    """A layer's record on its way in."""
+    """A layer's record on its way in.
+
+    Args:
+        db: the layerdb's directory.
+        cache_id: the driver's ID for the layer. It is on disk before this object is: should the process die,
+            what the driver has made by then can be named.
+        durable: as for `WriteSet`.
+    """
+
+    def __init__(self, db: Path, cache_id: str, *, durable: bool) -> None:
+        super().__init__(db, durable=durable)
+        self.cache_id = cache_id
+        try:
+            write_file(self.path / CACHE_ID, cache_id.encode())
+            self.flush()
+        except BaseException:
+            self.cancel()
+            raise
 
     def write(self, record: LayerRecord) -> None:
-        """Write the record's fields."""
+        """Write the record's other fields."""
         record.write(self.path)
 
     def open_tar_split(self) -> BinaryIO:
@@ -123,35 +159,51 @@ class Transaction(WriteSet):
             self.publish(self._db / "sha256" / chain.hex)
 
 
-def dead_transactions(db: Path) -> list[Path]:
-    """The directories of transactions whose process is gone, sorted."""
+@dataclass(frozen=True, slots=True)
+class DeadTransaction:
+    """What a process that is gone has left of its work.
+
+    Attributes:
+        path: the directory, under `tmp/`.
+        driver_ids: what the driver may have of it, in the order in which it is to be removed.
+    """
+
+    path: Path
+    driver_ids: tuple[str, ...]
+
+
+def dead_transactions(db: Path) -> list[DeadTransaction]:
+    """The transactions whose process is gone, sorted."""
     try:
         names = sorted(os.listdir(db / "tmp"))
     except FileNotFoundError:
         return []
     dead = []
     for name in names:
-        lock = try_lock(db / "tmp" / name)
+        path = db / "tmp" / name
+        lock = try_lock(path)
         if lock is not None:
-            dead.append(db / "tmp" / name)
+            dead.append(DeadTransaction(path, driver_ids(path)))
             os.close(lock)
     return dead
 
 
-def remove_dead_transaction(path: Path) -> bool:
-    """Remove what a killed process left.
+@contextmanager
+def removing_dead(dead: DeadTransaction) -> Iterator[bool]:
+    """A block for removing what the driver has of a dead transaction; at its end the directory goes.
 
-    Returns:
-        Whether it was dead, and is gone.
+    Yields:
+        Whether it is still there, and this process is the one that removes it.
     """
-    lock = try_lock(path)
+    lock = try_lock(dead.path)
     if lock is None:
-        return False
+        yield False
+        return
     try:
-        shutil.rmtree(path)
+        yield True
+        remove_tree(os.fsencode(dead.path))
     finally:
         os.close(lock)
-    return True
 
 
 def try_lock(directory: Path) -> int | None:

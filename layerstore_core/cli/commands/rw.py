@@ -103,7 +103,7 @@ def mount(session: Session, name: str, mount_label: str) -> None:
       cd "$(layerstore rw mount work)"
     """
     with session.open() as store, store.get_rw_layer(name) as rw:
-        path = rw.mount(mount_label)
+        path = rw.mount(mount_label, keep=True)
     # The path as it is, not made printable: it is for programs.
     session.answer({"name": name, "path": str(path)}, lambda: [str(path)])
 

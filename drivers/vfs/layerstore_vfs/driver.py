@@ -1,0 +1,170 @@
+"""The driver.
+
+On disk, as Docker's: `dir/<id>/` is the layer's tree. Beside it, where Docker does not look, `copied/<id>` holds
+the moment at which the parent's tree had been copied: what has not been touched since need not be read to be compared.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from layerstore_core import (
+    Change,
+    ConfigError,
+    DriverContext,
+    IterStream,
+    change_clock,
+    compare_trees,
+    copy_tree,
+    hookimpl,
+    pack_changes,
+    remove_tree,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HOME_MODE: Final = 0o710
+_TREE_MODE: Final = 0o755
+
+
+class VfsOptions(BaseModel):
+    """vfs has no options; the model is there so that a mistaken one is named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class VfsDriver:
+    """A driver that copies.
+
+    Args:
+        context: the surroundings of this instance.
+
+    Raises:
+        OSError: its home cannot be made.
+    """
+
+    Options: ClassVar = VfsOptions
+    #: The one to fall back on: its state under a root does not mean that somebody chose it.
+    priority: ClassVar[int] = -100
+    last_resort: ClassVar[bool] = True
+
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
+        self._trees = context.home / "dir"
+        self._copied = context.home / "copied"
+
+    # Layers
+
+    @hookimpl
+    def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        _refuse_options(storage_opt)
+        self._make_home()
+        tree = self._tree(layer_id)
+        os.mkdir(tree, _TREE_MODE)
+        try:
+            self._fill(layer_id, tree, parent_id)
+        except BaseException:
+            self.remove(layer_id)
+            raise
+
+    @hookimpl
+    def create_read_write(
+        self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        if mount_label:
+            raise ConfigError("the vfs driver does not mount, and cannot label files for SELinux; leave the label out")
+        self.create(layer_id, parent_id, storage_opt)
+
+    @hookimpl
+    def remove(self, layer_id: str) -> None:
+        remove_tree(os.fsencode(self._tree(layer_id)))
+        (self._copied / layer_id).unlink(missing_ok=True)
+
+    @hookimpl
+    def exists(self, layer_id: str) -> bool:
+        return self._tree(layer_id).is_dir()
+
+    @hookimpl
+    def layer_ids(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._trees))
+        except FileNotFoundError:
+            return []
+
+    # Trees
+
+    @hookimpl
+    def get(self, layer_id: str) -> str:
+        tree = self._tree(layer_id)
+        os.stat(tree)
+        return str(tree)
+
+    @hookimpl
+    def put(self, layer_id: str) -> None:
+        """Nothing is mounted."""
+
+    @hookimpl
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        return {"Directory": self.get(layer_id)}
+
+    # Differences
+
+    @hookimpl
+    def changes(self, layer_id: str, parent_id: str) -> list[Change]:
+        return compare_trees(
+            self.get(layer_id), self.get(parent_id) if parent_id else None, since_ns=self._copied_at(layer_id)
+        )
+
+    @hookimpl
+    def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
+        with ExitStack() as stack:
+            chunks = pack_changes(
+                self.get(layer_id), self.changes(layer_id, parent_id), id_mapping=self._context.id_mapping
+            )
+            stack.callback(getattr(chunks, "close", lambda: None))
+            stream = cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
+            stack.pop_all()
+            return stream
+
+    # Inside
+
+    def _tree(self, layer_id: str) -> Path:
+        return self._trees / layer_id
+
+    def _make_home(self) -> None:
+        self._context.home.mkdir(_HOME_MODE, parents=True, exist_ok=True)
+        self._trees.mkdir(_HOME_MODE, exist_ok=True)
+        self._copied.mkdir(_HOME_MODE, exist_ok=True)
+
+    def _fill(self, layer_id: str, tree: Path, parent_id: str) -> None:
+        os.chmod(tree, _TREE_MODE)  # whatever the umask says
+        if os.geteuid() == 0:
+            os.chown(tree, *self._context.id_mapping.root_pair())
+        if not parent_id:
+            return
+        copy_tree(self.get(parent_id), tree)
+        (self._copied / layer_id).write_text(str(change_clock(self._copied)))
+
+    def _copied_at(self, layer_id: str) -> int | None:
+        """When the parent's tree had been copied, in nanoseconds; `None` where that is not known."""
+        try:
+            return int((self._copied / layer_id).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def _refuse_options(storage_opt: Mapping[str, str]) -> None:
+    if "size" in storage_opt:
+        raise ConfigError(
+            "the vfs driver cannot limit a layer's size: plain directories have no quota; "
+            "use overlay2 on a file system with project quota, or btrfs"
+        )
+    if storage_opt:
+        raise ConfigError(f"the vfs driver knows no storage option {', '.join(map(repr, sorted(storage_opt)))}")

@@ -1,0 +1,418 @@
+"""The catalog: the layers and writable layers that an open store knows, and who holds which.
+
+It mirrors the records on disk. Records are loaded when they are first asked for, so that opening a store
+costs the same however many layers it has, and it keeps up with what other processes commit and delete.
+
+A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, and
+by a pin. It may go when nothing holds it. Handles are holds of the kernel's (`RootLocks`); the others are
+records on disk, which only somebody who has a handle can make. So whoever has a layer solely, and has
+looked at the records then, knows that nothing will come to hold it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from threading import RLock
+from typing import Final
+
+from layerstore_core.digests import ChainID
+from layerstore_core.errors import IntegrityError, LayerStoreError
+from layerstore_core.metadata import LayerDB, LayerRecord, MountRecord, Pins, RootLocks
+
+_UNKNOWN_GENERATION: Final = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something on disk that could not be loaded.
+
+    Attributes:
+        path: the file or directory concerned.
+        reason: what is wrong with it.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class LayerNode:
+    """A read-only layer and its holders, as far as this store knows them."""
+
+    record: LayerRecord
+    parent: LayerNode | None
+    handles: set[object] = field(default_factory=set)
+    children: set[ChainID] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
+
+    def chain(self) -> Iterator[LayerNode]:
+        """The layer itself, its parent, and so on down to the base."""
+        node: LayerNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    @property
+    def depth(self) -> int:
+        """How many layers the chain has."""
+        return sum(1 for _ in self.chain())
+
+    @property
+    def chain_size(self) -> int:
+        """The sizes of all layers of the chain together, in bytes."""
+        return sum(node.record.size for node in self.chain())
+
+    @property
+    def lock_key(self) -> str:
+        """What `RootLocks` knows the layer by."""
+        return f"layer {self.record.chain_id}"
+
+
+@dataclass(eq=False)
+class MountNode:
+    """A writable layer and the handles to it."""
+
+    record: MountRecord
+    parent: LayerNode | None
+    handles: set[object] = field(default_factory=set)
+
+    @property
+    def driver_parent(self) -> str:
+        """The driver's ID of what the layer stands on: its init layer, else its parent, else `""`."""
+        if self.record.init_id:
+            return self.record.init_id
+        return self.parent.record.cache_id if self.parent else ""
+
+    @property
+    def lock_key(self) -> str:
+        """What `RootLocks` knows the writable layer by."""
+        return f"rw {self.record.mount_id}"
+
+
+class Catalog:
+    """What is known of one root.
+
+    Args:
+        db: the records.
+        pins: the pins.
+        locks: the locks of the root.
+        report: called with each problem when it is found.
+
+    Attributes:
+        lock: guards the maps and all holders within this process; never kept while a layer is unpacked.
+    """
+
+    def __init__(self, db: LayerDB, pins: Pins, locks: RootLocks, report: Callable[[Problem], None]) -> None:
+        self._db = db
+        self._pins = pins
+        self._locks = locks
+        self._report = report
+        self.lock: Final = RLock()
+        self._layers: dict[ChainID, LayerNode] = {}
+        self._mounts: dict[str, MountNode] = {}
+        self._problems: dict[str, Problem] = {}
+        self._generation = _UNKNOWN_GENERATION
+
+    # Finding
+
+    def find_layer(self, name: ChainID) -> LayerNode | None:
+        """A layer by its name, loaded if need be; `None` where there is none.
+
+        Raises:
+            BadRecord: its record, or one below it, is damaged.
+            OSError: a record cannot be read.
+        """
+        with self.lock:
+            if self._is_known(name):
+                return self._layers[name]
+            return self._load_layer(name) if self._db.has_layer(name) else None
+
+    def find_mount(self, name: str) -> MountNode | None:
+        """A writable layer by its name; errors as `find_layer`."""
+        with self.lock:
+            node = self._mounts.get(name)
+            if node is not None:
+                if node.handles or self._db.mount_id(name) == node.record.mount_id:
+                    return node
+                self._forget_mount(node)
+            return self._load_mount(name) if self._db.has_mount(name) else None
+
+    def layers(self) -> dict[ChainID, LayerNode]:
+        """All layers that can be loaded, by name."""
+        with self.lock:
+            self.refresh()
+            return dict(self._layers)
+
+    def mounts(self) -> dict[str, MountNode]:
+        """All writable layers that can be loaded, by name."""
+        with self.lock:
+            self.refresh()
+            return dict(self._mounts)
+
+    def problems(self) -> list[Problem]:
+        """What could not be loaded."""
+        with self.lock:
+            self.refresh()
+            return list(self._problems.values())
+
+    def refresh(self) -> None:
+        """Load what is new on disk, and forget what is gone. Quick where no store has changed anything."""
+        with self.lock:
+            generation = self._locks.generation()
+            if generation == self._generation != -1:
+                return
+            self._problems.clear()
+            names = self._db.list_layers()
+            present = set(names)
+            for gone in [
+                node for name, node in self._layers.items() if name not in present or not self._is_current(node)
+            ]:
+                self._forget_layer(gone)
+            # What is still known has just been seen to be current: it need not be looked at for each child again.
+            self._generation = generation
+            try:
+                for name in names:
+                    if name not in self._layers:
+                        self._try_load(self._db.layer_path(name), partial(self._load_layer, name))
+                mounts = self._db.list_mounts()
+                present_mounts = set(mounts)
+                for mount in [node for name, node in self._mounts.items() if name not in present_mounts]:
+                    self._forget_mount(mount)
+                for mount_name in mounts:
+                    self._try_load(self._db.mount_path(mount_name), partial(self.find_mount, mount_name))
+            except BaseException:
+                self._generation = _UNKNOWN_GENERATION
+                raise
+
+    # Holding
+
+    def hold_layer(self, name: ChainID, handle: Callable[[LayerNode], object]) -> object | None:
+        """Find a layer and make a handle to it, one that counts in all processes.
+
+        Args:
+            name: the layer.
+            handle: makes the handle.
+
+        Returns:
+            The handle; `None` where there is no such layer.
+        """
+        with self.lock:
+            key = f"layer {name}"
+            self._locks.hold(key)
+            try:
+                node = self.find_layer(name)
+                if node is None:
+                    self._locks.drop(key)
+                    return None
+                made = handle(node)
+                node.handles.add(made)
+            except BaseException:
+                self._locks.drop(key)
+                raise
+            return made
+
+    def hold_mount(self, name: str, handle: Callable[[MountNode], object]) -> object | None:
+        """The same for a writable layer."""
+        with self.lock:
+            while True:
+                node = self.find_mount(name)
+                if node is None:
+                    return None
+                self._locks.hold(node.lock_key)
+                try:
+                    # Only now it cannot be deleted any more; it may have been a moment ago.
+                    if self._db.mount_id(name) != node.record.mount_id:
+                        self._locks.drop(node.lock_key)
+                        self._forget_mount(node)
+                        continue
+                    made = handle(node)
+                    node.handles.add(made)
+                except BaseException:
+                    self._locks.drop(node.lock_key)
+                    raise
+                return made
+
+    def let_go(self, node: LayerNode | MountNode, handle: object) -> bool:
+        """Give a handle back.
+
+        Returns:
+            Whether it was one.
+        """
+        with self.lock:
+            if handle not in node.handles:
+                return False
+            node.handles.remove(handle)
+            self._locks.drop(node.lock_key)
+            return True
+
+    def retake(self, node: MountNode, handle: object) -> None:
+        """Undo `let_go` of a writable layer that could not be deleted."""
+        with self.lock:
+            self._locks.hold(node.lock_key)
+            node.handles.add(handle)
+
+    def release_all(self) -> list[object]:
+        """Give all handles back, and return them."""
+        with self.lock:
+            handles: list[object] = []
+            nodes: list[LayerNode | MountNode] = [*self._layers.values(), *self._mounts.values()]
+            for node in nodes:
+                for handle in list(node.handles):
+                    handles.append(handle)
+                    self.let_go(node, handle)
+            return handles
+
+    def is_held(self, node: LayerNode, *, by_children: bool = True) -> bool:
+        """Whether anything holds the layer, in any process; its children, too, if they are asked for."""
+        with self.lock:
+            self.refresh()
+            return bool(
+                node.handles
+                or (by_children and node.children)
+                or node.mounts
+                or node.record.chain_id in self._pins
+                or self._locks.is_held(node.lock_key)
+            )
+
+    def holders(self, node: LayerNode) -> list[str]:
+        """What holds the layer, in words."""
+        with self.lock:
+            self.refresh()
+            holders = [f"layer {child}" for child in sorted(node.children)]
+            holders += [f"writable layer {name!r}" for name in sorted(node.mounts)]
+            if node.record.chain_id in self._pins:
+                holders.append("its pin")
+            if node.handles:
+                holders.append(f"{len(node.handles)} open handle(s)")
+            elif self._locks.is_held(node.lock_key):
+                holders.append("another process")
+            return holders
+
+    @contextmanager
+    def unheld(self, node: LayerNode) -> Iterator[bool]:
+        """A block in which nothing holds a layer, nor will.
+
+        Yields:
+            Whether that is so.
+        """
+        with self.lock, self._locks.sole(node.lock_key) as alone:
+            # In this order: holders on disk are made by those who have a handle.
+            yield alone and not node.handles and self._is_current(node) and not self._held_on_disk(node)
+
+    # Changes that this store makes
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """A block around one change to the records; others see by the generation that there was one."""
+        with self._locks.exclusive("records"):
+            unseen = self._locks.generation() != self._generation
+            yield
+            new = self._locks.advance()
+            if not unseen:
+                self._generation = new
+
+    def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
+        """A layer has been committed."""
+        with self.lock:
+            node = LayerNode(record, parent)
+            self._layers[record.chain_id] = node
+            if parent is not None:
+                parent.children.add(record.chain_id)
+            return node
+
+    def add_mount(self, record: MountRecord, parent: LayerNode | None) -> MountNode:
+        """A writable layer has been made."""
+        node = MountNode(record, parent)
+        self.put_back(node)
+        return node
+
+    def put_back(self, node: MountNode) -> None:
+        """A writable layer is there again, because it could not be deleted."""
+        with self.lock:
+            self._mounts[node.record.name] = node
+            if node.parent is not None:
+                node.parent.mounts.add(node.record.name)
+
+    def drop_layer(self, node: LayerNode) -> None:
+        """A layer has been deleted."""
+        with self.lock:
+            self._forget_layer(node)
+
+    def drop_mount(self, node: MountNode) -> None:
+        """A writable layer has been deleted."""
+        with self.lock:
+            self._forget_mount(node)
+
+    # Inside
+
+    def _held_on_disk(self, node: LayerNode) -> bool:
+        self.refresh()
+        return bool(node.children or node.mounts or node.record.chain_id in self._pins)
+
+    def _is_current(self, node: LayerNode) -> bool:
+        """Whether the layer is still the one that was loaded: another process may have deleted and made it anew."""
+        if node.handles or self._locks.generation() == self._generation != -1:
+            return True
+        return self._db.cache_id(node.record.chain_id) == node.record.cache_id
+
+    def _load_layer(self, name: ChainID) -> LayerNode:
+        # A chain is walked down to what is known, then loaded upwards: no recursion, however deep it is.
+        missing: list[LayerRecord] = []
+        seen: set[ChainID] = set()
+        wanted: ChainID | None = name
+        while wanted is not None and not self._is_known(wanted):
+            if wanted in seen:
+                raise IntegrityError(f"layer {wanted} is its own ancestor")
+            seen.add(wanted)
+            record = self._db.read(wanted)
+            missing.append(record)
+            wanted = record.parent
+        node = self._layers[wanted] if wanted is not None else None
+        for record in reversed(missing):
+            node = self.add_layer(record, node)
+        assert node is not None
+        return node
+
+    def _is_known(self, name: ChainID) -> bool:
+        node = self._layers.get(name)
+        if node is None or self._is_current(node):
+            return node is not None
+        self._forget_layer(node)
+        return False
+
+    def _load_mount(self, name: str) -> MountNode:
+        record = self._db.read_mount(name)
+        parent = None
+        if record.parent is not None:
+            parent = self.find_layer(record.parent)
+            if parent is None:
+                raise IntegrityError(f"{self._db.mount_path(name)}: its parent, layer {record.parent}, does not exist")
+        return self.add_mount(record, parent)
+
+    def _try_load(self, path: os.PathLike[str], load: Callable[[], object]) -> None:
+        try:
+            load()
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise
+        except (LayerStoreError, OSError) as error:
+            where = getattr(error, "path", None) or getattr(error, "filename", None) or path
+            problem = Problem(str(where), str(getattr(error, "reason", error)))
+            self._problems[os.fspath(path)] = problem
+            self._report(problem)
+
+    def _forget_layer(self, node: LayerNode) -> None:
+        if self._layers.get(node.record.chain_id) is node:
+            del self._layers[node.record.chain_id]
+        if node.parent is not None:
+            node.parent.children.discard(node.record.chain_id)
+
+    def _forget_mount(self, node: MountNode) -> None:
+        if self._mounts.get(node.record.name) is node:
+            del self._mounts[node.record.name]
+        if node.parent is not None:
+            node.parent.mounts.discard(node.record.name)

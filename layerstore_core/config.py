@@ -1,0 +1,245 @@
+"""Settings: from arguments, the environment, TOML files and defaults, and where each came from.
+
+The first of these that has a setting counts: arguments; the environment (`LAYERSTORE_<NAME>`); the configuration
+files; the default. The files are the one that is named (by argument or `LAYERSTORE_CONFIG`), or else the
+user's (`$XDG_CONFIG_HOME/layerstore/config.toml`) and then the system's (`/etc/layerstore/config.toml`).
+Options of drivers stand in tables, `[drivers.<name>]`, and are put together key by key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from layerstore_core.archive.idmap import IDMapping, IDRange
+from layerstore_core.driver.sizes import parse_size
+from layerstore_core.errors import ConfigError
+
+PREFIX: Final = "LAYERSTORE_"
+SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
+#: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
+DOCKER_MAX_DEPTH: Final = 125
+
+
+def default_root() -> Path:
+    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/layerstore")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "layerstore"
+
+
+class StoreConfig(BaseModel):
+    """All settings of a store; made by `load_config`, or directly with the settings as keywords.
+
+    Attributes:
+        root: the store's directory.
+        driver: the graph driver's name; `None`: the one whose state is under the root, or the best that works here.
+        driver_priority: the drivers to try, in this order, where nothing else decides; empty: as the drivers declare.
+        drivers: options of drivers, by driver and name.
+        durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.
+        max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than 125.
+        max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
+        uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
+        gid_map: the same for group IDs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    root: Path = Field(default_factory=default_root)
+    driver: str | None = None
+    driver_priority: tuple[str, ...] = ()
+    drivers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    durability: Literal["full", "none"] = "full"
+    max_depth: int = Field(default=DOCKER_MAX_DEPTH, ge=1, le=10_000)
+    max_layer_size: int | None = Field(default=None, ge=0)
+    uid_map: tuple[str, ...] = ()
+    gid_map: tuple[str, ...] = ()
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("root", mode="after")
+    @classmethod
+    def _absolute(cls, root: Path) -> Path:
+        return Path(os.path.abspath(root.expanduser()))
+
+    @field_validator("max_layer_size", mode="before")
+    @classmethod
+    def _size(cls, value: object) -> object:
+        return parse_size(value) if isinstance(value, str) else value
+
+    @field_validator("uid_map", "gid_map", mode="after")
+    @classmethod
+    def _ranges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            _parse_range(text)
+        return value
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each setting came from: `"argument"`, `"environment <variable>"`, `"file <path>"` or `"default"`."""
+        return {name: self._sources.get(name, "default") for name in type(self).model_fields}
+
+    @property
+    def id_mapping(self) -> IDMapping:
+        """How IDs in layers correspond to IDs on disk."""
+        return IDMapping(tuple(map(_parse_range, self.uid_map)), tuple(map(_parse_range, self.gid_map)))
+
+    def options_of(self, driver: str, *aliases: str) -> dict[str, Any]:
+        """The options for a driver, which may stand under its own name and under others."""
+        options: dict[str, Any] = {}
+        for name in (*aliases, driver):
+            options.update(self.drivers.get(name, {}))
+        return options
+
+    def with_overrides(self, **overrides: Any) -> StoreConfig:
+        """The same settings, but for those given here.
+
+        Raises:
+            ConfigError: one is unknown, or cannot be used.
+        """
+        given = {name: getattr(self, name) for name in self._sources}
+        return _build([(overrides, dict.fromkeys(overrides, "argument")), (given, dict(self._sources))])
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Note that what was given as a keyword came from there; `load_config` knows better."""
+        self._sources = dict.fromkeys(self.model_fields_set, "argument")
+
+    def _from(self, sources: dict[str, str]) -> Self:
+        self._sources = sources
+        return self
+
+
+def load_config(
+    file: Path | None = None, /, *, driver_options: Mapping[str, Any] | None = None, **overrides: Any
+) -> StoreConfig:
+    """Read the settings.
+
+    Args:
+        file: a configuration file to read instead of the user's and the system's; it has to be there.
+        driver_options: options for the driver that will be used, whichever it is.
+        overrides: settings by name, which go before all others.
+
+    Raises:
+        ConfigError: a setting is unknown, its value cannot be used, or a file cannot be read; the message names
+            the setting and where it stands.
+    """
+    layers: list[_Layer] = [(overrides, dict.fromkeys(overrides, "argument"))]
+    if driver_options:
+        layers.append(({"drivers": {ANY_DRIVER: dict(driver_options)}}, {"drivers": "argument"}))
+    layers.append(_environment())
+    layers += [_toml(path) for path in _files(file)]
+    return _build(layers)
+
+
+#: The table of options that are for whichever driver is used.
+ANY_DRIVER: Final = "*"
+
+#: Settings, and the source of each.
+_Layer = tuple[Mapping[str, Any], Mapping[str, str]]
+
+
+class _Names(BaseSettings):
+    """The settings by name alone: what pydantic-settings reads, `StoreConfig` validates."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
+
+    root: Path = Path()
+    driver: str | None = None
+    driver_priority: tuple[str, ...] = ()
+    drivers: dict[str, dict[str, Any]] = {}
+    durability: str = ""
+    max_depth: int = 0
+    max_layer_size: int | str | None = None
+    uid_map: tuple[str, ...] = ()
+    gid_map: tuple[str, ...] = ()
+
+
+def _environment() -> _Layer:
+    try:
+        found = EnvSettingsSource(_Names)()
+    except Exception as error:  # pydantic-settings wraps what its JSON parser says
+        raise ConfigError(
+            f"{_env_name_in(str(error))}: not JSON, as lists and tables in the environment have to be"
+        ) from error
+    return found, {name: f"environment {_env_variable(name)}" for name in found}
+
+
+def _env_variable(name: str) -> str:
+    wanted = (PREFIX + name).upper()
+    present = sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
+    return ", ".join(present) or wanted
+
+
+def _env_name_in(message: str) -> str:
+    names = [PREFIX + name.upper() for name in _Names.model_fields if f'"{name}"' in message]
+    return names[0] if names else "the environment"
+
+
+def _toml(path: Path) -> _Layer:
+    try:
+        with open(path, "rb"):  # the source would take a file that cannot be read for one that is not there
+            found = TomlConfigSettingsSource(_Names, path)()
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration file cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    return found, dict.fromkeys(found, f"file {path}")
+
+
+def _files(named: Path | None) -> list[Path]:
+    if named is None and (variable := os.environ.get(PREFIX + "CONFIG")):
+        named = Path(variable)
+    if named is not None:
+        return [named.expanduser()]
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "layerstore" / "config.toml"
+    return [path for path in (user, SYSTEM_FILE) if path.exists()]
+
+
+def _build(layers: list[_Layer]) -> StoreConfig:
+    """Put settings together, the first layer first."""
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    drivers: dict[str, dict[str, Any]] = {}
+    for values, origins in reversed(layers):
+        for name, value in values.items():
+            if name == "drivers" and isinstance(value, Mapping):
+                for driver, options in value.items():
+                    drivers[driver] = (
+                        {**drivers.get(driver, {}), **options} if isinstance(options, Mapping) else options
+                    )
+                value = drivers
+                sources[name] = ", ".join(dict.fromkeys([origins[name], *filter(None, [sources.get(name)])]))
+            else:
+                sources[name] = origins[name]
+            merged[name] = value
+    try:
+        return StoreConfig.model_validate(merged)._from(sources)
+    except ValidationError as error:
+        raise ConfigError(describe_errors(error, sources)) from error
+
+
+def describe_errors(error: ValidationError, sources: Mapping[str, str] | None = None, what: str = "setting") -> str:
+    """What pydantic found, in sentences: each names the setting, what is wrong, and where it came from."""
+    sentences = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(map(str, problem["loc"]))
+        top = str(problem["loc"][0]) if problem["loc"] else ""
+        origin = f" (from {sources[top]})" if sources and top in sources else ""
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"unknown {what} {name!r}{origin}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            sentences.append(f"{what} {name!r}: {message}, not {problem['input']!r}{origin}")
+    return "; ".join(sentences)
+
+
+def _parse_range(text: str) -> IDRange:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts) or int(parts[2]) < 1:
+        raise ValueError("an ID range has the form container:host:length")
+    return IDRange(*map(int, parts))

@@ -1,0 +1,209 @@
+"""A driver as the store calls it: typed, counted, and behind its fallback and its wrappers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import pluggy
+
+from layerstore_core.driver import hookspecs
+from layerstore_core.driver.capabilities import Capabilities
+from layerstore_core.driver.fallback import Fallback
+from layerstore_core.driver.mounts import MountCounts
+from layerstore_core.errors import DriverContractError
+from layerstore_core.metadata.locks import RootLocks
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.changes import Change
+    from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.driver.context import DriverContext
+    from layerstore_core.driver.hookspecs import FileGetter
+
+
+class BoundDriver:
+    """One driver instance, registered in a plugin manager of its own.
+
+    Its methods are those of the contract (`layerstore_core.driver.hookspecs`); `get` and `put` are counted.
+
+    Args:
+        name: the driver's name on disk.
+        instance: what the entry point's class has made.
+        context: what it was made with.
+        locks: the locks of the root.
+        mounts_directory: where mounts are written down.
+        wrappers: plugins that stand around the driver, by name.
+
+    Raises:
+        DriverContractError: the driver lacks a hook that it must have, or has one that cannot be called.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instance: object,
+        context: DriverContext,
+        *,
+        locks: RootLocks,
+        mounts_directory: Path,
+        wrappers: Iterable[tuple[str, object]] = (),
+    ) -> None:
+        self.name: Final = name
+        self.home: Final = context.home
+        self.plugins: Final = pluggy.PluginManager(hookspecs.PROJECT)
+        self.plugins.add_hookspecs(hookspecs)
+        self._register(instance, f"driver {name}")
+        self._check_required(name)
+        self.plugins.register(Fallback(self, context.id_mapping), "fallback")
+        for wrapper_name, wrapper in wrappers:
+            self._register(wrapper, f"wrapper {wrapper_name}")
+        hook = self.plugins.hook
+        self._hook: Final = hook
+        self._mounts = MountCounts(
+            mounts_directory,
+            locks,
+            lambda layer_id, mount_label: hook.get(layer_id=layer_id, mount_label=mount_label),
+            lambda layer_id: hook.put(layer_id=layer_id),
+        )
+
+    def __repr__(self) -> str:
+        return f"<BoundDriver {self.name} at {self.home}>"
+
+    # Layers
+
+    def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        """See `hookspecs.create`."""
+        self._hook.create(layer_id=layer_id, parent_id=parent_id, storage_opt=storage_opt)
+
+    def create_read_write(
+        self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """See `hookspecs.create_read_write`."""
+        self._hook.create_read_write(
+            layer_id=layer_id, parent_id=parent_id, mount_label=mount_label, storage_opt=storage_opt
+        )
+
+    def remove(self, layer_id: str) -> None:
+        """See `hookspecs.remove`."""
+        self._mounts.remove(layer_id, lambda layer_id: self._hook.remove(layer_id=layer_id))
+
+    def exists(self, layer_id: str) -> bool:
+        """See `hookspecs.exists`."""
+        return bool(self._hook.exists(layer_id=layer_id))
+
+    def layer_ids(self) -> list[str] | None:
+        """See `hookspecs.layer_ids`; `None` where the driver cannot tell."""
+        found: list[str] | None = self._hook.layer_ids()
+        return found
+
+    # Mounts
+
+    def get(self, layer_id: str, mount_label: str = "", *, keep: bool = False) -> str:
+        """Mount the layer, or count one more user; see `hookspecs.get` and `MountCounts.get`."""
+        return self._mounts.get(layer_id, mount_label, keep=keep)
+
+    def put(self, layer_id: str) -> None:
+        """Count one user less, and unmount after the last."""
+        self._mounts.put(layer_id)
+
+    def let_go(self, layer_id: str) -> bool:
+        """End what `get(…, keep=True)` began; returns whether that had been called."""
+        return self._mounts.let_go(layer_id)
+
+    def is_used(self, layer_id: str) -> bool:
+        """Whether this store uses the layer's mount."""
+        return self._mounts.is_used(layer_id)
+
+    @contextmanager
+    def mounted(self, layer_id: str, mount_label: str = "") -> Iterator[str]:
+        """The layer, mounted for the length of a `with` block, which is given the path."""
+        path = self.get(layer_id, mount_label)
+        try:
+            yield path
+        finally:
+            self.put(layer_id)
+
+    def abandoned_mounts(self) -> list[str]:
+        """The layers that processes which have died had mounted."""
+        return self._mounts.abandoned()
+
+    def unmount_abandoned(self, layer_id: str) -> None:
+        """Unmount one of `abandoned_mounts()`, if it still is."""
+        self._mounts.unmount_abandoned(layer_id)
+
+    def close(self) -> None:
+        """Give back the mounts that this store uses."""
+        self._mounts.close()
+
+    # What it says of itself
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the driver can do."""
+        declared = self._hook.capabilities()
+        if not isinstance(declared, Capabilities):
+            raise DriverContractError(
+                f"driver {self.name}: its hook capabilities returned {type(declared).__name__}, not Capabilities"
+            )
+        return declared
+
+    def status(self) -> list[tuple[str, str]]:
+        """See `hookspecs.status`."""
+        return [(str(key), str(value)) for key, value in self._hook.status()]
+
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        """See `hookspecs.metadata`."""
+        found: dict[str, str] = self._hook.metadata(layer_id=layer_id)
+        return found
+
+    def cleanup(self) -> None:
+        """See `hookspecs.cleanup`."""
+        self._hook.cleanup()
+
+    # The diff family
+
+    def apply_diff(self, layer_id: str, parent_id: str, diff: LayerStream) -> int:
+        """See `hookspecs.apply_diff`."""
+        size = self._hook.apply_diff(layer_id=layer_id, parent_id=parent_id, diff=diff)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise DriverContractError(f"driver {self.name}: its hook apply_diff returned {size!r}, not a size in bytes")
+        return size
+
+    def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
+        """See `hookspecs.diff`."""
+        stream: BinaryIO = self._hook.diff(layer_id=layer_id, parent_id=parent_id)
+        return stream
+
+    def changes(self, layer_id: str, parent_id: str) -> list[Change]:
+        """See `hookspecs.changes`."""
+        found: list[Change] = self._hook.changes(layer_id=layer_id, parent_id=parent_id)
+        return found
+
+    def diff_size(self, layer_id: str, parent_id: str) -> int:
+        """See `hookspecs.diff_size`."""
+        size: int = self._hook.diff_size(layer_id=layer_id, parent_id=parent_id)
+        return size
+
+    def diff_getter(self, layer_id: str) -> FileGetter:
+        """See `hookspecs.diff_getter`."""
+        getter: FileGetter = self._hook.diff_getter(layer_id=layer_id)
+        return getter
+
+    def _register(self, plugin: Any, name: str) -> None:
+        try:
+            self.plugins.register(plugin, name)
+            # An unknown hook or a misspelt argument would otherwise be found when it is too late, or never.
+            self.plugins.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise DriverContractError(f"{name} does not keep the contract: {error}") from error
+
+    def _check_required(self, name: str) -> None:
+        missing = [hook for hook in hookspecs.REQUIRED_HOOKS if not getattr(self.plugins.hook, hook).get_hookimpls()]
+        if missing:
+            raise DriverContractError(
+                f"driver {name} lacks the hooks {', '.join(missing)}, which every driver must implement "
+                "(with @hookimpl; see layerstore_core.driver.hookspecs)"
+            )

@@ -1,0 +1,111 @@
+"""What a driver leaves out: no capabilities, no status, and the diff family on top of `get` and `put` alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from layerstore_core.archive.changes import Change, ChangeKind, compare_trees
+from layerstore_core.archive.getter import TreeFiles
+from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.iterstream import IterStream
+from layerstore_core.archive.pack import pack_changes
+from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.driver.capabilities import Capabilities
+from layerstore_core.driver.hookspecs import FileGetter, hookimpl
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.driver.bound import BoundDriver
+
+
+class Fallback:
+    """The plugin that answers last, in every store.
+
+    Args:
+        driver: the driver that it stands behind, for its counted mounts.
+        id_mapping: how IDs in layers correspond to IDs on disk.
+    """
+
+    def __init__(self, driver: BoundDriver, id_mapping: IDMapping) -> None:
+        self._driver = driver
+        self._id_mapping = id_mapping
+
+    @hookimpl(trylast=True)
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    @hookimpl(trylast=True)
+    def status(self) -> list[tuple[str, str]]:
+        return []
+
+    @hookimpl(trylast=True)
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        return {"ID": layer_id}
+
+    @hookimpl(trylast=True)
+    def apply_diff(self, layer_id: str, diff: LayerStream) -> int:
+        with self._driver.mounted(layer_id) as path:
+            return unpack_layer(diff, path, id_mapping=self._id_mapping)
+
+    @hookimpl(trylast=True)
+    def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
+        with ExitStack() as mounts:
+            upper = mounts.enter_context(self._driver.mounted(layer_id))
+            lower = mounts.enter_context(self._driver.mounted(parent_id)) if parent_id else None
+            changes = compare_trees(upper, lower)
+            chunks = pack_changes(upper, changes, id_mapping=self._id_mapping)
+            return cast("BinaryIO", io.BufferedReader(IterStream(chunks, mounts.pop_all().close)))
+
+    @hookimpl(trylast=True)
+    def changes(self, layer_id: str, parent_id: str) -> list[Change]:
+        with self._both(layer_id, parent_id) as (upper, lower):
+            return compare_trees(upper, lower)
+
+    @hookimpl(trylast=True)
+    def diff_size(self, layer_id: str, parent_id: str) -> int:
+        changes = self._driver.changes(layer_id, parent_id)
+        with self._driver.mounted(layer_id) as upper:
+            return changed_size(upper, changes)
+
+    @hookimpl(trylast=True)
+    def diff_getter(self, layer_id: str) -> FileGetter:
+        with ExitStack() as mounts:
+            path = mounts.enter_context(self._driver.mounted(layer_id))
+            return TreeFiles(path, mounts.pop_all().close)
+
+    @contextmanager
+    def _both(self, layer_id: str, parent_id: str) -> Iterator[tuple[str, str | None]]:
+        with self._driver.mounted(layer_id) as upper:
+            if not parent_id:
+                yield upper, None
+                return
+            with self._driver.mounted(parent_id) as lower:
+                yield upper, lower
+
+
+def changed_size(root: str, changes: list[Change]) -> int:
+    """How many bytes the added and changed files have: regular files, each inode once, as Docker counts them.
+
+    Args:
+        root: the tree that the changes are of.
+        changes: as `compare_trees` gives them.
+    """
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for change in changes:
+        if change.kind is ChangeKind.DELETE:
+            continue
+        status = os.lstat(os.fsencode(root) + change.path)
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        if status.st_nlink > 1:
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        total += status.st_size
+    return total

@@ -1,0 +1,165 @@
+"""Counting the users of mounts, across threads and processes.
+
+A driver sees one `get` before the first use of a layer and one `put` after the last. Users within a process are
+counted here; each process with users has a hold of the kernel's (`RootLocks`), which ends with it. What is
+mounted is written down under `<root>/layerstore/mounts`, a file for each layer, before the driver mounts it, so
+that mounts of processes that have died are found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.metadata.atomic import make_directory
+from layerstore_core.metadata.locks import RootLocks
+
+#: What the file of a mount holds that is to outlive the process which made it.
+_KEPT: Final = b"kept\n"
+
+
+class MountCounts:
+    """The mounts of one root that an open store uses.
+
+    Args:
+        directory: `<root>/layerstore/mounts`, made with the first mount.
+        locks: the locks of the root.
+        get: the driver's hook.
+        put: the driver's hook.
+    """
+
+    def __init__(
+        self, directory: Path, locks: RootLocks, get: Callable[[str, str], str], put: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._locks = locks
+        self._driver_get = get
+        self._driver_put = put
+        self._users: dict[str, tuple[int, str]] = {}
+
+    def get(self, layer_id: str, mount_label: str, *, keep: bool = False) -> str:
+        """Mount a layer, or count one more user of its mount.
+
+        Args:
+            keep: let it stay mounted, without a user, until `let_go`.
+
+        Returns:
+            The absolute path of its tree.
+        """
+        with self._locks.exclusive(_key(layer_id)):
+            count, path = self._users.get(layer_id, (0, ""))
+            if not count:
+                noted = self._note(layer_id, keep=keep)
+                self._locks.hold(_held(layer_id))
+                try:
+                    path = self._driver_get(layer_id, mount_label)
+                except BaseException:
+                    self._locks.drop(_held(layer_id))
+                    if noted:
+                        self._forget(layer_id)
+                    raise
+            elif keep:
+                self._note(layer_id, keep=True)
+            if keep:
+                if not count:
+                    self._locks.drop(_held(layer_id))
+            else:
+                self._users[layer_id] = count + 1, path
+            return path
+
+    def put(self, layer_id: str) -> None:
+        """Count one user less; unmount after the last. Without a user of this store nothing happens."""
+        with self._locks.exclusive(_key(layer_id)):
+            count, path = self._users.get(layer_id, (0, ""))
+            if count > 1:
+                self._users[layer_id] = count - 1, path
+            elif count:
+                del self._users[layer_id]
+                self._locks.drop(_held(layer_id))
+                if not self._is_kept(layer_id):
+                    self._unmount_unused(layer_id)
+
+    def let_go(self, layer_id: str) -> bool:
+        """End what `get(…, keep=True)` began.
+
+        Returns:
+            Whether the mount was one that is kept.
+        """
+        with self._locks.exclusive(_key(layer_id)):
+            if not self._is_kept(layer_id):
+                return False
+            self._write(layer_id, b"")
+            self._unmount_unused(layer_id)
+            return True
+
+    def is_used(self, layer_id: str) -> bool:
+        """Whether this store has users of the layer's mount."""
+        return layer_id in self._users
+
+    def remove(self, layer_id: str, remove: Callable[[str], None]) -> None:
+        """Call `remove`, with nobody mounting the layer meanwhile, and forget its mount."""
+        with self._locks.exclusive(_key(layer_id)):
+            remove(layer_id)
+            self._forget(layer_id)
+            if self._users.pop(layer_id, None) is not None:
+                self._locks.drop(_held(layer_id))
+
+    def abandoned(self) -> list[str]:
+        """The layers that were mounted by processes that have died, sorted."""
+        if not self._locks.writable:
+            return []
+        try:
+            names = sorted(os.listdir(self._directory))
+        except FileNotFoundError:
+            return []
+        return [name for name in names if not self._locks.is_held(_held(name)) and not self._is_kept(name)]
+
+    def unmount_abandoned(self, layer_id: str) -> None:
+        """Unmount one of `abandoned()`, if it still is."""
+        with self._locks.exclusive(_key(layer_id)):
+            if not self._is_kept(layer_id):
+                self._unmount_unused(layer_id)
+
+    def close(self) -> None:
+        """Give back all that this store uses."""
+        for layer_id in list(self._users):
+            while layer_id in self._users:
+                self.put(layer_id)
+
+    def _unmount_unused(self, layer_id: str) -> None:
+        if not self._locks.is_held(_held(layer_id)):
+            self._driver_put(layer_id)
+            self._forget(layer_id)
+
+    def _note(self, layer_id: str, *, keep: bool) -> bool:
+        """Write down that the layer is mounted; returns whether that is new."""
+        if not self._locks.writable:
+            return False
+        new = not (self._directory / layer_id).exists()
+        if new or keep:
+            self._write(layer_id, _KEPT if keep else b"")
+        return new
+
+    def _write(self, layer_id: str, content: bytes) -> None:
+        make_directory(self._directory, 0o700)
+        (self._directory / layer_id).write_bytes(content)
+
+    def _forget(self, layer_id: str) -> None:
+        if self._locks.writable:
+            (self._directory / layer_id).unlink(missing_ok=True)
+
+    def _is_kept(self, layer_id: str) -> bool:
+        try:
+            return (self._directory / layer_id).read_bytes() == _KEPT
+        except FileNotFoundError:
+            return False
+
+
+def _key(layer_id: str) -> str:
+    return f"driver {layer_id}"
+
+
+def _held(layer_id: str) -> str:
+    return f"mounted {layer_id}"

@@ -1,0 +1,69 @@
+"""From a driver's name to a driver that the store can call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from layerstore_core.config import ANY_DRIVER, StoreConfig, describe_errors
+from layerstore_core.driver import registry
+from layerstore_core.driver.bound import BoundDriver
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.driver.registry import DriverFactory
+from layerstore_core.driver.select import select_driver
+from layerstore_core.errors import ConfigError, DriverContractError, LayerStoreError
+from layerstore_core.log import driver_logger
+from layerstore_core.metadata.locks import RootLocks
+
+
+def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
+    """Choose the driver, and make the instance of it that one store uses.
+
+    Raises:
+        DriverNotFound: it is not installed, or cannot be imported.
+        DriverNotSupported: it cannot work here.
+        AmbiguousDriver: several would have to be used.
+        ConfigError: an option is unknown to it, or cannot be used.
+        DriverContractError: it does not keep the contract.
+        OSError: it could not make its home.
+    """
+    name = select_driver(config)
+    factory = registry.load_driver(name)
+    on_disk = registry.driver_name(factory, name)
+    context = DriverContext(
+        home=config.root / on_disk,
+        logger=driver_logger(on_disk, registry.package_of(factory)),
+        id_mapping=config.id_mapping,
+    )
+    options = {**config.options_of(on_disk, name), **config.drivers.get(ANY_DRIVER, {})}
+    context = replace(context, options=_validated(factory, on_disk, options, config))
+    try:
+        instance = factory(context)
+    except (LayerStoreError, OSError) as error:
+        error.add_note(f"while starting driver {on_disk}")
+        raise
+    except Exception as error:
+        raise DriverContractError(f"driver {on_disk} failed to start: {type(error).__name__}: {error}") from error
+    return BoundDriver(
+        on_disk,
+        instance,
+        context,
+        locks=locks,
+        mounts_directory=config.root / "layerstore" / "mounts",
+        wrappers=registry.load_wrappers(),
+    )
+
+
+def _validated(factory: DriverFactory, name: str, options: dict[str, Any], config: StoreConfig) -> Any:
+    model = getattr(factory, "Options", None)
+    where = f" (from {config.sources['drivers']})" if config.sources["drivers"] != "default" else ""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        try:
+            return model.model_validate(options)
+        except ValidationError as error:
+            raise ConfigError(f"driver {name}: {describe_errors(error, what='option')}{where}") from error
+    if options:
+        raise ConfigError(f"driver {name} has no options, but was given {', '.join(sorted(options))}{where}")
+    return options

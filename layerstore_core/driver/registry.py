@@ -1,0 +1,148 @@
+"""The installed drivers and wrappers, found through entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from importlib_metadata import EntryPoint, entry_points
+
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
+from layerstore_core.log import driver_logger
+
+DRIVERS: Final = "layerstore.drivers"
+WRAPPERS: Final = "layerstore.wrappers"
+
+#: What an entry point leads to: called with a `DriverContext`, it makes a driver.
+DriverFactory = Callable[[DriverContext], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledDriver:
+    """A driver that some installed distribution offers.
+
+    Attributes:
+        name: the entry point's name.
+        distribution: the name of the distribution that offers it.
+        version: that distribution's version.
+        entry_point: where it is.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a driver works somewhere.
+
+    Attributes:
+        works: whether it does.
+        reason: why not; empty where it does.
+    """
+
+    works: bool
+    reason: str = ""
+
+
+def installed_drivers() -> list[InstalledDriver]:
+    """All drivers that are offered, sorted by name; none is imported."""
+    return sorted((_describe(point) for point in entry_points(group=DRIVERS)), key=lambda driver: driver.name)
+
+
+def load_driver(name: str) -> DriverFactory:
+    """Import a driver.
+
+    Raises:
+        DriverNotFound: no installed package offers it, or the package cannot be imported.
+        AmbiguousDriver: several packages offer one of this name.
+    """
+    offers = [driver for driver in installed_drivers() if driver.name == name]
+    if not offers:
+        names = ", ".join(sorted({driver.name for driver in installed_drivers()})) or "none"
+        raise DriverNotFound(
+            f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
+            f"perhaps: pip install layerstore-driver-{name}"
+        )
+    if len({driver.distribution for driver in offers}) > 1:
+        packages = " and ".join(driver.distribution for driver in offers)
+        raise AmbiguousDriver(f"a driver {name!r} comes from {packages}; uninstall all but one of these packages")
+    offer = offers[0]
+    factory = _load(offer.entry_point, f"driver {name!r} of package {offer.distribution} {offer.version}")
+    if not callable(factory):
+        raise DriverNotFound(f"driver {name!r}: {offer.entry_point.value} is no class and no function")
+    return factory  # type: ignore[no-any-return]
+
+
+def load_wrappers() -> list[tuple[str, object]]:
+    """Make the wrapper plugins that are installed, each with its name.
+
+    Raises:
+        DriverNotFound: a package cannot be imported.
+    """
+    wrappers: list[tuple[str, object]] = []
+    for point in sorted(entry_points(group=WRAPPERS), key=lambda point: point.name):
+        offer = _describe(point)
+        what = f"wrapper {point.name!r} of package {offer.distribution} {offer.version}"
+        plugin = _load(point, what)
+        wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
+    return wrappers
+
+
+def driver_name(factory: DriverFactory, name: str) -> str:
+    """The name that a driver has on disk: what it declares, or its entry point's."""
+    return str(getattr(factory, "driver_name", None) or name)
+
+
+def priority(factory: DriverFactory) -> int | None:
+    """How much a driver wants to be chosen where nobody names one; `None`: it has to be named."""
+    value = getattr(factory, "priority", None)
+    return value if isinstance(value, int) else None
+
+
+def is_last_resort(factory: DriverFactory) -> bool:
+    """Whether the driver's state under a root does not mean that somebody chose it."""
+    return bool(getattr(factory, "last_resort", False))
+
+
+def probe(name: str, root: Path) -> Probe:
+    """Find out whether a driver would work under a root, and leave nothing there."""
+    try:
+        factory = load_driver(name)
+        ask = getattr(factory, "probe", None)
+        if ask is not None:
+            ask(DriverContext(root / driver_name(factory, name), driver_logger(name, package_of(factory))))
+    except DriverNotSupported as error:
+        return Probe(False, str(error))
+    except (LayerStoreError, OSError) as error:
+        return Probe(False, str(error))
+    except Exception as error:  # a stranger's code may fail in any way, and must not take the list with it
+        return Probe(False, f"its probe failed: {type(error).__name__}: {error}")
+    return Probe(True)
+
+
+def package_of(factory: DriverFactory) -> str:
+    """The top-level package that a driver comes from."""
+    return str(getattr(factory, "__module__", "")).partition(".")[0]
+
+
+def _describe(point: EntryPoint) -> InstalledDriver:
+    distribution = point.dist
+    if distribution is None:
+        return InstalledDriver(point.name, "unknown", "unknown", point)
+    return InstalledDriver(point.name, distribution.name or "unknown", distribution.version or "unknown", point)
+
+
+def _load(point: EntryPoint, what: str) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever a stranger's module does when it is imported
+        raise DriverNotFound(
+            f"{what} is installed, but cannot be imported: {type(error).__name__}: {error}; "
+            "install it again, or a version that fits this Python and layerstore-core"
+        ) from error

@@ -1,0 +1,100 @@
+"""Which driver a store uses: the first of these that says so.
+
+1. the settings: argument, environment, configuration file;
+2. the state under the root: a store stays with its driver. Two drivers' states are an error that names both; the
+   state of a last resort (vfs) does not count, as in Docker;
+3. the drivers' order of priority: the first that works here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.config import StoreConfig
+from layerstore_core.driver import registry
+from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
+from layerstore_core.log import logger
+
+#: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
+_STATE: Final = ("sha256", "mounts")
+
+
+def select_driver(config: StoreConfig) -> str:
+    """The name of the driver to use.
+
+    Raises:
+        AmbiguousDriver: the root has the states of several drivers.
+        DriverNotFound: the driver whose state is there is not installed, or no driver is.
+        DriverNotSupported: no installed driver works here.
+    """
+    if config.driver is not None:
+        return config.driver
+    prior = [name for name in prior_drivers(config.root) if not _is_last_resort(name, config.root)]
+    if len(prior) > 1:
+        raise AmbiguousDriver(
+            f"{config.root} holds the state of several drivers: {', '.join(prior)}; name the one to use "
+            "(--driver, LAYERSTORE_DRIVER, or driver in the configuration file)"
+        )
+    if prior:
+        return prior[0]
+    return _first_that_works(config)
+
+
+def prior_drivers(root: Path) -> list[str]:
+    """The drivers that have state under a root, by their names on disk, sorted."""
+    try:
+        names = sorted(os.listdir(root / "image"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in names if any(_has_entries(root / "image" / name / "layerdb" / part) for part in _STATE)]
+
+
+def _has_entries(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_last_resort(name: str, root: Path) -> bool:
+    try:
+        return registry.is_last_resort(registry.load_driver(name))
+    except DriverNotFound as error:
+        raise DriverNotFound(
+            f"{root} holds the state of driver {name!r}, which cannot be used: {error}. To start with another "
+            "driver beside it, name that driver"
+        ) from error
+
+
+def _first_that_works(config: StoreConfig) -> str:
+    names = list(config.driver_priority) or _by_priority()
+    if not names:
+        raise DriverNotFound("no driver is installed that may be chosen by itself; pip install layerstore-driver-vfs")
+    reasons = []
+    for name in names:
+        result = registry.probe(name, config.root)
+        if result.works:
+            logger.info("driver {} is chosen: the first by priority that works under {}", name, config.root)
+            return name
+        reasons.append(f"{name}: {result.reason}")
+    raise DriverNotSupported(f"no installed driver works under {config.root}. " + ". ".join(reasons))
+
+
+def _by_priority() -> list[str]:
+    """The drivers that may be chosen by themselves, the most wanted first; an alias counts once."""
+    wanted: dict[str, tuple[int, str]] = {}
+    for driver in registry.installed_drivers():
+        try:
+            factory = registry.load_driver(driver.name)
+        except LayerStoreError as error:
+            logger.warning("{}", error)
+            continue
+        value = registry.priority(factory)
+        if value is not None:
+            on_disk = registry.driver_name(factory, driver.name)
+            if on_disk not in wanted or driver.name == on_disk:
+                wanted[on_disk] = (-value, driver.name)
+    return [name for _, name in sorted(wanted.values())]

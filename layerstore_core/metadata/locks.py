@@ -1,0 +1,226 @@
+"""Locks that processes share, kernel-held: what a dead process held is free at once.
+
+All are byte-range locks of the *open file description* kind (fcntl(2), "Open file description locks") on
+one file, `<root>/layerstore/locks`. A key's byte is derived from its hash, so that any number of keys needs
+one descriptor. Two keys on one byte, one chance in 2^62 a pair, would only wait for each other.
+
+Three ways to lock a key:
+
+- `exclusive(key)`: one thread of one process at a time; for the length of a `with` block.
+- `hold(key)` and `drop(key)`: any number of holders, counted; a hold lasts until it is dropped or the process ends.
+- `sole(key)`: a `with` block in which nobody else gets a hold, if nobody else has one now.
+
+The order in which the store takes them, so that no two processes wait for each other: the name of a writable
+layer, then a layer of the driver, then the records. Holds of layers are taken in between at any time: nobody
+keeps `sole` while waiting for anything but the records.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.metadata.atomic import make_directory
+
+#: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
+_FLOCK: Final = struct.Struct("hhqqi4x")
+#: Bytes below are set aside; the generation counter is the file's content.
+_FIRST_BYTE: Final = 1 << 12
+_COUNTER: Final = struct.Struct("<q")
+_NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class LocksUnavailable(LayerStoreError):
+    """The file system of the root has no working locks, so that processes could not share it safely."""
+
+
+class RootLocks:
+    """The locks of one root, for one open store; every store has its own, also within one process.
+
+    Args:
+        path: the lock file; it and its directory are made where they are missing.
+
+    Raises:
+        LocksUnavailable: the file system does not lock.
+        OSError: the file cannot be made.
+
+    Attributes:
+        writable: whether the root can be written. Where not, holds are not taken: nobody could delete anything.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._mutex = Lock()
+        self._threads: dict[str, tuple[Lock, int]] = {}
+        self._holds: dict[str, int] = {}
+        self._path = path
+        self._fd: int | None = None
+        try:
+            make_directory(path.parent, 0o700)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _READ_ONLY or not _can_read(path.parent.parent):
+                raise
+        self.writable = self._fd is not None
+        if self._fd is not None:
+            try:
+                self._set(fcntl.F_RDLCK, "probe")
+                self._set(fcntl.F_UNLCK, "probe")
+            except OSError as error:
+                self.close()
+                if error.errno not in _NO_LOCKS:
+                    raise
+                raise LocksUnavailable(
+                    f"the file system of {path} has no working locks ({error.strerror}): processes could not share "
+                    "the store safely; put the root on a local file system"
+                ) from error
+
+    def close(self) -> None:
+        """Give everything back. A second call does nothing."""
+        with self._mutex:
+            fd, self._fd = self._fd, None
+            self._holds.clear()
+            if fd is not None:
+                os.close(fd)
+
+    @contextmanager
+    def exclusive(self, key: str) -> Iterator[None]:
+        """Wait until no other thread or process is in a block of this key, and keep them out. Not to be nested."""
+        with self._mutex:
+            lock, users = self._threads.get(key, (Lock(), 0))
+            self._threads[key] = lock, users + 1
+        try:
+            with lock:
+                if self._fd is None:
+                    yield
+                    return
+                self._set(fcntl.F_WRLCK, f"exclusive {key}", wait=True)
+                try:
+                    yield
+                finally:
+                    self._unlock(f"exclusive {key}")
+        finally:
+            with self._mutex:
+                lock, users = self._threads[key]
+                if users == 1:
+                    del self._threads[key]
+                else:
+                    self._threads[key] = lock, users - 1
+
+    def hold(self, key: str) -> bool:
+        """Take a hold; waits while another process has it solely.
+
+        Returns:
+            Whether it is this store's first hold of the key.
+        """
+        with self._mutex:
+            count = self._holds.get(key, 0)
+            if not count and self._fd is not None:
+                self._set(fcntl.F_RDLCK, key, wait=True)
+            self._holds[key] = count + 1
+            return not count
+
+    def drop(self, key: str) -> bool:
+        """Give a hold back.
+
+        Returns:
+            Whether it was this store's last hold of the key.
+        """
+        with self._mutex:
+            count = self._holds.get(key, 0)
+            if count > 1:
+                self._holds[key] = count - 1
+                return False
+            if count:
+                del self._holds[key]
+                self._unlock(key)
+            return bool(count)
+
+    def is_held(self, key: str) -> bool:
+        """Whether this or any other store holds the key."""
+        with self._mutex:
+            return key in self._holds or self._held_elsewhere(key)
+
+    @contextmanager
+    def sole(self, key: str) -> Iterator[bool]:
+        """A block in which nobody else gets a hold of the key.
+
+        Yields:
+            Whether that is so: `False` where another store holds the key now. A hold of this store does not count.
+        """
+        with self._mutex:
+            alone = self._fd is not None and self._try(fcntl.F_WRLCK, key)
+        try:
+            yield alone
+        finally:
+            if alone:
+                with self._mutex:
+                    self._restore(key)
+
+    def generation(self) -> int:
+        """A number that changes with every change that a store makes to the records; -1 where there is none."""
+        if self._fd is None:
+            return -1
+        data = os.pread(self._fd, _COUNTER.size, 0)
+        return _COUNTER.unpack(data)[0] if len(data) == _COUNTER.size else 0
+
+    def advance(self) -> int:
+        """Count a change to the records, in an `exclusive("records")` block; returns the new generation."""
+        if self._fd is None:
+            return -1
+        new = self.generation() + 1
+        os.pwrite(self._fd, _COUNTER.pack(new), 0)
+        return new
+
+    def _restore(self, key: str) -> None:
+        """Set the lock on the key's byte to what this store's count says."""
+        if self._fd is not None:
+            self._set(fcntl.F_RDLCK if key in self._holds else fcntl.F_UNLCK, key)
+
+    def _unlock(self, key: str) -> None:
+        if self._fd is not None:
+            self._set(fcntl.F_UNLCK, key)
+
+    def _held_elsewhere(self, key: str) -> bool:
+        if self._fd is None:
+            return False
+        # Locks of one's own open file description are not in the way, and not told.
+        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, key))
+        kind: int = _FLOCK.unpack(answer)[0]
+        return kind != fcntl.F_UNLCK
+
+    def _try(self, kind: int, key: str) -> bool:
+        try:
+            self._set(kind, key)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def _set(self, kind: int, key: str, *, wait: bool = False) -> None:
+        assert self._fd is not None
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(kind, key))
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
+
+
+def _request(kind: int, key: str) -> bytes:
+    digest = hashlib.blake2b(os.fsencode(key), digest_size=8).digest()
+    byte = _FIRST_BYTE + (int.from_bytes(digest, "big") >> 2)
+    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+
+
+def _can_read(directory: Path) -> bool:
+    return os.access(directory, os.R_OK | os.X_OK)

@@ -159,7 +159,7 @@ class _Comparison:
         upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
         untouched = upper.st_ctime_ns < self._since
         if not untouched and (
-            not _same_status(upper, lower)
+            not same_status(upper, lower)
             or (not _same_file(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
         ):
             self._found[b"/"] = ChangeKind.MODIFY
@@ -272,7 +272,7 @@ class _Comparison:
             self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below))
 
     def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result, trust_ctime: bool) -> bool:
-        if not _same_status(upper, lower):
+        if not same_status(upper, lower):
             return True
         if trust_ctime and _same_file(upper, lower):
             return False
@@ -293,7 +293,7 @@ class _Comparison:
             try:
                 if read_xattrs(first) != read_xattrs(second):
                     return True
-                return not _same_content(first, second, upper.st_size, may_have_holes(upper) or may_have_holes(lower))
+                return not same_content(first, second, upper.st_size, may_have_holes(upper) or may_have_holes(lower))
             finally:
                 os.close(second)
         finally:
@@ -327,7 +327,8 @@ class _Comparison:
                 self._found[path] = ChangeKind.MODIFY
 
 
-def _same_status(one: os.stat_result, other: os.stat_result) -> bool:
+def same_status(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two files may be the same, and their content and attributes have to tell."""
     return (
         one.st_mode == other.st_mode
         and one.st_uid == other.st_uid
@@ -341,8 +342,8 @@ def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
     return one.st_ino == other.st_ino and (one.st_dev == other.st_dev or one.st_ctime_ns == other.st_ctime_ns)
 
 
-def _same_content(one: int, other: int, size: int, sparse: bool) -> bool:
-    """Compare two open files of equal length; holes that both have are not read."""
+def same_content(one: int, other: int, size: int, sparse: bool) -> bool:
+    """Whether two open files of `size` bytes have the same content; if `sparse`, common holes are not read."""
     offset = 0
     while offset < size:
         if sparse:

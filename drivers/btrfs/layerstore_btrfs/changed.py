@@ -1,0 +1,106 @@
+"""What a snapshot has changed, from btrfs's own records, at a cost that follows the change.
+
+A snapshot shares its tree with its parent, and copies only the blocks on the way to what is changed, in
+it or in the parent. Every block carries the transaction that wrote it. So a search for what is newer
+than the snapshot skips, whole branches at a time, what the two still share. What it finds is more than
+has changed, since items share blocks, but each inode says which transaction touched it last.
+
+What was touched may still be as it was (its time of access counts as a touch), so the items of both
+trees are compared, and what is left is compared as files by core, which so decides what a change is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from layerstore_btrfs import ioctl, subvolumes
+from layerstore_btrfs.inodes import Tree
+from layerstore_core.archive.changes import Change, compare_trees
+from layerstore_core.archive.touched import TouchedPaths
+
+#: Inodes that are fetched at a time.
+_RUN: Final = 1024
+#: Fetching a few inodes in between costs less than another call.
+_GAP: Final = 16
+
+
+def changes_since_snapshot(upper: Path, lower: Path) -> list[Change] | None:
+    """The changes that make the subvolume `lower` into its snapshot `upper`, as `compare_trees` has them.
+
+    Returns:
+        The changes, or `None` where btrfs cannot tell: `upper` is no snapshot of `lower`, other subvolumes
+        lie inside one of the two, or the user may not search trees.
+    """
+    touched = touched_since_snapshot(upper, lower)
+    return None if touched is None else compare_trees(upper, lower, touched=TouchedPaths(touched))
+
+
+def touched_since_snapshot(upper: Path, lower: Path) -> set[bytes] | None:
+    """The paths in `upper` that may differ from `lower`, as `TouchedPaths` wants them; `None` as above."""
+    with subvolumes.opened(upper) as new, subvolumes.opened(lower) as old:
+        try:
+            info, below = ioctl.subvol_info(new), ioctl.subvol_info(old)
+            if not any(below.uuid) or info.parent_uuid != below.uuid:
+                return None
+            if any(subvolumes.nested(new, one.tree_id) for one in (info, below)):
+                return None
+        except PermissionError:
+            return None
+        except OSError as error:
+            if error.errno in ioctl.UNKNOWN_IOCTL:
+                return None
+            raise
+        # The kernel keeps changes of inodes aside, and file data in memory, until it commits.
+        ioctl.sync(new)
+        return _touched_paths(Tree(new), Tree(old), info.created)
+
+
+def _touched_paths(upper: Tree, lower: Tree, created: int) -> set[bytes]:
+    # Either tree may have been touched since: a parent, too, when its files are read.
+    touched = upper.touched_since(created + 1) | lower.touched_since(created + 1)
+    paths: set[bytes] = set()
+    moved: list[int] = []
+    for run in _runs(sorted(touched)):
+        before = lower.inodes(run)
+        for number, inode in upper.inodes(run).items():
+            known = before.get(number)
+            if known == inode:
+                continue
+            paths.update(upper.paths(inode.names))
+            if known is not None and inode.is_directory and known.names != inode.names:
+                moved.append(number)
+    for names in _linked_below(upper, moved):
+        paths.update(upper.paths(names))
+    return paths
+
+
+def _linked_below(tree: Tree, directories: Iterable[int]) -> Iterator[Collection[tuple[int, bytes]]]:
+    """The names of all files with several that are in some directories, or below them."""
+    seen: set[int] = set()
+    pending = list(directories)
+    while pending:
+        directory = pending.pop()
+        if directory in seen:
+            continue
+        seen.add(directory)
+        inside, others = tree.entries(directory)
+        pending += inside
+        for run in _runs(sorted(others - seen)):
+            for number, inode in tree.inodes(run).items():
+                if inode.links > 1:
+                    seen.add(number)
+                    yield inode.names
+
+
+def _runs(inodes: list[int]) -> Iterator[list[int]]:
+    """Cut sorted inode numbers into pieces that are fetched at a time."""
+    run: list[int] = []
+    for inode in inodes:
+        if run and (inode - run[-1] > _GAP or len(run) == _RUN):
+            yield run
+            run = []
+        run.append(inode)
+    if run:
+        yield run

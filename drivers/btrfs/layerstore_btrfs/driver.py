@@ -1,0 +1,259 @@
+"""The driver: layers as subvolumes in Docker's layout.
+
+Below the driver's home, which Docker names `btrfs`: `subvolumes/<id>` is a layer's subvolume, and
+`quotas/<id>` its size limit, bytes in decimal, where it has one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from layerstore_btrfs import ioctl, quota, subvolumes
+from layerstore_btrfs.changed import changes_since_snapshot
+from layerstore_btrfs.labels import relabel
+from layerstore_btrfs.options import Options, layer_size
+from layerstore_btrfs.probe import require_btrfs, try_out
+from layerstore_core.archive.iterstream import IterStream
+from layerstore_core.archive.pack import pack_changes
+from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.driver.capabilities import Capabilities
+from layerstore_core.driver.hookspecs import hookimpl
+from layerstore_core.metadata.atomic import write_file
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.changes import Change
+    from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.driver.context import DriverContext
+
+_DIRECTORY_MODE: Final = 0o710
+_QUOTAS_MODE: Final = 0o700
+
+
+class BtrfsDriver:
+    """Layers as btrfs subvolumes.
+
+    Args:
+        context: where and how.
+
+    Raises:
+        DriverNotSupported: the home directory is not on btrfs.
+    """
+
+    driver_name = "btrfs"
+    Options = Options
+
+    def __init__(self, context: DriverContext) -> None:
+        require_btrfs(context.nearest_directory())
+        self._options = cast("Options", context.options or Options())
+        self._id_mapping = context.id_mapping
+        self._logger = context.logger
+        self._home: Final = context.home
+        self._subvolumes: Final = context.home / "subvolumes"
+        self._quotas: Final = context.home / "quotas"
+        for directory in (self._home, self._subvolumes):
+            self._make_directory(directory)
+
+    @classmethod
+    def probe(cls, context: DriverContext) -> None:
+        """Raise `DriverNotSupported` where subvolumes cannot be made and deleted."""
+        directory = context.nearest_directory()
+        require_btrfs(directory)
+        try_out(directory)
+
+    # Layers
+
+    @hookimpl
+    def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        self._create(layer_id, parent_id, "", storage_opt)
+
+    @hookimpl
+    def create_read_write(
+        self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        self._create(layer_id, parent_id, mount_label, storage_opt)
+
+    @hookimpl
+    def remove(self, layer_id: str) -> None:
+        with subvolumes.opened(self._subvolumes) as directory, _about(self._path(layer_id)):
+            subvolume_id = subvolumes.delete(directory, layer_id.encode())
+            if subvolume_id is not None and (self._quotas / layer_id).exists():
+                quota.forget(directory, subvolume_id, self._logger)
+        (self._quotas / layer_id).unlink(missing_ok=True)
+
+    @hookimpl
+    def exists(self, layer_id: str) -> bool:
+        return self._path(layer_id).is_dir()
+
+    @hookimpl
+    def layer_ids(self) -> list[str]:
+        return sorted({*_names(self._subvolumes), *_names(self._quotas)})
+
+    @hookimpl
+    def get(self, layer_id: str, mount_label: str) -> str:
+        path = self._path(layer_id)
+        with subvolumes.opened(path) as subvolume:
+            size = self._recorded_limit(layer_id)
+            # Set again each time, as Docker does: somebody may have switched quota off and on meanwhile.
+            if size is not None and size >= self._options.min_space:
+                with _about(path):
+                    quota.limit(subvolume, size, self._logger)
+        return str(path)
+
+    @hookimpl
+    def put(self, layer_id: str) -> None:
+        """Nothing is mounted."""
+
+    # What the driver says of itself
+
+    @hookimpl
+    def capabilities(self) -> Capabilities:
+        # A child is a snapshot taken when it is made: its parent has to be complete by then.
+        return Capabilities(parallel_apply=False, quota=self._may_set_limits())
+
+    @hookimpl
+    def status(self) -> list[tuple[str, str]]:
+        with subvolumes.opened(self._subvolumes) as home:
+            filesystem = ioctl.fs_info(home)
+            try:
+                quota_state = str(quota.status(home))
+            except PermissionError:
+                quota_state = "unknown to this user"
+        return [
+            ("Btrfs", ""),
+            ("Library Version", f"none; ioctls of Linux {platform.release()}"),
+            ("Filesystem UUID", filesystem.fsid),
+            ("Devices", str(filesystem.devices)),
+            ("Quota", quota_state),
+            ("Minimum Space", str(self._options.min_space)),
+            ("Diff", "by generation" if self._may_set_limits() else "by comparing all files"),
+        ]
+
+    @hookimpl
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        path = self._path(layer_id)
+        with subvolumes.opened(path) as subvolume:
+            info = ioctl.subvol_info(subvolume)
+        found = {"ID": layer_id, "Path": str(path), "SubvolumeID": str(info.tree_id), "UUID": info.uuid.hex()}
+        if any(info.parent_uuid):
+            found["ParentUUID"] = info.parent_uuid.hex()
+        size = self._recorded_limit(layer_id)
+        if size is not None:
+            found["Size"] = str(size)
+        return found
+
+    @hookimpl
+    def cleanup(self) -> None:
+        # Listed before it is looked: a limit is recorded after its subvolume was made, and dropped after it has gone.
+        for layer_id in _names(self._quotas):
+            if not os.path.lexists(self._path(layer_id)):
+                self._logger.debug(f"removing the size limit of {layer_id}, which is gone")
+                (self._quotas / layer_id).unlink(missing_ok=True)
+
+    # Differences
+
+    @hookimpl
+    def apply_diff(self, layer_id: str, parent_id: str, diff: LayerStream) -> int:
+        return unpack_layer(diff, str(self._path(layer_id)), id_mapping=self._id_mapping)
+
+    @hookimpl
+    def changes(self, layer_id: str, parent_id: str) -> list[Change] | None:
+        # None: core compares all files.
+        return changes_since_snapshot(self._path(layer_id), self._path(parent_id)) if parent_id else None
+
+    @hookimpl
+    def diff(self, layer_id: str, parent_id: str) -> BinaryIO | None:
+        changes = self.changes(layer_id, parent_id)
+        if changes is None:
+            return None
+        chunks = pack_changes(self._path(layer_id), changes, id_mapping=self._id_mapping)
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
+
+    # Inside
+
+    def _create(self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]) -> None:
+        size = layer_size(storage_opt, self._options.min_space)
+        path = self._path(layer_id)
+        name = layer_id.encode()
+        with subvolumes.opened(self._subvolumes) as directory, _about(path):
+            if parent_id:
+                subvolumes.snapshot(str(self._path(parent_id)), directory, name)
+            else:
+                ioctl.subvol_create(directory, name)
+            try:
+                with subvolumes.opened(name, dir_fd=directory) as subvolume:
+                    if not parent_id:
+                        self._dress_root(subvolume)
+                    if mount_label:
+                        relabel(str(path), mount_label)
+                    if size is not None:
+                        quota.limit(subvolume, size, self._logger)
+                        self._record_limit(layer_id, size)
+            except BaseException:
+                self.remove(layer_id)
+                raise
+
+    def _dress_root(self, subvolume: int) -> None:
+        # Docker's mode, which the tar may change; the kernel has used the umask.
+        os.fchmod(subvolume, 0o755)
+        owner = self._id_mapping.root_pair()
+        if owner != (0, 0):
+            os.fchown(subvolume, *owner)
+
+    def _path(self, layer_id: str) -> Path:
+        return self._subvolumes / layer_id
+
+    def _record_limit(self, layer_id: str, size: int) -> None:
+        if not self._quotas.is_dir():
+            self._quotas.mkdir(_QUOTAS_MODE, exist_ok=True)
+        write_file(self._quotas / layer_id, str(size).encode())
+
+    def _recorded_limit(self, layer_id: str) -> int | None:
+        try:
+            text = (self._quotas / layer_id).read_bytes()
+        except FileNotFoundError:
+            return None
+        if not text.isdigit():
+            self._logger.warning(f"{self._quotas / layer_id} is no number of bytes; the layer has no size limit")
+            return None
+        return int(text)
+
+    def _may_set_limits(self) -> bool:
+        """Whether the kernel lets this process look into the file system's trees and set limits."""
+        with subvolumes.opened(self._subvolumes) as home:
+            try:
+                quota.status(home)
+            except OSError:
+                return False
+        return True
+
+    def _make_directory(self, directory: Path) -> None:
+        if directory.is_dir():
+            return
+        directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+        directory.chmod(_DIRECTORY_MODE)
+        if os.geteuid() == 0:
+            os.chown(directory, 0, self._id_mapping.root_pair()[1])
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Give an `OSError` of an ioctl, which knows descriptors only, the path that it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,96 @@
+"""Items of btrfs's trees: the keys and structures of Linux's `include/uapi/linux/btrfs_tree.h`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from layerstore_btrfs import ioctl
+
+#: The tree that lists all trees.
+ROOT_TREE: Final = 1
+#: The tree of quota.
+QUOTA_TREE: Final = 8
+#: The inode of a subvolume's root directory; the lowest ID of a subvolume.
+FIRST_FREE: Final = 256
+#: The highest inode of a subvolume, and the highest ID of one.
+LAST_FREE: Final = 2**64 - 256
+
+INODE_ITEM: Final = 1
+INODE_REF: Final = 12
+INODE_EXTREF: Final = 13
+DIR_INDEX: Final = 96
+ROOT_REF: Final = 156
+QGROUP_STATUS: Final = 240
+
+MAX_OFFSET: Final = 2**64 - 1
+MAX_TYPE: Final = 255
+_HEADER: Final = struct.Struct("=QQQII")  # transaction of the block, object, offset, type, length
+#: More than any item takes, and room for many leaves.
+_BUFFER_SIZE: Final = 256 * 1024
+
+
+class Item(NamedTuple):
+    """One item: its key, and its content as it is on disk."""
+
+    object: int
+    type: int
+    offset: int
+    data: bytes
+
+
+def items(
+    directory: int,
+    tree: int,
+    first: tuple[int, int, int],
+    last: tuple[int, int, int],
+    *,
+    min_transaction: int = 0,
+    only: int | None = None,
+    buffer_size: int = _BUFFER_SIZE,
+) -> Iterator[Item]:
+    """The items of a tree from key `first` to key `last`, in the order of their keys.
+
+    Args:
+        directory: a descriptor on the file system.
+        tree: the tree's ID; 0 means that of the subvolume which `directory` is in.
+        first: object, type and offset of the lowest key.
+        last: those of the highest.
+        min_transaction: skip blocks of the tree that are older. What shares a block with something
+            newer is returned with it.
+        only: the one type of items that is wanted; the kernel does not sort them out.
+        buffer_size: how many bytes to take at a time.
+
+    Raises:
+        PermissionError: the caller lacks CAP_SYS_ADMIN.
+        FileNotFoundError: there is no such tree.
+    """
+    buffer = bytearray(ioctl.SEARCH_PREAMBLE + buffer_size)
+    while first <= last:
+        count = ioctl.tree_search(directory, tree, first, last, min_transaction=min_transaction, buffer=buffer)
+        if not count:
+            return
+        position = ioctl.SEARCH_PREAMBLE
+        obj = kind = offset = 0
+        for _ in range(count):
+            _, obj, offset, kind, length = _HEADER.unpack_from(buffer, position)
+            position += _HEADER.size
+            if only is None or kind == only:
+                yield Item(obj, kind, offset, bytes(memoryview(buffer)[position : position + length]))
+            position += length
+        first = _next_key(obj, kind, offset)
+
+
+def of_object(directory: int, tree: int, obj: int, types: tuple[int, int] = (0, MAX_TYPE)) -> Iterator[Item]:
+    """All items of one object whose types lie between two, these included."""
+    # A small buffer: it is zeroed on each call, and most inodes have a handful of items.
+    return items(directory, tree, (obj, types[0], 0), (obj, types[1], MAX_OFFSET), buffer_size=64 * 1024)
+
+
+def _next_key(obj: int, kind: int, offset: int) -> tuple[int, int, int]:
+    if offset < MAX_OFFSET:
+        return obj, kind, offset + 1
+    if kind < MAX_TYPE:
+        return obj, kind + 1, 0
+    return obj + 1, 0, 0

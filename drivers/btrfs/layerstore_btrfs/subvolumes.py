@@ -1,0 +1,114 @@
+"""Subvolumes: made, copied and deleted, by their names in an open directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from layerstore_btrfs import ioctl, search
+from layerstore_core.archive.remove import remove_tree
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def opened(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a directory for as long as the context lasts; a symbolic link is not followed."""
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_subvolume(fd: int) -> bool:
+    """Whether an open directory is the root of a subvolume, on a file system known to be btrfs."""
+    return os.fstat(fd).st_ino == search.FIRST_FREE
+
+
+def snapshot(source: str | bytes, directory: int, name: bytes) -> None:
+    """Make `name` a writable snapshot of the subvolume `source`, a path.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        FileExistsError: the name is taken.
+        NotADirectoryError: the source is no directory.
+    """
+    with opened(source) as fd:
+        if not is_subvolume(fd):
+            raise OSError(errno.EINVAL, "a plain directory, and no btrfs subvolume", os.fsdecode(source))
+        ioctl.snap_create(directory, name, fd)
+
+
+def nested(directory: int, subvolume_id: int) -> list[int]:
+    """The IDs of the subvolumes inside one, each after those that it holds itself: the order to delete them in.
+
+    Args:
+        directory: a descriptor on the file system.
+        subvolume_id: which one.
+
+    Raises:
+        PermissionError: the caller lacks CAP_SYS_ADMIN.
+    """
+    order: list[int] = []
+    pending = [subvolume_id]
+    while pending:
+        current = pending.pop()
+        children = [
+            item.offset
+            for item in search.of_object(directory, search.ROOT_TREE, current, types=(search.ROOT_REF, search.ROOT_REF))
+        ]
+        order += children
+        pending += children
+    order.reverse()
+    return order
+
+
+def delete(directory: int, name: bytes) -> int | None:
+    """Delete the subvolume `name` with all subvolumes in it, or the plain tree that stands there instead.
+
+    A name that is not there is no error. Without the rights to delete subvolumes as such, their files are
+    deleted one by one, and then the empty subvolumes as directories.
+
+    Returns:
+        The ID that the subvolume had; `None` where there was none.
+    """
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        os.unlink(name, dir_fd=directory)
+        return None
+    try:
+        if not is_subvolume(fd):
+            subvolume_id = None
+        else:
+            subvolume_id = ioctl.subvol_info(fd).tree_id
+            if _destroy(directory, name, subvolume_id):
+                return subvolume_id
+            if ioctl.is_read_only(fd):
+                ioctl.set_read_only(fd, False)
+    finally:
+        os.close(fd)
+    remove_tree(name, dir_fd=directory)
+    return subvolume_id
+
+
+def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
+    """Delete a subvolume by what btrfs has for it; false where the user may not do that."""
+    try:
+        for inner in nested(directory, subvolume_id):
+            with contextlib.suppress(FileNotFoundError):
+                ioctl.snap_destroy_by_id(directory, inner)
+        ioctl.snap_destroy(directory, name)
+    except FileNotFoundError:
+        pass  # another process has been faster
+    except PermissionError:
+        return False
+    return True

@@ -112,7 +112,7 @@ def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:
 
     Returns:
         A function of the same form. It raises `InvalidLayer` where the stream is corrupt or cut off;
-        zeros behind the last stream are padding, anything else there is refused.
+        zeros behind a stream are padding, anything else that is no further stream is refused.
     """
     new = next(make for known, _, make in _FORMATS if known == name)
     return _Reader(read_chunk, name, new).read_chunk
@@ -159,15 +159,17 @@ class _Reader:
                 self._pending += more
                 if more:
                     continue
+            start = self._pending.lstrip(b"\0")
+            if len(start) < len(self._pending):
+                self._consumed += len(self._pending) - len(start)
+                self._pending = start
+                continue
             if detect(self._pending) == self._name:
                 self._decompressor = self._new()
                 return True
-            if self._pending.strip(b"\0"):
+            if self._pending:
                 self._fail("it is followed by bytes that belong to no stream")
-            if not self._pending:
-                return False
-            self._consumed += len(self._pending)
-            self._pending = b""
+            return False
 
     def _fail(self, reason: str, cause: BaseException | None = None) -> None:
         raise InvalidLayer(

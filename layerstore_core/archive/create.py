@@ -23,7 +23,7 @@ from layerstore_core.log import logger
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Attributes that mean something to a mounted overlay: a layer must not write into the driver's book.
 _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
-_MAX_ID: Final = (1 << 32) - 2
+_NO_ID: Final = (1 << 32) - 1
 #: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
 _MAX_SECONDS: Final = 1 << 62
 
@@ -43,9 +43,8 @@ class Creator:
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._privileged = self._uid == 0
         self._best_effort_xattrs = best_effort_xattrs or not self._privileged
-        # A mode that the umask would not touch need not be set again. An access list that files
-        # inherit takes the umask's place, so there nothing is known beforehand.
-        self._masked = 0o7777 if _has_default_acl(tree.path) else _read_umask()
+        # A mode that the umask would not touch need not be set again.
+        self._umask = _read_umask()
         self._always_chown: bool | None = None
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
@@ -74,7 +73,8 @@ class Creator:
             owner = self._owner(entry)
             if owner and (owner != (self._uid, self._gid) or directory.setgid or self._always_chown):
                 os.chown(fd, *owner)
-            if mode & (self._masked | 0o7000):  # writing and a change of owner take set-ID bits away
+            # Writing and a change of owner take set-ID bits away. An inherited access list takes the umask's place.
+            if directory.inherits_acl or mode & (self._umask | 0o7000):
                 os.chmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
@@ -113,6 +113,7 @@ class Creator:
         directory.setgid = bool(mode & stat.S_ISGID)
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
+            directory.inherits_acl = directory.inherits_acl or b"system.posix_acl_default" in entry.xattrs
         times = _mtime(entry)
         directory.restore = (times, times)
 
@@ -141,7 +142,11 @@ class Creator:
                 os.mknod(base, kind | 0o600, device, dir_fd=directory.fd)
             except (OverflowError, ValueError) as error:
                 raise InvalidLayer("no device can have these numbers") from error
-            except PermissionError:
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    raise InvalidLayer("no device can have these numbers") from error
+                if error.errno != errno.EPERM:
+                    raise
                 self._left_out["devices"] += 1
                 self.skipped.add(directory.path + b"/" + base if directory.path else base)
                 return
@@ -165,12 +170,11 @@ class Creator:
 
     def report(self) -> None:
         """Say once what had to be left out."""
-        for what, count in self._left_out.items():
+        if self._left_out:
             logger.warning(
-                "{}: left out {} of the layer's entries, for want of rights: {}",
+                "{}: left out of the layer, for want of rights or of a file system that has them: {}",
                 os.fsdecode(self._tree.path),
-                count,
-                what,
+                ", ".join(f"{what} (of {count} entries)" for what, count in sorted(self._left_out.items())),
             )
 
     def _dress(self, path: str, entry: TarEntry) -> None:
@@ -195,7 +199,9 @@ class Creator:
             uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
         except ValueError as error:
             raise InvalidLayer(str(error)) from error
-        if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+        # To chown(2), minus one means: as it is. Tars hold it, signed or not, and Docker passes it on.
+        uid, gid = -1 if uid == _NO_ID else uid, -1 if gid == _NO_ID else gid
+        if not (-1 <= uid < _NO_ID and -1 <= gid < _NO_ID):
             raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
         if self._privileged:
             return uid, gid
@@ -221,8 +227,6 @@ class Creator:
                     continue
                 error.add_note(f"while setting the extended attribute {shown!r}")
                 raise
-        if b"system.posix_acl_default" in entry.xattrs:
-            self._masked = 0o7777
 
 
 class _Handle:
@@ -275,11 +279,3 @@ def _read_umask() -> int:
     except (OSError, ValueError):
         pass
     return 0o7777
-
-
-def _has_default_acl(path: bytes) -> bool:
-    try:
-        os.getxattr(path, "system.posix_acl_default")
-    except OSError:
-        return False
-    return True

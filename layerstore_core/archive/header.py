@@ -7,6 +7,7 @@ is accepted, since their users have such layers.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from layerstore_core.archive.entry import EntryType, TarEntry
@@ -34,19 +35,20 @@ _TYPES: Final = {
 HEADER_ONLY: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 
+#: What follows the digits and their end is ignored, as GNU tar does: old writers left something there.
+_OCTAL: Final = re.compile(rb"[ \0]*([0-7]+)(?=[ \0]|\Z)")
+
+
 class HeaderError(ValueError):
     """The block is no tar header; the text says why."""
 
 
 def is_header(block: bytes) -> bool:
     """Whether the block's checksum is right, which is what tells a header from file content."""
-    stored = block[148:156].strip(b" \0").split(b"\0", 1)[0].rstrip(b" ")
-    if not stored.isdigit():
+    stored = _OCTAL.match(block, 148, 156)
+    if stored is None:
         return False
-    try:
-        checksum = int(stored, 8)
-    except ValueError:
-        return False
+    checksum = int(stored[1], 8)
     # The checksum counts its own eight bytes as spaces.
     unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
     if unsigned == checksum:
@@ -69,16 +71,11 @@ def parse_number(field: bytes) -> int:
         if not -(1 << 63) <= value < 1 << 63:
             raise HeaderError("a number in the header does not fit 64 bits")
         return value
-    digits = field.strip(b" \0")
-    if b"\0" in digits:
-        digits = digits[: digits.index(b"\0")]
-    if not digits:
+    digits = _OCTAL.match(field)
+    if digits is not None:
+        return int(digits[1], 8)
+    if not field.strip(b" \0"):
         return 0
-    if digits.isdigit():
-        try:
-            return int(digits, 8)
-        except ValueError:
-            pass
     raise HeaderError(f"{bytes(field)!r} stands where an octal number is expected")
 
 

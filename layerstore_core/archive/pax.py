@@ -31,6 +31,8 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
         space = data.find(b" ", position, position + 21)
         length_text = data[position:space] if space > 0 else b""
         if not length_text.isdigit():
+            if not data[position:].strip(b"\0"):
+                break  # some writers fill the block up, and count that as content; GNU tar reads it
             raise HeaderError("a record of the extended header does not begin with its length")
         end = position + int(length_text)
         record = data[space + 1 : end - 1]

@@ -12,7 +12,11 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
+
+from layerstore_core.archive.seen import SeenNames
 
 #: How many directories are kept open.
 _MAX_OPEN: Final = 64
@@ -31,15 +35,19 @@ class Directory:
         path: where it is below the root, links resolved; the root is the empty path.
         restore: `(atime_ns, mtime_ns)` to set on closing, `None` to leave the times alone.
         setgid: new files take the directory's group.
+        inherits_acl: new files take an access list from the directory, in the umask's place.
+        pins: how many users need it open; `Root.pinned` counts them.
     """
 
-    __slots__ = ("fd", "path", "restore", "setgid")
+    __slots__ = ("fd", "inherits_acl", "path", "pins", "restore", "setgid")
 
     def __init__(self, fd: int, path: bytes) -> None:
         self.fd = fd
         self.path = path
         self.restore: tuple[int, int] | None = None
         self.setgid = False
+        self.inherits_acl = False
+        self.pins = 0
 
     def close(self) -> None:
         """Set the times, and close."""
@@ -56,13 +64,19 @@ class Root:
     Args:
         path: a directory.
         keep_times: give directories that are opened with `enter` their times back when they are closed.
+        owner_of_made: user and group, of this host, that directories made by `enter` belong to; `None`: this process's.
     """
 
-    def __init__(self, path: str | bytes, *, keep_times: bool = False) -> None:
+    def __init__(
+        self, path: str | bytes, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
+    ) -> None:
         self.path = os.fsencode(path)
         #: The directories that `enter` has made, parents first.
         self.made: list[bytes] = []
+        #: Paths of the symbolic links that names have been walked through.
+        self.followed = SeenNames()
         self._keep_times = keep_times
+        self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
         # O_NOFOLLOW does not apply here: the root itself is the caller's to choose.
         self._root = Directory(os.open(self.path, _OPEN_DIR & ~os.O_NOFOLLOW), b"")
@@ -145,13 +159,23 @@ class Root:
             parts = [part for part in [*base, *target.split(b"/")] if part not in (b"", b".")]
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(name))
 
+    @contextmanager
+    def pinned(self, directory: Directory) -> Iterator[None]:
+        """Keep a directory open, however many others are opened meanwhile."""
+        directory.pins += 1
+        try:
+            yield
+        finally:
+            directory.pins -= 1
+
     def close(self) -> None:
         """Close all directories, the latest first, so that each gets its times after what is in it."""
-        while self._open:
-            self._open.popitem()[1].close()
-        if self._root.fd >= 0:
-            self._root.close()
-            self._root.fd = -1
+        with ExitStack() as closing:  # where one cannot be given its times, the others still are closed
+            if self._root.fd >= 0:
+                closing.callback(setattr, self._root, "fd", -1)
+                closing.callback(self._root.close)
+            while self._open:
+                closing.callback(self._open.popitem(last=False)[1].close)
 
     def __enter__(self) -> Self:
         return self
@@ -160,10 +184,11 @@ class Root:
         self.close()
 
     def _walk(self, path: bytes, create_mode: int | None) -> Directory:
-        parent = self._open.get(path.rpartition(b"/")[0])
-        if parent is not None:  # the usual case, a directory in one that is open
+        above, _, last = path.rpartition(b"/")
+        parent = self._open.get(above)
+        if parent is not None and last != b"..":  # the usual case, a directory in one that is open
             try:
-                return self._opened(os.open(path.rpartition(b"/")[2], _OPEN_DIR, dir_fd=parent.fd), path)
+                return self._opened(os.open(last, _OPEN_DIR, dir_fd=parent.fd), path)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
                     error.filename = self._absolute(path)
@@ -197,7 +222,11 @@ class Root:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
                 os.mkdir(part, create_mode, dir_fd=here.fd)
                 self.made.append(where)
+                inherits_acl = here.inherits_acl
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
+                here.inherits_acl = inherits_acl
+                if self._owner_of_made is not None:
+                    os.fchown(here.fd, *self._owner_of_made)
                 os.fchmod(here.fd, create_mode)
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -209,6 +238,7 @@ class Root:
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
+                self.followed.add(where)
                 done.pop()
                 todo += target.split(b"/")[::-1]
                 if target.startswith(b"/"):
@@ -230,7 +260,9 @@ class Root:
             self._remember_times(directory)
         self._open[path] = directory
         if len(self._open) > _MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
+            oldest = next((known for known, one in self._open.items() if not one.pins), None)
+            if oldest is not None and oldest != path:
+                self._open.pop(oldest).close()
         return directory
 
     def _remember_times(self, directory: Directory) -> None:
@@ -238,6 +270,15 @@ class Root:
             status = os.fstat(directory.fd)
             directory.restore = (status.st_atime_ns, status.st_mtime_ns)
             directory.setgid = bool(status.st_mode & stat.S_ISGID)
+            directory.inherits_acl = _has_default_acl(directory.fd)
 
     def _absolute(self, path: bytes) -> str:
         return os.fsdecode(os.path.join(self.path, path.lstrip(b"/")))
+
+
+def _has_default_acl(fd: int) -> bool:
+    try:
+        os.getxattr(fd, "system.posix_acl_default")
+    except OSError:
+        return False
+    return True

@@ -27,6 +27,10 @@ from layerstore_core.errors import InvalidLayer
 
 #: Longest extended header or long name that is read, in bytes: Go's `archive/tar` has the same limit.
 MAX_META: Final = 1 << 20
+#: All headers of one entry together, sparse maps included, in bytes: real ones have some KiB.
+MAX_HEADERS: Final = 16 << 20
+#: What follows the archive comes in pieces of this many bytes, however the tar is read: tar-split's writer does so.
+TRAILER_PIECE: Final = 1 << 20
 #: Longest name that an entry may have: what the kernel takes for a path, less its NUL.
 MAX_NAME: Final = 4095
 
@@ -145,14 +149,15 @@ class TarScanner:
             yield memoryview(self._buffer)[start : start + take]
 
     def trailer(self) -> Iterator[bytes]:
-        """All that follows the end of the archive, in chunks."""
-        rest = self._buffer[self._position :]
-        self._position = len(self._buffer)
-        if rest:
-            yield rest
-        while chunk := self._read_chunk():
-            self._buffer_offset += len(chunk)
-            yield chunk
+        """All that follows the end of the archive, in pieces of `TRAILER_PIECE`, the last one shorter."""
+        self._segment_start = self._position
+        while self._have(TRAILER_PIECE):
+            self._position += TRAILER_PIECE
+            yield self._segment()
+            self._segment_start = self._position
+        if self._position < len(self._buffer):
+            self._position = len(self._buffer)
+            yield self._segment()
 
     def _announce(self, entry: TarEntry) -> tuple[bytes, TarEntry]:
         self._entry_name = entry.name
@@ -191,6 +196,8 @@ class TarScanner:
         if not self._have(count):
             self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
         self._position += count
+        if self._position - self._segment_start > MAX_HEADERS:
+            self._fail(f"the headers of one entry are longer than {MAX_HEADERS} bytes", at=self.offset)
         return self._buffer[self._position - count : self._position]
 
     def _next_header_block(self) -> bytes | None:
@@ -250,7 +257,7 @@ class TarScanner:
             version = sparse.pax_version(records)
             if version is None or entry.type is not EntryType.FILE:
                 return
-            entry.name = records.get(b"GNU.sparse.name") or entry.name
+            entry.name = parse_string(records.get(b"GNU.sparse.name", b"")) or entry.name
             size = records.get(b"GNU.sparse.size") or records.get(b"GNU.sparse.realsize")
             if size:
                 entry.size = parse_decimal(size, "sparse file's size")
@@ -268,7 +275,5 @@ class TarScanner:
             entry.stored_size -= BLOCK
         return reader.regions()
 
-    def _fail(
-        self, reason: str, *, at: int, name: bytes | None = None, cause: BaseException | None = None
-    ) -> NoReturn:
+    def _fail(self, reason: str, *, at: int, name: bytes | None = None, cause: BaseException | None = None) -> NoReturn:
         raise InvalidLayer(reason, offset=at, entry=name or self._entry_name) from cause

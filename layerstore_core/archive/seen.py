@@ -8,13 +8,15 @@ from typing import Final
 
 #: How many hashes are kept in a Python set before they are packed.
 _RECENT: Final = 1 << 16
+#: Arrays of more hashes than this are not merged any further.
+_LONG: Final = 1 << 19
 
 
 class SeenNames:
     """Which names have been added, at 8 bytes a name for all but the latest.
 
     Names are kept as their 64-bit hashes, the latest in a set, the others in sorted arrays that are
-    merged as they grow (so that there are few). Python's hash of bytes is keyed at random in each
+    merged while they are short (so that there are few). Python's hash of bytes is keyed at random in each
     process: nobody can prepare two names with the same hash, and by chance it is one in 2^64 a pair.
     """
 
@@ -47,6 +49,7 @@ class SeenNames:
         run = array("q", sorted(self._recent))
         self._recent.clear()
         # As in a binary counter: each merge doubles a run, so that a name is merged log(n) times.
-        while self._runs and len(self._runs[-1]) <= len(run):
+        # Long runs are left alone: merging them would take many times their memory for a moment.
+        while self._runs and len(self._runs[-1]) <= len(run) <= _LONG:
             run = array("q", sorted([*self._runs.pop(), *run]))
         self._runs.append(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -46,11 +47,12 @@ class LayerSource:
         self._size = 0
         self._spool: BinaryIO | None = None
         self._start = 0
+        self._hasher = _Hasher()
         try:
             if _can_seek(self._file):
                 self._start = self._file.tell()
             else:
-                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=spool_dir)  # type: ignore[assignment]  # noqa: SIM115
+                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=str(spool_dir))  # type: ignore[assignment]  # noqa: SIM115
             first = b""
             while len(first) < MAGIC_SIZE and (more := self._read_input()):
                 first += more
@@ -60,7 +62,6 @@ class LayerSource:
         self._first: bytes | None = first
         self.compression = detect(first)
         self._read_plain = decompress(self._next_input, self.compression) if self.compression else self._next_input
-        self._hasher = _Hasher()
 
     def on_progress(self, progress: Callable[[int], None]) -> None:
         """Call `progress` after each chunk with the number of input bytes read so far."""
@@ -95,8 +96,7 @@ class LayerSource:
 
     def close(self) -> None:
         """Stop hashing, and close what this object opened; a file object that was given stays open."""
-        if hasattr(self, "_hasher"):
-            self._hasher.stop()
+        self._hasher.stop()
         if self._spool is not None:
             self._spool.close()
         if self._owns_file:
@@ -117,7 +117,9 @@ class LayerSource:
 
     def _read_input(self) -> bytes:
         with while_doing(f"reading {self.name}"):
-            chunk = self._file.read(CHUNK) or b""
+            chunk = self._file.read(CHUNK)
+            if chunk is None:
+                raise BlockingIOError(errno.EAGAIN, "the file does not block; a layer is read from one that does")
         if self._spool is not None:
             with while_doing(f"spooling {self.name}"):
                 self._spool.write(chunk)
@@ -146,11 +148,14 @@ class Replay:
             length: how many bytes.
 
         Raises:
+            ValueError: the offset lies before what has been given already, of a compressed layer.
             OSError: the file has been cut off since it was first read.
         """
         if self._file is not None:
             self._file.seek(self._start + offset)
             self._buffer, self._offset = b"", offset
+        if offset < self._offset:
+            raise ValueError(f"a layer is read again forwards only: {offset} comes before {self._offset}")
         while self._offset + len(self._buffer) <= offset and length:
             self._offset += len(self._buffer)
             self._buffer = self._more()

@@ -14,6 +14,9 @@ from layerstore_core.archive.pax import parse_decimal
 #: More regions than this are taken for an attack on memory; a region holds 512 bytes at the least in practice.
 MAX_REGIONS: Final = 1 << 18
 
+#: A map of so many regions, each of its numbers a line of at most 20 digits, takes no more blocks than this.
+_MAX_BLOCKS: Final = (2 * MAX_REGIONS + 1) * 21 // 512 + 1
+
 Regions = list[tuple[int, int]]
 
 
@@ -73,8 +76,10 @@ class Pax1MapReader:
         """Take in the next block.
 
         Raises:
-            HeaderError: the map does not begin with a number, or claims too many regions.
+            HeaderError: the map does not begin with a number, claims too many regions, or does not end.
         """
+        if len(self._blocks) == _MAX_BLOCKS:
+            raise HeaderError("the sparse map is longer than its regions can be")
         self._blocks.append(block)
         self._lines += block.count(b"\n")
         if self._lines_needed is None:
@@ -105,6 +110,8 @@ def check_regions(regions: Regions, size: int, stored_size: int) -> None:
     Raises:
         HeaderError: regions overlap, leave the file, or need more or less data than there is.
     """
+    if size < 0:
+        raise HeaderError("the size of the sparse file is negative")
     end = total = 0
     for offset, length in regions:
         if offset < end or length < 0 or offset + length > size:

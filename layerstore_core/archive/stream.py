@@ -54,6 +54,8 @@ class LayerStream(io.RawIOBase):
         self._entries_begun = False
         self._pieces: Iterator[bytes | memoryview] | None = None
         self._piece: memoryview = memoryview(b"")
+        # An error is raised again and again: a driver that swallows one must not take the rest for a whole layer.
+        self._failure: Exception | None = None
         #: How many entries have begun.
         self.entry_count = 0
         #: Set by the unpacker where a file of this layer may not be found by its name at the end.
@@ -85,14 +87,18 @@ class LayerStream(io.RawIOBase):
         if entry is None:
             return
         listener = self._listener
-        for chunk in self._scanner.payload():
-            if listener is not None:
-                listener.payload(chunk)
-            yield chunk
-        if self._current is entry:
-            self._current = None
-            if listener is not None:
-                listener.end_entry()
+        try:
+            for chunk in self._scanner.payload():
+                if listener is not None:
+                    listener.payload(chunk)
+                yield chunk
+            if self._current is entry:
+                self._current = None
+                if listener is not None:
+                    listener.end_entry()
+        except Exception as error:
+            self._failure = error
+            raise
 
     def readable(self) -> bool:
         return True
@@ -106,6 +112,8 @@ class LayerStream(io.RawIOBase):
         """
         if self._entries_begun:
             raise ValueError("this layer stream is being iterated as entries; it cannot be read as bytes")
+        if self._failure is not None:
+            raise self._failure
         if self._pieces is None:
             self._pieces = self._raw_pieces()
         while not self._piece:
@@ -131,32 +139,42 @@ class LayerStream(io.RawIOBase):
             pass
 
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
+        if self._failure is not None:
+            raise self._failure
         for _ in self.payload():
             pass
         if self._done:
             return b"", None
-        segment, entry = self._scanner.next_entry()
-        if self._listener is not None and segment:
-            self._listener.segment(segment)
-        if entry is None:
-            self._done = True
-            if self._pieces is None:
-                for _ in self._trailer():
-                    pass
-            return segment, None
-        self.entry_count += 1
-        self._current = entry
-        if self._listener is not None:
-            self._listener.begin_entry(entry)
-        return segment, entry
+        try:
+            segment, entry = self._scanner.next_entry()
+            if self._listener is not None and segment:
+                self._listener.segment(segment)
+            if entry is not None:
+                self.entry_count += 1
+                self._current = entry
+                if self._listener is not None:
+                    self._listener.begin_entry(entry)
+                return segment, entry
+        except Exception as error:
+            self._failure = error
+            raise
+        self._done = True
+        if self._pieces is None:
+            for _ in self._trailer():
+                pass
+        return segment, None
 
     def _trailer(self) -> Iterator[bytes]:
-        for chunk in self._scanner.trailer():
+        try:
+            for chunk in self._scanner.trailer():
+                if self._listener is not None:
+                    self._listener.segment(chunk)
+                yield chunk
             if self._listener is not None:
-                self._listener.segment(chunk)
-            yield chunk
-        if self._listener is not None:
-            self._listener.end()
+                self._listener.end()
+        except Exception as error:
+            self._failure = error
+            raise
 
     def _raw_pieces(self) -> Iterator[bytes | memoryview]:
         while True:

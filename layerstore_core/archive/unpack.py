@@ -38,6 +38,7 @@ _FAULTS_OF_THE_TAR: Final = {
     errno.EISDIR: "it would replace a directory",
     errno.ELOOP: "the symbolic links on its path form a loop",
     errno.ENAMETOOLONG: "a component of its name is too long",
+    errno.EFBIG: "the file system cannot hold a file so large",
     errno.EILSEQ: "the file system does not allow its name",
 }
 
@@ -66,10 +67,9 @@ def unpack_layer(
         InvalidLayer: the tar is malformed, or an entry leaves the root or cannot be.
         OSError: the file system refuses; the error names the path.
     """
-    with Root(root, keep_times=True) as tree:
-        unpacker = _Unpacker(
-            diff, tree, Creator(tree, id_mapping or IDMapping(), best_effort_xattrs), whiteouts or WhiteoutStyle()
-        )
+    mapping = id_mapping or IDMapping()
+    with Root(root, keep_times=True, owner_of_made=None if os.geteuid() else mapping.root_pair()) as tree:
+        unpacker = _Unpacker(diff, tree, Creator(tree, mapping, best_effort_xattrs), whiteouts or WhiteoutStyle())
         try:
             unpacker.run()
         finally:
@@ -107,6 +107,10 @@ class _Unpacker:
     def close(self) -> None:
         if self._aufs_links is not None:
             directory, self._aufs_links = self._aufs_links, None
+            aside = self._tree.enter(directory)
+            for name in os.listdir(aside.fd):
+                status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
+                self.size -= self._size_of(status, _join(aside, os.fsencode(name)))
             self._tree.forget(directory)
             remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
         self._create.report()
@@ -135,14 +139,15 @@ class _Unpacker:
             self._create.dress_directory(entry, self._tree.enter(b""))
             return
         directory, base = self._parent_of(name)
-        try:
-            self._make(entry, directory, base)
-        except FileExistsError:
-            self._clear(directory, base)
-            self._make(entry, directory, base)
-            if entry.type is EntryType.DIR:
-                # What stood there has hidden what is below; a directory alone would show it again.
-                self._style.opaque(self._tree.child(directory, base))
+        with self._tree.pinned(directory):
+            try:
+                self._make(entry, directory, base)
+            except FileExistsError:
+                self._clear(directory, base)
+                self._make(entry, directory, base)
+                if entry.type is EntryType.DIR:
+                    # What stood there has hidden what is below; a directory alone would show it again.
+                    self._style.opaque(self._tree.child(directory, base))
         self._touched.add(name)
         real = _join(directory, base)
         if real != name:
@@ -217,30 +222,31 @@ class _Unpacker:
 
     def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
         source = self._tree.enter(parent)
-        if (source.path, source_base) == (directory.path, base):
-            raise InvalidLayer("a hard link to itself")
         status = os.stat(source_base, dir_fd=source.fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             raise InvalidLayer("a hard link to a directory")
         if self._style.is_whiteout(status):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
+        if (source.path, source_base) == (directory.path, base):
+            return  # a link to itself is there already; GNU tar takes it so
         self._create.hard_link(entry, source, source_base, directory, base)
 
     def _whiteout(self, target: bytes) -> None:
         directory, base = self._parent_of(target)
-        try:
-            self._clear(directory, base)
-        except FileNotFoundError:
-            pass  # deleted below already, or never there
-        self._style.whiteout(directory, base)
+        with self._tree.pinned(directory):
+            try:
+                self._clear(directory, base)
+            except FileNotFoundError:
+                pass  # deleted below already, or never there
+            self._style.whiteout(directory, base)
 
     def _clear(self, directory: Directory, base: bytes) -> None:
         """Remove what stands in an entry's place."""
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         path = _join(directory, base)
         is_directory = stat.S_ISDIR(status.st_mode)
-        if path in self._touched or (is_directory and path + b"/" in self._touched):
-            # It may be a file of this layer, whose content the tar-split lines count on.
+        if path in self._touched or path + b"/" in self._touched or path in self._tree.followed:
+            # It may be a file of this layer, or lead to one, whose content the tar-split lines count on.
             self._diff.displaced = True
             self.size -= self._size_of(status, path)
         if is_directory:
@@ -256,6 +262,7 @@ class _Unpacker:
         if not stat.S_ISDIR(status.st_mode):
             return 0
         total = 0
+        names_left: dict[int, int] = {}  # of files with several names: how many of them are elsewhere
         pending = [path]
         while pending:
             here = self._tree.enter(pending.pop())
@@ -263,8 +270,12 @@ class _Unpacker:
                 inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
                 if stat.S_ISDIR(inner.st_mode):
                     pending.append(_join(here, name))
-                else:
+                elif inner.st_nlink == 1:
                     total += self._size_of(inner, _join(here, name))
+                elif _join(here, name) in self._touched:
+                    left = names_left.get(inner.st_ino, inner.st_nlink) - 1
+                    names_left[inner.st_ino] = left
+                    total += 0 if left else inner.st_size
         return total
 
     def _hide_all(self, directory: bytes) -> None:
@@ -272,13 +283,14 @@ class _Unpacker:
         pending = [self._tree.enter(directory, create_mode=_IMPLIED_MODE).path]
         while pending:
             here = self._tree.enter(pending.pop())
-            for name in map(os.fsencode, os.listdir(here.fd)):
-                path = _join(here, name)
-                is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
-                if is_directory and (path + b"/" in self._touched or path in self._touched):
-                    pending.append(path)
-                elif path not in self._touched:
-                    self._clear(here, name)
+            with self._tree.pinned(here):
+                for name in map(os.fsencode, os.listdir(here.fd)):
+                    path = _join(here, name)
+                    is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
+                    if is_directory and (path + b"/" in self._touched or path in self._touched):
+                        pending.append(path)
+                    elif path not in self._touched:
+                        self._clear(here, name)
         self._style.opaque(self._tree.enter(directory))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
@@ -291,9 +303,12 @@ class _Unpacker:
         aside = self._tree.enter(self._aufs_links)
         base = name.rpartition(b"/")[2]
         try:
-            os.unlink(base, dir_fd=aside.fd)
+            status = os.stat(base, dir_fd=aside.fd, follow_symlinks=False)
         except FileNotFoundError:
             pass
+        else:
+            self.size -= self._size_of(status, _join(aside, base))
+            os.unlink(base, dir_fd=aside.fd)
         self._create.file(entry, self._diff.payload(), aside, base)
         self._touched.add(_join(aside, base))
         self.size += entry.size

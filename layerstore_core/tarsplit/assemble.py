@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,6 +12,8 @@ from layerstore_core.tarsplit.codec import FileEntry, Segment
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+#: What the system says where a file or its directory has been removed or replaced since.
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 _CHUNK: Final = 1 << 20
 
 
@@ -60,7 +63,9 @@ def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Itera
 def _open(files: FileGetter, name: bytes) -> BinaryIO:
     try:
         return files.open(name)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
         raise _changed(name, error.strerror or "it cannot be opened") from error
 
 

@@ -179,5 +179,3 @@ class LineReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-

@@ -39,6 +39,7 @@ def settle(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBy
 
     Raises:
         InvalidLayer: the tar was made to deceive the checksum.
+        OSError: the tar is not what it was when it was first read.
     """
     offset = inlined = 0
     for entry in entries:
@@ -51,12 +52,23 @@ def settle(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBy
             if _holds(files, entry, tar, offset):
                 lines.file(entry.name, entry.size, entry.crc)
             else:
-                for chunk in tar.range(offset, entry.size):
-                    lines.payload(memoryview(chunk))
+                _inline(entry, tar.range(offset, entry.size), lines)
                 inlined += 1
             offset += entry.size
     lines.finish()
     return inlined
+
+
+def _inline(entry: FileEntry, chunks: Iterator[bytes], lines: LineWriter) -> None:
+    from fastcrc import crc64
+
+    crc = None
+    for chunk in chunks:
+        crc = crc64.go_iso(chunk, crc)
+        lines.payload(memoryview(chunk))
+    if crc != entry.crc:
+        name = entry.name.decode("utf-8", "backslashreplace")
+        raise OSError(f"the layer's file was changed while it was read: {name!r} in it is not what it was")
 
 
 def _holds(files: FileGetter, entry: FileEntry, tar: TarBytes, offset: int) -> bool:

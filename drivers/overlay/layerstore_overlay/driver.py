@@ -1,0 +1,293 @@
+"""The driver: the hooks of `layerstore_core.driver.hookspecs`, on overlayfs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import BinaryIO, Final, cast
+
+from layerstore_core import hookimpl
+from layerstore_core.archive.changes import Change
+from layerstore_core.archive.getter import TreeFiles
+from layerstore_core.archive.iterstream import IterStream
+from layerstore_core.archive.pack import pack_changes
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.driver.capabilities import Capabilities
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.driver.fallback import changed_size
+from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
+from layerstore_overlay.applying import OverlayWhiteouts
+from layerstore_overlay.chain import Chains
+from layerstore_overlay.features import Features, remove_stale_laboratories
+from layerstore_overlay.layout import LINKS, Layout
+from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
+from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
+from layerstore_overlay.native import NativeChanges, NotNativeError
+from layerstore_overlay.options import Options, layer_size, refuse_others
+from layerstore_overlay.quota import ProjectQuota
+
+#: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
+_MAX_DEPTH: Final = 499
+#: What is certain to fit into one page of options, each as `l/` and 26 characters.
+_MAX_DEPTH_CLASSIC: Final = 125
+
+
+class OverlayDriver:
+    """Layers as directories, shown as one tree by overlayfs; on disk as Docker's overlay2.
+
+    Args:
+        context: where, and with which options.
+        mount_method: how to mount; tests choose the older way.
+
+    Raises:
+        DriverNotSupported: overlays cannot be mounted in the driver's home, or a size limit is wanted there
+            and cannot be had.
+    """
+
+    driver_name = "overlay2"
+    Options = Options
+
+    def __init__(self, context: DriverContext, *, mount_method: MountMethod = MountMethod.AUTO) -> None:
+        self._log = context.logger
+        self._id_mapping = context.id_mapping
+        self._options = context.options if isinstance(context.options, Options) else Options(**context.options)
+        home = os.path.realpath(context.home)
+        self._layout = Layout(home, context.id_mapping.root_pair())
+        self._layout.prepare()
+        self._features = Features(home, mount_method)
+        self._features.require()
+        self._mounter = Mounter(home, mount_method)
+        self._chains = Chains(self._layout, self._features.xattrs)
+        self._quota = ProjectQuota(home)
+        if self._options.size is not None and self._quota_missing:
+            raise DriverNotSupported(f"driver option size: {self._quota_missing}")
+
+    @classmethod
+    def probe(cls, context: DriverContext) -> None:
+        """Raises `DriverNotSupported` where overlays cannot be mounted."""
+        Features(os.path.realpath(context.nearest_directory())).require()
+
+    @hookimpl
+    def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        refuse_others(storage_opt)
+        self._create(layer_id, parent_id, None)
+
+    @hookimpl
+    def create_read_write(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        size = layer_size(storage_opt, self._options.size)
+        if size is not None and self._quota_missing:
+            raise ConfigError(f"storage option size: {self._quota_missing}")
+        self._create(layer_id, parent_id, size)
+
+    def _create(self, layer_id: str, parent_id: str, size: int | None) -> None:
+        lower = self._layout.lower_for_child(parent_id) if parent_id else []
+        if len(lower) > _MAX_DEPTH + 1:
+            raise MaxDepthExceeded(f"a layer with {len(lower)} layers below it: overlayfs mounts {_MAX_DEPTH + 1}")
+        self._layout.make_directory(layer_id)
+        try:
+            if size is not None:
+                self._quota.limit(self._layout.path(layer_id), size)
+            self._layout.fill_directory(layer_id, lower)
+            if parent_id:
+                # Last: a parent that is marked can be written to no more, child or not.
+                self._layout.commit(parent_id)
+        except BaseException:
+            self._delete(layer_id)
+            raise
+
+    @hookimpl
+    def remove(self, layer_id: str) -> None:
+        if not os.path.lexists(self._layout.path(layer_id)) or layer_id == LINKS:
+            return
+        unmount_all(self._layout.path(layer_id, "merged"))
+        self._delete(layer_id)
+
+    def _delete(self, layer_id: str) -> None:
+        if not self._quota_missing:
+            self._quota.release(self._layout.path(layer_id))
+        try:
+            self._layout.remove(layer_id)
+        except OSError as error:
+            # Somebody has mounted something inside; what leaked to other namespaces is no hindrance to the kernel.
+            if error.errno != errno.EBUSY or not unmount_below(self._layout.path(layer_id)):
+                raise
+            self._layout.remove(layer_id)
+
+    @hookimpl
+    def get(self, layer_id: str, mount_label: str) -> str:
+        self._layout.require(layer_id)
+        if not self._layout.lower(layer_id):
+            return self._layout.path(layer_id, "diff")
+        merged = self._layout.path(layer_id, "merged")
+        if is_mount_point(merged):
+            kind = mounted_type(merged)
+            if kind == "overlay":
+                self._log.debug("{} is mounted already", merged)
+                return merged
+            raise OSError(errno.EBUSY, f"a file system of another kind ({kind}) is mounted there; unmount it", merged)
+        spec = self._spec(layer_id, mount_label)
+        self._layout.make_merged(layer_id)
+        try:
+            self._mounter.mount(spec, os.path.join(layer_id, "merged"))
+        except BaseException:
+            self._remove_merged(merged)
+            raise
+        return merged
+
+    def _spec(self, layer_id: str, mount_label: str) -> OverlaySpec:
+        """How to mount a layer that has others below it."""
+        options = list(self._features.base_options)
+        if mount_label:
+            options.append(("context", mount_label))
+        own = self._layout.link(layer_id)
+        lower = self._chains.shown_below(layer_id)
+        if not lower:
+            lower = [self._layout.make_empty(layer_id)]
+        if self._layout.is_committed(layer_id):
+            return OverlaySpec([own, *lower], options=tuple(options))
+        upper, work = os.path.join(layer_id, "diff"), os.path.join(layer_id, "work")
+        return OverlaySpec(lower, upper, work, tuple(options))
+
+    @hookimpl
+    def put(self, layer_id: str) -> None:
+        merged = self._layout.path(layer_id, "merged")
+        if unmount_all(merged):
+            self._log.debug("unmounted {}", merged)
+        self._remove_merged(merged)
+
+    def _remove_merged(self, merged: str) -> None:
+        try:
+            os.rmdir(merged)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            # Files that were written there while nothing was mounted: not ours to delete.
+            self._log.warning("{} is left: {}", merged, error.strerror)
+
+    @hookimpl
+    def exists(self, layer_id: str) -> bool:
+        return self._layout.exists(layer_id)
+
+    @hookimpl
+    def layer_ids(self) -> list[str]:
+        return self._layout.layer_ids()
+
+    @hookimpl
+    def status(self) -> list[tuple[str, str]]:
+        features = self._features
+        fields = [
+            ("Backing Filesystem", features.backing_file_system),
+            ("Supports d_type", _told(features.d_type)),
+            ("Using metacopy", _told(features.behaviour.metacopy)),
+            ("Native Overlay Diff", _told(features.native_diff)),
+            ("userxattr", _told(features.userxattr)),
+            ("Using redirect_dir", _told(features.behaviour.redirect_dir)),
+            ("Supports index", _told(features.index)),
+            ("Mount Method", "fsopen" if features.takes_single_lowers else "mount"),
+            ("Supports size", _told(not self._quota_missing)),
+        ]
+        if self._options.size is not None:
+            fields.append(("Default size", f"{self._options.size} bytes"))
+        return fields
+
+    @hookimpl
+    def metadata(self, layer_id: str) -> dict[str, str]:
+        self._layout.require(layer_id)
+        fields = {
+            "MergedDir": self._layout.path(layer_id, "merged"),
+            "UpperDir": self._layout.path(layer_id, "diff"),
+            "WorkDir": self._layout.path(layer_id, "work"),
+        }
+        lower = [self._layout.resolve(link) for link in self._layout.lower(layer_id)]
+        if lower:
+            fields["LowerDir"] = ":".join(lower)
+        return fields
+
+    @hookimpl
+    def cleanup(self) -> None:
+        for link in self._layout.stray_links():
+            self._log.info("removing {}: its layer is gone", link)
+            try:
+                os.unlink(link)
+            except FileNotFoundError:
+                pass
+        remove_stale_laboratories(self._layout.home)
+
+    @hookimpl
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            max_depth=_MAX_DEPTH if self._features.takes_single_lowers else _MAX_DEPTH_CLASSIC,
+            parallel_apply=True,
+            quota=not self._quota_missing,
+        )
+
+    @hookimpl
+    def apply_diff(self, layer_id: str, parent_id: str, diff: LayerStream) -> int | None:
+        self._layout.require(layer_id)
+        upper = self._layout.path(layer_id, "diff")
+        fresh = not os.listdir(upper)
+        # What is mounted must not be changed behind overlayfs's back, and what it has moved is not where it seems.
+        if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._features.native_diff):
+            return None
+        if not self._layout.lower(layer_id):
+            return unpack_layer(diff, upper, id_mapping=self._id_mapping)
+        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._features.xattrs)
+        size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
+        self._chains.note_implied(layer_id, whiteouts.implied_paths)
+        return size
+
+    @hookimpl
+    def diff(self, layer_id: str, parent_id: str) -> BinaryIO | None:
+        native = self._native(layer_id, parent_id)
+        if native is None:
+            return None
+        chunks = pack_changes(
+            self._layout.path(layer_id, "diff"),
+            native.diff_changes(),
+            id_mapping=self._id_mapping,
+            opaque=native.opaque,
+        )
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
+
+    @hookimpl
+    def changes(self, layer_id: str, parent_id: str) -> list[Change] | None:
+        native = self._native(layer_id, parent_id)
+        return None if native is None else native.changes()
+
+    @hookimpl
+    def diff_size(self, layer_id: str, parent_id: str) -> int | None:
+        changes = self.changes(layer_id, parent_id)
+        return None if changes is None else changed_size(self._layout.path(layer_id, "diff"), changes)
+
+    @hookimpl
+    def diff_getter(self, layer_id: str) -> TreeFiles:
+        self._layout.require(layer_id)
+        return TreeFiles(self._layout.path(layer_id, "diff"))
+
+    def _native(self, layer_id: str, parent_id: str) -> NativeChanges | None:
+        """The layer's changes from its own directory; `None` where the merged trees have to be compared."""
+        self._layout.require(layer_id)
+        lower = self._layout.lower(layer_id)
+        direct = lower[:1] == [self._layout.link(parent_id)] if parent_id else not lower
+        if not direct or not self._features.native_diff:
+            return None
+        try:
+            return NativeChanges(
+                self._layout.path(layer_id, "diff"), self._chains.settled_below(layer_id), self._features.xattrs
+            )
+        except NotNativeError as reason:
+            self._log.debug("the changes of {} are found by comparing trees: {}", layer_id, reason)
+            return None
+
+    @cached_property
+    def _quota_missing(self) -> str | None:
+        """Why layers cannot be limited in size; `None` where they can."""
+        return self._quota.unavailable()
+
+
+def _told(fact: bool) -> str:
+    return "true" if fact else "false"

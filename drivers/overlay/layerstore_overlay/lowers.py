@@ -1,0 +1,154 @@
+"""Looking at the layers below one, as overlayfs merges them, without mounting them.
+
+Rules: Linux, `Documentation/filesystems/overlayfs.rst`, "Merging directories" and "Whiteouts and opaque
+directories". Directories are never reached through symbolic links: a stack holds real ones only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+#: What the kernel answers where an attribute is not there, or its file system has none.
+_NO_ATTRIBUTE: Final = (errno.ENODATA, errno.ENOTSUP, errno.EPERM)
+
+Stack = tuple[bytes, ...]
+"""The real directories that make up one merged directory, the nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something in the merged tree.
+
+    Attributes:
+        path: where the file system object is that overlayfs would show.
+        status: its status.
+        stack: for a directory, all that is merged with it, itself first; otherwise empty.
+    """
+
+    path: bytes
+    status: os.stat_result
+    stack: Stack = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayXattrs:
+    """The extended attributes of one flavour of overlay: `trusted.overlay.` or `user.overlay.`."""
+
+    prefix: str
+
+    @property
+    def opaque(self) -> str:
+        """`y` on a directory that hides all below it."""
+        return self.prefix + "opaque"
+
+    def is_own(self, name: bytes) -> bool:
+        """Whether an attribute belongs to overlayfs, and is not shown in the merged tree."""
+        return name.startswith(os.fsencode(self.prefix))
+
+    def is_opaque(self, path: bytes | int) -> bool:
+        """Whether the directory hides all below it."""
+        return self._get(path, "opaque") == b"y"
+
+    def is_moved(self, path: bytes) -> bool:
+        """Whether overlayfs keeps data or name of this object in another place: redirect_dir and metacopy."""
+        return self._get(path, "redirect") is not None or self._get(path, "metacopy") is not None
+
+    def _get(self, path: bytes | int, name: str) -> bytes | None:
+        try:
+            return os.getxattr(path, self.prefix + name, follow_symlinks=isinstance(path, int))
+        except OSError as error:
+            if error.errno in _NO_ATTRIBUTE:
+                return None
+            raise
+
+
+TRUSTED: Final = OverlayXattrs("trusted.overlay.")
+USER: Final = OverlayXattrs("user.overlay.")
+
+
+class LowerLayers:
+    """The merged tree of some layers.
+
+    Args:
+        roots: their `diff` directories, the nearest first.
+        xattrs: how opaque directories are marked.
+    """
+
+    def __init__(self, roots: Sequence[str], xattrs: OverlayXattrs) -> None:
+        self._xattrs = xattrs
+        self.root: Stack = self._merge([os.fsencode(root) for root in roots])
+        self._directories: dict[bytes, Stack] = {b"": self.root}
+
+    def look_up(self, stack: Stack, name: bytes) -> Found | None:
+        """What a merged directory has under a name."""
+        directories: list[bytes] = []
+        first: os.stat_result | None = None
+        for directory in stack:
+            path = os.path.join(directory, name)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                if first is None and not is_whiteout(status):
+                    return Found(path, status)
+                break
+            first = first or status
+            directories.append(path)
+            if self._xattrs.is_opaque(path):
+                break
+        return Found(directories[0], first, tuple(directories)) if first else None
+
+    def find(self, path: bytes) -> Found | None:
+        """What the merged tree has at `path`, relative; no link on the way is followed."""
+        parent, _, base = path.rpartition(b"/")
+        return self.look_up(self.directory(parent), base)
+
+    def directory(self, path: bytes) -> Stack:
+        """The directory at `path`, relative; an empty stack where there is none."""
+        known = self._directories.get(path)
+        if known is None:
+            found = self.find(path)
+            known = self._directories[path] = found.stack if found else ()
+        return known
+
+    def names(self, stack: Stack) -> set[bytes]:
+        """The names in a merged directory."""
+        names: set[bytes] = set()
+        hidden: set[bytes] = set()
+        for directory in stack:
+            whiteouts = []
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name in hidden:
+                        continue
+                    # Only a device can be a whiteout: most entries need no look at their status.
+                    if _may_be_device(entry) and is_whiteout(entry.stat(follow_symlinks=False)):
+                        whiteouts.append(entry.name)
+                    else:
+                        names.add(entry.name)
+            hidden.update(whiteouts)
+            hidden.update(names)
+        return names
+
+    def _merge(self, directories: Sequence[bytes]) -> Stack:
+        stack = []
+        for directory in directories:
+            stack.append(directory)
+            if self._xattrs.is_opaque(directory):
+                break
+        return tuple(stack)
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether this is overlayfs's mark for a deleted name: a character device with the numbers 0 and 0."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _may_be_device(entry: os.DirEntry[bytes]) -> bool:
+    return not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())

@@ -1,0 +1,204 @@
+"""Mounting overlays, by system calls of this process alone.
+
+The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.5
+on. Older kernels get mount(2), whose options must fit into one page: there all paths are relative to
+the driver's home. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from layerstore_overlay import syscalls
+
+#: The longest string that fsconfig(2) takes, without its final NUL.
+_MAX_FSCONFIG: Final = 255
+#: The longest data that mount(2) takes, without its final NUL.
+MAX_MOUNT_DATA: Final = os.sysconf("SC_PAGE_SIZE") - 1
+#: Bytes that overlayfs takes for its own in the paths of some options.
+_SPECIAL: Final = re.compile(rb"[\\:,]")
+
+
+class MountMethod(Enum):
+    """How to mount."""
+
+    #: As `FSOPEN` where the kernel can, otherwise as `CLASSIC`.
+    AUTO = "auto"
+    FSOPEN = "fsopen"
+    CLASSIC = "mount"
+
+
+@dataclass(frozen=True, slots=True)
+class OverlaySpec:
+    """What to mount; all paths are relative to the home that the mounter was made for.
+
+    Attributes:
+        lower: the lower directories, the nearest first.
+        upper: where changes go; `None` mounts the lower directories read-only.
+        work: overlayfs's own working directory beside `upper`.
+        options: further options, the value `None` for a flag.
+        read_only: refuse changes although there is an upper directory.
+    """
+
+    lower: Sequence[str]
+    upper: str | None = None
+    work: str | None = None
+    options: Sequence[tuple[str, str | None]] = ()
+    read_only: bool = False
+
+
+class Mounter:
+    """Mounts overlays of directories below `home`.
+
+    Args:
+        home: an absolute path.
+        method: tests choose the older way to see that it works.
+    """
+
+    def __init__(self, home: str, method: MountMethod = MountMethod.AUTO) -> None:
+        self._home = os.fsencode(home)
+        self._method = method
+
+    @property
+    def takes_single_lowers(self) -> bool:
+        """Whether lower layers are passed one by one, so that their number is the kernel's affair alone.
+
+        Certain from the first successful mount on.
+        """
+        return self._method is not MountMethod.CLASSIC
+
+    def mount(self, spec: OverlaySpec, target: str) -> None:
+        """Mount at `target`, a directory relative to home.
+
+        Raises:
+            OSError: with what the kernel has said of the reason, where it has.
+        """
+        path = os.path.join(self._home, os.fsencode(target))
+        if self._method is not MountMethod.CLASSIC:
+            try:
+                mount_fd = self._make(spec, path)
+            except _Unsupported:
+                if self._method is MountMethod.FSOPEN:
+                    raise
+                self._method = MountMethod.CLASSIC
+            else:
+                try:
+                    syscalls.move_mount(mount_fd, path)
+                finally:
+                    os.close(mount_fd)
+                return
+        self._mount_classic(spec, target)
+
+    def open_detached(self, spec: OverlaySpec, target: str) -> int:
+        """Mount where nobody else sees it; the mount goes when the returned directory descriptor is closed.
+
+        Args:
+            spec: what to mount.
+            target: a directory that the older way needs for a moment.
+        """
+        if self._method is not MountMethod.CLASSIC:
+            try:
+                return self._make(spec, os.path.join(self._home, os.fsencode(target)))
+            except _Unsupported:
+                if self._method is MountMethod.FSOPEN:
+                    raise
+                self._method = MountMethod.CLASSIC
+        self._mount_classic(spec, target)
+        path = os.path.join(self._home, os.fsencode(target))
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            syscalls.unmount(path, lazy=True)
+
+    def _make(self, spec: OverlaySpec, target: bytes) -> int:
+        """Make the mount, attached to nothing yet."""
+        home_fd = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fs_fd = -1
+        try:
+            try:
+                fs_fd = syscalls.fsopen(b"overlay")
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    raise _Unsupported(error.errno, error.strerror) from error
+                raise
+            for key, value in self._parameters(spec, b"/proc/self/fd/%d" % home_fd):
+                try:
+                    syscalls.fsconfig_set(fs_fd, key, value)
+                except OSError as error:
+                    if key == b"lowerdir+" and error.errno == errno.EINVAL:
+                        raise _Unsupported(error.errno, _explain(error, fs_fd)) from error
+                    raise OSError(
+                        error.errno, f"{_explain(error, fs_fd)} (mount option {_shown(key, value)})"
+                    ) from error
+            try:
+                syscalls.fsconfig_create(fs_fd)
+                return syscalls.fsmount(fs_fd, read_only=spec.read_only or spec.upper is None)
+            except OSError as error:
+                raise OSError(error.errno, _explain(error, fs_fd)) from error
+        except OSError as error:
+            error.filename = os.fsdecode(target)
+            error.add_note("while mounting an overlay")
+            raise
+        finally:
+            os.close(home_fd)
+            if fs_fd >= 0:
+                os.close(fs_fd)
+
+    def _parameters(self, spec: OverlaySpec, home_by_fd: bytes) -> list[tuple[bytes, bytes | None]]:
+        plain = not _SPECIAL.search(self._home)
+
+        def absolute(relative: str) -> bytes:
+            path = os.path.join(self._home, os.fsencode(relative))
+            if plain and len(path) <= _MAX_FSCONFIG:
+                return path
+            return os.path.join(home_by_fd, os.fsencode(relative))
+
+        parameters: list[tuple[bytes, bytes | None]] = [(b"source", b"overlay")]
+        parameters += [(os.fsencode(key), None if value is None else os.fsencode(value)) for key, value in spec.options]
+        parameters += [(b"lowerdir+", absolute(lower)) for lower in spec.lower]
+        if spec.upper is not None and spec.work is not None:
+            parameters += [(b"upperdir", absolute(spec.upper)), (b"workdir", absolute(spec.work))]
+        return parameters
+
+    def _mount_classic(self, spec: OverlaySpec, target: str) -> None:
+        parts = [key if value is None else f'{key}="{value}"' if "," in value else f"{key}={value}"
+                 for key, value in spec.options]  # fmt: skip
+        parts.append("lowerdir=" + ":".join(spec.lower))
+        if spec.upper is not None:
+            parts += [f"upperdir={spec.upper}", f"workdir={spec.work}"]
+        data = os.fsencode(",".join(parts))
+        path = os.path.join(os.fsdecode(self._home), target)
+        if len(data) > MAX_MOUNT_DATA:
+            raise OSError(
+                errno.E2BIG,
+                f"{len(spec.lower)} lower layers do not fit into the {MAX_MOUNT_DATA} bytes that mount(2) takes; "
+                "Linux 6.5 and later have no such limit",
+                path,
+            )
+        try:
+            syscalls.mount_in(self._home, os.fsencode(target), data, read_only=spec.read_only or spec.upper is None)
+        except OSError as error:
+            error.filename = path
+            error.add_note(f"while mounting an overlay with the options {os.fsdecode(data)}")
+            raise
+
+
+class _Unsupported(OSError):
+    """The kernel has no such call, or no `lowerdir+`."""
+
+
+def _explain(error: OSError, fs_fd: int) -> str:
+    """The error in words, the kernel's own if it has left any with the file system context."""
+    said = syscalls.read_log(fs_fd)
+    words = error.strerror or os.strerror(error.errno or 0)
+    return f"{words}: {'; '.join(said)}" if said else words
+
+
+def _shown(key: bytes, value: bytes | None) -> str:
+    return os.fsdecode(key if value is None else key + b"=" + value)

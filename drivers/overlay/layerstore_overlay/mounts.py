@@ -1,0 +1,97 @@
+"""What is mounted where, and taking it away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from layerstore_overlay import syscalls
+
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of `/proc/self/mountinfo` (proc(5)).
+
+    Attributes:
+        point: where, absolute.
+        file_system: its type.
+        source: the device, for those that have one.
+    """
+
+    point: bytes
+    file_system: str
+    source: bytes
+
+
+def read_mounts() -> list[Mount]:
+    """All mounts that this process sees, in the order in which they were stacked."""
+    mounts = []
+    with open("/proc/self/mountinfo", "rb") as lines:
+        for line in lines:
+            where, _, what = line.rstrip(b"\n").partition(b" - ")
+            kind, source = what.split(b" ")[:2]
+            mounts.append(Mount(_plain(where.split(b" ")[4]), kind.decode(), _plain(source)))
+    return mounts
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether another file system is mounted at `path`, by a look at the two device numbers."""
+    try:
+        return os.lstat(path).st_dev != os.lstat(os.path.dirname(path)).st_dev
+    except FileNotFoundError:
+        return False
+
+
+def mounted_type(path: str) -> str | None:
+    """The type of what is mounted at `path`, an absolute path without links; `None` for nothing."""
+    point = os.fsencode(path)
+    return next((mount.file_system for mount in reversed(read_mounts()) if mount.point == point), None)
+
+
+def holding_mount(path: str) -> Mount | None:
+    """The mount that `path`, an absolute path without links, is on."""
+    here = os.fsencode(path)
+    best: Mount | None = None
+    for mount in read_mounts():
+        inside = mount.point in {b"/", here} or here.startswith(mount.point + b"/")
+        if inside and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def unmount_all(path: str) -> bool:
+    """Unmount whatever is at `path`, however often; what is in use goes with its last user.
+
+    Returns:
+        Whether there was something.
+    """
+    point = os.fsencode(path)
+    found = False
+    while is_mount_point(path):
+        try:
+            if not syscalls.unmount(point):
+                return found
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            syscalls.unmount(point, lazy=True)
+        found = True
+    return found
+
+
+def unmount_below(path: str) -> bool:
+    """Unmount all that is mounted below a directory, the latest first; whether there was something."""
+    prefix = os.fsencode(path) + b"/"
+    found = [mount.point for mount in read_mounts() if mount.point.startswith(prefix)]
+    for point in reversed(found):
+        syscalls.unmount(point, lazy=True)
+    return bool(found)
+
+
+def _plain(escaped: bytes) -> bytes:
+    return _ESCAPED.sub(lambda digits: bytes([int(digits[1], 8)]), escaped)

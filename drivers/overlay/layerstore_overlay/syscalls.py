@@ -1,0 +1,137 @@
+"""The system calls that Python has no functions for, as thin as can be.
+
+The numbers above 424 are the same on all architectures. Source: Linux, `include/uapi/linux/mount.h` and
+`include/uapi/asm-generic/unistd.h`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from typing import Final
+
+_MOVE_MOUNT: Final = 429
+_FSOPEN: Final = 430
+_FSCONFIG: Final = 431
+_FSMOUNT: Final = 432
+
+_FSOPEN_CLOEXEC: Final = 1
+_FSCONFIG_SET_FLAG: Final = 0
+_FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_CMD_CREATE: Final = 6
+_FSMOUNT_CLOEXEC: Final = 1
+_MOUNT_ATTR_RDONLY: Final = 1
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+_AT_FDCWD: Final = -100
+_MS_RDONLY: Final = 1
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+_CLONE_FS: Final = 0x200
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def system_call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """Call the kernel: numbers as `long`, bytes as pointers to strings that end with NUL.
+
+    Raises:
+        OSError: the call failed.
+    """
+    passed = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    return _checked(_libc.syscall(ctypes.c_long(number), *passed))
+
+
+def fsopen(file_system: bytes) -> int:
+    """A context for a new instance of a file system."""
+    return system_call(_FSOPEN, file_system, _FSOPEN_CLOEXEC)
+
+
+def fsconfig_set(fs_fd: int, key: bytes, value: bytes | None) -> None:
+    """Set an option, `None` for a flag."""
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+    system_call(_FSCONFIG, fs_fd, command, key, value, 0)
+
+
+def fsconfig_create(fs_fd: int) -> None:
+    """Make the instance."""
+    system_call(_FSCONFIG, fs_fd, _FSCONFIG_CMD_CREATE, None, None, 0)
+
+
+def fsmount(fs_fd: int, *, read_only: bool) -> int:
+    """A mount of the instance, which is nowhere yet: a directory descriptor."""
+    return system_call(_FSMOUNT, fs_fd, _FSMOUNT_CLOEXEC, _MOUNT_ATTR_RDONLY if read_only else 0)
+
+
+def move_mount(mount_fd: int, target: bytes) -> None:
+    """Attach a mount at `target`."""
+    system_call(_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def read_log(fs_fd: int) -> list[str]:
+    """What the kernel has said about a context, each message once."""
+    messages: list[str] = []
+    while True:
+        try:
+            message = os.read(fs_fd, 4096)
+        except OSError:  # ENODATA: nothing more
+            return messages
+        messages.append(message.decode("utf-8", "backslashreplace").strip().removeprefix("e ").removeprefix("w "))
+
+
+def mount_in(directory: bytes, target: bytes, data: bytes, *, read_only: bool) -> None:
+    """mount(2) of an overlay, all paths relative to `directory`.
+
+    The working directory belongs to the process: a short-lived thread leaves the others for it.
+    """
+    failure: list[OSError] = []
+
+    def run() -> None:
+        try:
+            _checked(_libc.unshare(_CLONE_FS))
+            os.chdir(directory)
+            flags = ctypes.c_ulong(_MS_RDONLY if read_only else 0)
+            _checked(_libc.mount(b"overlay", target, b"overlay", flags, data))
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="layerstore-mount")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def unmount(path: bytes, *, lazy: bool = False) -> bool:
+    """Unmount what is at `path`; `False` where it is no mount point or is not there.
+
+    Args:
+        path: never followed if it is a symbolic link.
+        lazy: take the mount out of the tree at once, and let it end with its last user.
+
+    Raises:
+        OSError: with `EBUSY` where it is in use (never if `lazy`), or any other failure.
+    """
+    try:
+        _checked(_libc.umount2(path, _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return False
+        error.filename = os.fsdecode(path)
+        error.add_note("while unmounting")
+        raise
+    return True
+
+
+def quotactl(command: int, device: bytes, identity: int, data: ctypes.Array[ctypes.c_char]) -> None:
+    """The older call, which names the file system by its device: for kernels without quotactl_fd."""
+    _checked(_libc.quotactl(command, device, identity, data))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

@@ -160,7 +160,10 @@ class _Comparison:
         untouched = upper.st_ctime_ns < self._since
         if not untouched and (
             not same_status(upper, lower)
-            or (not _same_file(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
+            or (
+                (self._touched is not None or not _same_file(upper, lower))
+                and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd)
+            )
         ):
             self._found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino

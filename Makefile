@@ -1,0 +1,36 @@
+# `make demo` and `make test` do everything from a fresh clone: they need Python 3.11 or newer, make, and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The drivers of this repository, installed beside the core for development.
+DRIVERS := $(wildcard drivers/*/pyproject.toml)
+EXAMPLES := $(wildcard examples/*/pyproject.toml)
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint unit wheels clean
+
+demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
+	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
+
+test: lint unit  ## everything that is checked
+
+lint: $(VENV)/.ready  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
+	for project in . $(dir $(DRIVERS)); do $(BIN)/python -m build --wheel --outdir dist $$project || exit 1; done
+
+$(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e . $(foreach p,$(DRIVERS),-e $(dir $(p))) $(foreach p,$(EXAMPLES),-e $(dir $(p)))
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,25 @@
+"""Rules for all tests of the repository.
+
+With `LAYERSTORE_TEST_STRICT=1`, as continuous integration has it, a skipped test is a failed one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though LAYERSTORE_TEST_STRICT is set: {reason}"
+    return report

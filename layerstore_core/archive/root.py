@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from layerstore_core.archive.seen import SeenNames
+from layerstore_core.archive.whiteouts import clean_name, leaves_root
 
 #: How many directories are kept open.
 _MAX_OPEN: Final = 64
@@ -130,7 +131,8 @@ class Root:
         """Open a regular file for reading.
 
         Args:
-            name: as it stands in a tar; links on the way and at its end are followed inside the root.
+            name: as it stands in a tar. It is cleaned first, as unpacking does; links on the way and at its end
+                are followed inside the root.
 
         Returns:
             A descriptor, the caller's to close.
@@ -139,7 +141,9 @@ class Root:
             FileNotFoundError: there is no such file, or it is no regular file.
             NotADirectoryError: something on the way is no directory.
         """
-        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        clean = clean_name(name)
+        # What leaves the root was never unpacked.
+        parts = clean.split(b"/") if clean and not leaves_root(clean) else []
         for _ in range(_MAX_LINKS):
             if not parts or parts[-1] == b"..":
                 raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))

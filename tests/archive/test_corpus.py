@@ -101,10 +101,9 @@ def test_comes_back_exactly_or_is_refused(name: str, root: Path, tmp_path: Path)
     path = path_of(name)
     try:
         taken = take_in(path, root)
-    except InvalidLayer as error:
+    except InvalidLayer:
         assert oracle()[name]["load"] != "ok", "Docker accepts it"
         assert not gnu_tar_extracts(path, tmp_path / "gnu"), "GNU tar extracts it"
-        assert error.offset is not None
     else:
         tar = plain(path)
         assert give_back(taken) == tar

@@ -57,6 +57,7 @@ class Features:
         self._directory = directory
         self._method = method
         self._single_lowers = False
+        self._trial_options: tuple[tuple[str, str | None], ...] = ()
 
     @cached_property
     def backing_file_system(self) -> str:
@@ -99,20 +100,22 @@ class Features:
             DriverNotSupported: no overlay can be mounted.
         """
         flavour: tuple[tuple[str, str | None], ...] = (("userxattr", None),) if self.userxattr else ()
-        with_index = (("index", "off"), *flavour)
-        try:
-            self._try_mount(with_index)
-        except OSError as error:
-            # A parameter that is not known, or not compiled in.
-            if error.errno != errno.EINVAL:
-                raise self._unsupported(error) from error
-        else:
-            return with_index
-        try:
-            self._try_mount(flavour)
-        except OSError as error:
-            raise self._unsupported(error) from error
-        return flavour
+        index: tuple[tuple[str, str | None], ...] = (("index", "off"),)
+        # Otherwise the end of every trial mount waits until the whole file system is written out.
+        volatile: tuple[tuple[str, str | None], ...] = (("volatile", None),)
+        failure = OSError()
+        for known, trial in (index, volatile), (index, ()), ((), ()):
+            try:
+                self._try_mount((*known, *flavour, *trial))
+            except OSError as error:
+                # EINVAL: an option that is not known, or not compiled in.
+                if error.errno != errno.EINVAL:
+                    raise self._unsupported(error) from error
+                failure = error
+            else:
+                self._trial_options = trial
+                return (*known, *flavour)
+        raise self._unsupported(failure) from failure
 
     @property
     def index(self) -> bool:
@@ -151,7 +154,7 @@ class Features:
                 os.makedirs(os.path.join(place, name))
             _touch(os.path.join(place, "l1/file"))
             os.setxattr(os.path.join(place, "l1/opaque"), self.xattrs.opaque, b"y")
-            fd = self._mount(place, ("l1", "l2"), self.base_options)
+            fd = self._mount(place, ("l1", "l2"), (*self.base_options, *self._trial_options))
             upper = os.path.join(os.fsencode(place), b"upper")
             try:
                 os.chmod("file", 0o640, dir_fd=fd)

@@ -1,0 +1,116 @@
+"""Homes for the driver on the machine's disk and in memory, and layers to fill them with."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from layerstore_overlay import Options, OverlayDriver
+from layerstore_overlay.mount import MountMethod
+from layerstore_overlay.mounts import unmount_below
+from loguru import logger
+
+from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.errors import DriverNotSupported
+
+#: Long before any test: a time from a tar is told from one that the kernel has set.
+MTIME = 1_700_000_000
+PLACES = {"disk": None, "tmpfs": "/dev/shm"}
+
+
+def entry(name, content=None, *, kind=None, link="", mode=None, uid=0, gid=0, mtime=MTIME, xattrs=None):
+    """One entry for `layer`: a directory if its name ends with a slash, a file with content, or of a given kind."""
+    info = tarfile.TarInfo(name.rstrip("/") if name != "./" else name)
+    info.type = kind or (tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE)
+    info.mode = mode if mode is not None else (0o755 if info.type == tarfile.DIRTYPE else 0o644)
+    info.linkname, info.uid, info.gid, info.mtime = link, uid, gid, mtime
+    info.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in (xattrs or {}).items()}
+    data = (content or "").encode()
+    info.size = len(data)
+    return info, data
+
+
+def layer(*entries):
+    """The stream of a layer's tar; an entry may be a bare name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for one in entries:
+            info, data = entry(one) if isinstance(one, str) else one
+            tar.addfile(info, io.BytesIO(data))
+    return stream(out.getvalue())
+
+
+def stream(tar):
+    """A tar's bytes, as `apply_diff` gets them."""
+    file = io.BytesIO(tar)
+    return LayerStream(TarScanner(lambda: file.read(1 << 16)))
+
+
+def build(driver, layer_id, parent_id, *entries):
+    """Make a layer of these entries; returns its size."""
+    driver.create(layer_id, parent_id, {})
+    return driver.apply_diff(layer_id, parent_id, layer(*entries))
+
+
+def why_not():
+    """Why overlays cannot be mounted here, if that is so."""
+    home = tempfile.mkdtemp(prefix="layerstore-overlay-")
+    try:
+        OverlayDriver.probe(DriverContext(home=Path(home), logger=logger))
+    except DriverNotSupported as error:
+        return str(error)
+    finally:
+        os.rmdir(home)
+    return None
+
+
+@pytest.fixture(scope="session")
+def overlay():
+    """Skips where overlays cannot be mounted."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=PLACES)
+def place(request, overlay):
+    """A directory, once on disk and once in memory; whatever is mounted in it is unmounted at the end."""
+    path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-", dir=PLACES[request.param])))
+    path.chmod(0o755)
+    yield path
+    unmount_below(str(path))
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def disk(overlay):
+    """As `place`, on disk only."""
+    path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-")))
+    path.chmod(0o755)
+    yield path
+    unmount_below(str(path))
+    shutil.rmtree(path)
+
+
+def make_driver(place, method=MountMethod.AUTO, id_mapping=None, **options):
+    context = DriverContext(place / "overlay2", logger, Options.model_validate(options), id_mapping or IDMapping())
+    return OverlayDriver(context, mount_method=method)
+
+
+@pytest.fixture
+def driver(place):
+    return make_driver(place)
+
+
+@pytest.fixture
+def one_driver(disk):
+    """A driver on disk, for what does not depend on the file system."""
+    return make_driver(disk)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
+from layerstore_overlay.mounts import holding_mount, is_mount_point, mounted_type, read_mounts, unmount_all
+
+METHODS = [MountMethod.FSOPEN, MountMethod.CLASSIC]
+OPTIONS = (("index", "off"),)
+
+
+def prepare(home, lowers=2):
+    for name in ("upper", "work", "merged"):
+        (home / name).mkdir(parents=True)
+    names = []
+    (home / "l").mkdir()
+    for number in range(lowers):
+        diff = home / f"layer{number}"
+        diff.mkdir()
+        (diff / f"file{number}").write_text(str(number))
+        link = f"{number:A>26}"
+        (home / "l" / link).symlink_to(f"../layer{number}")
+        names.append(f"l/{link}")
+    return names
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["home", "x" * 200 + "/" + "y" * 100, "a,b:c\\d e=f", "caf\udce9"])
+def test_a_home_of_any_name_is_mounted_by_either_way(place, method, name):
+    home = place / name
+    home.mkdir(parents=True)
+    lowers = prepare(home)
+    where = os.getcwd()
+    Mounter(str(home), method).mount(OverlaySpec(lowers, "upper", "work", OPTIONS), "merged")
+    merged = str(home / "merged")
+    assert sorted(os.listdir(merged)) == ["file0", "file1"]
+    Path(merged, "new").write_text("x")
+    assert os.listdir(home / "upper") == ["new"]
+    assert is_mount_point(merged)
+    assert mounted_type(merged) == "overlay"
+    assert holding_mount(merged + "/new").point == os.fsencode(merged)
+    assert unmount_all(merged)
+    assert not is_mount_point(merged)
+    assert mounted_type(merged) is None
+    assert not unmount_all(merged)
+    assert os.getcwd() == where
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("upper", ["upper", None])
+def test_read_only(disk, method, upper):
+    lowers = prepare(disk)
+    Mounter(str(disk), method).mount(OverlaySpec(lowers, upper, upper and "work", OPTIONS, read_only=True), "merged")
+    with pytest.raises(OSError, match="Read-only file system"):
+        (disk / "merged" / "new").write_text("x")
+    unmount_all(str(disk / "merged"))
+
+
+def test_125_layers_by_the_older_way_and_500_by_the_newer(disk):
+    lowers = prepare(disk, 500)
+    merged = str(disk / "merged")
+    for method, count in (MountMethod.CLASSIC, 126), (MountMethod.FSOPEN, 500):
+        Mounter(str(disk), method).mount(OverlaySpec(lowers[:count], "upper", "work", OPTIONS), "merged")
+        assert len(os.listdir(merged)) == count
+        unmount_all(merged)
+    with pytest.raises(OSError, match="do not fit into the 4095 bytes"):
+        Mounter(str(disk), MountMethod.CLASSIC).mount(OverlaySpec(lowers, "upper", "work"), "merged")
+    assert not is_mount_point(merged)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_refusal_names_the_place_and_leaks_nothing(disk, method):
+    lowers = prepare(disk)
+    open_before = os.listdir("/proc/self/fd")
+    for options in ((("bogus", "1"),), (("context", "system_u:object_r:t:s0:c1,c2"),)):
+        spec = OverlaySpec(lowers, "upper", "work", options)
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the number differs
+            Mounter(str(disk), method).mount(spec, "merged")
+        assert caught.value.filename == str(disk / "merged")
+        assert "while mounting an overlay" in "".join(caught.value.__notes__)
+        if method is MountMethod.FSOPEN:
+            assert options[0][0] in str(caught.value)
+    assert os.listdir("/proc/self/fd") == open_before
+    assert threading.active_count() == 1
+
+
+def test_a_label_with_commas_is_quoted_for_the_older_way(disk, monkeypatch):
+    lowers = prepare(disk)
+    seen = []
+    monkeypatch.setattr("layerstore_overlay.syscalls.mount_in", lambda *a, **k: seen.append(a[2]))
+    spec = OverlaySpec(lowers[:1], None, None, (("userxattr", None), ("context", "u:r:t:s0:c1,c2")))
+    Mounter(str(disk), MountMethod.CLASSIC).mount(spec, "merged")
+    assert seen == [f'userxattr,context="u:r:t:s0:c1,c2",lowerdir={lowers[0]}'.encode()]
+
+
+@pytest.mark.parametrize(("call", "code"), [("fsopen", 38), ("fsconfig_set", 22)])
+def test_a_kernel_without_the_newer_calls_or_lowerdir_plus_gets_the_older(disk, monkeypatch, call, code):
+    from layerstore_overlay import syscalls
+
+    real = getattr(syscalls, call)
+
+    def refuse(*args):
+        if call == "fsopen" or args[1] == b"lowerdir+":
+            raise OSError(code, os.strerror(code))
+        return real(*args)
+
+    monkeypatch.setattr(syscalls, call, refuse)
+    lowers = prepare(disk)
+    mounter = Mounter(str(disk))
+    assert mounter.takes_single_lowers
+    mounter.mount(OverlaySpec(lowers, "upper", "work", OPTIONS), "merged")
+    assert not mounter.takes_single_lowers
+    assert sorted(os.listdir(disk / "merged")) == ["file0", "file1"]
+    unmount_all(str(disk / "merged"))
+
+
+def test_what_is_in_use_is_unmounted_all_the_same_and_stacks_are_unmounted_whole(disk):
+    lowers = prepare(disk)
+    (disk / "upper2").mkdir()
+    (disk / "work2").mkdir()
+    mounter = Mounter(str(disk))
+    merged = str(disk / "merged")
+    mounter.mount(OverlaySpec(lowers, "upper", "work", OPTIONS), "merged")
+    with open(os.path.join(merged, "file0")) as held:
+        mounter.mount(OverlaySpec(lowers, "upper2", "work2", OPTIONS), "merged")
+        assert len([mount for mount in read_mounts() if mount.point == os.fsencode(merged)]) == 2
+        assert unmount_all(merged)
+        assert held.read() == "0"
+    os.rmdir(merged)

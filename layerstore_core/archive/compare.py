@@ -237,9 +237,10 @@ class _Comparison:
         self._lower.enter(path)
         names = touched.names_in(path)
         if path in touched:
-            present, before = set(os.listdir(self._upper.fd)), set(os.listdir(self._lower.fd))
-            names |= present - before
-            for name in before - present:
+            present, before = _inodes_in(self._upper.fd), _inodes_in(self._lower.fd)
+            # Of what the lower tree has had put in another's place since, nothing in the upper tree tells.
+            names |= {name for name, inode in present.items() if before.get(name) != inode}
+            for name in before.keys() - present.keys():
                 self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         directories = []
         for name in names:
@@ -339,6 +340,11 @@ def same_status(one: os.stat_result, other: os.stat_result) -> bool:
         and one.st_rdev == other.st_rdev
         and (stat.S_ISDIR(one.st_mode) or (one.st_mtime_ns == other.st_mtime_ns and one.st_size == other.st_size))
     )
+
+
+def _inodes_in(directory: int) -> dict[str, int]:
+    with os.scandir(directory) as entries:
+        return {entry.name: entry.inode() for entry in entries}
 
 
 def _same_file(one: os.stat_result, other: os.stat_result) -> bool:

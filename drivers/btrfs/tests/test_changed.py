@@ -177,6 +177,14 @@ def test_a_parent_that_was_changed_since_is_compared_as_it_is(pair):
     assert {"D /big", "D /later", "C /a/b/f", "A /d/f"} <= set(found)
 
 
+def test_a_file_that_was_replaced_in_the_parent_is_compared(pair):
+    fill(pair.lower)
+    pair.snapshot()
+    (pair.lower / "big").unlink()
+    (pair.lower / "big").write_text("another")
+    assert pair.changes() == ["C /big"]
+
+
 def test_reading_a_layer_and_its_parent_is_no_touch(pair):
     fill(pair.lower)
     os.utime(pair.lower / "big", (1, 1))

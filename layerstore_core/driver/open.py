@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,28 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
         OSError: it could not make its home.
     """
     name = select_driver(config)
-    factory = registry.load_driver(name)
+    return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
+
+
+def bind_driver(
+    factory: DriverFactory,
+    name: str,
+    config: StoreConfig,
+    locks: RootLocks,
+    wrappers: Iterable[tuple[str, object]] = (),
+) -> BoundDriver:
+    """Make an instance of a driver, which need not be an installed one.
+
+    Args:
+        factory: the driver's class, or a function that makes one.
+        name: its name; what the driver itself declares goes before.
+        config: the root, and the driver's options.
+        locks: the locks of the root.
+        wrappers: plugins that stand around the driver, by name.
+
+    Raises:
+        DriverNotSupported, ConfigError, DriverContractError, OSError: as `open_driver`.
+    """
     on_disk = registry.driver_name(factory, name)
     context = DriverContext(
         home=config.root / on_disk,
@@ -52,7 +74,7 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
         context,
         locks=locks,
         mounts_directory=config.root / "layerstore" / "mounts",
-        wrappers=registry.load_wrappers(),
+        wrappers=wrappers,
     )
 
 

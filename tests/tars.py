@@ -136,6 +136,8 @@ def sparse_old_gnu(name: bytes, content: bytes, regions: Regions, **options: obj
 
 def sparse_pax(name: bytes, content: bytes, regions: Regions, version: str, **options: object) -> bytes:
     """GNU's PAX formats "0.0", "0.1" and "1.0"."""
+    if not regions and version != "1.0":
+        regions = [(len(content), 0)]  # as GNU tar does: without a map the file would not count as sparse
     data = sparse_data(content, regions)
     size = b"%d" % len(content)
     count = b"%d" % len(regions)

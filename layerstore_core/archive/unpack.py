@@ -170,18 +170,22 @@ class _Unpacker:
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
-        try:
-            directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
-        except NotADirectoryError:
-            if not self._replace_whiteout(parent):
-                raise
-            directory = self._tree.enter(parent, create_mode=_IMPLIED_MODE)
+        directory = self._enter(parent)
         if parent != self._last_parent:
             self._last_parent = parent
             self._touch_below(parent)
             if directory.path != parent:
                 self._touch_below(directory.path)
         return directory, base
+
+    def _enter(self, path: bytes) -> Directory:
+        """The directory at `path`, made where it is missing."""
+        try:
+            return self._tree.enter(path, create_mode=_IMPLIED_MODE)
+        except NotADirectoryError:
+            if not self._replace_whiteout(path):
+                raise
+            return self._tree.enter(path, create_mode=_IMPLIED_MODE)
 
     def _replace_whiteout(self, path: bytes) -> bool:
         """Make a directory where a whiteout stands in the way to `path`; whether there was one."""
@@ -194,7 +198,9 @@ class _Unpacker:
                 if not self._style.is_whiteout(os.stat(base, dir_fd=directory.fd, follow_symlinks=False)):
                     return False
                 os.unlink(base, dir_fd=directory.fd)
-                self._style.opaque(self._tree.enter(b"/".join(parts[:depth]), create_mode=_IMPLIED_MODE))
+                made = self._tree.enter(b"/".join(parts[:depth]), create_mode=_IMPLIED_MODE)
+                self._style.opaque(made)
+                self._touched.add(made.path)  # the layer's own now, and not what is below
                 return True
         return False
 
@@ -280,7 +286,7 @@ class _Unpacker:
 
     def _hide_all(self, directory: bytes) -> None:
         """Delete all in a directory that this layer has not brought."""
-        pending = [self._tree.enter(directory, create_mode=_IMPLIED_MODE).path]
+        pending = [self._enter(directory).path]
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):

@@ -1,9 +1,10 @@
 """Unpacking straight into a layer's own directory, where marks stand for what is deleted below.
 
 A layer whose tar leaves out the directories that its files are in gets them with the metadata that they
-have below: made anew they would hide it. (Docker makes them root's, with mode 0755.) Layers of one image
-may be applied at the same time, so what is below may come later: which directories those were is
-noted beside the layer, and settled before it is first mounted.
+have below: made anew they would hide it. (Docker makes them root's, with mode 0755.) And a whiteout in a
+directory that nothing below is merged with is taken away: overlayfs would list it. Layers of one image may
+be applied at the same time, so what is below may come later: such paths are noted beside the layer, and
+settled before it is first mounted.
 """
 
 from __future__ import annotations
@@ -12,14 +13,26 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
 
-#: Directories that `bring_up` makes; `settle_implied` gives them what they have below.
+#: Directories that `bring_up` makes; `give_metadata` gives them what they have below.
 _IMPLIED_MODE: Final = 0o755
+
+
+class Notes(NamedTuple):
+    """Paths in a layer's own directory that depend on what is below.
+
+    Attributes:
+        implied: directories that the tar left out, parents first.
+        whiteouts: whiteouts that are not at the root.
+    """
+
+    implied: list[bytes]
+    whiteouts: list[bytes]
 
 
 class OverlayWhiteouts(WhiteoutStyle):
@@ -30,17 +43,19 @@ class OverlayWhiteouts(WhiteoutStyle):
         xattrs: how opaque directories are marked.
 
     Attributes:
-        implied_paths: the directories that the tar left out.
+        notes: what is to be settled.
     """
 
     def __init__(self, below: LowerLayers, xattrs: OverlayXattrs) -> None:
         self._below = below
         self._xattrs = xattrs
-        self.implied_paths: list[bytes] = []
+        self.notes = Notes([], [])
 
     def whiteout(self, directory: Directory, base: bytes) -> None:
         """Make a device 0:0."""
         os.mknod(base, stat.S_IFCHR, 0, dir_fd=directory.fd)
+        if directory.path:
+            self.notes.whiteouts.append(directory.path + b"/" + base)
 
     def opaque(self, directory: Directory) -> None:
         """Set the attribute."""
@@ -69,7 +84,7 @@ class OverlayWhiteouts(WhiteoutStyle):
 
     def implied(self, paths: Sequence[bytes]) -> None:
         """Take note."""
-        self.implied_paths.extend(paths)
+        self.notes.implied.extend(paths)
 
 
 def is_hidden(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> bool:
@@ -85,28 +100,41 @@ def is_hidden(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> bool:
     return False
 
 
-def settle_implied(upper: bytes, paths: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
+def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
     """Give directories that a layer's tar left out the metadata that they have below.
 
     Args:
         upper: the layer's own directory.
-        paths: the directories, relative to it.
-        below: the merged tree of the layers below, complete.
+        implied: the directories, relative to it.
+        below: the merged tree of the layers below.
         xattrs: how opaque directories are marked.
     """
-    for path in paths:
+    for path in implied:
         target = os.path.join(upper, path)
-        if is_hidden(upper, path, xattrs) or not _is_merged_directory(target, xattrs):
+        if is_hidden(upper, path, xattrs) or not _is_directory(target):
             continue
         found = below.find(path)
         if found is not None and found.stack:
             _copy_metadata(found.path, found.status, target, xattrs)
 
 
-def _is_merged_directory(path: bytes, xattrs: OverlayXattrs) -> bool:
+def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
+    """Remove whiteouts from directories that nothing is merged with. `below` must be complete."""
+    for path in whiteouts:
+        directory = path.rpartition(b"/")[0]
+        target, parent = os.path.join(upper, path), os.path.join(upper, directory)
+        if below.directory(directory) and not is_hidden(upper, path, xattrs):
+            continue
+        if _is_directory(parent) and os.path.lexists(target) and is_whiteout(os.lstat(target)):
+            times = os.lstat(parent)
+            os.unlink(target)
+            os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _is_directory(path: bytes) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode) and not xattrs.is_opaque(path)
-    except FileNotFoundError:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

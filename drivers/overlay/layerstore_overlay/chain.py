@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from layerstore_overlay.applying import settle_implied
+from layerstore_overlay.applying import Notes, drop_idle_whiteouts, give_metadata
 from layerstore_overlay.layout import Layout
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs
 
@@ -40,7 +40,7 @@ class Chains:
         a root hides are left out here.
         """
         self._settle(layer_id)
-        if self._xattrs.is_opaque(os.fsencode(self._layout.path(layer_id, "diff"))):
+        if self._xattrs.is_opaque(self._upper(layer_id)):
             return []
         shown = []
         for link in self._layout.lower(layer_id):
@@ -49,18 +49,16 @@ class Chains:
                 break
         return shown
 
-    def note_implied(self, layer_id: str, paths: Sequence[bytes]) -> None:
-        """Give the directories that a layer's tar left out their metadata.
-
-        What is below may not be complete yet: it is done again when the layer is settled.
-        """
-        if not paths:
-            return
-        self._layout.write_implied(layer_id, paths)
-        self._give(layer_id, paths)
+    def note(self, layer_id: str, notes: Notes) -> None:
+        """Write down what is to be settled when all that is below is certain to be complete."""
+        if notes.implied or notes.whiteouts:
+            self._layout.write_notes(layer_id, [*(b"d" + path for path in notes.implied),
+                                                *(b"w" + path for path in notes.whiteouts)])  # fmt: skip
+            # Most layers are applied after their parents: then it is right at once, also for Docker.
+            give_metadata(self._upper(layer_id), notes.implied, self.below(layer_id), self._xattrs)
 
     def _settle(self, layer_id: str) -> None:
-        """See that the layer, and all below it, have what their tars left out; the lowest layer first."""
+        """Settle the notes of the layer and of all below it, the lowest first."""
         for link in reversed(self._layout.lower(layer_id)):
             if link not in self._settled:
                 path = self._layout.resolve(link)
@@ -69,14 +67,15 @@ class Chains:
         self._settle_one(layer_id)
 
     def _settle_one(self, layer_id: str) -> None:
-        paths = self._layout.read_implied(layer_id)
-        if paths:
-            self._give(layer_id, paths)
-            self._layout.remove_implied(layer_id)
+        notes = self._layout.read_notes(layer_id)
+        if notes:
+            upper, below = self._upper(layer_id), self.below(layer_id)
+            give_metadata(upper, [note[1:] for note in notes if note[:1] == b"d"], below, self._xattrs)
+            drop_idle_whiteouts(upper, [note[1:] for note in notes if note[:1] == b"w"], below, self._xattrs)
+            self._layout.remove_notes(layer_id)
 
-    def _give(self, layer_id: str, paths: Sequence[bytes]) -> None:
-        upper = os.fsencode(self._layout.path(layer_id, "diff"))
-        settle_implied(upper, paths, self.below(layer_id), self._xattrs)
+    def _upper(self, layer_id: str) -> bytes:
+        return os.fsencode(self._layout.path(layer_id, "diff"))
 
     def _merged(self, links: Sequence[str]) -> LowerLayers:
         return LowerLayers([self._layout.resolve(link) for link in links], self._xattrs)

@@ -237,7 +237,7 @@ class OverlayDriver:
             return unpack_layer(diff, upper, id_mapping=self._id_mapping)
         whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._features.xattrs)
         size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
-        self._chains.note_implied(layer_id, whiteouts.implied_paths)
+        self._chains.note(layer_id, whiteouts.notes)
         return size
 
     @hookimpl

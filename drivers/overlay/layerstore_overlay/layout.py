@@ -7,7 +7,7 @@
     <id>/work/                           overlayfs's own; only with a parent
     <id>/merged/                         where the layer is mounted; only while it is
     <id>/committed                       the layer has a child
-    <id>/implied                         directories that its tar left out, until it is first used; ours
+    <id>/unsettled                       paths that depend on the layers below, until it is first used; ours
     <id>/empty/                          only if its root is opaque, once it was mounted; ours
 
 A layer's directory is made before its link, and the link is removed before the directory: a link that
@@ -30,6 +30,8 @@ from layerstore_core.errors import while_doing
 LINKS: Final = "l"
 #: Temporary directories begin so; no layer's ID does.
 TEMPORARY: Final = ".layerstore-"
+#: Notes that Docker does not know, and does not mind.
+_NOTES: Final = "unsettled"
 _LINK_LENGTH: Final = 26
 _ID: Final = re.compile(r"[a-z0-9-]{1,128}")
 
@@ -156,25 +158,25 @@ class Layout:
         os.makedirs(os.path.join(self.home, path), mode=0o700, exist_ok=True)
         return path
 
-    def write_implied(self, layer_id: str, paths: Sequence[bytes]) -> None:
-        """Note directories in `diff`, which the layer's tar left out."""
-        target = self.path(layer_id, "implied")
+    def write_notes(self, layer_id: str, notes: Sequence[bytes]) -> None:
+        """Keep notes beside a layer, without NUL."""
+        target = self.path(layer_id, _NOTES)
         with open(target + ".new", "wb") as file:
-            file.write(b"\0".join(paths))
+            file.write(b"\0".join(notes))
         os.replace(target + ".new", target)
 
-    def read_implied(self, layer_id: str) -> list[bytes]:
-        """What `write_implied` has noted."""
+    def read_notes(self, layer_id: str) -> list[bytes]:
+        """What `write_notes` has kept."""
         try:
-            with open(self.path(layer_id, "implied"), "rb") as file:
+            with open(self.path(layer_id, _NOTES), "rb") as file:
                 return file.read().split(b"\0")
         except FileNotFoundError:
             return []
 
-    def remove_implied(self, layer_id: str) -> None:
-        """Forget what `write_implied` has noted."""
+    def remove_notes(self, layer_id: str) -> None:
+        """Forget what `write_notes` has kept."""
         try:
-            os.unlink(self.path(layer_id, "implied"))
+            os.unlink(self.path(layer_id, _NOTES))
         except FileNotFoundError:
             pass
 

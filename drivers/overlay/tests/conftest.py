@@ -13,13 +13,15 @@ import pytest
 from layerstore_overlay import Options, OverlayDriver
 from layerstore_overlay.mount import MountMethod
 from layerstore_overlay.mounts import unmount_below
-from loguru import logger
 
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import DriverNotSupported
+from layerstore_core.log import driver_logger
+
+logger = driver_logger("overlay2", "layerstore_overlay")
 
 #: Long before any test: a time from a tar is told from one that the kernel has set.
 MTIME = 1_700_000_000
@@ -114,3 +116,12 @@ def driver(place):
 def one_driver(disk):
     """A driver on disk, for what does not depend on the file system."""
     return make_driver(disk)
+
+
+@pytest.fixture(scope="module")
+def shared_driver(overlay):
+    """One driver, in memory, for all examples of a property test."""
+    path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-", dir="/dev/shm")))
+    yield make_driver(path)
+    unmount_below(str(path))
+    shutil.rmtree(path)

@@ -37,7 +37,13 @@ def test_a_layer_on_disk_is_what_docker_makes(driver, place):
     diff, link = ("dir", "0o755", 0, 0), ("file", "0o644", 0, 0)
     work, committed = ("dir", "0o700", 0, 0), ("file", "0o600", 0, 0)
     assert described(home / "base") == {"diff": diff, "link": link, "committed": committed}
-    assert described(home / "child") == {"diff": diff, "link": link, "lower": link, "work": work, "committed": committed}
+    assert described(home / "child") == {
+        "diff": diff,
+        "link": link,
+        "lower": link,
+        "work": work,
+        "committed": committed,
+    }
     assert described(home / "top") == {"diff": diff, "link": link, "lower": link, "work": work}
     links = {name: (home / name / "link").read_text() for name in ("base", "child", "top")}
     for name, text in links.items():

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import tarfile
+import threading
+
+import pytest
+from hypothesis import assume, given, settings
+
+from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.errors import InvalidLayer
+
+from .conftest import MTIME, build, entry, layer
+from .trees import chains, listing
+
+_numbers = itertools.count()
+
+
+def mounted_listing(driver, layer_id):
+    # Mounted from a child, as users see a layer: a base layer is not mounted at all.
+    driver.create_read_write(f"{layer_id}-look", layer_id, {})
+    try:
+        return listing(driver.get(f"{layer_id}-look", ""))
+    finally:
+        driver.put(f"{layer_id}-look")
+        driver.remove(f"{layer_id}-look")
+
+
+def upper(driver, layer_id):
+    return driver.metadata(layer_id)["UpperDir"]
+
+
+def is_whiteout(path):
+    status = os.lstat(path)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(path):
+    try:
+        return os.getxattr(path, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def test_whiteouts_and_opaque_directories_become_marks_and_hide_what_is_below(driver):
+    build(driver, "base", "", "keep", "gone", "dir/", "dir/old", "deep/", "deep/gone")
+    build(driver, "top", "base", ".wh.gone", "dir/", "dir/new", "dir/.wh..wh..opq", "deep/.wh.gone")
+    diff = upper(driver, "top")
+    assert is_whiteout(f"{diff}/gone")
+    assert is_whiteout(f"{diff}/deep/gone")
+    assert is_opaque(f"{diff}/dir")
+    assert not is_opaque(f"{diff}/deep")
+    assert sorted(mounted_listing(driver, "top")) == [b".", b"deep", b"dir", b"dir/new", b"keep"]
+
+
+def test_a_whiteout_in_a_base_layer_has_nothing_to_hide(driver):
+    build(driver, "base", "", "gone", ".wh.gone", "dir/", "dir/.wh..wh..opq", "dir/new")
+    assert sorted(listing(driver.get("base", ""))) == [b".", b"dir", b"dir/new"]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param((".wh.x", "x/", "x/new"), id="a directory after a whiteout of its name"),
+        pytest.param((".wh.x", "x/new"), id="the same, implied by what is in it"),
+        pytest.param(("x", "x/", "x/new"), id="a directory after a file of its name"),
+        pytest.param(("x/", ".wh.x", "x/", "x/new"), id="a directory again after its whiteout"),
+    ],
+)
+def test_a_directory_in_place_of_what_hid_one_below_hides_it_too(driver, entries):
+    build(driver, "base", "", "x/", "x/old")
+    build(driver, "top", "base", *entries)
+    assert sorted(mounted_listing(driver, "top")) == [b".", b"x", b"x/new"]
+
+
+def test_an_opaque_root_hides_all_layers_below(driver):
+    build(driver, "base", "", "old", "dir/", "dir/old")
+    build(driver, "top", "base", ".wh..wh..opq", "new")
+    build(driver, "child", "top", "child")
+    assert sorted(mounted_listing(driver, "top")) == [b".", b"new"]
+    assert sorted(mounted_listing(driver, "child")) == [b".", b"child", b"new"]
+    assert sorted(listing(driver.get("top", ""))) == [b".", b"new"]  # committed: mounted read-only
+    driver.put("top")
+    assert [str(c) for c in driver.changes("top", "base")] == ["D /dir", "A /new", "D /old"]
+
+
+def test_an_opaque_root_without_children_is_mounted_writable(driver):
+    build(driver, "base", "", "old")
+    build(driver, "top", "base", ".wh..wh..opq", "new")
+    merged = driver.get("top", "")
+    assert sorted(os.listdir(merged)) == ["new"]
+    with open(f"{merged}/more", "w"):
+        pass
+    driver.put("top")
+    assert [str(c) for c in driver.changes("top", "base")] == ["A /more", "A /new", "D /old"]
+
+
+def test_directories_that_a_tar_leaves_out_keep_their_metadata_from_below(driver):
+    attributes = {"user.note": "kept"}
+    build(driver, "base", "", entry("a/", mode=0o1777, uid=7, gid=8, mtime=MTIME - 5, xattrs=attributes), "a/b/")
+    build(driver, "middle", "base", "a/b/file")
+    build(driver, "top", "middle", "a/b/other", ".wh.unknown", "new/file")
+    for directory in upper(driver, "top"), driver.get("top", ""):
+        status = os.stat(f"{directory}/a")
+        assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o1777, 7, 8)
+        assert status.st_mtime == MTIME - 5
+        assert os.getxattr(f"{directory}/a", "user.note") == b"kept"
+        assert stat.S_IMODE(os.stat(f"{directory}/new").st_mode) == 0o755
+
+
+def test_such_metadata_is_right_although_the_parent_was_applied_later(driver):
+    # Layers of one image are applied at the same time: here in the worst order.
+    driver.create("base", "", {})
+    driver.create("middle", "base", {})
+    driver.create("top", "middle", {})
+    driver.apply_diff("top", "middle", layer("a/b/top"))
+    driver.apply_diff("middle", "base", layer("a/middle"))
+    driver.apply_diff("base", "", layer(entry("a/", mode=0o700, uid=7), entry("a/b/", mode=0o711, mtime=MTIME - 9)))
+    found = mounted_listing(driver, "top")
+    assert found[b"a"][:2] == (oct(stat.S_IFDIR | 0o700), 7)
+    assert found[b"a/b"][0] == oct(stat.S_IFDIR | 0o711)
+    assert found[b"a/b"][4] == (MTIME - 9) * 10**9
+    assert "unsettled" not in os.listdir(os.path.dirname(upper(driver, "top")))
+
+
+def test_a_hard_link_to_a_file_below_copies_it_up(driver):
+    build(driver, "base", "", entry("d/file", "content", uid=7), entry("d/sym", kind=tarfile.SYMTYPE, link="x"))
+    build(driver, "top", "base", entry("link", kind=tarfile.LNKTYPE, link="d/file", mode=0o600))
+    diff = upper(driver, "top")
+    assert os.path.samefile(f"{diff}/link", f"{diff}/d/file")
+    assert mounted_listing(driver, "top")[b"d/file"][5] == b"content"
+
+
+@pytest.mark.parametrize("target", ["missing", "gone", "hidden/file"])
+def test_a_hard_link_to_what_is_not_there_is_refused(driver, target):
+    build(driver, "base", "", "gone", "hidden/file")
+    driver.create("top", "base", {})
+    link = entry("link", kind=tarfile.LNKTYPE, link=target)
+    with pytest.raises(InvalidLayer, match="hard link"):
+        driver.apply_diff("top", "base", layer(".wh.gone", "hidden/", "hidden/.wh..wh..opq", link))
+
+
+def test_into_a_writable_layer_that_has_files_already(driver):
+    build(driver, "base", "", "d/", "d/base", "gone")
+    driver.create_read_write("rw", "base", {})
+    merged = driver.get("rw", "")
+    for name in "d/mine", "file":
+        with open(f"{merged}/{name}", "w"):
+            pass
+    driver.put("rw")
+    driver.apply_diff("rw", "base", layer("d/.wh..wh..opq", "d/new", ".wh.file", ".wh.gone"))
+    assert sorted(listing(driver.get("rw", ""))) == [b".", b"d", b"d/new"]
+    # While it is mounted, nothing may be changed behind overlayfs's back.
+    assert driver.apply_diff("rw", "base", layer("more")) is None
+    driver.put("rw")
+
+
+def test_layers_of_one_image_are_applied_at_once(driver):
+    ids = [f"c{number}" for number in range(8)]
+    for below, layer_id in zip(["", *ids], ids, strict=False):
+        driver.create(layer_id, below, {})
+    failures = []
+
+    def apply(number):
+        try:
+            below = ids[number - 1] if number else ""
+            driver.apply_diff(ids[number], below, layer("d/", f"d/{number}", f"d/.wh.{number - 1}"))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=apply, args=(number,)) for number in reversed(range(8))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sorted(mounted_listing(driver, ids[-1])) == [b".", b"d", b"d/7"]
+
+
+@given(chain=chains)
+@settings(max_examples=60)
+def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driver, tmp_path_factory):
+    plain = str(tmp_path_factory.mktemp("plain"))
+    os.chmod(plain, 0o755)
+    below = ""
+    for entries in chain:
+        try:
+            expected_size = unpack_layer(layer(*entries), plain)
+        except InvalidLayer:
+            # What stands below in the way of a directory is not seen by a layer of its own: Docker's two drivers
+            # differ in the same way.
+            assume(False)
+        layer_id = f"p{next(_numbers)}"
+        assert build(shared_driver, layer_id, below, *entries) == expected_size
+        below = layer_id
+    if below:
+        assert mounted_listing(shared_driver, below) == listing(plain)

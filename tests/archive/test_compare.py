@@ -1,0 +1,212 @@
+"""Comparing trees: what is told, and what is not missed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from layerstore_core.archive.changes import ChangeKind, change_clock, compare_trees
+from layerstore_core.archive.copy import copy_tree
+from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
+
+
+def changes(upper: Path, lower: Path | None, since_ns: int | None = None) -> list[str]:
+    return [str(one) for one in compare_trees(upper, lower, since_ns=since_ns)]
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    root = tmp_path / "lower"
+    for name in ("one", "two"):
+        (root / "top" / name).mkdir(parents=True)
+        (root / "top" / name / "file").write_bytes(name.encode())
+        os.utime(root / "top" / name / "file", ns=(0, TIMES[1]))
+    (root / "plain").write_bytes(b"plain")
+    os.link(root / "plain", root / "second")
+    (root / "link").symlink_to("plain")
+    os.utime(root / "link", ns=(0, TIMES[1]), follow_symlinks=False)
+    return root
+
+
+@pytest.fixture
+def upper(lower: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "upper"
+    root.mkdir()
+    copy_tree(lower, root)
+    return root
+
+
+@pytest.fixture(params=["since", "nothing known"])
+def since(request: pytest.FixtureRequest, upper: Path) -> int | None:
+    return change_clock(upper.parent) if request.param == "since" else None
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Change the content, and put the time back."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_copy_has_no_changes(upper: Path, lower: Path, since: int | None, nothing_left_open: None) -> None:
+    assert changes(upper, lower, since) == []
+
+
+def test_against_nothing_everything_is_added(lower: Path) -> None:
+    assert changes(lower, None) == [
+        "A /link",
+        "A /plain",
+        "A /second",
+        "A /top",
+        "A /top/one",
+        "A /top/one/file",
+        "A /top/two",
+        "A /top/two/file",
+    ]
+
+
+def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: int | None) -> None:
+    rewrite(upper / "top/one/file", b"ONE")
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+
+
+def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path, since: int | None) -> None:
+    os.rename(upper / "top/one", upper / "top/aside")
+    os.rename(upper / "top/two", upper / "top/one")
+    os.rename(upper / "top/aside", upper / "top/two")
+    assert changes(upper, lower, since) == [
+        "C /top",
+        "C /top/one",
+        "C /top/one/file",
+        "C /top/two",
+        "C /top/two/file",
+    ]
+
+
+def test_the_target_of_a_link_of_equal_length(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "link").unlink()
+    (upper / "link").symlink_to("PLAIN")
+    os.utime(upper / "link", ns=(0, TIMES[1]), follow_symlinks=False)
+    assert changes(upper, lower, since) == ["C /link"]
+
+
+def test_extended_attributes(upper: Path, lower: Path, since: int | None) -> None:
+    os.setxattr(upper / "top/one/file", "user.new", b"1")
+    os.setxattr(upper / "top/two", "user.new", b"1")
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file", "C /top/two"]
+
+
+def test_overlays_own_attributes_do_not_count(upper: Path, lower: Path, since: int | None) -> None:
+    os.setxattr(upper / "top/one/file", "user.overlay.origin", b"1")
+    assert changes(upper, lower, since) == []
+
+
+def test_a_directory_in_which_a_file_came_and_went_is_unchanged(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "top/one/passing").touch()
+    (upper / "top/one/passing").unlink()
+    assert changes(upper, lower, since) == []
+
+
+def test_the_root_is_named_for_its_own_mode_only(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "new").touch()
+    assert changes(upper, lower, since) == ["A /new"]
+    upper.chmod(0o711)
+    assert changes(upper, lower, since) == ["C /", "A /new"]
+
+
+def test_another_type_in_a_files_place(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "link").unlink()
+    (upper / "link").mkdir()
+    (upper / "link/inner").touch()
+    assert changes(upper, lower, since) == ["C /link", "A /link/inner"]
+
+
+def test_a_deleted_directory_stands_for_all_in_it(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "top/one/file").unlink()
+    (upper / "top/one").rmdir()
+    assert changes(upper, lower, since) == ["C /top", "D /top/one"]
+
+
+def test_a_further_name_brings_all_names_of_the_file(upper: Path, lower: Path, since: int | None) -> None:
+    os.link(upper / "plain", upper / "third")
+    assert changes(upper, lower, since) == ["C /plain", "C /second", "A /third"]
+
+
+def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "second").unlink()
+    (upper / "second").write_bytes(b"plain")
+    status = (upper / "plain").stat()
+    os.utime(upper / "second", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert changes(upper, lower, since) == ["C /second"]
+
+
+def test_a_name_less_is_one_change(upper: Path, lower: Path, since: int | None) -> None:
+    (upper / "second").unlink()
+    assert changes(upper, lower, since) == ["D /second"]
+
+
+def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    while (since := change_clock(upper.parent)) <= (upper / "plain").stat().st_ctime_ns:
+        pass  # a copy that ended within this tick counts as touched
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more))
+    rewrite(upper / "top/one/file", b"ONE")
+    opened.clear()
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+    assert [name for name in opened if "file" in name or "plain" in name] == ["file", "file"]
+    assert not [name for name in opened if "two" in name][1:]  # entered in one of the trees only
+
+
+def test_a_clock_that_was_set_back_makes_nothing_trusted(upper: Path, lower: Path) -> None:
+    rewrite(upper / "top/one/file", b"ONE")
+    hour = 3_600_000_000_000
+    assert "C /top/one/file" in changes(upper, lower, change_clock(upper.parent) + hour)
+
+
+def test_an_error_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such"):
+        compare_trees(tmp_path / "no-such", None)
+
+
+@given(pair=pairs())
+def test_no_change_is_told_exactly_where_two_trees_are_the_same(pair: tuple[Tree, Tree]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
+        same = seen(lower, directory_times=False) == seen(upper, directory_times=False)
+        assert same == (compare_trees(upper, lower) == [])
+
+
+@given(pair=pairs())
+def test_kinds_say_where_a_path_is(pair: tuple[Tree, Tree]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
+        told = compare_trees(upper, lower)
+        assert [one.path for one in told] == sorted({one.path for one in told})
+        for one in told:
+            path = os.fsdecode(one.path.lstrip(b"/"))
+            there = os.path.lexists(upper / path), os.path.lexists(lower / path)
+            assert (
+                there
+                == {
+                    ChangeKind.ADD: (True, False),
+                    ChangeKind.MODIFY: (True, True),
+                    ChangeKind.DELETE: (False, True),
+                }[one.kind]
+            )
+
+
+@given(tree=trees(), todo=steps())
+def test_knowing_a_moment_of_equality_changes_no_answer(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), tree), Path(name, "upper")
+        upper.mkdir()
+        copy_tree(lower, upper)
+        since = change_clock(name)
+        change(upper, todo)
+        assert changes(upper, lower, since) == changes(upper, lower)

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from enum import Enum
 from typing import Final, NamedTuple
 
 from layerstore_core.archive.root import Directory, Root
@@ -67,7 +68,7 @@ class OverlayWhiteouts(WhiteoutStyle):
 
     def bring_up(self, tree: Root, name: bytes) -> bool:
         """Copy a regular file or a symbolic link, as overlayfs does before it changes one."""
-        if is_hidden(tree.path, name, self._xattrs):
+        if way_to(tree.path, name, self._xattrs) is not Way.OPEN:
             return False
         found = self._below.find(name)
         if found is None or not (stat.S_ISREG(found.status.st_mode) or stat.S_ISLNK(found.status.st_mode)):
@@ -87,17 +88,31 @@ class OverlayWhiteouts(WhiteoutStyle):
         self.notes.implied.extend(paths)
 
 
-def is_hidden(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> bool:
-    """Whether a layer's own directory hides what is below at `path`, at one of the directories above it."""
+class Way(Enum):
+    """How a path in a layer's own directory is to what is below at the same path."""
+
+    #: What is below shows.
+    OPEN = "open"
+    #: A directory above it is opaque.
+    OPAQUE = "opaque"
+    #: Something above it is no directory: a link there leads elsewhere, and must not be followed.
+    BLOCKED = "blocked"
+
+
+def way_to(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> Way:
+    """Look at the directories above `path`, relative to a layer's own directory; those that are missing hide nothing."""
+    way = Way.OPEN
     parts = path.split(b"/")
     for depth in range(len(parts)):
         here = os.path.join(upper, *parts[:depth])
         try:
-            if not stat.S_ISDIR(os.lstat(here).st_mode) or xattrs.is_opaque(here):
-                return True
+            if not stat.S_ISDIR(os.lstat(here).st_mode):
+                return Way.BLOCKED
         except FileNotFoundError:
-            return False
-    return False
+            return way
+        if xattrs.is_opaque(here):
+            way = Way.OPAQUE
+    return way
 
 
 def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
@@ -111,7 +126,7 @@ def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xa
     """
     for path in implied:
         target = os.path.join(upper, path)
-        if is_hidden(upper, path, xattrs) or not _is_directory(target):
+        if way_to(upper, path, xattrs) is not Way.OPEN or not _is_directory(target):
             continue
         found = below.find(path)
         if found is not None and found.stack:
@@ -123,9 +138,10 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
     for path in whiteouts:
         directory = path.rpartition(b"/")[0]
         target, parent = os.path.join(upper, path), os.path.join(upper, directory)
-        if below.directory(directory) and not is_hidden(upper, path, xattrs):
+        way = way_to(upper, path, xattrs)
+        if way is Way.BLOCKED or (way is Way.OPEN and below.directory(directory)):
             continue
-        if _is_directory(parent) and os.path.lexists(target) and is_whiteout(os.lstat(target)):
+        if os.path.lexists(target) and is_whiteout(os.lstat(target)):
             times = os.lstat(parent)
             os.unlink(target)
             os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -134,7 +150,7 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
 def _is_directory(path: bytes) -> bool:
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
 
 

@@ -125,6 +125,18 @@ def test_such_metadata_is_right_although_the_parent_was_applied_later(driver):
     assert "unsettled" not in os.listdir(os.path.dirname(upper(driver, "top")))
 
 
+def test_notes_are_not_settled_through_a_link_that_has_come_later(driver, place):
+    outside = place / "outside"
+    (outside / "d").mkdir(parents=True)
+    os.mknod(outside / "d" / "gone", stat.S_IFCHR, 0)
+    build(driver, "base", "", entry("x/", mode=0o700), entry("x/d/", mode=0o777, uid=7))
+    link = entry("x", kind=tarfile.SYMTYPE, link=str(outside))
+    build(driver, "top", "base", "x/d/file", "x/d/.wh.gone", link)
+    mounted_listing(driver, "top")
+    assert (outside / "d").stat().st_uid == 0
+    assert os.listdir(outside / "d") == ["gone"]
+
+
 def test_a_hard_link_to_a_file_below_copies_it_up(driver):
     build(driver, "base", "", entry("d/file", "content", uid=7), entry("d/sym", kind=tarfile.SYMTYPE, link="x"))
     build(driver, "top", "base", entry("link", kind=tarfile.LNKTYPE, link="d/file", mode=0o600))

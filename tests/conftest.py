@@ -1,11 +1,67 @@
-"""What all tests share: how long property tests look for a counterexample."""
+"""What all tests share: how long property tests look for a counterexample, and the drivers that the store is tested over."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from layerstore_core import LayerStore, StoreConfig
+from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 
 settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+OpenStore = Callable[..., LayerStore]
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """The name of each driver in turn. A module whose tests do not depend on the driver overrides this."""
+    name: str = request.param
+    reason = why_not(name)
+    if reason:
+        pytest.skip(f"{name}: {reason}")
+    return name
+
+
+@pytest.fixture(scope="session")
+def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A btrfs file system, made once a session."""
+    with btrfs_file_system(tmp_path_factory.mktemp("btrfs")) as mount:
+        yield mount
+
+
+@pytest.fixture
+def store_root(driver: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the store is: a directory that is not there yet, on a file system that the driver works on."""
+    if driver == "btrfs":
+        root = Path(request.getfixturevalue("btrfs_mount")) / f"{tmp_path.parent.name}-{tmp_path.name}" / "store"
+    else:
+        root = tmp_path / "store"
+    yield root
+    remove_root(root)
+
+
+@pytest.fixture
+def open_store(driver: str, store_root: Path) -> Iterator[OpenStore]:
+    """Opens the store, any number of times; all are closed at the end. Settings are keywords."""
+    with ExitStack() as opened:
+
+        def open_(**overrides: Any) -> LayerStore:
+            given = {"root": store_root, "driver": driver, "durability": "none", **overrides}
+            return opened.enter_context(LayerStore.open(StoreConfig(**given)))
+
+        yield open_
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> LayerStore:
+    """An open store, empty."""
+    return open_store()

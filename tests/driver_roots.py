@@ -1,0 +1,93 @@
+"""The drivers that the store is tested over, and where each can have a root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from layerstore_core.driver import registry
+
+DRIVERS = ("vfs", "overlay2", "btrfs")
+_IMAGE_SIZE = 2 << 30
+
+
+@cache
+def why_not(driver: str) -> str:
+    """Why a driver cannot be tested here; empty where it can."""
+    if driver not in {offer.name for offer in registry.installed_drivers()}:
+        return "its package is not installed"
+    if driver == "btrfs":  # it gets a file system of its own
+        return _why_no_btrfs()
+    with tempfile.TemporaryDirectory() as directory:
+        result = registry.probe(driver, Path(directory))
+    return "" if result.works else result.reason
+
+
+def _why_no_btrfs() -> str:
+    if os.geteuid() != 0:
+        return "mounting an image needs the rights of root"
+    if shutil.which("mkfs.btrfs") is None:
+        return "mkfs.btrfs is not installed"
+    if not os.path.exists("/dev/loop-control"):
+        return "there are no loop devices"
+    if not _kernel_has_btrfs() and shutil.which("modprobe"):
+        subprocess.run(["modprobe", "btrfs"], check=False, capture_output=True)
+    return "" if _kernel_has_btrfs() else "the kernel has no btrfs"
+
+
+def _kernel_has_btrfs() -> bool:
+    return "\tbtrfs\n" in Path("/proc/filesystems").read_text()
+
+
+@contextmanager
+def btrfs_file_system(directory: Path) -> Iterator[Path]:
+    """A btrfs file system in an image, mounted below a directory; the loop device goes with the mount."""
+    with mounted_image(directory, ["mkfs.btrfs", "--quiet"], "loop,nobarrier", _IMAGE_SIZE) as mount:
+        yield mount
+
+
+@contextmanager
+def mounted_image(directory: Path, mkfs: list[str], options: str, size: int) -> Iterator[Path]:
+    """A file system of its own, in a file."""
+    image, mount = directory / "image", directory / "mount"
+    with open(image, "wb") as file:
+        file.truncate(size)
+    mount.mkdir()
+    subprocess.run([*mkfs, image], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", options, image, mount], check=True, capture_output=True)
+    try:
+        yield mount
+    finally:
+        if subprocess.run(["umount", mount], check=False, capture_output=True).returncode:
+            subprocess.run(["umount", "--lazy", mount], check=True)
+        image.unlink()
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Where something is mounted below a directory, the last mounted first."""
+    prefix = f"{os.path.realpath(directory)}/"
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    points = [line.split(" ")[4].encode("latin-1", "replace").decode("unicode_escape") for line in lines]
+    return [point for point in reversed(points) if point.startswith(prefix)]
+
+
+def remove_root(root: Path) -> None:
+    """Remove a store, with whatever a test that failed has left mounted or a killed process has left behind."""
+    for point in mounts_below(root):
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    if not root.exists():
+        return
+    if any(root.glob("btrfs/subvolumes/*")):
+        _remove_subvolumes(root / "btrfs" / "subvolumes")
+    shutil.rmtree(root)
+
+
+def _remove_subvolumes(directory: Path) -> None:
+    for path in sorted(directory.iterdir()):
+        subprocess.run(["btrfs", "subvolume", "delete", path], check=True, capture_output=True)

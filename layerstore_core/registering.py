@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
-from layerstore_core.digests import DiffID, chain_id
-from layerstore_core.errors import LayerStoreError, while_doing
+from layerstore_core.digests import ChainID, DiffID, chain_id
+from layerstore_core.errors import while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord
 from layerstore_core.metadata.transaction import TAR_SPLIT
@@ -25,11 +25,22 @@ from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tarsplit.settle import settle
 
 if TYPE_CHECKING:
-    from layerstore_core.catalog import LayerNode
     from layerstore_core.driver.bound import BoundDriver
 
 #: Called now and then with the bytes of input read and the entries seen so far.
 Progress = Callable[[int, int], None]
+
+
+class Below(NamedTuple):
+    """What a new layer stands on; it need not be committed yet.
+
+    Attributes:
+        chain_id: its name.
+        cache_id: the driver's ID for it.
+    """
+
+    chain_id: ChainID
+    cache_id: str
 
 
 class Registration:
@@ -39,22 +50,25 @@ class Registration:
         db: where the record goes.
         driver: where the files go.
         parent: the layer below, which the caller holds; `None` for a base layer.
+
+    Attributes:
+        cache_id: the driver's ID for the new layer.
     """
 
-    def __init__(self, db: LayerDB, driver: BoundDriver, parent: LayerNode | None) -> None:
+    def __init__(self, db: LayerDB, driver: BoundDriver, parent: Below | None) -> None:
         self._driver = driver
         self._parent = parent
-        self._parent_id = parent.record.cache_id if parent else ""
-        self._cache_id = secrets.token_hex(32)
+        self._parent_id = parent.cache_id if parent else ""
+        self.cache_id = secrets.token_hex(32)
         self._diff_id: DiffID | None = None
         self._size = 0
         self._committed = False
-        self._transaction = db.begin(self._cache_id)
+        self._transaction = db.begin(self.cache_id)
         try:
             with while_doing("making a layer in the driver"):
-                driver.create(self._cache_id, self._parent_id, {})
+                driver.create(self.cache_id, self._parent_id, {})
         except BaseException:
-            self._transaction.cancel()
+            self._undo()  # a wrapper may have failed when the driver had made it
             raise
 
     def apply(self, source: LayerSource, progress: Progress | None = None) -> None:
@@ -77,15 +91,20 @@ class Registration:
             if recorder.displaced or diff.displaced or diff.read_raw:
                 self._settle(source)
 
+    @property
+    def diff_id(self) -> DiffID:
+        """The digest of the tar that `apply` has taken in."""
+        assert self._diff_id is not None, "apply comes first"
+        return self._diff_id
+
     def write_record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
         """Write the record of the layer that `apply` has taken in."""
-        assert self._diff_id is not None, "apply comes before write_record"
-        parent = self._parent.record.chain_id if self._parent else None
+        parent = self._parent.chain_id if self._parent else None
         record = LayerRecord(
-            chain_id=chain_id(self._diff_id, parent),
-            diff_id=self._diff_id,
+            chain_id=chain_id(self.diff_id, parent),
+            diff_id=self.diff_id,
             size=self._size,
-            cache_id=self._cache_id,
+            cache_id=self.cache_id,
             parent=parent,
             descriptor=dict(descriptor) if descriptor else None,
         )
@@ -105,15 +124,20 @@ class Registration:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._committed:
-            return
+        if not self._committed:
+            self._undo()
+
+    def _undo(self) -> None:
+        gone = False
         try:
-            self._driver.remove(self._cache_id)
-        except (OSError, LayerStoreError) as error:
-            # The transaction stays, as one of a dead process: it names what is left.
-            self._transaction.abandon()
-            logger.error("the driver's layer {} is left over: it could not be removed: {}", self._cache_id, error)
-            return
+            self._driver.remove(self.cache_id)
+            gone = True
+        except Exception as error:  # a driver may fail in any way
+            logger.error("the driver's layer {} is left over: it could not be removed: {}", self.cache_id, error)
+        finally:
+            if not gone:
+                # The transaction stays, as one of a dead process: it names what is left.
+                self._transaction.abandon()
         try:
             self._transaction.cancel()
         except OSError as error:
@@ -123,7 +147,7 @@ class Registration:
         if progress is not None:
             source.on_progress(lambda count: progress(count, diff.entry_count))
         with while_doing(f"applying {source.name}"):
-            self._size = self._driver.apply_diff(self._cache_id, self._parent_id, diff)
+            self._size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
             diff.drain()
         self._diff_id = DiffID.from_hex(source.hexdigest())
 
@@ -131,7 +155,7 @@ class Registration:
         """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
         provisional = self._transaction.path / TAR_SPLIT
         settled = self._transaction.path / "tar-split.settled"
-        files = self._driver.diff_getter(self._cache_id)
+        files = self._driver.diff_getter(self.cache_id)
         try:
             with open(settled, "wb") as out, LineReader(open(provisional, "rb")) as lines:
                 inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))

@@ -8,7 +8,6 @@ from functools import partial
 from layerstore_core.catalog import Catalog, LayerNode
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.errors import LayerStoreError
 from layerstore_core.layers import RemovedLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import DeadTransaction, LayerDB, Removing
@@ -109,7 +108,7 @@ def recover(db: LayerDB, driver: BoundDriver) -> None:
 def _attempt(action: Callable[[], object], failure: str) -> bool:
     try:
         action()
-    except (OSError, LayerStoreError) as error:
+    except Exception as error:  # a driver may fail in any way, and the store is to be opened all the same
         logger.error("{}: {}", failure, error)
         return False
     return True

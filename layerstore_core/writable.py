@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from layerstore_core.catalog import Catalog, LayerNode, MountNode
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.errors import LayerStoreError, MountNameConflict, while_doing
+from layerstore_core.errors import MountNameConflict, while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, MountRecord
 
@@ -42,15 +42,15 @@ def create(
         try:
             below = parent.record.cache_id if parent else ""
             if init is not None and init_id is not None:
+                made.append(init_id)  # a wrapper may fail when the driver has made it
                 with while_doing(f"making the init layer of writable layer {name!r}"):
                     driver.create_read_write(init_id, below, mount_label, storage_opt)
-                made.append(init_id)
                 with driver.mounted(init_id, mount_label) as path:
                     init(path)
                 below = init_id
+            made.append(mount_id)
             with while_doing(f"making writable layer {name!r}"):
                 driver.create_read_write(mount_id, below, mount_label, storage_opt)
-            made.append(mount_id)
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
                 return catalog.add_mount(record, parent)
@@ -75,10 +75,18 @@ def delete(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: MountNode) 
             if node.record.init_id:
                 driver.remove(node.record.init_id)
         except BaseException:
-            with catalog.lock, catalog.changing():
-                files.publish(db.mount_path(node.record.name))
-                catalog.put_back(node)
+            try:
+                with catalog.lock, catalog.changing():
+                    files.publish(db.mount_path(node.record.name))
+                    catalog.put_back(node)
+            except BaseException:
+                files.abandon()  # it names what is left
+                raise
             raise
+        try:
+            files.cancel()
+        except OSError as error:
+            logger.error("the record {} is left over: {}", files.path, error)
 
 
 def _remove_all(driver: BoundDriver, layer_ids: list[str]) -> bool:
@@ -86,7 +94,7 @@ def _remove_all(driver: BoundDriver, layer_ids: list[str]) -> bool:
     for layer_id in reversed(layer_ids):
         try:
             driver.remove(layer_id)
-        except (OSError, LayerStoreError) as error:
+        except Exception as error:  # a driver may fail in any way
             logger.error("the driver's layer {} is left over: it could not be removed: {}", layer_id, error)
             return False
     return True

@@ -34,7 +34,14 @@ def flush(path: Path) -> None:
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Make a directory and its parents, all with `mode`, where they are missing."""
-    if not path.is_dir():
-        make_directory(path.parent, mode)
-        path.mkdir(mode, exist_ok=True)
+    """Make a directory and its parents, all with `mode` whatever the umask says, where they are missing."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    try:
+        path.mkdir(mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return  # another process was faster, and sees to the mode
+    path.chmod(mode)

@@ -90,8 +90,8 @@ class LayerDB:
         return self.path / "sha256" / chain.hex
 
     def has_layer(self, chain: ChainID) -> bool:
-        """Whether there is a record, sound or not."""
-        return self.layer_path(chain).is_dir()
+        """Whether there is a record, sound or not. An empty directory is none: a new record takes its place."""
+        return _has_entries(self.layer_path(chain))
 
     def read(self, chain: ChainID) -> LayerRecord:
         """Read a layer's record.
@@ -140,14 +140,18 @@ class LayerDB:
             Where what is left of its record is, for `finish_removing`.
 
         Raises:
-            OSError: it cannot be renamed; the error has both names, and the layer is as it was.
+            OSError: it cannot be renamed, or not for certain; the layer is as it was.
         """
         source = self.layer_path(chain)
         target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
         with while_doing(f"deleting layer {chain}"):
             os.rename(source, target)
             if self._durable:
-                flush(target.parent)
+                try:
+                    flush(target.parent)
+                except BaseException:
+                    os.rename(target, source)
+                    raise
         return target
 
     def finish_removing(self, path: Path) -> None:
@@ -180,8 +184,8 @@ class LayerDB:
         return _names(self.path / "mounts")
 
     def has_mount(self, name: str) -> bool:
-        """Whether there is a record, sound or not."""
-        return self.mount_path(name).is_dir()
+        """Whether there is a record, sound or not; as `has_layer`."""
+        return _has_entries(self.mount_path(name))
 
     def read_mount(self, name: str) -> MountRecord:
         """Read a writable layer's record.
@@ -233,6 +237,14 @@ class LayerDB:
                 files.cancel()
                 raise
             return files
+
+
+def _has_entries(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _names(directory: Path) -> list[str]:

@@ -83,6 +83,7 @@ class RootLocks:
                     f"the file system of {path} has no working locks ({error.strerror}): processes could not share "
                     "the store safely; put the root on a local file system"
                 ) from error
+            self._make_room()
 
     def close(self) -> None:
         """Give everything back. A second call does nothing."""
@@ -180,6 +181,14 @@ class RootLocks:
         new = self.generation() + 1
         os.pwrite(self._fd, _COUNTER.pack(new), 0)
         return new
+
+    def _make_room(self) -> None:
+        """See to it that counting needs no space: a full disk must not keep anybody from deleting."""
+        assert self._fd is not None
+        try:
+            os.posix_fallocate(self._fd, 0, _COUNTER.size)
+        except OSError:
+            pass  # where there is none, the first change says so
 
     def _restore(self, key: str) -> None:
         """Set the lock on the key's byte to what this store's count says."""

@@ -38,7 +38,7 @@ class WriteSet:
         self._durable = durable
         make_directory(db, 0o700)
         scratch = db / "tmp"
-        scratch.mkdir(0o755, exist_ok=True)
+        make_directory(scratch, 0o755)
         while True:
             #: Where the files are until then.
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
@@ -53,19 +53,27 @@ class WriteSet:
     def publish(self, target: Path) -> None:
         """Give the directory its name. Its files are to be on disk by now.
 
+        The caller sees to it that nobody relies on the name before this returns. When it raises, the write set
+        is still open, and the name is not given.
+
         Raises:
-            FileExistsError: the name is taken; the write set is still open.
+            FileExistsError: the name is taken.
+            OSError: it cannot be renamed, or it is not certain that the new name would last.
         """
-        target.parent.mkdir(0o755, exist_ok=True)
+        make_directory(target.parent, 0o755)
         try:
             os.rename(self.path, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
             raise
-        self._unlock()
         if self._durable:
-            flush(target.parent)
+            try:
+                flush(target.parent)
+            except BaseException:
+                os.rename(target, self.path)
+                raise
+        self._unlock()
 
     def flush(self) -> None:
         """Get the files to disk, one by one: for a few small ones."""
@@ -86,6 +94,7 @@ class WriteSet:
 
         Raises:
             FileNotFoundError: there is no such record.
+            OSError: it cannot be moved; it is where it was.
         """
         # The record's own directory is locked before it is moved: unlocked under `tmp` it would look dead.
         lock = try_lock(source)
@@ -99,13 +108,25 @@ class WriteSet:
         self._unlock()
         self._lock = lock
         if self._durable:
-            flush(source.parent)
+            try:
+                flush(source.parent)
+            except BaseException:
+                # Whatever becomes of this, `cancel` must not remove the record.
+                self._unlock()
+                os.rename(self.path, source)
+                raise
 
     def cancel(self) -> None:
-        """Remove the files. A second call, or one after `publish`, does nothing."""
+        """Remove the files. A second call, or one after `publish`, does nothing.
+
+        Raises:
+            OSError: some are left, for a collector.
+        """
         if self._lock is not None:
-            remove_tree(os.fsencode(self.path))
-            self._unlock()
+            try:
+                remove_tree(os.fsencode(self.path))
+            finally:
+                self._unlock()
 
     def __enter__(self) -> Self:
         return self

@@ -146,7 +146,10 @@ _Layer = tuple[Mapping[str, Any], Mapping[str, str]]
 class _Names(BaseSettings):
     """The settings by name alone: what pydantic-settings reads, `StoreConfig` validates."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
+    # An empty variable is one that is not set: an empty root would be the working directory.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid"
+    )
 
     root: Path = Path()
     driver: str | None = None

@@ -36,12 +36,18 @@ def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
         else:
             try:
                 lines = opened.enter_context(LineReader(db.open_tar_split(record.chain_id)))
-            except FileNotFoundError as error:
+            except (FileNotFoundError, IsADirectoryError) as error:
                 raise IntegrityError(
                     f"layer {record.chain_id} has no tar-split file ({error.filename}): its tar cannot be put together; "
                     "register it again from its source"
                 ) from error
-            files = driver.diff_getter(record.cache_id)
+            try:
+                files = driver.diff_getter(record.cache_id)
+            except FileNotFoundError as error:
+                raise IntegrityError(
+                    f"the files of layer {record.chain_id} are missing: the driver {driver.name} has no layer "
+                    f"{record.cache_id} ({error}); register the layer again from its source"
+                ) from error
             opened.callback(files.close)
             chunks = assemble(decode_lines(lines), files)
         return cast("BinaryIO", IterStream(_verified(chunks, node), opened.pop_all().close))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import pluggy
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from layerstore_core.archive.stream import LayerStream
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter
+
+_T = TypeVar("_T")
 
 
 class BoundDriver:
@@ -62,12 +65,7 @@ class BoundDriver:
             self._register(wrapper, f"wrapper {wrapper_name}")
         hook = self.plugins.hook
         self._hook: Final = hook
-        self._mounts = MountCounts(
-            mounts_directory,
-            locks,
-            lambda layer_id, mount_label: hook.get(layer_id=layer_id, mount_label=mount_label),
-            lambda layer_id: hook.put(layer_id=layer_id),
-        )
+        self._mounts = MountCounts(mounts_directory, locks, self._mount, lambda layer_id: hook.put(layer_id=layer_id))
 
     def __repr__(self) -> str:
         return f"<BoundDriver {self.name} at {self.home}>"
@@ -92,12 +90,12 @@ class BoundDriver:
 
     def exists(self, layer_id: str) -> bool:
         """See `hookspecs.exists`."""
-        return bool(self._hook.exists(layer_id=layer_id))
+        return self._answer("exists", self._hook.exists(layer_id=layer_id), bool)
 
     def layer_ids(self) -> list[str] | None:
         """See `hookspecs.layer_ids`; `None` where the driver cannot tell."""
-        found: list[str] | None = self._hook.layer_ids()
-        return found
+        found = self._hook.layer_ids()
+        return None if found is None else self._answer("layer_ids", found, list)
 
     # Mounts
 
@@ -143,21 +141,19 @@ class BoundDriver:
     @cached_property
     def capabilities(self) -> Capabilities:
         """What the driver can do."""
-        declared = self._hook.capabilities()
-        if not isinstance(declared, Capabilities):
-            raise DriverContractError(
-                f"driver {self.name}: its hook capabilities returned {type(declared).__name__}, not Capabilities"
-            )
-        return declared
+        return self._answer("capabilities", self._hook.capabilities(), Capabilities)
 
     def status(self) -> list[tuple[str, str]]:
         """See `hookspecs.status`."""
-        return [(str(key), str(value)) for key, value in self._hook.status()]
+        fields = self._answer("status", self._hook.status(), list)
+        try:
+            return [(str(key), str(value)) for key, value in fields]
+        except (TypeError, ValueError) as error:
+            raise DriverContractError(f"driver {self.name}: its hook status returned no pairs: {fields!r}") from error
 
     def metadata(self, layer_id: str) -> dict[str, str]:
         """See `hookspecs.metadata`."""
-        found: dict[str, str] = self._hook.metadata(layer_id=layer_id)
-        return found
+        return self._answer("metadata", self._hook.metadata(layer_id=layer_id), dict)
 
     def cleanup(self) -> None:
         """See `hookspecs.cleanup`."""
@@ -167,30 +163,53 @@ class BoundDriver:
 
     def apply_diff(self, layer_id: str, parent_id: str, diff: LayerStream) -> int:
         """See `hookspecs.apply_diff`."""
-        size = self._hook.apply_diff(layer_id=layer_id, parent_id=parent_id, diff=diff)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise DriverContractError(f"driver {self.name}: its hook apply_diff returned {size!r}, not a size in bytes")
-        return size
+        return self._size("apply_diff", self._hook.apply_diff(layer_id=layer_id, parent_id=parent_id, diff=diff))
 
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
         """See `hookspecs.diff`."""
-        stream: BinaryIO = self._hook.diff(layer_id=layer_id, parent_id=parent_id)
+        stream: BinaryIO = self._with_methods("diff", self._hook.diff(layer_id=layer_id, parent_id=parent_id), "read")
         return stream
 
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
         """See `hookspecs.changes`."""
-        found: list[Change] = self._hook.changes(layer_id=layer_id, parent_id=parent_id)
-        return found
+        return self._answer("changes", self._hook.changes(layer_id=layer_id, parent_id=parent_id), list)
 
     def diff_size(self, layer_id: str, parent_id: str) -> int:
         """See `hookspecs.diff_size`."""
-        size: int = self._hook.diff_size(layer_id=layer_id, parent_id=parent_id)
-        return size
+        return self._size("diff_size", self._hook.diff_size(layer_id=layer_id, parent_id=parent_id))
 
     def diff_getter(self, layer_id: str) -> FileGetter:
         """See `hookspecs.diff_getter`."""
-        getter: FileGetter = self._hook.diff_getter(layer_id=layer_id)
+        getter: FileGetter = self._with_methods("diff_getter", self._hook.diff_getter(layer_id=layer_id), "open")
         return getter
+
+    # What strangers' code gives
+
+    def _mount(self, layer_id: str, mount_label: str) -> str:
+        path = self._answer("get", self._hook.get(layer_id=layer_id, mount_label=mount_label), str)
+        if not os.path.isabs(path):
+            raise DriverContractError(f"driver {self.name}: its hook get returned {path!r}, not an absolute path")
+        return path
+
+    def _answer(self, hook: str, value: object, kind: type[_T]) -> _T:
+        if not isinstance(value, kind):
+            raise DriverContractError(
+                f"driver {self.name}: its hook {hook} returned {type(value).__name__}, not {kind.__name__}"
+            )
+        return value
+
+    def _size(self, hook: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise DriverContractError(f"driver {self.name}: its hook {hook} returned {value!r}, not a size in bytes")
+        return value
+
+    def _with_methods(self, hook: str, value: Any, method: str) -> Any:
+        if not all(callable(getattr(value, name, None)) for name in (method, "close")):
+            raise DriverContractError(
+                f"driver {self.name}: its hook {hook} returned {type(value).__name__}, "
+                f"which has no methods {method} and close"
+            )
+        return value
 
     def _register(self, plugin: Any, name: str) -> None:
         try:

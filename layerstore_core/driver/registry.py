@@ -10,7 +10,13 @@ from typing import Any, Final
 from importlib_metadata import EntryPoint, entry_points
 
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
+from layerstore_core.errors import (
+    AmbiguousDriver,
+    DriverContractError,
+    DriverNotFound,
+    DriverNotSupported,
+    LayerStoreError,
+)
 from layerstore_core.log import driver_logger
 
 DRIVERS: Final = "layerstore.drivers"
@@ -84,13 +90,17 @@ def load_wrappers() -> list[tuple[str, object]]:
 
     Raises:
         DriverNotFound: a package cannot be imported.
+        DriverContractError: its class cannot be called without arguments.
     """
     wrappers: list[tuple[str, object]] = []
     for point in sorted(entry_points(group=WRAPPERS), key=lambda point: point.name):
         offer = _describe(point)
         what = f"wrapper {point.name!r} of package {offer.distribution} {offer.version}"
         plugin = _load(point, what)
-        wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
+        try:
+            wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
+        except Exception as error:
+            raise DriverContractError(f"{what} cannot be made: {type(error).__name__}: {error}") from error
     return wrappers
 
 
@@ -141,7 +151,7 @@ def _describe(point: EntryPoint) -> InstalledDriver:
 def _load(point: EntryPoint, what: str) -> Any:
     try:
         return point.load()
-    except Exception as error:  # whatever a stranger's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
         raise DriverNotFound(
             f"{what} is installed, but cannot be imported: {type(error).__name__}: {error}; "
             "install it again, or a version that fits this Python and layerstore-core"

@@ -31,14 +31,14 @@ def select_driver(config: StoreConfig) -> str:
     """
     if config.driver is not None:
         return config.driver
-    prior = [name for name in prior_drivers(config.root) if not _is_last_resort(name, config.root)]
+    prior = [name for name in prior_drivers(config.root) if not _is_last_resort(name)]
     if len(prior) > 1:
         raise AmbiguousDriver(
             f"{config.root} holds the state of several drivers: {', '.join(prior)}; name the one to use "
             "(--driver, LAYERSTORE_DRIVER, or driver in the configuration file)"
         )
     if prior:
-        return prior[0]
+        return _require(prior[0], config.root)
     return _first_that_works(config)
 
 
@@ -59,14 +59,22 @@ def _has_entries(directory: Path) -> bool:
         return False
 
 
-def _is_last_resort(name: str, root: Path) -> bool:
+def _is_last_resort(name: str) -> bool:
     try:
         return registry.is_last_resort(registry.load_driver(name))
+    except LayerStoreError:
+        return False  # somebody chose it, and has to say what to do without it
+
+
+def _require(name: str, root: Path) -> str:
+    try:
+        registry.load_driver(name)
     except DriverNotFound as error:
         raise DriverNotFound(
             f"{root} holds the state of driver {name!r}, which cannot be used: {error}. To start with another "
             "driver beside it, name that driver"
         ) from error
+    return name
 
 
 def _first_that_works(config: StoreConfig) -> str:

@@ -61,6 +61,7 @@ _SNAP_DESTROY_V2: Final = request(_WRITE, 63, _VOL_ARGS_V2.size)
 _SUBVOL_RDONLY: Final = 1 << 1
 _SUBVOL_SPEC_BY_ID: Final = 1 << 4
 _QUOTA_CTL_ENABLE: Final = 1
+_QUOTA_CTL_ENABLE_SIMPLE: Final = 4
 _LIMIT_MAX_RFER: Final = 1 << 0
 _NAME_MAX: Final = 255
 
@@ -190,9 +191,15 @@ def tree_search(
 SEARCH_PREAMBLE: Final = _SEARCH_KEY.size + _U64.size
 
 
-def quota_enable(directory: int) -> None:
-    """Switch quota on for the file system. The kernel then counts all there is, in the background."""
-    _call(directory, _QUOTA_CTL_REQUEST, bytearray(_QUOTA_CTL.pack(_QUOTA_CTL_ENABLE, 0)))
+def quota_enable(directory: int, *, simple: bool = False) -> None:
+    """Switch quota on for the file system. The kernel then counts all there is, in the background.
+
+    Args:
+        directory: on the file system.
+        simple: count only what is written from now on (Linux 6.7).
+    """
+    command = _QUOTA_CTL_ENABLE_SIMPLE if simple else _QUOTA_CTL_ENABLE
+    _call(directory, _QUOTA_CTL_REQUEST, bytearray(_QUOTA_CTL.pack(command, 0)))
 
 
 def quota_rescan(directory: int) -> None:

@@ -16,7 +16,6 @@ from layerstore_btrfs import BtrfsDriver, Options, subvolumes
 from loguru import logger
 
 from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.driver.context import DriverContext
 
@@ -135,7 +134,7 @@ def layer_stream():
                 else:
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
-        source = LayerSource(io.BytesIO(out.getvalue()))
-        return LayerStream(TarScanner(source.read_chunk))
+        out.seek(0)
+        return LayerStream(TarScanner(lambda: out.read(4096)))
 
     return make

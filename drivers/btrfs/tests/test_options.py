@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+from layerstore_btrfs.options import Options, layer_size
+from pydantic import ValidationError
+
+from layerstore_core.errors import ConfigError
+
+
+@pytest.mark.parametrize("key", ["min_space", "btrfs.min_space"])
+@pytest.mark.parametrize(("written", "size"), [("10G", 10 << 30), ("1048576", 1 << 20), (4096, 4096)])
+def test_min_space_is_a_size_under_either_name(key, written, size):
+    assert Options.model_validate({key: written}).min_space == size
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"min_spice": "1G"}, "min_spice"), ({"min_space": "much"}, "'much'"), ({"min_space": -1}, "-1")],
+)
+def test_what_cannot_be_an_option_is_named(given, named):
+    with pytest.raises(ValidationError, match=named):
+        Options.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [({}, None), ({"size": "1G"}, 1 << 30), ({"SIZE": "512m"}, 512 << 20), ({"size": "64k"}, 65536)]
+)
+def test_a_layers_size(given, size):
+    assert layer_size(given, 65536) == size
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"size": "63k"}, "below the driver's min_space of 65536 bytes"),
+        ({"size": "0"}, "a layer of no bytes"),
+        ({"size": "big"}, "'big' is no size"),
+        ({"quota": "1G"}, "'quota': the btrfs driver does not know it"),
+    ],
+)
+def test_a_layers_size_that_cannot_be_used(given, told):
+    with pytest.raises(ConfigError, match=told):
+        layer_size(given, 65536)

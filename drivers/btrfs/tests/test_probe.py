@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from layerstore_btrfs import BtrfsDriver
+from loguru import logger
+
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.errors import DriverNotSupported
+
+
+def context_at(home):
+    return DriverContext(home=home, logger=logger)
+
+
+@pytest.mark.parametrize("ask", [BtrfsDriver.probe, BtrfsDriver])
+def test_another_file_system_is_named(ask, tmp_path):
+    type_here = subprocess.run(
+        ["stat", "--file-system", "--format=%T", tmp_path], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    if type_here == "btrfs":
+        pytest.skip("the temporary directory is on btrfs")
+    with pytest.raises(
+        DriverNotSupported, match=r"is on (ext|tmpfs|xfs|overlay|\w+).*, not btrfs; put the store's root"
+    ):
+        ask(context_at(tmp_path / "btrfs"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_kernel
+class TestOnBtrfs:
+    def test_the_probe_leaves_nothing(self, filesystem):
+        before = os.listdir(filesystem)
+        BtrfsDriver.probe(context_at(filesystem / "not/there/yet"))
+        assert os.listdir(filesystem) == before
+
+    def test_a_home_that_is_a_link(self, home):
+        (home / "real").mkdir()
+        (home / "link").symlink_to("real")
+        BtrfsDriver.probe(context_at(home / "link"))
+        driver = BtrfsDriver(context_at(home / "link"))
+        driver.create("one", "", {})
+        assert driver.get("one", "") == str(home / "link/subvolumes/one")
+        driver.remove("one")
+
+    def test_a_directory_of_somebody_else(self, home, ordinary_user):
+        with ordinary_user() as uid, pytest.raises(DriverNotSupported, match=rf"this user \(uid {uid}\) may not"):
+            BtrfsDriver.probe(context_at(home))
+
+    def test_an_ordinary_user_in_a_directory_of_its_own(self, home, ordinary_user):
+        home.chmod(0o777)
+        with ordinary_user():
+            BtrfsDriver.probe(context_at(home))
+        assert os.listdir(home) == []
+
+    def test_mounted_read_only(self, make_filesystem):
+        mount = make_filesystem("read-only")
+        driver = BtrfsDriver(context_at(mount / "btrfs"))
+        driver.create("one", "", {})
+        driver.create("two", "one", {})
+        subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
+        with pytest.raises(DriverNotSupported, match="mounted read-only"):
+            BtrfsDriver.probe(context_at(mount / "btrfs"))
+        # What is there can still be looked at.
+        driver = BtrfsDriver(context_at(mount / "btrfs"))
+        assert driver.layer_ids() == ["one", "two"]
+        assert driver.changes("two", "one") == []
+        assert os.listdir(driver.get("two", "")) == []
+        with pytest.raises(OSError, match="Read-only") as caught:
+            driver.create("three", "one", {})
+        assert caught.value.filename == str(mount / "btrfs/subvolumes/three")

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from layerstore_btrfs import ioctl, subvolumes
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
+
+
+@pytest.fixture
+def directory(home):
+    with subvolumes.opened(home) as fd:
+        yield fd
+
+
+def add(directory, *names):
+    """Make a subvolume `names[-1]`, the names before it on the way."""
+    with subvolumes.opened(os.path.join(*names[:-1]) if names[:-1] else b".", dir_fd=directory) as parent:
+        ioctl.subvol_create(parent, names[-1])
+
+
+def listing(home):
+    return sorted(os.listdir(bytes(home)))
+
+
+def test_a_snapshot_has_its_sources_files_and_goes_its_own_way(home, directory):
+    add(directory, b"one")
+    (home / "one/f").write_text("before")
+    subvolumes.snapshot(home / "one", directory, b"two")
+    (home / "one/f").write_text("after")
+    assert (home / "two/f").read_text() == "before"
+
+
+def test_deleting_takes_nested_subvolumes_along_whatever_their_names(home, directory):
+    add(directory, b"top")
+    os.makedirs(bytes(home) + b"/top/plain/\xff\xfe")
+    add(directory, b"top", b"plain", b"\xff\xfe", b"new\nline")
+    add(directory, b"top", b"plain", b"\xff\xfe", b"new\nline", b"x" * 255)
+    add(directory, b"top", b"\xc3")
+    with subvolumes.opened(b"top/\xc3", dir_fd=directory) as read_only:
+        ioctl.set_read_only(read_only, True)
+        assert ioctl.is_read_only(read_only)
+    add(directory, b"bystander")
+    subvolumes.delete(directory, b"top")
+    assert listing(home) == [b"bystander"]
+
+
+def test_deleting_more_nested_subvolumes_than_one_search_returns(home, directory):
+    add(directory, b"top")
+    for number in range(300):
+        add(directory, b"top", f"{number:0200}".encode())
+    with subvolumes.opened(home / "top") as top:
+        assert len(subvolumes.nested(top, ioctl.subvol_info(top).tree_id)) == 300
+    subvolumes.delete(directory, b"top")
+    assert listing(home) == []
+
+
+def test_deleting_what_is_no_subvolume(home, directory):
+    (home / "plain/below").mkdir(parents=True)
+    add(directory, b"plain", b"inner")
+    (home / "file").touch()
+    (home / "link").symlink_to("plain")
+    for name in (b"link", b"file", b"plain", b"missing"):
+        assert subvolumes.delete(directory, name) is None
+    assert listing(home) == []
+
+
+def test_an_ordinary_user_deletes_its_own(home, ordinary_user):
+    home.chmod(0o777)
+    with ordinary_user(), subvolumes.opened(home) as directory:
+        add(directory, b"own")
+        (home / "own/d").mkdir()
+        (home / "own/d/f").write_text("x")
+        add(directory, b"own", b"d", b"inner")
+        subvolumes.snapshot(home / "own", directory, b"copy")
+        with subvolumes.opened(home / "copy") as copy:
+            ioctl.set_read_only(copy, True)
+        subvolumes.delete(directory, b"own")
+        subvolumes.delete(directory, b"copy")
+    assert listing(home) == []
+
+
+def test_a_name_is_never_cut_off(home, directory):
+    with pytest.raises(OSError, match="name too long"):
+        ioctl.subvol_create(directory, b"x" * 256)
+    assert listing(home) == []
+
+
+def test_a_plain_directory_is_no_source_of_a_snapshot(home, directory):
+    (home / "plain").mkdir()
+    with pytest.raises(OSError, match="no btrfs subvolume") as caught:
+        subvolumes.snapshot(home / "plain", directory, b"copy")
+    assert caught.value.filename == str(home / "plain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -50,7 +51,8 @@ def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
                 ) from error
             opened.callback(files.close)
             chunks = assemble(decode_lines(lines), files)
-        return cast("BinaryIO", IterStream(_verified(chunks, node), opened.pop_all().close))
+        # Buffered, because readers of tars count on getting as many bytes as they ask for.
+        return cast("BinaryIO", io.BufferedReader(IterStream(_verified(chunks, node), opened.pop_all().close), _CHUNK))
 
 
 def _verified(chunks: Iterable[bytes], node: LayerNode) -> Iterator[bytes]:

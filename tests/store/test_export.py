@@ -1,0 +1,147 @@
+"""Streams: exact, verified while they are read, and diffs between a layer and its ancestors."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+
+import pytest
+
+from layerstore_core import IntegrityError, LayerDoesNotExist
+from tests import tars
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, record_path, register, tar_of
+
+BIG = tar_of({"big": os.urandom(3 << 20), "small": b"small"})
+
+
+def names(tar):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        return sorted(member.name for member in opened)
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 1 << 20, -1, None])
+def test_a_stream_can_be_read_in_any_pieces(store, size):
+    layer = register(store, TOP if size == 1 else BIG)
+    pieces = []
+    with layer.tar_stream() as stream:
+        while piece := stream.read(size):
+            pieces.append(piece)
+        assert stream.read(size) == b""
+    assert b"".join(pieces) == (TOP if size == 1 else BIG)
+
+
+def test_a_stream_is_what_tarfile_wants(store):
+    layer = register(store, BIG)
+    with layer.tar_stream() as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        assert [member.name for member in tar] == ["big", "small"]
+
+
+def test_a_stream_may_be_closed_half_read(store):
+    layer = register(store, BIG)
+    stream = layer.tar_stream()
+    assert stream.read(10) == BIG[:10]
+    stream.close()
+    stream.close()
+    with pytest.raises(ValueError, match="closed"):
+        stream.read()
+    assert len(store.release(layer)) == 1
+
+
+def test_streams_are_independent(store):
+    layer = register(store, BASE)
+    with layer.tar_stream() as one, layer.tar_stream() as other:
+        assert one.read(600) == BASE[:600]
+        assert other.read() == BASE
+        assert one.read() == BASE[600:]
+
+
+def test_what_was_changed_in_the_driver_is_found_while_reading(store):
+    """moby's TestTarStreamVerification."""
+    layer = register(store, tar_of({"file": b"content"}))
+    with store.driver.mounted(layer.cache_id) as path, open(os.path.join(path, "file"), "r+b") as file:
+        file.write(b"CONTENT")
+    with layer.tar_stream() as stream, pytest.raises(IntegrityError):
+        stream.read()
+
+
+@pytest.mark.parametrize("how", ["shorter", "longer", "missing", "directory", "link"])
+def test_a_file_that_is_not_what_it_was(store, how, tmp_path):
+    layer = register(store, tar_of({"file": b"content"}))
+    with store.driver.mounted(layer.cache_id) as path:
+        file = os.path.join(path, "file")
+        if how in ("shorter", "longer"):
+            os.truncate(file, 3 if how == "shorter" else 30)
+        else:
+            os.unlink(file)
+        if how == "directory":
+            os.mkdir(file)
+        if how == "link":
+            (tmp_path / "outside").write_bytes(b"content")
+            os.symlink(tmp_path / "outside", file)
+    with layer.tar_stream() as stream, pytest.raises(IntegrityError):
+        stream.read()
+
+
+def test_another_layer_s_tar_split_is_found_out(store):
+    one, other = register(store, tar_of({"a": b"1"})), register(store, tar_of({"a": b"1", "b": b""}))
+    (record_path(one) / "tar-split.json.gz").write_bytes((record_path(other) / "tar-split.json.gz").read_bytes())
+    with pytest.raises(IntegrityError, match=one.diff_id):
+        export(one)
+
+
+def test_the_whole_tree_and_what_is_above_an_ancestor(store):
+    base, middle, top = chain(store, BASE, MIDDLE, TOP)
+    with top.tar_stream_from("") as stream:
+        assert names(stream.read()) == ["bin", "bin/sh", "etc", "etc/hosts", "opt", "opt/other"]
+    with top.tar_stream_from(base.chain_id) as stream:
+        assert {"etc/hosts", "opt/other"} <= set(names(stream.read()))
+    with top.tar_stream_from(middle.chain_id) as stream:
+        assert {"opt/.wh.tool", "opt/other"} <= set(names(stream.read()))
+
+
+def test_only_ancestors_can_be_compared_with(store):
+    base, top = chain(store, BASE, MIDDLE)
+    stranger = register(store, TOP)
+    for parent in (stranger.chain_id, top.chain_id, "sha256:" + "0" * 64, "x"):
+        with pytest.raises(LayerDoesNotExist, match="no ancestor"):
+            top.tar_stream_from(parent)
+    with pytest.raises(LayerDoesNotExist):
+        base.tar_stream_from(top.chain_id)
+
+
+def test_a_tree_from_tar_stream_from_can_be_registered(store):
+    *_, top = chain(store, BASE, MIDDLE, TOP)
+    with top.tar_stream_from("") as stream:
+        flat = store.register(stream)
+    for layer in (flat, top):
+        with store.driver.mounted(layer.cache_id) as path:
+            assert sorted(os.listdir(path)) == ["bin", "etc", "opt"]
+            assert os.listdir(os.path.join(path, "opt")) == ["other"]
+
+
+def test_content_that_no_file_holds_is_kept(store):
+    """Duplicates, files deleted again in the layer, hard links with data: each comes back exactly."""
+    tar = tars.tar(
+        tars.entry(b"twice", b"first"),
+        tars.entry(b"twice", b"second"),
+        tars.entry(b"gone", b"gone"),
+        tars.entry(b".wh.gone"),
+        tars.hard_link(b"link", b"twice", b"data"),
+        tars.entry(b"odd", b"odd", typeflag=b"Z"),
+        end=tars.END + b"what follows",
+    )
+    layer = register(store, tar)
+    assert export(layer) == tar
+    with gzip.open(record_path(layer) / "tar-split.json.gz") as lines:
+        assert len(lines.readlines()) > 5
+    with store.driver.mounted(layer.cache_id) as path, open(os.path.join(path, "twice"), "rb") as file:
+        assert file.read() == b"second"
+
+
+def test_the_driver_s_metadata_is_told(store):
+    layer = register(store, BASE)
+    assert layer.metadata()
+    assert all(isinstance(value, str) for pair in layer.metadata().items() for value in pair)
+    assert store.driver_status() == [(str(key), str(value)) for key, value in store.driver_status()]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         MaxDepthExceeded,
         MountDoesNotExist,
         MountNameConflict,
+        StoreDoesNotExist,
     )
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
@@ -86,6 +87,7 @@ _HOMES = {
     "RWLayer": "layers",
     "RemovedLayer": "layers",
     "StoreConfig": "config",
+    "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
     "TreeFiles": "archive.getter",
     "chain_id": "digests",
@@ -137,6 +139,7 @@ __all__ = [
     "RWLayer",
     "RemovedLayer",
     "StoreConfig",
+    "StoreDoesNotExist",
     "TarEntry",
     "TreeFiles",
     "__version__",

@@ -14,6 +14,10 @@ class LayerStoreError(Exception):
     """The root of all errors of this package."""
 
 
+class StoreDoesNotExist(LayerStoreError):
+    """There is no store under the root, and none was to be made."""
+
+
 class LayerDoesNotExist(LayerStoreError):
     """No layer with this chain ID is in the store."""
 

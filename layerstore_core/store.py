@@ -33,6 +33,7 @@ from layerstore_core.exporting import tar_stream
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
+from layerstore_core.presence import require_store
 from layerstore_core.registering import Progress, Registration
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
@@ -64,7 +65,7 @@ class LayerStore:
             recover(self.db, driver)
 
     @classmethod
-    def open(cls, config: StoreConfig | None = None, /, **overrides: Any) -> LayerStore:
+    def open(cls, config: StoreConfig | None = None, /, *, create: bool = True, **overrides: Any) -> LayerStore:
         """Open the store, and make it where there is none.
 
         What processes that have died left half done is finished or undone. A root that cannot be written can be
@@ -72,10 +73,12 @@ class LayerStore:
 
         Args:
             config: settings, all of them; `None`: from arguments, environment, files and defaults.
+            create: whether to make a store where there is none.
             overrides: settings by name (`root`, `driver`, …), which go before all others.
 
         Raises:
             ConfigError: a setting cannot be used.
+            StoreDoesNotExist: there is no store, and none is to be made.
             DriverNotFound: the driver is not installed.
             DriverNotSupported: the driver cannot work here.
             AmbiguousDriver: the root has the state of several drivers, and none was named.
@@ -85,6 +88,8 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
+        if not create:
+            require_store(config.root, config.sources["root"])
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
             driver = open_driver(config, locks)

@@ -1,0 +1,74 @@
+"""Whether there is a store under a root, for those who would rather be told than make one by a mistyped name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.errors import StoreDoesNotExist, while_doing
+
+#: One of these is under every root: Docker's records, and our own state.
+_MARKS: Final = ("image", "layerstore")
+
+
+def has_store(root: Path) -> bool:
+    """Whether somebody, Docker or this package, has made a store under `root`.
+
+    Raises:
+        OSError: it cannot be seen from here.
+    """
+    with while_doing("looking for the store"):
+        return any(_is_directory(root / mark) for mark in _MARKS)
+
+
+def require_store(root: Path, source: str) -> None:
+    """Refuse a root without a store.
+
+    Args:
+        root: the store's directory.
+        source: where that setting came from, as `StoreConfig.sources` tells it.
+
+    Raises:
+        StoreDoesNotExist: there is no store; the message names those nearby that are spelt alike.
+        OSError: it cannot be seen from here.
+    """
+    if has_store(root):
+        return
+    why = "there is no such directory"
+    if os.path.lexists(root):
+        why = "this directory holds none" if root.is_dir() else "this is no directory"
+    near = _spelt_alike(root)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise StoreDoesNotExist(
+        f"there is no store at {root}: {why} (root is from: {source}). {hint}Name another with --root or LAYERSTORE_ROOT; "
+        "'layerstore register' and 'layerstore rw create' make a store where there is none"
+    )
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _spelt_alike(root: Path) -> list[str]:
+    """The stores beside or directly below `root` that it may have been meant for."""
+    try:
+        beside = difflib.get_close_matches(root.name, sorted(os.listdir(root.parent)), n=3)
+        candidates = [root.parent / name for name in beside if name != root.name]
+        if root.is_dir():
+            candidates += [root / name for name in sorted(os.listdir(root))[:1000]]
+        return [str(path) for path in candidates if _looks_like_a_store(path)][:3]
+    except OSError:  # no more than a hint
+        return []
+
+
+def _looks_like_a_store(path: Path) -> bool:
+    try:
+        return has_store(path)
+    except OSError:
+        return False

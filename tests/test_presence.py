@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerStore, StoreDoesNotExist
+from layerstore_core.presence import has_store, require_store
+
+
+@pytest.mark.parametrize("mark", ["image", "layerstore"])
+def test_a_root_with_records_or_state_of_ours_is_a_store(tmp_path: Path, mark: str) -> None:
+    assert not has_store(tmp_path)
+    (tmp_path / mark).touch()
+    assert not has_store(tmp_path)
+    (tmp_path / mark).unlink()
+    (tmp_path / mark).mkdir()
+    assert has_store(tmp_path)
+    require_store(tmp_path, "argument")
+
+
+def test_opening_without_create_makes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with pytest.raises(StoreDoesNotExist, match=f"no store at {root}: there is no such directory"):
+        LayerStore.open(create=False, root=root, driver="vfs")
+    assert not root.exists()
+    LayerStore.open(root=root, driver="vfs").close()
+    LayerStore.open(create=False, root=root, driver="vfs").close()
+
+
+def test_the_message_says_what_is_there_and_where_the_root_came_from(tmp_path: Path) -> None:
+    with pytest.raises(
+        StoreDoesNotExist, match=r"this directory holds none \(root is from: environment LAYERSTORE_ROOT\)"
+    ):
+        require_store(tmp_path, "environment LAYERSTORE_ROOT")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreDoesNotExist, match="this is no directory"):
+        require_store(tmp_path / "file", "argument")
+
+
+def test_stores_that_are_spelt_alike_are_named(tmp_path: Path) -> None:
+    (tmp_path / "layers" / "image").mkdir(parents=True)
+    (tmp_path / "layer" / "other").mkdir(parents=True)
+    with pytest.raises(StoreDoesNotExist, match=f"did you mean {tmp_path}/layers\\?"):
+        require_store(tmp_path / "leyers", "argument")
+    with pytest.raises(StoreDoesNotExist, match=f"did you mean {tmp_path}/layers\\?"):
+        require_store(tmp_path, "argument")
+    with pytest.raises(StoreDoesNotExist) as caught:
+        require_store(tmp_path / "nothing-like-it", "argument")
+    assert "did you mean" not in str(caught.value)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
+
+_wakeup: int | None = None
 
 
 class Terminated(BaseException):
@@ -20,6 +23,11 @@ def install() -> None:
     Without the second half, an impatient second Ctrl-C would interrupt the removal of what the first
     one left half-written. A signal that the parent chose to ignore (`nohup`) stays ignored.
     """
+    global _wakeup
+    if _wakeup is None:
+        # Both ends stay open as long as the process lives.
+        _wakeup, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     stopping = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -34,3 +42,8 @@ def install() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, stop)
+
+
+def wakeup() -> int | None:
+    """A descriptor that can be read as soon as a signal has come; `None` before `install`."""
+    return _wakeup

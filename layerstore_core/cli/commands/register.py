@@ -11,6 +11,7 @@ import click
 
 from layerstore_core.cli import progress
 from layerstore_core.cli.describe import layer_document
+from layerstore_core.cli.input import interruptible
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve_parent
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import while_doing
@@ -52,8 +53,8 @@ def _opened(tar: str) -> BinaryIO:
 
 
 def _register(session: Session, stream: BinaryIO, parent: str | None) -> None:
-    with session.open() as store:
-        document = register_pinned(store, stream, resolve_parent(store, parent), "Registering")
+    with session.open(create=True) as store:
+        document = register_pinned(store, interruptible(stream), resolve_parent(store, parent), "Registering")
     session.answer(document, lambda: [document["chain_id"]])
 
 

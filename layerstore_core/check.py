@@ -14,6 +14,8 @@ from layerstore_core.layers import Layer
 from layerstore_core.store import LayerStore
 
 _CHUNK: Final = 1 << 20
+#: What `recover` ends, if it can.
+_LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def check_store(
                     "its content is lost; remove it with `layerstore rw rm`",
                 )
             )
-    for pin in sorted(store.pins() - layers.keys()):
+    # A layer that cannot be loaded is still there, and needs its pin once it has been mended.
+    for pin in sorted(store.pins() - set(store.chain_ids())):
         findings.append(
             Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")
         )
@@ -98,12 +101,12 @@ def repair(store: LayerStore, findings: list[Finding]) -> list[Finding]:
     Returns:
         The findings that are left.
     """
-    if any(finding.code == "unfinished-removal" for finding in findings):
+    if any(finding.code in _LEFTOVERS for finding in findings):
         store.cleanup()
     left = []
-    still_removing = {str(orphan.path) for orphan in store.db.removing()}
+    still_there = {finding.subject for finding in _leftovers(store)}
     for finding in findings:
-        if finding.code == "unfinished-removal" and finding.subject not in still_removing:
+        if finding.code in _LEFTOVERS and finding.subject not in still_there:
             continue
         if finding.code == "dangling-pin":
             store.unpin(finding.subject)
@@ -117,19 +120,19 @@ def _leftovers(store: LayerStore) -> list[Finding]:
         Finding(
             "unfinished-removal",
             str(orphan.path),
-            "a deletion was cut short",
-            "`layerstore check --repair` or `layerstore gc` finishes it",
+            "a deletion was cut short, and could not be finished",
+            "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way",
         )
         for orphan in store.db.removing()
     ]
     findings += [
         Finding(
             "dead-transaction",
-            str(path),
-            "a registration was cut short",
-            "`layerstore gc` removes it when no process registers a layer",
+            str(dead.path),
+            "what a dead process was making could not be removed",
+            "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way",
         )
-        for path in store.db.dead_transactions()
+        for dead in store.db.dead_transactions()
     ]
     return findings
 

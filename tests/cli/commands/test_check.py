@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
-from ..conftest import Run
+import pytest
+from layerstore_vfs.driver import VfsDriver
+
+from layerstore_core import hookimpl
+from tests.cli.conftest import Run
+
 from .test_export import corrupt
 
 
@@ -30,12 +37,55 @@ def test_damaged_content_is_found_by_a_full_check(run: Run, base: Path, root: Pa
 
 def test_what_can_be_repaired_is_no_finding_any_more(run: Run, base: Path, root: Path) -> None:
     run("register", base)
-    leftover = root / "image/vfs/layerdb/sha256" / f"{'a' * 64}-123-removing"
-    leftover.mkdir()
-    (leftover / "cache-id").write_text("b" * 64)
-    assert run("check", code=1).lines
+    pin = root / "layerstore/pins" / ("a" * 64)
+    pin.touch()
+    assert run("check", code=1).text.startswith(f"dangling-pin: sha256:{'a' * 64}: ")
     document = run("check", "--repair", "--json").json
     assert document["findings"] == []
-    assert len(document["repaired"]) == 1
-    assert not leftover.exists()
+    assert [finding["code"] for finding in document["repaired"]] == ["dangling-pin"]
+    assert not pin.exists()
     assert run("check").lines == []
+
+
+def test_the_pin_of_a_layer_that_cannot_be_loaded_stays_for_when_it_is_mended(run: Run, base: Path, root: Path) -> None:
+    chain = run("register", base).text.strip()
+    diff = root / "image/vfs/layerdb/sha256" / chain[7:] / "diff"
+    content = diff.read_text()
+    diff.write_text("")
+    findings = run("check", "--repair", "--json", code=1).json
+    assert ([f["code"] for f in findings["findings"]], findings["repaired"]) == (["unloadable"], [])
+    diff.write_text(content)
+    assert run("show", chain, "--json").json["pinned"] is True
+
+
+@pytest.mark.parametrize(
+    ("leftover", "code"),
+    [
+        (f"sha256/{'a' * 64}-123-removing", "unfinished-removal"),
+        ("tmp/write-set-123", "dead-transaction"),
+    ],
+)
+def test_what_interrupted_work_has_left_is_found_only_where_it_cannot_be_removed(
+    run: Run, used: Path, monkeypatch: pytest.MonkeyPatch, leftover: str, code: str
+) -> None:
+    path = used / "image/vfs/layerdb" / leftover
+
+    def leave() -> None:
+        path.mkdir()
+        (path / "cache-id").write_text("b" * 64)
+
+    def fail(self: VfsDriver, layer_id: str) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), layer_id)
+
+    leave()
+    assert run("check").lines == []
+    assert not path.exists()
+    leave()
+    with monkeypatch.context() as patch:
+        patch.setattr(VfsDriver, "remove", hookimpl(fail))
+        outcome = run("check", "--repair", "--json", code=1)
+        assert outcome.json["repaired"] == []
+        assert [(f["code"], f["subject"]) for f in outcome.json["findings"]] == [(code, str(path))]
+        assert os.strerror(errno.EBUSY) in outcome.stderr
+    assert run("check", "--repair").lines == []
+    assert not path.exists()

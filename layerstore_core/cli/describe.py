@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
+from layerstore_core.errors import LayerStoreError
+
 if TYPE_CHECKING:
     from layerstore_core.digests import ChainID
     from layerstore_core.layers import Layer, RWLayer
+    from layerstore_core.metadata import MountRecord
     from layerstore_core.store import LayerStore
 
 _SHORT: Final = 12
@@ -30,6 +33,27 @@ def parent_of(layer: Layer | RWLayer) -> str | None:
     return None if layer.parent is None else str(layer.parent.chain_id)
 
 
+def rw_document(record: MountRecord) -> dict[str, Any]:
+    """The writable layer's name, what it stands on, and the driver's ID for it."""
+    return {"name": record.name, "parent": record.parent, "mount_id": record.mount_id}
+
+
+def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
+    """All writable layers that can be loaded, by name.
+
+    No handles are taken: who only looks must not keep another process from removing one.
+    """
+    documents = []
+    for name in store.rw_layers():
+        try:
+            documents.append(rw_document(store.db.read_mount(name)))
+        except (LayerStoreError, OSError):
+            if store.db.has_mount(name):
+                raise
+            # Another process has just removed it.
+    return documents
+
+
 def short_length(chains: Collection[ChainID]) -> int:
     """How many hex digits to show so that each of `chains` can be told from the others."""
     length = _SHORT
@@ -41,9 +65,5 @@ def short_length(chains: Collection[ChainID]) -> int:
 def holders(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
     """What of this store stands on the layer: the chain IDs of its children, and the names of writable layers."""
     children = sorted(str(c) for c, layer in store.layers().items() if parent_of(layer) == chain)
-    mounts = []
-    for name in sorted(store.rw_layers()):
-        with store.get_rw_layer(name) as rw:
-            if parent_of(rw) == chain:
-                mounts.append(name)
+    mounts = [document["name"] for document in rw_documents(store) if document["parent"] == chain]
     return children, mounts

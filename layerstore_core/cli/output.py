@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,10 +54,17 @@ def _writing() -> Iterator[None]:
 
 
 def is_read() -> bool:
-    """Whether there is still a reader for what waits to be written."""
-    try:
-        StandardOutput().flush()
-    except OutputClosed:
+    """Whether there is still a reader of standard output, as far as it can be told.
+
+    What could not be written is gone from the buffer, so that flushing it again tells nothing. Where there is no
+    reader, what is still in the buffer goes nowhere.
+    """
+    if sys.stdout is None:
+        return True
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        _discard_stdout()
         return False
     return True
 
@@ -90,10 +98,7 @@ def write_document(document: Mapping[str, Any]) -> None:
 
 def write_error(kind: str, message: str, *, as_json: bool) -> None:
     """Write an error to standard error: a line for a person, or `{"error": {"type": …, "message": …}}`."""
-    if as_json:
-        text = json.dumps({"error": {"type": kind, "message": message}})
-    else:
-        text = f"layerstore: {message}"
+    text = json.dumps({"error": {"type": kind, "message": message}}) if as_json else f"layerstore: {message}"
     if sys.stderr is not None:
         print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 

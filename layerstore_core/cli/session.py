@@ -46,17 +46,21 @@ class Session:
             overrides["driver"] = self.driver
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
-    def open(self) -> LayerStore:
+    def open(self, *, create: bool = False) -> LayerStore:
         """Open the store; use it as a context manager.
 
+        Args:
+            create: make a store where there is none. Only a command that puts something in asks for it: a
+                mistyped root is to be told, not made.
+
         Raises:
-            LayerStoreError: the configuration or the driver cannot be used.
+            LayerStoreError: there is no store, or the configuration or the driver cannot be used.
             OSError: the root cannot be read or written.
         """
         config = self.config()
         from layerstore_core.store import LayerStore
 
-        return LayerStore.open(config)
+        return LayerStore.open(config, create=create)
 
     def answer(self, document: Mapping[str, Any], lines: Callable[[], Iterable[str]]) -> None:
         """Write the answer to standard output: `document` with `--json`, otherwise `lines()`.

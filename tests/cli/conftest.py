@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+Held = Callable[[str], AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,13 @@ def run(root: Path) -> Iterator[Run]:
 
 
 @pytest.fixture
+def used(run: Run, root: Path) -> Path:
+    """The root of a store in which a layer has been and gone: the directories that stay are there."""
+    run("rm", run("register", "-", stdin=tar_of({"was": b"here"})).text.strip())
+    return root
+
+
+@pytest.fixture
 def command(root: Path) -> list[str]:
     """The words that start the program in a process of its own, on the store at `root`."""
     return [sys.executable, "-m", "layerstore_core", "--root", str(root), "--driver", "vfs"]
@@ -100,6 +109,34 @@ def spawn(command: list[str]) -> Run:
         return outcome
 
     return spawn_
+
+
+@pytest.fixture
+def held(root: Path) -> Held:
+    """Makes a block in which another process has what the expression, which may use `store`, gives."""
+
+    @contextmanager
+    def held_(expression: str) -> Iterator[None]:
+        program = (
+            "import sys\n"
+            "from layerstore_core import LayerStore\n"
+            "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
+            f"    handle = {expression}\n"
+            "    print('held', flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", program, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                assert process.stdout.readline() == b"held\n"
+                yield
+            finally:
+                process.stdin.close()
+
+    return held_
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:

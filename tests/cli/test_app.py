@@ -101,6 +101,27 @@ def test_json_after_a_double_dash_is_a_word_like_any_other(run: Run, tmp_path: P
     assert outcome.stderr.startswith("layerstore: --json: No such file or directory")
 
 
+READING = [
+    ("ls",), ("show", UNKNOWN), ("export", UNKNOWN, "-o", "x.tar"), ("rm", UNKNOWN), ("check",), ("gc",), ("rw", "ls"),
+    ("rw", "mount", "x"), ("rw", "umount", "x"), ("rw", "changes", "x"), ("rw", "commit", "x"), ("rw", "rm", "x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", READING, ids=" ".join)
+def test_a_command_that_puts_nothing_in_makes_no_store(run: Run, root: Path, args: tuple[str, ...]) -> None:
+    assert f"there is no store at {root}" in run(*args, code=1).stderr
+    assert run("--json", *args, code=1).error["type"] == "StoreDoesNotExist"
+    assert not root.exists()
+
+
+def test_the_other_commands_need_none_or_make_one() -> None:
+    makes = {("register",), ("rw", "create")}
+    needs_none = {("drivers",), ("info",), ("completion",)}
+    reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
+    assert {words for words, _ in COMMANDS} == reading | makes | needs_none
+
+
+@pytest.mark.usefixtures("used")
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_an_error_in_json(run: Run, place: str) -> None:
     args = ("--json", "show", UNKNOWN) if place == "before" else ("show", UNKNOWN, "--json")

@@ -15,7 +15,9 @@ from .conftest import Run, tar_of
 from .test_app import COMMANDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-SECTIONS = dict(re.findall(r"^### `layerstore ([a-z ]+?)(?: [A-Z\[].*?)?`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(
+    re.findall(r"^### `layerstore ([a-z ]+?)(?: [A-Z\[].*?)?`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+)
 HEADINGS = re.findall(r"^### `layerstore (.*)`$", TEXT, re.MULTILINE)
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import click
 import pytest
 
 from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME
 
-from .conftest import Run
+from .conftest import Run, tar_of
 
 HEX = "0123456789abcdef" * 4
 
@@ -58,28 +61,34 @@ def test_a_pair_without_key_or_equals_sign_is_wrong_usage(typed: str) -> None:
         ("rw", "rm", "x" * 256),
     ],
 )
-def test_bad_words_exit_with_2_before_the_store_is_touched(run: Run, root: object, args: tuple[str, ...]) -> None:
+def test_bad_words_exit_with_2_before_the_store_is_touched(run: Run, root: Path, args: tuple[str, ...]) -> None:
     outcome = run(*args, code=2)
     assert outcome.stdout == b""
     assert "Error: Invalid value" in outcome.stderr
-    from pathlib import Path
-
-    assert not Path(str(root)).exists()
+    assert not root.exists()
 
 
+@pytest.mark.usefixtures("used")
 def test_an_unknown_chain_id_exits_with_1(run: Run) -> None:
     outcome = run("show", HEX, code=1)
     assert f"no layer sha256:{HEX} in" in outcome.stderr
     assert outcome.stdout == b""
 
 
+def test_a_prefix_is_found_without_reading_other_records(
+    run: Run, base: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = run("register", base).text.strip()
+    other = run("register", "-", stdin=tar_of({"other": b""})).text.strip()
+    (root / "image/vfs/layerdb/sha256" / other[7:] / "diff").write_text("")
+    # Loading all would warn of the damaged one.
+    assert run("export", chain[7:19]).stderr == ""
+    assert "diff" in run("export", other[7:19], code=1).stderr
+
+
 def test_an_ambiguous_prefix_lists_the_candidates(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # Digests that share four digits are not to be had for nothing: one digit is enough for this test.
-    import re
-
     from layerstore_core.cli import parameters
-
-    from .conftest import tar_of
 
     monkeypatch.setattr(parameters, "_PREFIX", re.compile("([0-9a-f]{1,64})"))
     chains = [run("register", "-", stdin=tar_of({f"f{i}": b""})).text.strip() for i in range(17)]
@@ -94,7 +103,7 @@ def test_an_ambiguous_prefix_lists_the_candidates(run: Run, monkeypatch: pytest.
 
 
 def test_completion_offers_chain_ids_and_names(
-    run: Run, base: object, root: object, monkeypatch: pytest.MonkeyPatch
+    run: Run, base: object, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = run("register", str(base)).text.strip()
     run("rw", "create", "work")
@@ -111,12 +120,10 @@ def test_completion_offers_chain_ids_and_names(
     assert "plain,register" in complete("reg")
 
 
-def test_completion_makes_no_store_and_no_noise(run: Run, root: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathlib import Path
-
+def test_completion_makes_no_store_and_no_noise(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_LAYERSTORE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"layerstore --root {root} show ab")
     monkeypatch.setenv("COMP_CWORD", "4")
     outcome = run(store=False)
     assert (outcome.stdout.strip(), outcome.stderr) == (b"", "")
-    assert not Path(str(root)).exists()
+    assert not root.exists()

@@ -30,5 +30,7 @@ def completion(context: click.Context, shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"this version of click cannot write completion for {shell}")
     # The base class's method: bash's own would first start a bash, which may not be on this machine.
-    script = ShellComplete.source(kind(context.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE))
+    source = ShellComplete.source(kind(context.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE))
+    # Versions of click differ in whether it ends with a line feed.
+    script = source.rstrip("\n") + "\n"
     context.ensure_object(Session).answer({"shell": shell, "script": script}, script.splitlines)

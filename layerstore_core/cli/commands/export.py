@@ -15,7 +15,7 @@ import click
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import while_doing
+from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
     from layerstore_core.layers import Layer
@@ -52,13 +52,13 @@ def export(session: Session, chain: str, file: str | None) -> None:
             raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
     with session.open() as store:
         chain_id = resolve(store, chain)
-        with store.get(chain_id) as layer:
+        with store.get(chain_id) as layer, _telling(f"while exporting layer {chain_id}"):
             if file is None:
                 out = output.StandardOutput()
                 _copy(layer, out)
                 out.flush()
                 return
-            with while_doing(f"exporting {chain_id}"), _replacing(file) as target:
+            with _replacing(file) as target:
                 written = _copy(layer, target)
     document = {"chain_id": str(chain_id), "file": file, "bytes": written}
     session.answer(document, lambda: ())
@@ -74,6 +74,16 @@ def _copy(layer: Layer, target: _Writer) -> int:
             if report is not None:
                 report(written, 0)
     return written
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Add what was being done to an error: one that was found in the layer's content does not know which layer's."""
+    try:
+        yield
+    except (LayerStoreError, OSError) as error:
+        error.add_note(what)
+        raise
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from layerstore_core.cli import output
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
 
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
+
 
 @click.command()
 @json_option
@@ -19,33 +22,65 @@ from layerstore_core.cli.session import Session
 def info(session: Session) -> None:
     """Show the driver, counts, and where each setting comes from.
 
+    Where there is no store yet, the settings are shown all the same, and the driver that it would get.
+
     \b
-    Example:
+    Examples:
+      layerstore info
       layerstore --root /srv/layers info
     """
+    config = session.config()
+    from layerstore_core.presence import has_store
+
+    exists = has_store(config.root)
+    document: dict[str, Any] = {
+        "version": __version__,
+        "root": str(config.root),
+        "exists": exists,
+        **(_contents(session) if exists else _promise(config)),
+        "configuration": {
+            key: {"value": value, "source": config.sources[key]}
+            for key, value in config.model_dump(mode="json").items()
+        },
+    }
+    session.answer(document, lambda: _lines(document))
+
+
+def _contents(session: Session) -> dict[str, Any]:
     with session.open() as store:
         layers = store.layers()
-        values = store.config.model_dump(mode="json")
-        document: dict[str, Any] = {
-            "version": __version__,
-            "root": str(store.root),
+        return {
             "driver": store.driver_name,
             "driver_status": [list(field) for field in store.driver_status()],
             "layers": len(layers),
             "pinned": len(store.pins()),
             "rw_layers": len(store.rw_layers()),
             "size": sum(layer.diff_size for layer in layers.values()),
-            "problems": [{"path": str(p.path), "reason": p.reason} for p in store.load_problems],
-            "configuration": {
-                key: {"value": value, "source": store.config.sources[key]} for key, value in values.items()
-            },
+            "problems": [{"path": p.path, "reason": p.reason} for p in store.load_problems],
         }
-    session.answer(document, lambda: _lines(document))
+
+
+def _promise(config: StoreConfig) -> dict[str, Any]:
+    """What the store would begin with, if it were made now."""
+    from layerstore_core.driver.registry import driver_name, load_driver
+    from layerstore_core.driver.select import select_driver
+
+    name = select_driver(config)
+    return {
+        "driver": driver_name(load_driver(name), name),
+        "driver_status": [],
+        "layers": 0,
+        "pinned": 0,
+        "rw_layers": 0,
+        "size": 0,
+        "problems": [],
+    }
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield f"Version:         {document['version']}"
-    yield f"Root:            {output.printable(document['root'])}"
+    absent = "" if document["exists"] else "  (no store there yet; 'layerstore register' makes one)"
+    yield f"Root:            {output.printable(document['root'])}{absent}"
     yield f"Driver:          {document['driver']}"
     for key, value in document["driver_status"]:
         yield f"  {output.printable(key)}: {output.printable(value)}"

@@ -36,7 +36,7 @@ def ls(session: Session) -> None:
         ordered = tree_order(layers)
         document = {"layers": [layer_document(layer, pinned=layer.chain_id in pins) for layer, _ in ordered]}
         depths = [depth for _, depth in ordered]
-    digits = short_length(layers)
+    digits = short_length(layers.keys())
 
     def lines() -> list[str]:
         rows = [("CHAIN ID", "SIZE", "CHAIN SIZE", "PINNED")] if ordered else []

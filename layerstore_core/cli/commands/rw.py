@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.commands.register import register_pinned
-from layerstore_core.cli.commands.rm import removed_document
-from layerstore_core.cli.describe import parent_of, short_length
+from layerstore_core.cli.commands.rm import LayerInUse, removed_document
+from layerstore_core.cli.describe import parent_of, rw_document, rw_documents, short_length
 from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME, json_option, resolve_parent
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
@@ -52,12 +50,12 @@ def create(
     Example:
       layerstore rw create work --parent 3f1c9a2b
     """
-    with session.open() as store:
+    with session.open(create=True) as store:
         rw = store.create_rw_layer(
             name, resolve_parent(store, parent), mount_label=mount_label, storage_opt=dict(storage_opt) or None
         )
         with rw:
-            document = {"name": rw.name, "parent": parent_of(rw), "mount_id": store.mount_id(name)}
+            document = rw_document(store.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])
 
 
@@ -71,12 +69,9 @@ def list_rw(session: Session) -> None:
     Example:
       layerstore rw ls
     """
-    found: list[dict[str, Any]] = []
     with session.open() as store:
-        for name in sorted(store.rw_layers()):
-            with store.get_rw_layer(name) as rw:
-                found.append({"name": name, "parent": parent_of(rw), "mount_id": store.mount_id(name)})
-        digits = short_length(store.layers())
+        found = rw_documents(store)
+        digits = short_length(store.chain_ids())
 
     def lines() -> list[str]:
         rows = [("NAME", "PARENT")] if found else []
@@ -168,12 +163,19 @@ def commit(session: Session, name: str) -> None:
 def rm(session: Session, name: str) -> None:
     """Remove a writable layer and all that was written in it.
 
-    Prints the chain IDs of layers that only it had kept.
+    Prints the chain IDs of layers that only it had kept. One that another process uses stays as it is: that is an error.
 
     \b
     Example:
       layerstore rw rm work
     """
     with session.open() as store:
-        removed = store.release_rw_layer(store.get_rw_layer(name))
+        rw = store.get_rw_layer(name)
+        mount_id = store.mount_id(name)
+        removed = store.release_rw_layer(rw)
+        # By its ID: another of the same name may have been made since.
+        if store.db.mount_id(name) == mount_id:
+            raise LayerInUse(
+                f"writable layer {name!r} is not removed: another process uses it; try again when that has ended"
+            )
     session.answer({"name": name, **removed_document(removed)}, lambda: [layer.chain_id for layer in removed])

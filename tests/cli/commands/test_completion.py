@@ -5,14 +5,14 @@ import subprocess
 
 import pytest
 
-from ..conftest import Run
+from tests.cli.conftest import Run
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_calls_the_program_back(run: Run, shell: str) -> None:
     text = run("completion", shell).text
     assert f"_LAYERSTORE_COMPLETE={shell}_complete" in text
-    assert run("completion", shell, "--json").json == {"shell": shell, "script": text.removesuffix("\n")}
+    assert run("completion", shell, "--json").json == {"shell": shell, "script": text}
 
 
 def test_bash_accepts_the_script(run: Run) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Run
+from tests.cli.conftest import Run
 
 
 def broken_package(directory: Path, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Run
+from tests.cli.conftest import Run
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_damage_is_found_on_standard_output_too(run: Run, chain: str, root: Path
 def test_a_missing_directory_is_an_error_with_its_path(run: Run, chain: str, tmp_path: Path) -> None:
     outcome = run("export", chain, "-o", tmp_path / "none" / "x.tar", code=1)
     assert str(tmp_path / "none") in outcome.stderr
-    assert f"while exporting {chain}" in outcome.stderr
+    assert f"while exporting layer {chain}" in outcome.stderr
 
 
 def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, base: Path, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerstore_core.store import LayerStore
-
-from ..conftest import Run
+from tests.cli.conftest import Run
 
 
 def test_nothing_to_remove(run: Run, base: Path) -> None:

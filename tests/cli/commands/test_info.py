@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 
 from layerstore_core._version import __version__
+from tests.cli.conftest import Run
 
-from ..conftest import Run
+
+def test_a_root_without_a_store_is_told_and_stays_so(run: Run, root: Path) -> None:
+    document = run("info", "--json").json
+    assert (document["exists"], document["driver"], document["layers"]) == (False, "vfs", 0)
+    assert document["configuration"]["root"] == {"value": str(root), "source": "argument"}
+    assert f"Root:            {root}  (no store there yet" in run("info").text
+    assert not root.exists()
 
 
+@pytest.mark.usefixtures("used")
 def test_an_empty_store(run: Run, root: Path) -> None:
     document = run("info", "--json").json
     assert document["version"] == __version__
+    assert document["exists"] is True
     assert document["root"] == str(root)
     assert document["driver"] == "vfs"
     assert (document["layers"], document["pinned"], document["rw_layers"], document["size"]) == (0, 0, 0, 0)
@@ -55,6 +64,7 @@ def test_a_layer_that_cannot_be_loaded_is_a_problem(run: Run, base: Path, root: 
     assert "Problems:        1" in run("info").text
 
 
+@pytest.mark.usefixtures("used")
 def test_a_driver_option_reaches_the_driver(run: Run) -> None:
     outcome = run("--driver-opt", "no_such_option=1", "info", code=1)
     assert "no_such_option" in outcome.stderr

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..conftest import Run, tar_of
+import pytest
+
+from tests.cli.conftest import Run, tar_of
 
 
+@pytest.mark.usefixtures("used")
 def test_an_empty_store_lists_nothing(run: Run) -> None:
     assert run("ls").stdout == b""
     assert run("ls", "--json").json == {"layers": []}

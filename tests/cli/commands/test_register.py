@@ -9,8 +9,7 @@ import pytest
 
 from layerstore_core import store as store_module
 from layerstore_core.digests import ChainID, DiffID, chain_id
-
-from ..conftest import Run, tar_of, tree
+from tests.cli.conftest import Run, tar_of, tree
 
 
 def diff_id(tar: Path) -> DiffID:
@@ -59,22 +58,20 @@ def test_a_second_time_gives_the_same_layer(run: Run, base: Path, root: Path) ->
     assert tree(root) == before
 
 
-def test_an_unknown_parent_leaves_nothing(run: Run, base: Path, root: Path) -> None:
-    run("ls")
-    before = tree(root)
+def test_an_unknown_parent_leaves_nothing(run: Run, base: Path, used: Path) -> None:
+    before = tree(used)
     outcome = run("register", base, "--parent", "ab" * 32, code=1)
     assert "no layer sha256:" in outcome.stderr
-    assert tree(root) == before
+    assert tree(used) == before
 
 
 @pytest.mark.parametrize("cut", [1, 511, 700, 1500])
-def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, root: Path, cut: int) -> None:
-    run("ls")
-    before = tree(root)
+def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, used: Path, cut: int) -> None:
+    before = tree(used)
     outcome = run("--json", "register", "-", stdin=base.read_bytes()[:cut], code=1)
     assert outcome.stdout == b""
     assert outcome.error["type"] == "InvalidLayer"
-    assert tree(root) == before
+    assert tree(used) == before
 
 
 def test_a_directory_is_wrong_usage(run: Run, tmp_path: Path) -> None:
@@ -87,13 +84,12 @@ def test_a_name_that_is_not_utf8_can_be_opened(run: Run, base: Path, tmp_path: P
     assert run("register", os.fsdecode(odd)).text == f"{diff_id(base)}\n"
 
 
-def test_a_layer_that_cannot_be_pinned_is_given_up(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("ls")
-    before = tree(root / "image")
+def test_a_layer_that_cannot_be_pinned_is_given_up(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree(used)
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device", "pins")
 
     monkeypatch.setattr(store_module.LayerStore, "pin", fail)
     run("register", "-", stdin=tar_of({"a": b"a"}), code=1)
-    assert tree(root / "image") == before
+    assert tree(used) == before

@@ -5,17 +5,15 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.store import LayerStore
+from tests.cli.conftest import Held, Run, tree
 
-from ..conftest import Run, tree
 
-
-def test_what_is_gone_is_printed(run: Run, base: Path, root: Path) -> None:
-    run("ls")
-    before = tree(root / "image")
+def test_what_is_gone_is_printed(run: Run, base: Path, used: Path) -> None:
+    before = tree(used)
     chain = run("register", base).text.strip()
     assert run("rm", chain[:15]).text == f"{chain}\n"
     assert run("ls").text == ""
-    assert tree(root / "image") == before
+    assert tree(used) == before
 
 
 def test_a_pinned_parent_stays_and_another_goes_too(run: Run, base: Path, upper: Path, root: Path) -> None:
@@ -48,18 +46,17 @@ def test_a_layer_below_a_writable_layer_stays(run: Run, base: Path) -> None:
     assert run("rm", chain).lines == [chain]
 
 
-def test_a_layer_that_another_holds_keeps_its_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_another_process_holds_stays_with_its_pin(run: Run, held: Held, base: Path) -> None:
     chain = run("register", base).text.strip()
-
-    def held_elsewhere(store: LayerStore, layer: object) -> list[object]:
-        layer.close()  # type: ignore[attr-defined]
-        return []
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LayerStore, "release", held_elsewhere)
-        assert "another process uses it" in run("rm", chain, code=1).stderr
+    with held(f"store.get({chain!r})"):
+        outcome = run("rm", chain, code=1)
+        assert outcome.stdout == b""
+        assert f"layer {chain} is not removed: another process uses it" in outcome.stderr
+        assert run("--json", "rm", chain, code=1).error["type"] == "LayerInUse"
     assert run("show", chain, "--json").json["pinned"] is True
+    assert run("rm", chain).lines == [chain]
 
 
+@pytest.mark.usefixtures("used")
 def test_a_layer_that_is_not_there(run: Run) -> None:
     assert run("--json", "rm", "ab" * 32, code=1).error["type"] == "LayerDoesNotExist"

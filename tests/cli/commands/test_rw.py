@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Run, tree
+from layerstore_core.store import LayerStore
+from tests.cli.conftest import Held, Run, tree
 
 
 @pytest.fixture
@@ -33,11 +34,10 @@ def test_a_name_that_is_taken(run: Run, work: Path) -> None:
     assert run("--json", "rw", "create", "work", code=1).error["type"] == "MountNameConflict"
 
 
-def test_a_storage_option_that_the_driver_does_not_know_leaves_nothing(run: Run, root: Path) -> None:
-    run("ls")
-    before = tree(root / "image")
+def test_a_storage_option_that_the_driver_does_not_know_leaves_nothing(run: Run, used: Path) -> None:
+    before = tree(used)
     assert "nonsense" in run("rw", "create", "work", "--storage-opt", "nonsense=1", code=1).stderr
-    assert tree(root / "image") == before
+    assert tree(used) == before
     assert run("rw", "ls").text == ""
 
 
@@ -110,8 +110,6 @@ def test_commit_of_a_layer_without_a_parent_makes_a_base_layer(run: Run) -> None
 
 
 def test_rm_removes_it_with_the_layers_that_only_it_held(run: Run, chain: str, work: Path, root: Path) -> None:
-    from layerstore_core.store import LayerStore
-
     assert run("rw", "rm", "work").stdout == b""
     assert not work.exists()
     assert run("rw", "ls", "--json").json == {"rw_layers": []}
@@ -124,6 +122,30 @@ def test_rm_removes_it_with_the_layers_that_only_it_held(run: Run, chain: str, w
     assert run("ls").text == ""
 
 
+def test_rm_leaves_what_another_process_uses(run: Run, held: Held, work: Path) -> None:
+    (work / "precious").write_text("kept")
+    with held("store.get_rw_layer('work')"):
+        outcome = run("rw", "rm", "work", code=1)
+        assert outcome.stdout == b""
+        assert "writable layer 'work' is not removed: another process uses it" in outcome.stderr
+        assert run("--json", "rw", "rm", "work", code=1).error["type"] == "LayerInUse"
+        assert (work / "precious").read_text() == "kept"
+        assert run("rw", "changes", "work").lines == ["A /precious"]
+    assert run("rw", "rm", "work").stdout == b""
+    assert run("rw", "ls").lines == []
+
+
+@pytest.mark.parametrize("args", [("rw", "ls"), ("ls",), ("info",)])
+def test_who_looks_takes_no_hold(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a handle would keep another process from removing the layer")
+
+    monkeypatch.setattr(LayerStore, "get", fail)
+    monkeypatch.setattr(LayerStore, "get_rw_layer", fail)
+    run(*args)
+
+
+@pytest.mark.usefixtures("used")
 @pytest.mark.parametrize("verb", ["mount", "umount", "changes", "commit", "rm"])
 def test_a_writable_layer_that_is_not_there(run: Run, verb: str) -> None:
     assert run("--json", "rw", verb, "nobody", code=1).error["type"] == "MountDoesNotExist"

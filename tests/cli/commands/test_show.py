@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..conftest import Run
+from tests.cli.conftest import Run
 
 
 def test_the_fields(run: Run, base: Path, upper: Path, root: Path) -> None:

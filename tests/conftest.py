@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,3 +66,11 @@ def open_store(driver: str, store_root: Path) -> Iterator[OpenStore]:
 def store(open_store: OpenStore) -> LayerStore:
     """An open store, empty."""
     return open_store()
+
+
+@pytest.fixture
+def nothing_left_open() -> Iterator[None]:
+    """Descriptors and threads must be as many afterwards as before."""
+    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    yield
+    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,11 +37,3 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     before = everything(outside)
     yield outside
     assert everything(outside) == before
-
-
-@pytest.fixture
-def nothing_left_open() -> Iterator[None]:
-    """Descriptors and threads must be as many afterwards as before."""
-    before = set(os.listdir("/proc/self/fd")), threading.active_count()
-    yield
-    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before

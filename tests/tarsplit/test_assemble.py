@@ -1,0 +1,119 @@
+"""Assembly: exact, or an error that names the file."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from fastcrc import crc64
+
+from layerstore_core.archive.getter import TreeFiles
+from layerstore_core.errors import IntegrityError
+from layerstore_core.tarsplit.assemble import assemble
+from layerstore_core.tarsplit.codec import FileEntry, Segment
+
+CONTENT = bytes(range(256)) * 10000  # several chunks
+
+
+class Files:
+    """Files in memory, which are all closed in the end."""
+
+    def __init__(self, **files: bytes) -> None:
+        self.files = files
+        self.opened: list[BinaryIO] = []
+
+    def open(self, name: bytes) -> BinaryIO:
+        if name.decode() not in self.files:
+            raise FileNotFoundError(2, "No such file", name)
+        self.opened.append(io.BytesIO(self.files[name.decode()]))
+        return self.opened[-1]
+
+
+def entry(name: bytes, content: bytes) -> FileEntry:
+    return FileEntry(name, len(content), int(crc64.go_iso(content)))
+
+
+def test_segments_and_files_in_order() -> None:
+    files = Files(a=CONTENT, b=b"b")
+    entries = [
+        Segment(b"1"),
+        entry(b"a", CONTENT),
+        Segment(b""),
+        FileEntry(b"absent"),
+        entry(b"b", b"b"),
+        Segment(b"2"),
+    ]
+    chunks = list(assemble(entries, files))
+    assert b"".join(chunks) == b"1" + CONTENT + b"b2"
+    assert all(chunks)
+    assert all(file.closed for file in files.opened)
+
+
+@pytest.mark.parametrize(
+    ("now", "how"),
+    [
+        (CONTENT[:-1], "size is not 2560000"),
+        (CONTENT + b"x", "size is not 2560000"),
+        (b"", "size is not"),
+        (b"!" + CONTENT[1:], "checksum differs"),
+        (CONTENT[:-1] + b"!", "checksum differs"),
+    ],
+)
+def test_a_changed_file_is_named(now: bytes, how: str) -> None:
+    files = Files(**{"d/f": now})
+    with pytest.raises(IntegrityError, match=f"'d/f'.*{how}"):
+        list(assemble([entry(b"d/f", CONTENT)], files))
+    assert all(file.closed for file in files.opened)
+
+
+@pytest.mark.usefixtures("nothing_left_open")
+@pytest.mark.parametrize("kind", ["absent", "directory", "fifo", "below a file", "loop", "dangling", "link out"])
+def test_a_missing_file_is_named(kind: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    (tmp_path / "outside").write_bytes(b"x")
+    path = root / "d/f"
+    {
+        "absent": lambda: None,
+        "directory": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "below a file": lambda: (path.parent.rmdir(), path.parent.touch()),
+        "loop": lambda: path.symlink_to("f"),
+        "dangling": lambda: path.symlink_to("nowhere"),
+        "link out": lambda: path.symlink_to("../../outside"),
+    }[kind]()
+    files = TreeFiles(root)
+    try:
+        with pytest.raises(IntegrityError, match=r"the layer's file 'd/f' is not what was registered"):
+            list(assemble([entry(b"d/f", b"x")], files))
+    finally:
+        files.close()
+
+
+def test_names_that_are_not_utf8_can_be_shown() -> None:
+    class Nothing(Files):
+        def open(self, name: bytes) -> BinaryIO:
+            raise NotADirectoryError(20, "Not a directory", name)
+
+    with pytest.raises(IntegrityError, match=r"'\\\\xff'"):
+        list(assemble([entry(b"\xff", b"x")], Nothing()))
+
+
+def test_other_errors_stay_the_systems() -> None:
+    class Forbidden(Files):
+        def open(self, name: bytes) -> BinaryIO:
+            raise PermissionError(13, "Permission denied", name)
+
+    with pytest.raises(PermissionError):
+        list(assemble([entry(b"a", b"x")], Forbidden()))
+
+
+def test_stopping_early_closes_the_file() -> None:
+    files = Files(a=CONTENT)
+    chunks = assemble([entry(b"a", CONTENT)], files)
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    assert files.opened[0].closed

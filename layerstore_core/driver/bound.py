@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,11 +28,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+#: What the contract says of IDs. Anything else might name a path of its own: no driver gets to see it.
+_LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
+
 
 class BoundDriver:
     """One driver instance, registered in a plugin manager of its own.
 
-    Its methods are those of the contract (`layerstore_core.driver.hookspecs`); `get` and `put` are counted.
+    Its methods are those of the contract (`layerstore_core.driver.hookspecs`); `get` and `put` are counted, and what
+    cannot be an ID is treated as an unknown one.
 
     Args:
         name: the driver's name on disk.
@@ -73,23 +79,37 @@ class BoundDriver:
     # Layers
 
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
-        """See `hookspecs.create`."""
+        """See `hookspecs.create`.
+
+        Raises:
+            ValueError: the new ID cannot be one.
+        """
+        _check_new_id(layer_id)
         self._hook.create(layer_id=layer_id, parent_id=parent_id, storage_opt=storage_opt)
 
     def create_read_write(
         self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        """See `hookspecs.create_read_write`."""
+        """See `hookspecs.create_read_write`.
+
+        Raises:
+            ValueError: the new ID cannot be one.
+        """
+        _check_new_id(layer_id)
         self._hook.create_read_write(
             layer_id=layer_id, parent_id=parent_id, mount_label=mount_label, storage_opt=storage_opt
         )
 
     def remove(self, layer_id: str) -> None:
         """See `hookspecs.remove`."""
+        if not _LAYER_ID.fullmatch(layer_id):
+            return
         self._mounts.remove(layer_id, lambda layer_id: self._hook.remove(layer_id=layer_id))
 
     def exists(self, layer_id: str) -> bool:
         """See `hookspecs.exists`."""
+        if not _LAYER_ID.fullmatch(layer_id):
+            return False
         return self._answer("exists", self._hook.exists(layer_id=layer_id), bool)
 
     def layer_ids(self) -> list[str] | None:
@@ -101,6 +121,8 @@ class BoundDriver:
 
     def get(self, layer_id: str, mount_label: str = "", *, keep: bool = False) -> str:
         """Mount the layer, or count one more user; see `hookspecs.get` and `MountCounts.get`."""
+        if not _LAYER_ID.fullmatch(layer_id):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layer_id)
         return self._mounts.get(layer_id, mount_label, keep=keep)
 
     def put(self, layer_id: str) -> None:
@@ -226,3 +248,8 @@ class BoundDriver:
                 f"driver {name} lacks the hooks {', '.join(missing)}, which every driver must implement "
                 "(with @hookimpl; see layerstore_core.driver.hookspecs)"
             )
+
+
+def _check_new_id(layer_id: str) -> None:
+    if not _LAYER_ID.fullmatch(layer_id):
+        raise ValueError(f"{layer_id!r} is no ID of a layer: 1 to 128 characters of a-z, 0-9 and the hyphen")

@@ -29,10 +29,11 @@ The life of a layer, as the driver sees it::
     changes("m", "m-init"), diff("m", "m-init")
     remove("m"); remove("m-init"); remove("c2"); remove("c1")
 
-IDs are chosen by the store: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`).
-`""` as a parent means none. Every hook may raise `OSError`. All hooks are `firstresult`. Hooks of one
-driver are called from several threads and by several processes at once, but `create`, `get`, `put`
-and `remove` of one ID never at the same time: core sees to that, across processes too.
+IDs are chosen by the store: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`); core lets
+no other through. `""` as a parent means none. A driver writes only below its home. Every hook may raise
+`OSError`. All hooks are `firstresult`. Hooks of one driver are called from several threads and by several
+processes at once, but `create`, `get`, `put` and `remove` of one ID never at the same time: core sees to
+that, across processes too.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class FileGetter(Protocol):
 @hookspec(firstresult=True)
 def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
     """Make the read-only layer `layer_id` with its parent's content, ready for `apply_diff`.
+
+    A base layer is an empty directory of mode 0755, whatever the umask. Of a parent, the root's own metadata show, too.
 
     Args:
         layer_id: a new ID.
@@ -122,7 +125,7 @@ def get(layer_id: str, mount_label: str) -> str:
 def put(layer_id: str) -> None:
     """Unmount the layer, whichever process has mounted it.
 
-    A layer that is not mounted, or an unknown ID, is no error.
+    A layer that is not mounted, or an unknown ID, is no error. No mount and no open file of the layer is left.
     """
 
 
@@ -175,23 +178,35 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
         targets that it brings, each inode once.
 
     Raises:
-        InvalidLayer: the tar is damaged, or leaves the layer's root.
+        InvalidLayer: the tar is damaged, or leaves the layer's root. What `diff` raises while it is read passes through
+            `apply_diff`. The store then removes the layer.
     """
 
 
 @hookspec(firstresult=True)
 def diff(layer_id: str, parent_id: str) -> BinaryIO:
-    """A tar of what `layer_id` changes against `parent_id`: uncompressed, readable, to be closed."""
+    """A tar of what `layer_id` changes against `parent_id`: uncompressed, readable, to be closed.
+
+    Applied to a child of `parent_id` it makes the tree of `layer_id`. Deletions are `.wh.` entries. Without a change it
+    has no entry.
+    """
 
 
 @hookspec(firstresult=True)
 def changes(layer_id: str, parent_id: str) -> list[Change]:
-    """What `layer_id` changes against `parent_id`, sorted by path."""
+    """What `layer_id` changes against `parent_id` (any layer, or `""` for nothing), sorted by path.
+
+    As `layerstore_core.compare_trees` has it: of directories, size and time do not count; the directories above a
+    change are changed themselves, but for the root; a deleted directory stands for all that was in it.
+    """
 
 
 @hookspec(firstresult=True)
 def diff_size(layer_id: str, parent_id: str) -> int:
-    """How many bytes `layer_id` takes beyond `parent_id`."""
+    """How many bytes `layer_id` takes beyond `parent_id`.
+
+    That is the lengths of the regular files that `changes` names as added or changed, each inode once.
+    """
 
 
 @hookspec(firstresult=True)

@@ -1,0 +1,42 @@
+"""The conformance kit: the tests that a storage driver has to pass, as a class to be subclassed.
+
+It needs pytest and hypothesis: `pip install layerstore-core[conformance]`. A driver's own test suite is::
+
+    from layerstore_core.conformance import DriverConformance
+
+    class TestMyDriver(DriverConformance):
+        driver = "mydriver"
+
+`docs/conformance.md` tells what is tested, and how to read the report.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layerstore_core.conformance.bench import Bench
+    from layerstore_core.conformance.suite import GROUPS, DriverConformance
+
+__all__ = ["GROUPS", "Bench", "DriverConformance"]
+
+_HOMES = {"Bench": "bench", "DriverConformance": "suite", "GROUPS": "suite"}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used: pytest imports this package in every test run of an environment that has it installed.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import hypothesis  # noqa: F401
+        import pytest  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"the conformance kit needs {error.name}, which is not installed: "
+            "pip install 'layerstore-core[conformance]'"
+        ) from error
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""The groups of tests, a module each."""

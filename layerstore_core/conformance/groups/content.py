@@ -1,0 +1,234 @@
+"""Group "content": every kind of file comes out of a layer as the tar says."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import ClassVar, Final
+
+import pytest
+
+from layerstore_core.archive.entry import EntryType
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.dialects import DIALECTS
+from layerstore_core.conformance.tars import MOMENT, Item, directory, file, hard_link, special, symlink
+from layerstore_core.conformance.trees import expected_tree, must_be, shown
+from layerstore_core.errors import InvalidLayer
+
+#: Version 2 of the kernel's structure, without a root ID: CAP_NET_BIND_SERVICE, permitted and effective.
+_CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")
+_MIB: Final = 1 << 20
+
+
+def _noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+_PLAIN: Final[dict[str, list[Item]]] = {
+    "regular-files": [file(b"short", b"x"), file(b"empty"), file(b"block", b"y" * 512), file(b"page", b"z" * 4096)],
+    "a-large-file": [file(b"large", _noise(3 * _MIB + 17))],
+    "zeros": [file(b"zeros", bytes(_MIB)), file(b"holes", b"a" + bytes(_MIB) + b"b" + bytes(_MIB))],
+    "modes": [file(b"%04o" % mode, b"m", mode=mode) for mode in (0o400, 0o444, 0o600, 0o640, 0o755, 0o777, 0o000)],
+    "directory-modes": [directory(b"%04o" % mode, mode=mode) for mode in (0o700, 0o755, 0o1777, 0o2775, 0o555)],
+    "set-id-and-sticky": [file(b"%04o" % mode, b"s", mode=mode) for mode in (0o4755, 0o2755, 0o6711, 0o1644, 0o7777)],
+    "times": [
+        file(b"nanoseconds", b"t", mtime_ns=MOMENT),
+        file(b"epoch", b"t", mtime_ns=0),
+        file(b"before-1970", b"t", mtime_ns=-1_000_000_000 * 86_400),
+        file(b"far", b"t", mtime_ns=4_000_000_000_000_000_001),
+    ],
+    "directory-times": [
+        directory(b"d", mtime_ns=MOMENT),
+        directory(b"d/e", mtime_ns=MOMENT + 1),
+        file(b"d/e/f", b"written after its directory"),
+        file(b"d/g", b"too"),
+    ],
+    "symbolic-links": [
+        file(b"target", b"t"),
+        symlink(b"relative", b"target"),
+        symlink(b"absolute", b"/etc/passwd"),
+        symlink(b"dangling", b"no/where"),
+        symlink(b"up", b"../../../.."),
+        symlink(b"itself", b"itself"),
+        symlink(b"long", b"t" * 1000),
+        symlink(b"timed", b"target", mtime_ns=MOMENT - 1),
+    ],
+    "hard-links": [
+        directory(b"d"),
+        file(b"first", b"one file"),
+        hard_link(b"second", b"first"),
+        hard_link(b"d/third", b"first"),
+        file(b"alone", b"one file"),
+    ],
+    "fifo": [special(b"fifo", EntryType.FIFO, mode=0o622)],
+    "attributes": [
+        file(b"f", b"x", xattrs={b"user.text": b"value", b"user.binary": bytes(range(256))}),
+        directory(b"d", xattrs={b"user.of-directory": b"1"}),
+        file(b"read-only", b"x", mode=0o444, xattrs={b"user.k": b"v"}),
+    ],
+    "long-names": [
+        file(b"n" * 255, b"as long as a name may be"),
+        directory(b"p" * 200),
+        directory(b"p" * 200 + b"/" + b"q" * 200),
+        file(b"p" * 200 + b"/" + b"q" * 200 + b"/" + b"r" * 200, b"deep"),
+    ],
+    "names-that-are-no-text": [
+        file(b"caf\xe9", b"latin-1"),
+        file("café".encode(), b"utf-8"),
+        file(b"\xff\xfe\xfd", b"no encoding at all"),
+        file(b"new\nline", b"n"),
+        file(b"tab\tand blank ", b"b"),
+        file(b"back\\slash", b"s"),
+        file(b"-rf", b"like an option"),
+        file(b"...", b"dots"),
+        file(b"wh.not-a-whiteout", b"w"),
+        file("\u202e".encode(), b"right to left"),
+    ],
+    "many-files": [directory(b"many"), *(file(b"many/%05d" % number, b"%d" % number) for number in range(700))],
+    "deep-directories": [
+        *(directory(b"/".join([b"d"] * depth)) for depth in range(1, 80)),
+        file(b"/".join([b"d"] * 79) + b"/bottom", b"deep"),
+    ],
+    "the-root-itself": [directory(b".", mode=0o711, mtime_ns=MOMENT), file(b"f", b"x")],
+}
+
+_PRIVILEGED: Final[dict[str, list[Item]]] = {
+    "owners": [
+        file(b"f", b"x", uid=1000, gid=100),
+        directory(b"d", uid=65534, gid=65534),
+        symlink(b"l", b"f", uid=7, gid=8),
+        file(b"large", b"x", uid=3_000_000_000, gid=2_000_000_000),
+        file(b"set-id", b"x", mode=0o4755, uid=12, gid=13),
+    ],
+    "devices": [
+        special(b"null", EntryType.CHAR, 1, 3, mode=0o666),
+        special(b"disk", EntryType.BLOCK, 8, 0, mode=0o660, gid=6),
+        special(b"large-numbers", EntryType.CHAR, 300, 70_000),
+    ],
+    "file-capabilities": [file(b"ping", b"x", mode=0o755, xattrs={b"security.capability": _CAPABILITY})],
+    "trusted-attributes": [
+        file(b"f", b"x", xattrs={b"trusted.mine": b"1"}),
+        symlink(b"l", b"f", xattrs={b"trusted.of-a-link": b"2"}),
+    ],
+}
+
+
+class ContentTests(ConformanceTests):
+    """What `apply_diff` makes of every type of entry, with all its metadata."""
+
+    group: ClassVar = "content"
+
+    @pytest.mark.parametrize("kind", _PLAIN)
+    def test_files(self, bench: Bench, kind: str) -> None:
+        """A layer shows every file of its tar: type, content, mode, owner, time to the nanosecond, target, attributes and names.
+
+        Otherwise programs in a container find other files than their image had.
+        """
+        _try(bench, _PLAIN[kind])
+
+    @pytest.mark.parametrize("kind", _PRIVILEGED)
+    def test_files_of_root(self, bench: Bench, kind: str) -> None:
+        """Owners, devices, and attributes that only root may set, are those of the tar where root unpacks it.
+
+        Otherwise services cannot read their own files, and `ping` does not work.
+        """
+        if not bench.is_root:
+            bench.note(f"{kind}: tried only by root")
+            return
+        _try(bench, _PRIVILEGED[kind])
+
+    @pytest.mark.parametrize("kind", _PLAIN)
+    def test_files_show_in_a_child(self, bench: Bench, kind: str) -> None:
+        """A child shows every file of its parent exactly as the parent does.
+
+        Otherwise files change by being in an image with more than one layer.
+        """
+        parent = bench.layer(_PLAIN[kind])
+        below = bench.tree(parent)
+        child = bench.layer([file(b"of-the-child", b"1")], parent)
+        tree = bench.tree(child)
+        tree.pop(b"of-the-child", None)
+        must_be(tree, below, "the parent's files in the child", root=False)
+
+    def test_the_umask_does_not_matter(self, bench: Bench) -> None:
+        """Modes come from the tar, not from the umask of the process.
+
+        Otherwise an image that was pulled by a careful administrator does not start.
+        """
+        items = [directory(b"d", mode=0o777), file(b"d/f", b"x", mode=0o666)]
+        old = os.umask(0o077)
+        try:
+            layer = bench.layer(items)
+        finally:
+            os.umask(old)
+        must_be(bench.tree(layer), expected_tree(items), "a layer that was unpacked under umask 077")
+
+    @pytest.mark.parametrize("dialect", ["sparse-old-gnu", "sparse-pax"])
+    def test_sparse_files(self, bench: Bench, dialect: str) -> None:
+        """A sparse file of a tar is a file of its full length, with zeros in its holes.
+
+        Otherwise disk images and databases in a layer are cut off.
+        """
+        layer = bench.layer(DIALECTS[dialect])
+        content = b"begin" + bytes(69_995) + b"end"
+        assert bench.tree(layer)[b"sparse"].content == shown(content), "the sparse file has other content"
+        with bench.driver.mounted(layer) as path:
+            taken = os.stat(os.path.join(path, "sparse")).st_blocks * 512
+        if taken >= len(content):
+            bench.note(f"a sparse file of {len(content)} bytes takes {taken} bytes of disk: its hole is filled")
+
+    def test_later_entries_replace_earlier_ones(self, bench: Bench) -> None:
+        """An entry takes the place of what is there by its name; only a directory over a directory merges.
+
+        Otherwise a file that was written twice into a tar shows its first content, or both mixed.
+        """
+        items = [
+            file(b"twice", b"first, and longer"),
+            directory(b"merged", mode=0o700),
+            file(b"merged/kept", b"k"),
+            directory(b"was-directory"),
+            file(b"was-file", b"x"),
+            file(b"twice", b"second"),
+            directory(b"merged", mode=0o750),
+            file(b"was-directory", b"now a file"),
+            directory(b"was-file"),
+        ]
+        must_be(bench.tree(bench.layer(items)), expected_tree(items), "a layer with entries of one name")
+
+    @pytest.mark.parametrize(
+        "name", [b"../outside", b"a/../../outside", b"/../outside", b"link/outside", b"up/outside"], ids=repr
+    )
+    def test_nothing_leaves_the_root(self, bench: Bench, name: bytes) -> None:
+        """No entry makes or changes a file outside of its layer, whatever `..` and links are in its name.
+
+        Otherwise a hostile image overwrites files of the machine.
+        """
+        outside = bench.root / "outside-of-the-driver"
+        outside.mkdir()
+        links = [
+            symlink(b"link", os.fsencode(outside)),
+            symlink(b"up", b"../" * 30 + os.fsencode(outside).lstrip(b"/")),
+        ]
+        layer = bench.new_id()
+        bench.driver.create(layer, "", {})
+        items = [*links, file(name, b"written by a hostile layer")]
+        try:
+            bench.apply(layer, "", items)
+        except (InvalidLayer, OSError) as error:
+            bench.note(f"{name!r}: refused: {type(error).__name__}")
+            found = [where for where, _, names in os.walk(bench.root) if "outside" in names]
+        else:
+            inside = any(path.rpartition(b"/")[2] == b"outside" for path in bench.tree(layer))
+            found = [] if inside else ["nowhere in the layer's own tree"]
+        written = os.listdir(outside)
+        assert not written and not found, f"the entry {name!r} was not kept inside the layer: {written or found}"
+
+
+def _try(bench: Bench, items: list[Item]) -> None:
+    layer = bench.layer(items)
+    wanted = expected_tree(items)
+    found = bench.tree(layer)
+    if b"" not in wanted:
+        found.pop(b"")
+    must_be(found, wanted, "the layer's files")

@@ -1,0 +1,403 @@
+"""Group "diffs": what changed, as a list and as a tar, and what a tar with deletions does."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pytest
+
+from layerstore_core.archive.change import Change, ChangeKind
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench, read_all
+from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
+from layerstore_core.conformance.trees import expected_changes, must_be, names_of, read_tree
+
+_BASE: Final = [
+    directory(b"etc"),
+    file(b"etc/hosts", b"127.0.0.1 localhost\n"),
+    file(b"etc/passwd", b"root:x:0:0\n", mode=0o644),
+    directory(b"usr"),
+    directory(b"usr/lib"),
+    file(b"usr/lib/one", b"1" * 5000),
+    file(b"usr/lib/two", b"2" * 50),
+    directory(b"usr/lib/deep"),
+    file(b"usr/lib/deep/down", b"d"),
+    symlink(b"lib", b"usr/lib"),
+    file(b"top", b"t", xattrs={b"user.k": b"v"}),
+    directory(b"empty"),
+]
+
+
+def _same_size_and_time(root: Path) -> None:
+    before = (root / "etc/hosts").stat()
+    with open(root / "etc/hosts", "r+b") as stream:
+        stream.write(b"10.0.0.99")
+    os.utime(root / "etc/hosts", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _remake_directory(root: Path) -> None:
+    shutil.rmtree(root / "usr/lib")
+    (root / "usr/lib").mkdir()
+    (root / "usr/lib/three").write_text("3")
+
+
+def _file_to_directory(root: Path) -> None:
+    (root / "top").unlink()
+    (root / "top").mkdir()
+    (root / "top/inside").write_text("x")
+
+
+def _directory_to_file(root: Path) -> None:
+    shutil.rmtree(root / "usr")
+    (root / "usr").write_text("now a file")
+
+
+def _directory_to_link(root: Path) -> None:
+    shutil.rmtree(root / "usr/lib/deep")
+    (root / "usr/lib/deep").symlink_to("../../etc")
+
+
+def _link_to_directory(root: Path) -> None:
+    (root / "lib").unlink()
+    (root / "lib").mkdir()
+
+
+def _touch_and_remove(root: Path) -> None:
+    (root / "etc/scratch").write_text("x")
+    (root / "etc/scratch").unlink()
+
+
+def _rename_directory(root: Path) -> None:
+    try:
+        (root / "etc").rename(root / "config")
+    except OSError:  # EXDEV: an overlay may leave this to the caller, as `mv` does it
+        shutil.copytree(root / "etc", root / "config", symlinks=True)
+        shutil.rmtree(root / "etc")
+
+
+def _delete_and_write_again(root: Path) -> None:
+    (root / "etc/hosts").unlink()
+    (root / "etc/hosts").write_text("::1 localhost\n")
+
+
+def _retarget(root: Path) -> None:
+    (root / "lib").unlink()
+    (root / "lib").symlink_to("usr")
+
+
+def _delete_everything(root: Path) -> None:
+    for path in root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _many(root: Path) -> None:
+    _same_size_and_time(root)
+    _rename_directory(root)
+    _remake_directory(root)
+    (root / "caf\udce9").write_text("x")
+    os.mkfifo(root / "fifo")
+    (root / "top").chmod(0o4711)
+
+
+#: What is done in a writable layer on `_BASE`. Of these only the last two are no change.
+_EDITS: Final[dict[str, Callable[[Path], object]]] = {
+    "add-a-file": lambda root: (root / "usr/lib/new").write_bytes(b"n" * 10_000),
+    "add-an-empty-directory": lambda root: (root / "srv").mkdir(),
+    "add-a-tree": lambda root: shutil.copytree(root / "usr", root / "opt", symlinks=True),
+    "add-a-symbolic-link": lambda root: (root / "etc/link").symlink_to("hosts"),
+    "add-a-hard-link": lambda root: os.link(root / "etc/hosts", root / "etc/twin"),
+    "add-a-fifo": lambda root: os.mkfifo(root / "fifo"),
+    "add-a-name-that-is-no-text": lambda root: (root / "caf\udce9").write_text("x"),
+    "change-content": lambda root: (root / "etc/hosts").write_text("changed"),
+    "change-content-but-not-size-nor-time": _same_size_and_time,
+    "append": lambda root: os.truncate(root / "usr/lib/two", 100),
+    "change-the-mode-only": lambda root: (root / "etc/passwd").chmod(0o600),
+    "change-the-mode-of-a-directory": lambda root: (root / "usr/lib").chmod(0o700),
+    "change-the-mode-of-the-root": lambda root: root.chmod(0o750),
+    "change-the-time-only": lambda root: os.utime(root / "etc/passwd", ns=(1, 1_000_000_007)),
+    "set-an-attribute": lambda root: os.setxattr(root / "top", "user.new", b"1"),
+    "remove-an-attribute": lambda root: os.removexattr(root / "top", "user.k"),
+    "delete-a-file": lambda root: (root / "etc/hosts").unlink(),
+    "delete-an-empty-directory": lambda root: (root / "empty").rmdir(),
+    "delete-a-tree": lambda root: shutil.rmtree(root / "usr"),
+    "delete-everything": _delete_everything,
+    "delete-and-write-again": _delete_and_write_again,
+    "rename-a-file": lambda root: (root / "etc/hosts").rename(root / "etc/moved"),
+    "rename-over-a-file": lambda root: (root / "usr/lib/one").rename(root / "usr/lib/two"),
+    "rename-a-directory": _rename_directory,
+    "delete-a-directory-and-make-it-again": _remake_directory,
+    "file-to-directory": _file_to_directory,
+    "directory-to-file": _directory_to_file,
+    "directory-to-symbolic-link": _directory_to_link,
+    "symbolic-link-to-directory": _link_to_directory,
+    "retarget-a-symbolic-link": _retarget,
+    "much-at-once": _many,
+    "nothing": lambda _: None,
+    "a-file-that-came-and-went": _touch_and_remove,
+}
+
+_NO_CHANGE: Final = ("nothing", "a-file-that-came-and-went")
+
+#: What a layer on `_BASE` holds, and which files of the base are gone then, and which have come.
+_DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
+    "a-file": ([whiteout(b"etc/hosts")], {b"etc/hosts"}, set()),
+    "a-tree": (
+        [whiteout(b"usr/lib")],
+        {b"usr/lib", b"usr/lib/one", b"usr/lib/two", b"usr/lib/deep", b"usr/lib/deep/down"},
+        set(),
+    ),
+    "at-the-top": ([whiteout(b"top"), whiteout(b"lib")], {b"top", b"lib"}, set()),
+    "what-is-not-there": ([whiteout(b"etc/never-was"), whiteout(b"no-directory/x")], set(), {b"no-directory"}),
+    "and-add-again": ([whiteout(b"etc/hosts"), file(b"etc/hosts", b"new")], set(), set()),
+    "opaque-directory": (
+        [directory(b"usr/lib"), opaque(b"usr/lib"), file(b"usr/lib/new", b"n")],
+        {b"usr/lib/one", b"usr/lib/two", b"usr/lib/deep", b"usr/lib/deep/down"},
+        {b"usr/lib/new"},
+    ),
+    "opaque-after-its-files": (
+        [directory(b"usr/lib"), file(b"usr/lib/new", b"n"), opaque(b"usr/lib")],
+        {b"usr/lib/one", b"usr/lib/two", b"usr/lib/deep", b"usr/lib/deep/down"},
+        {b"usr/lib/new"},
+    ),
+    "opaque-with-a-file-of-below": (
+        [directory(b"usr/lib"), opaque(b"usr/lib"), file(b"usr/lib/two", b"again")],
+        {b"usr/lib/one", b"usr/lib/deep", b"usr/lib/deep/down"},
+        set(),
+    ),
+    "file-over-directory": (
+        [file(b"usr", b"now a file")],
+        {b"usr/lib", b"usr/lib/one", b"usr/lib/two", b"usr/lib/deep", b"usr/lib/deep/down"},
+        set(),
+    ),
+    "directory-over-file": ([directory(b"top"), file(b"top/in", b"x")], set(), {b"top/in"}),
+    "directory-over-symbolic-link": ([directory(b"lib"), file(b"lib/in", b"x")], set(), {b"lib/in"}),
+    "symbolic-link-over-directory": (
+        [symlink(b"usr/lib/deep", b"../../etc")],
+        {b"usr/lib/deep/down"},
+        set(),
+    ),
+    "hard-link-over-file": (
+        [file(b"etc/one", b"1"), hard_link(b"etc/hosts", b"etc/one")],
+        set(),
+        {b"etc/one"},
+    ),
+}
+
+
+class DiffTests(ConformanceTests):
+    """`changes`, `diff`, and `apply_diff` of a layer that changes what is below it."""
+
+    group: ClassVar = "diffs"
+
+    @pytest.mark.parametrize("edit", _EDITS)
+    def test_changes(self, bench: Bench, edit: str) -> None:
+        """`changes` names every path that was added, changed or deleted, sorted, and no other.
+
+        Otherwise a change is not committed, and nobody misses it until the image runs.
+        """
+        base, layer = _edited(bench, _EDITS[edit])
+        wanted = expected_changes(bench.tree(layer), bench.tree(base))
+        found = bench.driver.changes(layer, base)
+        # Core's word for it: a root of which only the time differs is no change.
+        found = [change for change in found if change.path != b"/" or change in wanted]
+        assert [str(one) for one in found] == [str(one) for one in wanted]
+        assert all(isinstance(one, Change) for one in found)
+
+    @pytest.mark.parametrize("edit", _EDITS)
+    def test_a_diff_makes_the_same_tree(self, bench: Bench, edit: str) -> None:
+        """The tar of a layer's changes, applied to another child of its parent, gives the same tree.
+
+        Otherwise a committed container is not what it was.
+        """
+        base, layer = _edited(bench, _EDITS[edit])
+        wanted = bench.tree(base if edit in _NO_CHANGE else layer)
+        copy = bench.layer(bench.diff(layer, base), base)
+        must_be(bench.tree(copy), wanted, "the layer's diff on its sibling", root=_root_counts(edit))
+
+    @pytest.mark.parametrize("edit", _NO_CHANGE)
+    def test_no_change_is_an_empty_tar(self, bench: Bench, edit: str) -> None:
+        """Without a change `changes` is empty and `diff` is a tar without an entry.
+
+        Otherwise each commit of an idle container makes a new layer.
+        """
+        base, layer = _edited(bench, _EDITS[edit])
+        assert bench.driver.changes(layer, base) == []
+        with tarfile.open(fileobj=io.BytesIO(bench.diff(layer, base))) as tar:
+            assert tar.getnames() == []
+
+    def test_a_diff_against_nothing_is_the_whole_tree(self, bench: Bench) -> None:
+        """`diff` against no parent holds all that the layer shows, whatever the layers below it are.
+
+        Otherwise a squashed image lacks files.
+        """
+        _, layer = _edited(bench, _many)
+        wanted = bench.tree(layer)
+        must_be(bench.tree(bench.layer(bench.diff(layer, ""))), wanted, "the whole tree's tar, applied", root=False)
+        kinds = {change.kind for change in bench.driver.changes(layer, "")}
+        assert kinds == {ChangeKind.ADD}, f"against nothing everything is added, but changes has {kinds}"
+
+    def test_a_diff_against_a_grandparent(self, bench: Bench) -> None:
+        """`diff` and `changes` against a layer that is not the direct parent hold the changes of all layers between.
+
+        Otherwise a squashed or exported image lacks whole layers.
+        """
+        base = bench.layer(_BASE)
+        middle = bench.layer([file(b"etc/middle", b"m"), whiteout(b"usr/lib/one")], base)
+        top = bench.layer([file(b"etc/top", b"t"), whiteout(b"top"), file(b"etc/middle", b"changed")], middle)
+        wanted = bench.tree(top)
+        must_be(bench.tree(bench.layer(bench.diff(top, base), base)), wanted, "the diff against the grandparent")
+        assert [str(one) for one in bench.driver.changes(top, base)] == [
+            str(one) for one in expected_changes(wanted, bench.tree(base))
+        ]
+
+    def test_a_diff_against_a_sibling(self, bench: Bench) -> None:
+        """`diff` against any other layer of the driver gives what makes that layer's tree into this one.
+
+        Otherwise two images cannot be compared.
+        """
+        base = bench.layer(_BASE)
+        one = bench.layer([file(b"only-in-one", b"1"), file(b"etc/hosts", b"1")], base)
+        two = bench.layer([file(b"only-in-two", b"2"), whiteout(b"top")], base)
+        must_be(bench.tree(bench.layer(bench.diff(two, one), one)), bench.tree(two), "the diff against a sibling")
+
+    @pytest.mark.parametrize("case", _DELETIONS)
+    def test_what_a_layer_deletes(self, bench: Bench, case: str) -> None:
+        """`.wh.x` in a tar deletes x of the layers below, `.wh..wh..opq` all that a directory shows from below.
+
+        Otherwise deleted files, and the secrets in them, show again.
+        """
+        items, gone, come = _DELETIONS[case]
+        base = bench.layer(_BASE)
+        names = names_of(bench.tree(base))
+        layer = bench.layer(items, base)
+        assert names_of(bench.tree(layer)) == (names - gone) | come
+        must_be(bench.tree(bench.writable(layer)), bench.tree(layer), "a child of a layer with deletions")
+
+    @pytest.mark.parametrize("case", _DELETIONS)
+    def test_a_diff_of_an_applied_layer(self, bench: Bench, case: str) -> None:
+        """The diff of a layer that came from a tar with deletions makes the same tree, too.
+
+        Otherwise an image changes when it is saved and loaded.
+        """
+        items, _, _ = _DELETIONS[case]
+        base = bench.layer(_BASE)
+        layer = bench.layer(items, base)
+        copy = bench.layer(bench.diff(layer, base), base)
+        must_be(bench.tree(copy), bench.tree(layer), "the layer's diff on its sibling", root=False)
+
+    def test_whiteouts_do_not_show(self, bench: Bench) -> None:
+        """What marks a deletion in a tar, `.wh.…`, is not a file of the mounted tree.
+
+        Otherwise programs in a container see files that no image has.
+        """
+        base = bench.layer(_BASE)
+        layer = bench.layer([whiteout(b"top"), opaque(b"usr"), directory(b"d"), whiteout(b"d/x")], base)
+        shown = {path for path in bench.tree(bench.writable(layer)) if b".wh." in path}
+        assert not shown, f"whiteouts show as files: {shown}"
+
+    @pytest.mark.parametrize("where", ["writable", "applied"])
+    def test_a_deletion_is_in_the_tar(self, bench: Bench, where: str) -> None:
+        """A deletion stands in the diff as `.wh.<name>`, which every engine understands.
+
+        Otherwise deleted files come back with the next engine that unpacks the image.
+        """
+        if where == "writable":
+            base, layer = _edited(bench, lambda root: (root / "etc/hosts").unlink())
+        else:
+            base = bench.layer(_BASE)
+            layer = bench.layer([whiteout(b"etc/hosts")], base)
+        with tarfile.open(fileobj=io.BytesIO(bench.diff(layer, base))) as tar:
+            names = [name.removeprefix("./").lstrip("/") for name in tar.getnames()]
+        assert "etc/.wh.hosts" in names, f"the tar has no etc/.wh.hosts, but {names}"
+        assert "etc/hosts" not in names
+
+    def test_a_diff_may_be_closed_early(self, bench: Bench) -> None:
+        """A diff that is closed before its end, or never read, leaves no mount and no open file.
+
+        Otherwise each interrupted export leaves something mounted.
+        """
+        base, layer = _edited(bench, lambda root: (root / "large").write_bytes(os.urandom(1 << 20)))
+        for length in (0, 1, 700):
+            with bench.driver.diff(layer, base) as stream:
+                stream.read(length)
+            assert not bench.mounts(), f"a diff closed after {length} bytes leaves mounted: {bench.mounts()}"
+            assert not bench.open_files(), f"a diff closed after {length} bytes leaves open: {bench.open_files()}"
+
+    def test_a_diff_can_be_read_anyhow(self, bench: Bench) -> None:
+        """The stream of `diff` gives the same bytes to whoever reads byte by byte and to whoever reads all at once.
+
+        Otherwise some tools get a damaged tar from a whole layer.
+        """
+        base, layer = _edited(bench, _many)
+        with bench.driver.diff(layer, base) as stream:
+            at_once = stream.read()
+        with bench.driver.diff(layer, base) as stream:
+            pieces = b"".join(iter(lambda: stream.read(13), b""))
+        assert at_once == pieces == bench.diff(layer, base)
+
+    def test_a_diff_while_mounted(self, bench: Bench) -> None:
+        """`changes` and `diff` of a layer that is in use tell what is written by then.
+
+        Otherwise a running container cannot be committed.
+        """
+        base = bench.layer(_BASE)
+        layer = bench.writable(base)
+        path = Path(bench.driver.get(layer))
+        (path / "written").write_text("x")
+        (path / "etc/hosts").unlink()
+        assert [str(one) for one in bench.driver.changes(layer, base)] == ["C /etc", "D /etc/hosts", "A /written"]
+        copy = bench.layer(bench.diff(layer, base), base)
+        must_be(bench.tree(copy), read_tree(str(path)), "the diff of a layer in use", root=False)
+        bench.driver.put(layer)
+
+    def test_files_of_a_layer_by_name(self, bench: Bench) -> None:
+        """`diff_getter` opens the files that `apply_diff` put into the layer, by their names in the tar, and no others.
+
+        Otherwise the tar that was registered cannot be put together again.
+        """
+        items = [
+            directory(b"d"),
+            file(b"d/file", b"content" * 1000),
+            file(b"caf\xe9", b"latin-1"),
+            hard_link(b"twin", b"d/file"),
+            symlink(b"link", b"d/file"),
+        ]
+        layer = bench.layer(items, bench.layer(_BASE))
+        files = bench.driver.diff_getter(layer)
+        try:
+            for name, content in (
+                (b"d/file", b"content" * 1000),
+                (b"caf\xe9", b"latin-1"),
+                (b"twin", b"content" * 1000),
+            ):
+                assert read_all(files.open(name)) == content
+            for name in (b"d", b"never-was", b"../d/file/x"):
+                with pytest.raises(OSError):  # noqa: PT011 - which of them is the driver's affair
+                    files.open(name)
+        finally:
+            files.close()
+            files.close()
+        assert not bench.mounts(), f"a closed diff_getter leaves mounted: {bench.mounts()}"
+        assert not bench.open_files(), f"a closed diff_getter leaves open: {bench.open_files()}"
+
+
+def _edited(bench: Bench, edit: Callable[[Path], object]) -> tuple[str, str]:
+    base = bench.layer(_BASE)
+    layer = bench.writable(base)
+    with bench.driver.mounted(layer) as path:
+        edit(Path(path))
+    return base, layer
+
+
+def _root_counts(edit: str) -> bool:
+    """Whether the root's own metadata are in the diff: its time alone is no change."""
+    return edit == "change-the-mode-of-the-root"

@@ -1,0 +1,95 @@
+"""Group "sizes": how large layers and changes are said to be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pytest
+
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
+
+_BASE: Final = [
+    directory(b"d"),
+    file(b"d/a", b"x" * 1000),
+    file(b"d/b", b"y" * 100),
+    file(b"linked", b"z" * 10),
+    hard_link(b"twin", b"linked"),
+]
+
+#: What a layer on top of `_BASE` holds, and its size.
+_LAYERS: Final[dict[str, tuple[list[Item], int]]] = {
+    "nothing": ([], 0),
+    "a-file": ([file(b"new", b"n" * 777)], 777),
+    "an-empty-file": ([file(b"empty")], 0),
+    "a-file-that-replaces": ([file(b"d/a", b"n" * 5)], 5),
+    "a-directory": ([directory(b"e"), directory(b"e/f")], 0),
+    "a-symbolic-link": ([symlink(b"link", b"target")], 6),
+    "a-hard-link": ([file(b"one", b"1" * 50), hard_link(b"two", b"one"), hard_link(b"three", b"one")], 50),
+    "whiteouts": ([whiteout(b"d/a"), opaque(b"d")], 0),
+    "the-same-name-twice": ([file(b"twice", b"1" * 300), file(b"twice", b"2" * 30)], 30),
+    "several": ([file(b"p", b"1" * 100), directory(b"q"), file(b"q/r", b"2" * 200), symlink(b"s", b"q/r")], 303),
+}
+
+
+class SizeTests(ConformanceTests):
+    """What `apply_diff` returns, and `diff_size`."""
+
+    group: ClassVar = "sizes"
+
+    @pytest.mark.parametrize("kind", _LAYERS)
+    def test_the_size_of_a_layer(self, bench: Bench, kind: str) -> None:
+        """`apply_diff` returns the lengths of the files and link targets that the layer brings, each inode once.
+
+        Otherwise `ls` and every quota that relies on it tell wrong sizes, and Docker sees another layer.
+        """
+        items, wanted = _LAYERS[kind]
+        parent = bench.layer(_BASE)
+        layer = bench.new_id()
+        bench.driver.create(layer, parent, {})
+        assert bench.apply(layer, parent, items) == wanted
+
+    def test_the_size_of_a_base_layer(self, bench: Bench) -> None:
+        """The size of a base layer counts the content of each of its files once.
+
+        Otherwise the same image has another size with each driver.
+        """
+        layer = bench.new_id()
+        bench.driver.create(layer, "", {})
+        assert bench.apply(layer, "", _BASE) == 1110
+
+    def test_a_new_writable_layer_has_no_size(self, bench: Bench) -> None:
+        """`diff_size` of a writable layer in which nothing was written is 0.
+
+        Otherwise a container that did nothing is said to take as much as its image.
+        """
+        base = bench.layer(_BASE)
+        assert bench.driver.diff_size(bench.writable(base), base) == 0
+
+    def test_the_size_of_changes(self, bench: Bench) -> None:
+        """`diff_size` counts the regular files that were added or changed, whole, each inode once; deletions count nothing.
+
+        Otherwise nobody sees which container fills the disk.
+        """
+        base = bench.layer(_BASE)
+        layer = bench.writable(base)
+        with bench.driver.mounted(layer) as path:
+            root = Path(path)
+            (root / "new").write_bytes(b"n" * 5000)
+            os.link(root / "new", root / "new-twin")
+            (root / "d/b").write_bytes(b"y" * 107)
+            (root / "d/a").unlink()
+            (root / "link").symlink_to("new")
+        assert bench.driver.diff_size(layer, base) == 5107
+
+    def test_the_size_against_nothing(self, bench: Bench) -> None:
+        """`diff_size` against no parent is that of all regular files which the tree shows.
+
+        Otherwise the size of a squashed image cannot be told beforehand.
+        """
+        base = bench.layer(_BASE)
+        top = bench.layer([file(b"new", b"n" * 5), whiteout(b"d/a")], base)
+        assert bench.driver.diff_size(top, "") == 115

@@ -1,0 +1,198 @@
+"""Group "snapshots": a child begins as its parent, and the parent never learns of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pytest
+
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.tars import directory, file, hard_link, symlink, whiteout
+from layerstore_core.conformance.trees import must_be, names_of
+
+_BASE: Final = [
+    directory(b"dir"),
+    file(b"dir/file", b"of the base", xattrs={b"user.k": b"v"}),
+    file(b"dir/other", b"too"),
+    file(b"linked", b"two names"),
+    hard_link(b"second-name", b"linked"),
+    symlink(b"symlink", b"dir/file"),
+    directory(b"empty"),
+]
+
+
+def _append(root: Path) -> None:
+    with open(root / "dir/file", "ab") as stream:
+        stream.write(b" and more")
+
+
+def _overwrite(root: Path) -> None:
+    with open(root / "dir/file", "r+b") as stream:
+        stream.write(b"OF")
+
+
+def _replace_link(root: Path) -> None:
+    (root / "symlink").unlink()
+    (root / "symlink").symlink_to("elsewhere")
+
+
+def _map_memory(root: Path) -> None:
+    import mmap
+
+    with open(root / "dir/file", "r+b") as stream, mmap.mmap(stream.fileno(), 0) as memory:
+        memory[0:2] = b"MM"
+
+
+_WRITES: Final[dict[str, Callable[[Path], object]]] = {
+    "overwrite": _overwrite,
+    "append": _append,
+    "truncate": lambda root: os.truncate(root / "dir/file", 3),
+    "write-through-a-memory-map": _map_memory,
+    "change-the-mode": lambda root: (root / "dir/file").chmod(0o600),
+    "change-the-mode-of-a-directory": lambda root: (root / "dir").chmod(0o700),
+    "change-the-time": lambda root: os.utime(root / "dir/file", ns=(1, 1)),
+    "set-an-attribute": lambda root: os.setxattr(root / "dir/file", "user.k", b"changed"),
+    "remove-an-attribute": lambda root: os.removexattr(root / "dir/file", "user.k"),
+    "delete": lambda root: (root / "dir/file").unlink(),
+    "delete-a-directory": lambda root: (root / "empty").rmdir(),
+    "rename": lambda root: (root / "dir/file").rename(root / "renamed"),
+    "replace-by-renaming": lambda root: (root / "dir/other").rename(root / "dir/file"),
+    "create": lambda root: (root / "dir/new").write_bytes(b"new"),
+    "write-to-one-of-two-names": lambda root: (root / "second-name").write_bytes(b"changed"),
+    "add-a-name": lambda root: os.link(root / "dir/file", root / "third-name"),
+    "replace-a-link": _replace_link,
+}
+
+
+class SnapshotTests(ConformanceTests):
+    """Parents, children, siblings and chains."""
+
+    group: ClassVar = "snapshots"
+
+    def test_a_child_shows_its_parent(self, bench: Bench) -> None:
+        """A child that was just made shows exactly its parent's tree, the root's own metadata with it.
+
+        Otherwise an image is not what its layers add up to.
+        """
+        parent = bench.layer([directory(b".", mode=0o711), *_BASE])
+        for child in (bench.new_id(), bench.writable(parent)):
+            if not bench.driver.exists(child):
+                bench.driver.create(child, parent, {})
+            must_be(bench.tree(child), bench.tree(parent), "a new child of the layer")
+
+    @pytest.mark.parametrize("write", _WRITES)
+    def test_writing_does_not_reach_the_parent(self, bench: Bench, write: str) -> None:
+        """Whatever is done in a writable layer, its parent, and its parent's other children, stay as they are.
+
+        Otherwise one container changes the image of all others.
+        """
+        parent = bench.layer(_BASE)
+        sibling = bench.writable(parent)
+        before, beside = bench.tree(parent), bench.tree(sibling)
+        layer = bench.writable(parent)
+        with bench.driver.mounted(layer) as path:
+            _WRITES[write](Path(path))
+        assert bench.tree(layer) != before, "what was written does not show in the writable layer"
+        must_be(bench.tree(parent), before, "the parent after a write into its child")
+        must_be(bench.tree(sibling), beside, "a sibling after a write into another child")
+
+    def test_a_layer_on_top_does_not_reach_the_parent(self, bench: Bench) -> None:
+        """A layer that changes, replaces and deletes its parent's files leaves the parent as it was.
+
+        Otherwise pulling one image breaks another that shares its base.
+        """
+        parent = bench.layer(_BASE)
+        before = bench.tree(parent)
+        child = bench.layer(
+            [
+                file(b"dir/file", b"of the child"),
+                whiteout(b"dir/other"),
+                file(b"second-name", b"one name of two"),
+                whiteout(b"symlink"),
+                directory(b"empty", mode=0o700),
+                file(b"empty/no-more", b"x"),
+            ],
+            parent,
+        )
+        must_be(bench.tree(parent), before, "the parent after a layer on top of it")
+        assert names_of(bench.tree(child)) == {
+            b"dir",
+            b"dir/file",
+            b"linked",
+            b"second-name",
+            b"empty",
+            b"empty/no-more",
+        }
+
+    def test_siblings_are_apart(self, bench: Bench) -> None:
+        """Children of one parent show nothing of each other, also while all are mounted.
+
+        Otherwise containers of one image see each other's data.
+        """
+        parent = bench.layer(_BASE)
+        layers = [bench.writable(parent) for _ in range(3)]
+        paths = [Path(bench.driver.get(layer)) for layer in layers]
+        for number, path in enumerate(paths):
+            (path / "dir/file").write_text(str(number))
+            (path / f"own-{number}").write_text("x")
+        for number, path in enumerate(paths):
+            assert (path / "dir/file").read_text() == str(number), "a sibling's write shows"
+            assert [one.name for one in path.glob("own-*")] == [f"own-{number}"], "a sibling's file shows"
+        for layer in layers:
+            bench.driver.put(layer)
+
+    def test_a_chain_adds_up(self, bench: Bench) -> None:
+        """In a chain of layers, of all that have a file the nearest counts, and what one deletes is gone above it.
+
+        Otherwise an update of an image shows old files again.
+        """
+        first = bench.layer([directory(b"d"), file(b"d/a", b"1"), file(b"d/b", b"1"), file(b"d/c", b"1")])
+        second = bench.layer([file(b"d/a", b"2"), whiteout(b"d/b")], first)
+        third = bench.layer([file(b"d/a", b"3"), whiteout(b"d/c")], second)
+        fourth = bench.layer([file(b"d/b", b"4")], third)
+        for layer, wanted in (
+            (first, {b"d/a": b"1", b"d/b": b"1", b"d/c": b"1"}),
+            (second, {b"d/a": b"2", b"d/c": b"1"}),
+            (third, {b"d/a": b"3"}),
+            (fourth, {b"d/a": b"3", b"d/b": b"4"}),
+        ):
+            tree = bench.tree(layer)
+            assert {path: node.content for path, node in tree.items() if node.kind == "file"} == wanted
+
+    def test_removing_a_child(self, bench: Bench) -> None:
+        """When a child goes, its parent and its siblings stay whole, also those that are mounted.
+
+        Otherwise deleting one tag of an image breaks the others.
+        """
+        parent = bench.layer(_BASE)
+        before = bench.tree(parent)
+        doomed = bench.layer([whiteout(b"dir"), file(b"x", b"x")], parent)
+        sibling = bench.writable(parent)
+        path = bench.driver.get(sibling)
+        bench.driver.remove(doomed)
+        assert Path(path, "dir/file").read_bytes() == b"of the base"
+        bench.driver.put(sibling)
+        must_be(bench.tree(parent), before, "the parent after its child has gone")
+        must_be(bench.tree(sibling), before, "a sibling of a layer that has gone")
+
+    def test_an_init_layer(self, bench: Bench) -> None:
+        """A writable layer on an init layer shows what the init step wrote, and does not count it as its own change.
+
+        Otherwise every commit of a container has the engine's own files in it.
+        """
+        image = bench.layer(_BASE)
+        top = bench.new_id()
+        init = bench.writable(image, layer_id=bench.new_id("-init"))
+        with bench.driver.mounted(init) as path:
+            Path(path, "resolv.conf").write_text("by the engine")
+        bench.writable(init, layer_id=top)
+        with bench.driver.mounted(top) as path:
+            assert Path(path, "resolv.conf").read_text() == "by the engine"
+            Path(path, "own").write_text("x")
+        assert [str(change) for change in bench.driver.changes(top, init)] == ["A /own"]
+        assert b"resolv.conf" not in bench.tree(image)
+        bench.driver.remove(top)

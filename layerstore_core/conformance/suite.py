@@ -1,0 +1,24 @@
+"""All groups together: the class that a test author subclasses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.groups.content import ContentTests
+from layerstore_core.conformance.groups.diffs import DiffTests
+from layerstore_core.conformance.groups.lifecycle import LifecycleTests
+from layerstore_core.conformance.groups.sizes import SizeTests
+from layerstore_core.conformance.groups.snapshots import SnapshotTests
+
+#: Each group's tests, in the order in which an author should mend them.
+GROUPS: Final[dict[str, type[ConformanceTests]]] = {
+    tests.group: tests for tests in (LifecycleTests, ContentTests, SnapshotTests, DiffTests, SizeTests)
+}
+
+
+class DriverConformance(LifecycleTests, ContentTests, SnapshotTests, DiffTests, SizeTests):
+    """All that the contract demands of a driver; subclass it and name the driver.
+
+    The attributes `driver`, `options` and `factory`, and the method `make_root`, are there to be overridden.
+    """

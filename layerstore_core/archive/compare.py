@@ -219,9 +219,15 @@ class _Comparison:
                     if stat.S_ISDIR(status.st_mode):
                         directories.append(_Directory(name, in_lower=True, original=True, untouched=True))
                     continue
-                self._lower.enter(self._upper.path)
-                lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
-                self._pair(name, status, lower)
+                try:
+                    if listing is None:
+                        self._lower.enter(self._upper.path)
+                    lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
+                    self._pair(name, status, lower)
+                except OSError as error:
+                    error.filename = self._upper.absolute(name)
+                    error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
+                    raise
                 if stat.S_ISDIR(status.st_mode):
                     both = lower is not None and stat.S_ISDIR(lower.st_mode)
                     original = directory.original and directory.untouched

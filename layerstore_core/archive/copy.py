@@ -102,19 +102,26 @@ class _Copier:
         directories = []
         with os.scandir(self._source.fd) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                mode = status.st_mode
-                if stat.S_ISDIR(mode):
-                    directories.append((entry.name, status))
-                elif status.st_nlink > 1 and self._link(entry.name, status):
-                    continue
-                elif stat.S_ISREG(mode):
-                    self._copy_file(entry.name, status)
-                elif stat.S_ISLNK(mode):
-                    self._copy_symlink(entry.name, status)
-                else:
-                    self._copy_special(entry.name, status)
+                name = entry.name
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        directories.append((name, status))
+                    elif status.st_nlink == 1 or not self._link(name, status):
+                        self._copy_entry(name, status)
+                except OSError as error:
+                    error.filename = self._source.absolute(name)
+                    error.add_note(f"while copying it to {self._target.absolute(name)}")
+                    raise
         return directories
+
+    def _copy_entry(self, name: str, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode):
+            self._copy_file(name, status)
+        elif stat.S_ISLNK(status.st_mode):
+            self._copy_symlink(name, status)
+        else:
+            self._copy_special(name, status)
 
     def _link(self, name: str, status: os.stat_result) -> bool:
         path = self._target.join(name)

@@ -17,12 +17,16 @@ from typing import Final
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.root import Directory, Root
+from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Attributes that mean something to a mounted overlay: a layer must not write into the driver's book.
 _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
+_NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
+_ACCESS_LISTS: Final = b"system.posix_acl_"
+_ACL_VERSION: Final = (2).to_bytes(4, "little")
 _NO_ID: Final = (1 << 32) - 1
 #: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
 _MAX_SECONDS: Final = 1 << 62
@@ -98,6 +102,7 @@ class Creator:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
                 raise
+            self._drop_xattrs(made.fd, entry)
         else:
             made = self._tree.child(directory, base)
         self.dress_directory(entry, made)
@@ -209,6 +214,15 @@ class Creator:
             self._left_out["owners"] += 1
         return None
 
+    def _drop_xattrs(self, fd: int, entry: TarEntry) -> None:
+        """Take away what a directory of the parent has and the entry has not: an overlay does not show it either."""
+        for name in read_xattrs(fd):
+            if name not in entry.xattrs:
+                try:
+                    os.removexattr(fd, name)
+                except PermissionError:
+                    self._left_out[f"removal of extended attribute {os.fsdecode(name)}"] += 1
+
     def _set_xattrs(self, target: int | str, entry: TarEntry) -> None:
         for name, value in entry.xattrs.items():
             if name.startswith(_OVERLAY_XATTRS):
@@ -220,8 +234,11 @@ class Creator:
                 shown = name.decode("utf-8", "backslashreplace")
                 if error.errno in (errno.ERANGE, errno.E2BIG, errno.EINVAL):
                     raise InvalidLayer(f"its extended attribute {shown!r} cannot be set: {error.strerror}") from error
+                if error.errno == errno.ENOTSUP and name.startswith(_ACCESS_LISTS) and value[:4] != _ACL_VERSION:
+                    raise InvalidLayer(f"its extended attribute {shown!r} is no access list") from error
                 if error.errno in (errno.EPERM, errno.EACCES) or (
-                    error.errno == errno.ENOTSUP and self._best_effort_xattrs
+                    # What is in none of Linux's namespaces comes from another system; no file system here has it.
+                    error.errno == errno.ENOTSUP and (self._best_effort_xattrs or not name.startswith(_NAMESPACES))
                 ):
                     self._left_out[f"extended attribute {shown}"] += 1
                     continue

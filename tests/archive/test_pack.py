@@ -137,6 +137,16 @@ def test_the_roots_own_metadata(root: Path, tmp_path: Path) -> None:
     assert other.stat().st_mtime_ns == root.stat().st_mtime_ns
 
 
+def test_a_directory_that_has_lost_an_attribute_loses_it_in_the_layer_too(root: Path, tmp_path: Path) -> None:
+    (root / "dir").mkdir()
+    applied = tmp_path / "applied"
+    applied.mkdir()
+    copy_tree(root, applied)
+    os.setxattr(applied / "dir", "user.old", b"1")
+    unpack(b"".join(pack_changes(root, compare_trees(root, applied))), applied)
+    assert os.listxattr(applied / "dir") == []
+
+
 def test_further_names_are_links_to_the_first(root: Path) -> None:
     (root / "z").write_bytes(b"content")
     os.link(root / "z", root / "b")
@@ -175,7 +185,7 @@ def test_owners_are_shifted_to_the_layers_numbers(root: Path) -> None:
 
 def test_an_owner_outside_the_mapping_is_an_error_that_names_the_file(root: Path) -> None:
     (root / "file").touch()
-    with pytest.raises(ConfigError, match="root/file.*widen the ID mapping"):
+    with pytest.raises(ConfigError, match=r"root/file.*widen the ID mapping"):
         tar_of(root, id_mapping=IDMapping(uids=[IDRange(0, 4_000_000, 1)]))
 
 

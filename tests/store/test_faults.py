@@ -1,0 +1,287 @@
+"""Whatever fails, and whenever: nothing is left that nobody knows of, and what was there is there."""
+
+from __future__ import annotations
+
+import io
+import os
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerDoesNotExist
+from layerstore_core.gc import collect_garbage
+from tests import tars
+from tests.store.faults import FailingCall, FaultySystem, around
+from tests.store.layers import BASE, MIDDLE, export, names_of, register, tree, warm
+
+#: A layer whose tar-split lines have to be settled, so that all ways through registering are gone.
+AWKWARD = tars.tar(tars.entry(b"a", b"first"), tars.entry(b"a", b"second"), tars.directory(b"d"))
+
+
+@pytest.fixture
+def keeper(open_store):
+    """A store that holds what must not be collected."""
+    return open_store()
+
+
+@pytest.fixture
+def base(keeper):
+    return register(keeper, BASE)
+
+
+def assert_nothing_lost(store, root, before):
+    """The root is as it was, or `gc` knows what is left, and sees to it."""
+    if tree(root) != before:
+        assert collect_garbage(store, dry_run=True), "gc does not know what is left"
+        collect_garbage(store)
+    assert tree(root) == before
+
+
+class Fault(Exception):
+    """Not one that the code expects."""
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "no"), Fault("bug"), KeyboardInterrupt()], ids=lambda error: type(error).__name__
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("hook", ["create", "apply_diff"])
+def test_a_hook_that_fails_while_registering(store, store_root, base, hook, when, error):
+    warm(store)
+    before = tree(store_root)
+    with around(store, hook, **{when: FailingCall(error)}), pytest.raises(type(error)):
+        register(store, AWKWARD, base.chain_id)
+    assert tree(store_root) == before
+    assert export(register(store, AWKWARD, base.chain_id)) == AWKWARD
+
+
+@pytest.mark.parametrize("hook", ["get", "put", "diff_getter"])
+def test_a_hook_that_a_driver_may_need_while_registering(store, store_root, base, hook):
+    warm(store)
+    before = tree(store_root)
+    for when in ("before", "after"):
+        fault = FailingCall(OSError(5, "no"))
+        with around(store, hook, **{when: fault}):
+            if not needs(store, hook, lambda: store.release(register(store, AWKWARD, base.chain_id)), fault):
+                continue
+        assert_nothing_lost(store, store_root, before)
+
+
+def needs(store, hook, use, fault):
+    """Whether `use` calls the hook at all; if it does, it fails with the hook's error."""
+    try:
+        use()
+    except OSError:
+        return True
+    assert fault.calls == 0, f"{hook} failed, and nobody was told"
+    return False
+
+
+def test_a_layer_that_cannot_be_removed_again_is_known_to_gc(store, store_root, base):
+    warm(store)
+    before = tree(store_root)
+    for hook in ("create", "apply_diff"):
+        with (
+            around(store, hook, after=FailingCall(OSError(5, "no"))),
+            around(store, "remove", before=FailingCall(OSError(16, "busy"), times=2)),
+            pytest.raises(OSError, match="no"),
+        ):
+            register(store, AWKWARD, base.chain_id)
+        assert tree(store_root) != before
+        assert [found.kind for found in collect_garbage(store, dry_run=True)] == ["dead transaction"]
+        assert [found.kind for found in collect_garbage(store)] == ["dead transaction"]
+        assert tree(store_root) == before
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "no"), Fault("bug"), KeyboardInterrupt()], ids=lambda error: type(error).__name__
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("hook", "skip"), [("create_read_write", 0), ("create_read_write", 1), ("get", 0), ("put", 0)])
+def test_a_hook_that_fails_while_a_writable_layer_is_made(store, store_root, base, hook, skip, when, error):
+    warm(store)
+    before = tree(store_root)
+    with around(store, hook, **{when: FailingCall(error, skip=skip)}), pytest.raises(type(error)):
+        store.create_rw_layer("box", base.chain_id, init=lambda path: Path(path, "x").write_bytes(b"x"))
+    assert tree(store_root) == before
+    assert store.rw_layers() == []
+    store.create_rw_layer("box", base.chain_id)
+
+
+def test_a_writable_layer_that_cannot_be_removed_again_is_known_to_gc(store, store_root, base):
+    warm(store)
+    before = tree(store_root)
+    with (
+        around(store, "create_read_write", after=FailingCall(OSError(5, "no"), skip=1)),
+        around(store, "remove", before=FailingCall(OSError(16, "busy"))),
+        pytest.raises(OSError, match="no"),
+    ):
+        store.create_rw_layer("box", base.chain_id, init=lambda path: None)
+    assert store.rw_layers() == []
+    assert [found.kind for found in collect_garbage(store)] == ["dead transaction"]
+    assert tree(store_root) == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_driver_that_fails_to_remove_a_layer(store, store_root, base, when):
+    """The layer is gone as far as anybody can see, and what is left is a deletion to be finished."""
+    warm(store)
+    before = tree(store_root)
+    layer = register(store, MIDDLE, base.chain_id)
+    with around(store, "remove", **{when: FailingCall(OSError(16, "busy"))}), pytest.raises(OSError, match="busy"):
+        store.release(layer)
+    with pytest.raises(LayerDoesNotExist):
+        store.get(layer.chain_id)
+    assert [found.kind for found in collect_garbage(store, dry_run=True)] == ["unfinished removal"]
+    store.cleanup()
+    assert tree(store_root) == before
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base, when, skip):
+    """The reference is taken back, as in Docker: it can be tried again."""
+    warm(store)
+    before = tree(store_root)
+    rw = store.create_rw_layer("box", base.chain_id, init=lambda path: None)
+    fault = FailingCall(OSError(16, "busy"), skip=skip)
+    with around(store, "remove", **{when: fault}), pytest.raises(OSError, match="busy"):
+        store.release_rw_layer(rw)
+    assert store.rw_layers() == ["box"]
+    assert rw.parent.chain_id == base.chain_id
+    store.release_rw_layer(rw)
+    assert tree(store_root) == before
+
+
+def test_a_rename_that_fails_leaves_the_layer(store, store_root, base, monkeypatch):
+    """Where the reference goes on, and deletes the driver's layer under a record that is still there."""
+    layer = register(store, MIDDLE, base.chain_id)
+    before = tree(store_root)
+
+    def refuse(*args):
+        raise OSError(30, "read-only", *map(str, args))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        with pytest.raises(OSError, match="read-only") as caught:
+            store.release(layer)
+    assert f"while deleting layer {layer.chain_id}" in caught.value.__notes__
+    assert tree(store_root) == before
+    assert export(store.get(layer.chain_id)) == MIDDLE
+
+
+def steps(store_of, work):
+    """How many calls of the system there are in `work`, in a store that has its directories."""
+    with pytest.MonkeyPatch.context() as patch:
+        system = FaultySystem(patch, None)
+        work(store_of)
+        return len(system.seen)
+
+
+def each_step(open_store, store_root, work, undo, check=lambda store: None):
+    """Do some work again and again, and let each call of the system fail once."""
+    store = open_store(durability="full")
+    warm(store)
+    before = tree(store_root)
+    number = steps(store, work)
+    undo(store)
+    assert number >= 8
+    assert tree(store_root) == before
+    failed = 0
+    for step in range(number):
+        with pytest.MonkeyPatch.context() as patch:
+            system = FaultySystem(patch, step)
+            try:
+                work(store)
+            except OSError as error:
+                failed += 1
+                assert error.filename, f"{system.seen[step]}: {error!r}"
+            else:
+                undo(store)
+        check(store)
+        assert_nothing_lost(store, store_root, before)
+    assert failed > number // 2
+
+
+def test_each_write_of_registering_fails_in_turn(open_store, store_root, base):
+    chain_id = names_of(BASE, AWKWARD)[1]
+
+    def work(store):
+        store.register(io.BytesIO(AWKWARD), base.chain_id, descriptor={"size": 1}).close()
+
+    each_step(open_store, store_root, work, lambda store: store.release(store.get(chain_id)))
+
+
+def test_each_write_of_making_a_writable_layer_fails_in_turn(open_store, store_root, base):
+    def work(store):
+        store.create_rw_layer("box", base.chain_id, init=lambda path: None).close()
+
+    def undo(store):
+        store.release_rw_layer(store.get_rw_layer("box"))
+
+    each_step(open_store, store_root, work, undo, lambda store: store.rw_layers() == [])
+
+
+def test_each_write_of_deleting_a_layer_fails_in_turn(open_store, store_root, base):
+    """It is there, whole, or it is gone; and `gc` ends it either way."""
+    store = open_store(durability="full")
+    warm(store)
+    before = tree(store_root)
+    for step in count():
+        layer = register(store, MIDDLE, base.chain_id)
+        with pytest.MonkeyPatch.context() as patch:
+            system = FaultySystem(patch, step)
+            try:
+                store.release(layer)
+            except OSError as error:
+                assert error.filename
+        if layer.chain_id in store.layers():
+            assert export(store.layers()[layer.chain_id]) == MIDDLE
+        assert_nothing_lost(store, store_root, before)
+        if step >= len(system.seen):
+            break
+    assert step >= 6
+
+
+def test_each_write_of_deleting_a_writable_layer_fails_in_turn(open_store, store_root, base):
+    """Where it raises, the writable layer is there, and the handle good for another try."""
+    store = open_store(durability="full")
+    warm(store)
+    before = tree(store_root)
+    for step in count():
+        rw = store.create_rw_layer("box", base.chain_id, init=lambda path: None)
+        with pytest.MonkeyPatch.context() as patch:
+            system = FaultySystem(patch, step)
+            try:
+                store.release_rw_layer(rw)
+                raised = False
+            except OSError as error:
+                assert error.filename
+                raised = True
+        if raised:
+            assert store.rw_layers() == ["box"], system.seen[step]
+            with rw.mounted():
+                pass
+            store.release_rw_layer(rw)
+        assert store.rw_layers() == []
+        assert_nothing_lost(store, store_root, before)
+        if step >= len(system.seen):
+            break
+    assert step >= 6
+
+
+def test_a_pin_that_cannot_be_made_is_none(open_store, base):
+    store = open_store(durability="full")
+    layer = store.get(base.chain_id)
+    for step in count():
+        with pytest.MonkeyPatch.context() as patch:
+            system = FaultySystem(patch, step)
+            try:
+                store.pin(layer)
+            except OSError:
+                pass
+            else:
+                break
+        assert store.pins() == set()
+    assert step == len(system.seen) >= 3

@@ -19,6 +19,7 @@ from layerstore_core.archive.copy import copy_tree
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.archive.pack import pack_changes, pack_tree
+from layerstore_core.archive.remove import remove_tree
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
@@ -251,9 +252,18 @@ def test_closing_the_stream_releases_everything(root: Path, nothing_left_open: N
         pass
 
 
-def test_trees_deeper_than_paths_may_be_long(tmp_path: Path, nothing_left_open: None) -> None:
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose content may be deeper than pytest can remove."""
+    path = tmp_path / "deep"
+    path.mkdir()
+    yield path
+    remove_tree(os.fsencode(path))
+
+
+def test_trees_deeper_than_paths_may_be_long(deep: Path, nothing_left_open: None) -> None:
     depth = 1200
-    root, copy = tmp_path / "deep", tmp_path / "copy"
+    root, copy = deep / "root", deep / "copy"
     root.mkdir()
     copy.mkdir()
     here = os.open(root, os.O_RDONLY)

@@ -46,6 +46,7 @@ class Creator:
         self._id_mapping = id_mapping
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._privileged = self._uid == 0
+        self._user_ids, self._group_ids = _NamespaceIDs("/proc/self/uid_map"), _NamespaceIDs("/proc/self/gid_map")
         self._best_effort_xattrs = best_effort_xattrs or not self._privileged
         # A mode that the umask would not touch need not be set again.
         self._umask = _read_umask()
@@ -209,7 +210,10 @@ class Creator:
         if not (-1 <= uid < _NO_ID and -1 <= gid < _NO_ID):
             raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
         if self._privileged:
-            return uid, gid
+            unknown = uid not in self._user_ids and uid != -1, gid not in self._group_ids and gid != -1
+            if any(unknown):
+                self._left_out["owners that this user namespace does not have"] += 1
+            return -1 if unknown[0] else uid, -1 if unknown[1] else gid
         if (uid, gid) != (self._uid, self._gid):
             self._left_out["owners"] += 1
         return None
@@ -244,6 +248,26 @@ class Creator:
                     continue
                 error.add_note(f"while setting the extended attribute {shown!r}")
                 raise
+
+
+class _NamespaceIDs:
+    """The user or group IDs that files can have in this user namespace (user_namespaces(7)).
+
+    Root of a namespace that an ordinary user has made has few others: often itself alone.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._ranges: list[range] = []
+        try:
+            with open(path, encoding="ascii") as lines:
+                for line in lines:
+                    first, _, count = map(int, line.split())
+                    self._ranges.append(range(first, first + count))
+        except (OSError, ValueError):
+            self._ranges.append(range(_NO_ID))
+
+    def __contains__(self, one: int) -> bool:
+        return any(one in known for known in self._ranges)
 
 
 class _Handle:

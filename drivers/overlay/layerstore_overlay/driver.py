@@ -57,9 +57,13 @@ class OverlayDriver:
         self._options = context.options if isinstance(context.options, Options) else Options(**context.options)
         home = os.path.realpath(context.home)
         self._layout = Layout(home, context.id_mapping.root_pair())
-        self._layout.prepare()
+        if not os.path.isdir(home):
+            # Where nothing works, nothing is made.
+            Features(os.path.realpath(context.nearest_directory()), mount_method).require()
+            self._layout.prepare()
         self._features = Features(home, mount_method)
         self._features.require()
+        self._layout.prepare()
         self._mounter = Mounter(home, mount_method)
         self._chains = Chains(self._layout, self._features.xattrs)
         self._quota = ProjectQuota(home)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+
+import pytest
+from layerstore_overlay import OverlayDriver, features
+from layerstore_overlay.features import Features
+from layerstore_overlay.lowers import TRUSTED, USER
+from layerstore_overlay.mount import MountMethod
+from layerstore_overlay.mounts import read_mounts
+
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.errors import DriverNotSupported
+
+from .conftest import logger, make_driver
+
+
+@pytest.mark.parametrize("method", list(MountMethod))
+def test_what_works_is_tried_on_the_directory_and_leaves_nothing(place, method):
+    mounts, files = len(read_mounts()), os.listdir("/proc/self/fd")
+    found = Features(str(place), method)
+    found.require()
+    assert found.d_type
+    assert found.whiteouts
+    assert found.index
+    assert not found.userxattr
+    assert found.native_diff
+    assert found.takes_single_lowers == (method is not MountMethod.CLASSIC)
+    assert not found.behaviour.redirect_dir
+    assert not found.behaviour.metacopy
+    assert list(place.iterdir()) == []
+    assert len(read_mounts()) == mounts
+    assert os.listdir("/proc/self/fd") == files
+
+
+@pytest.mark.parametrize(
+    ("option", "fact"), [("redirect_dir", "redirect_dir"), ("metacopy", "metacopy")], ids=["redirect_dir", "metacopy"]
+)
+def test_a_kernel_that_moves_things_has_no_native_diff(disk, option, fact):
+    found = Features(str(disk))
+    # As if the kernel's default were on.
+    found.__dict__["base_options"] = (("index", "off"), (option, "on"))
+    assert getattr(found.behaviour, fact)
+    assert not found.native_diff
+
+
+def test_an_overlay_on_an_overlay_is_refused_with_reason_and_remedy(disk):
+    for name in ("l", "u", "w", "m"):
+        (disk / name).mkdir()
+    options = f"lowerdir={disk}/l,upperdir={disk}/u,workdir={disk}/w"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", disk / "m"], check=True)
+    with pytest.raises(
+        DriverNotSupported,
+        match=r"overlay2 \(overlay\).*not supported as upperdir.*keep the root on ext4, xfs, btrfs or tmpfs",
+    ):
+        make_driver(disk / "m")
+    with pytest.raises(DriverNotSupported):
+        OverlayDriver.probe(DriverContext(disk / "m" / "not" / "yet" / "made", logger))
+
+
+@pytest.mark.parametrize(
+    ("fact", "reason"),
+    [("d_type", "does not tell the types of directory entries"), ("whiteouts", "device 0:0.*unshare -Urm")],
+)
+def test_what_is_missing_is_named(disk, fact, reason):
+    found = Features(str(disk))
+    found.__dict__[fact] = False
+    with pytest.raises(DriverNotSupported, match=reason):
+        found.require()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1, "may not mount.*podman unshare"),
+        (19, "modprobe overlay"),
+        (22, "no overlay can be mounted"),
+        (30, "read-only"),
+    ],
+)
+def test_why_the_kernel_refuses_is_told_with_what_to_do(disk, monkeypatch, code, reason):
+    def refuse(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Features, "_mount", refuse)
+    with pytest.raises(DriverNotSupported, match=reason):
+        Features(str(disk)).require()
+    assert list(disk.iterdir()) == []
+
+
+def test_a_kernel_without_index_and_volatile(disk, monkeypatch):
+    mount = Features._mount
+
+    def refuse(self, place, lower, options):
+        if {"index", "volatile"} & {key for key, _ in options}:
+            raise OSError(22, "Invalid argument")
+        return mount(self, place, lower, options)
+
+    monkeypatch.setattr(Features, "_mount", refuse)
+    found = Features(str(disk))
+    assert not found.index
+    assert found.base_options == ()
+    assert found.native_diff
+
+
+def test_where_trusted_attributes_cannot_be_set_those_of_the_user_are_taken(disk, monkeypatch):
+    real = os.setxattr
+
+    def setxattr(path, name, *args, **kwargs):
+        if name.startswith(denied):
+            raise PermissionError(1, "Operation not permitted")
+        real(path, name, *args, **kwargs)
+
+    denied = "trusted."
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    assert Features(str(disk)).xattrs is USER
+    denied = ("trusted.", "user.")
+    with pytest.raises(DriverNotSupported, match="extended attributes"):
+        Features(str(disk)).require()
+    denied = "none."
+    assert Features(str(disk)).xattrs is TRUSTED
+
+
+def test_temporary_directories_of_a_crash_are_removed_when_nobody_uses_them(disk):
+    driver = make_driver(disk)
+    home = disk / "overlay2"
+    old, used, young = (home / f"{features.TEMPORARY}{name}" for name in ("old", "used", "young"))
+    for path in old, used, young:
+        (path / "work").mkdir(parents=True)
+    for path in old, used:
+        os.utime(path, (0, 0))
+    fd = os.open(used, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        driver.cleanup()
+    finally:
+        os.close(fd)
+    assert not old.exists()
+    assert used.exists()
+    assert young.exists()
+    assert driver.layer_ids() == []

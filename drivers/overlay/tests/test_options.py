@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from layerstore_overlay import Options
+from layerstore_overlay.options import layer_size
+from pydantic import ValidationError
+
+from layerstore_core.errors import ConfigError
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [({}, None), ({"size": "10G"}, 10 * GIB), ({"overlay2.size": "1G"}, GIB), ({"size": 4096}, 4096)]
+)
+def test_options(given, size):
+    assert Options.model_validate(given).size == size
+
+
+@pytest.mark.parametrize("given", [{"size": "much"}, {"size": "0"}, {"colour": "red"}])
+def test_bad_options_name_their_key(given):
+    with pytest.raises(ValidationError, match=next(iter(given))):
+        Options.model_validate(given)
+
+
+def test_the_size_of_a_layer():
+    assert layer_size({}, None) is None
+    assert layer_size({}, GIB) == GIB
+    assert layer_size({"size": "512m"}, GIB) == GIB // 2
+    for bad in "much", "0":
+        with pytest.raises(ConfigError, match="storage option size"):
+            layer_size({"size": bad}, None)

@@ -1,0 +1,172 @@
+"""As an ordinary user: refused with the remedy, and at work inside a user namespace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOBODY = 65534
+PREAMBLE = """
+import io, os, sys, tarfile
+from pathlib import Path
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.driver.context import DriverContext
+from layerstore_core.errors import DriverNotSupported
+from layerstore_core.log import driver_logger
+from layerstore_overlay import OverlayDriver
+
+context = DriverContext(Path(sys.argv[1]), driver_logger("overlay2", "layerstore_overlay"))
+"""
+REFUSED = """
+for attempt in OverlayDriver.probe, OverlayDriver:
+    try:
+        attempt(context)
+    except DriverNotSupported as error:
+        print(error)
+"""
+AT_WORK = """
+def stream(tar):
+    file = io.BytesIO(tar)
+    return LayerStream(TarScanner(lambda: file.read(65536)))
+
+def layer(*names):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            info.mode, info.uid, info.gid = 0o755, 1234, 5678
+            tar.addfile(info)
+    return stream(out.getvalue())
+
+driver = OverlayDriver(context)
+print(dict(driver.status())["userxattr"])
+driver.create("base", "", {})
+driver.apply_diff("base", "", layer("d/", "d/old", "gone", "kept"))
+driver.create("top", "base", {})
+driver.apply_diff("top", "base", layer("d/", "d/.wh..wh..opq", "d/new", ".wh.gone"))
+driver.create_read_write("rw", "top", {})
+merged = driver.get("rw", "")
+print(sorted(os.listdir(merged)), os.listdir(merged + "/d"))
+os.unlink(merged + "/kept")
+(Path(merged) / "d" / "mine").write_text("x")
+print([str(change) for change in driver.changes("rw", "top")])
+with driver.diff("rw", "top") as file:
+    tar = file.read()
+driver.put("rw")
+driver.create("again", "top", {})
+driver.apply_diff("again", "top", stream(tar))
+driver.create_read_write("look", "again", {})
+print(sorted(os.listdir(driver.get("look", ""))))
+driver.put("look")
+for name in "look", "again", "rw", "top", "base":
+    driver.remove(name)
+print(driver.layer_ids(), os.listdir(context.home / "l"))
+"""
+
+
+#: Shows some directories, although ones above them may be closed to others: in a namespace that only the test sees.
+OPEN_UP = """
+stage=$1; shift
+number=0
+while [ "$1" != -- ]; do
+    mkdir "$stage/$number"
+    mount --bind "$1" "$stage/$number"
+    shift; number=$((number + 1))
+done
+shift
+number=0
+while [ -d "$stage/$number" ]; do
+    above=$1
+    while [ "$above" != / ]; do
+        above=$(dirname "$above")
+        if ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$above"; then
+            mount -t tmpfs -o mode=755 none "$above"
+            mkdir -p "$1"
+            mount --bind "$stage/$number" "$1"
+        fi
+    done
+    shift; number=$((number + 1))
+done
+exec "$@"
+"""
+
+
+def run_as_nobody(script, home, *wrapper):
+    # The interpreter and the packages may be in places that root alone can enter.
+    needed = {os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, Path(__file__).parents[3])}
+    apart = sorted(path for path in needed if not any(path.startswith(f"{other}/") for other in needed))
+    stage = home.parent.with_name(home.parent.name + "-stage")
+    stage.mkdir()
+    python = [sys.executable, "-W", "error", "-c", PREAMBLE + script, str(home)]
+    nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    try:
+        done = subprocess.run(
+            [
+                "unshare",
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-ec",
+                OPEN_UP,
+                "sh",
+                stage,
+                *apart,
+                "--",
+                *apart,
+                *nobody,
+                *wrapper,
+                *python,
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    finally:
+        # Never more than empty directories: what was mounted there must not be deleted, whatever went wrong.
+        for path in [*stage.iterdir(), stage]:
+            path.rmdir()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def home(place):
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
+        pytest.skip("becoming an ordinary user needs root, and setpriv and unshare (package util-linux)")
+    os.chown(place, NOBODY, NOBODY)
+    return place / "overlay2"
+
+
+def test_an_ordinary_user_is_told_what_to_do(home):
+    lines = run_as_nobody(REFUSED, home)
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"user {NOBODY} may not mount an overlay")
+        assert "unshare -Urm" in line
+        assert "podman unshare" in line
+
+
+def test_a_user_namespace_without_mounts_of_its_own_is_not_enough(home):
+    assert "unshare -Urm" in run_as_nobody(REFUSED, home, "unshare", "-Ur")[0]
+
+
+def test_in_a_user_namespace_everything_works(home):
+    if int(Path("/proc/sys/user/max_user_namespaces").read_text()) == 0:
+        pytest.skip("the kernel makes no user namespaces here: user.max_user_namespaces is 0")
+    assert run_as_nobody(AT_WORK, home, "unshare", "-Urm") == [
+        "true",
+        "['d', 'kept'] ['new']",
+        "['C /d', 'A /d/mine', 'D /kept']",
+        "['d']",
+        "[] []",
+    ]

@@ -41,10 +41,10 @@ def require_store(root: Path, source: str) -> None:
     if os.path.lexists(root):
         why = "this directory holds none" if root.is_dir() else "this is no directory"
     near = _spelt_alike(root)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"did you mean {' or '.join(near)}? Otherwise name" if near else "name"
     raise StoreDoesNotExist(
-        f"there is no store at {root}: {why} (root is from: {source}). {hint}Name another with --root or LAYERSTORE_ROOT; "
-        "'layerstore register' and 'layerstore rw create' make a store where there is none"
+        f"there is no store at {root}: {why} (setting root, from: {source}); {hint} another with --root or LAYERSTORE_ROOT, "
+        "or make one with 'layerstore register' or 'layerstore rw create'"
     )
 
 

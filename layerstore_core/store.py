@@ -20,7 +20,7 @@ from layerstore_core.catalog import Catalog, LayerNode, Problem
 from layerstore_core.config import StoreConfig, load_config
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.driver.open import open_driver
+from layerstore_core.driver.open import check_driver, open_driver
 from layerstore_core.durability import flush_file_systems
 from layerstore_core.errors import (
     LayerDoesNotExist,
@@ -33,7 +33,7 @@ from layerstore_core.exporting import tar_stream
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
-from layerstore_core.presence import require_store
+from layerstore_core.presence import has_store, require_store
 from layerstore_core.registering import Progress, Registration
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
@@ -90,6 +90,8 @@ class LayerStore:
             config = config.with_overrides(**overrides)
         if not create:
             require_store(config.root, config.sources["root"])
+        elif not has_store(config.root):
+            check_driver(config)
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
             driver = open_driver(config, locks)

@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from layerstore_vfs.driver import VfsDriver
 
-from layerstore_core import LayerStore, StoreDoesNotExist
+from layerstore_core import ConfigError, DriverNotFound, DriverNotSupported, LayerStore, StoreDoesNotExist
 from layerstore_core.presence import has_store, require_store
 
 
@@ -30,7 +31,7 @@ def test_opening_without_create_makes_nothing(tmp_path: Path) -> None:
 
 def test_the_message_says_what_is_there_and_where_the_root_came_from(tmp_path: Path) -> None:
     with pytest.raises(
-        StoreDoesNotExist, match=r"this directory holds none \(root is from: environment LAYERSTORE_ROOT\)"
+        StoreDoesNotExist, match=r"this directory holds none \(setting root, from: environment LAYERSTORE_ROOT\)"
     ):
         require_store(tmp_path, "environment LAYERSTORE_ROOT")
     (tmp_path / "file").touch()
@@ -48,3 +49,29 @@ def test_stores_that_are_spelt_alike_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreDoesNotExist) as caught:
         require_store(tmp_path / "nothing-like-it", "argument")
     assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"driver": "nosuch"}, DriverNotFound),
+        ({"driver": "vfs", "drivers": {"vfs": {"nosuch": 1}}}, ConfigError),
+    ],
+)
+def test_a_store_whose_driver_cannot_be_used_is_not_begun(
+    tmp_path: Path, settings: dict[str, object], error: type[Exception]
+) -> None:
+    root = tmp_path / "store"
+    with pytest.raises(error):
+        LayerStore.open(**{"root": root, **settings})
+    assert not root.exists()
+
+
+def test_a_store_whose_driver_does_not_work_here_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(context: object) -> None:
+        raise DriverNotSupported("not on this file system")
+
+    monkeypatch.setattr(VfsDriver, "probe", fail, raising=False)
+    with pytest.raises(DriverNotSupported, match="not on this file system"):
+        LayerStore.open(root=tmp_path / "store", driver="vfs")
+    assert not (tmp_path / "store").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,6 +33,20 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
     return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
 
 
+def check_driver(config: StoreConfig) -> None:
+    """Raise what `open_driver` would, as far as it can be known before anything is made under the root.
+
+    Raises:
+        DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError: as `open_driver`.
+    """
+    name = select_driver(config)
+    factory = registry.load_driver(name)
+    context = _context(factory, name, config)
+    ask = getattr(factory, "probe", None)
+    if ask is not None:
+        ask(context)
+
+
 def bind_driver(
     factory: DriverFactory,
     name: str,
@@ -54,13 +67,7 @@ def bind_driver(
         DriverNotSupported, ConfigError, DriverContractError, OSError: as `open_driver`.
     """
     on_disk = registry.driver_name(factory, name)
-    context = DriverContext(
-        home=config.root / on_disk,
-        logger=driver_logger(on_disk, registry.package_of(factory)),
-        id_mapping=config.id_mapping,
-    )
-    options = {**config.options_of(on_disk, name), **config.drivers.get(ANY_DRIVER, {})}
-    context = replace(context, options=_validated(factory, on_disk, options, config))
+    context = _context(factory, name, config)
     try:
         instance = factory(context)
     except (LayerStoreError, OSError) as error:
@@ -75,6 +82,17 @@ def bind_driver(
         locks=locks,
         mounts_directory=config.root / "layerstore" / "mounts",
         wrappers=wrappers,
+    )
+
+
+def _context(factory: DriverFactory, name: str, config: StoreConfig) -> DriverContext:
+    on_disk = registry.driver_name(factory, name)
+    options = {**config.options_of(on_disk, name), **config.drivers.get(ANY_DRIVER, {})}
+    return DriverContext(
+        home=config.root / on_disk,
+        logger=driver_logger(on_disk, registry.package_of(factory)),
+        id_mapping=config.id_mapping,
+        options=_validated(factory, on_disk, options, config),
     )
 
 

@@ -60,7 +60,9 @@ class Session:
         config = self.config()
         from layerstore_core.store import LayerStore
 
-        return LayerStore.open(config, create=create)
+        store = LayerStore.open(config, create=create)
+        _tell_other_drivers(store)
+        return store
 
     def answer(self, document: Mapping[str, Any], lines: Callable[[], Iterable[str]]) -> None:
         """Write the answer to standard output: `document` with `--json`, otherwise `lines()`.
@@ -73,3 +75,18 @@ class Session:
             output.write_document(document)
         else:
             output.write_lines(lines())
+
+
+def _tell_other_drivers(store: LayerStore) -> None:
+    """Warn a user who sees an empty store that the layers are there, with another driver."""
+    from layerstore_core.driver.select import prior_drivers
+    from layerstore_core.log import logger
+
+    present = prior_drivers(store.root)
+    if present and store.driver_name not in present:
+        logger.warning(
+            "{} has no layers of driver {}, but some of {}: to use those, name the driver (--driver, LAYERSTORE_DRIVER)",
+            store.root,
+            store.driver_name,
+            " and ".join(present),
+        )

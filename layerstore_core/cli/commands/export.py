@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import click
 
@@ -76,6 +76,41 @@ def _copy(layer: Layer, target: _Writer) -> int:
     return written
 
 
+class _File:
+    """A file whose errors have the name that the user gave."""
+
+    def __init__(self, name: str, flags: int, path: str | None = None) -> None:
+        self._name = name
+        with _naming(name):
+            self._fd = os.open(path or name, flags | os.O_CLOEXEC, 0o644)
+
+    def write(self, data: bytes, /) -> None:
+        left = memoryview(data)
+        with _naming(self._name):
+            while left:
+                left = left[os.write(self._fd, left) :]
+
+    def sync(self) -> None:
+        with _naming(self._name):
+            os.fsync(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with _naming(self._name):
+            os.close(self._fd)
+
+
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = file, None
+        raise
+
+
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
     """Add what was being done to an error: one that was found in the layer's content does not know which layer's."""
@@ -95,17 +130,16 @@ def _replacing(file: str) -> Iterator[_Writer]:
     """
     path = os.path.realpath(file)
     if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        with open(path, "wb") as target:
+        with _File(file, os.O_WRONLY) as target:
             yield target
         return
     partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with open(descriptor, "wb") as target:
+        with _File(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, partial) as target:
             yield target
-            target.flush()
-            os.fsync(descriptor)
-        os.replace(partial, path)
+            target.sync()
+        with _naming(file):
+            os.replace(partial, path)
     except BaseException:
         if os.path.lexists(partial):
             os.unlink(partial)

@@ -18,7 +18,7 @@ from layerstore_core.cli.session import Session
 def gc(session: Session, dry_run: bool) -> None:
     """Remove layers that nothing holds, and other leftovers.
 
-    Each line is something removed. What is pinned, stands below a layer that stays, or is in use by any process is kept.
+    Each line is something removed: what it was, its name and its size. What is pinned, stands below a layer that stays, or is in use by any process is kept.
 
     \b
     Examples:

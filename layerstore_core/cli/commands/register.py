@@ -14,7 +14,7 @@ from layerstore_core.cli.describe import layer_document
 from layerstore_core.cli.input import interruptible
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve_parent
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import while_doing
+from layerstore_core.errors import InvalidLayer, while_doing
 
 if TYPE_CHECKING:
     from layerstore_core.store import LayerStore
@@ -41,10 +41,10 @@ def register(session: Session, tar: str, parent: str | None) -> None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         if sys.stdin.isatty():
             raise click.UsageError("standard input is a terminal; give it a tar: layerstore register - < layer.tar")
-        _register(session, sys.stdin.buffer, parent)
+        _register(session, sys.stdin.buffer, "standard input", parent)
         return
     with _opened(tar) as stream:
-        _register(session, stream, parent)
+        _register(session, stream, tar, parent)
 
 
 def _opened(tar: str) -> BinaryIO:
@@ -52,9 +52,14 @@ def _opened(tar: str) -> BinaryIO:
         return open(tar, "rb")
 
 
-def _register(session: Session, stream: BinaryIO, parent: str | None) -> None:
+def _register(session: Session, stream: BinaryIO, name: str, parent: str | None) -> None:
     with session.open(create=True) as store:
-        document = register_pinned(store, interruptible(stream), resolve_parent(store, parent), "Registering")
+        below = resolve_parent(store, parent)
+        try:
+            document = register_pinned(store, interruptible(stream), below, "Registering")
+        except InvalidLayer as error:
+            error.add_note(f"while registering {name}")
+            raise
     session.answer(document, lambda: [document["chain_id"]])
 
 

@@ -58,7 +58,7 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     children, mounts = holders(store, chain)
     held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
     if held:
-        raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove that first")
+        raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove what holds it first")
     was_pinned = chain in store.pins()
     layer = store.get(chain)
     try:

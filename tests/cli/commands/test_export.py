@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import stat
@@ -79,10 +80,12 @@ def test_damage_is_found_on_standard_output_too(run: Run, chain: str, root: Path
     assert chain[7:] in run("export", chain, code=1).stderr
 
 
-def test_a_missing_directory_is_an_error_with_its_path(run: Run, chain: str, tmp_path: Path) -> None:
-    outcome = run("export", chain, "-o", tmp_path / "none" / "x.tar", code=1)
-    assert str(tmp_path / "none") in outcome.stderr
-    assert f"while exporting layer {chain}" in outcome.stderr
+def test_a_file_that_cannot_be_written_is_an_error_with_the_name_that_was_given(
+    run: Run, chain: str, tmp_path: Path
+) -> None:
+    for file, reason in {str(tmp_path / "none/x.tar"): errno.ENOENT, "/dev/full": errno.ENOSPC}.items():
+        outcome = run("export", chain, "-o", file, code=1)
+        assert outcome.stderr == f"layerstore: {file}: {os.strerror(reason)} (while exporting layer {chain})\n"
 
 
 def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, base: Path, tmp_path: Path) -> None:

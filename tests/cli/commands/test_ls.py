@@ -49,3 +49,15 @@ def test_a_deep_chain(run: Run) -> None:
         parent = ["--parent", chain]
     lines = run("ls").lines
     assert [len(line) - len(line.lstrip()) for line in lines[1:]] == list(range(0, 40, 2))
+
+
+@pytest.mark.usefixtures("used")
+def test_an_empty_list_tells_of_layers_with_another_driver(run: Run, root: Path) -> None:
+    assert run("ls").stderr == ""
+    foreign = root / "image/zfs/layerdb/sha256" / ("a" * 64)
+    foreign.mkdir(parents=True)
+    outcome = run("ls")
+    assert outcome.stdout == b""
+    assert f"WARNING: {root} has no layers of driver vfs, but some of zfs: " in outcome.stderr
+    run("rw", "create", "one")
+    assert run("ls").stderr == ""

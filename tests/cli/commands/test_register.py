@@ -74,6 +74,12 @@ def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, used:
     assert tree(used) == before
 
 
+def test_what_is_no_layer_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no tar\n" * 200)
+    assert run("register", tmp_path / "text", code=1).stderr.endswith(f"\n  while registering {tmp_path}/text\n")
+    assert run("register", "-", stdin=b"x", code=1).stderr.endswith("\n  while registering standard input\n")
+
+
 def test_a_directory_is_wrong_usage(run: Run, tmp_path: Path) -> None:
     assert "is a directory" in run("register", tmp_path, code=2).stderr
 

@@ -5,8 +5,8 @@ it or in the parent. Every block carries the transaction that wrote it. So a sea
 than the snapshot skips, whole branches at a time, what the two still share. What it finds is more than
 has changed, since items share blocks, but each inode says which transaction touched it last.
 
-What was touched may still be as it was (its time of access counts as a touch), so the items of both
-trees are compared, and what is left is compared as files by core, which so decides what a change is.
+What was touched may still be as it was (its time of access counts as a touch), so its items in both trees
+are compared. What is left is compared as files by core, which so decides what a change is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from layerstore_btrfs import ioctl, subvolumes
+from layerstore_btrfs import ioctl, search, subvolumes
 from layerstore_btrfs.inodes import Tree
 from layerstore_core.archive.changes import Change, compare_trees
 from layerstore_core.archive.touched import TouchedPaths
@@ -24,6 +24,8 @@ from layerstore_core.archive.touched import TouchedPaths
 _RUN: Final = 1024
 #: Fetching a few inodes in between costs less than another call.
 _GAP: Final = 16
+#: The clock of ctimes ticks at least this often, in nanoseconds, and with room to spare.
+_TICK: Final = 100_000_000
 
 
 def changes_since_snapshot(upper: Path, lower: Path) -> list[Change] | None:
@@ -54,26 +56,40 @@ def touched_since_snapshot(upper: Path, lower: Path) -> set[bytes] | None:
             raise
         # The kernel keeps changes of inodes aside, and file data in memory, until it commits.
         ioctl.sync(new)
-        return _touched_paths(Tree(new), Tree(old), info.created)
+        return _touched_paths(Tree(new), Tree(old), info.created, info.created_ns)
 
 
-def _touched_paths(upper: Tree, lower: Tree, created: int) -> set[bytes]:
-    # Either tree may have been touched since: a parent, too, when its files are read.
-    touched = upper.touched_since(created + 1) | lower.touched_since(created + 1)
+def _touched_paths(upper: Tree, lower: Tree, created: int, created_ns: int) -> set[bytes]:
     paths: set[bytes] = set()
     moved: list[int] = []
-    for run in _runs(sorted(touched)):
-        before = lower.inodes(run)
-        for number, inode in upper.inodes(run).items():
-            known = before.get(number)
-            if known == inode:
-                continue
+    for run in _runs(sorted(_changed_inodes(upper, lower, created, created_ns))):
+        before = lower.inodes(run, last_type=search.INODE_EXTREF)
+        for number, inode in upper.inodes(run, last_type=search.INODE_EXTREF).items():
             paths.update(upper.paths(inode.names))
-            if known is not None and inode.is_directory and known.names != inode.names:
+            if inode.is_directory and number in before and before[number].names != inode.names:
                 moved.append(number)
     for names in _linked_below(upper, moved):
         paths.update(upper.paths(names))
     return paths
+
+
+def _changed_inodes(upper: Tree, lower: Tree, created: int, created_ns: int) -> Iterator[int]:
+    """The inodes of the upper tree that are not, in all but their time of access, as they are in the lower one."""
+    # Either tree may have been touched since: a parent, too, when its files are read.
+    new, old = upper.touched_since(created + 1), lower.touched_since(created + 1)
+    for tree, known, others in ((upper, new, old), (lower, old, new)):
+        for run in _runs(sorted(others.keys() - known.keys())):
+            known.update(tree.states(run))
+    doubtful = []
+    for number, state in new.items():
+        if state != old.get(number):
+            yield number
+        elif state.ctime_ns > created_ns - _TICK:
+            # The same ctime may be that of two changes, one before the snapshot and one after it.
+            doubtful.append(number)
+    for run in _runs(sorted(doubtful)):
+        before = lower.inodes(run)
+        yield from (number for number, inode in upper.inodes(run).items() if inode != before.get(number))
 
 
 def _linked_below(tree: Tree, directories: Iterable[int]) -> Iterator[Collection[tuple[int, bytes]]]:
@@ -88,8 +104,8 @@ def _linked_below(tree: Tree, directories: Iterable[int]) -> Iterator[Collection
         inside, others = tree.entries(directory)
         pending += inside
         for run in _runs(sorted(others - seen)):
-            for number, inode in tree.inodes(run).items():
-                if inode.links > 1:
+            for number, inode in tree.inodes(run, last_type=search.INODE_EXTREF).items():
+                if inode.state.links > 1:
                     seen.add(number)
                     yield inode.names
 

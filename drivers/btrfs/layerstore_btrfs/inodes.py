@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from layerstore_btrfs import search
 from layerstore_btrfs.search import Item
@@ -13,38 +14,53 @@ from layerstore_btrfs.search import Item
 # struct btrfs_inode_item: generation, transid, size, nbytes, (block_group), nlink, uid, gid, mode, rdev, flags,
 # (sequence, reserved, atime), ctime, mtime, (otime)
 _INODE: Final = struct.Struct("=QQQQ8xIIIIQQ8x32x12xqIqI12x")
-_TRANSID: Final = struct.Struct("=8xQ")
 _REF: Final = struct.Struct("=QH")  # index, length of the name
 _EXTREF: Final = struct.Struct("=QQH")  # directory, index, length of the name
 _DIR_ITEM: Final = struct.Struct("=QBQQHHB")  # location's key, transid, lengths of data and name, type
 _FT_DIR: Final = 2
-_S_IFMT: Final = 0o170000
-_S_IFDIR: Final = 0o040000
+
+
+class InodeState(NamedTuple):
+    """Of an inode item, all that a change of the inode changes; reading it, a change of its time of access, does not."""
+
+    generation: int
+    size: int
+    nbytes: int
+    links: int
+    uid: int
+    gid: int
+    mode: int
+    device: int
+    flags: int
+    ctime: int
+    ctime_nsec: int
+    mtime: int
+    mtime_nsec: int
+
+    @property
+    def ctime_ns(self) -> int:
+        """When it was last changed, in nanoseconds of the epoch."""
+        return self.ctime * 10**9 + self.ctime_nsec
 
 
 @dataclass(slots=True)
 class Inode:
-    """An inode with all that belongs to it; two are equal where nothing but a time of access differs.
+    """An inode with what belongs to it.
 
     Attributes:
-        state: of the inode item, what every change changes: its ctime, and more.
+        state: the inode itself.
         names: the directories that it is in, by inode, and its name there.
         rest: its extended attributes, extents, and if it is a directory, its entries, as they are on disk.
     """
 
-    state: tuple[int, ...] = ()
+    state: InodeState
     names: list[tuple[int, bytes]] = field(default_factory=list)
     rest: list[Item] = field(default_factory=list)
 
     @property
-    def links(self) -> int:
-        """How many names it has."""
-        return self.state[3]
-
-    @property
     def is_directory(self) -> bool:
         """Whether it is a directory."""
-        return self.state[6] & _S_IFMT == _S_IFDIR
+        return stat.S_ISDIR(self.state.mode)
 
 
 class Tree:
@@ -54,27 +70,37 @@ class Tree:
         self._fd = fd
         self._paths: dict[int, bytes | None] = {search.FIRST_FREE: b""}
 
-    def touched_since(self, transaction: int) -> set[int]:
+    def touched_since(self, transaction: int) -> dict[int, InodeState]:
         """The inodes that a transaction or a later one has touched."""
         first = (search.FIRST_FREE, search.INODE_ITEM, 0)
         last = (search.LAST_FREE, search.INODE_ITEM, 0)
-        return {
-            item.object
-            for item in search.items(self._fd, 0, first, last, min_transaction=transaction, only=search.INODE_ITEM)
-            if _TRANSID.unpack_from(item.data)[0] >= transaction
-        }
+        found = {}
+        for item in search.items(self._fd, 0, first, last, min_transaction=transaction, only=search.INODE_ITEM):
+            touched, state = _parse(item.data)
+            if touched >= transaction:
+                found[item.object] = state
+        return found
 
-    def inodes(self, run: list[int]) -> dict[int, Inode]:
+    def states(self, run: list[int]) -> dict[int, InodeState]:
         """Those of some inodes that there are; `run` is sorted, and best without large gaps."""
         wanted = frozenset(run)
+        first, last = (run[0], search.INODE_ITEM, 0), (run[-1], search.INODE_ITEM, 0)
+        return {
+            item.object: _parse(item.data)[1]
+            for item in search.items(self._fd, 0, first, last, only=search.INODE_ITEM)
+            if item.object in wanted
+        }
+
+    def inodes(self, run: list[int], *, last_type: int = search.MAX_TYPE) -> dict[int, Inode]:
+        """As `states`, with what belongs to the inodes, up to items of the type `last_type`."""
+        wanted = frozenset(run)
         found: dict[int, Inode] = {}
-        for item in search.items(self._fd, 0, (run[0], 0, 0), (run[-1], search.MAX_TYPE, search.MAX_OFFSET)):
+        for item in search.items(self._fd, 0, (run[0], 0, 0), (run[-1], last_type, search.MAX_OFFSET)):
             number = item.object
-            if number not in wanted:
+            if number not in wanted or item.type > last_type:
                 continue
             if item.type == search.INODE_ITEM:
-                generation, _transid, *state = _INODE.unpack_from(item.data)
-                found[number] = Inode((generation, *state))
+                found[number] = Inode(_parse(item.data)[1])
             elif number in found:
                 if item.type in (search.INODE_REF, search.INODE_EXTREF):
                     found[number].names += _names(item)
@@ -122,6 +148,12 @@ class Tree:
     def _names_of(self, inode: int) -> Iterator[tuple[int, bytes]]:
         for item in search.of_object(self._fd, 0, inode, (search.INODE_REF, search.INODE_EXTREF)):
             yield from _names(item)
+
+
+def _parse(data: bytes) -> tuple[int, InodeState]:
+    """Of an inode item, the transaction that last touched the inode, and the state that it is in."""
+    generation, transaction, *state = _INODE.unpack_from(data)
+    return transaction, InodeState(generation, *state)
 
 
 def _names(item: Item) -> Collection[tuple[int, bytes]]:

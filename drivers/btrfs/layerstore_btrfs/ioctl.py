@@ -33,7 +33,7 @@ def request(direction: int, number: int, size: int) -> int:
 _VOL_ARGS_V1: Final = struct.Struct("=q4088s")  # fd, name
 _VOL_ARGS_V2: Final = struct.Struct("=qQQ32x4040s")  # fd, transid, flags, (qgroups to inherit), name
 _VOL_ARGS_BY_ID: Final = struct.Struct("=qQQ32xQ4032x")  # the same, with a subvolume's ID for the name
-_SUBVOL_INFO: Final = struct.Struct("=Q256sQQQQ16s16s16sQQQQ64x64x")
+_SUBVOL_INFO: Final = struct.Struct("=Q256sQQQQ16s16s16sQQQQ16xQI4x32x64x")
 _FS_INFO: Final = struct.Struct("=QQ16sIII916x64x")
 _SEARCH_KEY: Final = struct.Struct("=QQQQQQQIIII32x")
 _QUOTA_CTL: Final = struct.Struct("=QQ")
@@ -79,12 +79,14 @@ class SubvolumeInfo:
         parent_uuid: that of the subvolume which it is a snapshot of; zeros for none.
         created: the transaction that made it (`otransid`). What a snapshot shares with its parent is at
             most as new; a change of either is newer.
+        created_ns: when that was, in nanoseconds of the epoch.
     """
 
     tree_id: int
     uuid: bytes
     parent_uuid: bytes
     created: int
+    created_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,24 @@ def subvol_info(directory: int) -> SubvolumeInfo:
     """About the subvolume that a directory is in. Linux 4.18."""
     argument = bytearray(_SUBVOL_INFO.size)
     _call(directory, _GET_SUBVOL_INFO, argument)
-    tree_id, _name, _parent, _dir, _generation, _flags, uuid, parent_uuid, _, _ctransid, otransid, *_ = (
-        _SUBVOL_INFO.unpack(argument)
-    )
-    return SubvolumeInfo(tree_id, uuid, parent_uuid, otransid)
+    (
+        tree_id,
+        _name,
+        _parent,
+        _dir,
+        _generation,
+        _flags,
+        uuid,
+        parent_uuid,
+        _,
+        _ctransid,
+        otransid,
+        _,
+        _,
+        seconds,
+        nanoseconds,
+    ) = _SUBVOL_INFO.unpack(argument)
+    return SubvolumeInfo(tree_id, uuid, parent_uuid, otransid, seconds * 10**9 + nanoseconds)
 
 
 def fs_info(directory: int) -> FilesystemInfo:

@@ -187,6 +187,14 @@ def read_driver_id(path: Path) -> str | None:
     return text if _DRIVER_ID.fullmatch(text) else None
 
 
+def read_digest(kind: type[_D], path: Path) -> _D | None:
+    """The digest in a file of a record; `None` where there is none to be read."""
+    try:
+        return _digest(kind, path, _read_text(path))
+    except (BadRecord, OSError):
+        return None
+
+
 def _read_text(path: Path, *, missing: str | None = None) -> str:
     content = _read(path, _MAX_FIELD, optional=missing is not None)
     if content is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from layerstore_overlay.applying import Notes, drop_idle_whiteouts, give_metadata
 from layerstore_overlay.layout import Layout
@@ -26,7 +25,7 @@ class Chains:
 
     def below(self, layer_id: str) -> LowerLayers:
         """The merged tree below a layer, as it stands: parents may still be on their way."""
-        return self._merged(self._layout.lower(layer_id))
+        return LowerLayers(lambda: map(self._layout.resolve, self._layout.lower(layer_id)), self._xattrs)
 
     def settled_below(self, layer_id: str) -> LowerLayers:
         """The merged tree below a layer, as a mount shows it, once the layer and its parents are complete."""
@@ -76,6 +75,3 @@ class Chains:
 
     def _upper(self, layer_id: str) -> bytes:
         return os.fsencode(self._layout.path(layer_id, "diff"))
-
-    def _merged(self, links: Sequence[str]) -> LowerLayers:
-        return LowerLayers([self._layout.resolve(link) for link in links], self._xattrs)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 #: What the kernel answers where an attribute is not there, or its file system has none.
@@ -75,14 +76,24 @@ class LowerLayers:
     """The merged tree of some layers.
 
     Args:
-        roots: their `diff` directories, the nearest first.
+        roots: gives their `diff` directories, the nearest first; asked when something is first looked up.
         xattrs: how opaque directories are marked.
     """
 
-    def __init__(self, roots: Sequence[str], xattrs: OverlayXattrs) -> None:
+    def __init__(self, roots: Callable[[], Iterable[str]], xattrs: OverlayXattrs) -> None:
+        self._roots = roots
         self._xattrs = xattrs
-        self.root: Stack = self._merge([os.fsencode(root) for root in roots])
-        self._directories: dict[bytes, Stack] = {b"": self.root}
+        self._directories: dict[bytes, Stack] = {}
+
+    @cached_property
+    def root(self) -> Stack:
+        """The root: those of all layers, down to one that hides what is below it."""
+        stack: list[bytes] = []
+        for root in self._roots():
+            stack.append(os.fsencode(root))
+            if self._xattrs.is_opaque(stack[-1]):
+                break
+        return tuple(stack)
 
     def look_up(self, stack: Stack, name: bytes) -> Found | None:
         """What a merged directory has under a name."""
@@ -111,6 +122,8 @@ class LowerLayers:
 
     def directory(self, path: bytes) -> Stack:
         """The directory at `path`, relative; an empty stack where there is none."""
+        if not path:
+            return self.root
         known = self._directories.get(path)
         if known is None:
             found = self.find(path)
@@ -135,14 +148,6 @@ class LowerLayers:
             hidden.update(whiteouts)
             hidden.update(names)
         return names
-
-    def _merge(self, directories: Sequence[bytes]) -> Stack:
-        stack = []
-        for directory in directories:
-            stack.append(directory)
-            if self._xattrs.is_opaque(directory):
-                break
-        return tuple(stack)
 
 
 def is_whiteout(status: os.stat_result) -> bool:

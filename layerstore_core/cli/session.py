@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerstore_core.cli import output
+from layerstore_core.errors import while_doing
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
@@ -60,7 +62,12 @@ class Session:
         config = self.config()
         from layerstore_core.store import LayerStore
 
-        store = LayerStore.open(config, create=create)
+        try:
+            with while_doing(f"opening the store {config.root}"):
+                store = LayerStore.open(config, create=create)
+        except PermissionError as error:
+            _tell_owner(error, config.root)
+            raise
         _tell_other_drivers(store)
         return store
 
@@ -75,6 +82,15 @@ class Session:
             output.write_document(document)
         else:
             output.write_lines(lines())
+
+
+def _tell_owner(error: PermissionError, root: Path) -> None:
+    try:
+        owner = os.stat(root).st_uid
+    except OSError:
+        return
+    if owner != os.geteuid():
+        error.add_note(f"it belongs to user {owner}, and this is user {os.geteuid()}")
 
 
 def _tell_other_drivers(store: LayerStore) -> None:

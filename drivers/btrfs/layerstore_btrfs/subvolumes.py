@@ -102,8 +102,13 @@ def delete(directory: int, name: bytes) -> int | None:
 
 def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
     """Delete a subvolume by what btrfs has for it; false where the user may not do that."""
+    inside: list[int] | None
     try:
-        for inner in nested(directory, subvolume_id):
+        inside = nested(directory, subvolume_id)
+    except PermissionError:
+        inside = None  # with the mount option user_subvol_rm_allowed, one without subvolumes inside can be deleted
+    try:
+        for inner in inside or ():
             with contextlib.suppress(FileNotFoundError):
                 ioctl.snap_destroy_by_id(directory, inner)
         ioctl.snap_destroy(directory, name)
@@ -111,4 +116,8 @@ def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
         pass  # another process has been faster
     except PermissionError:
         return False
+    except OSError as error:
+        if inside is None and error.errno in (errno.ENOTEMPTY, errno.EROFS):
+            return False
+        raise
     return True

@@ -66,18 +66,21 @@ def test_deleting_what_is_no_subvolume(home, directory):
     assert listing(home) == []
 
 
-def test_an_ordinary_user_deletes_its_own(home, ordinary_user):
+@pytest.mark.parametrize("option", ["", "user_subvol_rm_allowed"])
+def test_an_ordinary_user_deletes_its_own(make_filesystem, ordinary_user, option):
+    home = make_filesystem(option or "default", *filter(None, [option]))
     home.chmod(0o777)
     with ordinary_user(), subvolumes.opened(home) as directory:
         add(directory, b"own")
         (home / "own/d").mkdir()
         (home / "own/d/f").write_text("x")
+        subvolumes.snapshot(home / "own", directory, b"plain")
         add(directory, b"own", b"d", b"inner")
-        subvolumes.snapshot(home / "own", directory, b"copy")
-        with subvolumes.opened(home / "copy") as copy:
+        subvolumes.snapshot(home / "own", directory, b"read-only")
+        with subvolumes.opened(home / "read-only") as copy:
             ioctl.set_read_only(copy, True)
-        subvolumes.delete(directory, b"own")
-        subvolumes.delete(directory, b"copy")
+        for name in (b"own", b"plain", b"read-only"):
+            assert subvolumes.delete(directory, name) is not None
     assert listing(home) == []
 
 

@@ -99,12 +99,16 @@ exec "$@"
 
 
 def run_as_nobody(script, home, *wrapper):
+    python = [sys.executable, "-W", "error", "-c", PREAMBLE + script, str(home)]
+    return run_command_as_nobody(home, *wrapper, *python)
+
+
+def run_command_as_nobody(home, *command):
     # The interpreter and the packages may be in places that root alone can enter.
     needed = {os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, Path(__file__).parents[3])}
     apart = sorted(path for path in needed if not any(path.startswith(f"{other}/") for other in needed))
     stage = home.parent.with_name(home.parent.name + "-stage")
     stage.mkdir()
-    python = [sys.executable, "-W", "error", "-c", PREAMBLE + script, str(home)]
     nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     try:
         done = subprocess.run(
@@ -122,8 +126,7 @@ def run_as_nobody(script, home, *wrapper):
                 "--",
                 *apart,
                 *nobody,
-                *wrapper,
-                *python,
+                *command,
             ],
             check=False,
             capture_output=True,
@@ -170,3 +173,31 @@ def test_in_a_user_namespace_everything_works(home):
         "['d']",
         "[] []",
     ]
+
+
+THE_COMMAND_LINE = """
+layerstore() { "$PYTHON" -m layerstore_core --root "$HOME/root" --driver overlay2 "$@"; }
+mkdir "$HOME/tree"
+echo text > "$HOME/tree/file"
+tar -C "$HOME/tree" -cf "$HOME/layer.tar" --owner=1234 --group=5678 file
+chain=$(layerstore register "$HOME/layer.tar")
+layerstore rw create work --parent "$chain" > "$HOME/log"
+path=$(layerstore rw mount work)
+ls "$path"
+echo more > "$path/new"
+rm "$path/file"
+layerstore rw changes work
+layerstore rw umount work > "$HOME/log"
+commit=$(layerstore rw commit work)
+layerstore export "$chain" -o "$HOME/exported.tar" > "$HOME/log"
+cmp "$HOME/layer.tar" "$HOME/exported.tar" && echo exact
+layerstore export "$commit" | tar -t
+"""
+
+
+def test_the_command_line_in_a_user_namespace(home):
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    setting = f"PYTHON={sys.executable} HOME={home}; export PYTHON HOME; set -e"
+    lines = run_command_as_nobody(home, "unshare", "-Urm", "sh", "-c", setting + THE_COMMAND_LINE)
+    assert lines == ["file", "D /file", "A /new", "exact", ".wh.file", "new"]

@@ -29,7 +29,7 @@ def of_bytes(what: str) -> Iterator[Report | None]:
     def status(size: int, entries: int) -> str:
         seconds = monotonic() - begun
         parts = [human_size(size), f"{human_size(int(size / seconds)) if seconds else '?'}/s"]
-        return "  ".join([*parts, f"{entries} entries"] if entries else parts)
+        return "  ".join([*parts, f"{entries} {'entry' if entries == 1 else 'entries'}"] if entries else parts)
 
     with _shown(what, status) as report:
         yield report

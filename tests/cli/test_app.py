@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from layerstore_core._version import __version__
 from layerstore_core.cli.app import cli
 from layerstore_core.cli.commands.register import register
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.store import LayerStore
 
 from .conftest import Run, tar_of, tree
 
@@ -137,6 +139,20 @@ def test_an_error_of_the_system_tells_path_and_what_was_being_done(run: Run, tmp
         f"layerstore: {tmp_path}/none.tar: No such file or directory (while opening the layer's tar)\n"
     )
     assert run("--json", "register", tmp_path / "none.tar", code=1).error["type"] == "FileNotFoundError"
+
+
+@pytest.mark.usefixtures("used")
+def test_a_store_of_another_user_tells_whose_it_is(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root / "image"))
+
+    owner = os.geteuid()
+    monkeypatch.setattr(LayerStore, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert run("ls", code=1).stderr == (
+        f"layerstore: {root}/image: Permission denied "
+        f"(while opening the store {root}; it belongs to user {owner}, and this is user 12345)\n"
+    )
 
 
 def test_a_note_on_an_error_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,25 +3,29 @@
 It mirrors the records on disk. Records are loaded when they are first asked for, so that opening a store
 costs the same however many layers it has, and it keeps up with what other processes commit and delete.
 
-A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, and
-by a pin. It may go when nothing holds it. Handles are holds of the kernel's (`RootLocks`); the others are
-records on disk, which only somebody who has a handle can make. So whoever has a layer solely, and has
+A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, by a
+pin, and by the images whose topmost layer it is. It may go when nothing holds it. Handles are holds of the
+kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever has a layer solely, and has
 looked at the records then, knows that nothing will come to hold it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import RLock
-from typing import Final
+from typing import Final, Protocol
 
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError, LayerStoreError
-from layerstore_core.metadata import LayerDB, LayerRecord, MountRecord, Pins, RootLocks
+from layerstore_core.log import logger
+from layerstore_core.metadata import LayerDB, LayerRecord, MountRecord, RootLocks
+from layerstore_core.metadata.claims import claimed_parents
+from layerstore_core.registering import Below
 
 _UNKNOWN_GENERATION: Final = -2
 
@@ -67,6 +71,11 @@ class LayerNode:
         return sum(node.record.size for node in self.chain())
 
     @property
+    def below(self) -> Below:
+        """The layer as something to stand on."""
+        return Below(self.record.chain_id, self.record.cache_id)
+
+    @property
     def lock_key(self) -> str:
         """What `RootLocks` knows the layer by."""
         return f"layer {self.record.chain_id}"
@@ -93,12 +102,19 @@ class MountNode:
         return f"rw {self.record.mount_id}"
 
 
+class Holder(Protocol):
+    """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
+
+    def holding(self, chain: ChainID, /) -> list[str]:
+        """What of this holds the layer by now, in words for a person; nothing where nothing does."""
+
+
 class Catalog:
     """What is known of one root.
 
     Args:
         db: the records.
-        pins: the pins.
+        holders: what else keeps layers.
         locks: the locks of the root.
         report: called with each problem when it is found.
 
@@ -106,15 +122,18 @@ class Catalog:
         lock: guards the maps and all holders within this process; never kept while a layer is unpacked.
     """
 
-    def __init__(self, db: LayerDB, pins: Pins, locks: RootLocks, report: Callable[[Problem], None]) -> None:
+    def __init__(
+        self, db: LayerDB, holders: Sequence[Holder], locks: RootLocks, report: Callable[[Problem], None]
+    ) -> None:
         self._db = db
-        self._pins = pins
+        self._holders = holders
         self._locks = locks
         self._report = report
         self.lock: Final = RLock()
         self._layers: dict[ChainID, LayerNode] = {}
         self._mounts: dict[str, MountNode] = {}
         self._problems: dict[str, Problem] = {}
+        self._claims: dict[Path, ChainID | None] = {}
         self._generation = _UNKNOWN_GENERATION
 
     # Finding
@@ -183,7 +202,9 @@ class Catalog:
                 for mount in [node for name, node in self._mounts.items() if name not in present_mounts]:
                     self._forget_mount(mount)
                 for mount_name in mounts:
-                    self._try_load(self._db.mount_path(mount_name), partial(self.find_mount, mount_name))
+                    load = partial(lambda name: self.find_mount(name) or self._load_mount(name), mount_name)
+                    self._try_load(self._db.mount_path(mount_name), load)
+                self._claims = claimed_parents(map(Path, self._problems), self._layers)
             except BaseException:
                 self._generation = _UNKNOWN_GENERATION
                 raise
@@ -274,7 +295,8 @@ class Catalog:
                 node.handles
                 or (by_children and node.children)
                 or node.mounts
-                or node.record.chain_id in self._pins
+                or self._held_by_record(node)
+                or self._claimed_by(node)
                 or self._locks.is_held(node.lock_key)
             )
 
@@ -284,8 +306,9 @@ class Catalog:
             self.refresh()
             holders = [f"layer {child}" for child in sorted(node.children)]
             holders += [f"writable layer {name!r}" for name in sorted(node.mounts)]
-            if node.record.chain_id in self._pins:
-                holders.append("its pin")
+            holders += [f"the damaged record {record}" for record in self._claimed_by(node)]
+            for holder in self._holders:
+                holders += holder.holding(node.record.chain_id)
             if node.handles:
                 holders.append(f"{len(node.handles)} open handle(s)")
             elif self._locks.is_held(node.lock_key):
@@ -301,7 +324,7 @@ class Catalog:
         """
         with self.lock, self._locks.sole(node.lock_key) as alone:
             # In this order: holders on disk are made by those who have a handle.
-            yield alone and not node.handles and self._is_current(node) and not self._held_on_disk(node)
+            yield alone and not node.handles and self._is_loaded(node) and not self._held_on_disk(node)
 
     # Changes that this store makes
 
@@ -309,11 +332,22 @@ class Catalog:
     def changing(self) -> Iterator[None]:
         """A block around one change to the records; others see by the generation that there was one."""
         with self._locks.exclusive("records"):
-            unseen = self._locks.generation() != self._generation
-            yield
-            new = self._locks.advance()
-            if not unseen:
-                self._generation = new
+            known = self._locks.generation() == self._generation
+            self._generation = _UNKNOWN_GENERATION
+            # Before the change, so that one that cannot be told is not made; and after it, for those who
+            # have looked meanwhile.
+            self._locks.advance()
+            try:
+                yield
+            except BaseException:
+                known = False
+                raise
+            finally:
+                try:
+                    new = self._locks.advance()
+                    self._generation = new if known else _UNKNOWN_GENERATION
+                except OSError as error:
+                    logger.error("other processes may not see a change to {} at once: {}", self._db.path, error)
 
     def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
         """A layer has been committed."""
@@ -351,7 +385,19 @@ class Catalog:
 
     def _held_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
-        return bool(node.children or node.mounts or node.record.chain_id in self._pins)
+        return bool(node.children or node.mounts or self._held_by_record(node) or self._claimed_by(node))
+
+    def _held_by_record(self, node: LayerNode) -> bool:
+        return any(holder.holding(node.record.chain_id) for holder in self._holders)
+
+    def _claimed_by(self, node: LayerNode) -> list[Path]:
+        """The damaged records that stand on a layer, or may: once they are mended they need it."""
+        return sorted(record for record, parent in self._claims.items() if parent in (node.record.chain_id, None))
+
+    def _is_loaded(self, node: LayerNode) -> bool:
+        """Whether the layer is there: this store, too, may have deleted it since the caller was given the node."""
+        known = self._layers.get(node.record.chain_id)
+        return known is not None and known.record.cache_id == node.record.cache_id and self._is_current(node)
 
     def _is_current(self, node: LayerNode) -> bool:
         """Whether the layer is still the one that was loaded: another process may have deleted and made it anew."""
@@ -396,10 +442,9 @@ class Catalog:
     def _try_load(self, path: os.PathLike[str], load: Callable[[], object]) -> None:
         try:
             load()
-        except FileNotFoundError:
-            if os.path.lexists(path):
-                raise
         except (LayerStoreError, OSError) as error:
+            if not os.path.lexists(path):
+                return  # another process has just deleted it
             where = getattr(error, "path", None) or getattr(error, "filename", None) or path
             problem = Problem(str(where), str(getattr(error, "reason", error)))
             self._problems[os.fspath(path)] = problem

@@ -1,4 +1,4 @@
-"""Layer identity: diff IDs and chain IDs.
+"""Identity of layers and images: diff IDs, chain IDs, image IDs.
 
 A *diff ID* is the sha256 of a layer's uncompressed tar. A *chain ID* names that layer on top of all
 its parents, so that equal chains are stored once. The rule is the OCI image specification's
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -57,6 +58,22 @@ class ChainID(_Digest):
 
     __slots__ = ()
     _what = "chain ID"
+
+
+class ImageID(_Digest):
+    """The digest of an image's config, which names the image."""
+
+    __slots__ = ()
+    _what = "image ID"
+
+
+def chain_ids(diff_ids: Iterable[DiffID], parent: ChainID | None = None) -> list[ChainID]:
+    """The chain IDs of layers that stand one on the other, the first on `parent`."""
+    found: list[ChainID] = []
+    for diff_id in diff_ids:
+        parent = chain_id(diff_id, parent)
+        found.append(parent)
+    return found
 
 
 def chain_id(diff_id: DiffID, parent: ChainID | None = None) -> ChainID:

@@ -87,6 +87,26 @@ class InvalidLayer(LayerStoreError):
         self.entry = entry
 
 
+class InvalidImage(LayerStoreError):
+    """The input is not an image: parts are missing, damaged, or contradict each other; the message says which."""
+
+
+class InvalidReference(LayerStoreError, ValueError):
+    """An image cannot have this name."""
+
+
+class ImageDoesNotExist(LayerStoreError):
+    """No image with this name or ID is in the store."""
+
+
+class ImageInUse(LayerStoreError):
+    """The image cannot be removed: something stands on it, or it has other names."""
+
+
+class RootInUse(LayerStoreError):
+    """Another program, such as a Docker daemon, has the root to itself: it can be read, but not written."""
+
+
 @contextmanager
 def while_doing(what: str) -> Iterator[None]:
     """Add `what` was being done to an `OSError` that passes, so that its message says more than a path."""

@@ -12,7 +12,7 @@ from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.errors import IntegrityError
 from layerstore_core.metadata import LayerDB
 from layerstore_core.tarsplit.assemble import assemble
-from layerstore_core.tarsplit.codec import LineReader, decode_lines
+from layerstore_core.tarsplit.codec import LineReader, Segment, decode_lines
 
 if TYPE_CHECKING:
     from layerstore_core.catalog import LayerNode
@@ -53,6 +53,26 @@ def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
             chunks = assemble(decode_lines(lines), files)
         # Buffered, because readers of tars count on getting as many bytes as they ask for.
         return cast("BinaryIO", io.BufferedReader(IterStream(_verified(chunks, node), opened.pop_all().close), _CHUNK))
+
+
+def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
+    """How long a layer's tar is, in bytes. It is put together for that only where there is no tar-split file.
+
+    Raises:
+        IntegrityError: the tar-split file is missing or damaged.
+    """
+    if not driver.capabilities.reproduces_exact_diffs:
+        try:
+            lines = db.open_tar_split(node.record.chain_id)
+        except (FileNotFoundError, IsADirectoryError):
+            pass  # what `tar_stream` says of it is what there is to say
+        else:
+            with LineReader(lines) as reader:
+                return sum(
+                    len(item.data) if isinstance(item, Segment) else item.size for item in decode_lines(reader)
+                )
+    with tar_stream(db, driver, node) as stream:
+        return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
 
 
 def _verified(chunks: Iterable[bytes], node: LayerNode) -> Iterator[bytes]:

@@ -7,8 +7,8 @@ formats on disk. Where that store is weak this one differs, and the tests say so
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
@@ -17,8 +17,9 @@ from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.catalog import Catalog, LayerNode, Problem
+from layerstore_core.chains import LayerInput, Overtaken, take_in
 from layerstore_core.config import StoreConfig, load_config
-from layerstore_core.digests import ChainID
+from layerstore_core.digests import ChainID, chain_ids
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, open_driver
 from layerstore_core.durability import flush_file_systems
@@ -29,10 +30,10 @@ from layerstore_core.errors import (
     MaxDepthExceeded,
     MountDoesNotExist,
 )
-from layerstore_core.exporting import tar_stream
+from layerstore_core.exporting import tar_size, tar_stream
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
-from layerstore_core.metadata import LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
+from layerstore_core.metadata import ImageDB, LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
 from layerstore_core.presence import has_store, require_store
 from layerstore_core.registering import Progress, Registration
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
@@ -58,8 +59,10 @@ class LayerStore:
         self.driver = driver
         self.db: Final = LayerDB(self.root / "image" / driver.name / "layerdb", durability=config.durability)
         self._locks = locks
-        self._pins = Pins(self.root / "layerstore" / "pins", durable=config.durability == "full")
-        self._catalog = Catalog(self.db, self._pins, locks, _warn)
+        durable = config.durability == "full"
+        self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
+        self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
+        self._catalog = Catalog(self.db, (self._pins, self.image_db), locks, _warn)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -154,7 +157,7 @@ class LayerStore:
                 below = stack.enter_context(self.get(parent))._live
                 self._check_depth(below)
             source = stack.enter_context(self._source(stream))
-            registration = stack.enter_context(Registration(self.db, self.driver, below))
+            registration = stack.enter_context(Registration(self.db, self.driver, below.below if below else None))
             registration.apply(source, progress)
             record = registration.write_record(descriptor)
             if self.config.durability == "full":
@@ -163,6 +166,41 @@ class LayerStore:
                 existing = self._hold(record.chain_id) or self._commit(registration, record, below)
                 if existing is not None:
                     return existing
+
+    def register_chain(self, layers: Sequence[LayerInput], parent: str = "") -> Layer:
+        """Take in layers that stand one on the other, all or none. Those that are known already are not read.
+
+        Where the driver can do it, they are read, verified and unpacked at the same time.
+
+        Args:
+            layers: the base first; at least one.
+            parent: the chain ID of the layer below the first, `""` for none.
+
+        Returns:
+            A handle to the topmost.
+
+        Raises:
+            InvalidLayer: one is damaged, leaves its root, or is not what it was said to be; the message names it.
+            LayerDoesNotExist, MaxDepthExceeded, OSError: as `register`.
+        """
+        self._check_open()
+        with ExitStack() as stack:
+            below = stack.enter_context(self.get(parent))._live if parent else None
+            self._check_depth(below, len(layers))
+            names = chain_ids([layer.diff_id for layer in layers], below.record.chain_id if below else None)
+            while True:
+                if (known := self._hold(names[-1])) is not None:
+                    return known
+                first = len(names) - 1
+                while first:
+                    if (known := self._hold(names[first - 1])) is not None:
+                        below = stack.enter_context(known)._live
+                        break
+                    first -= 1
+                try:
+                    return self._register_missing(layers[first:], below)
+                except Overtaken:
+                    continue
 
     def get(self, chain_id: str) -> Layer:
         """A handle to a layer: one reference.
@@ -207,6 +245,7 @@ class LayerStore:
         Raises:
             LayerNotRetained: the handle was released, or is a view: what nobody holds may be gone.
         """
+        self._check_open()
         node = layer._live
         if layer not in node.handles:
             raise LayerNotRetained(f"a view of layer {layer.chain_id} cannot be pinned; get the layer first")
@@ -226,6 +265,7 @@ class LayerStore:
 
     def pins(self) -> set[ChainID]:
         """The chain IDs that are pinned."""
+        self._check_open()
         return set(self._pins)
 
     # Writable layers
@@ -350,6 +390,7 @@ class LayerStore:
 
     def driver_status(self) -> list[tuple[str, str]]:
         """The driver's diagnostic fields."""
+        self._check_open()
         return self.driver.status()
 
     def cleanup(self) -> None:
@@ -367,6 +408,7 @@ class LayerStore:
         Raises:
             LayerDoesNotExist: there is no such layer.
         """
+        self._check_open()
         node = self._catalog.find_layer(_parse_chain_id(chain_id))
         if node is None:
             raise self._no_layer(chain_id)
@@ -382,6 +424,17 @@ class LayerStore:
         self._check_open()
         return delete_unheld(self._catalog, self.db, self.driver, layer._node)
 
+    @contextmanager
+    def changing_images(self) -> Iterator[ImageDB]:
+        """A block around changes to the image records: one thread of one process at a time. Not to be nested.
+
+        Yields:
+            The records. A new image's topmost layer is to be held until its record is written.
+        """
+        self._check_open()
+        with self._locks.exclusive("images"):
+            yield self.image_db
+
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
         directory = self.root / "layerstore" / "tmp"
@@ -394,13 +447,36 @@ class LayerStore:
         if self._closed:
             raise LayerStoreError(f"the store {self.root} is closed")
 
-    def _check_depth(self, parent: LayerNode) -> None:
+    def _check_depth(self, parent: LayerNode | None, more: int = 1) -> None:
         limit = self.max_depth
-        if parent.depth >= limit:
+        depth = parent.depth if parent is not None else 0
+        if depth + more > limit:
+            what = f"layer {parent.record.chain_id} is {depth} layers deep" if parent else f"there are {more} layers"
             raise MaxDepthExceeded(
-                f"layer {parent.record.chain_id} is {parent.depth} layers deep; this store allows {limit} "
-                "(setting max_depth, and what the driver can hold)"
+                f"{what}; this store allows {limit} (setting max_depth, and what the driver can hold)"
             )
+
+    def _register_missing(self, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
+        """Register layers none of which is known."""
+        with ExitStack() as stack, ExitStack() as registrations:
+            new = take_in(
+                self.db,
+                self.driver,
+                below.below if below else None,
+                layers,
+                source=self._source,
+                registrations=registrations,
+            )
+            if self.config.durability == "full":
+                flush_file_systems(self.root, self.driver.home)
+            top: Layer | None = None
+            for registration, record in new:
+                top = self._commit(registration, record, below)
+                if top is None:
+                    raise Overtaken
+                below = stack.enter_context(top)._live
+            assert top is not None
+            return cast("Layer", self._hold(top.chain_id))
 
     def _source(self, stream: BinaryIO | str | os.PathLike[str]) -> LayerSource:
         return LayerSource(stream, spool_dir=self.scratch_directory(), max_size=self.config.max_layer_size)
@@ -417,32 +493,41 @@ class LayerStore:
 
     def _commit(self, registration: Registration, record: LayerRecord, parent: LayerNode | None) -> Layer | None:
         """Make the new layer exist, with a handle to it; `None` where another process was faster."""
-        with self._catalog.lock:
-            # Held before it exists, so that no collector comes between.
-            self._locks.hold(_layer_key(record.chain_id))
-            try:
-                with self._catalog.changing():
-                    registration.commit(record)
-                    self._catalog.add_layer(record, parent)
-                return self._hold(record.chain_id)
-            except FileExistsError:
+        while True:
+            # Solely, so that neither a collector nor a reader comes between: until it is certain to last it may vanish.
+            with self._catalog.lock, self._locks.sole(_layer_key(record.chain_id)) as alone:
+                if alone:
+                    try:
+                        with self._catalog.changing():
+                            registration.commit(record)
+                            self._catalog.add_layer(record, parent)
+                    except FileExistsError:
+                        return None
+                    return self._hold(record.chain_id)
+            # Another process commits it, or looks whether it is there: this waits until it has done so.
+            if (existing := self._hold(record.chain_id)) is not None:
+                existing.close()
                 return None
-            finally:
-                self._locks.drop(_layer_key(record.chain_id))
 
     def _let_go(self, layer: Layer) -> None:
-        if not self._catalog.let_go(layer._node, layer):
+        if layer._store is not self or not self._catalog.let_go(layer._node, layer):
             what = "was released before" if layer._holds else "is a view, and holds nothing"
+            if layer._store is not self:
+                what = f"is another store's, {layer._store.root}"
             raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
         layer._released = True
 
     def _let_go_rw(self, rw: RWLayer) -> None:
-        if not self._catalog.let_go(rw._node, rw):
-            raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} was released before")
+        if rw._store is not self or not self._catalog.let_go(rw._node, rw):
+            what = "was released before" if rw._store is self else f"is another store's, {rw._store.root}"
+            raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
         rw._released = True
 
     def _tar_stream(self, node: LayerNode) -> BinaryIO:
         return tar_stream(self.db, self.driver, node)
+
+    def _tar_size(self, node: LayerNode) -> int:
+        return tar_size(self.db, self.driver, node)
 
     def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
         with self._source(stream) as source:

@@ -1,5 +1,6 @@
-"""What is known of layers and writable layers, on disk: Docker's layerdb, and our pins beside it."""
+"""What is known of layers and writable layers, on disk: Docker's layerdb and image records, and our pins beside them."""
 
+from layerstore_core.metadata.imagedb import ImageDB
 from layerstore_core.metadata.layerdb import LayerDB, Removing
 from layerstore_core.metadata.locks import LocksUnavailable, RootLocks
 from layerstore_core.metadata.pins import Pins
@@ -9,6 +10,7 @@ from layerstore_core.metadata.transaction import DeadTransaction, Transaction
 __all__ = [
     "BadRecord",
     "DeadTransaction",
+    "ImageDB",
     "LayerDB",
     "LayerRecord",
     "LocksUnavailable",

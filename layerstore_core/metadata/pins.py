@@ -27,8 +27,15 @@ class Pins:
     def add(self, chain: ChainID) -> None:
         """Pin a layer. A second pin does nothing."""
         make_directory(self._directory, 0o700)
-        (self._directory / chain.hex).touch(0o644)
-        self._flush()
+        pin = self._directory / chain.hex
+        new = not pin.exists()
+        pin.touch(0o644)
+        try:
+            self._flush()
+        except BaseException:
+            if new:
+                pin.unlink(missing_ok=True)
+            raise
 
     def remove(self, chain: ChainID) -> None:
         """Take a pin away. One that is not there is no error."""
@@ -37,6 +44,10 @@ class Pins:
         except FileNotFoundError:
             return
         self._flush()
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """What of this holds the layer, in words."""
+        return ["its pin"] if chain in self else []
 
     def __contains__(self, chain: ChainID) -> bool:
         return (self._directory / chain.hex).exists()

@@ -1,0 +1,373 @@
+"""What an image comes in: named files in a directory or a tar, each of which can be read in place.
+
+The names in a tar, and links among its members, are the archive's alone: none leads to a file of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import posixpath
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
+
+from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
+from layerstore_core.archive.entry import EntryType
+from layerstore_core.archive.header import BLOCK
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: Members that an archive may have: a thousand images of a hundred layers in the old layout have fewer.
+MAX_MEMBERS: Final = 500_000
+#: Links followed for one name: the kernel's limit.
+_MAX_LINKS: Final = 40
+#: Headers are read in pieces of this size, in bytes.
+_PIECE: Final = 16 << 10
+
+
+class Container(Protocol):
+    """Named files."""
+
+    #: What to call it in messages.
+    name: str
+
+    def __contains__(self, path: str, /) -> bool:
+        """Whether there is a file of this name."""
+
+    def size(self, path: str, /) -> int:
+        """A file's size in bytes.
+
+        Raises:
+            InvalidImage: there is no such regular file.
+        """
+
+    def open(self, path: str, /) -> BinaryIO:
+        """Open a file at its start; several may be open, also in several threads.
+
+        Raises:
+            InvalidImage: there is no such regular file.
+            OSError: it cannot be read.
+        """
+
+    def close(self) -> None:
+        """Give back what is open."""
+
+
+class Extent(io.RawIOBase):
+    """A part of a file, as a file of its own that moves no other's position.
+
+    Args:
+        descriptor: the file; a duplicate of it is kept.
+        start: where the part begins, in bytes.
+        size: how many bytes it has.
+        name: what to call it in messages.
+    """
+
+    def __init__(self, descriptor: int, start: int, size: int, name: str) -> None:
+        self._fd = os.dup(descriptor)
+        self._start = start
+        self._size = size
+        self._position = 0
+        self.name = name
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always true."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to an offset within the part."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read some bytes; 0 at the end of the part.
+
+        Raises:
+            OSError: the file cannot be read, or has been cut off meanwhile.
+        """
+        target = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
+        if not target:
+            return 0
+        count = os.preadv(self._fd, [target], self._start + self._position)
+        if not count:
+            raise OSError(f"{self.name} was cut off while it was read")
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the part; the file stays open."""
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+class DirectoryContainer:
+    """The files below a directory.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __contains__(self, path: str, /) -> bool:
+        try:
+            self.size(path)
+        except InvalidImage:
+            return False
+        return True
+
+    def size(self, path: str, /) -> int:
+        with self.open(path) as file:
+            return os.fstat(file.fileno()).st_size
+
+    def open(self, path: str, /) -> BinaryIO:
+        clean = _clean(path, self.name)
+        directory = self._fd
+        try:
+            # No links on the way: a layout that was unpacked from elsewhere must not point into this host.
+            *parents, base = clean.split("/")
+            for parent in parents:
+                below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                if directory != self._fd:
+                    os.close(directory)
+                directory = below
+            fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError):
+            raise InvalidImage(f"{self.name}: {clean} is missing") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InvalidImage(f"{self.name}: {clean} is a symbolic link, and those are not followed") from None
+            error.filename = posixpath.join(self.name, clean)
+            raise
+        finally:
+            if directory != self._fd:
+                os.close(directory)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise InvalidImage(f"{self.name}: {clean} is not a regular file")
+        return open(fd, "rb", buffering=0)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class TarContainer:
+    """The members of an uncompressed tar in a file that can seek; only headers are read to find them.
+
+    Args:
+        file: the tar, from where it stands to its end; it belongs to the container from now on.
+        name: what to call it in messages.
+
+    Raises:
+        InvalidImage: it is no tar, is cut off, or has names that lead out of it, or two members of one name.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        self._members: dict[str, tuple[int, int]] = {}
+        self._links: dict[str, str] = {}
+        try:
+            self._index(file.tell(), os.fstat(file.fileno()).st_size)
+        except BaseException:
+            file.close()
+            raise
+
+    def __contains__(self, path: str, /) -> bool:
+        with suppress(InvalidImage):
+            return self._resolve(path) in self._members
+        return False
+
+    def size(self, path: str, /) -> int:
+        return self._find(path)[1]
+
+    def open(self, path: str, /) -> BinaryIO:
+        start, size = self._find(path)
+        return cast("BinaryIO", Extent(self._file.fileno(), start, size, f"{self.name}: {path}"))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _index(self, position: int, end: int) -> None:
+        descriptor = self._file.fileno()
+        seen: set[str] = set()
+        count = 0
+        while True:
+            try:
+                # The scanner never goes back or ahead of what it is given: one for each member skips the content.
+                scanner = TarScanner(_pieces(descriptor, position))
+                entry = scanner.next_entry()[1]
+            except InvalidLayer as error:
+                where = "" if error.offset is None else f" (byte offset {position + error.offset})"
+                raise InvalidImage(f"{self.name}: not a sound tar: {error.reason}{where}") from None
+            if entry is None:
+                return
+            count += 1
+            if count > MAX_MEMBERS:
+                raise InvalidImage(f"{self.name}: the archive has more than {MAX_MEMBERS} members")
+            start = position + scanner.offset
+            position = start + entry.stored_size + -entry.stored_size % BLOCK
+            if start + entry.stored_size > end:
+                raise InvalidImage(
+                    f"{self.name}: the archive is cut off: {os.fsdecode(entry.name)} is to have {entry.stored_size} bytes"
+                )
+            if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
+                continue
+            name = _clean(os.fsdecode(entry.name), self.name)
+            if entry.type is EntryType.DIR:
+                continue
+            if name in seen:
+                raise InvalidImage(f"{self.name}: two members of the archive have the name {name}")
+            seen.add(name)
+            if entry.type is EntryType.FILE:
+                if entry.sparse is not None:
+                    raise InvalidImage(
+                        f"{self.name}: {name} is stored as a sparse file, which an image's parts cannot be"
+                    )
+                self._members[name] = (start, entry.stored_size)
+            elif entry.type is EntryType.SYMLINK:
+                target = os.fsdecode(entry.linkname)
+                if target.startswith("/"):
+                    raise InvalidImage(f"{self.name}: {name} is a link out of the archive, to {target}")
+                self._links[name] = _clean(posixpath.join(posixpath.dirname(name), target), self.name)
+            elif entry.type is EntryType.HARDLINK:
+                self._links[name] = _clean(os.fsdecode(entry.linkname), self.name)
+            # Devices and fifos are nobody's content: who asks for one is told that it is missing.
+
+    def _resolve(self, path: str) -> str:
+        name = _clean(path, self.name)
+        for _ in range(_MAX_LINKS):
+            if name not in self._links:
+                return name
+            name = self._links[name]
+        raise InvalidImage(f"{self.name}: {path} is a link that leads round in a circle")
+
+    def _find(self, path: str) -> tuple[int, int]:
+        name = self._resolve(path)
+        if name not in self._members:
+            via = "" if name == path else f", which {path} leads to,"
+            raise InvalidImage(f"{self.name}: {name}{via} is missing")
+        return self._members[name]
+
+
+def _pieces(descriptor: int, position: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        nonlocal position
+        data = os.pread(descriptor, _PIECE, position)
+        position += len(data)
+        return data
+
+    return read
+
+
+def _clean(path: str, where: str) -> str:
+    """A member's name, relative and without `.`; what would lead out is refused."""
+    if path.startswith("/") or "\0" in path:
+        raise InvalidImage(f"{where}: the name {path!r} leads out of the image's files")
+    clean = posixpath.normpath(path)
+    if clean == ".." or clean.startswith("../"):
+        raise InvalidImage(f"{where}: the name {path!r} leads out of the image's files")
+    return clean
+
+
+def open_container(source: BinaryIO | str | os.PathLike[str], *, spool_dir: Path) -> Container:
+    """Open what images come in.
+
+    Args:
+        source: the path of a tar or of a directory, or a binary file object with a tar, which stays open. A tar
+            that is compressed, or that cannot seek, is written to an unnamed temporary file first.
+        spool_dir: where that goes.
+
+    Raises:
+        InvalidImage: it is neither.
+        OSError: it cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        if os.path.isdir(source):
+            return DirectoryContainer(Path(source))
+        name = os.fspath(source)
+        file = open(source, "rb", buffering=0)  # noqa: SIM115
+    else:
+        name = str(getattr(source, "name", "the stream"))
+        if not _is_plain_file(source):
+            return TarContainer(_spooled(source.read, spool_dir, name), name)
+        file = open(os.dup(source.fileno()), "rb", buffering=0)  # noqa: SIM115
+        file.seek(source.tell())
+    try:
+        if not _is_plain_file(file) or detect(os.pread(file.fileno(), MAGIC_SIZE, file.tell())) is not None:
+            with file:
+                return TarContainer(_spooled(file.read, spool_dir, name), name)
+    except BaseException:
+        file.close()
+        raise
+    return TarContainer(cast("BinaryIO", file), name)
+
+
+def _is_plain_file(file: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, AttributeError):
+        return False
+
+
+def _spooled(read: Callable[[int], bytes], spool_dir: Path, name: str) -> BinaryIO:
+    """All that `read` gives, uncompressed, in a file without a name."""
+    first = b""
+    while len(first) < MAGIC_SIZE and (more := read(CHUNK)):
+        first += more
+
+    def next_chunk() -> bytes:
+        nonlocal first
+        chunk, first = first, b""
+        return chunk or read(CHUNK)
+
+    compression = detect(first)
+    read_plain = decompress(next_chunk, compression) if compression else next_chunk
+    spool = cast("BinaryIO", tempfile.TemporaryFile(dir=spool_dir, buffering=0))  # noqa: SIM115
+    try:
+        with while_doing(f"spooling {name}"):
+            while chunk := read_plain():
+                view = memoryview(chunk)
+                while view:
+                    view = view[spool.write(view) :]
+        spool.seek(0)
+    except InvalidLayer as error:
+        spool.close()
+        raise InvalidImage(f"{name}: {error.reason}") from error
+    except BaseException:
+        spool.close()
+        raise
+    return spool

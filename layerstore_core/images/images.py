@@ -1,0 +1,332 @@
+"""The images of a store: what they are called, and how they come and go."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+from layerstore_core.digests import ImageID
+from layerstore_core.errors import (
+    ImageDoesNotExist,
+    ImageInUse,
+    InvalidImage,
+    InvalidReference,
+    LayerDoesNotExist,
+    LayerStoreError,
+)
+from layerstore_core.images import load as loading
+from layerstore_core.images.container import open_container
+from layerstore_core.images.documents import Config, Platform
+from layerstore_core.images.image import HistoryEntry, Image, text_of
+from layerstore_core.images.layout import find_images
+from layerstore_core.images.output import archive_at, directory_at
+from layerstore_core.images.recipe import Recipes
+from layerstore_core.images.reference import Reference
+from layerstore_core.images.save import Saver
+from layerstore_core.layers import RemovedLayer
+from layerstore_core.metadata import BadRecord, ImageDB
+from layerstore_core.registering import Progress
+from layerstore_core.store import LayerStore
+
+#: The fewest hex digits by which an image may be called.
+SHORTEST_ID: Final = 4
+_ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
+_SHOWN: Final = 10
+
+Format = Literal["docker", "oci"]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What removing an image has done.
+
+    Attributes:
+        untagged: the names that are gone.
+        deleted: the images that are gone.
+        layers: the layers that are gone.
+    """
+
+    untagged: list[str]
+    deleted: list[ImageID]
+    layers: list[RemovedLayer]
+
+
+class Images:
+    """The images of an open store.
+
+    Args:
+        store: the store; it stays the caller's.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
+        self._records = store.image_db
+        self._recipes = Recipes(store.root / "layerstore" / "recipes")
+
+    # Finding
+
+    def all(self) -> list[Image]:
+        """All images that can be read, sorted by name and then ID; those without a name come last.
+
+        Raises:
+            BadRecord: the file of names is damaged.
+        """
+        names = self._names_by_image()
+        found = []
+        for image_id in self._records.image_ids():
+            try:
+                found.append(self._image(image_id, names))
+            except (BadRecord, FileNotFoundError):  # `check` reports the one; the other has been removed meanwhile
+                continue
+        return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
+
+    def get(self, name: str) -> Image:
+        """An image by its name or ID; the ID may be shortened to four digits or more.
+
+        Raises:
+            ImageDoesNotExist: there is none, or there are several whose IDs begin so.
+            BadRecord: its record is damaged.
+        """
+        return self._image(self._find(name)[0], self._names_by_image())
+
+    def history(self, image: Image) -> list[HistoryEntry]:
+        """How an image came about, the last step first."""
+        chain_ids = iter(image.chain_ids)
+        steps = []
+        recorded: Sequence[Mapping[str, Any]] = image.config.document.get("history") or ({},) * len(image.diff_ids)
+        for step in recorded:
+            chain_id = None if step.get("empty_layer") else next(chain_ids, None)
+            size = 0
+            if chain_id is not None:
+                with self._store.get(chain_id) as layer:
+                    size = layer.diff_size
+            steps.append(
+                HistoryEntry(
+                    text_of(step, "created"), text_of(step, "created_by"), text_of(step, "comment"), chain_id, size
+                )
+            )
+        return steps[::-1]
+
+    # In and out
+
+    def load(
+        self,
+        source: BinaryIO | str | os.PathLike[str],
+        *,
+        platform: Platform | None = None,
+        name: str | None = None,
+        progress: loading.LayerProgress | None = None,
+    ) -> list[Image]:
+        """Take in all images of an archive or a layout, or none.
+
+        Args:
+            source: a docker-archive or an OCI layout: the path of a tar or a directory, or a binary file object.
+                Layers are read in place where it can seek.
+            platform: which to take of an image for several; `None`: this host's, or the only one there is.
+            name: what to call the image, instead of its names there; there has to be exactly one image.
+            progress: makes what is called with each layer's progress.
+
+        Raises:
+            InvalidImage: it is no image, or a part is missing, damaged or contradictory; the store is as it was.
+            InvalidReference: the name cannot be an image's.
+            OSError: it cannot be read, or the system refuses; the store is as it was.
+        """
+        reference = Reference.parse(name) if name is not None else None
+        container = open_container(source, spool_dir=self._store.scratch_directory())
+        try:
+            found = find_images(container, platform)
+            if reference is not None:
+                if len(found) > 1:
+                    raise InvalidImage(
+                        f"{container.name}: it holds {len(found)} images, which cannot all be called {name}"
+                    )
+                found = [replace(found[0], names=(reference,))]
+            loaded = loading.load(self._store, container, found, self._recipes, progress)
+        finally:
+            container.close()
+        names = self._names_by_image()
+        return [self._image(image_id, names) for image_id in loaded]
+
+    def save(
+        self,
+        images: Sequence[str],
+        target: str | os.PathLike[str],
+        *,
+        form: Format = "docker",
+        progress: Progress | None = None,
+    ) -> list[Image]:
+        """Write images to an archive or a layout, the same bytes every time.
+
+        Args:
+            images: names or IDs. An image that is called by its ID goes out without a name.
+            target: where; it appears whole or not at all.
+            form: `"docker"`: a tar for `docker load`; `"oci"`: an OCI layout, a tar if the target's name ends in `.tar`,
+                otherwise a directory.
+            progress: called now and then with the bytes of layers written so far.
+
+        Raises:
+            ImageDoesNotExist: there is no such image.
+            LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
+            OSError: it cannot be written.
+        """
+        wanted: dict[ImageID, dict[str, None]] = {}
+        for name in images:
+            image_id, reference = self._find(name)
+            wanted.setdefault(image_id, {})
+            if reference is not None:
+                wanted[image_id][reference] = None
+        names = self._names_by_image()
+        path = Path(target)
+        with (
+            directory_at(path)
+            if form == "oci" and path.suffix != ".tar"
+            else archive_at(path, spool_dir=self._store.scratch_directory())
+        ) as output:
+            saver = Saver(self._store, output, self._recipes if form == "oci" else None, progress)
+            saved = [self._image(image_id, names) for image_id in wanted]
+            for image in saved:
+                saver.add(image, list(wanted[image.image_id]))
+            saver.finish(docker=form == "docker")
+        return saved
+
+    # Names
+
+    def tag(self, name: str, new: str) -> Reference:
+        """Give an image one more name; another image that had it loses it.
+
+        Returns:
+            The new name.
+
+        Raises:
+            ImageDoesNotExist: there is no such image.
+            InvalidReference: the new name cannot be an image's.
+        """
+        reference = Reference.parse(new)
+        if reference.digest:
+            raise InvalidReference(f"{new!r} has a digest; an image is named by a tag")
+        with self._store.changing_images() as records:
+            image_id = self._find(name)[0]
+            records.set_names({**records.names(), str(reference): image_id})
+            records.set_last_updated(image_id, loading.now())
+        return reference
+
+    def remove(self, name: str, *, force: bool = False) -> Removal:
+        """Take a name away; with the last name the image goes, and the layers that nothing else holds.
+
+        Called by its ID, an image goes with its name. Images without a name that it was built from go with it.
+
+        Args:
+            name: a name or an ID.
+            force: also where it has several names and is called by its ID, or where writable layers stand on it.
+
+        Raises:
+            ImageDoesNotExist: there is no such image.
+            ImageInUse: it has several names, writable layers stand on it, or images were built from it.
+        """
+        removal = Removal([], [], [])
+        with self._store.changing_images() as records:
+            image_id, reference = self._find(name)
+            names = records.names()
+            own = sorted(other for other, owner in names.items() if owner == image_id)
+            doomed = [reference] if reference is not None else own
+            goes = len(doomed) == len(own)
+            if reference is None and len(own) > 1 and not force:
+                raise ImageInUse(f"image {image_id} has several names: {', '.join(own)}; remove these, or force it")
+            built = records.children(image_id)
+            if goes and built and reference is None:
+                raise ImageInUse(f"image {image_id} is not removed: others were built from it: {', '.join(built)}")
+            if goes and not force and not built and (users := self._users(image_id)):
+                raise ImageInUse(
+                    f"image {image_id} is not removed: writable layers stand on it: {', '.join(users)}; "
+                    "remove these first, or force it"
+                )
+            if doomed:
+                records.set_names({other: owner for other, owner in names.items() if other not in doomed})
+                removal.untagged.extend(doomed)
+            if goes and not built:
+                self._delete(records, image_id, removal)
+        self._recipes.keep_only(layer.diff_id for layer in self._store.layers().values())
+        return removal
+
+    # Inside
+
+    def _delete(self, records: ImageDB, image_id: ImageID, removal: Removal) -> None:
+        """Delete an image, and those without a name that it was built from."""
+        named = set(records.names().values())
+        current: ImageID | None = image_id
+        while current is not None:
+            parent = records.parent(current)
+            top = self._top(current)
+            try:
+                held = self._store.get(top) if top else None
+            except LayerStoreError:  # a layer that is missing or damaged keeps no image
+                held = None
+            records.remove(current)
+            removal.deleted.append(current)
+            if held is not None:
+                removal.layers.extend(self._store.release(held))
+            spare = parent is not None and parent not in named and records.has(parent) and not records.children(parent)
+            current = parent if spare and not self._users(parent) else None
+
+    def _top(self, image_id: ImageID | None) -> str:
+        if image_id is None:
+            return ""
+        try:
+            return self._image(image_id, {}).chain_id or ""
+        except (BadRecord, InvalidImage, FileNotFoundError):
+            return ""
+
+    def _users(self, image_id: ImageID | None) -> list[str]:
+        """The writable layers that stand on an image's topmost layer."""
+        top = self._top(image_id)
+        found = []
+        for name in self._store.rw_layers() if top else ():
+            with self._store.get_rw_layer(name) as rw:
+                if rw.parent is not None and rw.parent.chain_id == top:
+                    found.append(name)
+        return found
+
+    def _find(self, name: str) -> tuple[ImageID, str | None]:
+        """An image's ID, and the name by which it was called, if it was no ID."""
+        names = self._records.names()
+        try:
+            reference = str(Reference.parse(name))
+            if reference in names:
+                return names[reference], reference
+        except InvalidReference:
+            reference = name
+        if match := _ID.fullmatch(name):
+            found = [image for image in self._records.image_ids() if image.hex.startswith(match[1])]
+            if len(found) == 1:
+                return found[0], None
+            if found:
+                shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
+                raise ImageDoesNotExist(f"{name!r} may be any of these images; give more digits: {shown}")
+        raise ImageDoesNotExist(
+            f"there is no image {reference!r} in {self._store.root}; `layerstore images` lists those there are"
+        )
+
+    def _names_by_image(self) -> dict[ImageID, tuple[str, ...]]:
+        found: dict[ImageID, tuple[str, ...]] = {}
+        for name, image_id in sorted(self._records.names().items()):
+            found[image_id] = (*found.get(image_id, ()), name)
+        return found
+
+    def _image(self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]]) -> Image:
+        data = self._records.read(image_id)
+        try:
+            config = Config.parse(data, str(image_id))
+        except InvalidImage as error:
+            raise BadRecord(self._records.path / "imagedb" / "content" / "sha256" / image_id.hex, str(error)) from None
+        image = Image(image_id, config, names.get(image_id, ()), 0)
+        if image.chain_id is None:
+            return image
+        try:
+            with self._store.get(image.chain_id) as layer:
+                return replace(image, size=layer.size)
+        except (LayerDoesNotExist, BadRecord):
+            return replace(image, size=None)

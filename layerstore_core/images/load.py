@@ -1,0 +1,127 @@
+"""Taking images in: all of what an archive holds, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import BinaryIO, cast
+
+from layerstore_core.chains import LayerInput
+from layerstore_core.digests import ImageID
+from layerstore_core.errors import InvalidImage, InvalidLayer
+from layerstore_core.images.blob import VerifiedBlob
+from layerstore_core.images.container import Container
+from layerstore_core.images.layout import ImageFiles, LayerFile
+from layerstore_core.images.recipe import Recipes, find_recipe
+from layerstore_core.layers import Layer
+from layerstore_core.metadata import ImageDB
+from layerstore_core.registering import Progress
+from layerstore_core.store import LayerStore
+
+#: Gives what is called with a layer's progress, for the layer's name and the size of its file in bytes.
+LayerProgress = Callable[[str, int], Progress]
+
+_LONGEST_MEDIA_TYPE = 255
+
+
+def load(
+    store: LayerStore,
+    container: Container,
+    images: Sequence[ImageFiles],
+    recipes: Recipes,
+    progress: LayerProgress | None = None,
+) -> list[ImageID]:
+    """Register the layers of images, then record the images and their names.
+
+    A name that another image has had goes to the new one.
+
+    Returns:
+        The images' IDs, in the same order.
+
+    Raises:
+        InvalidImage: a layer is damaged, or not the one that the config names; the store is as it was.
+        OSError: the system refuses; the store is as it was.
+    """
+    tops: list[Layer] = []
+    try:
+        for image in images:
+            if image.layers:
+                tops.append(_register(store, container, image, progress))  # noqa: PERF401 - given up one by one
+        with store.changing_images() as records:
+            _record(records, images)
+    except BaseException:
+        for top in reversed(tops):
+            store.release(top)
+        raise
+    # From here on the images hold their layers.
+    for top in tops:
+        top.close()
+    _note_blobs(store, container, images, recipes)
+    return [image.config.image_id for image in images]
+
+
+def _register(store: LayerStore, container: Container, image: ImageFiles, progress: LayerProgress | None) -> Layer:
+    def input_of(number: int, layer: LayerFile) -> LayerInput:
+        name = f"layer {number} of {len(image.layers)} ({layer.path})"
+        report = progress(name, container.size(layer.path)) if progress else None
+        return LayerInput(partial(_open, container, layer), layer.diff_id, name, _descriptor(layer), report)
+
+    try:
+        return store.register_chain([input_of(number, layer) for number, layer in enumerate(image.layers, 1)])
+    except InvalidLayer as error:
+        raise InvalidImage(f"{container.name}: image {image.config.image_id}: {error}") from error
+
+
+def _open(container: Container, layer: LayerFile) -> BinaryIO:
+    file = container.open(layer.path)
+    # The digest of what is not compressed is the diff ID: the store compares that.
+    if layer.descriptor is None or layer.descriptor.digest == layer.diff_id:
+        return file
+    return cast("BinaryIO", VerifiedBlob(file, layer.descriptor.digest))
+
+
+def _descriptor(layer: LayerFile) -> dict[str, object] | None:
+    """What is kept of a compressed layer's descriptor; the rest is the manifest's, which is not kept."""
+    found = layer.descriptor
+    if found is None or found.digest == layer.diff_id:
+        return None
+    return {"mediaType": found.media_type[:_LONGEST_MEDIA_TYPE], "size": found.size, "digest": found.digest}
+
+
+def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
+    added = []
+    try:
+        for image in images:
+            if not records.has(image.config.image_id):
+                added.append(image.config.image_id)
+            records.add(image.config.data, image.parent)
+        if names := {str(name): image.config.image_id for image in images for name in image.names}:
+            records.set_names({**records.names(), **names})
+    except BaseException:
+        for image_id in reversed(added):
+            records.remove(image_id)
+        raise
+    for image_id in dict.fromkeys(names.values()):
+        records.set_last_updated(image_id, now())
+
+
+def now() -> str:
+    """The time, as Docker writes it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _note_blobs(store: LayerStore, container: Container, images: Sequence[ImageFiles], recipes: Recipes) -> None:
+    """Note of each compressed layer what it was, and how it can be made again, if it can."""
+    for layer in dict.fromkeys(layer for image in images for layer in image.layers):
+        descriptor = _descriptor(layer)
+        digest = str(descriptor["digest"]) if descriptor else ""
+        if layer.descriptor is None or not digest.startswith("sha256:"):
+            continue
+        with store.changing_images() as records:
+            records.record_blob(digest, layer.diff_id)
+        if recipes.get(layer.diff_id) is None:
+            with container.open(layer.path) as file:
+                recipe = find_recipe(file, digest, layer.descriptor.size, layer.descriptor.media_type[:255])
+            if recipe is not None:
+                recipes.put(layer.diff_id, recipe)

@@ -1,0 +1,168 @@
+"""How a layer was compressed, so that it can go out with the digest that it came in with.
+
+A gzip stream depends on the program that wrote it. Where that used zlib, as Python's do, it can be made again from the
+uncompressed tar, the header and the level. Go's compressor, which Docker and BuildKit use, its parallel variants
+(Buildah, containerd), GNU gzip and pigz write other streams, which this cannot make again; nor can it those of zstd,
+whose encoder changes from version to version. A recipe is tried on the start of a layer when that is taken in, which
+costs next to nothing, and proved by the whole digest when the layer goes out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+from layerstore_core.archive.compression import detect
+from layerstore_core.digests import DiffID
+from layerstore_core.errors import InvalidLayer
+from layerstore_core.metadata.atomic import make_directory
+
+#: How much of the tar a recipe is tried on, in bytes. zlib writes its first block after some ten thousand symbols.
+_TRIAL: Final = 512 << 10
+_HEADER_LIMIT: Final = 64 << 10
+#: zlib's, the most usual first.
+_LEVELS: Final = (6, 9, 1, 5, 4, 7, 8, 3, 2)
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make a compressed layer again.
+
+    Attributes:
+        digest: of the compressed blob, `sha256:…`.
+        size: of the compressed blob, in bytes.
+        media_type: what the manifest called it.
+        level: zlib's.
+        header: the gzip header, in hex: it may hold a time, a name, a system.
+    """
+
+    digest: str
+    size: int
+    media_type: str
+    level: int
+    header: str
+
+    def encode(self, tar: Iterable[bytes]) -> Iterator[bytes]:
+        """The compressed blob, if this is its recipe."""
+        yield bytes.fromhex(self.header)
+        deflate = _deflate(self.level)
+        crc, size = 0, 0
+        for chunk in tar:
+            crc = zlib.crc32(chunk, crc)
+            size += len(chunk)
+            if out := deflate.compress(chunk):
+                yield out
+        yield deflate.flush()
+        yield crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+class Recipes:
+    """The recipes of one store, a file for each layer: `<root>/layerstore/recipes/<diff ID hex>`.
+
+    They save work and nothing else: one that is lost or damaged is as good as none.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, diff_id: DiffID) -> Recipe | None:
+        """The recipe of a layer, if there is one."""
+        try:
+            recipe = Recipe(**json.loads((self._directory / diff_id.hex).read_bytes()))
+            known = recipe.level in _LEVELS and isinstance(recipe.size, int)
+            return recipe if known and bytes.fromhex(recipe.header) else None
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def put(self, diff_id: DiffID, recipe: Recipe) -> None:
+        """Keep a recipe."""
+        make_directory(self._directory, 0o700)
+        (self._directory / diff_id.hex).write_text(json.dumps(asdict(recipe)) + "\n")
+
+    def keep_only(self, wanted: Iterable[DiffID]) -> None:
+        """Forget the recipes of all other layers."""
+        keep = {diff_id.hex for diff_id in wanted}
+        try:
+            names = [path.name for path in self._directory.iterdir()]
+        except FileNotFoundError:
+            return
+        for name in names:
+            if _HEX.fullmatch(name) and name not in keep:
+                (self._directory / name).unlink(missing_ok=True)
+
+
+def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Recipe | None:
+    """Find out how a blob was compressed, from its start.
+
+    Args:
+        blob: the compressed layer, known to be sound, at its start.
+        digest: its digest.
+        size: its size in bytes.
+        media_type: what it is called.
+
+    Returns:
+        The recipe; `None` where it is no gzip, or none that can be made again.
+    """
+    start = _read(blob, _TRIAL)
+    header = _header_length(start)
+    if not header:
+        return None
+    body = start[header:]
+    plain, whole = _plain_start(start)
+    for level in _LEVELS:
+        deflate = _deflate(level)
+        made = deflate.compress(plain)
+        # Without the end of the stream, what the encoder has written so far is where the blob has to agree.
+        fits = made + deflate.flush() == body[:-8] if whole else len(made) > 64 and body.startswith(made[: len(body)])
+        if fits:
+            return Recipe(digest, size, media_type, level, start[:header].hex())
+    return None
+
+
+def _plain_start(start: bytes) -> tuple[bytes, bool]:
+    """The start of the tar, up to a limit, from the start of the blob; and whether it is all of it."""
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        return inflate.decompress(start, _TRIAL), inflate.eof
+    except zlib.error as error:
+        raise InvalidLayer(f"the gzip stream is damaged: {error}") from None
+
+
+def _header_length(start: bytes) -> int:
+    """How long the gzip header is (RFC 1952, 2.3); 0 where there is none, or one that is odd."""
+    if len(start) < 18 or detect(start) != "gzip":
+        return 0
+    flags, position = start[3], 10
+    if flags & 0xE0:
+        return 0
+    if flags & 4:
+        position += 2 + int.from_bytes(start[position : position + 2], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            position = start.find(b"\0", position) + 1
+            if not position:
+                return 0
+    position += 2 if flags & 2 else 0
+    return position if position < min(len(start), _HEADER_LIMIT) else 0
+
+
+def _deflate(level: int) -> _Compressor:
+    return zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (chunk := file.read(size - len(data))):
+        data += chunk
+    return data

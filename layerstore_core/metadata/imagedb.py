@@ -1,0 +1,223 @@
+"""Docker's image records: configs, names, and which compressed blob became which layer.
+
+::
+
+    <root>/image/<driver>/
+        imagedb/content/sha256/<image id>       the config's JSON, byte for byte; its sha256 is the ID
+        imagedb/metadata/sha256/<image id>/     parent: the image that it was built from; lastUpdated: when it was named
+        repositories.json                       0600: the names
+        distribution/diffid-by-digest/sha256/<digest of a compressed blob>      the diff ID
+
+The format is moby's (`image/fs.go`, `reference/store.go`, `distribution/metadata/`). A config may be any JSON that
+Docker has accepted: only what names layers is looked at here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory
+from layerstore_core.metadata.records import BadRecord
+
+#: No config comes near: Docker's own limit for what it pulls is 4 MiB.
+MAX_CONFIG: Final = 16 << 20
+_MAX_NAMES: Final = 64 << 20
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PARENT: Final = "parent"
+_LAST_UPDATED: Final = "lastUpdated"
+
+
+class ImageDB:
+    """The image records beside one layerdb.
+
+    Reading writes nothing. Changes are to be made by one store at a time.
+
+    Args:
+        path: `<root>/image/<driver>`.
+        durable: whether a change is on disk when the call returns.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self.path = path
+        self._durable = durable
+        self._content = path / "imagedb" / "content" / "sha256"
+        self._metadata = path / "imagedb" / "metadata" / "sha256"
+        self._names = path / "repositories.json"
+        self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
+        self._tops: dict[ImageID, ChainID | None] = {}
+
+    def image_ids(self) -> list[ImageID]:
+        """All images, sorted."""
+        try:
+            names = sorted(os.listdir(self._content))
+        except FileNotFoundError:
+            return []
+        return [ImageID.from_hex(name) for name in names if _HEX.fullmatch(name)]
+
+    def has(self, image: ImageID) -> bool:
+        """Whether there is such an image."""
+        return (self._content / image.hex).exists()
+
+    def read(self, image: ImageID) -> bytes:
+        """An image's config.
+
+        Raises:
+            BadRecord: it is missing, or not what its name says.
+            OSError: it cannot be read.
+        """
+        path = self._content / image.hex
+        content = _read(path, MAX_CONFIG)
+        if ImageID.of(content) != image:
+            raise BadRecord(path, "the config is not what it was: its digest is not its name")
+        return content
+
+    def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
+        """Record an image, whose layers the caller holds. One that is there stays as it is."""
+        image = ImageID.of(config)
+        if not self.has(image):
+            if parent is not None:
+                self._write(self._metadata / image.hex / _PARENT, parent.encode(), mode=0o600)
+            self._write(self._content / image.hex, config, mode=0o600)
+        return image
+
+    def remove(self, image: ImageID) -> None:
+        """Forget an image; those that were built from it lose the mention of it."""
+        for child in self.children(image):
+            self._unlink(self._metadata / child.hex / _PARENT)
+        self._unlink(self._content / image.hex)
+        for name in (_PARENT, _LAST_UPDATED):
+            self._unlink(self._metadata / image.hex / name)
+        try:
+            (self._metadata / image.hex).rmdir()
+        except FileNotFoundError:
+            pass
+
+    def parent(self, image: ImageID) -> ImageID | None:
+        """The image that this one was built from, if that is recorded."""
+        try:
+            return ImageID((self._metadata / image.hex / _PARENT).read_text().strip())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def children(self, image: ImageID) -> list[ImageID]:
+        """The images that are recorded as built from this one."""
+        return [child for child in self.image_ids() if self.parent(child) == image]
+
+    def set_last_updated(self, image: ImageID, when: str) -> None:
+        """Note when an image got a name, in RFC 3339."""
+        self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
+
+    def names(self) -> dict[str, ImageID]:
+        """All names, such as `debian:12`, as Docker shows them, and the image of each.
+
+        Raises:
+            BadRecord: the file of names is damaged.
+        """
+        try:
+            document = json.loads(_read(self._names, _MAX_NAMES))
+            return {
+                name: ImageID(image)
+                for references in document["Repositories"].values()
+                for name, image in references.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+            raise BadRecord(self._names, f"not a list of image names: {error}") from None
+
+    def set_names(self, names: Mapping[str, ImageID]) -> None:
+        """Replace all names.
+
+        Args:
+            names: the image of each name, as `names` gives them.
+        """
+        repositories: dict[str, dict[str, str]] = {}
+        for name, image in sorted(names.items()):
+            repositories.setdefault(repository_of(name), {})[name] = image
+        document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False)
+        self._write(self._names, document.encode(), mode=0o600)
+
+    def record_blob(self, digest: str, diff_id: DiffID) -> None:
+        """Note that the compressed blob `digest`, a sha256, holds this layer: Docker need not pull it again."""
+        self._write(self._by_digest / digest.removeprefix("sha256:"), diff_id.encode())
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """The images whose topmost layer this is, in words."""
+        tops = {image: self._top(image) for image in self.image_ids()}
+        self._tops = {image: self._tops[image] for image in tops if image in self._tops}
+        return [f"image {image}" for image, top in tops.items() if top == chain]
+
+    def _top(self, image: ImageID) -> ChainID | None:
+        # A config never changes under its name, so that what has been read need not be read again.
+        if image not in self._tops:
+            try:
+                diff_ids = diff_ids_of(json.loads(self.read(image)))
+            except FileNotFoundError:  # removed a moment ago
+                return None
+            except (BadRecord, ValueError, RecursionError):  # `check` reports it; nothing can be started from it
+                diff_ids = []
+            self._tops[image] = chain_ids(diff_ids)[-1] if diff_ids else None
+        return self._tops[image]
+
+    def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+        """Put a file in place, whole or not at all."""
+        make_directory(path.parent, 0o700)
+        partial = path.parent / f".tmp-{path.name[:64]}-{secrets.token_hex(8)}"
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
+                file.write(content)
+                file.flush()
+                if self._durable:
+                    os.fsync(descriptor)
+            os.replace(partial, path)
+        except BaseException:
+            if os.path.lexists(partial):
+                os.unlink(partial)
+            raise
+        if self._durable:
+            flush(path.parent)
+
+    def _unlink(self, path: Path) -> None:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        if self._durable:
+            flush(path.parent)
+
+
+def diff_ids_of(config: Any) -> list[DiffID]:
+    """The diff IDs of an image's layers, the base first, from its config.
+
+    Raises:
+        ValueError: it has no list of them, or one is no digest.
+    """
+    try:
+        return [DiffID(text) for text in config["rootfs"].get("diff_ids") or ()]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("it is no image's config: its rootfs has no list of diff_ids") from None
+
+
+def repository_of(name: str) -> str:
+    """A name without its tag or digest."""
+    if "@" in name:
+        return name.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise BadRecord(path, f"the file is longer than {limit} bytes")
+    return content

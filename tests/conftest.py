@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from layerstore_core import LayerStore, StoreConfig
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 
-settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

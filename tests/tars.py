@@ -59,14 +59,16 @@ def header(
     def put(offset: int, data: bytes) -> None:
         block[offset : offset + len(data)] = data
 
-    put(0, name[:100])
+    assert len(name) <= 100, "this needs `long_name` or `pax`"
+    assert len(linkname) <= 100, "this needs `long_name` with `K`, or `pax`"
+    put(0, name)
     put(100, number(mode, 8))
     put(108, number(uid, 8))
     put(116, number(gid, 8))
     put(124, number(size, 12))
     put(136, number(mtime, 12))
     put(156, typeflag)
-    put(157, linkname[:100])
+    put(157, linkname)
     put(257, _MAGIC[form])
     if form != "v7":
         put(329, number(device[0], 8))
@@ -79,10 +81,12 @@ def header(
     return with_checksum(bytes(block))
 
 
-def entry(name: bytes, data: bytes = b"", **options: object) -> bytes:
-    """A header, and content with its padding."""
+def entry(name: bytes, data: bytes = b"", *, linkname: bytes = b"", **options: object) -> bytes:
+    """A header, and content with its padding; names that do not fit stand in GNU's long names before it."""
+    before = long_name(name) if len(name) > 100 else b""
+    before += long_name(linkname, b"K") if len(linkname) > 100 else b""
     options.setdefault("size", len(data))
-    return header(name, **options) + padded(data)  # type: ignore[arg-type]
+    return before + header(name[:100], linkname=linkname[:100], **options) + padded(data)  # type: ignore[arg-type]
 
 
 def directory(name: bytes, **options: object) -> bytes:

@@ -7,7 +7,7 @@ Decompression is streamed with bounded memory: however well a chunk was compress
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from layerstore_core.errors import InvalidLayer
 
@@ -171,7 +171,7 @@ class _Reader:
                 self._fail("it is followed by bytes that belong to no stream")
             return False
 
-    def _fail(self, reason: str, cause: BaseException | None = None) -> None:
+    def _fail(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         raise InvalidLayer(
             f"the {self._name} stream is damaged near its byte {self._consumed}: {reason}", offset=self._produced
         ) from cause

@@ -12,7 +12,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from layerstore_core.errors import IntegrityError
 
@@ -152,17 +152,18 @@ class LineReader:
         from isal import igzip
 
         self._file = file
-        self._plain = igzip.GzipFile(fileobj=file, mode="rb")
+        gzip_file: Any = igzip.GzipFile  # whose stub has no types
+        self._plain: BinaryIO = gzip_file(fileobj=file, mode="rb")
 
     def __iter__(self) -> Iterator[bytes]:
-        from isal import isal_zlib
+        from isal.igzip_lib import IsalError
 
         try:
             while line := self._plain.readline(_MAX_LINE):
                 if not line.endswith(b"\n"):
                     raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
                 yield line
-        except (EOFError, isal_zlib.error) as error:
+        except (EOFError, IsalError) as error:
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error
         except OSError as error:
             if error.errno is None:  # what gzip raises for a bad header

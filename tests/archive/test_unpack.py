@@ -351,8 +351,12 @@ def test_hard_links_with_content(root: Path) -> None:
 def test_a_deep_link_target_does_not_close_the_directory_of_the_link(root: Path) -> None:
     """So many directories on the way to the target that the link's own would be the one to be closed."""
     deep = b"/".join([b"d"] * 200)
-    parts = [tars.entry(deep + b"/target", b"t"), *(tars.entry(b"other%d/f" % n, b"x") for n in range(100))]
-    round_trip(tars.tar(*parts, tars.hard_link(b"here/link", deep + b"/target")), root)
+    parts = [
+        tars.long_name(deep + b"/target") + tars.entry(b"x", b"t"),
+        *(tars.entry(b"other%d/f" % n, b"x") for n in range(100)),
+    ]
+    parts.append(tars.long_name(deep + b"/target", b"K") + tars.hard_link(b"here/link", b"x"))
+    round_trip(tars.tar(*parts), root)
     assert (root / "here/link").read_bytes() == b"t"
     assert (root / "here").is_dir()
 
@@ -361,7 +365,8 @@ def test_a_deep_link_target_does_not_close_the_directory_of_the_link(root: Path)
 def test_a_deep_tree_that_goes_does_not_close_the_directory_above(last: bytes, root: Path) -> None:
     deep = b"dir/x/" + b"/".join([b"d"] * 200) + b"/f"
     wide = [tars.entry(b"dir/x/%d/f" % number, b"x") for number in range(100)]
-    taken = round_trip(tars.tar(tars.entry(deep, b"deep"), *wide, tars.entry(b"dir/kept", b"k"), last), root)
+    start = tars.long_name(deep) + tars.entry(b"x", b"deep")
+    taken = round_trip(tars.tar(start, *wide, tars.entry(b"dir/kept", b"k"), last), root)
     assert taken.size == sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     assert (root / "dir/kept").exists()
 

@@ -21,7 +21,7 @@ _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_C
 _CHUNK: Final = 1 << 20
 #: Below this size the two calls of a plain copy are faster than the file system's own way.
 _SMALL: Final = 1 << 16
-#: Attributes that mean something to a mounted overlay, and only where it put them.
+#: What a directory may have inherited, and would hand down to the files made in it.
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
 

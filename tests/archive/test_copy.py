@@ -51,7 +51,6 @@ def test_the_roots_own_metadata(root: Path, target: Path, nothing_left_open: Non
 @pytest.mark.parametrize("size", [1, 70_000, 3 * MIB + 1])
 def test_content(root: Path, target: Path, size: int, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "by reading and writing":
-        monkeypatch.setattr(copy._Copier, "_kernel_copy", False, raising=False)
 
         def refuse(*args: object) -> int:
             raise OSError(95, "not supported")

@@ -163,7 +163,7 @@ class LineReader:
                 if not line.endswith(b"\n"):
                     raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
                 yield line
-        except (EOFError, IsalError) as error:
+        except (EOFError, IsalError) as error:  # type: ignore[misc]  # the stub gives it no base
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error
         except OSError as error:
             if error.errno is None:  # what gzip raises for a bad header

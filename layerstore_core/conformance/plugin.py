@@ -25,6 +25,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--conformance-root", metavar="DIR", type=Path, help="try drivers below this directory, instead of their own"
     )
+    group.addoption(
+        "--conformance-examples", metavar="N", type=int, help="how many random sequences the group model tries"
+    )
+    group.addoption(
+        "--conformance-scripts",
+        metavar="DIR",
+        type=Path,
+        help="where the group model writes a sequence that fails [.conformance below pytest's root]",
+    )
+    group.addoption(
+        "--conformance-replay", metavar="FILE", type=Path, help="let the group model replay this sequence, and no other"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

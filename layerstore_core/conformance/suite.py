@@ -5,19 +5,53 @@ from __future__ import annotations
 from typing import Final
 
 from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.groups.capabilities import CapabilityTests
+from layerstore_core.conformance.groups.concurrency import ConcurrencyTests
 from layerstore_core.conformance.groups.content import ContentTests
 from layerstore_core.conformance.groups.diffs import DiffTests
+from layerstore_core.conformance.groups.faults import FaultTests
 from layerstore_core.conformance.groups.lifecycle import LifecycleTests
+from layerstore_core.conformance.groups.limits import LimitTests
+from layerstore_core.conformance.groups.restart import RestartTests
 from layerstore_core.conformance.groups.sizes import SizeTests
 from layerstore_core.conformance.groups.snapshots import SnapshotTests
+from layerstore_core.conformance.groups.stateful import ModelTests
+from layerstore_core.conformance.groups.streams import StreamTests
 
 #: Each group's tests, in the order in which an author should mend them.
 GROUPS: Final[dict[str, type[ConformanceTests]]] = {
-    tests.group: tests for tests in (LifecycleTests, ContentTests, SnapshotTests, DiffTests, SizeTests)
+    tests.group: tests
+    for tests in (
+        LifecycleTests,
+        ContentTests,
+        SnapshotTests,
+        DiffTests,
+        SizeTests,
+        StreamTests,
+        RestartTests,
+        ConcurrencyTests,
+        FaultTests,
+        LimitTests,
+        CapabilityTests,
+        ModelTests,
+    )
 }
 
 
-class DriverConformance(LifecycleTests, ContentTests, SnapshotTests, DiffTests, SizeTests):
+class DriverConformance(
+    LifecycleTests,
+    ContentTests,
+    SnapshotTests,
+    DiffTests,
+    SizeTests,
+    StreamTests,
+    RestartTests,
+    ConcurrencyTests,
+    FaultTests,
+    LimitTests,
+    CapabilityTests,
+    ModelTests,
+):
     """All that the contract demands of a driver; subclass it and name the driver.
 
     The attributes `driver`, `options` and `factory`, and the method `make_root`, are there to be overridden.

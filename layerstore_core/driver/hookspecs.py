@@ -77,7 +77,8 @@ class FileGetter(Protocol):
 def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
     """Make the read-only layer `layer_id` with its parent's content, ready for `apply_diff`.
 
-    A base layer is an empty directory of mode 0755, whatever the umask. Of a parent, the root's own metadata show, too.
+    A base layer is an empty directory of mode 0755, whatever the umask. Mode, owner, time and attributes of the root
+    belong to each layer: a child may have its parent's, or those of a new base layer, as with Docker's overlay2.
 
     Args:
         layer_id: a new ID.

@@ -1,0 +1,187 @@
+"""Group "capabilities": what a driver says it can do, it can; and what it could say beyond that."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench, read_all
+from layerstore_core.conformance.dialects import DIALECTS
+from layerstore_core.conformance.groups.streams import must_be_same_bytes
+from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
+from layerstore_core.conformance.trees import Tree, differences
+from layerstore_core.driver.capabilities import Capabilities
+from layerstore_core.errors import ConfigError, LayerStoreError
+
+_CHAIN: Final = [
+    [directory(b"d"), *(file(b"d/%02d" % number, b"%d" % number * 50) for number in range(30))],
+    [file(b"d/00", b"changed"), whiteout(b"d/01"), file(b"second", b"2")],
+    [whiteout(b"d/02"), file(b"d/01", b"again"), file(b"third", b"3")],
+    [directory(b"d/e"), file(b"d/e/f", b"4"), whiteout(b"second")],
+]
+_MIB: Final = 1 << 20
+_QUOTA: Final = 16 * _MIB
+
+
+class CapabilityTests(ConformanceTests):
+    """The `capabilities` hook."""
+
+    group: ClassVar = "capabilities"
+
+    def test_they_are_the_same_each_time(self, bench: Bench) -> None:
+        """`capabilities` returns a `Capabilities`, the same for as long as the instance lives.
+
+        Otherwise the store writes tar-split for some layers and not for others.
+        """
+        hook = bench.driver.plugins.hook
+        first = hook.capabilities()
+        assert isinstance(first, Capabilities), f"capabilities returned a {type(first).__name__}"
+        bench.layer([file(b"f", b"x")])
+        assert hook.capabilities() == first
+        assert bench.open().capabilities == first, "a second instance declares something else"
+
+    @pytest.mark.parametrize("dialect", DIALECTS)
+    def test_exact_diffs(self, bench: Bench, dialect: str) -> None:
+        """With `reproduces_exact_diffs`, `diff` gives every byte of the tar that `apply_diff` was given, also after a restart, and the store keeps no tar-split.
+
+        Otherwise layers cannot be exported any more: the store has kept nothing to correct the driver with.
+        """
+        tar = DIALECTS[dialect]
+        base = bench.layer(tar)
+        if not bench.driver.capabilities.reproduces_exact_diffs:
+            return
+        must_be_same_bytes(bench.diff(base, ""), tar, f"the diff of the tar {dialect!r}")
+        upper = bench.layer(tar, base)
+        must_be_same_bytes(bench.diff(upper, base), tar, f"the diff of the tar {dialect!r} on a parent")
+        bench.reopen()
+        must_be_same_bytes(bench.diff(upper, base), tar, f"the diff of the tar {dialect!r} after a restart")
+
+    def test_exact_diffs_spare_tar_split(self, bench: Bench) -> None:
+        """With `reproduces_exact_diffs` the store writes no tar-split, and what it exports is verified all the same.
+
+        Otherwise a driver that keeps the tar itself pays for it twice.
+        """
+        declared = bench.driver.capabilities.reproduces_exact_diffs
+        tar = DIALECTS["ordinary"]
+        with bench.store() as store:
+            layer = store.register(io.BytesIO(tar))
+            files = [name for _, _, names in os.walk(store.root / "image") for name in names]
+            must_be_same_bytes(read_all(layer.tar_stream()), tar, "the export")
+            store.release(layer)
+        assert ("tar-split.json.gz" in files) is not declared
+        if not declared and _could_reproduce(bench):
+            bench.note("could be declared: reproduces_exact_diffs (every generated tar came back bit for bit)")
+
+    def test_depth(self, bench: Bench) -> None:
+        """`max_depth` is `None` or a number of layers, at least one; the group "limits" builds a chain of that length.
+
+        Otherwise the store refuses all layers, or those that the driver could hold.
+        """
+        depth: Any = bench.driver.capabilities.max_depth
+        assert depth is None or (isinstance(depth, int) and depth >= 1), f"max_depth is {depth!r}"
+
+    def test_parallel_apply(self, bench: Bench) -> None:
+        """With `parallel_apply`, layers of a chain that are applied at the same time, children first, make the same trees.
+
+        Otherwise images are damaged when they are pulled quickly.
+        """
+        wanted = _chain(bench, parallel=False)
+        try:
+            found = _chain(bench, parallel=True)
+            lines = [
+                line for one, other in zip(found, wanted, strict=True) for line in differences(one, other, root=False)
+            ]
+        except (OSError, LayerStoreError, ValueError, AssertionError) as error:
+            lines = [f"{type(error).__name__}: {error}"]
+        if bench.driver.capabilities.parallel_apply:
+            assert not lines, "layers that were applied at the same time:\n  " + "\n  ".join(lines)
+        elif not lines:
+            bench.note("could be declared: parallel_apply (layers applied children first came out right)")
+
+    def test_quota(self, bench: Bench) -> None:
+        """With `quota`, writing more than the `size` of a writable layer fails, in this layer alone; without it, `size` is refused with ConfigError.
+
+        Otherwise one container fills the disk of all, in spite of its limit.
+        """
+        base = bench.layer([file(b"f", b"x")])
+        declared = bench.driver.capabilities.quota
+        layer, other = bench.new_id(), bench.writable(base)
+        refusal = _refusal(bench, layer, base)
+        if refusal:
+            assert not declared, f"quota is declared, but a size is refused: {refusal}"
+            assert "size" in refusal, f"the refusal does not name the option: {refusal}"
+            assert not bench.driver.exists(layer), "the refused layer is there"
+            return
+        limited = not _fits(bench, layer, 2 * _QUOTA)
+        if not declared:
+            assert limited, "quota is not declared, and a size is taken without an error and without effect: refuse it"
+            bench.note("could be declared: quota (a size limit was kept to)")
+            return
+        assert limited, f"{2 * _QUOTA // _MIB} MiB fit into a layer whose size is {_QUOTA // _MIB} MiB"
+        bench.driver.remove(layer)
+        again = bench.new_id()
+        bench.driver.create_read_write(again, base, "", {"size": str(_QUOTA)})
+        assert _fits(bench, again, _QUOTA // 4), "a quarter of the size does not fit"
+        assert _fits(bench, other, 2 * _QUOTA), "the limit of one layer holds for another"
+        with pytest.raises(ConfigError):
+            bench.driver.create_read_write(bench.new_id(), base, "", {"size": "much"})
+
+
+def _refusal(bench: Bench, layer: str, parent: str) -> str:
+    """Make a layer with a limit; returns the words with which the driver refuses that, if it does."""
+    try:
+        bench.driver.create_read_write(layer, parent, "", {"size": str(_QUOTA)})
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _could_reproduce(bench: Bench) -> bool:
+    try:
+        return all(bench.diff(bench.layer(tar), "") == tar for tar in DIALECTS.values())
+    except (OSError, LayerStoreError):
+        return False
+
+
+def _chain(bench: Bench, *, parallel: bool) -> list[Tree]:
+    """The trees of a chain whose layers were applied one after another, or at the same time."""
+    layers: list[str] = []
+    if not parallel:
+        for items in _CHAIN:
+            layers.append(bench.layer(items, layers[-1] if layers else ""))
+        return [bench.tree(layer) for layer in layers]
+    for _ in _CHAIN:
+        layer = bench.new_id()
+        bench.driver.create(layer, layers[-1] if layers else "", {})
+        layers.append(layer)
+    parents = ["", *layers]
+    # The topmost first, and all of the others at once.
+    bench.apply(layers[-1], parents[-2], tar_of(_CHAIN[-1]))
+    with ThreadPoolExecutor(len(layers)) as pool:
+        list(
+            pool.map(
+                lambda at: bench.apply(layers[at], parents[at], tar_of(_CHAIN[at])), reversed(range(len(layers) - 1))
+            )
+        )
+    return [bench.tree(layer) for layer in layers]
+
+
+def _fits(bench: Bench, layer: str, size: int) -> bool:
+    """Whether so many bytes can be written into a layer."""
+    block = os.urandom(_MIB)
+    with bench.driver.mounted(layer) as path:
+        try:
+            with open(os.path.join(path, "filled"), "wb", buffering=0) as stream:
+                stream.writelines(block for _ in range(size // _MIB))
+                os.fsync(stream.fileno())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return False
+            raise
+    return True

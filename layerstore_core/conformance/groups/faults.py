@@ -1,0 +1,256 @@
+"""Group "faults": every call fails in turn, and the process dies at every call in turn."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pytest
+
+from layerstore_core.check import check_store
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench, mounts_below, read_all
+from layerstore_core.conformance.processes import Tell, die, in_child
+from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
+from layerstore_core.conformance.watch import Watch
+from layerstore_core.digests import DiffID, chain_id
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.gc import collect_garbage
+from layerstore_core.store import LayerStore
+
+_BASE: Final = tar_of([directory(b"d"), file(b"d/one", b"1" * 3000), file(b"d/two", b"2")])
+_TOP: Final = tar_of([file(b"d/three", b"3" * 3000), whiteout(b"d/two")])
+_OTHER: Final = tar_of([file(b"other", b"o" * 3000)])
+
+#: Runs a store's life; `None` where it ended as it should.
+_Run = Callable[[Path, Tell], None]
+
+
+class FaultTests(ConformanceTests):
+    """What is left when something goes wrong: all that was committed, and nothing else that `gc` does not find."""
+
+    group: ClassVar = "faults"
+
+    @pytest.mark.parametrize("stage", ["before", "after"])
+    def test_every_call_fails(self, bench: Bench, stage: str) -> None:
+        """Whichever call of the driver fails, before or after it has done its work, what was committed stays, and nothing is left over.
+
+        Otherwise a full disk costs layers, or space that nothing gives back.
+        """
+
+        def fail_at(number: int, root: Path, tell: Tell) -> None:
+            count = _Countdown(number, stage, _fail)
+            try:
+                with bench.store(("faults", Watch(count)), root=root) as store:
+                    _live(store, tell)
+            except (OSError, LayerStoreError) as error:
+                tell(f"failed {error}")
+
+        for number in range(_count_calls(bench, stage)):
+            told: list[str] = []
+            root = bench.root / f"fail-{number}"
+            fail_at(number, root, told.append)
+            _judge(bench, root, told, f"call {number} had failed {stage} its work")
+
+    @pytest.mark.parametrize("stage", ["before", "after"])
+    def test_killed_at_every_call(self, bench: Bench, stage: str) -> None:
+        """Wherever the process dies, the next one finds what was committed whole, and `gc` finds all that is left over.
+
+        Otherwise a power cut costs layers, or space that nothing gives back.
+        """
+        calls = _count_calls(bench, stage)
+        bench.close()
+
+        def live(number: int, root: Path, tell: Tell) -> None:
+            with bench.store(("faults", Watch(_Countdown(number, stage, lambda _: die()))), root=root) as store:
+                _live(store, tell)
+
+        for number in range(calls):
+            root = bench.root / f"kill-{number}"
+            ended = in_child(lambda tell, number=number, root=root: live(number, root, tell))  # type: ignore[misc]
+            assert ended.killed, f"the process was to be killed {stage} call {number}, but: {ended.error or 'it lived'}"
+            _judge(bench, root, ended.told, f"the process was killed {stage} call {number}")
+        bench.driver = bench.open()
+
+    @pytest.mark.parametrize("at", [600, 3000, len(_BASE) - 1])
+    def test_killed_while_a_layer_is_applied(self, bench: Bench, at: int) -> None:
+        """A process that dies in the middle of `apply_diff` leaves no layer, and `gc` finds what it had written.
+
+        Otherwise each interrupted pull takes space for ever.
+        """
+        bench.close()
+
+        class Deadly(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if self.tell() >= at:
+                    die()
+                return super().read(at - self.tell())
+
+        def live(tell: Tell) -> None:
+            with bench.store(root=bench.root / "kill") as store:
+                store.pin(store.register(io.BytesIO(_OTHER)))
+                tell(f"layer {chain_id(_digest(_OTHER))}")
+                store.register(Deadly(_BASE))
+
+        ended = in_child(live)
+        assert ended.killed, ended.error
+        _judge(bench, bench.root / "kill", ended.told, f"the process was killed after {at} bytes of a layer")
+        bench.driver = bench.open()
+
+    @pytest.mark.parametrize("limit", ["open-files", "file-size"])
+    def test_system_calls_fail(self, bench: Bench, limit: str) -> None:
+        """Where the system refuses descriptors, or more bytes in a file, the caller learns of it, and nothing is left over.
+
+        Otherwise a busy machine stores layers that lack files.
+        """
+        bench.close()
+
+        def live(value: int, root: Path, tell: Tell) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            kind = resource.RLIMIT_NOFILE if limit == "open-files" else resource.RLIMIT_FSIZE
+            with bench.store(root=root) as store:
+                if limit == "open-files":
+                    value += max(int(name) for name in os.listdir("/proc/self/fd"))
+                old = resource.getrlimit(kind)
+                resource.setrlimit(kind, (value, old[1]))
+                try:
+                    _live(store, tell)
+                finally:
+                    resource.setrlimit(kind, old)
+
+        for value in range(1, 14) if limit == "open-files" else (0, 1, 1000, 2999):
+            root = bench.root / f"limit-{value}"
+            ended = in_child(lambda tell, value=value, root=root: live(value, root, tell))  # type: ignore[misc]
+            _judge(bench, root, ended.told, f"the system had refused ({limit}, {value})")
+        bench.driver = bench.open()
+
+
+class _Countdown:
+    """Does something at one call, counted from 0."""
+
+    def __init__(self, number: int, stage: str, act: Callable[[str], None]) -> None:
+        self.left = number
+        self._stage = stage
+        self._act = act
+        self.seen = 0
+
+    def __call__(self, hook: str, stage: str) -> None:
+        # Asked for once, and kept; a driver that cannot say what it can do cannot be used at all.
+        if stage != self._stage or hook == "capabilities":
+            return
+        self.seen += 1
+        self.left -= 1
+        if self.left == -1:
+            self._act(hook)
+
+
+def _fail(hook: str) -> None:
+    raise OSError(errno.EIO, f"injected into {hook}")
+
+
+def _count_calls(bench: Bench, stage: str) -> int:
+    """How many calls of the driver `_live` makes where nothing goes wrong."""
+    count = _Countdown(1 << 30, stage, _fail)
+    root = bench.root / "count"
+    told: list[str] = []
+    with bench.store(("count", Watch(count)), root=root) as store:
+        _live(store, told.append)
+    _judge(bench, root, told, "nothing had gone wrong")
+    return count.seen
+
+
+def _live(store: LayerStore, tell: Tell) -> None:
+    """All that a store does, with a line told of each thing that is done for good."""
+    base = store.register(io.BytesIO(_BASE))
+    store.pin(base)
+    tell(f"layer {base.chain_id}")
+    top = store.register(io.BytesIO(_TOP), base.chain_id)
+    store.pin(top)
+    tell(f"layer {top.chain_id}")
+    rw = store.create_rw_layer("work", top.chain_id, init=_init)
+    tell("writable work")
+    with rw.mounted() as path:
+        Path(path, "written").write_bytes(b"w" * 3000)
+        Path(path, "d/one").unlink()
+    tell("written work")
+    rw.changes()
+    rw.size()
+    with rw.tar_stream() as stream:
+        committed = store.register(stream, top.chain_id)
+    store.pin(committed)
+    tell(f"layer {committed.chain_id}")
+    spare = store.create_rw_layer("spare", base.chain_id)
+    tell("going spare")
+    store.release_rw_layer(spare)
+    tell("gone spare")
+    doomed = store.register(io.BytesIO(_OTHER), base.chain_id)
+    store.release(doomed)
+    tell(f"gone {doomed.chain_id}")
+    read_all(top.tar_stream())
+
+
+def _init(path: str) -> None:
+    Path(path, "init").write_bytes(b"by the engine")
+
+
+def _judge(bench: Bench, root: Path, told: list[str], after: str) -> None:
+    """Open the root again, collect garbage, and look whether all that was told is there, and nothing else."""
+    with bench.store(root=root) as store:
+        collect_garbage(store)
+        layers = store.layers()
+        for line in told:
+            what, _, name = line.partition(" ")
+            if what == "layer":
+                assert name in layers, f"after {after}: the layer {name} is lost, though its registration had returned"
+            elif what == "writable":
+                assert name in store.rw_layers(), f"after {after}: the writable layer {name!r} is lost"
+            elif what == "written":
+                with store.get_rw_layer(name) as rw, rw.mounted() as path:
+                    assert Path(path, "written").read_bytes() == b"w" * 3000, f"after {after}: written data are lost"
+                    assert not Path(path, "d/one").exists(), f"after {after}: a deleted file is back"
+            elif what == "gone":
+                assert name not in layers and name not in store.rw_layers(), f"after {after}: {name} is back"
+        # A deletion that has failed may have gone half way: the record is there for another try.
+        going = {f"writable layer {line.removeprefix('going ')!r}" for line in told if line.startswith("going ")}
+        findings = [finding for finding in check_store(store, full=True) if finding.subject not in going]
+        assert not findings, f"after {after}, and gc: {findings[0]}"
+        _nothing_is_left(store, after)
+        mounts = mounts_below(root)
+        assert not mounts, f"after {after}: still mounted: {mounts}"
+        _remove_all(store)
+        _nothing_is_left(store, f"{after}, and all layers were removed")
+
+
+def _nothing_is_left(store: LayerStore, after: str) -> None:
+    """What the driver holds are the layers of the store, those of its writable layers, and nothing else."""
+    held = store.driver.layer_ids()
+    if held is None:
+        return
+    wanted = {layer.cache_id for layer in store.layers().values()}
+    writable: set[str] = set()
+    for name in store.rw_layers():
+        record = store.db.read_mount(name)
+        writable |= {record.mount_id, *([record.init_id] if record.init_id else [])}
+    stray, lost = sorted(set(held) - wanted - writable), sorted(wanted - set(held))
+    assert not stray, f"after {after}, and gc: the driver still has {stray[0]}, which no record names"
+    assert not lost, f"after {after}: the driver does not have {lost[0]}, which a record names"
+
+
+def _remove_all(store: LayerStore) -> None:
+    for name in store.rw_layers():
+        store.release_rw_layer(store.get_rw_layer(name))
+    for pin in store.pins():
+        store.unpin(pin)
+    collect_garbage(store)
+    assert store.layers() == {}, "layers stay that nothing holds"
+
+
+def _digest(tar: bytes) -> DiffID:
+    return DiffID.from_hex(hashlib.sha256(tar).hexdigest())

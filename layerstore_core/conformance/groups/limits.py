@@ -1,0 +1,100 @@
+"""Group "limits": long chains, many layers, many files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar, Final
+
+from layerstore_core.config import DOCKER_MAX_DEPTH
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.tars import directory, file, whiteout
+from layerstore_core.conformance.trees import must_be, names_of
+
+_MANY_FILES: Final = 1500
+_MANY_CHILDREN: Final = 60
+
+
+class LimitTests(ConformanceTests):
+    """How far a driver goes."""
+
+    group: ClassVar = "limits"
+
+    def test_a_deep_chain(self, bench: Bench) -> None:
+        """A chain as long as the driver's `max_depth` says (125 where it says nothing), and a writable layer with its init layer on top, can be mounted, changed, compared, and removed.
+
+        Otherwise the longest images fail when they are started, not when they are pulled.
+        """
+        depth = bench.driver.capabilities.max_depth or DOCKER_MAX_DEPTH
+        layers = [bench.layer([file(b"of-the-base", b"0"), file(b"deleted-half-way", b"0"), file(b"top", b"0")])]
+        for number in range(1, depth):
+            items = [file(b"top", b"%d" % number)]
+            if number % 10 == 0:
+                items.append(file(b"every-tenth-%d" % number, b"x"))
+            if number == depth // 2:
+                items.append(whiteout(b"deleted-half-way"))
+            layers.append(bench.layer(items, layers[-1]))
+        init = bench.writable(layers[-1], layer_id=bench.new_id("-init"))
+        layer = bench.writable(init)
+        with bench.driver.mounted(layer) as path:
+            assert Path(path, "of-the-base").read_text() == "0"
+            assert Path(path, "top").read_text() == str(depth - 1)
+            assert not Path(path, "deleted-half-way").exists()
+            assert len(os.listdir(path)) == 2 + (depth - 1) // 10
+            Path(path, "written").write_text("on top of all")
+            Path(path, "of-the-base").unlink()
+        assert [str(one) for one in bench.driver.changes(layer, init)] == ["D /of-the-base", "A /written"]
+        copy = bench.layer(bench.diff(layers[-1], layers[0]), layers[0])
+        must_be(bench.tree(copy), bench.tree(layers[-1]), "the diff over the whole chain", root=False)
+        for one in (layer, init, *reversed(layers)):
+            bench.driver.remove(one)
+            assert not bench.driver.exists(one)
+
+    def test_many_files(self, bench: Bench) -> None:
+        """A layer of many files shows and compares all of them.
+
+        Otherwise an image with a large package directory lacks some of it.
+        """
+        items = [directory(b"d"), *(file(b"d/%06d" % number, b"%d" % number) for number in range(_MANY_FILES))]
+        base = bench.layer(items)
+        layer = bench.writable(base)
+        with bench.driver.mounted(layer) as path:
+            assert len(os.listdir(os.path.join(path, "d"))) == _MANY_FILES
+            for number in range(0, _MANY_FILES, 3):
+                os.unlink(os.path.join(path, "d", f"{number:06d}"))
+        changes = bench.driver.changes(layer, base)
+        assert len(changes) == _MANY_FILES // 3 + 1
+        copy = bench.layer(bench.diff(layer, base), base)
+        assert names_of(bench.tree(copy)) == names_of(bench.tree(layer))
+
+    def test_many_children(self, bench: Bench) -> None:
+        """One parent may have any number of children, all of them mounted at once.
+
+        Otherwise a machine runs so many containers of one image, and no more.
+        """
+        base = bench.layer([file(b"shared", b"s")])
+        children = [bench.writable(base) for _ in range(_MANY_CHILDREN)]
+        paths = [bench.driver.get(child) for child in children]
+        for number, path in enumerate(paths):
+            Path(path, "own").write_text(str(number))
+        assert [Path(path, "own").read_text() for path in paths] == [str(number) for number in range(_MANY_CHILDREN)]
+        for child in children:
+            bench.driver.put(child)
+        assert not bench.mounts()
+
+    def test_long_names(self, bench: Bench) -> None:
+        """A file whose name is as long as a name may be can be added, changed, deleted, and deleted by a layer on top.
+
+        Otherwise such a file, whose `.wh.` name no file system could hold, comes back.
+        """
+        name = b"n" * 255
+        base = bench.layer([directory(b"d"), file(b"d/" + name, b"1"), file(name, b"2")])
+        layer = bench.writable(base)
+        with bench.driver.mounted(layer) as path:
+            os.unlink(os.path.join(os.fsencode(path), name))
+            Path(path, "d", name.decode()).write_text("changed")
+        copy = bench.layer(bench.diff(layer, base), base)
+        must_be(bench.tree(copy), bench.tree(layer), "the diff with a long name", root=False)
+        gone = bench.layer([whiteout(b"d/" + name)], base)
+        assert names_of(bench.tree(gone)) == {b"d", name}

@@ -1,0 +1,422 @@
+"""A plain model of a store in memory, and a player that takes store and model through the same steps.
+
+A step is a plain mapping, `{"do": "write", "layer": "w1", …}`, so that a sequence of them is a script: one JSON
+object a line. Hypothesis makes them (`layerstore_core.conformance.groups.stateful`), and `replay` takes them from a file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from layerstore_core.conformance.bench import Bench, read_all
+from layerstore_core.conformance.processes import Tell, die, in_child
+from layerstore_core.conformance.tars import directory, file, symlink, tar_of, whiteout
+from layerstore_core.conformance.trees import Tree, read_tree
+from layerstore_core.conformance.watch import Watch
+from layerstore_core.gc import collect_garbage
+from layerstore_core.layers import Layer, RWLayer
+from layerstore_core.store import LayerStore
+
+Step = Mapping[str, Any]
+
+#: What a file is to the model: its kind, mode, and content or target.
+Fact = tuple[str, int, str]
+#: The files of a tree by path.
+Facts = dict[str, Fact]
+
+_DIR: Final[Fact] = ("directory", 0o755, "")
+
+
+@dataclass
+class ModelLayer:
+    """A read-only layer of the model."""
+
+    facts: Facts
+    tar: bytes
+    parent: str | None
+    #: How many handles the store has given out.
+    handles: int = 0
+    pinned: bool = False
+
+
+@dataclass
+class ModelWritable:
+    """A writable layer of the model."""
+
+    facts: Facts
+    parent: str | None
+    mounted: bool = False
+
+
+@dataclass
+class Model:
+    """What should be in the store; layers by chain ID, writable layers by name."""
+
+    layers: dict[str, ModelLayer] = field(default_factory=dict)
+    writable: dict[str, ModelWritable] = field(default_factory=dict)
+
+    def held(self) -> set[str]:
+        """The layers that garbage collection has to leave alone."""
+        kept: set[str] = set()
+        roots = [name for name, layer in self.layers.items() if layer.handles or layer.pinned]
+        pending = [*roots, *(one.parent for one in self.writable.values())]
+        while pending:
+            name = pending.pop()
+            if name is not None and name not in kept:
+                kept.add(name)
+                pending.append(self.layers[name].parent)
+        return kept
+
+
+class Player:
+    """Takes a store over one driver and the model through the same steps, and compares them.
+
+    Args:
+        bench: the driver and its root.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        bench.close()
+        self.model = Model()
+        self.steps: list[Step] = []
+        self._stack = ExitStack()
+        self._handles: list[tuple[str, Layer]] = []
+        self._writable: dict[str, RWLayer] = {}
+        self._paths: dict[str, Path] = {}
+        #: Chain IDs in the order in which they came, so that a step can name the n-th.
+        self._order: list[str] = []
+        self._store = self._open()
+
+    def close(self) -> None:
+        """Remove all there is, and look that nothing is left."""
+        self._close()
+        with self._bench.store() as store:
+            for name in store.rw_layers():
+                store.release_rw_layer(store.get_rw_layer(name))
+            for pin in store.pins():
+                store.unpin(pin)
+            collect_garbage(store)
+            left = store.driver.layer_ids()
+            assert not left, f"when all was removed and collected, the driver still has {left[0]}"
+        mounts = self._bench.mounts()
+        assert not mounts, f"when all was removed, there is still mounted: {mounts}"
+
+    def play(self, step: Step) -> None:
+        """Take one step, and compare."""
+        self.steps.append(step)
+        try:
+            getattr(self, f"_do_{step['do'].replace('-', '_')}")(
+                **{key: value for key, value in step.items() if key != "do"}
+            )
+            self._compare()
+        except Exception as error:
+            error.add_note(f"in step {len(self.steps)}: {json.dumps(step)}")
+            raise
+
+    def layer_names(self) -> list[str]:
+        """Short names of the layers there are, for steps: `l0` is the first that was ever made."""
+        return [f"l{at}" for at, name in enumerate(self._order) if name in self.model.layers]
+
+    # Steps. Layers are named l0, l1, … in the order of their making; "" is no layer.
+
+    def _do_register(self, parent: str, entries: list[list[str]]) -> None:
+        below = self._chain(parent)
+        facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
+        self._took(self._store.register(io.BytesIO(tar), below or ""), facts, tar, below)
+
+    def _do_commit(self, layer: str) -> None:
+        writable = self.model.writable[layer]
+        tar = read_all(self._writable[layer].tar_stream())
+        self._took(
+            self._store.register(io.BytesIO(tar), writable.parent or ""), dict(writable.facts), tar, writable.parent
+        )
+
+    def _do_create(self, layer: str, parent: str) -> None:
+        below = self._chain(parent)
+        self._writable[layer] = self._store.create_rw_layer(layer, below or "")
+        self.model.writable[layer] = ModelWritable(dict(self.model.layers[below].facts) if below else {}, below)
+
+    def _do_mount(self, layer: str) -> None:
+        self._paths[layer] = Path(self._writable[layer].mount())
+        self.model.writable[layer].mounted = True
+
+    def _do_unmount(self, layer: str) -> None:
+        self._writable[layer].unmount()
+        del self._paths[layer]
+        self.model.writable[layer].mounted = False
+
+    def _do_write(self, layer: str, path: str, content: str) -> None:
+        facts = self.model.writable[layer].facts
+        kind, mode, _ = facts.get(path, ("", 0o644, ""))
+        target = self._paths[layer] / path
+        if not _is_directory(facts, path) or kind not in ("", "file"):
+            return
+        target.write_text(content)
+        if not kind:
+            target.chmod(0o644)
+        facts[path] = ("file", mode, content)
+
+    def _do_make_directory(self, layer: str, path: str) -> None:
+        facts = self.model.writable[layer].facts
+        if path in facts or not _is_directory(facts, path):
+            return
+        (self._paths[layer] / path).mkdir()
+        (self._paths[layer] / path).chmod(0o755)
+        facts[path] = _DIR
+
+    def _do_link(self, layer: str, path: str, to: str) -> None:
+        facts = self.model.writable[layer].facts
+        if path in facts or not _is_directory(facts, path):
+            return
+        (self._paths[layer] / path).symlink_to(to)
+        facts[path] = ("symbolic link", 0o777, to)
+
+    def _do_change_mode(self, layer: str, path: str, mode: int) -> None:
+        facts = self.model.writable[layer].facts
+        if path not in facts or facts[path][0] == "symbolic link":
+            return
+        (self._paths[layer] / path).chmod(mode)
+        facts[path] = (facts[path][0], mode, facts[path][2])
+
+    def _do_delete(self, layer: str, path: str) -> None:
+        facts = self.model.writable[layer].facts
+        if path not in facts:
+            return
+        target = self._paths[layer] / path
+        if facts[path][0] == "directory":
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+        _drop(facts, path)
+
+    def _do_rename(self, layer: str, path: str, to: str) -> None:
+        facts = self.model.writable[layer].facts
+        if path not in facts or to in facts or not _is_directory(facts, to) or f"{to}/".startswith(f"{path}/"):
+            return
+        # As `mv` does: where the file system will not move a directory, it is copied.
+        shutil.move(self._paths[layer] / path, self._paths[layer] / to)
+        moved = {name: fact for name, fact in facts.items() if name == path or name.startswith(path + "/")}
+        _drop(facts, path)
+        facts.update({to + name.removeprefix(path): fact for name, fact in moved.items()})
+
+    def _do_remove(self, layer: str) -> None:
+        rw = self._writable.pop(layer)
+        if self.model.writable[layer].mounted:
+            rw.unmount()
+            del self._paths[layer]
+        parent = self.model.writable.pop(layer).parent
+        removed = {one.chain_id for one in self._store.release_rw_layer(rw)}
+        self._must_remove(removed, parent)
+
+    def _do_pin(self, layer: str) -> None:
+        chain = self._chain(layer)
+        assert chain is not None
+        with self._store.get(chain) as handle:
+            self._store.pin(handle)
+        self.model.layers[chain].pinned = True
+
+    def _do_release(self, layer: str) -> None:
+        chain = self._chain(layer)
+        assert chain is not None
+        at = next((at for at, (name, _) in enumerate(self._handles) if name == chain), None)
+        if at is None:
+            return
+        _, handle = self._handles.pop(at)
+        self.model.layers[chain].handles -= 1
+        self._must_remove({one.chain_id for one in self._store.release(handle)}, chain)
+
+    def _do_collect(self) -> None:
+        collect_garbage(self._store)
+        kept = self.model.held()
+        self.model.layers = {name: layer for name, layer in self.model.layers.items() if name in kept}
+
+    def _do_reopen(self) -> None:
+        self._close()
+        self._store = self._open()
+
+    def _do_crash(self, call: int, parent: str, entries: list[list[str]]) -> None:
+        """Another process registers a layer and makes a writable one, and is killed at one of its calls of the driver."""
+        below = self._chain(parent)
+        facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
+        # All has to be held by something that outlives the handles, or it might be collected meanwhile.
+        self._close()
+
+        def live(tell: Tell) -> None:
+            left = call
+
+            def count(hook: str, stage: str) -> None:
+                nonlocal left
+                left -= stage == "before"
+                if left < 0:
+                    die()
+
+            with self._bench.store(("crash", Watch(count))) as store:
+                layer = store.register(io.BytesIO(tar), below or "")
+                tell(layer.chain_id)
+                store.release_rw_layer(store.create_rw_layer("crashed", layer.chain_id))
+                die()
+
+        ended = in_child(live)
+        assert ended.killed, ended.error
+        self._store = self._open()
+        if "crashed" in self._store.rw_layers():
+            self._store.release_rw_layer(self._store.get_rw_layer("crashed"))
+        for name in self._store.chain_ids():
+            if name not in self.model.layers:
+                self._took(self._store.get(name), facts, tar, below)
+        for told in ended.told:
+            assert told in self.model.layers, f"the layer {told}, whose registration had returned, is lost"
+
+    # Inside
+
+    def _open(self) -> LayerStore:
+        store = self._stack.enter_context(self._bench.store())
+        for name in self.model.writable:
+            self._writable[name] = store.get_rw_layer(name)
+        return store
+
+    def _close(self) -> None:
+        self._stack.close()
+        self._handles.clear()
+        self._writable.clear()
+        self._paths.clear()
+        for layer in self.model.layers.values():
+            layer.handles = 0
+        for writable in self.model.writable.values():
+            writable.mounted = False
+
+    def _chain(self, name: str) -> str | None:
+        return self._order[int(name[1:])] if name else None
+
+    def _took(self, handle: Layer, facts: Facts, tar: bytes, parent: str | None) -> None:
+        name = handle.chain_id
+        if name not in self.model.layers:
+            self.model.layers[name] = ModelLayer(facts, tar, parent)
+            if name not in self._order:
+                self._order.append(name)
+        self.model.layers[name].handles += 1
+        self._handles.append((name, handle))
+
+    def _must_remove(self, removed: set[Any], start: str | None) -> None:
+        """What a release has deleted: what nothing holds any more, from one layer downwards."""
+        wanted = set()
+        while start is not None:
+            layer = self.model.layers[start]
+            children = any(one.parent == start for one in self.model.layers.values())
+            users = any(one.parent == start for one in self.model.writable.values())
+            if layer.handles or layer.pinned or children or users:
+                break
+            wanted.add(start)
+            del self.model.layers[start]
+            start = layer.parent
+        assert removed == wanted, f"a release deleted {sorted(removed)}, but nothing held {sorted(wanted)}"
+
+    def _compare(self) -> None:
+        found = set(self._store.chain_ids())
+        assert found == self.model.layers.keys(), f"the store has the layers {found}, not {set(self.model.layers)}"
+        assert self._store.rw_layers() == sorted(self.model.writable)
+        for name, layer in self.model.layers.items():
+            with self._store.get(name) as handle, self._store.driver.mounted(handle.cache_id) as path:
+                _must_agree(read_tree(path), layer.facts, f"layer l{self._order.index(name)}")
+        for name, writable in self.model.writable.items():
+            with self._writable[name].mounted() as path:
+                _must_agree(read_tree(path), writable.facts, f"writable layer {name}")
+
+    def compare_exports(self) -> None:
+        """Compare every layer's tar, too; it takes longer than the trees."""
+        for name, layer in self.model.layers.items():
+            with self._store.get(name) as handle:
+                exported = read_all(handle.tar_stream())
+            assert exported == layer.tar, (
+                f"the tar of layer l{self._order.index(name)} is not the one that was registered"
+            )
+
+
+def replay(bench: Bench, steps: Iterable[Step]) -> None:
+    """Take a store through a script.
+
+    Raises:
+        Exception: as when the script was written; a note names the step.
+    """
+    player = Player(bench)
+    try:
+        for step in steps:
+            player.play(step)
+        player.compare_exports()
+    except BaseException:
+        player._stack.close()
+        raise
+    player.close()
+
+
+def read_script(path: Path) -> list[Step]:
+    """The steps in a file, one JSON object a line; empty lines and those that begin with `#` are left out."""
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def write_script(path: Path, steps: Iterable[Step]) -> None:
+    """Write a script for `read_script`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(step) + "\n" for step in steps))
+
+
+def _applied(below: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:
+    """The tree and the tar of a layer; entries that its model has no place for are left out of both."""
+    facts = dict(below)
+    items = []
+    for kind, path, text in entries:
+        if not _is_directory(facts, path):
+            continue
+        name = path.encode()
+        if kind == "delete":
+            if path not in below or path not in facts:
+                continue
+            items.append(whiteout(name))
+            _drop(facts, path)
+            continue
+        if kind != "directory" or facts.get(path, ("",))[0] != "directory":
+            _drop(facts, path)
+        if kind == "file":
+            items.append(file(name, text.encode()))
+            facts[path] = ("file", 0o644, text)
+        elif kind == "link":
+            items.append(symlink(name, text.encode() or b"x"))
+            facts[path] = ("symbolic link", 0o777, text or "x")
+        else:
+            items.append(directory(name))
+            facts[path] = _DIR
+    return facts, tar_of(items)
+
+
+def _is_directory(facts: Facts, path: str) -> bool:
+    """Whether a path has a directory to be in."""
+    parent = path.rpartition("/")[0]
+    return not parent or facts.get(parent, ("",))[0] == "directory"
+
+
+def _drop(facts: Facts, path: str) -> None:
+    for name in [name for name in facts if name == path or name.startswith(path + "/")]:
+        del facts[name]
+
+
+def _must_agree(tree: Tree, facts: Facts, what: str) -> None:
+    found = {
+        os.fsdecode(path): (node.kind, node.mode, (node.content or node.target).decode())
+        for path, node in tree.items()
+        if path
+    }
+    assert found == facts, f"{what} shows {_only(found, facts)}, and should show {_only(facts, found)}"
+
+
+def _only(one: Facts, other: Facts) -> Facts:
+    return {path: fact for path, fact in one.items() if other.get(path) != fact}

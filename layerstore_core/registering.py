@@ -77,19 +77,11 @@ class Registration:
         Raises:
             InvalidLayer: it is damaged, or leaves its root.
         """
-        if self._driver.capabilities.reproduces_exact_diffs:
-            diff = LayerStream(TarScanner(source.read_chunk))
-            self._drive(diff, source, progress)
-        else:
-            from fastcrc import crc64
-
-            with self._transaction.open_tar_split() as file:
-                recorder = Recorder(LineWriter(file), crc64.go_iso)
-                diff = LayerStream(TarScanner(source.read_chunk), recorder)
-                self._drive(diff, source, progress)
-            # A driver that read bytes may have done anything with them: ask its files.
-            if recorder.displaced or diff.displaced or diff.read_raw:
-                self._settle(source)
+        with while_doing(f"applying {source.name}"):
+            if self._driver.capabilities.reproduces_exact_diffs:
+                self._drive(LayerStream(TarScanner(source.read_chunk)), source, progress)
+            else:
+                self._split(source, progress)
 
     @property
     def diff_id(self) -> DiffID:
@@ -108,7 +100,8 @@ class Registration:
             parent=parent,
             descriptor=dict(descriptor) if descriptor else None,
         )
-        self._transaction.write(record)
+        with while_doing(f"writing the record of layer {record.chain_id}"):
+            self._transaction.write(record)
         return record
 
     def commit(self, record: LayerRecord) -> None:
@@ -143,12 +136,27 @@ class Registration:
         except OSError as error:
             logger.error("the transaction {} is left over: {}", self._transaction.path, error)
 
+    def _split(self, source: LayerSource, progress: Progress | None) -> None:
+        from fastcrc import crc64
+
+        try:
+            with self._transaction.open_tar_split() as file:
+                recorder = Recorder(LineWriter(file), crc64.go_iso)
+                diff = LayerStream(TarScanner(source.read_chunk), recorder)
+                self._drive(diff, source, progress)
+            # A driver that read bytes may have done anything with them: ask its files.
+            if recorder.displaced or diff.displaced or diff.read_raw:
+                self._settle(source)
+        except OSError as error:
+            if error.filename is None:  # a write knows no name
+                error.add_note(f"with the tar-split file at {self._transaction.path / TAR_SPLIT}")
+            raise
+
     def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> None:
         if progress is not None:
             source.on_progress(lambda count: progress(count, diff.entry_count))
-        with while_doing(f"applying {source.name}"):
-            self._size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
-            diff.drain()
+        self._size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
+        diff.drain()
         self._diff_id = DiffID.from_hex(source.hexdigest())
 
     def _settle(self, source: LayerSource) -> None:

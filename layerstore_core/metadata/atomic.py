@@ -16,9 +16,13 @@ def write_file(path: Path, content: bytes) -> None:
         OSError: it cannot be written; what there is of it, the caller removes with its directory.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    with os.fdopen(fd, "wb") as file:
-        os.fchmod(fd, FILE_MODE)
-        file.write(content)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, FILE_MODE)
+            file.write(content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def flush(path: Path) -> None:

@@ -42,6 +42,11 @@ class WriteSet:
         while True:
             #: Where the files are until then.
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
+            try:
+                self.path.chmod(0o700)  # whatever the umask says
+            except BaseException:
+                self.path.rmdir()
+                raise
             lock = try_lock(self.path)
             # Between the two calls a collector may have taken the unlocked directory for a dead one.
             if lock is not None and self.path.is_dir():

@@ -1,0 +1,159 @@
+"""Input that is no layer: refused with its place, and the store as it was."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+
+import pytest
+
+from layerstore_core import InvalidLayer
+from layerstore_core.archive.scanner import TarScanner
+from tests import tars
+from tests.store.layers import BASE, export, register, tar_of, tree, warm
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+TAR = tars.tar(tars.directory(b"d"), tars.entry(b"d/file", b"x" * 700), tars.entry(b"last", b"y"))
+#: Where the headers and the payloads, padded, of `TAR` are: a tar that ends in one is cut off.
+VITAL = [(0, 512), (512, 1024), (1024, 2048), (2048, 2560), (2560, 3072)]
+
+
+@pytest.fixture
+def unchanged(store, store_root):
+    """The root must be as it was."""
+    warm(store)
+    before = tree(store_root)
+    yield
+    assert tree(store_root) == before
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_every_cut_of_a_tar(store):
+    for start, end in VITAL:
+        for size in {start + 1, (start + end) // 2, end - 1} - {start, end}:
+            with pytest.raises(InvalidLayer) as caught:
+                register(store, TAR[:size])
+            assert caught.value.offset is not None
+            assert 0 <= caught.value.offset <= size
+    for size in (2048, 3072, 3584):  # an end without its marks, which Docker takes, too
+        layer = register(store, TAR[:size])
+        assert export(layer) == TAR[:size]
+        store.release(layer)
+
+
+@pytest.mark.parametrize(
+    "compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress], ids=["gzip", "bzip2", "xz", "zstd"]
+)
+@pytest.mark.usefixtures("unchanged")
+def test_every_cut_of_a_compressed_tar(store, compress):
+    whole = compress(tar_of({"file": bytes(range(256)) * 30}))
+    for size in [*range(6, len(whole), max(1, len(whole) // 23)), len(whole) - 1]:
+        with pytest.raises(InvalidLayer):
+            register(store, whole[:size])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
+@pytest.mark.usefixtures("unchanged")
+def test_a_damaged_compressed_tar(store, compress):
+    whole = bytearray(compress(tar_of({"file": bytes(range(256)) * 30})))
+    whole[len(whole) // 2] ^= 0x55
+    with pytest.raises(InvalidLayer):
+        register(store, bytes(whole))
+
+
+def changed(tar, offset, data):
+    return tar[:offset] + data + tar[offset + len(data) :]
+
+
+@pytest.mark.parametrize(
+    ("tar", "entry"),
+    [
+        (b"this is no tar" * 100, None),
+        (b"x", None),
+        (b"\x1f\x8b", None),
+        (changed(BASE, 1, b"X"), None),
+        (changed(BASE, 148, b"777777"), None),
+        (tars.tar(tars.entry(b"ok", b"ok"), b"junk" * 128), b"ok"),
+        (tars.tar(tars.entry(b"../escape", b"x")), b"../escape"),
+        (tars.tar(tars.entry(b"a/../../escape", b"x")), b"a/../../escape"),
+        (tars.tar(tars.hard_link(b"link", b"../../etc/passwd")), b"link"),
+        (tars.tar(tars.hard_link(b"link", b"missing")), b"link"),
+        (tars.tar(tars.entry(b".wh.")), b".wh."),
+        (tars.tar(tars.entry(b".wh..")), b".wh.."),
+        (tars.tar(tars.entry(b".wh...")), b".wh..."),
+        (tars.tar(tars.entry(b"file", b"x"), tars.entry(b"file/below", b"x")), b"file/below"),
+        (tars.tar(tars.long_name(b"n" * 300), tars.entry(b"n", b"")), b"n" * 300),
+    ],
+    ids=range(15),
+)
+@pytest.mark.usefixtures("unchanged")
+def test_what_is_no_layer(store, tar, entry):
+    with pytest.raises(InvalidLayer, match=r"^invalid layer: ") as caught:
+        register(store, tar)
+    assert caught.value.reason
+    assert caught.value.entry == entry
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_same_on_a_parent(store):
+    base = register(store, BASE)
+    with pytest.raises(InvalidLayer):
+        register(store, TAR[:700], base)
+    assert store.holders(base.chain_id) == ["1 open handle(s)"]
+    store.release(base)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_source_that_fails(store):
+    """The error is the source's own, and says what was being done."""
+
+    class Failing(io.RawIOBase):
+        def __init__(self):
+            self._file = io.BytesIO(TAR)
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            if self._file.tell() > 600:
+                raise OSError(5, "Input/output error", "the disk")
+            return self._file.readinto(memoryview(buffer)[:600])
+
+    with pytest.raises(OSError, match="the disk") as caught:
+        store.register(Failing())
+    assert any(note.startswith("while reading") for note in caught.value.__notes__)
+
+
+def test_a_path_that_is_not_there(store, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.tar"):
+        store.register(tmp_path / "missing.tar")
+    with pytest.raises(IsADirectoryError):
+        store.register(tmp_path)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_tar_s_end_is_read_though_the_driver_does_not(store):
+    """What follows the end of the archive belongs to the layer."""
+    tar = TAR + b"trailing" * 1000
+    layer = register(store, tar)
+    assert export(layer) == tar
+    store.release(layer)
+
+
+def test_the_scanner_is_what_decides():
+    """The places above are those of the scanner, so that they are right."""
+    file = io.BytesIO(TAR)
+    scanner = TarScanner(lambda: file.read(100))
+    offsets = []
+    while (found := scanner.next_entry()[1]) is not None:
+        offsets.append(found.offset)
+        for _ in scanner.payload():
+            pass
+    assert offsets == [0, 512, 2048]

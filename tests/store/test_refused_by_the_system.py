@@ -1,0 +1,200 @@
+"""A full disk, a root that cannot be written, a user without rights: the system's error, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerStore, StoreConfig
+from layerstore_core.check import check_store
+from tests.driver_roots import why_not
+from tests.store.layers import BASE, MIDDLE, export, register, tar_of, tree, warm
+
+
+@pytest.fixture
+def driver():
+    """Of the drivers, only vfs takes a root that it cannot try out."""
+    return "vfs"
+
+
+IN_MEMORY = pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(bool(why_not(name)), reason=f"{name}: {why_not(name)}"))
+        for name in ("vfs", "overlay2")
+    ],
+)
+
+
+def notes(error):
+    return " ".join(getattr(error, "__notes__", []))
+
+
+@IN_MEMORY
+@pytest.mark.needs_root
+def test_a_full_disk(driver, tmpfs):
+    """It is full at every step in turn; what was there can be read, and deleted."""
+    root = tmpfs("size=640k") / "store"
+    filler = root.parent / "filler"
+    refused = []
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        base = register(store, BASE)
+        warm(store)
+        before = tree(root)
+        for pages in range(0, 40, 2):
+            filler.write_bytes(b"")
+            free = os.statvfs(root).f_bavail
+            with open(filler, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, (free - pages) * 4096))
+            try:
+                layer = register(store, MIDDLE, base)
+            except OSError as error:
+                refused.append(error)
+            else:
+                assert export(layer) == MIDDLE
+                assert len(store.release(layer)) == 1
+            try:
+                store.release_rw_layer(store.create_rw_layer("box", base.chain_id, init=lambda path: None))
+            except OSError as error:
+                refused.append(error)
+            assert export(base) == BASE
+            assert tree(root) == before, pages
+        assert {error.errno for error in refused} == {errno.ENOSPC}
+        assert [error for error in refused if "while " not in notes(error)] == []
+        assert [error for error in refused if not error.filename and str(root) not in notes(error)] == []
+        assert len(refused) > 3
+        assert check_store(store, full=True) == []
+
+        filler.write_bytes(b"")
+        with open(filler, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.statvfs(root).f_bavail * 4096)
+        assert len(store.release(base)) == 1
+
+
+@IN_MEMORY
+@pytest.mark.needs_root
+def test_a_layer_larger_than_the_disk(driver, tmpfs):
+    root = tmpfs("size=2m") / "store"
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        warm(store)
+        before = tree(root)
+        with pytest.raises(OSError, match="No space left") as caught:
+            register(store, tar_of({"small": b"x", "big": os.urandom(4 << 20)}))
+        assert "'big'" in notes(caught.value)
+        assert tree(root) == before
+
+
+@pytest.fixture
+def read_only(driver, tmpfs):
+    """A root with two layers and a writable layer, that cannot be written any more."""
+    mount = tmpfs("size=8m")
+    with LayerStore.open(StoreConfig(root=mount / "store", driver=driver)) as store:
+        base = register(store, BASE)
+        names = base.chain_id, register(store, MIDDLE, base).chain_id
+        store.create_rw_layer("box", names[1])
+    subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
+    return mount / "store", names
+
+
+@pytest.mark.needs_root
+def test_a_read_only_root_can_be_read(driver, read_only):
+    root, (base, top) = read_only
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        assert set(store.layers()) == {base, top}
+        layer = store.get(top)
+        assert export(layer) == MIDDLE
+        assert store.rw_layers() == ["box"]
+        assert store.load_problems == []
+        assert store.holders(base)
+        assert check_store(store, full=True) == []
+        assert store.release(layer) == []
+
+
+@pytest.mark.needs_root
+def test_a_read_only_root_is_not_written(driver, read_only):
+    root, (base, _top) = read_only
+    before = tree(root)
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        layer = store.get(base)
+        for use in (
+            lambda: store.register(io.BytesIO(BASE), base),
+            lambda: store.create_rw_layer("new"),
+            lambda: store.pin(layer),
+        ):
+            with pytest.raises(OSError, match="Read-only file system") as caught:
+                use()
+            assert caught.value.filename
+    assert tree(root) == before
+
+
+@pytest.mark.needs_root
+def test_somebody_else_s_root(driver, open_directory, ordinary_user):
+    root = open_directory / "store"
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        register(store, BASE)
+    with ordinary_user(), pytest.raises(PermissionError, match=str(root)):
+        LayerStore.open(StoreConfig(root=root, driver=driver))
+
+
+@pytest.mark.needs_root
+def test_a_root_where_nobody_may_write(driver, open_directory, ordinary_user):
+    open_directory.chmod(0o755)
+    with ordinary_user(), pytest.raises(PermissionError, match=str(open_directory)):
+        LayerStore.open(StoreConfig(root=open_directory / "store", driver=driver))
+    assert os.listdir(open_directory) == []
+
+
+def test_an_ordinary_user_has_a_store_of_plain_files(open_directory, ordinary_user):
+    """Owners are lost, the bytes are not."""
+    with ordinary_user(), LayerStore.open(StoreConfig(root=open_directory / "store", driver="vfs")) as store:
+        base = register(store, BASE)
+        tar = MIDDLE.replace(b"0000000\0", b"0001750\0")
+        with pytest.raises(Exception, match="checksum"):
+            register(store, tar, base)
+        layer = register(store, MIDDLE, base)
+        assert export(layer) == MIDDLE
+        rw = store.create_rw_layer("box", layer.chain_id, init=lambda path: None)
+        with rw.mounted() as path:
+            Path(path, "new").write_bytes(b"new")
+        assert [str(change) for change in rw.changes()] == ["A /new"]
+        with rw.tar_stream() as stream:
+            committed = store.register(stream, layer.chain_id)
+        for held in (base, layer, committed):
+            store.release(held)
+        store.release_rw_layer(rw)
+        assert store.layers() == {}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_modes_are_docker_s_whatever_the_umask(umask, tmp_path):
+    if umask == 0o777 and os.geteuid():
+        pytest.skip("with this umask nobody but root gets into what he has made")
+    before = os.umask(umask)
+    try:
+        with LayerStore.open(StoreConfig(root=tmp_path / "store", driver="vfs")) as store:
+            layer = store.register(io.BytesIO(BASE), descriptor={"size": 1})
+            store.register(io.BytesIO(MIDDLE), layer.chain_id)
+            store.create_rw_layer("box", layer.chain_id, init=lambda path: None)
+            with store.driver.mounted(layer.cache_id) as path:
+                modes = {name: Path(path, name).stat().st_mode & 0o7777 for name in (".", "etc", "etc/hosts")}
+    finally:
+        os.umask(before)
+    assert modes == {".": 0o755, "etc": 0o755, "etc/hosts": 0o644}
+
+    found = {}
+    for where, directories, files in os.walk(store.db.path):
+        for name in directories + files:
+            status = os.lstat(os.path.join(where, name))
+            found[os.path.relpath(os.path.join(where, name), store.db.path)] = status.st_mode & 0o7777
+    assert store.db.path.stat().st_mode & 0o7777 == 0o700
+    assert found.pop("sha256") == found.pop("mounts") == found.pop("tmp") == 0o755
+    records = {path: mode for path, mode in found.items() if path.count("/") == 1}
+    assert {mode for path, mode in records.items() if path.startswith("sha256/")} == {0o700}
+    assert records["mounts/box"] == 0o755
+    assert {mode for path, mode in found.items() if path.count("/") == 2} == {0o644}
+    assert len(found) == 3 + 5 + 5 + 3

@@ -65,7 +65,7 @@ class Registration:
         self._committed = False
         self._transaction = db.begin(self.cache_id)
         try:
-            with while_doing("making a layer in the driver"):
+            with while_doing(f"making a layer in {driver.home}"):
                 driver.create(self.cache_id, self._parent_id, {})
         except BaseException:
             self._undo()  # a wrapper may have failed when the driver had made it

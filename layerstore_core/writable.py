@@ -43,13 +43,13 @@ def create(
             below = parent.record.cache_id if parent else ""
             if init is not None and init_id is not None:
                 made.append(init_id)  # a wrapper may fail when the driver has made it
-                with while_doing(f"making the init layer of writable layer {name!r}"):
+                with while_doing(f"making the init layer of writable layer {name!r} in {driver.home}"):
                     driver.create_read_write(init_id, below, mount_label, storage_opt)
                 with driver.mounted(init_id, mount_label) as path:
                     init(path)
                 below = init_id
             made.append(mount_id)
-            with while_doing(f"making writable layer {name!r}"):
+            with while_doing(f"making writable layer {name!r} in {driver.home}"):
                 driver.create_read_write(mount_id, below, mount_label, storage_opt)
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))

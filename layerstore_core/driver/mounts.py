@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from layerstore_core.errors import while_doing
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.locks import RootLocks
 
@@ -139,12 +140,19 @@ class MountCounts:
             return False
         new = not (self._directory / layer_id).exists()
         if new or keep:
-            self._write(layer_id, _KEPT if keep else b"")
+            try:
+                self._write(layer_id, _KEPT if keep else b"")
+            except BaseException:
+                if new:
+                    self._forget(layer_id)
+                raise
         return new
 
     def _write(self, layer_id: str, content: bytes) -> None:
         make_directory(self._directory, 0o700)
-        (self._directory / layer_id).write_bytes(content)
+        path = self._directory / layer_id
+        with while_doing(f"noting in {path} that the layer is mounted"):
+            path.write_bytes(content)
 
     def _forget(self, layer_id: str) -> None:
         if self._locks.writable:

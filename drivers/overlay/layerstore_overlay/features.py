@@ -83,8 +83,8 @@ class Features:
                 else:
                     return flavour
         raise DriverNotSupported(
-            f"{self._where} holds neither extended attributes in `trusted.` nor in `user.`, which overlayfs needs; "
-            f"{_ELSEWHERE}"
+            f"{self._where} holds neither extended attributes in `trusted.` nor in `user.`, which overlayfs needs "
+            f"(tmpfs has the latter from Linux 6.6 on); {_ELSEWHERE}"
         )
 
     @property

@@ -1,6 +1,6 @@
 """Mounting overlays, by system calls of this process alone.
 
-The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.5
+The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.8
 on. Older kernels get mount(2), whose options must fit into one page: there all paths are relative to
 the driver's home. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
 """
@@ -127,6 +127,8 @@ class Mounter:
                 if error.errno == errno.ENOSYS:
                     raise _Unsupported(error.errno, error.strerror) from error
                 raise
+            if _takes_anything(fs_fd):
+                raise _Unsupported(errno.EINVAL, "this kernel's overlayfs takes lower directories only all at once")
             for key, value in self._parameters(spec, b"/proc/self/fd/%d" % home_fd):
                 try:
                     syscalls.fsconfig_set(fs_fd, key, value)
@@ -178,7 +180,7 @@ class Mounter:
             raise OSError(
                 errno.E2BIG,
                 f"{len(spec.lower)} lower layers do not fit into the {MAX_MOUNT_DATA} bytes that mount(2) takes; "
-                "Linux 6.5 and later have no such limit",
+                "Linux 6.8 and later have no such limit",
                 path,
             )
         try:
@@ -191,6 +193,19 @@ class Mounter:
 
 class _Unsupported(OSError):
     """The kernel has no such call, or no `lowerdir+`."""
+
+
+def _takes_anything(fs_fd: int) -> bool:
+    """Whether overlayfs still gets its options as mount(2) hands them over, unread until the end.
+
+    Then an option that nobody knows is taken, and so would `lowerdir+` be, to fail without a reason.
+    """
+    try:
+        syscalls.fsconfig_set(fs_fd, b"layerstore-no-such-option", None)
+    except OSError:
+        syscalls.read_log(fs_fd)
+        return False
+    return True
 
 
 def _explain(error: OSError, fs_fd: int) -> str:

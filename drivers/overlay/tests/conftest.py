@@ -7,10 +7,12 @@ import os
 import shutil
 import tarfile
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 from layerstore_overlay import Options, OverlayDriver
+from layerstore_overlay.features import Features
 from layerstore_overlay.mount import MountMethod
 from layerstore_overlay.mounts import unmount_below
 
@@ -72,6 +74,19 @@ def why_not():
     finally:
         os.rmdir(home)
     return None
+
+
+@cache
+def takes_single_lowers():
+    """Whether this kernel takes lower layers one by one (from Linux 6.8 on)."""
+    with tempfile.TemporaryDirectory(prefix="layerstore-overlay-") as directory:
+        return Features(os.path.realpath(directory)).takes_single_lowers
+
+
+def skip_unless_possible(method):
+    """Skips where a way to mount is not to be had."""
+    if method is MountMethod.FSOPEN and not takes_single_lowers():
+        pytest.skip("this kernel's overlayfs takes no single lower layers (`lowerdir+`, Linux 6.8)")
 
 
 @pytest.fixture(scope="session")

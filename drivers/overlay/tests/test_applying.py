@@ -98,7 +98,7 @@ def test_an_opaque_root_without_children_is_mounted_writable(driver):
 
 
 def test_directories_that_a_tar_leaves_out_keep_their_metadata_from_below(driver):
-    attributes = {"user.note": "kept"}
+    attributes = {"trusted.note": "kept"}
     build(driver, "base", "", entry("a/", mode=0o1777, uid=7, gid=8, mtime=MTIME - 5, xattrs=attributes), "a/b/")
     build(driver, "middle", "base", "a/b/file")
     build(driver, "top", "middle", "a/b/other", ".wh.unknown", "new/file")
@@ -106,7 +106,7 @@ def test_directories_that_a_tar_leaves_out_keep_their_metadata_from_below(driver
         status = os.stat(f"{directory}/a")
         assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o1777, 7, 8)
         assert status.st_mtime == MTIME - 5
-        assert os.getxattr(f"{directory}/a", "user.note") == b"kept"
+        assert os.getxattr(f"{directory}/a", "trusted.note") == b"kept"
         assert stat.S_IMODE(os.stat(f"{directory}/new").st_mode) == 0o755
 
 

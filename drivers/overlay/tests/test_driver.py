@@ -11,7 +11,7 @@ from layerstore_overlay.mounts import is_mount_point, read_mounts
 
 from layerstore_core.errors import ConfigError, MaxDepthExceeded
 
-from .conftest import build, entry, make_driver
+from .conftest import build, entry, make_driver, takes_single_lowers
 
 
 def mounts_at(path):
@@ -101,7 +101,7 @@ def test_a_parent_is_mounted_read_only_and_shows_its_files(driver):
 def test_chains_as_deep_as_the_driver_says_are_mounted(place, method):
     driver = make_driver(place, method)
     depth = driver.capabilities().max_depth
-    assert depth == (499 if method is MountMethod.AUTO else 125)
+    assert depth == (499 if method is MountMethod.AUTO and takes_single_lowers() else 125)
     below = ""
     for number in range(depth):
         build(driver, f"c{number}", below, f"file{number}")
@@ -113,7 +113,7 @@ def test_chains_as_deep_as_the_driver_says_are_mounted(place, method):
     write(f"{merged}/more", "x")
     driver.put("long-" * 11)
     assert [str(change) for change in driver.changes("long-" * 11, "long-" * 11 + "-init")] == ["A /more"]
-    if method is MountMethod.AUTO:
+    if depth == 499:
         with pytest.raises(MaxDepthExceeded, match="overlayfs mounts 500"):
             driver.create("too-deep", "long-" * 11, {})
 
@@ -169,8 +169,10 @@ def test_a_mount_that_fails_leaves_no_mount_point(one_driver, disk):
     build(one_driver, "base", "", "file")
     one_driver.create_read_write("rw", "base", {})
     # No SELinux policy is loaded on machines that run this: a label is passed on, and refused.
-    with pytest.raises(OSError, match="context=system_u:object_r:container_file_t:s0"):
-        one_driver.get("rw", "system_u:object_r:container_file_t:s0:c1,c2")
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the number differs
+        one_driver.get("rw", label)
+    assert label in " ".join([str(caught.value), *caught.value.__notes__])
     assert "merged" not in os.listdir(disk / "overlay2/rw")
 
 

@@ -14,11 +14,12 @@ from layerstore_overlay.mounts import read_mounts
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import DriverNotSupported
 
-from .conftest import logger, make_driver
+from .conftest import logger, make_driver, skip_unless_possible, takes_single_lowers
 
 
 @pytest.mark.parametrize("method", list(MountMethod))
 def test_what_works_is_tried_on_the_directory_and_leaves_nothing(place, method):
+    skip_unless_possible(method)
     mounts, files = len(read_mounts()), os.listdir("/proc/self/fd")
     found = Features(str(place), method)
     found.require()
@@ -27,7 +28,7 @@ def test_what_works_is_tried_on_the_directory_and_leaves_nothing(place, method):
     assert found.index
     assert not found.userxattr
     assert found.native_diff
-    assert found.takes_single_lowers == (method is not MountMethod.CLASSIC)
+    assert found.takes_single_lowers == (method is not MountMethod.CLASSIC and takes_single_lowers())
     assert not found.behaviour.redirect_dir
     assert not found.behaviour.metacopy
     assert list(place.iterdir()) == []
@@ -53,7 +54,7 @@ def test_an_overlay_on_an_overlay_is_refused_with_reason_and_remedy(disk):
     subprocess.run(["mount", "-t", "overlay", "-o", options, "none", disk / "m"], check=True)
     with pytest.raises(
         DriverNotSupported,
-        match=r"m \(overlay\).*not supported as upperdir.*keep the root on ext4, xfs, btrfs or tmpfs",
+        match=r"m \(overlay\).*keep the root on ext4, xfs, btrfs or tmpfs",
     ):
         make_driver(disk / "m")
     with pytest.raises(DriverNotSupported):

@@ -146,6 +146,12 @@ def run_command_as_nobody(home, *command):
 def home(place):
     if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("becoming an ordinary user needs root, and setpriv and unshare (package util-linux)")
+    try:
+        os.setxattr(place, "user.test", b"")
+    except OSError:
+        pytest.skip(
+            "the file system holds no attributes in `user.`, which a user namespace needs (tmpfs before Linux 6.6)"
+        )
     os.chown(place, NOBODY, NOBODY)
     return place / "overlay2"
 

@@ -66,7 +66,7 @@ def _entries():
         if kind == "symlink":
             # To itself: a directory cannot be reached through it, which the two ways to unpack would do differently.
             return entry(path, kind=tarfile.SYMTYPE, link=base, mtime=mtime)
-        return entry(path, str(seed), mtime=mtime, mode=mode, xattrs={"user.seed": str(seed)} if seed % 2 else None)
+        return entry(path, str(seed), mtime=mtime, mode=mode, xattrs={"trusted.seed": str(seed)} if seed % 2 else None)
 
     kinds = ("file", "file", "dir", "dir", "whiteout", "whiteout", "opaque", "link", "symlink")
     return st.builds(place, _paths, st.sampled_from(kinds), st.integers(0, 7))
@@ -129,6 +129,6 @@ def edit(root, steps):
             elif what == "symlink":
                 os.symlink("nowhere", one)
             elif what == "xattr":
-                os.setxattr(one, "user.edit", str(seed).encode())
+                os.setxattr(one, "trusted.edit", str(seed).encode())
         except OSError:
             pass

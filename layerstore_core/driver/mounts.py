@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from layerstore_core.errors import while_doing
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.log import logger
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.locks import RootLocks
 
@@ -59,7 +61,7 @@ class MountCounts:
                 except BaseException:
                     self._locks.drop(_held(layer_id))
                     if noted:
-                        self._forget(layer_id)
+                        self._undo(layer_id)
                     raise
             elif keep:
                 self._note(layer_id, keep=True)
@@ -128,6 +130,13 @@ class MountCounts:
         for layer_id in list(self._users):
             while layer_id in self._users:
                 self.put(layer_id)
+
+    def _undo(self, layer_id: str) -> None:
+        """End a mount that has failed; what stands around the driver may have failed after the driver had mounted."""
+        try:
+            self._unmount_unused(layer_id)
+        except (OSError, LayerStoreError) as error:
+            logger.error("layer {} may still be mounted: it could not be unmounted: {}", layer_id, error)
 
     def _unmount_unused(self, layer_id: str) -> None:
         if not self._locks.is_held(_held(layer_id)):

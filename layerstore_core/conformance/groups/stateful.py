@@ -17,6 +17,9 @@ from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.model import Player, read_script, replay, write_script
 
+#: How many sequences are tried, and how many steps each may have.
+_EXAMPLES: Final = 15
+_STEPS: Final = 20
 _PATHS: Final = ["a", "b", "d", "d/a", "d/e", "d/e/a", "c"]
 _TEXTS: Final = ["", "1", "two", "x" * 60]
 _path = st.sampled_from(_PATHS)
@@ -49,13 +52,13 @@ class ModelTests(ConformanceTests):
             def __init__(self) -> None:
                 super().__init__(fresh=lambda: _fresh(bench), script=script)
 
-        examples = config.getoption("--conformance-examples", None) or 25
+        examples = config.getoption("--conformance-examples", None) or _EXAMPLES
         try:
             run_state_machine_as_test(
                 Machine,
                 settings=settings(
                     max_examples=examples,
-                    stateful_step_count=20,
+                    stateful_step_count=_STEPS,
                     deadline=None,
                     database=None,
                     print_blob=False,

@@ -445,8 +445,12 @@ class Catalog:
         except (LayerStoreError, OSError) as error:
             if not os.path.lexists(path):
                 return  # another process has just deleted it
-            where = getattr(error, "path", None) or getattr(error, "filename", None) or path
-            problem = Problem(str(where), str(getattr(error, "reason", error)))
+            where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
+            reason = str(getattr(error, "reason", error))
+            if not Path(where).is_relative_to(path):
+                # Otherwise all that stands on a damaged layer would be told in the same words.
+                reason += f"; {path} stands on it"
+            problem = Problem(where, reason)
             self._problems[os.fspath(path)] = problem
             self._report(problem)
 

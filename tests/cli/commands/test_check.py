@@ -29,6 +29,20 @@ def test_damaged_metadata_is_a_finding(run: Run, base: Path, root: Path) -> None
     assert all(set(finding) == {"code", "subject", "message", "remedy"} for finding in findings)
 
 
+def test_all_that_stands_on_a_damaged_layer_is_told(run: Run, base: Path, upper: Path, root: Path) -> None:
+    low = run("register", base).text.strip()
+    high = run("register", upper, "--parent", low).text.strip()
+    run("rw", "create", "work", "--parent", low)
+    db = root / "image/vfs/layerdb"
+    (db / "sha256" / low[7:] / "diff").write_text("")
+    findings = run("check", "--json", code=1).json["findings"]
+    assert {finding["subject"] for finding in findings} == {str(db / "sha256" / low[7:] / "diff")}
+    told = sorted(finding["message"] for finding in findings)
+    assert len(told) == 3
+    assert told[1].endswith(f"; {db}/mounts/work stands on it")
+    assert told[2].endswith(f"; {db}/sha256/{high[7:]} stands on it")
+
+
 def test_damaged_content_is_found_by_a_full_check(run: Run, base: Path, root: Path) -> None:
     chain = run("register", base).text.strip()
     corrupt(root)

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.errors import while_doing
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import LayerStoreError, while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.locks import RootLocks

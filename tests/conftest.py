@@ -33,9 +33,9 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def btrfs_mount() -> Iterator[Path]:
     """A btrfs file system, made once a session."""
-    with btrfs_file_system(tmp_path_factory.mktemp("btrfs")) as mount:
+    with btrfs_file_system() as mount:
         yield mount
 
 
@@ -43,7 +43,7 @@ def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def store_root(driver: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Where the store is: a directory that is not there yet, on a file system that the driver works on."""
     if driver == "btrfs":
-        root = Path(request.getfixturevalue("btrfs_mount")) / f"{tmp_path.parent.name}-{tmp_path.name}" / "store"
+        root = Path(request.getfixturevalue("btrfs_mount")) / tmp_path.name / "store"
     else:
         root = tmp_path / "store"
     yield root

@@ -15,6 +15,7 @@ from layerstore_core.driver import registry
 
 DRIVERS = ("vfs", "overlay2", "btrfs")
 _IMAGE_SIZE = 2 << 30
+_BTRFS = "layerstore-btrfs-of-"
 
 
 @cache
@@ -46,27 +47,34 @@ def _kernel_has_btrfs() -> bool:
 
 
 @contextmanager
-def btrfs_file_system(directory: Path) -> Iterator[Path]:
-    """A btrfs file system in an image, mounted below a directory; the loop device goes with the mount."""
-    with mounted_image(directory, ["mkfs.btrfs", "--quiet"], "loop,nobarrier", _IMAGE_SIZE) as mount:
-        yield mount
+def btrfs_file_system() -> Iterator[Path]:
+    """A btrfs file system in an image, mounted; the loop device goes with the mount.
 
-
-@contextmanager
-def mounted_image(directory: Path, mkfs: list[str], options: str, size: int) -> Iterator[Path]:
-    """A file system of its own, in a file."""
+    Not below pytest's directories, which other sessions tidy up. Those of sessions that were killed go, too.
+    """
+    top = Path(tempfile.gettempdir())
+    for other in top.glob(f"{_BTRFS}*"):
+        if not Path("/proc", other.name.removeprefix(_BTRFS)).exists():
+            _remove_file_system(other)
+    directory = top / f"{_BTRFS}{os.getpid()}"
     image, mount = directory / "image", directory / "mount"
-    with open(image, "wb") as file:
-        file.truncate(size)
-    mount.mkdir()
-    subprocess.run([*mkfs, image], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", options, image, mount], check=True, capture_output=True)
+    mount.mkdir(parents=True)
     try:
+        with open(image, "wb") as file:
+            file.truncate(_IMAGE_SIZE)
+        subprocess.run(["mkfs.btrfs", "--quiet", image], check=True, capture_output=True)
+        # Nobody counts on this file system after a power cut.
+        subprocess.run(["mount", "-o", "loop,nobarrier", image, mount], check=True, capture_output=True)
         yield mount
     finally:
-        if subprocess.run(["umount", mount], check=False, capture_output=True).returncode:
-            subprocess.run(["umount", "--lazy", mount], check=True)
-        image.unlink()
+        _remove_file_system(directory)
+
+
+def _remove_file_system(directory: Path) -> None:
+    mount = directory / "mount"
+    if os.path.ismount(mount) and subprocess.run(["umount", mount], check=False, capture_output=True).returncode:
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def mounts_below(directory: Path) -> list[str]:

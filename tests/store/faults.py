@@ -67,11 +67,15 @@ class FaultySystem:
 
     Args:
         fail_at: which one, counted from 0; `None`: none, for counting them.
+        fail: what happens there instead of an error.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int | None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, fail_at: int | None, fail: Callable[[], object] | None = None
+    ) -> None:
         self.seen: list[str] = []
         self._fail_at = fail_at
+        self._fail = fail
         for name in CALLS:
             monkeypatch.setattr(os, name, self._stand_before(name, getattr(os, name)))
         monkeypatch.setattr("layerstore_core.store.flush_file_systems", self._flush)
@@ -92,6 +96,8 @@ class FaultySystem:
     def _count(self, name: str, what: object) -> None:
         self.seen.append(name)
         if len(self.seen) - 1 == self._fail_at:
+            if self._fail is not None:
+                self._fail()
             raise OSError(errno.EIO, os.strerror(errno.EIO), what if isinstance(what, (str, bytes)) else str(what))
 
 

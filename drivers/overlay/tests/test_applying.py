@@ -192,7 +192,7 @@ def test_layers_of_one_image_are_applied_at_once(driver):
 
 
 @given(chain=chains)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driver, tmp_path_factory):
     plain = str(tmp_path_factory.mktemp("plain"))
     os.chmod(plain, 0o755)

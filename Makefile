@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit wheels clean
+.PHONY: demo test lint unit wheels wheels-demo clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -24,7 +24,14 @@ unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help ar
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
-	for project in . $(dir $(DRIVERS)); do $(BIN)/python -m build --wheel --outdir dist $$project || exit 1; done
+	rm -rf dist
+	for project in . $(dir $(DRIVERS)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
+
+wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an environment that has nothing else
+	rm -rf build/wheels-demo
+	$(PYTHON) -m venv build/wheels-demo
+	build/wheels-demo/bin/python -m pip install --quiet --disable-pip-version-check dist/layerstore_core-*.whl dist/layerstore_driver_vfs-*.whl
+	build/wheels-demo/bin/python examples/demo.py --layerstore build/wheels-demo/bin/layerstore
 
 $(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'

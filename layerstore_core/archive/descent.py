@@ -36,7 +36,7 @@ class Descent:
     def __init__(self, root: str | bytes | os.PathLike[str]) -> None:
         self.root = os.fsencode(root)
         self.path = b""
-        self.fd = os.open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)
+        self.fd = _open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)
         self._fds = [self.fd]
         #: How long `path` was in each of the directories above.
         self._lengths: list[int] = []
@@ -50,7 +50,7 @@ class Descent:
             OSError: it is not there, or is no directory; nothing has moved.
         """
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            fd = _open(name, _DIRECTORY, self.fd)
         except OSError as error:
             error.filename = self.absolute(name)
             raise
@@ -75,7 +75,7 @@ class Descent:
         left = self._fds.pop()
         try:
             if self._fds[-1] < 0:
-                self._fds[-1] = os.open(b"..", _DIRECTORY, dir_fd=left)
+                self._fds[-1] = _open(b"..", _DIRECTORY, left)
                 status = os.fstat(self._fds[-1])
                 if self._closed.pop() != (status.st_dev, status.st_ino):
                     raise OSError(errno.ESTALE, "a directory was moved while its tree was read", self.absolute(b""))
@@ -113,7 +113,7 @@ class Descent:
         The caller has seen it to be a regular file: to open a device can set something off.
         """
         try:
-            return _open_file(name, self.fd)
+            return _open(name, _FILE, self.fd)
         except OSError as error:
             error.filename = self.absolute(name)
             raise
@@ -136,9 +136,9 @@ class Descent:
         self.close()
 
 
-def _open_file(name: bytes | str, dir_fd: int) -> int:
+def _open(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
     try:
         # Reading a layer is no reason to write to it. Only the owner may ask for that.
-        return os.open(name, _FILE | os.O_NOATIME, dir_fd=dir_fd)
+        return os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
     except PermissionError:
-        return os.open(name, _FILE, dir_fd=dir_fd)
+        return os.open(name, flags, dir_fd=dir_fd)

@@ -210,3 +210,14 @@ def test_knowing_a_moment_of_equality_changes_no_answer(tree: Tree, todo: list[t
         since = change_clock(name)
         change(upper, todo)
         assert changes(upper, lower, since) == changes(upper, lower)
+
+
+def test_comparing_leaves_the_times_of_access(tmp_path: Path) -> None:
+    paths = [tmp_path / name / below for name in ("upper", "lower") for below in ("d/f", "d", "")]
+    for name in ("upper", "lower"):
+        (tmp_path / name / "d").mkdir(parents=True)
+        (tmp_path / name / "d/f").write_text("same")
+    for path in paths:
+        os.utime(path, (1, 1))
+    assert changes(tmp_path / "upper", tmp_path / "lower") == []
+    assert {path: path.stat().st_atime for path in paths} == dict.fromkeys(paths, 1)

@@ -26,7 +26,10 @@ QGROUP_STATUS: Final = 240
 
 MAX_OFFSET: Final = 2**64 - 1
 MAX_TYPE: Final = 255
-_HEADER: Final = struct.Struct("=QQQII")  # transaction of the block, object, offset, type, length
+# struct btrfs_ioctl_search_header: transaction of the block, object, offset, type, length
+_HEADER: Final = struct.Struct("=QQQII")
+_OBJECT_AND_OFFSET: Final = struct.Struct("=8xQQ")
+_TYPE_AND_LENGTH: Final = struct.Struct("=24xII")
 #: More than any item takes, and room for many leaves.
 _BUFFER_SIZE: Final = 256 * 1024
 
@@ -72,14 +75,17 @@ def items(
         if not count:
             return
         # Where many inodes were touched, this loop is what takes the time.
-        unpack, step, position = _HEADER.unpack_from, _HEADER.size, ioctl.SEARCH_PREAMBLE
-        obj = kind = offset = 0
+        unpack, step = _TYPE_AND_LENGTH.unpack_from, _HEADER.size
+        start = end = ioctl.SEARCH_PREAMBLE
+        kind = 0
         for _ in range(count):
-            _, obj, offset, kind, length = unpack(buffer, position)
-            end = position + step + length
+            start = end
+            kind, length = unpack(buffer, start)
+            end = start + step + length
             if only is None or kind == only:
-                yield Item(obj, kind, offset, bytes(buffer[position + step : end]))
-            position = end
+                obj, offset = _OBJECT_AND_OFFSET.unpack_from(buffer, start)
+                yield Item(obj, kind, offset, bytes(buffer[start + step : end]))
+        obj, offset = _OBJECT_AND_OFFSET.unpack_from(buffer, start)
         first = _next_key(obj, kind, offset)
 
 

@@ -87,6 +87,7 @@ def check_store(
                     "its content is lost; remove it with `layerstore rw rm`",
                 )
             )
+    findings += _images(store)
     # A layer that cannot be loaded is still there, and needs its pin once it has been mended.
     for pin in sorted(store.pins() - set(store.chain_ids())):
         findings.append(
@@ -134,6 +135,46 @@ def _leftovers(store: LayerStore) -> list[Finding]:
         )
         for dead in store.db.dead_transactions()
     ]
+    return findings
+
+
+def _images(store: LayerStore) -> list[Finding]:
+    records = store.image_db
+    findings = []
+    try:
+        records.names()
+    except (LayerStoreError, OSError) as error:
+        findings.append(
+            Finding(
+                "damaged-image",
+                str(records.names_path),
+                str(error),
+                "restore the file from a backup, or remove it and tag the images again",
+            )
+        )
+    present = set(store.chain_ids())
+    for image in records.image_ids():
+        try:
+            top = records.top_layer(image)
+        except (LayerStoreError, OSError) as error:
+            findings.append(
+                Finding(
+                    "damaged-image",
+                    str(records.config_path(image)),
+                    str(error),
+                    "remove the image with `layerstore rmi`, and load it again",
+                )
+            )
+            continue
+        if top is not None and top not in present:
+            findings.append(
+                Finding(
+                    "image-without-layers",
+                    image,
+                    f"its topmost layer, {top}, is missing",
+                    "load the image again, or remove it with `layerstore rmi`",
+                )
+            )
     return findings
 
 

@@ -1,4 +1,4 @@
-"""A layer and a writable layer as JSON objects; the keys are documented in `docs/cli.md` and do not change."""
+"""A layer, a writable layer and an image as JSON objects; the keys are documented in `docs/cli.md` and do not change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.digests import ChainID
+    from layerstore_core.digests import ChainID, ImageID
+    from layerstore_core.images.image import Image
     from layerstore_core.layers import Layer, RWLayer
     from layerstore_core.metadata import MountRecord
     from layerstore_core.store import LayerStore
@@ -54,10 +55,22 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
     return documents
 
 
-def short_length(chains: Collection[ChainID]) -> int:
-    """How many hex digits to show so that each of `chains` can be told from the others."""
+def image_document(image: Image) -> dict[str, Any]:
+    """The image's identity, its names, and the size of its layers in bytes."""
+    return {
+        "id": str(image.image_id),
+        "names": list(image.names),
+        "created": image.created,
+        "size": image.size,
+        "chain_id": None if image.chain_id is None else str(image.chain_id),
+        "diff_ids": [str(diff_id) for diff_id in image.diff_ids],
+    }
+
+
+def short_length(names: Collection[ChainID | ImageID]) -> int:
+    """How many hex digits to show so that each of `names` can be told from the others."""
     length = _SHORT
-    while len({chain.hex[:length] for chain in chains}) < len(chains):
+    while len({name.hex[:length] for name in names}) < len(names):
         length += 4
     return length
 

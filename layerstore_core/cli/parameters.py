@@ -1,4 +1,4 @@
-"""The kinds of words that a user types: chain IDs, mount names, `KEY=VALUE`; and the option `--json`."""
+"""The kinds of words that a user types: chain IDs, mount names, images, `KEY=VALUE`; and the option `--json`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,39 @@ class KeyValueType(click.ParamType[tuple[str, str]]):
         return key, text
 
 
+class ImageType(click.ParamType[str]):
+    """An image's name, or its ID or the start of one."""
+
+    name = "image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name: str = value
+        return name
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = _ask_store(ctx, lambda store: sorted(store.image_db.names()))
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class PlatformType(click.ParamType[Any]):
+    """`linux/amd64`; gives a `Platform`."""
+
+    name = "platform"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from layerstore_core.images.documents import Platform
+
+        if isinstance(value, Platform):
+            return value
+        try:
+            return Platform.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 CHAIN: Final = ChainType()
+IMAGE: Final = ImageType()
+PLATFORM: Final = PlatformType()
 MOUNT_NAME: Final = MountNameType()
 KEY_VALUE: Final = KeyValueType()
 
@@ -109,6 +141,17 @@ def resolve(store: LayerStore, digits: str) -> ChainID:
 def resolve_parent(store: LayerStore, digits: str | None) -> str:
     """As `resolve`, for a parent: `""` where none was given."""
     return "" if digits is None else resolve(store, digits)
+
+
+def resolve_image(store: LayerStore, name: str) -> str:
+    """The chain ID of an image's topmost layer; `""` where it has no layers.
+
+    Raises:
+        ImageDoesNotExist: there is no such image.
+    """
+    from layerstore_core.images import Images
+
+    return Images(store).get(name).chain_id or ""
 
 
 def json_option(command: _F) -> _F:

@@ -43,6 +43,29 @@ def of_layers(what: str) -> Iterator[Report | None]:
 
 
 @contextmanager
+def of_each_layer() -> Iterator[Callable[[str, int], Report] | None]:
+    """Show on standard error a line for each layer that is read, with a bar, if that is a terminal.
+
+    Yields:
+        What makes the function to report to, for a layer's name and the size of its file; `None` where nobody watches.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(binary_units=True))
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as display:
+
+        def begin(name: str, size: int) -> Report:
+            task = display.add_task(name.partition(" (")[0], total=size)
+            return lambda read, _entries: display.update(task, completed=read)
+
+        yield begin
+
+
+@contextmanager
 def _shown(what: str, status: Callable[[int, int], str]) -> Iterator[Report | None]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield None

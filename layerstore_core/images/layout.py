@@ -174,6 +174,7 @@ def _resolve_index(
             raise InvalidImage(f"{container.name}: its indexes name more than {MAX_IMAGES} manifests")
         wanted = platform or Platform.of_this_host()
         found = [item for item in offered if item.platform is not None and wanted.takes(item.platform)]
+        found = found or [item for item in offered if item.platform is None]
         if not found and platform is None and len(offered) == 1:
             found = offered
         if not found:

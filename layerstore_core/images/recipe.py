@@ -22,8 +22,13 @@ from layerstore_core.digests import DiffID
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.metadata.atomic import make_directory
 
-#: How much of the tar a recipe is tried on, in bytes. zlib writes its first block after some ten thousand symbols.
+#: How much of a blob is looked at, in bytes.
 _TRIAL: Final = 512 << 10
+#: A recipe is tried on so many pieces of the tar at most, each of so many bytes: zlib writes its first block when it
+#: has some sixteen thousand symbols, and a symbol may stand for 258 bytes.
+_PIECES, _PIECE = 32, 256 << 10
+#: So many bytes of compressed data that agree are no accident.
+_ENOUGH: Final = 1024
 _HEADER_LIMIT: Final = 64 << 10
 #: zlib's, the most usual first.
 _LEVELS: Final = (6, 9, 1, 5, 4, 7, 8, 3, 2)
@@ -122,21 +127,32 @@ def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Reci
     plain, whole = _plain_start(start)
     for level in _LEVELS:
         deflate = _deflate(level)
-        made = deflate.compress(plain)
-        # Without the end of the stream, what the encoder has written so far is where the blob has to agree.
-        fits = made + deflate.flush() == body[:-8] if whole else len(made) > 64 and body.startswith(made[: len(body)])
-        if fits:
+        made = b""
+        # What the encoder has written so far is where the blob has to agree; it says nothing until its first block is full.
+        for piece in plain:
+            made += deflate.compress(piece)
+            if len(made) >= _ENOUGH and not whole:
+                break
+        if (
+            made + deflate.flush() == body[:-8]
+            if whole
+            else len(made) >= _ENOUGH and body.startswith(made[: len(body)])
+        ):
             return Recipe(digest, size, media_type, level, start[:header].hex())
     return None
 
 
-def _plain_start(start: bytes) -> tuple[bytes, bool]:
+def _plain_start(start: bytes) -> tuple[list[bytes], bool]:
     """The start of the tar, up to a limit, from the start of the blob; and whether it is all of it."""
     inflate = zlib.decompressobj(wbits=31)
+    pieces: list[bytes] = []
     try:
-        return inflate.decompress(start, _TRIAL), inflate.eof
+        while not inflate.eof and len(pieces) < _PIECES and (start or not pieces):
+            pieces.append(inflate.decompress(start, _PIECE))
+            start = inflate.unconsumed_tail
     except zlib.error as error:
         raise InvalidLayer(f"the gzip stream is damaged: {error}") from None
+    return pieces, inflate.eof
 
 
 def _header_length(start: bytes) -> int:

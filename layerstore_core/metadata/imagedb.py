@@ -42,6 +42,9 @@ class ImageDB:
     Args:
         path: `<root>/image/<driver>`.
         durable: whether a change is on disk when the call returns.
+
+    Attributes:
+        names_path: where the names are.
     """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
@@ -49,7 +52,7 @@ class ImageDB:
         self._durable = durable
         self._content = path / "imagedb" / "content" / "sha256"
         self._metadata = path / "imagedb" / "metadata" / "sha256"
-        self._names = path / "repositories.json"
+        self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
         self._tops: dict[ImageID, ChainID | None] = {}
 
@@ -60,6 +63,10 @@ class ImageDB:
         except FileNotFoundError:
             return []
         return [ImageID.from_hex(name) for name in names if _HEX.fullmatch(name)]
+
+    def config_path(self, image: ImageID) -> Path:
+        """Where an image's config is."""
+        return self._content / image.hex
 
     def has(self, image: ImageID) -> bool:
         """Whether there is such an image."""
@@ -72,7 +79,7 @@ class ImageDB:
             BadRecord: it is missing, or not what its name says.
             OSError: it cannot be read.
         """
-        path = self._content / image.hex
+        path = self.config_path(image)
         content = _read(path, MAX_CONFIG)
         if ImageID.of(content) != image:
             raise BadRecord(path, "the config is not what it was: its digest is not its name")
@@ -121,7 +128,7 @@ class ImageDB:
             BadRecord: the file of names is damaged.
         """
         try:
-            document = json.loads(_read(self._names, _MAX_NAMES))
+            document = json.loads(_read(self.names_path, _MAX_NAMES))
             return {
                 name: ImageID(image)
                 for references in document["Repositories"].values()
@@ -130,7 +137,7 @@ class ImageDB:
         except FileNotFoundError:
             return {}
         except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
-            raise BadRecord(self._names, f"not a list of image names: {error}") from None
+            raise BadRecord(self.names_path, f"not a list of image names: {error}") from None
 
     def set_names(self, names: Mapping[str, ImageID]) -> None:
         """Replace all names.
@@ -142,29 +149,41 @@ class ImageDB:
         for name, image in sorted(names.items()):
             repositories.setdefault(repository_of(name), {})[name] = image
         document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False)
-        self._write(self._names, document.encode(), mode=0o600)
+        self._write(self.names_path, document.encode(), mode=0o600)
 
     def record_blob(self, digest: str, diff_id: DiffID) -> None:
         """Note that the compressed blob `digest`, a sha256, holds this layer: Docker need not pull it again."""
         self._write(self._by_digest / digest.removeprefix("sha256:"), diff_id.encode())
 
-    def holding(self, chain: ChainID) -> list[str]:
-        """The images whose topmost layer this is, in words."""
-        tops = {image: self._top(image) for image in self.image_ids()}
-        self._tops = {image: self._tops[image] for image in tops if image in self._tops}
-        return [f"image {image}" for image, top in tops.items() if top == chain]
+    def top_layer(self, image: ImageID) -> ChainID | None:
+        """An image's topmost layer; `None` where it has none.
 
-    def _top(self, image: ImageID) -> ChainID | None:
+        Raises:
+            BadRecord: its config is damaged.
+            OSError: it cannot be read.
+        """
         # A config never changes under its name, so that what has been read need not be read again.
         if image not in self._tops:
             try:
                 diff_ids = diff_ids_of(json.loads(self.read(image)))
-            except FileNotFoundError:  # removed a moment ago
-                return None
-            except (BadRecord, ValueError, RecursionError):  # `check` reports it; nothing can be started from it
-                diff_ids = []
+            except (ValueError, RecursionError) as error:
+                raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
             self._tops[image] = chain_ids(diff_ids)[-1] if diff_ids else None
         return self._tops[image]
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """The images whose topmost layer this is, in words."""
+        images = self.image_ids()
+        self._tops = {image: self._tops[image] for image in images if image in self._tops}
+        return [f"image {image}" for image in images if self._is_top(image, chain)]
+
+    def _is_top(self, image: ImageID, chain: ChainID) -> bool:
+        try:
+            return self.top_layer(image) == chain
+        except FileNotFoundError:  # removed a moment ago
+            return False
+        except BadRecord:  # nothing can be started from it; `check` tells it
+            return False
 
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         """Put a file in place, whole or not at all."""

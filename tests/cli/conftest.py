@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,15 @@ def tar_of(files: dict[str, bytes]) -> bytes:
             entry.uid, entry.gid = os.getuid(), os.getgid()
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def docker_archive(directory: Path, *names: str, layers: Sequence[bytes] = ()) -> Path:
+    """An archive with one image, as `docker save` writes it, of the given layers or one of its own."""
+    from tests.images.archives import ImageSpec, docker_archive
+
+    path = directory / "image.tar"
+    path.write_bytes(docker_archive(ImageSpec(layers or (tar_of({"in-image": b"z" * 100}),), names)))
+    return path
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ def test_json_after_a_double_dash_is_a_word_like_any_other(run: Run, tmp_path: P
 READING = [
     ("ls",), ("show", UNKNOWN), ("export", UNKNOWN, "-o", "x.tar"), ("rm", UNKNOWN), ("check",), ("gc",), ("rw", "ls"),
     ("rw", "mount", "x"), ("rw", "umount", "x"), ("rw", "changes", "x"), ("rw", "commit", "x"), ("rw", "rm", "x"),
+    ("save", "x", "-o", "x.tar"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
 ]  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def test_a_command_that_puts_nothing_in_makes_no_store(run: Run, root: Path, arg
 
 
 def test_the_other_commands_need_none_or_make_one() -> None:
-    makes = {("register",), ("rw", "create")}
+    makes = {("register",), ("rw", "create"), ("load",)}
     needs_none = {("drivers",), ("info",), ("completion",)}
     reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
     assert {words for words, _ in COMMANDS} == reading | makes | needs_none

@@ -11,7 +11,7 @@ import pytest
 
 from layerstore_core.cli.app import cli
 
-from .conftest import Run, tar_of
+from .conftest import Run, docker_archive, tar_of
 from .test_app import COMMANDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
@@ -28,7 +28,7 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
 def test_every_argument_and_option_of_a_command_is_told(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CNST"))))
+    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CFINST"))))
     told += SECTIONS[name]
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
@@ -80,6 +80,12 @@ def test_every_key_of_every_json_answer_is_told(run: Run, tmp_path: Path) -> Non
         ("check",): (),
         ("gc",): (),
         ("completion",): ("bash",),
+        ("load",): (docker_archive(tmp_path, "app:1"),),
+        ("save",): ("app:1", "-o", str(tmp_path / "saved.tar")),
+        ("images",): (),
+        ("history",): ("app:1",),
+        ("tag",): ("app:1", "app:2"),
+        ("rmi",): ("app:2",),
     }
     seen = {}
     for words, arguments in answers.items():
@@ -90,7 +96,7 @@ def test_every_key_of_every_json_answer_is_told(run: Run, tmp_path: Path) -> Non
     assert set(seen) == {words for words, _ in COMMANDS}
     for words, document in seen.items():
         section = SECTIONS[" ".join(words)]
-        # `ls` and `rw ls` refer to the command whose objects they list.
-        also = SECTIONS["register"] if words == ("ls",) else ""
+        # `ls` and `images` refer to the command whose objects they list.
+        also = {("ls",): SECTIONS["register"], ("images",): SECTIONS["load"]}.get(words, "")
         missing = {key for key in keys_of(document) if f"`{key}`" not in section + also}
         assert not missing, f"{' '.join(words)}: not documented: {missing}"

@@ -57,6 +57,7 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
 def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     children, mounts = holders(store, chain)
     held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
+    held += store.image_db.holding(chain)
     if held:
         raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove what holds it first")
     was_pinned = chain in store.pins()

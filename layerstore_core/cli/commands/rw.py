@@ -8,7 +8,15 @@ from layerstore_core.cli import output
 from layerstore_core.cli.commands.register import register_pinned
 from layerstore_core.cli.commands.rm import LayerInUse, removed_document
 from layerstore_core.cli.describe import parent_of, rw_document, rw_documents, short_length
-from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME, json_option, resolve_parent
+from layerstore_core.cli.parameters import (
+    CHAIN,
+    IMAGE,
+    KEY_VALUE,
+    MOUNT_NAME,
+    json_option,
+    resolve_image,
+    resolve_parent,
+)
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
 
@@ -31,6 +39,7 @@ def rw() -> None:
 @rw.command()
 @click.argument("name", type=MOUNT_NAME)
 @click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer to stand on; without it the tree is empty.")
+@click.option("--image", metavar="IMAGE", type=IMAGE, help="The image to stand on, instead of a layer.")
 @click.option("--mount-label", metavar="LABEL", default="", help="SELinux label for the files.")
 @click.option(
     "--storage-opt",
@@ -42,18 +51,26 @@ def rw() -> None:
 @json_option
 @click.pass_obj
 def create(
-    session: Session, name: str, parent: str | None, mount_label: str, storage_opt: tuple[tuple[str, str], ...]
+    session: Session,
+    *,
+    name: str,
+    parent: str | None,
+    image: str | None,
+    mount_label: str,
+    storage_opt: tuple[tuple[str, str], ...],
 ) -> None:
     """Make a writable layer and print its name.
 
     \b
-    Example:
+    Examples:
       layerstore rw create work --parent 3f1c9a2b
+      layerstore rw create work --image debian:12
     """
+    if parent is not None and image is not None:
+        raise click.UsageError("a writable layer stands on a layer or on an image: give --parent or --image, not both")
     with session.open(create=True) as store:
-        rw = store.create_rw_layer(
-            name, resolve_parent(store, parent), mount_label=mount_label, storage_opt=dict(storage_opt) or None
-        )
+        below = resolve_parent(store, parent) if image is None else resolve_image(store, image)
+        rw = store.create_rw_layer(name, below, mount_label=mount_label, storage_opt=dict(storage_opt) or None)
         with rw:
             document = rw_document(store.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])

@@ -1,0 +1,32 @@
+"""`layerstore tag`: one more name for an image."""
+
+from __future__ import annotations
+
+import click
+
+from layerstore_core.cli import output
+from layerstore_core.cli.parameters import IMAGE, json_option
+from layerstore_core.cli.session import Session
+
+
+@click.command()
+@click.argument("image", type=IMAGE)
+@click.argument("name")
+@json_option
+@click.pass_obj
+def tag(session: Session, image: str, name: str) -> None:
+    """Give an image one more name, and print it.
+
+    NAME has the tag 'latest' if it has none. An image that had the name loses it.
+
+    \b
+    Example:
+      layerstore tag 3f1c9a2b example/app:1.0
+    """
+    with session.open() as store:
+        from layerstore_core.images import Images
+
+        images = Images(store)
+        given = str(images.tag(image, name))
+        document = {"name": given, "id": str(images.get(given).image_id)}
+    session.answer(document, lambda: [output.printable(given)])

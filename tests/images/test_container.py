@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.errors import InvalidImage
+from layerstore_core.images.container import DirectoryContainer, TarContainer, open_container
+from tests import tars
+
+
+def opened(tmp_path: Path, *parts: bytes, end: bytes = tars.END) -> TarContainer:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tars.tar(*parts, end=end))
+    container = open_container(path, spool_dir=tmp_path)
+    assert isinstance(container, TarContainer)
+    return container
+
+
+def content(container: TarContainer | DirectoryContainer, path: str) -> bytes:
+    with container.open(path) as file:
+        return file.read()
+
+
+def test_members_are_found_and_read_in_place(tmp_path: Path) -> None:
+    long = b"d/" + b"n" * 200
+    with opened(
+        tmp_path,
+        tars.directory(b"./"),
+        tars.entry(b"./one", b"1" * 700),
+        tars.directory(b"d/"),
+        tars.pax([(b"path", long)]) + tars.entry(b"short", b"2"),
+        tars.entry(b"empty"),
+    ) as container:
+        assert content(container, "one") == content(container, "./d/../one") == b"1" * 700
+        assert content(container, long.decode()) == b"2"
+        assert (container.size("empty"), content(container, "empty")) == (0, b"")
+        assert "one" in container and "two" not in container and "d" not in container
+        with container.open("one") as first, container.open("one") as second:
+            assert first.read(3) == second.read(3) == b"111"
+            first.seek(699)
+            assert (first.read(10), first.read(10)) == (b"1", b"")
+        assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_links_lead_to_other_members(tmp_path: Path) -> None:
+    with opened(
+        tmp_path,
+        tars.entry(b"1/layer.tar", b"x"),
+        tars.symlink(b"2/layer.tar", b"../1/layer.tar"),
+        tars.symlink(b"3/layer.tar", b"../2/layer.tar"),
+        tars.hard_link(b"4", b"./1/layer.tar"),
+        tars.symlink(b"dangling", b"nowhere"),
+    ) as container:
+        assert {content(container, name) for name in ("2/layer.tar", "3/layer.tar", "4")} == {b"x"}
+        assert "dangling" not in container
+        with pytest.raises(InvalidImage, match="nowhere, which dangling leads to, is missing"):
+            container.open("dangling")
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([tars.entry(b"../x", b"")], "leads out"),
+        ([tars.entry(b"a/../../x", b"")], "leads out"),
+        ([tars.entry(b"/etc/passwd", b"")], "leads out"),
+        ([tars.symlink(b"x", b"/etc/passwd")], "out of the archive"),
+        ([tars.symlink(b"a/x", b"../../etc/passwd")], "leads out"),
+        ([tars.hard_link(b"x", b"../y")], "leads out"),
+        ([tars.entry(b"x", b"1"), tars.entry(b"./x", b"2")], "two members"),
+        ([tars.entry(b"x", b"1"), tars.symlink(b"x", b"y")], "two members"),
+        ([tars.sparse_pax(b"x", b"abc", [(0, 3)], "1.0")], "sparse"),
+        ([b"no tar at all" * 100], "not a sound tar"),
+        ([tars.header(b"x", size=1 << 40)], "cut off"),
+    ],
+)
+def test_an_archive_with_tricks_is_refused(tmp_path: Path, parts: list[bytes], words: str) -> None:
+    with pytest.raises(InvalidImage, match=words):
+        opened(tmp_path, *parts)
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    with opened(tmp_path, tars.symlink(b"a", b"b"), tars.symlink(b"b", b"a")) as container:
+        assert "a" not in container
+        with pytest.raises(InvalidImage, match="circle"):
+            container.open("a")
+
+
+def test_a_file_that_shrinks_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with opened(tmp_path, tars.entry(b"x", b"1" * 2000)) as container, container.open("x") as file:
+        os.truncate(tmp_path / "a.tar", 1000)
+        with pytest.raises(OSError, match="cut off"):
+            file.readall()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["pipe", "memory", "compressed", "compressed pipe"])
+def test_what_cannot_be_read_in_place_is_spooled(tmp_path: Path, how: str) -> None:
+    data = tars.tar(tars.entry(b"x", b"content" * 50_000))
+    data = gzip.compress(data) if "compressed" in how else data
+    path = tmp_path / "input"
+    path.write_bytes(data)
+    if how == "compressed":
+        container = open_container(path, spool_dir=tmp_path)
+    elif how == "memory":
+        container = open_container(io.BytesIO(data), spool_dir=tmp_path)
+    else:
+        with os.popen(f"cat {path}") as pipe:
+            container = open_container(pipe.buffer, spool_dir=tmp_path)
+    with container.open("x") as file:
+        assert file.read(7) == b"content"
+    container.close()
+    assert os.listdir(tmp_path) == ["input"]
+
+
+def test_a_compressed_archive_that_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(gzip.compress(tars.tar(tars.entry(b"x", os.urandom(5000))))[:-2000])
+    with pytest.raises(InvalidImage, match="damaged"):
+        open_container(tmp_path / "a", spool_dir=tmp_path)
+
+
+def test_an_open_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"before" + tars.tar(tars.entry(b"x", b"1")))
+    with open(path, "rb") as file:
+        file.seek(6)
+        container = open_container(file, spool_dir=tmp_path)
+        assert "x" in container
+        container.close()
+        assert not file.closed
+
+
+def test_a_directory_follows_no_links(tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    (layout / "blobs").mkdir(parents=True)
+    (layout / "blobs" / "x").write_bytes(b"1")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (layout / "file").symlink_to("../secret")
+    (layout / "dir").symlink_to("blobs")
+    os.mkfifo(layout / "fifo")
+    with DirectoryContainer(layout) as container:
+        assert content(container, "blobs/x") == b"1"
+        assert container.size("blobs/x") == 1
+        for path, words in {
+            "file": "not followed",
+            "dir/x": "missing",
+            "fifo": "not a regular file",
+            "blobs": "not a regular file",
+            "none/x": "missing",
+            "../secret": "leads out",
+        }.items():
+            assert path not in container
+            with pytest.raises(InvalidImage, match=words):
+                container.open(path)

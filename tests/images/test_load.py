@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerstore_core import LayerStore
+from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.images import Images
+from layerstore_core.images.documents import MAX_MANIFEST, Platform
+from tests import tars
+from tests.images.archives import (
+    Files,
+    ImageSpec,
+    blob_path,
+    descriptor,
+    docker_archive,
+    docker_files,
+    oci_files,
+    oci_index,
+    oci_manifest,
+    put_json,
+    sha256,
+    tar_files,
+    write_files,
+)
+from tests.store.layers import BASE, MIDDLE, TOP, names_of, tree, warm
+
+APP = ImageSpec((BASE, MIDDLE, TOP), ("example/app:1", "app:latest"))
+TOOL = ImageSpec((BASE, TOP), ("tool:2",))
+EMPTY = ImageSpec((), ("empty:1",))
+
+
+def zstd(data: bytes) -> bytes:
+    try:
+        from compression import zstd as module
+    except ImportError:
+        from backports import zstd as module
+    return module.compress(data)
+
+
+def packed(image: ImageSpec, compress: Callable[[bytes], bytes]) -> ImageSpec:
+    return ImageSpec(image.layers, image.names, tuple(map(compress, image.layers)))
+
+
+def as_directory(files: Files, where: Path) -> str:
+    return str(write_files(where / "layout", files))
+
+
+def as_tar(files: Files, where: Path) -> str:
+    (where / "image.tar").write_bytes(tar_files(files))
+    return str(where / "image.tar")
+
+
+def as_stream(files: Files, where: Path) -> io.BytesIO:
+    return io.BytesIO(tar_files(files))
+
+
+def test_an_archive_of_two_images_with_a_common_layer(images: Images, store: LayerStore) -> None:
+    app, tool = images.load(io.BytesIO(docker_archive(APP, TOOL)))
+    assert (app.image_id, app.names) == (APP.image_id, ("app:latest", "example/app:1"))
+    assert (tool.image_id, tool.names) == (TOOL.image_id, ("tool:2",))
+    assert app.config.data == APP.config
+    assert sorted(store.layers()) == sorted({*names_of(*APP.layers), *names_of(*TOOL.layers)})
+    for image in (app, tool):
+        with store.get(image.chain_id or "") as top:
+            assert image.size == top.size
+            assert store.holders(top.chain_id) == [f"image {image.image_id}", "1 open handle(s)"]
+    # The records are Docker's, so a name survives as Docker would write it.
+    path = store.root / "image/vfs/repositories.json"
+    assert json.loads(path.read_bytes())["Repositories"]["example/app"] == {"example/app:1": APP.image_id}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (store.root / f"image/vfs/imagedb/content/sha256/{APP.image_id[7:]}").read_bytes() == APP.config
+
+
+@pytest.mark.parametrize("files_of", [docker_files, oci_files])
+@pytest.mark.parametrize("packing", [None, gzip.compress, zstd])
+@pytest.mark.parametrize("form", [as_directory, as_tar, as_stream])
+def test_every_form_gives_the_same_image(
+    images: Images, store: LayerStore, tmp_path: Path, files_of: Any, packing: Any, form: Any
+) -> None:
+    image = packed(APP, packing) if packing else APP
+    (loaded,) = images.load(form(files_of(image), tmp_path))
+    assert (loaded.image_id, loaded.chain_ids) == (APP.image_id, names_of(*APP.layers))
+    assert sorted(loaded.names) == sorted(str(name) for name in ("example/app:1", "app:latest"))
+    if packing and files_of is oci_files:
+        with store.get(loaded.chain_ids[0]) as layer:
+            assert dict(layer.descriptor or {})["digest"] == sha256(image.packed[0])
+        record = store.root / "image/vfs/distribution/diffid-by-digest/sha256" / sha256(image.packed[0])[7:]
+        assert record.read_text() == sha256(BASE)
+
+
+def test_an_image_that_is_there_is_not_read_again(images: Images, store: LayerStore) -> None:
+    images.load(io.BytesIO(docker_archive(APP)))
+    before = tree(store.root)
+    broken = ImageSpec(APP.layers, APP.names, (b"", b"", b""))
+    images.load(io.BytesIO(docker_archive(APP)))
+    after = tree(store.root)
+    ignored = f"image/vfs/imagedb/metadata/sha256/{APP.image_id[7:]}/lastUpdated"
+    assert {key: value for key, value in after.items() if key != ignored} == {
+        key: value for key, value in before.items() if key != ignored
+    }
+    assert images.load(io.BytesIO(tar_files(oci_files(broken)))) == images.all()
+
+
+def test_an_image_without_layers(images: Images, store: LayerStore) -> None:
+    (image,) = images.load(io.BytesIO(docker_archive(EMPTY)))
+    assert (image.size, image.chain_id, store.layers()) == (0, None, {})
+    assert images.remove("empty:1").deleted == [EMPTY.image_id]
+
+
+def test_layers_that_are_links_as_in_old_archives(images: Images) -> None:
+    image = ImageSpec((BASE, MIDDLE, BASE), ("twice:1",))
+    manifest = [
+        {"Config": "config.json", "RepoTags": ["twice:1"], "Layers": ["1/layer.tar", "2/layer.tar", "3/layer.tar"]}
+    ]
+    archive = tars.tar(
+        tars.entry(b"1/layer.tar", BASE),
+        tars.entry(b"2/layer.tar", MIDDLE),
+        tars.symlink(b"3/layer.tar", b"../1/layer.tar"),
+        tars.entry(b"config.json", image.config),
+        tars.entry(b"manifest.json", json.dumps(manifest).encode()),
+    )
+    (loaded,) = images.load(io.BytesIO(archive))
+    assert loaded.chain_ids == names_of(BASE, MIDDLE, BASE)
+
+
+def test_a_name_moves_to_the_image_that_is_loaded_last(images: Images) -> None:
+    images.load(io.BytesIO(docker_archive(ImageSpec((BASE,), ("a:1", "a:2")))))
+    images.load(io.BytesIO(docker_archive(ImageSpec((MIDDLE,), ("a:1",)))))
+    assert [(image.names, image.chain_id) for image in images.all()] == [
+        (("a:1",), sha256(MIDDLE)),
+        (("a:2",), sha256(BASE)),
+    ]
+
+
+def test_a_name_of_ones_own(images: Images) -> None:
+    (image,) = images.load(io.BytesIO(docker_archive(APP)), name="mine")
+    assert image.names == ("mine:latest",)
+    with pytest.raises(InvalidImage, match="2 images"):
+        images.load(io.BytesIO(docker_archive(APP, TOOL)), name="mine")
+    with pytest.raises(InvalidReference):
+        images.load(io.BytesIO(docker_archive(APP)), name="No Name")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "names"),
+    [
+        ({"org.opencontainers.image.ref.name": "example.com/a/b:3"}, ("example.com/a/b:3",)),
+        ({"org.opencontainers.image.ref.name": "latest"}, ()),
+        ({"org.opencontainers.image.ref.name": "any/thing+else:x"}, ()),
+        ({"org.opencontainers.image.ref.name": "3", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:3",)),
+    ],
+)
+def test_names_in_a_layout(images: Images, annotations: dict[str, str], names: tuple[str, ...]) -> None:
+    files: Files = {}
+    entry = {**oci_manifest(files, APP), "annotations": annotations}
+    files["index.json"] = json.dumps({"manifests": [entry]}).encode()
+    assert images.load(io.BytesIO(tar_files(files)))[0].names == names
+
+
+def several_platforms(nested: bool) -> Files:
+    files: Files = {}
+    entries = []
+    for architecture, variant, layer in (("amd64", "", BASE), ("arm", "v6", MIDDLE), ("arm", "v7", TOP)):
+        image = ImageSpec((layer,), extra={"architecture": architecture, **({"variant": variant} if variant else {})})
+        platform = {"os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})}
+        entries.append({**oci_manifest(files, image), "platform": platform})
+    attestation = put_json(files, {"schemaVersion": 2, "layers": []}, "application/vnd.oci.image.manifest.v1+json")
+    attestation["platform"] = {"os": "unknown", "architecture": "unknown"}
+    attestation["annotations"] = {"vnd.docker.reference.type": "attestation-manifest"}
+    outer = [*entries, attestation]
+    for _ in range(2 if nested else 0):
+        outer = [oci_index(files, outer)]
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": outer}).encode()
+    return files
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("platform", "layer"),
+    [("linux/amd64", BASE), ("amd64", BASE), ("linux/arm/v7", TOP), ("arm/v6", None), ("x86_64", BASE)],
+)
+def test_one_of_several_platforms(images: Images, nested: bool, platform: str, layer: bytes | None) -> None:
+    archive = io.BytesIO(tar_files(several_platforms(nested)))
+    if layer is None:  # read as the system "arm"
+        with pytest.raises(InvalidImage, match="no image for arm/v6"):
+            images.load(archive, platform=Platform.parse(platform))
+        return
+    (image,) = images.load(archive, platform=Platform.parse(platform))
+    assert image.chain_id == sha256(layer)
+
+
+def test_this_hosts_platform_is_the_default(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "armv7l")
+    (image,) = images.load(io.BytesIO(tar_files(several_platforms(nested=True))))
+    assert image.chain_id == sha256(MIDDLE)  # the first that fits
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(InvalidImage, match=r"there are: linux/amd64, linux/arm/v6, linux/arm/v7"):
+        images.load(io.BytesIO(tar_files(several_platforms(nested=True))))
+
+
+def test_an_image_of_another_platform_is_refused_where_one_was_asked_for(images: Images) -> None:
+    with pytest.raises(InvalidImage, match="is for linux/amd64, not linux/arm64"):
+        images.load(io.BytesIO(docker_archive(APP)), platform=Platform.parse("arm64"))
+
+
+def edit(files: Files, path: str, **changes: Any) -> None:
+    document = json.loads(files[path])
+    (document[0] if isinstance(document, list) else document).update(changes)
+    files[path] = json.dumps(document).encode()
+
+
+def manifest_of(files: Files) -> tuple[str, dict[str, Any]]:
+    entry = json.loads(files["index.json"])["manifests"][0]
+    path = f"blobs/{entry['digest'].replace(':', '/')}"
+    return path, json.loads(files[path])
+
+
+def replace_manifest(files: Files, manifest: dict[str, Any]) -> None:
+    files["index.json"] = json.dumps(
+        {"manifests": [put_json(files, manifest, "application/vnd.oci.image.manifest.v1+json")]}
+    ).encode()
+
+
+def no_docker_layer(files: Files) -> None:
+    files.pop(next(name for name in files if name.endswith("layer.tar")))
+
+
+def no_config(files: Files) -> None:
+    files.pop(next(name for name in files if name.endswith(".json") and name != "manifest.json"))
+
+
+def damaged_config(files: Files) -> None:
+    name = next(name for name in files if name.endswith(".json") and name != "manifest.json")
+    files[name] += b" "
+
+
+def too_few_layers(files: Files) -> None:
+    edit(files, "manifest.json", Layers=json.loads(files["manifest.json"])[0]["Layers"][:-1])
+
+
+def own_ancestor(files: Files) -> None:
+    edit(files, "manifest.json", Parent=APP.image_id)
+
+
+def two_of_one_name(files: Files) -> None:
+    other = docker_files(ImageSpec((MIDDLE,), ("app:latest",)))
+    both = json.loads(files["manifest.json"]) + json.loads(other["manifest.json"])
+    files.update(other)
+    files["manifest.json"] = json.dumps(both).encode()
+
+
+def other_layer(files: Files) -> None:
+    files[f"{sha256(MIDDLE)[7:]}/layer.tar"] = TOP
+
+
+def layer_that_is_no_tar(files: Files) -> None:
+    files[f"{sha256(MIDDLE)[7:]}/layer.tar"] = b"no tar" * 1000
+
+
+def huge_manifest(files: Files) -> None:
+    files["manifest.json"] = b" " * (MAX_MANIFEST + 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_docker_layer, "missing"),
+        (no_config, "missing"),
+        (damaged_config, "damaged"),
+        (too_few_layers, "has 2 layers, but its config names 3"),
+        (own_ancestor, "its own ancestor"),
+        (two_of_one_name, "two images are called app:latest"),
+        (other_layer, f"layer 2 of 3 .*{sha256(TOP)}, not {sha256(MIDDLE)}"),
+        (layer_that_is_no_tar, "layer 2 of 3 .*not a tar"),
+        (huge_manifest, "bytes long"),
+        (lambda files: files.update({"manifest.json": b"{"}), "not JSON"),
+        (lambda files: files.update({"manifest.json": b"[" * 100_000}), "not JSON"),
+        (lambda files: files.update({"manifest.json": b"[]"}), "holds no image"),
+        (lambda files: files.update({"manifest.json": b"[1]"}), "no list of images"),
+        (lambda files: files.update({"manifest.json": b"{}"}), "no list of images"),
+        (lambda files: edit(files, "manifest.json", Layers="x"), "no list of strings"),
+        (lambda files: edit(files, "manifest.json", RepoTags=["A B"]), "cannot name an image"),
+        (lambda files: edit(files, "manifest.json", Config=1), "no Config"),
+        (lambda files: edit(files, "manifest.json", Config="../../etc/passwd"), "leads out"),
+        (lambda files: edit(files, "manifest.json", Layers=["/etc/passwd"] * 3), "leads out"),
+        (lambda files: files.pop("manifest.json"), "no image"),
+        (lambda files: files.update({"repositories": files.pop("manifest.json")}), "before Docker 1.10"),
+    ],
+)
+def test_a_bad_docker_archive_leaves_nothing(images: Images, store: LayerStore, spoil: Any, words: str) -> None:
+    check_refused(images, store, docker_files(APP), spoil, words)
+
+
+def changed_blob(files: Files) -> None:
+    path = blob_path(gzip.compress(MIDDLE, mtime=0))
+    files[path] = gzip.compress(MIDDLE + bytes(512), mtime=0)[: len(files[path])].ljust(len(files[path]), b"\0")
+
+
+def recompressed_blob(files: Files) -> None:
+    """The same tar in another gzip stream of the same length: only the blob's digest tells."""
+    path = blob_path(gzip.compress(MIDDLE, mtime=0))
+    files[path] = gzip.compress(MIDDLE, mtime=1)
+
+
+def other_size(files: Files) -> None:
+    files[blob_path(gzip.compress(MIDDLE, mtime=0))] += b"\0"
+
+
+def changed_manifest(files: Files) -> None:
+    path, _ = manifest_of(files)
+    files[path] = files[path].replace(b'"schemaVersion": 2', b'"schemaVersion": 3')
+
+
+def odd_digest(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    manifest["layers"][0]["digest"] = "sha256:../../../../etc/passwd"
+    replace_manifest(files, manifest)
+
+
+def negative_size(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    manifest["layers"][0]["size"] = -1
+    replace_manifest(files, manifest)
+
+
+def no_layers(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    del manifest["layers"]
+    replace_manifest(files, manifest)
+
+
+def encrypted(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    manifest["layers"][0]["mediaType"] += "+encrypted"
+    replace_manifest(files, manifest)
+
+
+def not_an_image(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    manifest["config"] = put_json(files, {"some": "artifact"}, "application/vnd.example")
+    replace_manifest(files, manifest)
+
+
+def windows(files: Files) -> None:
+    _, manifest = manifest_of(files)
+    config = json.loads(APP.config)
+    manifest["config"] = put_json(files, {**config, "os": "windows"}, "application/vnd.oci.image.config.v1+json")
+    replace_manifest(files, manifest)
+
+
+def deep_indexes(files: Files) -> None:
+    entries = json.loads(files["index.json"])["manifests"][:1]
+    for _ in range(20):
+        entries = [oci_index(files, entries)]
+    files["index.json"] = json.dumps({"manifests": entries}).encode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (changed_blob, "layer 2 of 3"),
+        (recompressed_blob, "layer 2 of 3 .*blob is damaged"),
+        (other_size, "bytes, not"),
+        (changed_manifest, "damaged"),
+        (odd_digest, "digest"),
+        (negative_size, "no size"),
+        (no_layers, "no list of layers"),
+        (encrypted, "encrypted"),
+        (not_an_image, "no image's config"),
+        (windows, "another operating system"),
+        (deep_indexes, "nested"),
+        (lambda files: files.update({"index.json": b"[]"}), "no JSON object"),
+        (lambda files: files.update({"index.json": b"{}"}), "no list of manifests"),
+        (lambda files: files.update({"index.json": b'{"manifests":[]}'}), "no image"),
+        (lambda files: files.update({"index.json": b'{"manifests":[7]}'}), "no object"),
+    ],
+)
+def test_a_bad_layout_leaves_nothing(images: Images, store: LayerStore, spoil: Any, words: str) -> None:
+    image = packed(APP, lambda layer: gzip.compress(layer, mtime=0))
+    check_refused(images, store, oci_files(image), spoil, words)
+
+
+def check_refused(images: Images, store: LayerStore, files: Files, spoil: Any, words: str) -> None:
+    warm(store)
+    store.scratch_directory()
+    before = tree(store.root)
+    descriptors = os.listdir("/proc/self/fd")
+    spoil(files)
+    with pytest.raises(InvalidImage, match=words):
+        images.load(io.BytesIO(tar_files(files)))
+    assert tree(store.root) == before
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+
+
+def test_what_others_hold_survives_a_load_that_fails(images: Images, store: LayerStore) -> None:
+    with store.register(io.BytesIO(BASE)) as base:
+        with pytest.raises(InvalidImage):
+            images.load(io.BytesIO(docker_archive(ImageSpec(APP.layers, (), (BASE, TOP, TOP)))))
+        assert list(store.layers()) == [base.chain_id]
+    images.load(io.BytesIO(docker_archive(ImageSpec((BASE,), ("kept:1",)))))
+    good, bad = ImageSpec((BASE, MIDDLE), ("good:1",)), ImageSpec((BASE, TOP), ("bad:1",), (BASE, MIDDLE))
+    with pytest.raises(InvalidImage):
+        images.load(io.BytesIO(docker_archive(good, bad)))
+    assert [image.names for image in images.all()] == [("kept:1",)]
+    assert list(store.layers()) == [sha256(BASE)]
+
+
+def test_sha512_is_a_digest_too(images: Images) -> None:
+    blob = gzip.compress(BASE)
+    files: Files = {}
+    image = ImageSpec((BASE,))
+    digest = hashlib.sha512(blob).hexdigest()
+    files[f"blobs/sha512/{digest}"] = blob
+    files[blob_path(image.config)] = image.config
+    manifest = {
+        "config": descriptor(image.config, ""),
+        "layers": [{"mediaType": "", "digest": f"sha512:{digest}", "size": len(blob)}],
+    }
+    files["index.json"] = json.dumps({"manifests": [put_json(files, manifest, "")]}).encode()
+    assert images.load(io.BytesIO(tar_files(files)))[0].chain_id == sha256(BASE)
+
+
+def test_progress_tells_of_each_layer(images: Images) -> None:
+    told: dict[str, list[int]] = {}
+
+    def begin(name: str, size: int) -> Callable[[int, int], None]:
+        told[name] = [size]
+        return lambda read, entries: told[name].append(read)
+
+    images.load(io.BytesIO(docker_archive(TOOL)), progress=begin)
+    assert [name.split(" (")[0] for name in told] == ["layer 1 of 2", "layer 2 of 2"]
+    assert all(counts[0] == counts[-1] for counts in told.values())

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core.errors import InvalidReference
+from layerstore_core.images.reference import Reference
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+# What Docker makes of the same words: distribution/reference, `normalize_test.go`, has most of them.
+@pytest.mark.parametrize(
+    ("text", "full", "shown"),
+    [
+        ("debian", "docker.io/library/debian:latest", "debian:latest"),
+        ("debian:12", "docker.io/library/debian:12", "debian:12"),
+        ("library/debian", "docker.io/library/debian:latest", "debian:latest"),
+        ("docker.io/debian:12", "docker.io/library/debian:12", "debian:12"),
+        ("index.docker.io/org/app", "docker.io/org/app:latest", "org/app:latest"),
+        ("docker.io/library/foo/bar", "docker.io/library/foo/bar:latest", "library/foo/bar:latest"),
+        ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
+        ("localhost:5000/app:V1.2_x", "localhost:5000/app:V1.2_x", "localhost:5000/app:V1.2_x"),
+        ("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest"),
+        ("Upper/app", "Upper/app:latest", "Upper/app:latest"),
+        ("org/a--b__c.d-e", "docker.io/org/a--b__c.d-e:latest", "org/a--b__c.d-e:latest"),
+        (f"app@{DIGEST}", f"docker.io/library/app@{DIGEST}", f"app@{DIGEST}"),
+        (f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}"),
+    ],
+)
+def test_names(text: str, full: str, shown: str) -> None:
+    reference = Reference.parse(text)
+    assert (reference.full_name, str(reference)) == (full, shown)
+    assert Reference.parse(full) == Reference.parse(shown) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Debian",
+        "debian:",
+        "debian:-1",
+        "debian:" + "x" * 129,
+        "debian@sha256:12",
+        "debian@md5:" + "ab" * 16,
+        "a//b",
+        "/a",
+        "a/",
+        "-a",
+        "a_",
+        "a___b",
+        "a..b",
+        "../a",
+        "a b",
+        "a\nb",
+        "ä",
+        "ab" * 32,
+        "x" * 256,
+        "exa mple.com/a",
+        "example.com:port/a",
+    ],
+)
+def test_no_names(text: str) -> None:
+    with pytest.raises(InvalidReference):
+        Reference.parse(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from importlib_metadata import EntryPoint, entry_points
+from importlib_metadata import EntryPoint, distributions, entry_points
 
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import (
@@ -17,7 +17,7 @@ from layerstore_core.errors import (
     DriverNotSupported,
     LayerStoreError,
 )
-from layerstore_core.log import driver_logger
+from layerstore_core.log import driver_logger, logger
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
@@ -58,7 +58,7 @@ class Probe:
 
 def installed_drivers() -> list[InstalledDriver]:
     """All drivers that are offered, sorted by name; none is imported."""
-    return sorted((_describe(point) for point in entry_points(group=DRIVERS)), key=lambda driver: driver.name)
+    return sorted((_describe(point) for point in _offers(DRIVERS)), key=lambda driver: driver.name)
 
 
 def load_driver(name: str) -> DriverFactory:
@@ -93,7 +93,7 @@ def load_wrappers() -> list[tuple[str, object]]:
         DriverContractError: its class cannot be called without arguments.
     """
     wrappers: list[tuple[str, object]] = []
-    for point in sorted(entry_points(group=WRAPPERS), key=lambda point: point.name):
+    for point in sorted(_offers(WRAPPERS), key=lambda point: point.name):
         offer = _describe(point)
         what = f"wrapper {point.name!r} of package {offer.distribution} {offer.version}"
         plugin = _load(point, what)
@@ -141,11 +141,33 @@ def package_of(factory: DriverFactory) -> str:
     return str(getattr(factory, "__module__", "")).partition(".")[0]
 
 
+def _offers(group: str) -> list[EntryPoint]:
+    """The entry points of a group. A package whose own cannot be read is left out, with a warning."""
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # one malformed file has kept all the others from being read
+        pass
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        where = str(distribution.locate_file(""))
+        try:
+            # The first of a name on the path hides the others, as in an import.
+            found.setdefault(distribution.name, list(distribution.entry_points.select(group=group)))
+        except Exception as error:
+            logger.warning("a package in {} is left out: its entry points cannot be read: {!r}", where, error)
+    return [point for points in found.values() for point in points]
+
+
 def _describe(point: EntryPoint) -> InstalledDriver:
-    distribution = point.dist
-    if distribution is None:
-        return InstalledDriver(point.name, "unknown", "unknown", point)
-    return InstalledDriver(point.name, distribution.name or "unknown", distribution.version or "unknown", point)
+    return InstalledDriver(point.name, _told(point, "name"), _told(point, "version"), point)
+
+
+def _told(point: EntryPoint, field: str) -> str:
+    """What the metadata of a package say, if they can be read: they may be missing, or damaged."""
+    try:
+        return str(getattr(point.dist, field) or "unknown")
+    except Exception:
+        return "unknown"
 
 
 def _load(point: EntryPoint, what: str) -> Any:

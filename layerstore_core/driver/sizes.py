@@ -25,6 +25,6 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is no size: write a number of bytes, or one with a unit, as 512m or 10G")
     number, unit = found.groups()
-    factor = 1024 ** _POWERS[unit.lower()]
+    factor: int = 1024 ** _POWERS[unit.lower()]
     whole, _, fraction = number.partition(".")
     return int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)

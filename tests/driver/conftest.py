@@ -1,0 +1,86 @@
+"""Packages with drivers, as pip would have installed them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+Install = Callable[..., None]
+
+#: A driver that works; a test adds what it is about.
+DRIVER = """
+from tests.store.drivers import SmallestDriver
+from layerstore_core import hookimpl, Capabilities, ConfigError, DriverNotSupported
+from pydantic import BaseModel, ConfigDict, Field
+
+class Driver(SmallestDriver):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tester's own configuration must not reach the tests."""
+    for name in list(os.environ):
+        if name.startswith(("LAYERSTORE_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts a package on the path: its module's source, and its entry points."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    modules = []
+
+    def install_(
+        package: str,
+        source: str = "",
+        *,
+        drivers: str = "",
+        wrappers: str = "",
+        metadata: str | None = None,
+        entry_points: str | None = None,
+    ) -> None:
+        module = package.replace("-", "_")
+        modules.append(module)
+        (site / f"{module}.py").write_text(DRIVER + dedent(source))
+        info = site / f"{module}-1.2.dist-info"
+        info.mkdir()
+        if metadata is None:
+            metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n"
+        (info / "METADATA").write_text(metadata)
+        lines = [f"[layerstore.drivers]\n{dedent(drivers)}" if drivers else ""]
+        lines += [f"[layerstore.wrappers]\n{dedent(wrappers)}" if wrappers else ""]
+        (info / "entry_points.txt").write_text("\n".join(lines) if entry_points is None else entry_points)
+
+    yield install_
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Hides the drivers that are really installed, but for some."""
+    from layerstore_core.driver import registry
+
+    real = registry.entry_points
+
+    def hide(*names: str) -> None:
+        def entry_points(**options: str) -> list[object]:
+            return [point for point in real(**options) if not _is_real(point) or point.name in names]
+
+        monkeypatch.setattr(registry, "entry_points", entry_points)
+
+    return hide
+
+
+def _is_real(point: object) -> bool:
+    return getattr(point, "value", "").startswith("layerstore_")

@@ -1,0 +1,197 @@
+"""Drivers and wrappers that are installed, and those that are broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core import AmbiguousDriver, DriverContractError, DriverNotFound, log
+from layerstore_core.driver import registry
+
+
+def installed(name):
+    return [driver for driver in registry.installed_drivers() if driver.name == name]
+
+
+def test_a_driver_is_found_by_its_entry_point(install):
+    install("acme-driver", drivers="acme = acme_driver:Driver")
+    assert [(driver.distribution, driver.version) for driver in installed("acme")] == [("acme-driver", "1.2")]
+    assert registry.load_driver("acme").__name__ == "Driver"
+    assert registry.package_of(registry.load_driver("acme")) == "acme_driver"
+
+
+def test_drivers_are_sorted_by_name(install):
+    install("acme-driver", drivers="zzz = acme_driver:Driver\naaa = acme_driver:Driver")
+    names = [driver.name for driver in registry.installed_drivers()]
+    assert names == sorted(names)
+    assert {"aaa", "vfs", "zzz"} <= set(names)
+
+
+def test_a_driver_that_is_not_installed(install):
+    with pytest.raises(
+        DriverNotFound, match="no driver 'nowhere' is installed .*vfs.*pip install layerstore-driver-nowhere"
+    ):
+        registry.load_driver("nowhere")
+
+
+BROKEN = {
+    "raises": "raise RuntimeError('cannot be')",
+    "imports": "import a_module_that_is_nowhere",
+    "syntax": "def (",
+    "exits": "raise SystemExit(3)",
+    "lacks": "del Driver",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+def test_a_broken_package_is_told_from_a_missing_one(install, tmp_path, source):
+    install("broken-driver", source, drivers="broken = broken_driver:Driver")
+    assert len(installed("broken")) == 1
+    with pytest.raises(
+        DriverNotFound, match=r"driver 'broken' of package broken-driver 1\.2 is installed, but cannot be imported"
+    ):
+        registry.load_driver("broken")
+    probe = registry.probe("broken", tmp_path)
+    assert not probe.works
+    assert "cannot be imported" in probe.reason
+    assert registry.probe("vfs", tmp_path).works
+
+
+def test_an_entry_point_that_leads_to_no_callable(install):
+    install("odd-driver", "Driver = 3", drivers="odd = odd_driver:Driver")
+    with pytest.raises(DriverNotFound, match="no class and no function"):
+        registry.load_driver("odd")
+
+
+@pytest.mark.parametrize("metadata", ["", "garbage", "Name: x\n", "\xff\0"])
+def test_a_package_without_proper_metadata(install, metadata):
+    install("bare-driver", drivers="bare = bare_driver:Driver", metadata=metadata)
+    [driver] = installed("bare")
+    assert driver.version
+    assert driver.distribution
+    assert registry.load_driver("bare")
+
+
+@pytest.mark.parametrize(
+    "entry_points",
+    [
+        "garbage",
+        "[layerstore.drivers]\nno equals sign\n",
+        "[layerstore.drivers]\nx = \n",
+        "[layerstore.drivers]\n = y\n",
+        "[",
+        "\0",
+    ],
+)
+def test_a_package_with_broken_entry_points_does_not_hide_the_others(install, tmp_path, entry_points):
+    install("bad-driver", entry_points=entry_points)
+    assert len(installed("vfs")) == 1
+    for driver in registry.installed_drivers():
+        registry.probe(driver.name, tmp_path)
+    assert registry.load_driver("vfs")
+
+
+def test_two_packages_with_one_name(install, tmp_path):
+    install("one-driver", drivers="same = one_driver:Driver")
+    install("other-driver", drivers="same = other_driver:Driver")
+    with pytest.raises(AmbiguousDriver, match="one-driver and other-driver|other-driver and one-driver"):
+        registry.load_driver("same")
+    assert not registry.probe("same", tmp_path).works
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise DriverNotSupported('needs another kernel')", "needs another kernel"),
+        ("raise OSError(13, 'Permission denied', '/dev/x')", "Permission denied"),
+        ("raise KeyError('bug')", "its probe failed: KeyError"),
+        ("raise ConfigError('x')", "x"),
+    ],
+)
+def test_a_probe_that_says_no(install, tmp_path, body, reason):
+    install(
+        "no-driver",
+        f"class No(Driver):\n    @classmethod\n    def probe(cls, context):\n        {body}",
+        drivers="no = no_driver:No",
+    )
+    result = registry.probe("no", tmp_path)
+    assert (result.works, reason in result.reason) == (False, True)
+
+
+def test_a_driver_without_a_probe_is_taken_to_work(install, tmp_path):
+    install("easy-driver", drivers="easy = easy_driver:Driver")
+    assert registry.probe("easy", tmp_path) == registry.Probe(True)
+    assert list((tmp_path / "store").glob("*")) == []
+
+
+@pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs"])
+def test_a_probe_leaves_nothing(driver, tmp_path):
+    (tmp_path / "root").mkdir()
+    registry.probe(driver, tmp_path / "root")
+    registry.probe(driver, tmp_path / "root" / "below" / "what is not there")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_what_a_driver_says_of_itself(install):
+    install(
+        "told-driver",
+        "class Told(Driver):\n    driver_name = 'on-disk'\n    priority = 7\n    last_resort = True",
+        drivers="told = told_driver:Told\nplain = told_driver:Driver",
+    )
+    told, plain = registry.load_driver("told"), registry.load_driver("plain")
+    assert (registry.driver_name(told, "told"), registry.priority(told), registry.is_last_resort(told)) == (
+        "on-disk",
+        7,
+        True,
+    )
+    assert (registry.driver_name(plain, "plain"), registry.priority(plain), registry.is_last_resort(plain)) == (
+        "plain",
+        None,
+        False,
+    )
+
+
+def test_wrappers_are_made(install):
+    install(
+        "wrap-one", "class Wrapper:\n    pass\nplugin = object()", wrappers="b = wrap_one:Wrapper\na = wrap_one:plugin"
+    )
+    wrappers = [(name, plugin) for name, plugin in registry.load_wrappers() if name in ("a", "b")]
+    assert [name for name, _ in wrappers] == ["a", "b"]
+    assert type(wrappers[1][1]).__name__ == "Wrapper"
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("raise RuntimeError('x')", DriverNotFound),
+        ("class Wrapper:\n    def __init__(self, more): pass", DriverContractError),
+    ],
+)
+def test_a_wrapper_that_cannot_be_made(install, source, error):
+    install("bad-wrap", source, wrappers="bad = bad_wrap:Wrapper")
+    with pytest.raises(error, match=r"wrapper 'bad' of package bad-wrap 1\.2"):
+        registry.load_wrappers()
+
+
+def test_a_driver_s_log_is_silent_until_it_is_asked_for(install, capsys):
+    from loguru import logger
+
+    install(
+        "chatty-driver",
+        "from loguru import logger\ndef talk(logger): logger.warning('hear me')",
+        drivers="x = chatty_driver:Driver",
+    )
+    registry.load_driver("x")
+    import chatty_driver
+
+    heard = []
+    sink = logger.add(lambda message: heard.append(message.record["extra"]), level="DEBUG")
+    try:
+        bound = log.driver_logger("x", "chatty_driver")
+        chatty_driver.talk(bound)
+        assert heard == []
+        log.enable()
+        chatty_driver.talk(bound)
+        assert heard == [{"driver": "x"}]
+    finally:
+        logger.remove(sink)
+        log.silence()

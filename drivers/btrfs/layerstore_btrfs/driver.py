@@ -46,6 +46,7 @@ class BtrfsDriver:
     """
 
     driver_name = "btrfs"
+    priority = 90
     Options = Options
 
     def __init__(self, context: DriverContext) -> None:

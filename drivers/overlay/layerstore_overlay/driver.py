@@ -49,6 +49,8 @@ class OverlayDriver:
     """
 
     driver_name = "overlay2"
+    #: Chosen before the others where it works, as in Docker.
+    priority = 100
     Options = Options
 
     def __init__(self, context: DriverContext, *, mount_method: MountMethod = MountMethod.AUTO) -> None:

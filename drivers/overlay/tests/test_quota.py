@@ -57,6 +57,7 @@ def fill(directory, size):
         os.sync()
 
 
+@pytest.mark.kernel_option("CONFIG_QFMT_V2")
 def test_a_layer_cannot_grow_beyond_its_size(limited):
     driver = make_driver(limited, size="16m")
     assert driver.capabilities().quota
@@ -90,6 +91,7 @@ def hard_limit(home, project):
     return struct.unpack_from("=Q", data, 8)[0] * 512
 
 
+@pytest.mark.kernel_option("CONFIG_QFMT_V2")
 def test_a_file_is_renamed_over_one_from_below_within_one_project(limited):
     # overlayfs copies up in the working directory and renames from there: both must be of the same project.
     driver = make_driver(limited)

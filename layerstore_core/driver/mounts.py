@@ -126,6 +126,8 @@ class MountCounts:
 
     def close(self) -> None:
         """Give back all that this store uses."""
+        if self._locks.inherited:
+            self._users.clear()  # they are the parent's
         for layer_id in list(self._users):
             while layer_id in self._users:
                 self.put(layer_id)

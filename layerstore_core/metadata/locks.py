@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Final
+from weakref import WeakSet
 
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata.atomic import make_directory
@@ -49,24 +50,29 @@ class RootLocks:
 
     Args:
         path: the lock file; it and its directory are made where they are missing.
+        read_only: take no locks, and write nothing.
 
     Raises:
         LocksUnavailable: the file system does not lock.
         OSError: the file cannot be made.
 
     Attributes:
-        writable: whether the root can be written. Where not, holds are not taken: nobody could delete anything.
+        writable: whether the root can be written, and is to be. Where not, holds are not taken: nobody could delete anything.
+        inherited: whether this is the copy that a forked child got, which locks nothing, and is of no use.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._mutex = Lock()
         self._threads: dict[str, tuple[Lock, int]] = {}
         self._holds: dict[str, int] = {}
         self._path = path
         self._fd: int | None = None
+        self.inherited = False
+        _open_here.add(self)
         try:
-            make_directory(path.parent, 0o700)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not read_only:
+                make_directory(path.parent, 0o700)
+                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             if error.errno not in _READ_ONLY or not _can_read(path.parent.parent):
                 raise
@@ -96,6 +102,7 @@ class RootLocks:
     @contextmanager
     def exclusive(self, key: str) -> Iterator[None]:
         """Wait until no other thread or process is in a block of this key, and keep them out. Not to be nested."""
+        self._check_own()
         with self._mutex:
             lock, users = self._threads.get(key, (Lock(), 0))
             self._threads[key] = lock, users + 1
@@ -123,6 +130,7 @@ class RootLocks:
         Returns:
             Whether it is this store's first hold of the key.
         """
+        self._check_own()
         with self._mutex:
             count = self._holds.get(key, 0)
             if not count and self._fd is not None:
@@ -158,6 +166,7 @@ class RootLocks:
         Yields:
             Whether that is so: `False` where another store holds the key now. A hold of this store does not count.
         """
+        self._check_own()
         with self._mutex:
             alone = self._fd is not None and self._try(fcntl.F_WRLCK, key)
         try:
@@ -169,6 +178,7 @@ class RootLocks:
 
     def generation(self) -> int:
         """A number that changes with every change that a store makes to the records; -1 where there is none."""
+        self._check_own()
         if self._fd is None:
             return -1
         data = os.pread(self._fd, _COUNTER.size, 0)
@@ -181,6 +191,12 @@ class RootLocks:
         new = self.generation() + 1
         os.pwrite(self._fd, _COUNTER.pack(new), 0)
         return new
+
+    def _check_own(self) -> None:
+        if self.inherited:
+            raise LayerStoreError(
+                f"the store of {self._path} was opened before this process was forked; open it again in the child"
+            )
 
     def _make_room(self) -> None:
         """See to it that counting needs no space: a full disk must not keep anybody from deleting."""
@@ -223,6 +239,22 @@ class RootLocks:
         except OSError as error:
             error.filename = str(self._path)
             raise
+
+
+#: So that a fork finds them.
+_open_here: Final[WeakSet[RootLocks]] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: close the copies of the descriptors, or the locks would live as long as the child."""
+    for locks in list(_open_here):
+        fd, locks._fd = locks._fd, None
+        locks.inherited = True
+        if fd is not None:
+            os.close(fd)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _request(kind: int, key: str) -> bytes:

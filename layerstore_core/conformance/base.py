@@ -10,11 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.bench import Bench, file_system_of
+from layerstore_core.conformance.recorder import FILE_SYSTEM, NOTE
 from layerstore_core.errors import DriverNotSupported
-
-#: The name of a user property of pytest under which notes go into the report.
-NOTE = "conformance-note"
 
 
 class ConformanceTests:
@@ -57,6 +55,7 @@ class ConformanceTests:
             bench = Bench(_name_of(type(self)), factory, self.options, directory, note)
         except DriverNotSupported as error:
             pytest.skip(f"the driver says that it cannot work here: {error}")
+        request.node.user_properties.append((FILE_SYSTEM, file_system_of(bench.root)))
         with bench:
             yield bench
 

@@ -207,6 +207,8 @@ class Bench:
             self._remove_layers()
         finally:
             self.close()
+            # What a failed call has left to the collector may keep the file system busy.
+            gc.collect()
             for path in reversed(self.mounts()):
                 subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
             remove_tree(os.fsencode(self.root))
@@ -239,3 +241,17 @@ def read_all(stream: BinaryIO) -> bytes:
     """Read a stream to its end, and close it."""
     with stream:
         return b"".join(iter(lambda: stream.read(_CHUNK), b""))
+
+
+def file_system_of(directory: Path) -> str:
+    """The type of the file system that a directory is on, as the kernel names it."""
+    best = ("", "")
+    path = os.path.realpath(directory)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields, _, rest = line.partition(" - ")
+            point = fields.split()[4]
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best[0]):
+                best = (point, rest.split()[0])
+    return best[1]

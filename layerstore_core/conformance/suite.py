@@ -15,6 +15,7 @@ from layerstore_core.conformance.groups.limits import LimitTests
 from layerstore_core.conformance.groups.restart import RestartTests
 from layerstore_core.conformance.groups.sizes import SizeTests
 from layerstore_core.conformance.groups.snapshots import SnapshotTests
+from layerstore_core.conformance.groups.speed import SpeedTests
 from layerstore_core.conformance.groups.stateful import ModelTests
 from layerstore_core.conformance.groups.streams import StreamTests
 
@@ -34,6 +35,7 @@ GROUPS: Final[dict[str, type[ConformanceTests]]] = {
         LimitTests,
         CapabilityTests,
         ModelTests,
+        SpeedTests,
     )
 }
 
@@ -51,6 +53,7 @@ class DriverConformance(
     LimitTests,
     CapabilityTests,
     ModelTests,
+    SpeedTests,
 ):
     """All that the contract demands of a driver; subclass it and name the driver.
 

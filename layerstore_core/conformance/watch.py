@@ -31,7 +31,13 @@ def _around(name: str) -> Callable[[Watch], Generator[None, Any, Any]]:
     def around(self: Watch) -> Generator[None, Any, Any]:
         self.on_call(name, "before")
         result = yield
-        self.on_call(name, "after")
+        try:
+            self.on_call(name, "after")
+        except BaseException:
+            # Nobody else will: the caller never sees the stream.
+            if hasattr(result, "close"):
+                result.close()
+            raise
         return result
 
     return around

@@ -119,7 +119,7 @@ def test_a_command_that_puts_nothing_in_makes_no_store(run: Run, root: Path, arg
 
 def test_the_other_commands_need_none_or_make_one() -> None:
     makes = {("register",), ("rw", "create"), ("load",)}
-    needs_none = {("drivers",), ("info",), ("completion",)}
+    needs_none = {("drivers",), ("info",), ("conformance",), ("completion",)}
     reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
     assert {words for words, _ in COMMANDS} == reading | makes | needs_none
 

@@ -28,7 +28,7 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
 def test_every_argument_and_option_of_a_command_is_told(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CFINST"))))
+    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINST"))))
     told += SECTIONS[name]
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
@@ -80,6 +80,7 @@ def test_every_key_of_every_json_answer_is_told(run: Run, tmp_path: Path) -> Non
         ("check",): (),
         ("gc",): (),
         ("completion",): ("bash",),
+        ("conformance",): ("vfs", "--only", "sizes"),
         ("load",): (docker_archive(tmp_path, "app:1"),),
         ("save",): ("app:1", "-o", str(tmp_path / "saved.tar")),
         ("images",): (),

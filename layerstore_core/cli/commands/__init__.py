@@ -8,6 +8,7 @@ import click
 
 from layerstore_core.cli.commands.check import check
 from layerstore_core.cli.commands.completion import completion
+from layerstore_core.cli.commands.conformance import conformance
 from layerstore_core.cli.commands.drivers import drivers
 from layerstore_core.cli.commands.export import export
 from layerstore_core.cli.commands.gc import gc
@@ -43,6 +44,7 @@ COMMANDS: Final[dict[str, click.Command]] = {
         rmi,
         check,
         gc,
+        conformance,
         completion,
     )
 }

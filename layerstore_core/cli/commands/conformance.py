@@ -1,0 +1,81 @@
+"""`layerstore conformance`: does a driver keep the contract."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerstore_core.cli import output
+from layerstore_core.cli.parameters import KEY_VALUE, json_option
+from layerstore_core.cli.session import Session
+
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("driver")
+@click.option(
+    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="An option of the driver; may be repeated."
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=_DIRECTORY,
+    help="Try it in a new directory below this one. [default: a temporary one]",
+)
+@click.option("--only", metavar="GROUP", multiple=True, help="Run only this group of tests; may be repeated.")
+@click.option("--seed", metavar="N", type=int, help="Begin the random sequences with this number.")
+@click.option("--examples", metavar="N", type=click.IntRange(1), help="Try so many random sequences.")
+@click.option("--speed", is_flag=True, help="Measure the speed, too, beside vfs.")
+@click.option("--replay", metavar="FILE", type=_FILE, help="Replay a sequence that has failed, and nothing else.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=_FILE,
+    multiple=True,
+    help="Write a report: .json, .xml (JUnit), .md or .txt; may be repeated.",
+)
+@json_option
+@click.pass_context
+def conformance(
+    context: click.Context,
+    /,
+    driver: str,
+    **options: Any,
+) -> None:
+    """Test whether an installed driver keeps the contract.
+
+    Each failure is told with what the contract demands and what a user would lose. The exit code is 1 where a test failed, or where none could be run. With -v the tests' own output goes to standard error. It needs the extra: pip install 'layerstore-core[conformance]'.
+
+    \b
+    Examples:
+      layerstore conformance vfs
+      layerstore conformance btrfs --root /mnt/btrfs --report report.md
+      layerstore conformance mydriver --only lifecycle --only content
+    """
+    from layerstore_core.conformance.runner import Request, require_extra, run_installed
+
+    require_extra()
+    from layerstore_core.conformance.report import check_report_name, text_lines, write_report
+    from layerstore_core.conformance.results import GROUP_NAMES
+
+    report: tuple[Path, ...] = options.pop("report")
+    own_options: dict[str, str] = dict(options.pop("driver_opt"))
+    unknown = sorted(set(options["only"]) - set(GROUP_NAMES))
+    if unknown:
+        raise click.UsageError(f"there is no group {unknown[0]!r}; the groups are {', '.join(GROUP_NAMES)}.")
+    for path in report:
+        check_report_name(path)
+    session = context.ensure_object(Session)
+    options["root"] = options["root"] or session.root
+    request = Request(driver, {**session.driver_options, **own_options}, **options)
+    run = run_installed(request, sys.stderr.buffer if session.verbosity else None)
+    for path in report:
+        write_report(run, path)
+    session.answer(run.document(), lambda: map(output.printable, text_lines(run)))
+    if any(one.verdict != "passed" for one in run.drivers) or not run.drivers:
+        context.exit(1)

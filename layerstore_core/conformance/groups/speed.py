@@ -1,0 +1,70 @@
+"""Group "speed": how long the steps of a layer's life take, and how that grows. Figures, no verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from layerstore_core.conformance.base import ConformanceTests
+from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.recorder import FIGURES
+from layerstore_core.conformance.tars import Item, directory, file
+from layerstore_core.driver import registry
+
+_REPEAT: Final = 3
+_YARDSTICK: Final = "vfs"
+
+
+class SpeedTests(ConformanceTests):
+    """Create, apply, mount, compare and remove, beside vfs on the same file system."""
+
+    group: ClassVar = "speed"
+
+    @pytest.mark.parametrize("files", [100, 1_000, 10_000])
+    def test_speed(self, bench: Bench, request: pytest.FixtureRequest, files: int) -> None:
+        """Nothing is demanded: the figures say what a layer of so many files costs.
+
+        Whoever chooses a driver should know them.
+        """
+        figures = {step: {"driver": value} for step, value in _measure(bench, files).items()}
+        if bench.name != _YARDSTICK and any(one.name == _YARDSTICK for one in registry.installed_drivers()):
+            with Bench(_YARDSTICK, None, {}, bench.root / "yardstick") as other:
+                for step, value in _measure(other, files).items():
+                    figures[step]["vfs"] = value
+        request.node.user_properties.append((FIGURES, {str(files): figures}))
+
+
+def _measure(bench: Bench, files: int) -> dict[str, float]:
+    """The least of several times of each step, in milliseconds."""
+    items: list[Item] = []
+    for number in range(files):
+        if number % 100 == 0:
+            items.append(directory(b"d%03d" % (number // 100)))
+        items.append(file(b"d%03d/%05d" % (number // 100, number), b"%d" % number * 20))
+    found: dict[str, list[float]] = {}
+
+    def timed(step: str, work: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = work()
+        found.setdefault(step, []).append((time.perf_counter() - start) * 1000)
+        return result
+
+    driver = bench.driver
+    for _ in range(_REPEAT):
+        base = bench.new_id()
+        driver.create(base, "", {})
+        timed("apply", partial(bench.apply, base, "", items))
+        layer = timed("create", partial(bench.writable, base))
+        path = timed("mount", partial(driver.get, layer))
+        Path(path, "d000/00000").write_text("changed")
+        timed("unmount", partial(driver.put, layer))
+        timed("changes", partial(driver.changes, layer, base))
+        timed("diff", partial(bench.diff, layer, base))
+        timed("remove", partial(driver.remove, layer))
+        driver.remove(base)
+    return {step: min(times) for step, times in found.items()}

@@ -1,0 +1,131 @@
+"""The kit on an installed driver, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from layerstore_core.conformance.results import Run, run_from
+from layerstore_core.driver import registry
+from layerstore_core.errors import ConfigError, LayerStoreError
+
+_TESTS: Final = """\
+from layerstore_core.conformance import DriverConformance
+
+
+class TestInstalledDriver(DriverConformance):
+    driver = {driver!r}
+    options = {options!r}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to run.
+
+    Attributes:
+        driver: the name of an installed driver.
+        options: options for it.
+        root: a directory on the file system that it needs; `None` for a temporary one.
+        only: the groups to run; empty for all.
+        seed: what the random sequences begin with; `None` for chance.
+        speed: whether to measure the speed, too.
+        examples: how many random sequences to try; `None` for the kit's own number.
+        replay: a script of the group "model" to replay.
+        scripts: where a sequence that fails is written.
+    """
+
+    driver: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
+    only: Sequence[str] = ()
+    seed: int | None = None
+    speed: bool = False
+    examples: int | None = None
+    replay: Path | None = None
+    scripts: Path | None = None
+
+
+def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
+    """Run the kit.
+
+    Args:
+        request: what to run.
+        output: where pytest's own output goes; `None`: nowhere.
+
+    Raises:
+        ConfigError: pytest or hypothesis is not installed.
+        DriverNotFound: there is no such driver.
+        LayerStoreError: pytest did not get as far as a report.
+    """
+    require_extra()
+    registry.load_driver(request.driver)
+    with tempfile.TemporaryDirectory(prefix="layerstore-conformance-") as name:
+        directory = Path(name)
+        (directory / "test_installed.py").write_text(
+            _TESTS.format(driver=request.driver, options=dict(request.options)), encoding="utf-8"
+        )
+        # A file of its own keeps pytest from the settings of whatever directory this is called in.
+        (directory / "pytest.ini").write_text("[pytest]\n")
+        report = directory / "report.json"
+        with tempfile.TemporaryFile() as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", *_arguments(request, directory, report)],
+                stdout=output or log,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+                check=False,
+            )
+            # 0: all passed; 1: some failed; 5: there was none.
+            if done.returncode not in (0, 1, 5) or not report.exists():
+                log.seek(0)
+                raise LayerStoreError(
+                    f"the tests could not be run (pytest ended with {done.returncode}):\n"
+                    + log.read().decode("utf-8", "replace")[-4000:]
+                )
+        return run_from(json.loads(report.read_text(encoding="utf-8")))
+
+
+def require_extra() -> None:
+    """See that what the kit needs beside core is there.
+
+    Raises:
+        ConfigError: it is not; the message says what to install.
+    """
+    for module in ("pytest", "hypothesis"):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(
+                f"the conformance kit needs {module}, which is not installed: pip install 'layerstore-core[conformance]'"
+            )
+
+
+def _arguments(request: Request, directory: Path, report: Path) -> list[str]:
+    arguments = [
+        *("-p", "layerstore_core.conformance.plugin"),
+        *("-p", "no:cacheprovider"),
+        *("-c", str(directory / "pytest.ini"), "--rootdir", str(directory), "-q", "--tb=short"),
+        *("--conformance-report", str(report)),
+        *("--conformance-scripts", str((request.scripts or Path.cwd()).absolute())),
+    ]
+    if request.root is not None:
+        arguments += ["--conformance-root", str(request.root.absolute())]
+    only = ["model"] if request.replay is not None else list(request.only)
+    for group in only:
+        arguments += ["--conformance-only", group]
+    if request.seed is not None:
+        arguments += ["--hypothesis-seed", str(request.seed)]
+    if request.speed:
+        arguments.append("--conformance-speed")
+    if request.examples is not None:
+        arguments += ["--conformance-examples", str(request.examples)]
+    if request.replay is not None:
+        arguments += ["--conformance-replay", str(request.replay.absolute())]
+    return [*arguments, str(directory)]

@@ -28,7 +28,7 @@ def test_drivers_are_sorted_by_name(install):
 
 def test_a_driver_that_is_not_installed(install):
     with pytest.raises(
-        DriverNotFound, match="no driver 'nowhere' is installed .*vfs.*pip install layerstore-driver-nowhere"
+        DriverNotFound, match=r"no driver 'nowhere' is installed .*vfs.*pip install layerstore-driver-nowhere"
     ):
         registry.load_driver("nowhere")
 
@@ -93,7 +93,7 @@ def test_a_package_with_broken_entry_points_does_not_hide_the_others(install, tm
 def test_two_packages_with_one_name(install, tmp_path):
     install("one-driver", drivers="same = one_driver:Driver")
     install("other-driver", drivers="same = other_driver:Driver")
-    with pytest.raises(AmbiguousDriver, match="one-driver and other-driver|other-driver and one-driver"):
+    with pytest.raises(AmbiguousDriver, match=r"one-driver and other-driver|other-driver and one-driver"):
         registry.load_driver("same")
     assert not registry.probe("same", tmp_path).works
 

@@ -1,0 +1,211 @@
+"""What core asks of a driver, what it answers for it, and what it does not let pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import (
+    Capabilities,
+    DriverContractError,
+    DriverNotSupported,
+    MaxDepthExceeded,
+    hookimpl,
+)
+from tests import tars
+from tests.store.drivers import SmallestDriver, open_with
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of, tree, warm
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "store"
+
+
+def without(hook):
+    """The smallest driver, less a hook."""
+    methods = {
+        name: getattr(SmallestDriver, name) for name in vars(SmallestDriver) if name not in ("__dict__", "__weakref__")
+    }
+    methods.pop(hook)
+    return type("Lacking", (), methods)
+
+
+class TestContract:
+    @pytest.mark.parametrize("hook", ["create", "create_read_write", "remove", "get", "put", "exists"])
+    def test_a_required_hook_that_is_missing(self, root, hook):
+        with pytest.raises(DriverContractError, match=f"lacks the hooks {hook},"):
+            open_with(without(hook), root)
+
+    def test_all_that_are_missing_are_named(self, root):
+        with pytest.raises(DriverContractError, match="create, create_read_write, remove, get, put, exists"):
+            open_with(lambda context: object(), root)
+
+    def test_a_misspelt_hook(self, root):
+        class Misspelt(SmallestDriver):
+            @hookimpl
+            def apply_dif(self, layer_id):
+                """No hook of ours."""
+
+        with pytest.raises(DriverContractError, match="apply_dif"):
+            open_with(Misspelt, root)
+
+    def test_a_misspelt_argument(self, root):
+        class Misspelt(SmallestDriver):
+            @hookimpl
+            def metadata(self, layer):
+                """It is called layer_id."""
+
+        with pytest.raises(DriverContractError, match="layer"):
+            open_with(Misspelt, root)
+
+    def test_a_method_without_the_mark_is_no_hook(self, root):
+        class Unmarked(SmallestDriver):
+            def status(self):
+                raise AssertionError
+
+        with open_with(Unmarked, root) as store:
+            assert store.driver_status() == []
+
+    def test_a_constructor_that_fails(self, root):
+        def explode(context):
+            raise ZeroDivisionError("bug")
+
+        with pytest.raises(DriverContractError, match="failed to start: ZeroDivisionError: bug"):
+            open_with(explode, root)
+
+    @pytest.mark.parametrize("error", [DriverNotSupported("not here"), OSError(13, "no", "/x")])
+    def test_a_constructor_that_says_no(self, root, error):
+        def refuse(context):
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            open_with(refuse, root)
+        assert caught.value.__notes__ == ["while starting driver test"]
+
+    @pytest.mark.parametrize(
+        ("hook", "value", "use"),
+        [
+            ("get", 3, lambda store, layer: store.driver.get(layer.cache_id)),
+            ("get", "relative/path", lambda store, layer: store.driver.get(layer.cache_id)),
+            ("exists", "yes", lambda store, layer: store.driver.exists(layer.cache_id)),
+            ("layer_ids", {1}, lambda store, layer: store.driver.layer_ids()),
+            ("status", "fine", lambda store, layer: store.driver_status()),
+            ("status", [1], lambda store, layer: store.driver_status()),
+            ("metadata", [], lambda store, layer: layer.metadata()),
+            ("capabilities", {"quota": True}, lambda store, layer: store.driver.capabilities),
+            ("apply_diff", -1, lambda store, layer: register(store, MIDDLE)),
+            ("apply_diff", True, lambda store, layer: register(store, MIDDLE)),
+            ("apply_diff", "12", lambda store, layer: register(store, MIDDLE)),
+            ("diff_size", 1.5, lambda store, layer: store.driver.diff_size(layer.cache_id, "")),
+            ("changes", "none", lambda store, layer: store.driver.changes(layer.cache_id, "")),
+            ("diff", b"tar", lambda store, layer: layer.tar_stream_from("")),
+            ("diff_getter", {}, lambda store, layer: layer.tar_stream()),
+        ],
+    )
+    def test_an_answer_of_the_wrong_kind(self, root, hook, value, use):
+        answers = []
+
+        def answer(self):
+            return answers[0] if answers else None
+
+        # `None` means that it does not answer, so the driver works until a test wants it not to.
+        driver = type("Odd", (SmallestDriver,), {hook: hookimpl(tryfirst=True)(answer)})
+        if hook in ("get", "exists"):
+            real = getattr(SmallestDriver, hook)
+
+            @hookimpl
+            def answer_or_work(self, layer_id):
+                return answers[0] if answers else real(self, layer_id)
+
+            setattr(driver, hook, answer_or_work)
+        with open_with(driver, root) as store:
+            layer = register(store, BASE)
+            store.driver.__dict__.pop("capabilities", None)
+            before = tree(root)
+            answers.append(value)
+            with pytest.raises(DriverContractError, match=f"driver test: its hook {hook} returned"):
+                use(store, layer)
+            answers.clear()
+            assert tree(root) == before
+
+
+class TestSmallest:
+    def test_six_hooks_are_a_whole_driver(self, root):
+        with open_with(SmallestDriver, root) as store:
+            warm(store)
+            before = tree(root)
+            layers = chain(store, BASE, MIDDLE, TOP)
+            assert [export(layer) for layer in layers] == [BASE, MIDDLE, TOP]
+            assert [layer.diff_size for layer in layers] == [1220, 4014, 5]
+            with layers[2].tar_stream_from(layers[0].chain_id) as stream:
+                assert b"opt/other" in stream.read()
+            rw = store.create_rw_layer("box", layers[2].chain_id, init=lambda path: Path(path, "init").touch())
+            with rw.mounted() as path:
+                Path(path, "new").write_bytes(b"12345")
+            assert [str(change) for change in rw.changes()] == ["A /new"]
+            assert rw.size() == 5
+            assert rw.metadata()["ID"]
+            with rw.tar_stream() as stream:
+                store.release(store.register(stream, layers[2].chain_id))
+            store.release_rw_layer(rw)
+            store.cleanup()
+            assert store.driver.layer_ids() is None
+            assert store.driver.capabilities == Capabilities()
+            for layer in layers:
+                store.release(layer)
+            assert tree(root) == before
+
+    def test_it_says_nothing_of_itself(self, root):
+        with open_with(SmallestDriver, root) as store:
+            assert store.driver_status() == []
+            assert register(store, BASE).metadata() == {"ID": store.layers().popitem()[1].cache_id}
+
+
+class TestAnswers:
+    def test_none_leaves_it_to_the_fallback(self, root):
+        class Shy(SmallestDriver):
+            @hookimpl
+            def capabilities(self):
+                return None
+
+            @hookimpl
+            def apply_diff(self, layer_id, diff):
+                return None
+
+            @hookimpl
+            def status(self):
+                return None
+
+            @hookimpl
+            def diff(self, layer_id, parent_id):
+                return None
+
+        with open_with(Shy, root) as store:
+            layer = register(store, BASE)
+            assert export(layer) == BASE
+            assert store.driver_status() == []
+            assert store.driver.capabilities == Capabilities()
+
+    def test_max_depth_is_the_smaller_one(self, root):
+        class Shallow(SmallestDriver):
+            @hookimpl
+            def capabilities(self):
+                return Capabilities(max_depth=2)
+
+        with open_with(Shallow, root) as store:
+            assert store.max_depth == 2
+            *_, last = chain(store, BASE, MIDDLE)
+            with pytest.raises(MaxDepthExceeded):
+                register(store, TOP, last)
+        with open_with(Shallow, root, max_depth=1) as store:
+            assert store.max_depth == 1
+
+
+def test_a_driver_that_does_not_exist_on_disk_yet_is_made_when_it_is_needed(root):
+    with open_with(SmallestDriver, root) as store:
+        assert tar_of({}) == tars.END
+        layer = register(store, tar_of({}))
+        assert export(layer) == tars.END
+        assert layer.size == 0

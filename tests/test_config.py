@@ -1,0 +1,225 @@
+"""Settings: where they come from, which go first, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import ConfigError, IDRange, StoreConfig, config, load_config
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path, monkeypatch):
+    """No variables and no files, but what a test makes."""
+    for name in list(os.environ):
+        if name.startswith(("LAYERSTORE_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.toml")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a configuration file: `system`, `user`, or a name."""
+
+    def write_(which, text):
+        places = {"system": tmp_path / "etc" / "config.toml", "user": tmp_path / "home/.config/layerstore/config.toml"}
+        path = places.get(which, tmp_path / which)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write_
+
+
+def test_defaults(tmp_path):
+    found = load_config()
+    assert found.root == (
+        Path("/var/lib/layerstore") if os.geteuid() == 0 else tmp_path / "home/.local/share/layerstore"
+    )
+    assert (found.driver, found.driver_priority, found.drivers) == (None, (), {})
+    assert (found.durability, found.max_depth, found.max_layer_size) == ("full", 125, None)
+    assert found.id_mapping.root_pair() == (0, 0)
+    assert set(found.sources.values()) == {"default"}
+
+
+def test_the_root_of_an_ordinary_user(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert load_config().root == tmp_path / "home/.local/share/layerstore"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert load_config().root == tmp_path / "data" / "layerstore"
+
+
+def test_each_source_goes_before_the_next(write, monkeypatch):
+    """From the weakest on, each is put before those there are."""
+    system = write("system", "max_depth = 2\ndurability = 'none'\n")
+    found = load_config()
+    assert (found.max_depth, found.sources["max_depth"]) == (2, f"file {system}")
+
+    user = write("user", "max_depth = 3\n")
+    found = load_config()
+    assert (found.max_depth, found.sources["max_depth"]) == (3, f"file {user}")
+    assert (found.durability, found.sources["durability"]) == ("none", f"file {system}")
+
+    monkeypatch.setenv("LAYERSTORE_MAX_DEPTH", "4")
+    found = load_config()
+    assert (found.max_depth, found.sources["max_depth"]) == (4, "environment LAYERSTORE_MAX_DEPTH")
+
+    found = load_config(max_depth=5)
+    assert (found.max_depth, found.sources["max_depth"]) == (5, "argument")
+    assert found.sources["root"] == "default"
+
+
+def test_a_named_file_is_read_instead_of_the_others(write, monkeypatch):
+    write("user", "max_depth = 3\ndriver = 'x'\n")
+    named, other = write("named.toml", "max_depth = 4\n"), write("other.toml", "max_depth = 5\n")
+    monkeypatch.setenv("LAYERSTORE_CONFIG", str(named))
+    assert (load_config().max_depth, load_config().driver) == (4, None)
+    assert load_config(other).max_depth == 5
+
+
+def test_the_user_s_file_by_xdg(tmp_path, write, monkeypatch):
+    write("xdg/layerstore/config.toml", "max_depth = 9\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert load_config().max_depth == 9
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_a_named_file_has_to_be_there(tmp_path, monkeypatch, how):
+    missing = tmp_path / "missing.toml"
+    if how == "environment":
+        monkeypatch.setenv("LAYERSTORE_CONFIG", str(missing))
+    with pytest.raises(ConfigError, match=rf"{missing}.*No such file"):
+        load_config(missing if how == "argument" else None)
+
+
+def test_a_file_that_is_a_directory(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["driver = ", "[drivers", "a = 1\na = 2", "\x00", "= 3"])
+def test_a_file_that_is_no_toml(write, text):
+    path = write("user", text)
+    with pytest.raises(ConfigError, match=f"{path}: not TOML"):
+        load_config()
+
+
+def test_a_file_that_is_no_text(write):
+    path = write("user", "")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_config()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"colour": 1}, ["unknown setting 'colour'", "from argument"]),
+        ({"max_depth": 0}, ["'max_depth'", "greater than or equal to 1", "0"]),
+        ({"max_depth": "many"}, ["'max_depth'", "'many'"]),
+        ({"durability": "some"}, ["'durability'", "'full' or 'none'", "'some'"]),
+        ({"max_layer_size": "10 apples"}, ["'max_layer_size'", "is no size"]),
+        ({"max_layer_size": -1}, ["'max_layer_size'"]),
+        ({"uid_map": ["0:1"]}, ["'uid_map'", "container:host:length"]),
+        ({"gid_map": ["0:1:0"]}, ["'gid_map'"]),
+        ({"uid_map": ["0:-1:5"]}, ["'uid_map'"]),
+        ({"drivers": {"vfs": 3}}, ["'drivers.vfs'", "dictionary"]),
+        ({"driver_priority": "vfs"}, ["'driver_priority'"]),
+        ({"max_depth": 0, "colour": 1}, ["'max_depth'", "'colour'"]),
+    ],
+)
+def test_a_bad_setting_is_named(given, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config(**given)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_bad_setting_is_told_with_its_source(write, monkeypatch):
+    path = write("user", "colour = 1\n")
+    with pytest.raises(ConfigError, match=rf"unknown setting 'colour' \(from file {path}\)"):
+        load_config()
+    write("user", "")
+    monkeypatch.setenv("LAYERSTORE_MAX_DEPTH", "many")
+    with pytest.raises(ConfigError, match=r"'max_depth'.*'many' \(from environment LAYERSTORE_MAX_DEPTH\)"):
+        load_config()
+
+
+def test_lists_and_tables_in_the_environment_are_json(monkeypatch):
+    monkeypatch.setenv("LAYERSTORE_DRIVER_PRIORITY", '["a", "b"]')
+    monkeypatch.setenv("LAYERSTORE_DRIVERS", '{"vfs": {"x": 1}}')
+    monkeypatch.setenv("LAYERSTORE_UID_MAP", '["0:1000:10"]')
+    found = load_config()
+    assert found.driver_priority == ("a", "b")
+    assert found.drivers == {"vfs": {"x": 1}}
+    assert found.id_mapping.uids == (IDRange(0, 1000, 10),)
+
+
+@pytest.mark.parametrize("name", ["DRIVER_PRIORITY", "DRIVERS", "UID_MAP"])
+def test_what_is_no_json_is_told_by_the_variable(monkeypatch, name):
+    monkeypatch.setenv(f"LAYERSTORE_{name}", "a,b")
+    with pytest.raises(ConfigError, match=f"LAYERSTORE_{name}: not JSON"):
+        load_config()
+
+
+@pytest.mark.parametrize("name", ["ROOT", "DRIVER", "MAX_DEPTH", "CONFIG", "DRIVERS"])
+def test_an_empty_variable_is_not_set(monkeypatch, name):
+    unset = load_config()
+    monkeypatch.setenv(f"LAYERSTORE_{name}", "")
+    assert load_config() == unset
+
+
+def test_options_of_drivers_are_put_together_key_by_key(write, monkeypatch):
+    write("system", '[drivers.a]\none = "system"\ntwo = "system"\n[drivers.b]\nfour = 4\n')
+    write("user", '[drivers.a]\ntwo = "user"\nthree = "user"\n')
+    monkeypatch.setenv("LAYERSTORE_DRIVERS", '{"a": {"three": "environment"}}')
+    monkeypatch.setenv("LAYERSTORE_DRIVERS__A__FOUR", "nested")
+    found = load_config(drivers={"a": {"five": "argument"}})
+    assert found.drivers == {
+        "a": {"one": "system", "two": "user", "three": "environment", "four": "nested", "five": "argument"},
+        "b": {"four": 4},
+    }
+    for source in ("argument", "LAYERSTORE_DRIVERS", "LAYERSTORE_DRIVERS__A__FOUR", "etc/config.toml", "home"):
+        assert source in found.sources["drivers"]
+
+
+def test_options_may_stand_under_an_alias():
+    found = StoreConfig(drivers={"overlay": {"a": 1, "b": 1}, "overlay2": {"b": 2}})
+    assert found.options_of("overlay2", "overlay") == {"a": 1, "b": 2}
+    assert found.options_of("vfs") == {}
+
+
+def test_overrides_go_before_and_keep_the_rest(write):
+    path = write("user", "max_depth = 3\n[drivers.a]\nx = 1\ny = 1\n")
+    found = load_config(driver="a").with_overrides(max_depth=7, drivers={"a": {"y": 2}})
+    assert (found.max_depth, found.driver) == (7, "a")
+    assert found.drivers == {"a": {"x": 1, "y": 2}}
+    assert found.sources["max_depth"] == found.sources["driver"] == "argument"
+    assert str(path) in found.sources["drivers"]
+    with pytest.raises(ConfigError, match="colour"):
+        found.with_overrides(colour=1)
+
+
+@pytest.mark.parametrize(("text", "size"), [("10G", 10 << 30), ("1.5k", 1536), (5, 5), (None, None)])
+def test_sizes(text, size):
+    assert load_config(max_layer_size=text).max_layer_size == size
+
+
+def test_the_root_is_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(root="below/../store").root == tmp_path / "store"
+    assert load_config(root="~/store").root == tmp_path / "home" / "store"
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_config().driver = "x"
+
+
+def test_keywords_count_as_arguments():
+    found = StoreConfig(driver="vfs")
+    assert found.sources["driver"] == "argument"
+    assert found.sources["max_depth"] == "default"

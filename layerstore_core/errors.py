@@ -107,6 +107,10 @@ class RootInUse(LayerStoreError):
     """Another program, such as a Docker daemon, has the root to itself: it can be read, but not written."""
 
 
+class ReadOnlyStore(LayerStoreError):
+    """The store was opened for reading, and was to be changed."""
+
+
 @contextmanager
 def while_doing(what: str) -> Iterator[None]:
     """Add `what` was being done to an `OSError` that passes, so that its message says more than a path."""

@@ -186,6 +186,7 @@ class RWLayer:
         Returns:
             The absolute path of the tree. Every `mount` wants an `unmount`.
         """
+        self._store._check_writable()
         return self._store.driver.get(self._live.record.mount_id, label, keep=keep)
 
     def unmount(self) -> None:

@@ -29,11 +29,12 @@ from layerstore_core.errors import (
     LayerStoreError,
     MaxDepthExceeded,
     MountDoesNotExist,
+    ReadOnlyStore,
 )
 from layerstore_core.exporting import tar_size, tar_stream
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
-from layerstore_core.metadata import ImageDB, LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
+from layerstore_core.metadata import DockerLock, ImageDB, LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
 from layerstore_core.presence import has_store, require_store
 from layerstore_core.registering import Progress, Registration
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
@@ -53,12 +54,22 @@ class LayerStore:
         driver: the graph driver, behind the contract.
     """
 
-    def __init__(self, config: StoreConfig, driver: BoundDriver, locks: RootLocks) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        driver: BoundDriver,
+        locks: RootLocks,
+        *,
+        read_only: bool = False,
+        docker: DockerLock | None = None,
+    ) -> None:
         self.config = config
         self.root: Path = config.root
         self.driver = driver
         self.db: Final = LayerDB(self.root / "image" / driver.name / "layerdb", durability=config.durability)
         self._locks = locks
+        self._read_only = read_only
+        self._docker = docker
         durable = config.durability == "full"
         self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
         self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
@@ -68,7 +79,15 @@ class LayerStore:
             recover(self.db, driver)
 
     @classmethod
-    def open(cls, config: StoreConfig | None = None, /, *, create: bool = True, **overrides: Any) -> LayerStore:
+    def open(
+        cls,
+        config: StoreConfig | None = None,
+        /,
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        **overrides: Any,
+    ) -> LayerStore:
         """Open the store, and make it where there is none.
 
         What processes that have died left half done is finished or undone. A root that cannot be written can be
@@ -77,11 +96,14 @@ class LayerStore:
         Args:
             config: settings, all of them; `None`: from arguments, environment, files and defaults.
             create: whether to make a store where there is none.
+            read_only: change nothing: what would is a `ReadOnlyStore`. Beside a running Docker daemon there is no
+                other way. Nothing is held: what is being read may be deleted by others.
             overrides: settings by name (`root`, `driver`, …), which go before all others.
 
         Raises:
             ConfigError: a setting cannot be used.
             StoreDoesNotExist: there is no store, and none is to be made.
+            RootInUse: a Docker daemon is running on this root.
             DriverNotFound: the driver is not installed.
             DriverNotSupported: the driver cannot work here.
             AmbiguousDriver: the root has the state of several drivers, and none was named.
@@ -91,17 +113,20 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
-        if not create:
+        if not create or read_only:
             require_store(config.root, config.sources["root"])
         elif not has_store(config.root):
             check_driver(config)
-        locks = RootLocks(config.root / "layerstore" / "locks")
-        try:
-            driver = open_driver(config, locks)
-            return cls(config, driver, locks)
-        except BaseException:
-            locks.close()
-            raise
+        with ExitStack() as opened:
+            docker = None
+            if not read_only:
+                docker = DockerLock(config.root)
+                opened.callback(docker.close)
+            locks = RootLocks(config.root / "layerstore" / "locks", read_only=read_only)
+            opened.callback(locks.close)
+            store = cls(config, open_driver(config, locks), locks, read_only=read_only, docker=docker)
+            opened.pop_all()
+            return store
 
     def close(self) -> None:
         """Give all handles and mounts back; nothing is deleted. A second call does nothing."""
@@ -114,6 +139,8 @@ class LayerStore:
             for handle in self._catalog.release_all():
                 cast("Layer | RWLayer", handle)._released = True
             self._locks.close()
+            if self._docker is not None:
+                self._docker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +177,7 @@ class LayerStore:
             MaxDepthExceeded: the chain is as long as it may be.
             OSError: the system refuses; the store is as it was.
         """
-        self._check_open()
+        self._check_writable()
         with ExitStack() as stack:
             below = None
             if parent:
@@ -183,7 +210,7 @@ class LayerStore:
             InvalidLayer: one is damaged, leaves its root, or is not what it was said to be; the message names it.
             LayerDoesNotExist, MaxDepthExceeded, OSError: as `register`.
         """
-        self._check_open()
+        self._check_writable()
         with ExitStack() as stack:
             below = stack.enter_context(self.get(parent))._live if parent else None
             self._check_depth(below, len(layers))
@@ -245,7 +272,8 @@ class LayerStore:
         Raises:
             LayerNotRetained: the handle was released, or is a view: what nobody holds may be gone.
         """
-        self._check_open()
+        self._check_writable()
+        self._check_writable()
         node = layer._live
         if layer not in node.handles:
             raise LayerNotRetained(f"a view of layer {layer.chain_id} cannot be pinned; get the layer first")
@@ -257,7 +285,7 @@ class LayerStore:
         Raises:
             LayerDoesNotExist: there is neither a pin nor a layer of this name.
         """
-        self._check_open()
+        self._check_writable()
         name = _parse_chain_id(chain_id)
         if name not in self._pins and not self.db.has_layer(name):
             raise LayerDoesNotExist(f"there is no layer {chain_id} in {self.root}, and no pin of it")
@@ -295,7 +323,7 @@ class LayerStore:
             InvalidMountName: the name cannot be used.
             ConfigError: the driver does not know a storage option, or cannot keep to it.
         """
-        self._check_open()
+        self._check_writable()
         check_mount_name(name)
         with ExitStack() as stack:
             stack.enter_context(self._locks.exclusive(_name_key(name)))
@@ -354,7 +382,7 @@ class LayerStore:
             LayerNotRetained: the handle was released before.
             OSError: the driver could not delete it; the handle is good again, for another try.
         """
-        self._check_open()
+        self._check_writable()
         with self._locks.exclusive(_name_key(rw.name)):
             node = rw._live
             self._let_go_rw(rw)
@@ -398,7 +426,7 @@ class LayerStore:
 
         What cannot be finished is logged, and left for the next time.
         """
-        self._check_open()
+        self._check_writable()
         recover(self.db, self.driver)
         self.driver.cleanup()
 
@@ -421,7 +449,7 @@ class LayerStore:
 
     def collect(self, layer: Layer) -> list[RemovedLayer]:
         """Delete a layer if nothing holds it by now, and its parents in turn."""
-        self._check_open()
+        self._check_writable()
         return delete_unheld(self._catalog, self.db, self.driver, layer._node)
 
     @contextmanager
@@ -431,7 +459,7 @@ class LayerStore:
         Yields:
             The records. A new image's topmost layer is to be held until its record is written.
         """
-        self._check_open()
+        self._check_writable()
         with self._locks.exclusive("images"):
             yield self.image_db
 
@@ -446,6 +474,11 @@ class LayerStore:
     def _check_open(self) -> None:
         if self._closed:
             raise LayerStoreError(f"the store {self.root} is closed")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._read_only:
+            raise ReadOnlyStore(f"the store {self.root} was opened for reading only")
 
     def _check_depth(self, parent: LayerNode | None, more: int = 1) -> None:
         limit = self.max_depth
@@ -530,6 +563,7 @@ class LayerStore:
         return tar_size(self.db, self.driver, node)
 
     def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
+        self._check_writable()
         with self._source(stream) as source:
             diff = LayerStream(TarScanner(source.read_chunk))
             size = self.driver.apply_diff(layer_id, parent_id, diff)

@@ -183,7 +183,7 @@ def _ask_store(ctx: click.Context, question: Callable[[LayerStore], list[Any]]) 
     try:
         session = session_from(ctx.find_root().params)
         session.silent = True
-        with session.open() as store:
+        with session.open(reading=True) as store:
             return question(store)
     except Exception:
         return []

@@ -48,23 +48,30 @@ class Session:
             overrides["driver"] = self.driver
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
-    def open(self, *, create: bool = False) -> LayerStore:
+    def open(self, *, create: bool = False, reading: bool = False) -> LayerStore:
         """Open the store; use it as a context manager.
 
         Args:
             create: make a store where there is none. Only a command that puts something in asks for it: a
                 mistyped root is to be told, not made.
+            reading: nothing is to be changed. Then a root that a Docker daemon has to itself can be opened, too.
 
         Raises:
             LayerStoreError: there is no store, or the configuration or the driver cannot be used.
             OSError: the root cannot be read or written.
         """
         config = self.config()
+        from layerstore_core.errors import RootInUse
         from layerstore_core.store import LayerStore
 
         try:
             with while_doing(f"opening the store {config.root}"):
-                store = LayerStore.open(config, create=create)
+                try:
+                    store = LayerStore.open(config, create=create)
+                except RootInUse:
+                    if not reading:
+                        raise
+                    store = LayerStore.open(config, read_only=True)
         except PermissionError as error:
             _tell_owner(error, config.root)
             raise

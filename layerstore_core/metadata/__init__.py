@@ -1,7 +1,9 @@
 """What is known of layers and writable layers, on disk: Docker's layerdb and image records, and our pins beside them."""
 
+from layerstore_core.metadata.dockerlock import DockerLock
 from layerstore_core.metadata.imagedb import ImageDB
-from layerstore_core.metadata.layerdb import LayerDB, Removing
+from layerstore_core.metadata.deletion import Removing
+from layerstore_core.metadata.layerdb import LayerDB
 from layerstore_core.metadata.locks import LocksUnavailable, RootLocks
 from layerstore_core.metadata.pins import Pins
 from layerstore_core.metadata.records import BadRecord, LayerRecord, MountRecord, check_mount_name
@@ -10,6 +12,7 @@ from layerstore_core.metadata.transaction import DeadTransaction, Transaction
 __all__ = [
     "BadRecord",
     "DeadTransaction",
+    "DockerLock",
     "ImageDB",
     "LayerDB",
     "LayerRecord",

@@ -27,7 +27,7 @@ def check(context: click.Context, full: bool, repair: bool) -> None:
       layerstore check --full --repair
     """
     session = context.ensure_object(Session)
-    with session.open() as store:
+    with session.open(reading=not repair) as store:
         from layerstore_core import check as checks
 
         with progress.of_layers("Checking") as report:

@@ -50,7 +50,7 @@ def export(session: Session, chain: str, file: str | None) -> None:
             raise click.UsageError("--json needs -o FILE: without it standard output holds the tar")
         if sys.stdout is not None and sys.stdout.isatty():
             raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
-    with session.open() as store:
+    with session.open(reading=True) as store:
         chain_id = resolve(store, chain)
         with store.get(chain_id) as layer, _telling(f"while exporting layer {chain_id}"):
             if file is None:

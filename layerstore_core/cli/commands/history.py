@@ -23,7 +23,7 @@ def history(session: Session, image: str) -> None:
     Example:
       layerstore history debian:12
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         from layerstore_core.images import Images
 
         images = Images(store)

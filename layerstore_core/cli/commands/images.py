@@ -23,7 +23,7 @@ def images(session: Session) -> None:
       layerstore images
       layerstore images --json | jq -r '.images[].id'
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         from layerstore_core.images import Images
 
         found = Images(store).all()

@@ -47,7 +47,7 @@ def info(session: Session) -> None:
 
 
 def _contents(session: Session) -> dict[str, Any]:
-    with session.open() as store:
+    with session.open(reading=True) as store:
         layers = store.layers()
         return {
             "driver": store.driver_name,

@@ -30,7 +30,7 @@ def ls(session: Session) -> None:
       layerstore ls
       layerstore ls --json | jq -r '.layers[].chain_id'
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         layers = store.layers()
         pins = store.pins()
         ordered = tree_order(layers)

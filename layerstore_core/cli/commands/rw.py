@@ -86,7 +86,7 @@ def list_rw(session: Session) -> None:
     Example:
       layerstore rw ls
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         found = rw_documents(store)
         digits = short_length(store.chain_ids())
 
@@ -149,7 +149,7 @@ def changes(session: Session, name: str) -> None:
     Example:
       layerstore rw changes work
     """
-    with session.open() as store, store.get_rw_layer(name) as rw:
+    with session.open(reading=True) as store, store.get_rw_layer(name) as rw:
         pairs = [str(change).split(" ", 1) for change in rw.changes()]
     document = {"name": name, "changes": [{"kind": kind, "path": path} for kind, path in pairs]}
     session.answer(document, lambda: [f"{kind} {output.printable(path)}" for kind, path in pairs])

@@ -44,7 +44,7 @@ def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None
       layerstore save app:1.0 -o layout --format oci
       layerstore save app:1.0 -o /dev/stdout | docker load
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         from layerstore_core.images import Images
         from layerstore_core.images.images import Format
 

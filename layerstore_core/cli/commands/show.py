@@ -25,7 +25,7 @@ def show(session: Session, chain: str) -> None:
     Example:
       layerstore show 3f1c9a2b
     """
-    with session.open() as store:
+    with session.open(reading=True) as store:
         chain_id = resolve(store, chain)
         children, mounts = holders(store, chain_id)
         with store.get(chain_id) as layer:

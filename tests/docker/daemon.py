@@ -1,0 +1,134 @@
+"""A Docker daemon of the tests' own: it shares nothing with another one, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.driver_roots import mounts_below
+
+_PATIENCE = 60
+
+
+@cache
+def why_not() -> str:
+    """Why no daemon can be started here; empty where one can."""
+    if os.geteuid() != 0:
+        return "a Docker daemon needs the rights of root"
+    for program in ("dockerd", "docker"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (Debian's package docker.io)"
+    return ""
+
+
+class Daemon:
+    """A running daemon, and its client."""
+
+    def __init__(self, root: Path, driver: str, directory: Path) -> None:
+        self.root = root
+        self.driver = driver
+        self._socket = directory / "docker.sock"
+        self._pid_file = directory / "docker.pid"
+        self._log = directory / "log"
+        command = [
+            "dockerd",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            f"--data-root={root}",
+            f"--exec-root={directory / 'exec'}",
+            f"--host=unix://{self._socket}",
+            f"--pidfile={self._pid_file}",
+            f"--storage-driver={driver}",
+        ]
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def __call__(self, *args: str | Path, stdin: bytes = b"") -> bytes:
+        """Run the client; its standard output."""
+        environment = {**os.environ, "DOCKER_HOST": f"unix://{self._socket}", "DOCKER_BUILDKIT": "0"}
+        done = subprocess.run(
+            ["docker", *map(str, args)],
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, (args, done.stderr.decode(), self.log()[-2000:])
+        return done.stdout
+
+    def text(self, *args: str | Path, stdin: bytes = b"") -> str:
+        return self(*args, stdin=stdin).decode().strip()
+
+    def json(self, *args: str | Path) -> Any:
+        return json.loads(self(*args))
+
+    def lines(self, *args: str | Path) -> list[str]:
+        return self(*args).decode("utf-8", "surrogateescape").splitlines()
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_PATIENCE)
+        finally:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        assert self._process.returncode == 0, self.log()[-2000:]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self.log()[-4000:]
+            if self._socket.exists() and self._answers():
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the daemon does not answer: {self.log()[-4000:]}")
+
+    def _answers(self) -> bool:
+        environment = {**os.environ, "DOCKER_HOST": f"unix://{self._socket}"}
+        command = ["docker", "version", "--format", "{{.Server.Version}}"]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def daemon(root: Path, driver: str) -> Iterator[Daemon]:
+    """A daemon on `root` for the length of a block; nothing of it runs or is mounted afterwards."""
+    # A socket's path may have 107 bytes: pytest's directories are longer.
+    directory = Path(tempfile.mkdtemp(prefix="layerstore-docker-"))
+    try:
+        running = Daemon(root, driver, directory)
+        try:
+            yield running
+        finally:
+            running.stop()
+    finally:
+        # One that could not start leaves its root mounted on itself.
+        for where in (directory, root):
+            for point in mounts_below(where.parent):
+                if Path(point).is_relative_to(os.path.realpath(where)):
+                    subprocess.run(["umount", point], check=False, capture_output=True)
+        shutil.rmtree(directory)

@@ -385,7 +385,13 @@ class Catalog:
 
     def _held_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
-        return bool(node.children or node.mounts or self._held_by_record(node) or self._claimed_by(node))
+        return bool(
+            node.children
+            or node.mounts
+            or self._held_by_record(node)
+            or self._claimed_by(node)
+            or self._db.has_removing_child(node.record.chain_id)
+        )
 
     def _held_by_record(self, node: LayerNode) -> bool:
         return any(holder.holding(node.record.chain_id) for holder in self._holders)

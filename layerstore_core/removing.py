@@ -33,10 +33,11 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
             # The record is renamed first: from then on the layer does not exist, and what is left of
             # it is known as a deletion to be finished, whatever happens to the driver's part.
             with catalog.changing():
-                marked = db.mark_removing(record.chain_id)
+                deletion = db.mark_removing(record.chain_id)
             catalog.drop_layer(current)
-        driver.remove(record.cache_id)
-        db.finish_removing(marked)
+        with deletion:
+            driver.remove(record.cache_id)
+            deletion.finish()
         removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
         current = current.parent
     return removed
@@ -61,14 +62,17 @@ def unheld_closure(catalog: Catalog) -> list[LayerNode]:
 
 
 def finish_removing(db: LayerDB, driver: BoundDriver, orphan: Removing) -> None:
-    """Finish one deletion.
+    """Finish one deletion, unless another process is at it.
 
     Raises:
         OSError: it could not be finished.
     """
-    if orphan.cache_id is not None:
-        driver.remove(orphan.cache_id)
-    db.finish_removing(orphan.path)
+    deletion = db.take_over(orphan)
+    if deletion is not None:
+        with deletion:
+            if orphan.cache_id is not None:
+                driver.remove(orphan.cache_id)
+            deletion.finish()
 
 
 def remove_dead(db: LayerDB, driver: BoundDriver, dead: DeadTransaction) -> bool:

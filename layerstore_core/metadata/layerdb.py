@@ -14,24 +14,26 @@ Opening and reading write nothing, so that a store on read-only media can be rea
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 from layerstore_core.metadata.atomic import flush
+from layerstore_core.metadata.deletion import Deletion, Removing
 from layerstore_core.metadata.records import (
     CACHE_ID,
     MOUNT_ID,
     LayerRecord,
     MountRecord,
     check_mount_name,
+    read_digest,
     read_driver_id,
 )
 from layerstore_core.metadata.transaction import (
@@ -41,25 +43,11 @@ from layerstore_core.metadata.transaction import (
     WriteSet,
     dead_transactions,
     removing_dead,
+    try_lock,
 )
 
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REMOVING = re.compile(r"([0-9a-f]{64})-.+-removing", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Removing:
-    """A deletion that was begun.
-
-    Attributes:
-        path: what is left of the layer's record.
-        chain_id: the layer that was deleted.
-        cache_id: the driver's ID for it, which may still have to go; `None` where it is not known.
-    """
-
-    path: Path
-    chain_id: ChainID
-    cache_id: str | None
 
 
 class LayerDB:
@@ -133,11 +121,8 @@ class LayerDB:
 
     # Deletion
 
-    def mark_removing(self, chain: ChainID) -> Path:
+    def mark_removing(self, chain: ChainID) -> Deletion:
         """Begin a deletion: from now on the layer does not exist.
-
-        Returns:
-            Where what is left of its record is, for `finish_removing`.
 
         Raises:
             OSError: it cannot be renamed, or not for certain; the layer is as it was.
@@ -145,28 +130,46 @@ class LayerDB:
         source = self.layer_path(chain)
         target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
         with while_doing(f"deleting layer {chain}"):
-            os.rename(source, target)
-            if self._durable:
-                try:
-                    flush(target.parent)
-                except BaseException:
-                    os.rename(target, source)
-                    raise
-        return target
+            # Locked before it is moved: under its new name others would take it for one that was left.
+            lock = try_lock(source)
+            if lock is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+            try:
+                os.rename(source, target)
+                if self._durable:
+                    try:
+                        flush(target.parent)
+                    except BaseException:
+                        os.rename(target, source)
+                        raise
+            except BaseException:
+                os.close(lock)
+                raise
+        return Deletion(target, lock)
 
-    def finish_removing(self, path: Path) -> None:
-        """Remove what is left of a record, when the driver's part is gone."""
-        with while_doing(f"finishing the deletion of {path}"):
-            remove_tree(os.fsencode(path))
+    def take_over(self, removing: Removing) -> Deletion | None:
+        """Take a deletion in hand that was left; `None` where another process has it, or it is gone."""
+        lock = try_lock(removing.path)
+        return None if lock is None else Deletion(removing.path, lock)
 
     def removing(self) -> list[Removing]:
-        """Deletions that were begun, sorted."""
+        """Deletions that were begun and left, sorted."""
         found = []
+        for path, chain in self._deletions():
+            lock = try_lock(path)
+            if lock is not None:
+                os.close(lock)
+                found.append(Removing(path, chain, read_driver_id(path / CACHE_ID)))
+        return found
+
+    def has_removing_child(self, chain: ChainID) -> bool:
+        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
+        return any(read_digest(ChainID, path / "parent") == chain for path, _ in self._deletions())
+
+    def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
         for name in _names(self.path / "sha256"):
             if match := _REMOVING.fullmatch(name):
-                path = self.path / "sha256" / name
-                found.append(Removing(path, ChainID.from_hex(match[1]), read_driver_id(path / CACHE_ID)))
-        return found
+                yield self.path / "sha256" / name, ChainID.from_hex(match[1])
 
     # Writable layers
 

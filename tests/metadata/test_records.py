@@ -119,7 +119,13 @@ def test_a_dead_writable_layer_names_the_children_first(db):
 
 def test_a_deletion(db):
     put(db)
-    path = db.mark_removing(CHAIN)
+    deletion = db.mark_removing(CHAIN)
+    path = deletion.path
+    assert db.removing() == [], "it is in hand"
+    assert db.has_removing_child(PARENT)
+    assert not db.has_removing_child(CHAIN)
+    with deletion:
+        pass
     assert path.name.startswith(f"{CHAIN.hex}-")
     assert path.name.endswith("-removing")
     assert not db.has_layer(CHAIN)
@@ -129,13 +135,15 @@ def test_a_deletion(db):
     assert (removing.path, removing.chain_id, removing.cache_id) == (path, CHAIN, CACHE_ID)
     (path / "cache-id").write_text("../../etc")
     assert db.removing()[0].cache_id is None
-    db.finish_removing(path)
-    db.finish_removing(path)
+    with db.take_over(removing) as again:
+        assert db.take_over(removing) is None
+        again.finish()
+        again.finish()
+    assert db.take_over(removing) is None
     assert db.removing() == []
     with pytest.raises(FileNotFoundError) as caught:
         db.mark_removing(CHAIN)
     assert caught.value.filename == str(db.layer_path(CHAIN))
-    assert caught.value.filename2
 
 
 def test_a_writable_layer_s_files(db):

@@ -125,6 +125,7 @@ def refuses_to_be_written_beside(docker: Daemon) -> None:
     assert docker.lines("images", "-q", "app:1")
 
 
+@pytest.mark.parametrize("driver", ["vfs"])
 def test_no_daemon_starts_while_we_have_the_root(store_root: Path, driver: str, tmp_path: Path) -> None:
     with daemon(store_root, driver):
         pass

@@ -1,0 +1,94 @@
+"""Other programs read what we save, and we read what they write: skopeo, umoci and buildah."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerStore
+from layerstore_core.images import Images
+from tests.docker.contents import APP, MTIME
+from tests.images.archives import docker_archive, sha256
+
+
+def client(name: str, *args: str | Path) -> str:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed (Debian's package of that name)")
+    if os.geteuid() != 0:
+        pytest.skip(f"{name} needs the rights of root for owners and devices")
+    done = subprocess.run([name, *map(str, args)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def saved(images: Images, tmp_path: Path) -> Path:
+    """A directory with an image of ours as `docker.tar`, `oci` and `oci.tar`; the store is empty again."""
+    images.load(io.BytesIO(docker_archive(APP)))
+    images.save(["app:1"], tmp_path / "docker.tar")
+    images.save(["app:1"], tmp_path / "oci", form="oci")
+    images.save(["app:1"], tmp_path / "oci.tar", form="oci")
+    images.remove(APP.image_id, force=True)
+    return tmp_path
+
+
+SOURCES = {"docker-archive": "docker.tar", "oci": "oci:1", "oci-archive": "oci.tar:1"}
+
+
+def load_again(images: Images, store: LayerStore, path: Path, *, same_config: bool = True) -> None:
+    """Load what a client has written of the image: it is the same, layer for layer."""
+    assert store.layers() == {}
+    (image,) = images.load(path, name="again:1")
+    assert list(image.diff_ids) == [sha256(layer) for layer in APP.layers]
+    if same_config:
+        assert image.image_id == APP.image_id
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("target", ["docker-archive:{}/copy.tar:again:1", "oci:{}/copy:1", "oci-archive:{}/copy.tar:1"])
+def test_skopeo(images: Images, store: LayerStore, saved: Path, source: str, target: str) -> None:
+    client("skopeo", "copy", f"{source}:{saved}/{SOURCES[source]}", target.format(saved))
+    # Between the two kinds skopeo writes the config anew, in one of the directions.
+    converted = source == "docker-archive" and target.startswith("oci")
+    load_again(images, store, next(saved.glob("copy*")), same_config=not converted)
+
+
+def test_umoci(images: Images, store: LayerStore, saved: Path) -> None:
+    client("umoci", "unpack", "--image", f"{saved}/oci:1", saved / "bundle")
+    rootfs = saved / "bundle" / "rootfs"
+    assert not (rootfs / "old").exists() and not (rootfs / "opaque/hidden").exists()
+    assert os.getxattr(rootfs / "bin/ping", "security.capability")
+    (rootfs / "new").write_text("from umoci")
+    (rootfs / "top").unlink()
+    os.utime(rootfs / "new", (MTIME, MTIME))
+    client("umoci", "repack", "--image", f"{saved}/oci:2", saved / "bundle")
+    client("umoci", "tag", "--image", f"{saved}/oci:2", "3")
+    client("umoci", "remove", "--image", f"{saved}/oci:1")
+    client("umoci", "gc", "--layout", saved / "oci")
+    (image,) = images.load(saved / "oci", name="repacked:1")
+    assert list(image.diff_ids[:3]) == [sha256(layer) for layer in APP.layers]
+    with store.get(image.chain_id or "") as top:
+        rw = store.create_rw_layer("look", top.chain_id)
+    with rw.mounted() as path:
+        assert Path(path, "new").read_text() == "from umoci"
+        assert not Path(path, "top").exists()
+        assert Path(path, "linked").stat().st_ino == Path(path, "noted").stat().st_ino
+    store.release_rw_layer(rw)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_buildah(images: Images, store: LayerStore, saved: Path, source: str) -> None:
+    own = ("--storage-driver", "vfs", "--root", saved / "buildah", "--runroot", saved / "run")
+    image_id = client("buildah", *own, "pull", "--quiet", f"{source}:{saved}/{SOURCES[source]}").strip()
+    assert f"sha256:{image_id}" == APP.image_id
+    client("buildah", *own, "push", image_id, f"docker-archive:{saved}/copy.tar:again:1")
+    client("buildah", *own, "push", image_id, f"oci:{saved}/copy:1")
+    load_again(images, store, saved / "copy.tar")
+    images.remove("again:1")
+    load_again(images, store, saved / "copy", same_config=False)
+    client("buildah", *own, "rmi", image_id)

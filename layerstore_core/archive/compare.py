@@ -9,13 +9,13 @@ and so a layer brings its time along.
 Content is read only where nothing cheaper tells. In this order:
 
 1. Another status tells that the files differ.
-2. The same inode on the same device is one file; the same inode number with the same change time (ctime)
-   on another device is that file in a snapshot, or seen through another mount.
+2. The same inode on the same device is one file. On another device the number tells nothing, and nor does an
+   equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick it was taken in.
 3. With `since_ns`, an upper file whose ctime lies before it is as it was then. The kernel sets the ctime
    with every change of content, attributes, link count or name, and nobody can set it to a value of
    his choice. Only a directory above can have been moved together with all that is in it: this sets
    the ctimes of the moved directory and of the one it has come to. Where both are set, nothing below
-   the former is taken on trust.
+   the former is taken on trust; nor is what is on another device than the root (a mount, another subvolume).
 4. Attributes, and then content, are read and compared.
 """
 
@@ -119,6 +119,7 @@ class _Comparison:
         self._found: dict[bytes, ChangeKind] = {}
         self._names: list[_Name] = []
         self._upper = Descent(upper)
+        self._device = os.fstat(self._upper.fd).st_dev
         self._lower: Descent | None = None
         try:
             self._lower = Descent(lower) if lower is not None else None
@@ -160,10 +161,7 @@ class _Comparison:
         untouched = upper.st_ctime_ns < self._since
         if not untouched and (
             not same_status(upper, lower)
-            or (
-                (self._touched is not None or not _same_file(upper, lower))
-                and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd)
-            )
+            or (not os.path.samestat(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
         ):
             self._found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino
@@ -215,8 +213,10 @@ class _Comparison:
                     listing.discard(name)
                 else:
                     in_lower = True
-                if in_lower and status.st_ctime_ns < since:
-                    if stat.S_ISDIR(status.st_mode):
+                is_directory = stat.S_ISDIR(status.st_mode)
+                foreign = is_directory and status.st_dev != self._device
+                if in_lower and status.st_ctime_ns < since and not foreign:
+                    if is_directory:
                         directories.append(_Directory(name, in_lower=True, original=True, untouched=True))
                     continue
                 try:
@@ -228,9 +228,9 @@ class _Comparison:
                     error.filename = self._upper.absolute(name)
                     error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
                     raise
-                if stat.S_ISDIR(status.st_mode):
+                if is_directory:
                     both = lower is not None and stat.S_ISDIR(lower.st_mode)
-                    original = directory.original and directory.untouched
+                    original = directory.original and directory.untouched and not foreign
                     directories.append(_Directory(name, in_lower=both, original=original, untouched=False))
         for name in listing or ():
             self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
@@ -258,22 +258,19 @@ class _Comparison:
                 lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
             except FileNotFoundError:
                 lower = None
-            # The file system says that it was touched: an equal ctime can be that of a change in the same tick.
-            self._pair(name, status, lower, trust_ctime=False)
+            self._pair(name, status, lower)
             if stat.S_ISDIR(status.st_mode):
                 both = lower is not None and stat.S_ISDIR(lower.st_mode)
                 same = lower is not None and lower.st_ino == status.st_ino
                 directories.append(_Directory(name, both, original=False, untouched=False, guided=both and same))
         return directories
 
-    def _pair(
-        self, name: str, upper: os.stat_result, lower: os.stat_result | None, *, trust_ctime: bool = True
-    ) -> None:
+    def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
         """Compare what a name stands for in the two trees, but not what is in directories."""
         path = b"/" + self._upper.join(name)
         if lower is None:
             self._found[path] = ChangeKind.ADD
-        elif self._differ(name, upper, lower, trust_ctime):
+        elif self._differ(name, upper, lower):
             self._found[path] = ChangeKind.MODIFY
         if stat.S_ISDIR(upper.st_mode):
             return
@@ -281,10 +278,10 @@ class _Comparison:
             below = (lower.st_dev, lower.st_ino) if lower is not None else None
             self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below))
 
-    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result, trust_ctime: bool) -> bool:
+    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
         if not same_status(upper, lower):
             return True
-        if trust_ctime and _same_file(upper, lower):
+        if os.path.samestat(upper, lower):
             return False
         assert self._lower is not None
         if stat.S_ISREG(upper.st_mode):
@@ -351,10 +348,6 @@ def same_status(one: os.stat_result, other: os.stat_result) -> bool:
 def _inodes_in(directory: int) -> dict[str, int]:
     with os.scandir(directory) as entries:
         return {entry.name: entry.inode() for entry in entries}
-
-
-def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    return one.st_ino == other.st_ino and (one.st_dev == other.st_dev or one.st_ctime_ns == other.st_ctime_ns)
 
 
 def same_content(one: int, other: int, size: int, sparse: bool) -> bool:

@@ -249,7 +249,7 @@ class _Packer:
                     yield chunk
                 yield padding(size)
             now = os.fstat(fd)
-            if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, size, status.st_mtime_ns):
+            if not os.path.samestat(now, status) or _stamp(now) != _stamp(status):
                 self._changed(base)
         finally:
             os.close(fd)
@@ -299,6 +299,11 @@ _TYPES: Final = {
     stat.S_IFBLK: EntryType.BLOCK,
     stat.S_IFIFO: EntryType.FIFO,
 }
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells that a file was written to; the ctime also where size and mtime were put back."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _content(fd: int, status: os.stat_result) -> Iterator[bytes]:

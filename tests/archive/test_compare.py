@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -151,7 +154,7 @@ def test_a_name_less_is_one_change(upper: Path, lower: Path, since: int | None) 
 
 
 def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    while (since := change_clock(upper.parent)) <= (upper / "plain").stat().st_ctime_ns:
+    while (since := change_clock(upper.parent)) <= max(path.lstat().st_ctime_ns for path in upper.rglob("*")):
         pass  # a copy that ended within this tick counts as touched
     opened: list[str] = []
     real = os.open
@@ -167,6 +170,55 @@ def test_a_clock_that_was_set_back_makes_nothing_trusted(upper: Path, lower: Pat
     rewrite(upper / "top/one/file", b"ONE")
     hour = 3_600_000_000_000
     assert "C /top/one/file" in changes(upper, lower, change_clock(upper.parent) + hour)
+
+
+@pytest.fixture
+def two_devices() -> Iterator[tuple[Path, Path]]:
+    """Two file systems, whose inode numbers begin alike."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting file systems needs root")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as mounted:
+        roots = Path(name, "upper"), Path(name, "lower")
+        for root in roots:
+            root.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+            mounted.callback(subprocess.run, ["umount", root], check=True)
+            root.chmod(0o755)
+        yield roots
+
+
+def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_devices: tuple[Path, Path]) -> None:
+    """As where a snapshot is changed within the tick of the clock that it was taken in."""
+    for number in range(10_000):
+        paths = [root / str(number) for root in two_devices]
+        for path, content in zip(paths, (b"one", b"two"), strict=True):
+            # Not by `open`: a file whose status was asked for gets a finer ctime with the next change.
+            file = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(file, content)
+            os.close(file)
+            os.utime(path, ns=(TIMES[1], TIMES[1]))
+        one, other = (path.stat() for path in paths)
+        if (one.st_ino, one.st_ctime_ns) == (other.st_ino, other.st_ctime_ns):
+            break
+    else:
+        pytest.fail("no two files of one tick")
+    assert f"C /{number}" in changes(*two_devices)
+
+
+def test_another_file_system_in_the_tree_is_not_taken_on_trust(
+    upper: Path, lower: Path, two_devices: tuple[Path, Path]
+) -> None:
+    """Its files may be older than the moment of equality, and different all the same."""
+    mounted, _ = two_devices
+    copy_tree(upper / "top/one", mounted)
+    rewrite(mounted / "file", b"ONE")
+    while (since := change_clock(upper.parent)) <= mounted.stat().st_ctime_ns:
+        pass
+    subprocess.run(["mount", "--bind", mounted, upper / "top/one"], check=True)
+    try:
+        assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+    finally:
+        subprocess.run(["umount", upper / "top/one"], check=True)
 
 
 def test_an_error_names_the_path(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from layerstore_core.archive.changes import Change, ChangeKind, compare_trees
+from layerstore_core.archive.changes import Change, ChangeKind, change_clock, compare_trees
 from layerstore_core.archive.copy import copy_tree
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.archive.iterstream import IterStream
@@ -216,12 +216,14 @@ def test_holes_are_packed_as_zeros_in_chunks_of_bounded_size(root: Path) -> None
 
 
 @pytest.mark.parametrize("size", [10, 5 * MIB])
-@pytest.mark.parametrize("change", ["grows", "shrinks", "is rewritten"])
+@pytest.mark.parametrize("change", ["grows", "shrinks", "gets another time", "is rewritten, its time put back"])
 def test_a_file_that_is_changed_while_it_is_packed_is_an_error(
     root: Path, size: int, change: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
     path = root / "busy"
     path.write_bytes(b"x" * size)
+    while change_clock(root.parent) <= path.stat().st_ctime_ns:
+        pass  # the clock of changes ticks coarsely
     real = os.listxattr
 
     def interfere(*args: object, **more: object) -> list[str]:
@@ -229,8 +231,12 @@ def test_a_file_that_is_changed_while_it_is_packed_is_an_error(
             os.truncate(path, size + 1)
         elif change == "shrinks":
             os.truncate(path, size - 1)
-        else:
+        elif change == "gets another time":
             os.utime(path, ns=(0, 0))
+        else:
+            time = path.stat().st_mtime_ns
+            path.write_bytes(b"y" * size)
+            os.utime(path, ns=(time, time))
         return real(*args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "listxattr", interfere)

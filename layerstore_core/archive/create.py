@@ -17,11 +17,11 @@ from typing import Final
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.root import Directory, Root
+from layerstore_core.archive.writers import NEW_FILE, PlannedFile, write_all
 from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Attributes that mean something to a mounted overlay: a layer must not write into the driver's book.
 _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
@@ -30,6 +30,8 @@ _ACL_VERSION: Final = (2).to_bytes(4, "little")
 _NO_ID: Final = (1 << 32) - 1
 #: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
 _MAX_SECONDS: Final = 1 << 62
+#: Owners are remembered as they are set, up to so many.
+_MAX_OWNERS: Final = 1024
 
 
 class Creator:
@@ -51,6 +53,8 @@ class Creator:
         # A mode that the umask would not touch need not be set again.
         self._umask = _read_umask()
         self._always_chown: bool | None = None
+        #: By user and group of the layer: what `_owner` answers, and what it leaves out.
+        self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
@@ -65,21 +69,20 @@ class Creator:
             FileExistsError: something of that name is there; no chunk has been taken.
         """
         mode = self._mode(entry)
-        fd = os.open(base, _NEW_FILE, mode, dir_fd=directory.fd)
+        fd = os.open(base, NEW_FILE, mode, dir_fd=directory.fd)
         try:
             if entry.sparse is None:
                 for chunk in chunks:
-                    _write(fd, chunk)
+                    write_all(fd, chunk)
             else:
                 _write_sparse(fd, entry, chunks)
             if self._always_chown is None:
                 # A mount option (grpid) can make new files take their directory's group.
                 self._always_chown = os.fstat(fd).st_gid != self._gid and not directory.setgid
-            owner = self._owner(entry)
-            if owner and (owner != (self._uid, self._gid) or directory.setgid or self._always_chown):
+            owner = self._owner_to_set(entry, directory)
+            if owner is not None:
                 os.chown(fd, *owner)
-            # Writing and a change of owner take set-ID bits away. An inherited access list takes the umask's place.
-            if directory.inherits_acl or mode & (self._umask | 0o7000):
+            if self._is_mode_to_be_set(mode, directory):
                 os.chmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
@@ -88,14 +91,30 @@ class Creator:
         finally:
             os.close(fd)
 
+    def plan(
+        self, entry: TarEntry, content: memoryview, directory: Directory, base: bytes, name: bytes
+    ) -> PlannedFile | None:
+        """What `file` would do for a file without extended attributes and holes, for a thread to do.
+
+        Returns:
+            `None` until `file` has made a first one, which tells how the file system treats owners.
+        """
+        if self._always_chown is None:
+            return None
+        mode = self._mode(entry)
+        owner = self._owner_to_set(entry, directory)
+        set_mode = self._is_mode_to_be_set(mode, directory)
+        return PlannedFile(base, mode, owner, set_mode, _mtime(entry), content, entry, name)
+
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or give the one that is there the entry's metadata.
 
         Raises:
             FileExistsError: something else of that name is there.
         """
+        mode = self._mode(entry)
         try:
-            os.mkdir(base, 0o700, dir_fd=directory.fd)
+            os.mkdir(base, mode & 0o777, dir_fd=directory.fd)
         except FileExistsError:
             try:
                 made = self._tree.child(directory, base)
@@ -104,9 +123,16 @@ class Creator:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
                 raise
             self._drop_xattrs(made.fd, entry)
-        else:
-            made = self._tree.child(directory, base)
-        self.dress_directory(entry, made)
+            self.dress_directory(entry, made)
+            return made
+        made = self._tree.child(directory, base, made=True)
+        owner = self._owner_to_set(entry, directory)
+        if owner is not None:
+            os.chown(made.fd, *owner)
+        # A new directory takes its parent's set-group-ID bit.
+        if directory.setgid or self._is_mode_to_be_set(mode, directory):
+            os.chmod(made.fd, mode)
+        self._note_of_directory(entry, mode, made)
         return made
 
     def dress_directory(self, entry: TarEntry, directory: Directory) -> None:
@@ -116,6 +142,10 @@ class Creator:
         if owner:
             os.chown(directory.fd, *owner)
         os.chmod(directory.fd, mode)
+        self._note_of_directory(entry, mode, directory)
+
+    def _note_of_directory(self, entry: TarEntry, mode: int, directory: Directory) -> None:
+        """What an entry says of an open directory beside its owner and mode."""
         directory.setgid = bool(mode & stat.S_ISGID)
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
@@ -128,8 +158,8 @@ class Creator:
         if not entry.linkname:
             raise InvalidLayer("a symbolic link without a target")
         os.symlink(entry.linkname, base, dir_fd=directory.fd)
-        owner = self._owner(entry)
-        if owner and (owner != (self._uid, self._gid) or directory.setgid or self._always_chown):
+        owner = self._owner_to_set(entry, directory)
+        if owner is not None:
             os.chown(base, *owner, dir_fd=directory.fd, follow_symlinks=False)
         if entry.xattrs:
             with _Handle(base, directory) as path:
@@ -199,8 +229,31 @@ class Creator:
         # Without root's rights, what the owner may not read cannot be exported again.
         return entry.mode | (0o700 if entry.type is EntryType.DIR else 0o400)
 
+    def _is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
+        """Whether a new file in a directory has not got its mode by being made with it."""
+        # Writing and a change of owner take set-ID bits away. An inherited access list takes the umask's place.
+        return directory.inherits_acl or mode & (self._umask | 0o7000) != 0
+
+    def _owner_to_set(self, entry: TarEntry, directory: Directory) -> tuple[int, int] | None:
+        """The owner to set on a new file in a directory; `None` where it has it, or owners cannot be set."""
+        owner = self._owner(entry)
+        if owner == (self._uid, self._gid) and not directory.setgid and self._always_chown is False:
+            return None
+        return owner
+
     def _owner(self, entry: TarEntry) -> tuple[int, int] | None:
         """The owner to set, on this host; `None` where owners cannot be set."""
+        known = self._owners.get((entry.uid, entry.gid))
+        if known is None:
+            if len(self._owners) >= _MAX_OWNERS:
+                self._owners.clear()
+            known = self._owners[entry.uid, entry.gid] = self._find_owner(entry)
+        owner, left_out = known
+        if left_out is not None:
+            self._left_out[left_out] += 1
+        return owner
+
+    def _find_owner(self, entry: TarEntry) -> tuple[tuple[int, int] | None, str | None]:
         try:
             uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
         except ValueError as error:
@@ -211,12 +264,9 @@ class Creator:
             raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
         if self._privileged:
             unknown = uid not in self._user_ids and uid != -1, gid not in self._group_ids and gid != -1
-            if any(unknown):
-                self._left_out["owners that this user namespace does not have"] += 1
-            return -1 if unknown[0] else uid, -1 if unknown[1] else gid
-        if (uid, gid) != (self._uid, self._gid):
-            self._left_out["owners"] += 1
-        return None
+            left_out = "owners that this user namespace does not have" if any(unknown) else None
+            return (-1 if unknown[0] else uid, -1 if unknown[1] else gid), left_out
+        return None, "owners" if (uid, gid) != (self._uid, self._gid) else None
 
     def _drop_xattrs(self, fd: int, entry: TarEntry) -> None:
         """Take away what a directory of the parent has and the entry has not: an overlay does not show it either."""
@@ -283,13 +333,6 @@ class _Handle:
         os.close(self._fd)
 
 
-def _write(fd: int, chunk: memoryview) -> None:
-    written = os.write(fd, chunk)
-    while written < len(chunk):
-        chunk = chunk[written:]
-        written = os.write(fd, chunk)
-
-
 def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> None:
     """Write the data regions of a sparse file where they belong; between them stay holes."""
     os.truncate(fd, entry.size)
@@ -300,7 +343,7 @@ def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> Non
             if not chunk:
                 chunk = next(chunks)
             piece = chunk[:length]
-            _write(fd, piece)
+            write_all(fd, piece)
             chunk = chunk[len(piece) :]
             length -= len(piece)
 

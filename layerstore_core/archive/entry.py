@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+#: What nearly all entries have for extended attributes: one mapping for all, which nobody can write to.
+NO_XATTRS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class EntryType(Enum):
@@ -39,7 +45,7 @@ class TarEntry:
     devmajor: int = 0
     devminor: int = 0
     #: Extended attributes by full name (`b"user.mime"`), from PAX `SCHILY.xattr.` records.
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     #: Data regions `(offset, length)` of a sparse file, ascending; `None` for a file without holes.
     sparse: list[tuple[int, int]] | None = None
     #: The type flag in the header, for those who must know the dialect.

@@ -8,9 +8,11 @@ is accepted, since their users have such layers.
 from __future__ import annotations
 
 import re
+from struct import Struct
 from typing import Final
+from zlib import adler32
 
-from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.entry import NO_XATTRS, EntryType, TarEntry
 
 BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
@@ -37,6 +39,16 @@ HEADER_ONLY: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 #: What follows the digits and their end is ignored, as GNU tar does: old writers left something there.
 _OCTAL: Final = re.compile(rb"[ \0]*([0-7]+)(?=[ \0]|\Z)")
+
+
+#: What `parse_common_header` looks at: name; mode, uid and gid; size and mtime, each with what ends it; the
+#: checksum; type; link name; magic and version; prefix; star's magic.
+_COMMON_FIELDS: Final = Struct("100s24s11s1s11s1s8s1s100s8s80x155s8x4s")
+_COMMON_TYPES: Final = {flag: _TYPES.get(flag, EntryType.FILE) for flag in (b"0", b"1", b"2", b"5", b"x", b"L", b"K")}
+_END_OF_NUMBER: Final = (b"\0", b" ")
+#: Modes and owners by the 24 bytes that say them: of these a tar has few.
+_owners: Final[dict[bytes, tuple[int, int, int]]] = {}
+_MAX_OWNERS: Final = 1024
 
 
 class HeaderError(ValueError):
@@ -133,6 +145,49 @@ def parse_header(block: bytes, offset: int) -> TarEntry:
         entry.devmajor = parse_number(block[329:337])
         entry.devminor = parse_number(block[337:345])
     return entry
+
+
+def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
+    """What `parse_header` gives, many times faster, of a header as nearly all are; `None` of any other.
+
+    Such a header is ASCII, ustar's or GNU's, of no device, and has size, time and checksum in full width.
+    """
+    if not block.isascii():
+        return None
+    fields = _COMMON_FIELDS.unpack(block)
+    name, ids, size_digits, size_end, time_digits, time_end, checksum, flag, linkname, magic, prefix, star = fields
+    kind = _COMMON_TYPES.get(flag)
+    if kind is None or size_end not in _END_OF_NUMBER or time_end not in _END_OF_NUMBER or star == b"tar\0":
+        return None
+    sum_digits = checksum[:6]
+    # int() would take signs, spaces and underscores too.
+    if checksum[6] not in b"\0 " or not (size_digits + time_digits + sum_digits).isdigit():
+        return None
+    try:
+        # The lower half of Adler-32 is one more than the sum of the bytes, modulo 65521, which 512 of ASCII do not reach.
+        # The checksum counts its own eight bytes as spaces.
+        if (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 8 * 0x20 != int(sum_digits, 8):
+            return None
+        owner = _owners.get(ids)
+        if owner is None:
+            if len(_owners) >= _MAX_OWNERS:
+                _owners.clear()
+            owner = parse_number(ids[:8]) & 0o7777, parse_number(ids[8:16]), parse_number(ids[16:])
+            _owners[ids] = owner
+        size, mtime = int(size_digits, 8), int(time_digits, 8) * 1_000_000_000
+    except ValueError:  # a digit that is not octal
+        return None
+    name = name.split(b"\0", 1)[0]
+    if prefix[0]:
+        if magic != b"ustar\x0000":
+            return None
+        name = parse_string(prefix) + b"/" + name
+    elif magic != b"ustar\x0000" and (magic != b"ustar  \0" or prefix[12]):
+        return None
+    linkname = parse_string(linkname) if linkname[0] else b""
+    return TarEntry(
+        name, kind, owner[0], owner[1], owner[2], size, mtime, linkname, 0, 0, NO_XATTRS, None, flag, size, offset
+    )
 
 
 def is_known_type(typeflag: bytes) -> bool:

@@ -88,10 +88,11 @@ def apply_records(entry: TarEntry, records: dict[bytes, bytes]) -> None:
     Raises:
         HeaderError: a size or an ID is no number, or a size is negative.
     """
+    xattrs: dict[bytes, bytes] = {}
     for key, value in records.items():
         if key.startswith(XATTR_PREFIX):
             if value:
-                entry.xattrs[key[len(XATTR_PREFIX) :]] = value
+                xattrs[key[len(XATTR_PREFIX) :]] = value
         elif not value:
             continue
         elif key == b"path":
@@ -110,3 +111,5 @@ def apply_records(entry: TarEntry, records: dict[bytes, bytes]) -> None:
             entry.uid = parse_decimal(value, "uid")
         elif key == b"gid":
             entry.gid = parse_decimal(value, "gid")
+    if xattrs:
+        entry.xattrs = xattrs

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
@@ -38,9 +38,10 @@ class Directory:
         setgid: new files take the directory's group.
         inherits_acl: new files take an access list from the directory, in the umask's place.
         pins: how many users need it open; `Root.pinned` counts them.
+        pending: names in it that threads are making files of.
     """
 
-    __slots__ = ("fd", "inherits_acl", "path", "pins", "restore", "setgid")
+    __slots__ = ("fd", "inherits_acl", "path", "pending", "pins", "restore", "setgid")
 
     def __init__(self, fd: int, path: bytes) -> None:
         self.fd = fd
@@ -49,14 +50,17 @@ class Directory:
         self.setgid = False
         self.inherits_acl = False
         self.pins = 0
+        self.pending: set[bytes] = set()
 
     def close(self) -> None:
         """Set the times, and close."""
+        # Its number may soon be another file's: nobody may use it for this directory's.
+        fd, self.fd = self.fd, -1
         try:
             if self.restore is not None:
-                os.utime(self.fd, ns=self.restore)
+                os.utime(fd, ns=self.restore)
         finally:
-            os.close(self.fd)
+            os.close(fd)
 
 
 class Root:
@@ -76,6 +80,8 @@ class Root:
         self.made: list[bytes] = []
         #: Paths of the symbolic links that names have been walked through.
         self.followed = SeenNames()
+        #: Called where a pending name is in the way; afterwards nothing is pending.
+        self.settle: Callable[[], None] | None = None
         self._keep_times = keep_times
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
@@ -106,8 +112,15 @@ class Root:
             return found
         return self._walk(path, create_mode)
 
-    def child(self, directory: Directory, base: bytes) -> Directory:
+    def opened(self, path: bytes) -> Directory | None:
+        """The directory `path` if it is open."""
+        return self._open.get(path) if path else self._root
+
+    def child(self, directory: Directory, base: bytes, *, made: bool = False) -> Directory:
         """Open the directory `base` in an open one, which must be itself a directory and no link.
+
+        Args:
+            made: the caller has just made it, and sees to its metadata.
 
         Raises:
             OSError: with `ENOTDIR` or `ELOOP` where it is something else.
@@ -117,7 +130,10 @@ class Root:
         if found is not None:
             self._open.move_to_end(path)
             return found
-        return self._opened(os.open(base, _OPEN_DIR, dir_fd=directory.fd), path)
+        child = self._opened(os.open(base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
+        if made:
+            child.inherits_acl = directory.inherits_acl
+        return child
 
     def forget(self, path: bytes) -> None:
         """Close what is open at and below `path`, which is about to go."""
@@ -176,7 +192,6 @@ class Root:
         """Close all directories, the latest first, so that each gets its times after what is in it."""
         with ExitStack() as closing:  # where one cannot be given its times, the others still are closed
             if self._root.fd >= 0:
-                closing.callback(setattr, self._root, "fd", -1)
                 closing.callback(self._root.close)
             while self._open:
                 closing.callback(self._open.popitem(last=False)[1].close)
@@ -191,6 +206,9 @@ class Root:
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
         if parent is not None and last != b"..":  # the usual case, a directory in one that is open
+            if last in parent.pending:
+                self._settle()
+                return self.enter(path, create_mode=create_mode)
             try:
                 return self._opened(os.open(last, _OPEN_DIR, dir_fd=parent.fd), path)
             except OSError as error:
@@ -219,6 +237,9 @@ class Root:
                 self._open.move_to_end(where)
                 here = known
                 continue
+            if part in here.pending:
+                self._settle()
+                return self.enter(path, create_mode=create_mode)
             try:
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where)
             except FileNotFoundError:
@@ -249,6 +270,10 @@ class Root:
                     done.clear()
                     here = self._root
         return here
+
+    def _settle(self) -> None:
+        assert self.settle is not None, "whoever hands names to threads sets it"
+        self.settle()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
         try:

@@ -18,6 +18,7 @@ from layerstore_core.archive.header import (
     ZERO_BLOCK,
     HeaderError,
     is_header,
+    parse_common_header,
     parse_header,
     parse_number,
     parse_string,
@@ -35,6 +36,8 @@ TRAILER_PIECE: Final = 1 << 20
 MAX_NAME: Final = 4095
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
+#: Entries that one header tells all of, where they have no payload or are files.
+_SIMPLE: Final = frozenset({b"0", b"2", b"5"})
 
 
 class TarScanner:
@@ -72,8 +75,12 @@ class TarScanner:
         Raises:
             InvalidLayer: the tar is malformed or ends too early.
         """
-        for _ in self.payload():
-            pass
+        if self._payload_left:
+            for _ in self.payload():
+                pass
+        simple = self._next_simple_entry()
+        if simple is not None:
+            return simple
         self._segment_start = self._position
         if self._padding:
             if not self._have(self._padding):
@@ -89,7 +96,7 @@ class TarScanner:
             if block is None:
                 return self._segment(), None
             try:
-                entry = parse_header(block, first_offset)
+                entry = parse_common_header(block, first_offset) or parse_header(block, first_offset)
                 flag = entry.typeflag
                 if flag not in _META:
                     break
@@ -131,6 +138,19 @@ class TarScanner:
         self._entries += 1
         return self._announce(entry)
 
+    def whole_payload(self) -> memoryview | None:
+        """The payload of the current entry in one piece that stays valid; `None`, and not taken, where it is not at hand.
+
+        Nearly all files of a layer are so small that they are.
+        """
+        start = self._position
+        end = start + self._payload_left
+        if end > len(self._buffer):
+            return None
+        self._position = end
+        self._payload_left = 0
+        return memoryview(self._buffer)[start:end]
+
     def payload(self) -> Iterator[memoryview]:
         """The payload of the current entry, in chunks that stay valid; what is not taken is skipped later.
 
@@ -158,6 +178,31 @@ class TarScanner:
         if self._position < len(self._buffer):
             self._position = len(self._buffer)
             yield self._segment()
+
+    def _next_simple_entry(self) -> tuple[bytes, TarEntry] | None:
+        """The next entry, where a single common header announces it and is at hand; `None`, and nothing read, otherwise.
+
+        Of most tars these are nearly all entries. What it gives is what the long way would give.
+        """
+        buffer = self._buffer
+        start = self._position
+        at = start + self._padding
+        end = at + BLOCK
+        if end > len(buffer):
+            return None
+        entry = parse_common_header(buffer[at:end], self._buffer_offset + at)
+        if entry is None or entry.typeflag not in _SIMPLE:
+            return None
+        size = entry.size
+        if size and entry.typeflag != b"0":
+            return None
+        self._segment_start = start
+        self._position = end
+        self._payload_left = size
+        self._padding = -size % BLOCK
+        self._entry_name = entry.name
+        self._entries += 1
+        return buffer[start:end], entry
 
     def _announce(self, entry: TarEntry) -> tuple[bytes, TarEntry]:
         self._entry_name = entry.name

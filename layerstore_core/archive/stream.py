@@ -6,7 +6,7 @@ Whichever way it is consumed, the tar passes once, and whoever listens learns of
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from layerstore_core.archive.entry import TarEntry
@@ -20,8 +20,11 @@ class StreamListener(Protocol):
     def segment(self, data: bytes) -> None:
         """Bytes that are no payload: headers, padding, what follows the last entry."""
 
+    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
+        """An entry in one piece: its headers, as `segment` would have them, and all of its payload."""
+
     def begin_entry(self, entry: TarEntry) -> None:
-        """An entry begins; its headers were the last segment."""
+        """An entry begins that does not come in one piece; its headers were the last segment."""
 
     def payload(self, chunk: memoryview) -> None:
         """A piece of the entry's payload."""
@@ -43,13 +46,26 @@ class LayerStream(io.RawIOBase):
                 ...
 
     The two cannot be mixed. What is left unread is read by the store when `apply_diff` returns.
+
+    Args:
+        scanner: takes the tar apart.
+        listener: learns of all that passes.
+        await_parents: what the method of this name is to do.
     """
 
-    def __init__(self, scanner: TarScanner, listener: StreamListener | None = None) -> None:
+    def __init__(
+        self,
+        scanner: TarScanner,
+        listener: StreamListener | None = None,
+        await_parents: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._await_parents = await_parents
         self._scanner = scanner
         self._listener = listener
         self._current: TarEntry | None = None
+        #: The current entry's payload, where it came in one piece and has not been taken.
+        self._whole: memoryview | None = None
         self._done = False
         self._entries_begun = False
         self._pieces: Iterator[bytes | memoryview] | None = None
@@ -62,6 +78,17 @@ class LayerStream(io.RawIOBase):
         self.displaced = False
         #: The unpacker's record of the names that this layer has written.
         self.touched = SeenNames()
+
+    def await_parents(self) -> None:
+        """Wait until the layers below are complete, if they are being applied at the same time.
+
+        For drivers with `Capabilities.parallel_apply`, before they look at what is below.
+
+        Raises:
+            LayerStoreError: one of them has failed. To be passed on, like what reading raises.
+        """
+        if self._await_parents is not None:
+            self._await_parents()
 
     @property
     def read_raw(self) -> bool:
@@ -81,8 +108,19 @@ class LayerStream(io.RawIOBase):
         while (entry := self._next_entry()[1]) is not None:
             yield entry
 
+    def whole_payload(self) -> memoryview | None:
+        """The payload of the current entry in one piece, which stays valid; `None` where `payload` is needed.
+
+        This is how to take the many small files of a layer at the least cost.
+        """
+        whole, self._whole = self._whole, None
+        return whole
+
     def payload(self) -> Iterator[memoryview]:
         """The payload of the current entry as it stands in the tar: of a sparse file, its data regions."""
+        whole, self._whole = self._whole, None
+        if whole:
+            yield whole
         entry = self._current
         if entry is None:
             return
@@ -141,20 +179,30 @@ class LayerStream(io.RawIOBase):
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
         if self._failure is not None:
             raise self._failure
-        for _ in self.payload():
-            pass
+        self._whole = None
+        if self._current is not None:
+            for _ in self.payload():
+                pass
         if self._done:
             return b"", None
+        listener = self._listener
         try:
             segment, entry = self._scanner.next_entry()
-            if self._listener is not None and segment:
-                self._listener.segment(segment)
             if entry is not None:
                 self.entry_count += 1
-                self._current = entry
-                if self._listener is not None:
-                    self._listener.begin_entry(entry)
+                self._whole = whole = self._scanner.whole_payload()
+                if whole is None:
+                    self._current = entry
+                if listener is None:
+                    pass
+                elif whole is not None:
+                    listener.whole_entry(segment, entry, whole)
+                else:
+                    listener.segment(segment)
+                    listener.begin_entry(entry)
                 return segment, entry
+            if listener is not None and segment:
+                listener.segment(segment)
         except Exception as error:
             self._failure = error
             raise

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NoReturn
 
 from layerstore_core.archive.create import Creator
 from layerstore_core.archive.entry import EntryType, TarEntry
@@ -28,6 +29,7 @@ from layerstore_core.archive.whiteouts import (
     whiteout_target,
 )
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
+from layerstore_core.archive.writers import FileFailed, FileWriters, PlannedFile
 from layerstore_core.errors import InvalidLayer
 
 #: Directories that the tar does not mention but needs: Docker's mode for them.
@@ -84,25 +86,43 @@ class _Unpacker:
         self._create = creator
         self._style = whiteouts
         self._touched = diff.touched
+        self._writers = FileWriters(self._files_made, self._name_taken)
+        tree.settle = self._writers.settle
         self._last_parent: bytes | None = None
+        self._last_directory: Directory | None = None
         self._aufs_links: bytes | None = None
         self.size = 0
 
     def run(self) -> None:
-        for entry in self._diff.entries():
-            try:
-                self._apply(entry)
-            except InvalidLayer as error:
-                if error.offset is None or error.entry is None:
-                    raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
-                raise
-            except OSError as error:
-                reason = _FAULTS_OF_THE_TAR.get(error.errno or 0)
-                if reason is not None:
-                    raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
-                error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
-                raise
+        try:
+            for entry in self._diff.entries():
+                try:
+                    self._apply(entry)
+                except (InvalidLayer, OSError) as error:
+                    self._fail(error, entry)
+            self._writers.settle()
+        except FileFailed as failure:
+            self._writers.stop()
+            self._fail(failure.error, failure.entry)
+        except BaseException:
+            # What an earlier entry has met comes first.
+            earlier = self._writers.stop()
+            if earlier is not None:
+                self._fail(earlier.error, earlier.entry)
+            raise
+        self._writers.stop()
         self._style.implied([path for path in self._tree.made if path not in self._touched])
+
+    def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
+        """Raise what an entry has met, with its name."""
+        if isinstance(error, InvalidLayer) and (error.offset is None or error.entry is None):
+            raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
+        if isinstance(error, OSError):
+            reason = _FAULTS_OF_THE_TAR.get(error.errno or 0)
+            if reason is not None:
+                raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
+            error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
+        raise error
 
     def close(self) -> None:
         if self._aufs_links is not None:
@@ -123,28 +143,73 @@ class _Unpacker:
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(name)
         if kind is NameKind.PLAIN:
-            self._place(entry, name)
-        elif kind is NameKind.WHITEOUT:
+            self._bring(entry, name)
+            return
+        self._writers.settle()  # what is deleted may be among what is pending
+        if kind is NameKind.WHITEOUT:
             self._whiteout(whiteout_target(name))
         elif kind is NameKind.OPAQUE:
             self._hide_all(name.rpartition(b"/")[0])
         elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
             self._keep_aufs_link(entry, name)
 
-    def _place(self, entry: TarEntry, name: bytes) -> None:
+    def _bring(self, entry: TarEntry, name: bytes) -> None:
+        """Make what an entry describes: at once, or, of a small file, by a thread."""
+        content = self._diff.whole_payload()
+        if content is None:
+            self._place(entry, name, self._diff.payload())
+        elif not self._hand_over(entry, name, content):
+            self._place(entry, name, iter((content,)))
+
+    def _hand_over(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
+        """Have the writers make a file, if it is a plain one and nothing of this layer is in its way."""
+        if entry.type is not EntryType.FILE or entry.sparse is not None or entry.xattrs or not name:
+            return False
+        parent, _, base = name.rpartition(b"/")
+        directory = self._last_directory
+        if parent != self._last_parent or directory is None or directory.fd < 0:
+            directory, _ = self._parent_of(name)
+        if directory.path != parent or base in directory.pending:
+            return False
+        if name in self._touched or name + b"/" in self._touched or self._tree.opened(name) is not None:
+            return False
+        file = self._create.plan(entry, content, directory, base, name)
+        if file is None:
+            return False
+        self.size += entry.size
+        self._writers.add(directory, file)
+        return True
+
+    def _files_made(self, files: list[PlannedFile]) -> None:
+        for file in files:
+            self._touched.add(file.name)
+
+    def _name_taken(self, file: PlannedFile) -> None:
+        self.size -= file.entry.size
+        self._place(file.entry, file.name, iter((file.content,)))
+
+    def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
         """Make what an entry describes, in place of what is there."""
         if not name:
             if entry.type is not EntryType.DIR:
                 raise InvalidLayer(f"the layer's root cannot be a {entry.type.value}")
+            self._writers.settle()
             self._create.dress_directory(entry, self._tree.enter(b""))
             return
-        directory, base = self._parent_of(name)
-        with self._tree.pinned(directory):
-            try:
-                self._make(entry, directory, base)
-            except FileExistsError:
+        directory, base = self._free(name)
+        if entry.type is EntryType.DIR:
+            known = self._tree.opened(_join(directory, base))
+            if known is not None and known.pending:
+                self._writers.settle()  # what is made in it is made by its former metadata
+                directory, base = self._free(name)
+        try:
+            self._make(entry, content, directory, base)
+        except FileExistsError:
+            self._writers.settle()  # clearing closes directories
+            directory, base = self._parent_of(name)
+            with self._tree.pinned(directory):
                 self._clear(directory, base)
-                self._make(entry, directory, base)
+                self._make(entry, content, directory, base)
                 if entry.type is EntryType.DIR:
                     # What stood there has hidden what is below; a directory alone would show it again.
                     self._style.opaque(self._tree.child(directory, base))
@@ -153,24 +218,34 @@ class _Unpacker:
         if real != name:
             self._touched.add(real)
 
-    def _make(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
-        if entry.type is EntryType.FILE:
-            self._create.file(entry, self._diff.payload(), directory, base)
-            self.size += entry.size
-        elif entry.type is EntryType.DIR:
-            self._create.directory(entry, directory, base)
-        elif entry.type is EntryType.SYMLINK:
-            self._create.symlink(entry, directory, base)
-            self.size += len(entry.linkname)
-        elif entry.type is EntryType.HARDLINK:
-            self._link(entry, directory, base)
-        else:
-            self._create.special(entry, directory, base)
+    def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
+        with self._tree.pinned(directory):
+            if entry.type is EntryType.FILE:
+                self._create.file(entry, content, directory, base)
+                self.size += entry.size
+            elif entry.type is EntryType.DIR:
+                self._create.directory(entry, directory, base)
+            elif entry.type is EntryType.SYMLINK:
+                self._create.symlink(entry, directory, base)
+                self.size += len(entry.linkname)
+            elif entry.type is EntryType.HARDLINK:
+                self._link(entry, directory, base)
+            else:
+                self._create.special(entry, directory, base)
+
+    def _free(self, name: bytes) -> tuple[Directory, bytes]:
+        """As `_parent_of`; nothing is pending at the name."""
+        directory, base = self._parent_of(name)
+        if base in directory.pending:
+            self._writers.settle()
+            directory, base = self._parent_of(name)
+        return directory, base
 
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
         directory = self._enter(parent)
+        self._last_directory = directory
         if parent != self._last_parent:
             self._last_parent = parent
             self._touch_below(parent)
@@ -228,6 +303,9 @@ class _Unpacker:
 
     def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
         source = self._tree.enter(parent)
+        if source_base in source.pending:
+            self._writers.settle()
+            source = self._tree.enter(parent)
         status = os.stat(source_base, dir_fd=source.fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             raise InvalidLayer("a hard link to a directory")

@@ -5,7 +5,6 @@ Rules: the OCI image specification, "Whiteouts" in `layer.md`; the names come fr
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Final
 
@@ -18,8 +17,7 @@ AUFS_PREFIX: Final = b".wh..wh."
 #: Where aufs kept the content of hard links between its branches; links may point in here.
 AUFS_LINKS: Final = b".wh..wh.plnk"
 
-#: A component that is empty, `.` or `..`.
-_UNCLEAN: Final = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)")
+_DOTS: Final = (b"", b".", b"..")
 
 
 class NameKind(Enum):
@@ -45,9 +43,16 @@ def clean_name(name: bytes) -> bytes:
     """
     if not name or name in (b".", b"/", b"./"):
         return b""
-    # Nearly all names are clean already, but for a slash at the end of directories.
-    trimmed = name[:-1] if name.endswith(b"/") else name
-    if not _UNCLEAN.search(trimmed):
+    # Nearly all names are clean already, but for `./` before all and a slash at the end of directories.
+    trimmed = name[2:] if name.startswith(b"./") else name
+    if trimmed.endswith(b"/"):
+        trimmed = trimmed[:-1]
+    if (
+        b"//" not in name
+        and not trimmed.startswith((b"/", b"./", b"../"))
+        and trimmed not in _DOTS
+        and (b"/." not in trimmed or not _has_dots(trimmed))
+    ):
         return trimmed
     parts: list[bytes] = []
     absolute = name.startswith(b"/")
@@ -61,6 +66,11 @@ def clean_name(name: bytes) -> bytes:
         elif not absolute:
             parts.append(part)
     return b"/".join(parts)
+
+
+def _has_dots(name: bytes) -> bool:
+    """Whether a component of a name, not the first, is `.` or `..`."""
+    return b"/./" in name or b"/../" in name or name.endswith((b"/.", b"/.."))
 
 
 def leaves_root(clean: bytes) -> bool:

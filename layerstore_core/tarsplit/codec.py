@@ -23,6 +23,8 @@ _MAX_LINE: Final = 64 << 20
 _COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
 _COMPRESS_AT: Final = 1 << 17
 
+#: The bytes that stand in a name as they are: ASCII that JSON, as Go writes it, does not escape.
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&')
 _NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -56,14 +58,42 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
         size: in bytes; 0 where no payload belongs to the entry.
         crc: CRC-64/GO-ISO of the payload; not written for size 0.
     """
-    try:
-        field = b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
-    except UnicodeDecodeError:
-        field = b'"name_raw":"%b",' % b2a_base64(name, newline=False)
     if not size:
-        return b'{"type":1,%b"payload":null,"position":%d}\n' % (field, position)
+        return b'{"type":1,%b"payload":null,"position":%d}\n' % (_name_field(name), position)
     checksum = b2a_base64(crc.to_bytes(8, "big"), newline=False)
-    return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (field, size, checksum, position)
+    return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (_name_field(name), size, checksum, position)
+
+
+def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
+    """The lines for a segment and the file entry that follows it: what `encode_segment` and `encode_file` give.
+
+    Args:
+        segment: the bytes before the payload.
+        name: the bytes of the tar.
+        size: of the payload in bytes, not 0.
+        crc: CRC-64/GO-ISO of the payload.
+        position: the segment's.
+    """
+    if not name or name.translate(None, _PLAIN):
+        return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
+    return (
+        b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
+        % (
+            b2a_base64(segment, newline=False),
+            position,
+            name,
+            size,
+            b2a_base64(crc.to_bytes(8, "big"), newline=False),
+            position + 1,
+        )
+    )
+
+
+def _name_field(name: bytes) -> bytes:
+    try:
+        return b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
+    except UnicodeDecodeError:
+        return b'"name_raw":"%b",' % b2a_base64(name, newline=False)
 
 
 def _escape(text: str) -> str:
@@ -123,13 +153,17 @@ class LineWriter:
         """Write a file entry."""
         self._append(encode_file(name, size, crc, self._position))
 
+    def entry(self, segment: bytes, name: bytes, size: int, crc: int) -> None:
+        """Write a segment and the file entry that follows it, which has a payload."""
+        self._append(encode_entry(segment, name, size, crc, self._position), 2)
+
     def finish(self) -> None:
         """Write what is still held back; nothing may be written after this."""
         self._compress()
         self._file.write(self._compressor.flush())
 
-    def _append(self, line: bytes) -> None:
-        self._position += 1
+    def _append(self, line: bytes, positions: int = 1) -> None:
+        self._position += positions
         self._lines.append(line)
         self._pending += len(line)
         if self._pending >= _COMPRESS_AT:

@@ -10,6 +10,7 @@ from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import NameKind, classify, clean_name, leaves_root
 from layerstore_core.tarsplit.codec import LineWriter
 
+_FILE = EntryType.FILE
 _PLAIN_FILE_FLAGS = frozenset({b"0", b"\0", b"7"})
 
 
@@ -40,7 +41,8 @@ class Recorder:
         self._keep = _Keep.NOTHING
         self._entry: TarEntry | None = None
         self._names = SeenNames()
-        self._names_with_payload = SeenNames()
+        #: Names whose first entry brought no payload: for these it does no harm to come again.
+        self._names_without_payload = SeenNames()
         #: Whether a file noted here may have been replaced by a later entry of the same name.
         self.displaced = False
 
@@ -48,22 +50,37 @@ class Recorder:
         """Note raw bytes."""
         self._lines.segment(data)
 
+    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
+        """Note an entry that comes in one piece."""
+        if payload:
+            name = clean_name(entry.name)
+            if _is_held_by_file(entry, name) and self._names.add(name):
+                self._lines.entry(segment, entry.name, len(payload), self._crc64(payload, None))
+                return
+        self._lines.segment(segment)
+        self.begin_entry(entry)
+        if payload:
+            self.payload(payload)
+        self.end_entry()
+
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide how the entry's payload is kept."""
         name = clean_name(entry.name)
         is_new = self._names.add(name)
-        if not is_new and name in self._names_with_payload:
+        if not is_new and name not in self._names_without_payload:
             self.displaced = True
-        if not entry.stored_size:
+        if is_new and entry.stored_size and _is_held_by_file(entry, name):
+            self._keep = _Keep.IN_FILE
+            self._entry, self._crc = entry, None
+            return
+        if is_new:
+            self._names_without_payload.add(name)
+        if entry.stored_size:
+            self._keep = _Keep.INLINE
+        else:
             self._keep = _Keep.NOTHING
             if is_new:
                 self._lines.file(entry.name)
-        elif is_new and _is_held_by_file(entry, name):
-            self._keep = _Keep.IN_FILE
-            self._names_with_payload.add(name)
-            self._entry, self._crc = entry, None
-        else:
-            self._keep = _Keep.INLINE
 
     def payload(self, chunk: memoryview) -> None:
         """Take in a piece of the payload."""
@@ -87,10 +104,10 @@ class Recorder:
 def _is_held_by_file(entry: TarEntry, name: bytes) -> bool:
     """Whether unpacking makes a file whose content is the payload as it stands in the tar."""
     return (
-        entry.type is EntryType.FILE
+        entry.type is _FILE
         and entry.typeflag in _PLAIN_FILE_FLAGS
         and entry.sparse is None
-        and bool(name)
+        and name != b""
         and not leaves_root(name)
         and classify(name) is NameKind.PLAIN
     )

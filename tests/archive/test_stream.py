@@ -24,6 +24,13 @@ class Listener:
     def segment(self, data: bytes) -> None:
         self.heard.append(("segment", bytes(data)))
 
+    def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
+        self.segment(segment)
+        self.begin_entry(entry)
+        if payload:
+            self.payload(payload)
+        self.end_entry()
+
     def begin_entry(self, entry: TarEntry) -> None:
         self.heard.append(("begin", entry.name))
 

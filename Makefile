@@ -23,6 +23,9 @@ lint: $(VENV)/.ready  ## style, format and types
 unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
+real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minutes, a mirror, root, mmdebstrap and docker.io
+	$(BIN)/python -m pytest -s tests/docker/real_root_file_system.py
+
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist
 	for project in . $(dir $(DRIVERS)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done

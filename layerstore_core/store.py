@@ -34,7 +34,16 @@ from layerstore_core.errors import (
 from layerstore_core.exporting import tar_size, tar_stream
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
-from layerstore_core.metadata import DockerLock, ImageDB, LayerDB, LayerRecord, Pins, RootLocks, check_mount_name
+from layerstore_core.metadata import (
+    BuildKitCache,
+    DockerLock,
+    ImageDB,
+    LayerDB,
+    LayerRecord,
+    Pins,
+    RootLocks,
+    check_mount_name,
+)
 from layerstore_core.presence import has_store, require_store
 from layerstore_core.registering import Progress, Registration
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
@@ -73,7 +82,7 @@ class LayerStore:
         durable = config.durability == "full"
         self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
         self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
-        self._catalog = Catalog(self.db, (self._pins, self.image_db), locks, _warn)
+        self._catalog = Catalog(self.db, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)

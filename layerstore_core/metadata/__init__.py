@@ -1,8 +1,9 @@
 """What is known of layers and writable layers, on disk: Docker's layerdb and image records, and our pins beside them."""
 
+from layerstore_core.metadata.buildkit import BuildKitCache
+from layerstore_core.metadata.deletion import Removing
 from layerstore_core.metadata.dockerlock import DockerLock
 from layerstore_core.metadata.imagedb import ImageDB
-from layerstore_core.metadata.deletion import Removing
 from layerstore_core.metadata.layerdb import LayerDB
 from layerstore_core.metadata.locks import LocksUnavailable, RootLocks
 from layerstore_core.metadata.pins import Pins
@@ -11,6 +12,7 @@ from layerstore_core.metadata.transaction import DeadTransaction, Transaction
 
 __all__ = [
     "BadRecord",
+    "BuildKitCache",
     "DeadTransaction",
     "DockerLock",
     "ImageDB",

@@ -48,11 +48,13 @@ MIDDLE = tars.tar(
     tars.hard_link(b"linked", b"noted", mtime=MTIME + 1),
 )
 TOP = tars.tar(tars.entry(b"bin/.wh.sudo", mtime=MTIME + 2), tars.entry(b"top", b"t" * 70_000, mtime=MTIME + 2))
-#: A layer whose name for a file is one that an older entry of the same layer had: Docker refuses it.
+#: Two entries of one name, which Docker would not take in.
+TWICE = tars.tar(tars.entry(b"twice", b"first", mtime=MTIME), tars.entry(b"./twice", b"second", mtime=MTIME))
 DEEP = tuple(tars.tar(tars.entry(b"deep/%d" % n, b"%d" % n, mtime=MTIME)) for n in range(40))
 
 APP = ImageSpec((BASE, MIDDLE, TOP), ("app:1", "example.com/team/app:latest"))
 SIBLING = ImageSpec((BASE, MIDDLE), ("sibling:2",))
 DEEP_CHAIN = ImageSpec((BASE, *DEEP), ("deep:40",))
 SPARE = ImageSpec((BASE, TOP), ("spare:1",))
-IMAGES = (APP, SIBLING, DEEP_CHAIN, SPARE)
+REPEATED = ImageSpec((BASE, TWICE), ("repeated:1",))
+IMAGES = (APP, SIBLING, DEEP_CHAIN, SPARE, REPEATED)

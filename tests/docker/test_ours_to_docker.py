@@ -16,7 +16,7 @@ from layerstore_core.errors import ReadOnlyStore, RootInUse
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
 from tests import tars
-from tests.docker.contents import APP, DEEP_CHAIN, IMAGES, MTIME, SIBLING, SPARE
+from tests.docker.contents import APP, DEEP_CHAIN, IMAGES, MTIME, REPEATED, SIBLING, SPARE
 from tests.docker.daemon import Daemon, daemon
 from tests.images.archives import docker_archive, sha256
 
@@ -88,7 +88,7 @@ def test_docker_opens_what_we_have_filled(driver: str, store_root: Path) -> None
         assert store.load_problems == []
         assert check_store(store, full=True) == []
         assert {name for image in images.all() for name in image.names} == {
-            *APP.names, *SIBLING.names, *DEEP_CHAIN.names, "theirs:1", "retagged:1",
+            *APP.names, *SIBLING.names, *DEEP_CHAIN.names, *REPEATED.names, "theirs:1", "retagged:1",
         }  # fmt: skip
         theirs = images.get("theirs:1")
         assert theirs.chain_ids[:2] == images.get("sibling:2").chain_ids
@@ -97,7 +97,7 @@ def test_docker_opens_what_we_have_filled(driver: str, store_root: Path) -> None
         with store.get_rw_layer("ours") as rw:
             assert [str(change) for change in rw.changes()] == ["A /written"]
         assert collect_garbage(store) == []
-        for name in ("app:1", "retagged:1", "example.com/team/app", "deep:40", "theirs:1", "sibling:2"):
+        for name in ("app:1", "retagged:1", "example.com/team/app", "deep:40", "repeated:1", "theirs:1", "sibling:2"):
             images.remove(name, force=True)
         store.release_rw_layer(store.get_rw_layer("ours"))
         assert (store.layers(), images.all()) == ({}, [])

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from layerstore_core.archive.stream import LayerStream
     from layerstore_core.archive.unpack import unpack_layer
     from layerstore_core.catalog import Problem
+    from layerstore_core.chains import LayerInput
     from layerstore_core.config import StoreConfig, load_config
-    from layerstore_core.digests import ChainID, DiffID, chain_id
+    from layerstore_core.digests import ChainID, DiffID, ImageID, chain_id
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
@@ -35,17 +36,27 @@ if TYPE_CHECKING:
         DriverContractError,
         DriverNotFound,
         DriverNotSupported,
+        ImageDoesNotExist,
+        ImageInUse,
         IntegrityError,
+        InvalidImage,
         InvalidLayer,
         InvalidMountName,
+        InvalidReference,
         LayerDoesNotExist,
         LayerNotRetained,
         LayerStoreError,
         MaxDepthExceeded,
         MountDoesNotExist,
         MountNameConflict,
+        ReadOnlyStore,
+        RootInUse,
         StoreDoesNotExist,
     )
+    from layerstore_core.images.documents import Platform
+    from layerstore_core.images.image import Image
+    from layerstore_core.images.images import Images
+    from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
     from layerstore_core.metadata.records import BadRecord
@@ -69,12 +80,20 @@ _HOMES = {
     "FileGetter": "driver.hookspecs",
     "IDMapping": "archive.idmap",
     "IDRange": "archive.idmap",
+    "Image": "images.image",
+    "ImageDoesNotExist": "errors",
+    "ImageID": "digests",
+    "ImageInUse": "errors",
+    "Images": "images.images",
     "IntegrityError": "errors",
+    "InvalidImage": "errors",
     "InvalidLayer": "errors",
     "InvalidMountName": "errors",
+    "InvalidReference": "errors",
     "IterStream": "archive.iterstream",
     "Layer": "layers",
     "LayerDoesNotExist": "errors",
+    "LayerInput": "chains",
     "LayerNotRetained": "errors",
     "LayerStore": "store",
     "LayerStoreError": "errors",
@@ -83,9 +102,13 @@ _HOMES = {
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
+    "Platform": "images.documents",
     "Problem": "catalog",
     "RWLayer": "layers",
+    "ReadOnlyStore": "errors",
+    "Reference": "images.reference",
     "RemovedLayer": "layers",
+    "RootInUse": "errors",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -121,12 +144,20 @@ __all__ = [
     "FileGetter",
     "IDMapping",
     "IDRange",
+    "Image",
+    "ImageDoesNotExist",
+    "ImageID",
+    "ImageInUse",
+    "Images",
     "IntegrityError",
+    "InvalidImage",
     "InvalidLayer",
     "InvalidMountName",
+    "InvalidReference",
     "IterStream",
     "Layer",
     "LayerDoesNotExist",
+    "LayerInput",
     "LayerNotRetained",
     "LayerStore",
     "LayerStoreError",
@@ -135,9 +166,13 @@ __all__ = [
     "MaxDepthExceeded",
     "MountDoesNotExist",
     "MountNameConflict",
+    "Platform",
     "Problem",
     "RWLayer",
+    "ReadOnlyStore",
+    "Reference",
     "RemovedLayer",
+    "RootInUse",
     "StoreConfig",
     "StoreDoesNotExist",
     "TarEntry",

@@ -57,3 +57,18 @@ def test_the_display_ends_with_the_block_that_fails(monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt), progress.of_bytes("Registering"):
         raise KeyboardInterrupt
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
+
+
+def test_each_layer_of_an_image_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.of_each_layer() as begin:
+        assert begin is not None
+        for number in (1, 2):
+            begin(f"layer {number} of 2 (blobs/[x])", 2048)(1024, 3)
+    assert "layer 1 of 2" in terminal.getvalue() and "layer 2 of 2" in terminal.getvalue()
+    assert "1.0/2.0 KiB" in terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress.of_each_layer() as begin:
+        assert begin is None

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.digests import DiffID, ImageID, chain_ids
+from layerstore_core.metadata import BadRecord, ImageDB
+from layerstore_core.metadata.imagedb import MAX_CONFIG, repository_of
+
+LAYERS = [DiffID.of(text) for text in (b"base", b"top")]
+CONFIG = json.dumps({"rootfs": {"type": "layers", "diff_ids": LAYERS}}).encode()
+IMAGE = ImageID.of(CONFIG)
+OTHER = b'{"rootfs":{"diff_ids":null}}'
+
+
+@pytest.fixture(params=[True, False], ids=["durable", "quick"])
+def db(tmp_path: Path, request: pytest.FixtureRequest) -> ImageDB:
+    return ImageDB(tmp_path / "image" / "vfs", durable=request.param)
+
+
+def files(db: ImageDB) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(db.path)): (path.stat().st_mode & 0o777, path.read_bytes())
+        for path in db.path.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_reading_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
+    assert (db.image_ids(), db.names(), db.has(IMAGE), db.children(IMAGE)) == ([], {}, False, [])
+    assert db.holding(chain_ids(LAYERS)[-1]) == []
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        db.read(IMAGE)
+
+
+def test_the_format_is_dockers(db: ImageDB) -> None:
+    """Modes and contents as a 20.10 daemon has left them."""
+    other = db.add(OTHER)
+    assert db.add(CONFIG, other) == IMAGE
+    db.set_names({"b:2": IMAGE, "b:1": other, "example.com:5000/a/b@sha256:" + "0" * 64: IMAGE})
+    db.set_last_updated(IMAGE, "2024-05-06T07:08:09.123456Z")
+    db.record_blob("sha256:" + "1" * 64, LAYERS[0])
+    assert files(db) == {
+        f"imagedb/content/sha256/{IMAGE.hex}": (0o600, CONFIG),
+        f"imagedb/content/sha256/{other.hex}": (0o600, OTHER),
+        f"imagedb/metadata/sha256/{IMAGE.hex}/parent": (0o600, other.encode()),
+        f"imagedb/metadata/sha256/{IMAGE.hex}/lastUpdated": (0o600, b"2024-05-06T07:08:09.123456Z"),
+        "repositories.json": (
+            0o600,
+            (
+                '{"Repositories":{"b":{"b:1":"%s","b:2":"%s"},"example.com:5000/a/b":'
+                '{"example.com:5000/a/b@sha256:%s":"%s"}}}' % (other, IMAGE, "0" * 64, IMAGE)  # noqa: UP031
+            ).encode(),
+        ),
+        f"distribution/diffid-by-digest/sha256/{'1' * 64}": (0o644, LAYERS[0].encode()),
+    }
+    assert {path.stat().st_mode & 0o777 for path in db.path.rglob("*") if path.is_dir()} == {0o700}
+    assert (db.read(IMAGE), db.parent(IMAGE), db.children(other)) == (CONFIG, other, [IMAGE])
+
+
+def test_an_image_holds_its_topmost_layer(db: ImageDB) -> None:
+    db.add(CONFIG)
+    db.add(OTHER)
+    base, top = chain_ids(LAYERS)
+    assert (db.holding(base), db.holding(top)) == ([], [f"image {IMAGE}"])
+    db.remove(IMAGE)
+    assert db.holding(top) == []
+    db.add(CONFIG)
+    assert db.holding(top) == [f"image {IMAGE}"]
+
+
+def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) -> None:
+    """A daemon that finds a parent recorded which is not there does not start."""
+    parent = db.add(OTHER)
+    db.add(CONFIG, parent)
+    db.remove(parent)
+    assert db.parent(IMAGE) is None
+    db.remove(IMAGE)
+    db.remove(IMAGE)
+    assert files(db) == {}
+
+
+@pytest.mark.parametrize("content", [b"{}", CONFIG + b" ", b""])
+def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
+    db.add(CONFIG)
+    db.config_path(IMAGE).write_bytes(content)
+    for read in (db.read, db.top_layer):
+        with pytest.raises(BadRecord, match="digest") as caught:
+            read(IMAGE)
+        assert caught.value.path == db.config_path(IMAGE)
+    assert db.holding(chain_ids(LAYERS)[-1]) == []
+
+
+@pytest.mark.parametrize("config", [b"", b"[]", b"{}", b'{"rootfs":{"diff_ids":["x"]}}', b"[" * 100_000])
+def test_what_is_no_images_config_has_no_layers(db: ImageDB, config: bytes) -> None:
+    with pytest.raises(BadRecord):
+        db.top_layer(db.add(config))
+
+
+def test_a_file_without_end_is_not_read(db: ImageDB) -> None:
+    db.add(CONFIG)
+    os.truncate(db.config_path(IMAGE), MAX_CONFIG + 1)
+    with pytest.raises(BadRecord, match="longer"):
+        db.read(IMAGE)
+
+
+def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.add(CONFIG)
+    db.set_names({"a:1": IMAGE})
+    before = files(db)
+
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="space"):
+        db.set_names({})
+    with pytest.raises(OSError, match="space"):
+        db.add(OTHER)
+    assert files(db) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("a:1", "a"),
+        ("h:5000/a", "h:5000/a"),
+        ("h:5000/a:1", "h:5000/a"),
+        ("a@sha256:0", "a"),
+        ("h/a:1@sha256:0", "h/a:1"),
+    ],
+)
+def test_the_repository_of_a_name(name: str, repository: str) -> None:
+    assert repository_of(name) == repository

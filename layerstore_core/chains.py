@@ -1,16 +1,18 @@
 """Taking in the layers of one image: all of them are verified before the first is committed.
 
-A driver whose `apply_diff` does not look at the parent (`Capabilities.parallel_apply`) gets them at the same
-time, since a layer of the driver can stand on one that is still being filled.
+A driver with `Capabilities.parallel_apply` gets them at the same time, since a layer of the driver can stand on
+one that is still being filled. Where a layer's own tar needs what is below, as a hard link does to a file of a layer
+below, the driver waits for that (`LayerStream.await_parents`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any, BinaryIO
 
@@ -80,7 +82,7 @@ def take_in(
         below = Below(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
         return registration
 
-    def fill(registration: Registration, layer: LayerInput) -> None:
+    def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> None:
         def progress(read: int, entries: int) -> None:
             if stop.is_set():
                 raise _Stopped(f"{layer.name} is given up")
@@ -89,7 +91,7 @@ def take_in(
 
         try:
             with layer.open() as stream, source(stream) as opened:
-                registration.apply(opened, progress)
+                registration.apply(opened, progress, await_parents)
         except InvalidLayer as error:
             raise InvalidLayer(f"{layer.name}: {error.reason}", offset=error.offset, entry=error.entry) from error
         if registration.diff_id != layer.diff_id:
@@ -109,11 +111,26 @@ def take_in(
 
 
 def _at_once(
-    work: Callable[[Registration, LayerInput], None], items: Sequence[tuple[Registration, LayerInput]], stop: Event
+    work: Callable[[Registration, LayerInput, Callable[[], None]], None],
+    items: Sequence[tuple[Registration, LayerInput]],
+    stop: Event,
 ) -> None:
-    """Run `work` for each item in threads; the first failure stops all, and is raised when all have stopped."""
+    """Run `work` for each item in threads; the first failure stops all, and is raised when all have stopped.
+
+    The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
+    them in order, so that nobody waits for what waits for a thread.
+    """
+    running: list[Future[None]] = []
+
+    def await_those_before(count: int) -> None:
+        for task in running[:count]:
+            wait([task])
+            if task.cancelled() or task.exception() is not None:
+                raise _Stopped("a layer below has failed")
+
     with ThreadPoolExecutor(min(len(items), len(os.sched_getaffinity(0)) + 1), "layerstore-layer") as pool:
-        running = [pool.submit(work, *item) for item in items]
+        for count, item in enumerate(items):
+            running.append(pool.submit(work, *item, partial(await_those_before, count)))
         try:
             wait(running, return_when=FIRST_EXCEPTION)
         finally:

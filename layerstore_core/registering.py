@@ -71,17 +71,27 @@ class Registration:
             self._undo()  # a wrapper may have failed when the driver had made it
             raise
 
-    def apply(self, source: LayerSource, progress: Progress | None = None) -> None:
+    def apply(
+        self,
+        source: LayerSource,
+        progress: Progress | None = None,
+        await_parents: Callable[[], None] | None = None,
+    ) -> None:
         """Let the layer's tar pass.
+
+        Args:
+            source: the tar.
+            progress: called now and then.
+            await_parents: waits until the layers below are complete; `None` where they are.
 
         Raises:
             InvalidLayer: it is damaged, or leaves its root.
         """
         with while_doing(f"applying {source.name}"):
             if self._driver.capabilities.reproduces_exact_diffs:
-                self._drive(LayerStream(TarScanner(source.read_chunk)), source, progress)
+                self._drive(LayerStream(TarScanner(source.read_chunk), None, await_parents), source, progress)
             else:
-                self._split(source, progress)
+                self._split(source, progress, await_parents)
 
     @property
     def diff_id(self) -> DiffID:
@@ -136,13 +146,13 @@ class Registration:
         except OSError as error:
             logger.error("the transaction {} is left over: {}", self._transaction.path, error)
 
-    def _split(self, source: LayerSource, progress: Progress | None) -> None:
+    def _split(self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None) -> None:
         from fastcrc import crc64
 
         try:
             with self._transaction.open_tar_split() as file:
                 recorder = Recorder(LineWriter(file), crc64.go_iso)
-                diff = LayerStream(TarScanner(source.read_chunk), recorder)
+                diff = LayerStream(TarScanner(source.read_chunk), recorder, await_parents)
                 self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
             if recorder.displaced or diff.displaced or diff.read_raw:

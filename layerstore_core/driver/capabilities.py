@@ -14,8 +14,8 @@ class Capabilities:
             The store then keeps no tar-split for the driver's layers.
         max_depth: how many layers a chain may have on this driver, the two of a writable layer left
             out; `None` where the driver knows no limit of its own.
-        parallel_apply: `apply_diff` of a layer does not read its parents, so that the layers of one
-            image may be applied at the same time.
+        parallel_apply: `apply_diff` of a layer does not need its parents to be complete, so that the layers of
+            one image may be applied at the same time; where it does, it calls the stream's `await_parents` first.
         quota: a writable layer's `size` storage option is enforced.
     """
 

@@ -172,7 +172,8 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
     """Unpack a layer's uncompressed tar into `layer_id`, which `create` has just made.
 
     `diff` can be read like any binary file, or iterated as parsed entries (`diff.entries()`), which
-    is faster. What the driver leaves unread, the store reads.
+    is faster. What the driver leaves unread, the store reads. With `Capabilities.parallel_apply`, the parents may be
+    on their way at the same time: `diff.await_parents()` waits for them.
 
     Returns:
         The layer's own size in bytes: the lengths of the regular files and of the symbolic links'

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -40,16 +40,18 @@ class OverlayWhiteouts(WhiteoutStyle):
     """Whiteouts as overlayfs has them.
 
     Args:
-        below: the merged tree of the layers below.
+        below: the merged tree of the layers below, as it is when it is complete.
         xattrs: how opaque directories are marked.
+        await_below: waits until it is complete.
 
     Attributes:
         notes: what is to be settled.
     """
 
-    def __init__(self, below: LowerLayers, xattrs: OverlayXattrs) -> None:
+    def __init__(self, below: LowerLayers, xattrs: OverlayXattrs, await_below: Callable[[], None]) -> None:
         self._below = below
         self._xattrs = xattrs
+        self._await_below = await_below
         self.notes = Notes([], [])
 
     def whiteout(self, directory: Directory, base: bytes) -> None:
@@ -70,6 +72,7 @@ class OverlayWhiteouts(WhiteoutStyle):
         """Copy a regular file or a symbolic link, as overlayfs does before it changes one."""
         if way_to(tree.path, name, self._xattrs) is not Way.OPEN:
             return False
+        self._await_below()
         found = self._below.find(name)
         if found is None or not (stat.S_ISREG(found.status.st_mode) or stat.S_ISLNK(found.status.st_mode)):
             return False

@@ -241,7 +241,7 @@ class OverlayDriver:
             return None
         if not self._layout.lower(layer_id):
             return unpack_layer(diff, upper, id_mapping=self._id_mapping)
-        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._features.xattrs)
+        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._features.xattrs, diff.await_parents)
         size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
         self._chains.note(layer_id, whiteouts.notes)
         return size

@@ -88,7 +88,14 @@ class InvalidLayer(LayerStoreError):
 
 
 class InvalidImage(LayerStoreError):
-    """The input is not an image: parts are missing, damaged, or contradict each other; the message says which."""
+    """The input is not an image: parts are missing, damaged, or contradict each other; the message says which.
+
+    Args:
+        message: what is wrong. It may quote the input: what a terminal would take for a command is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
 class InvalidReference(LayerStoreError, ValueError):

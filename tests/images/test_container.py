@@ -82,6 +82,13 @@ def test_an_archive_with_tricks_is_refused(tmp_path: Path, parts: list[bytes], w
         opened(tmp_path, *parts)
 
 
+def test_a_message_holds_nothing_that_moves_a_cursor(tmp_path: Path) -> None:
+    with pytest.raises(InvalidImage) as caught:
+        opened(tmp_path, tars.symlink(b"a\x1b[2J\nb\xff", b"/x\x07"))
+    assert str(caught.value).isprintable()
+    assert r"a\x1b[2J\nb\udcff" in str(caught.value)
+
+
 def test_links_in_a_circle(tmp_path: Path) -> None:
     with opened(tmp_path, tars.symlink(b"a", b"b"), tars.symlink(b"b", b"a")) as container:
         assert "a" not in container

@@ -2,6 +2,9 @@
 
 With `LAYERSTORE_TEST_STRICT=1`, as continuous integration has it, a skipped test is a failed one. Only a test that
 is marked `kernel_option` may be skipped: the machine's kernel was built without it, and nothing installs it.
+
+How long property tests look for a counterexample is set here too, for the drivers' tests as well:
+`HYPOTHESIS_PROFILE=thorough` looks longer.
 """
 
 from __future__ import annotations
@@ -10,6 +13,11 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
 

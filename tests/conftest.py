@@ -1,4 +1,4 @@
-"""What all tests share: how long property tests look for a counterexample, and the drivers that the store is tested over."""
+"""What the core's tests share: the drivers that the store is tested over."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from layerstore_core import LayerStore, StoreConfig
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
-
-settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 OpenStore = Callable[..., LayerStore]
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from layerstore_btrfs import ioctl, subvolumes
 from layerstore_btrfs.changed import changes_since_snapshot, touched_since_snapshot
@@ -331,7 +331,6 @@ def apply_step(root: Path, step) -> None:
         pass
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=STEPS, between=STEPS, after=STEPS, seed=st.integers(0, 1000))
 def test_random_edits_are_found_as_by_comparing_all_files(filesystem, before, between, after, seed):
     home = filesystem / "random"

@@ -7,7 +7,7 @@ import tarfile
 import threading
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.errors import InvalidLayer
@@ -192,7 +192,6 @@ def test_layers_of_one_image_are_applied_at_once(driver):
 
 
 @given(chain=chains)
-@settings(max_examples=60, deadline=None)
 def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driver, tmp_path_factory):
     plain = str(tmp_path_factory.mktemp("plain"))
     os.chmod(plain, 0o755)

@@ -6,7 +6,7 @@ import os
 import tarfile
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from layerstore_overlay.lowers import LowerLayers
 
 from layerstore_core.archive.changes import compare_trees
@@ -101,7 +101,6 @@ def test_the_changes_of_a_base_layer_are_all_of_it(driver):
 
 
 @given(chain=chains, steps=edits)
-@settings(max_examples=60, deadline=None)
 def test_the_answer_is_that_of_comparing_the_merged_trees(chain, steps, shared_driver, tmp_path_factory):
     driver, below = shared_driver, ""
     for entries in [[entry("a/"), entry("a/b", "0"), entry("b/"), entry("c", "1")], *chain]:

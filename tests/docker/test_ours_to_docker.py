@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -31,6 +33,11 @@ def saved_layers(archive: bytes) -> list[bytes]:
         return [tar.extractfile(path).read() for path in item["Layers"]]  # type: ignore[union-attr]
 
 
+#: Commands that change nothing.
+READING = (
+    ["images"], ["history", "app:1"], ["save", "app:1", "-o", "/dev/null"], ["ls"], ["info"], ["check"],
+    ["rw", "ls"], ["rw", "changes", "ours"],
+)  # fmt: skip
 #: What Docker puts into the init layer of a container (moby, `daemon/initlayer`).
 _INIT = re.compile(r"\.?|(dev|proc|sys|\.dockerenv)(/.*)?|etc/(hosts|hostname|resolv\.conf|mtab)")
 
@@ -123,6 +130,18 @@ def refuses_to_be_written_beside(docker: Daemon) -> None:
             with pytest.raises(ReadOnlyStore):
                 refused()  # type: ignore[operator]
     assert docker.lines("images", "-q", "app:1")
+    command_line_beside(docker)
+
+
+def command_line_beside(docker: Daemon) -> None:
+    program = [sys.executable, "-m", "layerstore_core", "--root", str(docker.root), "--driver", docker.driver]
+    for words in READING:
+        done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    for words in (["gc"], ["rmi", "app:1"], ["rw", "mount", "ours"], ["check", "--repair"]):
+        done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f"running Docker daemon, process {docker.pid} (dockerd)" in done.stderr
 
 
 @pytest.mark.parametrize("driver", ["vfs"])

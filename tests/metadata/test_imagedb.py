@@ -53,7 +53,7 @@ def test_the_format_is_dockers(db: ImageDB) -> None:
             0o600,
             (
                 '{"Repositories":{"b":{"b:1":"%s","b:2":"%s"},"example.com:5000/a/b":'
-                '{"example.com:5000/a/b@sha256:%s":"%s"}}}' % (other, IMAGE, "0" * 64, IMAGE)  # noqa: UP031
+                '{"example.com:5000/a/b@sha256:%s":"%s"}}}' % (other, IMAGE, "0" * 64, IMAGE)
             ).encode(),
         ),
         f"distribution/diffid-by-digest/sha256/{'1' * 64}": (0o644, LAYERS[0].encode()),

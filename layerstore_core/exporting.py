@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from layerstore_core.archive.hasher import Hasher
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.errors import IntegrityError
 from layerstore_core.metadata import LayerDB
@@ -68,21 +68,35 @@ def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
             pass  # what `tar_stream` says of it is what there is to say
         else:
             with LineReader(lines) as reader:
-                return sum(
-                    len(item.data) if isinstance(item, Segment) else item.size for item in decode_lines(reader)
-                )
+                return sum(len(item.data) if isinstance(item, Segment) else item.size for item in decode_lines(reader))
     with tar_stream(db, driver, node) as stream:
         return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
 
 
 def _verified(chunks: Iterable[bytes], node: LayerNode) -> Iterator[bytes]:
     """Pass chunks on, and raise at their end if they are not the layer's tar."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk
-    if digest.hexdigest() != node.record.diff_id.hex:
+    with Hasher() as hasher:
+        for chunk in _joined(chunks):
+            hasher.update(chunk)
+            yield chunk
+        digest = hasher.finish()
+    if digest != node.record.diff_id.hex:
         raise IntegrityError(
             f"the tar of layer {node.record.chain_id} is not what was registered: its digest is "
-            f"sha256:{digest.hexdigest()}, not {node.record.diff_id}; register the layer again from its source"
+            f"sha256:{digest}, not {node.record.diff_id}; register the layer again from its source"
         )
+
+
+def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks of at least `_CHUNK`, but for the last: what follows costs by the chunk."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= _CHUNK:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+    if parts:
+        yield b"".join(parts)

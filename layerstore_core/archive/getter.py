@@ -31,9 +31,13 @@ class TreeFiles:
             NotADirectoryError: something on the way is no directory.
             ValueError: this object is closed.
         """
+        return os.fdopen(self.open_fd(name), "rb", buffering=0)  # type: ignore[return-value]
+
+    def open_fd(self, name: bytes) -> int:
+        """As `open`, but give a descriptor, which is the caller's to close."""
         if self._root is None:
             raise ValueError("these files are closed")
-        return os.fdopen(self._root.open_file(name), "rb", buffering=0)  # type: ignore[return-value]
+        return self._root.open_file(name)
 
     def close(self) -> None:
         """Close the directories. A second call does nothing."""

@@ -158,6 +158,15 @@ class Root:
             NotADirectoryError: something on the way is no directory.
         """
         clean = clean_name(name)
+        above, _, last = clean.rpartition(b"/")
+        known = self._open.get(above)
+        if known is not None and last:  # the usual case, as in `_walk`
+            try:
+                if stat.S_ISREG(os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode):
+                    return os.open(last, _OPEN_FILE, dir_fd=known.fd)
+            except OSError as error:
+                error.filename = self._absolute(name)
+                raise
         # What leaves the root was never unpacked.
         parts = clean.split(b"/") if clean and not leaves_root(clean) else []
         for _ in range(_MAX_LINKS):

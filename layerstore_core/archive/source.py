@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Semaphore, Thread
 from typing import BinaryIO, Final, Self
 
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
+from layerstore_core.archive.hasher import Hasher
 from layerstore_core.errors import InvalidLayer, while_doing
 
 #: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
@@ -47,7 +45,7 @@ class LayerSource:
         self._size = 0
         self._spool: BinaryIO | None = None
         self._start = 0
-        self._hasher = _Hasher()
+        self._hasher = Hasher()
         try:
             if _can_seek(self._file):
                 self._start = self._file.tell()
@@ -175,41 +173,6 @@ class Replay:
         if not chunk:
             raise OSError("the layer's file was cut off while it was read a second time")
         return chunk
-
-
-class _Hasher:
-    """sha256 in a thread of its own: hashing lets go of the interpreter, so that it costs no time on a second core."""
-
-    #: Chunks that may wait to be hashed; a few MiB at most.
-    _QUEUE = 4
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
-        self._room = Semaphore(self._QUEUE)
-        self._thread: Thread | None = None
-
-    def update(self, chunk: bytes) -> None:
-        if self._thread is None:
-            self._thread = Thread(target=self._run, name="layerstore-hash", daemon=True)
-            self._thread.start()
-        self._room.acquire()
-        self._chunks.put(chunk)
-
-    def finish(self) -> str:
-        self.stop()
-        return self._hash.hexdigest()
-
-    def stop(self) -> None:
-        if self._thread is not None:
-            self._chunks.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def _run(self) -> None:
-        while (chunk := self._chunks.get()) is not None:
-            self._hash.update(chunk)
-            self._room.release()
 
 
 def _can_seek(file: BinaryIO) -> bool:

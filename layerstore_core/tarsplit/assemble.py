@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from layerstore_core.errors import IntegrityError
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
 #: What the system says where a file or its directory has been removed or replaced since.
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 _CHUNK: Final = 1 << 20
+_SIZE_DIFFERS: Final = "its size is not {} bytes any more"
 
 
 class FileGetter(Protocol):
-    """What assembly needs of a driver: the regular files of one layer, by name."""
+    """What assembly needs of a driver: the regular files of one layer, by name.
+
+    A getter may also have `open_fd(name) -> int`, which opens as `open` does and gives a descriptor: this is faster.
+    """
 
     def open(self, name: bytes) -> BinaryIO:
         """Open a file for reading.
@@ -43,21 +48,50 @@ def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Itera
     """
     from fastcrc import crc64
 
+    open_fd = getattr(files, "open_fd", None)
     for entry in entries:
         if isinstance(entry, Segment):
             if entry.data:
                 yield entry.data
-        elif entry.size:
-            left, crc = entry.size, None
-            with _open(files, entry.name) as file:
-                while left and (chunk := file.read(min(left, _CHUNK))):
-                    left -= len(chunk)
-                    crc = crc64.go_iso(chunk, crc)
-                    yield chunk
-                if left or file.read(1):
-                    raise _changed(entry.name, f"its size is not {entry.size} bytes any more")
-            if crc != entry.crc:
-                raise _changed(entry.name, "its checksum differs")
+            continue
+        name, size, expected = entry
+        if not size:
+            continue
+        if open_fd is not None and size <= _CHUNK:
+            content = _read_small(open_fd, name, size)
+            if crc64.go_iso(content) != expected:
+                raise _changed(name, "its checksum differs")
+            yield content
+            continue
+        left, crc = size, None
+        with _open(files, name) as file:
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                crc = crc64.go_iso(chunk, crc)
+                yield chunk
+            if left or file.read(1):
+                raise _changed(name, _SIZE_DIFFERS.format(size))
+        if crc != expected:
+            raise _changed(name, "its checksum differs")
+
+
+def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> bytes:
+    """The content of a file that is to be `size` bytes long, in as few calls as can be."""
+    try:
+        fd = open_fd(name)
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+        raise _missing(name, error) from error
+    try:
+        content = os.read(fd, size + 1)
+        while len(content) < size and (more := os.read(fd, size + 1 - len(content))):
+            content += more
+    finally:
+        os.close(fd)
+    if len(content) != size:
+        raise _changed(name, _SIZE_DIFFERS.format(size))
+    return content
 
 
 def _open(files: FileGetter, name: bytes) -> BinaryIO:
@@ -66,7 +100,11 @@ def _open(files: FileGetter, name: bytes) -> BinaryIO:
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-        raise _changed(name, error.strerror or "it cannot be opened") from error
+        raise _missing(name, error) from error
+
+
+def _missing(name: bytes, error: OSError) -> IntegrityError:
+    return _changed(name, error.strerror or "it cannot be opened")
 
 
 def _changed(name: bytes, how: str) -> IntegrityError:

@@ -59,7 +59,7 @@ file_entries = st.builds(
     st.integers(1, 1 << 62),
     st.integers(0, (1 << 64) - 1),
 )
-empty_entries = st.builds(FileEntry, st.binary(max_size=20))
+empty_entries = st.builds(FileEntry, st.binary(max_size=20), st.just(0), st.just(0))
 
 
 def write(entries: list[Segment | FileEntry]) -> bytes:

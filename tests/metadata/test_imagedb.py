@@ -51,9 +51,14 @@ def test_the_format_is_dockers(db: ImageDB) -> None:
         f"imagedb/metadata/sha256/{IMAGE.hex}/lastUpdated": (0o600, b"2024-05-06T07:08:09.123456Z"),
         "repositories.json": (
             0o600,
-            (
-                '{"Repositories":{"b":{"b:1":"%s","b:2":"%s"},"example.com:5000/a/b":'
-                '{"example.com:5000/a/b@sha256:%s":"%s"}}}' % (other, IMAGE, "0" * 64, IMAGE)
+            json.dumps(
+                {
+                    "Repositories": {
+                        "b": {"b:1": other, "b:2": IMAGE},
+                        "example.com:5000/a/b": {"example.com:5000/a/b@sha256:" + "0" * 64: IMAGE},
+                    }
+                },
+                separators=(",", ":"),
             ).encode(),
         ),
         f"distribution/diffid-by-digest/sha256/{'1' * 64}": (0o644, LAYERS[0].encode()),

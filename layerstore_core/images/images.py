@@ -130,6 +130,9 @@ class Images:
             name: what to call the image, instead of its names there; there has to be exactly one image.
             progress: makes what is called with each layer's progress.
 
+        Returns:
+            The images, each with the names that it was given now.
+
         Raises:
             InvalidImage: it is no image, or a part is missing, damaged or contradictory; the store is as it was.
             InvalidReference: the name cannot be an image's.
@@ -148,7 +151,7 @@ class Images:
             loaded = loading.load(self._store, container, found, self._recipes, progress)
         finally:
             container.close()
-        names = self._names_by_image()
+        names = {files.config.image_id: tuple(sorted(map(str, files.names))) for files in found}
         return [self._image(image_id, names) for image_id in loaded]
 
     def save(

@@ -33,6 +33,7 @@ def test_load_tells_names_or_ids(run: Run, tmp_path: Path) -> None:
     assert run("load", "-", stdin=data).lines == [nameless.image_id, "app:1"]
     documents = run("load", "-", "--json", stdin=data).json["images"]
     assert [document["id"] for document in documents] == [nameless.image_id, APP.image_id]
+    assert run("load", "-", "--name", "third:3", stdin=docker_archive(APP)).text == "third:3\n"
     assert run("load", "-", "--name", "other:2", stdin=docker_archive(nameless)).text == "other:2\n"
 
 

@@ -10,8 +10,8 @@ Three ways to lock a key:
 - `hold(key)` and `drop(key)`: any number of holders, counted; a hold lasts until it is dropped or the process ends.
 - `sole(key)`: a `with` block in which nobody else gets a hold, if nobody else has one now.
 
-The order in which the store takes them, so that no two processes wait for each other: the name of a writable
-layer, then a layer of the driver, then the records. Holds of layers are taken in between at any time: nobody
+The order in which the store takes them, so that no two processes wait for each other: the images, the name
+of a writable layer, then a layer of the driver, then the records. Holds of layers are taken in between at any time: nobody
 keeps `sole` while waiting for anything but the records.
 """
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
-from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
+from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
 
 #: Directories that `bring_up` makes; `give_metadata` gives them what they have below.
 _IMPLIED_MODE: Final = 0o755
@@ -69,22 +69,46 @@ class OverlayWhiteouts(WhiteoutStyle):
         return is_whiteout(status)
 
     def bring_up(self, tree: Root, name: bytes) -> bool:
-        """Copy a regular file or a symbolic link, as overlayfs does before it changes one."""
+        """Copy a file of any type but a directory, and link it to all the names that it has below.
+
+        overlayfs, when it copies a file up, leaves the other names behind.
+        """
         if way_to(tree.path, name, self._xattrs) is not Way.OPEN:
             return False
         self._await_below()
         found = self._below.find(name)
-        if found is None or not (stat.S_ISREG(found.status.st_mode) or stat.S_ISLNK(found.status.st_mode)):
+        if found is None or found.stack:
             return False
         parent, _, base = name.rpartition(b"/")
         directory = tree.enter(parent, create_mode=_IMPLIED_MODE)
         target = b"/proc/self/fd/%d/%b" % (directory.fd, base)
         if stat.S_ISREG(found.status.st_mode):
             shutil.copyfile(found.path, target, follow_symlinks=False)
-        else:
+        elif stat.S_ISLNK(found.status.st_mode):
             os.symlink(os.readlink(found.path), target)
+        else:
+            os.mknod(target, stat.S_IFMT(found.status.st_mode) | 0o600, found.status.st_rdev)
         _copy_metadata(found.path, found.status, target, self._xattrs)
+        if found.status.st_nlink > 1:
+            with tree.pinned(directory):
+                for other in self._other_names(tree, name, found):
+                    parent, _, other_base = other.rpartition(b"/")
+                    place = tree.enter(parent, create_mode=_IMPLIED_MODE)
+                    os.link(base, other_base, src_dir_fd=directory.fd, dst_dir_fd=place.fd, follow_symlinks=False)
         return True
+
+    def _other_names(self, tree: Root, name: bytes, found: Found) -> list[bytes]:
+        """The other names of a file below that the layer shows, as far as it has been unpacked."""
+        layer = found.path[: -len(name)]
+        others = []
+        for path in _names_of(layer, found.status.st_ino):
+            if path == name or os.path.lexists(os.path.join(tree.path, path)):
+                continue
+            shown = self._below.find(path)
+            hidden = way_to(tree.path, path, self._xattrs) is not Way.OPEN
+            if shown and os.path.samestat(shown.status, found.status) and not hidden:
+                others.append(path)
+        return others
 
     def implied(self, paths: Sequence[bytes]) -> None:
         """Take note."""
@@ -148,6 +172,20 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
             times = os.lstat(parent)
             os.unlink(target)
             os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _names_of(root: bytes, inode: int) -> Iterator[bytes]:
+    """The paths below `root`, relative to it, that are no directories and have this inode number."""
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        with os.scandir(os.path.join(root, directory)) as entries:
+            for entry in entries:
+                path = os.path.join(directory, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                elif entry.inode() == inode:
+                    yield path
 
 
 def _is_directory(path: bytes) -> bool:

@@ -145,6 +145,48 @@ def test_a_hard_link_to_a_file_below_copies_it_up(driver):
     assert mounted_listing(driver, "top")[b"d/file"][5] == b"content"
 
 
+def test_a_hard_link_to_a_file_with_several_names_below_has_them_all(driver):
+    def link(name, target):
+        return entry(name, kind=tarfile.LNKTYPE, link=target)
+
+    names = (
+        "d/",
+        "gone/",
+        "d/1",
+        link("2", "d/1"),
+        link("d/3", "2"),
+        link("gone/4", "2"),
+        link("5", "2"),
+        link("6", "2"),
+    )
+    build(driver, "base", "", *names)
+    build(driver, "middle", "base", entry("5", "another"))
+    build(driver, "top", "middle", ".wh.6", ".wh.gone", link("own", "d/3"), entry("new", "x"))
+    driver.create_read_write("look", "top", {})
+    merged = driver.get("look", "")
+    linked = {name for name in ("own", "d/1", "2", "d/3", "5") if os.path.samefile(f"{merged}/{name}", f"{merged}/own")}
+    assert linked == {"own", "d/1", "2", "d/3"}
+    assert os.stat(f"{merged}/own").st_nlink == 4
+    assert sorted(os.listdir(merged)) == ["2", "5", "d", "new", "own"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.BLKTYPE, tarfile.SYMTYPE])
+def test_a_hard_link_to_a_special_file_below_copies_it_up(driver, kind):
+    build(driver, "base", "", entry("file", kind=kind, link="nowhere" if kind == tarfile.SYMTYPE else "", mode=0o640))
+    build(driver, "top", "base", entry("link", kind=tarfile.LNKTYPE, link="file", mode=0o640))
+    diff = upper(driver, "top")
+    one, other, below = (os.lstat(path) for path in (f"{diff}/link", f"{diff}/file", f"{upper(driver, 'base')}/file"))
+    assert os.path.samestat(one, other)
+    assert (one.st_mode, one.st_rdev) == (below.st_mode, below.st_rdev)
+
+
+def test_a_hard_link_to_a_directory_below_is_refused(driver):
+    build(driver, "base", "", "d/")
+    driver.create("top", "base", {})
+    with pytest.raises(InvalidLayer, match="hard link"):
+        driver.apply_diff("top", "base", layer(entry("link", kind=tarfile.LNKTYPE, link="d")))
+
+
 @pytest.mark.parametrize("target", ["missing", "gone", "hidden/file"])
 def test_a_hard_link_to_what_is_not_there_is_refused(driver, target):
     build(driver, "base", "", "gone", "hidden/file")

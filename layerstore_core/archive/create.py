@@ -17,7 +17,7 @@ from typing import Final
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.root import Directory, Root
-from layerstore_core.archive.writers import NEW_FILE, PlannedFile, write_all
+from layerstore_core.archive.writers import NEW_FILE, HowToMake, PlannedFile, write_all
 from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
@@ -29,7 +29,7 @@ _ACCESS_LISTS: Final = b"system.posix_acl_"
 _ACL_VERSION: Final = (2).to_bytes(4, "little")
 _NO_ID: Final = (1 << 32) - 1
 #: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
-_MAX_SECONDS: Final = 1 << 62
+_MAX_TIME: Final = (1 << 62) * 1_000_000_000
 #: Owners are remembered as they are set, up to so many.
 _MAX_OWNERS: Final = 1024
 
@@ -55,6 +55,8 @@ class Creator:
         self._always_chown: bool | None = None
         #: By user and group of the layer: what `_owner` answers, and what it leaves out.
         self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
+        #: How files are made in directories, by what decides it.
+        self._plans: dict[tuple[int, int, int, bool, bool], HowToMake] = {}
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
@@ -99,12 +101,16 @@ class Creator:
         Returns:
             `None` until `file` has made a first one, which tells how the file system treats owners.
         """
-        if self._always_chown is None:
-            return None
-        mode = self._mode(entry)
-        owner = self._owner_to_set(entry, directory)
-        set_mode = self._is_mode_to_be_set(mode, directory)
-        return PlannedFile(base, mode, owner, set_mode, _mtime(entry), content, entry, name)
+        key = entry.mode, entry.uid, entry.gid, directory.setgid, directory.inherits_acl
+        how = self._plans.get(key)
+        if how is None:
+            if self._always_chown is None:
+                return None
+            mode = self._mode(entry)
+            how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
+            if self._privileged and len(self._plans) < _MAX_OWNERS:  # otherwise what is left out is counted
+                self._plans[key] = how
+        return base, how, _mtime(entry), content, entry, name
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or give the one that is there the entry's metadata.
@@ -349,8 +355,8 @@ def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> Non
 
 
 def _mtime(entry: TarEntry) -> int:
-    limit = _MAX_SECONDS * 1_000_000_000
-    return max(-limit, min(limit, entry.mtime_ns))
+    time = entry.mtime_ns
+    return time if -_MAX_TIME <= time <= _MAX_TIME else max(-_MAX_TIME, min(_MAX_TIME, time))
 
 
 def _read_umask() -> int:

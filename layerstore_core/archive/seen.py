@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
 #: How many hashes are kept in a Python set before they are packed.
@@ -40,6 +41,12 @@ class SeenNames:
         if len(recent) >= _RECENT:
             self._pack()
         return True
+
+    def update(self, names: Iterable[bytes]) -> None:
+        """Add names, whether they were there or not."""
+        self._recent.update(map(hash, names))
+        if len(self._recent) >= _RECENT:
+            self._pack()
 
     def __contains__(self, name: bytes) -> bool:
         key = hash(name)

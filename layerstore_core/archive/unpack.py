@@ -34,6 +34,10 @@ from layerstore_core.errors import InvalidLayer
 
 #: Directories that the tar does not mention but needs: Docker's mode for them.
 _IMPLIED_MODE: Final = 0o755
+# Members of enums, looked up once: this is done for each file.
+_FILE: Final = EntryType.FILE
+_PLAIN: Final = NameKind.PLAIN
+_MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
 #: What the file system answers where the fault is the tar's, not the machine's.
 _FAULTS_OF_THE_TAR: Final = {
     errno.ENOTDIR: "something on its path is no directory",
@@ -136,13 +140,13 @@ class _Unpacker:
         self._create.report()
 
     def _apply(self, entry: TarEntry) -> None:
-        if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
+        if entry.type in _MAKES_NOTHING:
             return
         name = clean_name(entry.name)
         if leaves_root(name):
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(name)
-        if kind is NameKind.PLAIN:
+        if kind is _PLAIN:
             self._bring(entry, name)
             return
         self._writers.settle()  # what is deleted may be among what is pending
@@ -163,7 +167,7 @@ class _Unpacker:
 
     def _hand_over(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
         """Have the writers make a file, if it is a plain one and nothing of this layer is in its way."""
-        if entry.type is not EntryType.FILE or entry.sparse is not None or entry.xattrs or not name:
+        if entry.type is not _FILE or entry.sparse is not None or entry.xattrs or not name:
             return False
         parent, _, base = name.rpartition(b"/")
         directory = self._last_directory
@@ -181,12 +185,12 @@ class _Unpacker:
         return True
 
     def _files_made(self, files: list[PlannedFile]) -> None:
-        for file in files:
-            self._touched.add(file.name)
+        self._touched.update([name for *_, name in files])
 
     def _name_taken(self, file: PlannedFile) -> None:
-        self.size -= file.entry.size
-        self._place(file.entry, file.name, iter((file.content,)))
+        _, _, _, content, entry, name = file
+        self.size -= entry.size
+        self._place(entry, name, iter((content,)))
 
     def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
         """Make what an entry describes, in place of what is there."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, NamedTuple
+from typing import Final
 
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.root import Directory
@@ -28,28 +28,11 @@ _MAX_BATCHES: Final = 8
 _MAX_SPAN: Final = 16 << 20
 
 
-class PlannedFile(NamedTuple):
-    """A regular file that is to be made, all decided.
-
-    Attributes:
-        base: its name in the directory.
-        mode: its permission bits.
-        owner: user and group to set; `None` to leave them.
-        set_mode: whether the mode is to be set once more when all is written.
-        mtime_ns: its time.
-        content: all of it.
-        entry: what it is made of.
-        name: its clean name in the layer.
-    """
-
-    base: bytes
-    mode: int
-    owner: tuple[int, int] | None
-    set_mode: bool
-    mtime_ns: int
-    content: memoryview
-    entry: TarEntry
-    name: bytes
+#: How a file is made: its permission bits; user and group to set, if any; whether to set the bits when all is written.
+HowToMake = tuple[int, tuple[int, int] | None, bool]
+#: A regular file that is to be made: its name in its directory; how; its time in ns; all of its content; what it is
+#: made of; its clean name in the layer. A plain tuple, since there are so many.
+PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry, bytes]
 
 
 class FileFailed(Exception):
@@ -89,7 +72,7 @@ class _Batch:
         file = None
         try:
             for file in self.files:
-                base, mode, owner, set_mode, mtime_ns, content, _, _ = file
+                base, (mode, owner, set_mode), mtime_ns, content, _, _ = file
                 try:
                     fd = os.open(base, NEW_FILE, mode, dir_fd=directory)
                 except FileExistsError:
@@ -112,18 +95,18 @@ class _Batch:
         """The files that are there now, if none has failed."""
         if not self.taken:
             return self.files
-        taken = {file.base for file in self.taken}
-        return [file for file in self.files if file.base not in taken]
+        taken = {base for base, *_ in self.taken}
+        return [file for file in self.files if file[0] not in taken]
 
     def let_go(self) -> None:
         """The owner knows how it went: nothing of it is pending any more."""
-        self.directory.pending.difference_update([file.base for file in self.files])
+        self.directory.pending.difference_update([file[0] for file in self.files])
         self.directory.pins -= 1
 
     def failure(self) -> FileFailed | None:
         if self.error is None or self.failed is None:
             return None
-        return FileFailed(self.error, self.failed.entry)
+        return FileFailed(self.error, self.failed[4])
 
 
 class FileWriters:
@@ -152,19 +135,21 @@ class FileWriters:
         Raises:
             FileFailed: this file or an earlier one could not be made.
         """
+        base, _, _, content, entry, _ = file
         batch = self._filling
         if batch is None or batch.directory is not directory:
             if batch is not None:
                 self._hand_over(batch)
-            batch = self._filling = _Batch(directory, file.entry.offset)
+            batch = self._filling = _Batch(directory, entry.offset)
             self._filling_bytes = 0
             directory.pins += 1
-        directory.pending.add(file.base)
-        batch.files.append(file)
-        self._filling_bytes += len(file.content)
-        if len(batch.files) >= _BATCH_FILES or self._filling_bytes >= _BATCH_BYTES:
+        directory.pending.add(base)
+        files = batch.files
+        files.append(file)
+        self._filling_bytes += len(content)
+        if len(files) >= _BATCH_FILES or self._filling_bytes >= _BATCH_BYTES:
             self._hand_over(batch)
-        elif file.entry.offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
+        elif entry.offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
             self.settle()
 
     def settle(self) -> None:
@@ -231,7 +216,7 @@ class FileWriters:
             try:
                 self._taken(file)
             except (LayerStoreError, OSError) as error:
-                raise FileFailed(error, file.entry) from error
+                raise FileFailed(error, file[4]) from error
 
     def _run(self) -> None:
         while (batch := self._jobs.get()) is not None:

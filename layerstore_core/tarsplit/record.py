@@ -108,6 +108,6 @@ def _is_held_by_file(entry: TarEntry, name: bytes) -> bool:
         and entry.typeflag in _PLAIN_FILE_FLAGS
         and entry.sparse is None
         and name != b""
-        and not leaves_root(name)
-        and classify(name) is NameKind.PLAIN
+        and not (name.startswith(b"..") and leaves_root(name))
+        and (b".wh." not in name or classify(name) is NameKind.PLAIN)
     )

@@ -4,7 +4,7 @@ With `LAYERSTORE_TEST_STRICT=1`, as continuous integration has it, a skipped tes
 is marked `kernel_option` may be skipped: the machine's kernel was built without it, and nothing installs it.
 
 How long property tests look for a counterexample is set here too, for the drivers' tests as well:
-`HYPOTHESIS_PROFILE=thorough` looks longer.
+`HYPOTHESIS_PROFILE=thorough` looks longer, `repeatable` looks at the same examples each time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
+# The same examples each time: continuous integration judges a change, and does not look for what was always wrong.
+settings.register_profile("repeatable", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")

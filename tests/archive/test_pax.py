@@ -11,7 +11,10 @@ from layerstore_core.archive.header import HeaderError
 from layerstore_core.archive.pax import apply_records, parse_decimal, parse_records, parse_time
 from tests import tars
 
-keys = st.binary(min_size=1, max_size=20).filter(lambda key: b"=" not in key and b"\0" not in key)
+# The pairs of GNU's sparse format 0.0 are joined, not kept.
+keys = st.binary(min_size=1, max_size=20).filter(
+    lambda key: b"=" not in key and b"\0" not in key and not key.startswith(b"GNU.sparse.")
+)
 
 
 @given(st.lists(st.tuples(keys, st.binary(max_size=200)), max_size=8, unique_by=lambda item: item[0]))

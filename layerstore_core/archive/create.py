@@ -110,7 +110,7 @@ class Creator:
             how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
             if self._privileged and len(self._plans) < _MAX_OWNERS:  # otherwise what is left out is counted
                 self._plans[key] = how
-        return base, how, _mtime(entry), content, entry, name
+        return directory, base, how, _mtime(entry), content, entry, name
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or give the one that is there the entry's metadata.

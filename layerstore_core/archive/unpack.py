@@ -181,14 +181,14 @@ class _Unpacker:
         if file is None:
             return False
         self.size += entry.size
-        self._writers.add(directory, file)
+        self._writers.add(file)
         return True
 
     def _files_made(self, files: list[PlannedFile]) -> None:
         self._touched.update([name for *_, name in files])
 
     def _name_taken(self, file: PlannedFile) -> None:
-        _, _, _, content, entry, name = file
+        *_, content, entry, name = file
         self.size -= entry.size
         self._place(entry, name, iter((content,)))
 

@@ -1,7 +1,7 @@
 """Threads that make a layer's small files, while the tar is read on.
 
 To make a file is four system calls, in which the interpreter is let go of: so two cores are used. Files are handed
-over in batches of one directory, by its descriptor. What is handed over is *pending* until the owner of the
+over in batches, by the descriptors of their directories. What is handed over is *pending* until the owner of the
 writers, the only thread that calls them, has seen that it is done; it must not touch a pending name before.
 """
 
@@ -20,19 +20,20 @@ from layerstore_core.errors import LayerStoreError
 
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_THREADS: Final = 2
 _BATCH_FILES: Final = 64
 _BATCH_BYTES: Final = 1 << 20
+#: Directories stay open while files in them are pending.
+_BATCH_DIRECTORIES: Final = 8
 #: Batches under way, and how much of the tar they may reach back, in bytes: their contents are kept in memory.
-_MAX_BATCHES: Final = 8
+_MAX_BATCHES: Final = 6
 _MAX_SPAN: Final = 16 << 20
 
 
 #: How a file is made: its permission bits; user and group to set, if any; whether to set the bits when all is written.
 HowToMake = tuple[int, tuple[int, int] | None, bool]
-#: A regular file that is to be made: its name in its directory; how; its time in ns; all of its content; what it is
-#: made of; its clean name in the layer. A plain tuple, since there are so many.
-PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry, bytes]
+#: A regular file that is to be made: its directory; its name there; how; its time in ns; all of its content; what it
+#: is made of; its clean name in the layer. A plain tuple, since there are so many.
+PlannedFile = tuple[Directory, bytes, HowToMake, int, memoryview, TarEntry, bytes]
 
 
 class FileFailed(Exception):
@@ -50,15 +51,18 @@ class FileFailed(Exception):
 
 
 class _Batch:
-    """Files of one directory; first the owner's, then one thread's, then the owner's again."""
+    """Files to make; first the owner's, then one thread's, then the owner's again."""
 
-    __slots__ = ("directory", "error", "failed", "files", "finished", "start", "taken")
+    __slots__ = ("directories", "error", "failed", "files", "finished", "size", "start", "taken")
 
-    def __init__(self, directory: Directory, start: int) -> None:
-        self.directory = directory
+    def __init__(self, start: int) -> None:
         #: Where its first entry is in the tar.
         self.start = start
         self.files: list[PlannedFile] = []
+        #: How many bytes they have.
+        self.size = 0
+        #: Where they are, pinned.
+        self.directories: list[Directory] = []
         #: Files whose names were taken.
         self.taken: list[PlannedFile] = []
         self.error: BaseException | None = None
@@ -68,13 +72,12 @@ class _Batch:
 
     def make(self) -> None:
         """Make the files, up to the first that fails."""
-        directory = self.directory.fd
         file = None
         try:
             for file in self.files:
-                base, (mode, owner, set_mode), mtime_ns, content, _, _ = file
+                directory, base, (mode, owner, set_mode), mtime_ns, content, _, _ = file
                 try:
-                    fd = os.open(base, NEW_FILE, mode, dir_fd=directory)
+                    fd = os.open(base, NEW_FILE, mode, dir_fd=directory.fd)
                 except FileExistsError:
                     self.taken.append(file)
                     continue
@@ -95,18 +98,20 @@ class _Batch:
         """The files that are there now, if none has failed."""
         if not self.taken:
             return self.files
-        taken = {base for base, *_ in self.taken}
-        return [file for file in self.files if file[0] not in taken]
+        taken = set(map(id, self.taken))
+        return [file for file in self.files if id(file) not in taken]
 
     def let_go(self) -> None:
         """The owner knows how it went: nothing of it is pending any more."""
-        self.directory.pending.difference_update([file[0] for file in self.files])
-        self.directory.pins -= 1
+        for file in self.files:
+            file[0].pending.discard(file[1])
+        for directory in self.directories:
+            directory.pins -= 1
 
     def failure(self) -> FileFailed | None:
         if self.error is None or self.failed is None:
             return None
-        return FileFailed(self.error, self.failed[4])
+        return FileFailed(self.error, self.failed[5])
 
 
 class FileWriters:
@@ -124,30 +129,28 @@ class FileWriters:
         self._done: SimpleQueue[_Batch] = SimpleQueue()
         self._threads: list[Thread] = []
         self._filling: _Batch | None = None
-        self._filling_bytes = 0
         #: What has been handed over and not been seen to be done, in the tar's order.
         self._under_way: deque[_Batch] = deque()
         self._stopping = False
 
-    def add(self, directory: Directory, file: PlannedFile) -> None:
-        """Have a file made, now or later; its name is in `directory.pending` until then.
+    def add(self, file: PlannedFile) -> None:
+        """Have a file made, now or later; its name is in its directory's `pending` until then.
 
         Raises:
             FileFailed: this file or an earlier one could not be made.
         """
-        base, _, _, content, entry, _ = file
+        directory, base, _, _, content, entry, _ = file
         batch = self._filling
-        if batch is None or batch.directory is not directory:
-            if batch is not None:
-                self._hand_over(batch)
-            batch = self._filling = _Batch(directory, entry.offset)
-            self._filling_bytes = 0
+        if batch is None:
+            batch = self._filling = _Batch(entry.offset)
+        files, directories = batch.files, batch.directories
+        if not directories or directories[-1] is not directory:
+            directories.append(directory)
             directory.pins += 1
         directory.pending.add(base)
-        files = batch.files
         files.append(file)
-        self._filling_bytes += len(content)
-        if len(files) >= _BATCH_FILES or self._filling_bytes >= _BATCH_BYTES:
+        batch.size += len(content)
+        if len(files) >= _BATCH_FILES or batch.size >= _BATCH_BYTES or len(directories) >= _BATCH_DIRECTORIES:
             self._hand_over(batch)
         elif entry.offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
             self.settle()
@@ -189,7 +192,7 @@ class FileWriters:
     def _hand_over(self, batch: _Batch) -> None:
         self._filling = None
         if not self._threads:
-            for number in range(_THREADS):
+            for number in range(_threads()):
                 thread = Thread(target=self._run, name=f"layerstore-write-{number}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -216,13 +219,18 @@ class FileWriters:
             try:
                 self._taken(file)
             except (LayerStoreError, OSError) as error:
-                raise FileFailed(error, file[4]) from error
+                raise FileFailed(error, file[5]) from error
 
     def _run(self) -> None:
         while (batch := self._jobs.get()) is not None:
             if not self._stopping:
                 batch.make()
             self._done.put(batch)
+
+
+def _threads() -> int:
+    """How many threads are worth it: beside the one that parses and the one that hashes, on few cores, one."""
+    return 1 if len(os.sched_getaffinity(0)) < 4 else 2
 
 
 def write_all(fd: int, data: memoryview) -> None:

@@ -21,11 +21,11 @@ class WhiteoutStyle:
     def opaque(self, directory: Directory) -> None:
         """Hide all that the layers below have in `directory`."""
 
-    def is_whiteout(self, status: os.stat_result) -> bool:  # noqa: ARG002
+    def is_whiteout(self, status: os.stat_result) -> bool:
         """Whether a file in the tree is a mark that `whiteout` has left."""
         return False
 
-    def bring_up(self, tree: Root, name: bytes) -> bool:  # noqa: ARG002
+    def bring_up(self, tree: Root, name: bytes) -> bool:
         """Copy the file `name` from the layers below to its place in the tree, for a hard link to it.
 
         Returns:

@@ -31,7 +31,7 @@ class TreeFiles:
             NotADirectoryError: something on the way is no directory.
             ValueError: this object is closed.
         """
-        return os.fdopen(self.open_fd(name), "rb", buffering=0)  # type: ignore[return-value]
+        return os.fdopen(self.open_fd(name), "rb", buffering=0)
 
     def open_fd(self, name: bytes) -> int:
         """As `open`, but give a descriptor, which is the caller's to close."""

@@ -155,7 +155,9 @@ def write_standard_library(path: Path) -> int:
     entries = 0
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for where, directories, names in os.walk(library):
-            directories[:] = sorted(d for d in directories if d not in ("site-packages", "dist-packages", "__pycache__"))
+            directories[:] = sorted(
+                d for d in directories if d not in ("site-packages", "dist-packages", "__pycache__")
+            )
             inside = os.path.relpath(where, library)
             tar.add(where, os.path.normpath(os.path.join("lib", inside)), recursive=False)
             for name in sorted(names):

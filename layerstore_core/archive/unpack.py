@@ -132,9 +132,9 @@ class _Unpacker:
         if self._aufs_links is not None:
             directory, self._aufs_links = self._aufs_links, None
             aside = self._tree.enter(directory)
-            for name in os.listdir(aside.fd):
+            for name in _names_in(aside):
                 status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
-                self.size -= self._size_of(status, _join(aside, os.fsencode(name)))
+                self.size -= self._size_of(status, _join(aside, name))
             self._tree.forget(directory)
             remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
         self._create.report()
@@ -354,7 +354,7 @@ class _Unpacker:
         pending = [path]
         while pending:
             here = self._tree.enter(pending.pop())
-            for name in map(os.fsencode, os.listdir(here.fd)):
+            for name in _names_in(here):
                 inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
                 if stat.S_ISDIR(inner.st_mode):
                     pending.append(_join(here, name))
@@ -372,7 +372,7 @@ class _Unpacker:
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
-                for name in map(os.fsencode, os.listdir(here.fd)):
+                for name in _names_in(here):
                     path = _join(here, name)
                     is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
                     if is_directory and (path + b"/" in self._touched or path in self._touched):
@@ -404,3 +404,12 @@ class _Unpacker:
 
 def _join(directory: Directory, base: bytes) -> bytes:
     return directory.path + b"/" + base if directory.path else base
+
+
+def _names_in(directory: Directory) -> list[bytes]:
+    """The names that are there now.
+
+    btrfs shows a descriptor only what was there when it was opened, or last set to the start.
+    """
+    os.lseek(directory.fd, 0, os.SEEK_SET)
+    return [os.fsencode(name) for name in os.listdir(directory.fd)]

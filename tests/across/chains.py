@@ -64,6 +64,7 @@ def _opaque() -> list[list[bytes]]:
         [f(b"d/sub/third"), d(b"other/implied", mode=0o700), f(b"other/implied/.wh..wh..opq")],
         [f(b".wh..wh..opq"), f(b"last"), d(b"d", mode=0o1777)],
         [f(b"d/after")],
+        [f(b"early"), f(b"implied/in/.wh..wh..opq"), f(b"implied/.wh..wh..opq")],
     ]
 
 
@@ -190,6 +191,7 @@ def _twice_in_one_tar() -> list[list[bytes]]:
         [f(b".wh.d"), d(b"d"), f(b"d/g"), f(b"x", b"3"), f(b".wh.x")],
         [f(b"y", b"1"), link(b"z", b"y"), f(b"y", b"2"), d(b"d"), f(b"d/.wh.g"), f(b"d/g", b"back")],
         [d(b"d"), f(b".wh.d"), f(b"./z"), f(b"//y", b"cleaned")],
+        [d(b"r"), f(b"r/a", b"12345"), f(b"r/b", b"67"), f(b"r", b"8"), f(b"s/in", b"90"), f(b".wh.s")],
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import Layer, LayerStore, StoreConfig
+from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
 from tests import trees
 from tests.driver_roots import DRIVERS, remove_root, why_not
 from tests.store.layers import register
@@ -29,7 +29,30 @@ class Stores:
 
     def register(self, tar: bytes, parents: dict[str, Layer] | None = None) -> dict[str, Layer]:
         """The layer of this tar, in each."""
-        return {name: register(store, tar, parents[name] if parents else "") for name, store in self.stores.items()}
+        layers, said = self.try_register(tar, parents)
+        assert layers is not None, said
+        return layers
+
+    def try_register(
+        self, tar: bytes, parents: dict[str, Layer] | None = None
+    ) -> tuple[dict[str, Layer] | None, dict[str, str]]:
+        """As `register`, where the tar may be refused: the layers if all have taken it, and what each has said.
+
+        All must find a layer to be of the same size.
+        """
+        layers, said = {}, {}
+        for name, store in self.stores.items():
+            try:
+                layers[name] = register(store, tar, parents[name] if parents else "")
+                said[name] = "accepted"
+            except InvalidLayer as error:
+                said[name] = str(error)
+        sizes = {name: layer.diff_size for name, layer in layers.items()}
+        assert len(set(sizes.values())) <= 1, sizes
+        if len(layers) == len(self.stores):
+            return layers, said
+        self.release(layers)
+        return None, said
 
     def release(self, layers: dict[str, Layer]) -> None:
         for name, layer in layers.items():

@@ -10,7 +10,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from layerstore_core.conformance.processes import Tell, die, in_child
 from layerstore_core.conformance.tars import directory, file, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, read_tree
 from layerstore_core.conformance.watch import Watch
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.gc import collect_garbage
 from layerstore_core.layers import Layer, RWLayer
 from layerstore_core.store import LayerStore
@@ -33,6 +35,10 @@ Fact = tuple[str, int, str]
 Facts = dict[str, Fact]
 
 _DIR: Final[Fact] = ("directory", 0o755, "")
+
+
+class InvalidScript(LayerStoreError):
+    """A step refers to what is not there: no fault of the driver."""
 
 
 @dataclass
@@ -92,8 +98,8 @@ class Player:
         self._handles: list[tuple[str, Layer]] = []
         self._writable: dict[str, RWLayer] = {}
         self._paths: dict[str, Path] = {}
-        #: Chain IDs in the order in which they came, so that a step can name the n-th.
-        self._order: list[str] = []
+        #: The chain IDs of the layers, by the names that steps have given them.
+        self._names: dict[str, str] = {}
         self._store = self._open()
 
     def close(self) -> None:
@@ -123,39 +129,44 @@ class Player:
             raise
 
     def layer_names(self) -> list[str]:
-        """Short names of the layers there are, for steps: `l0` is the first that was ever made."""
-        return [f"l{at}" for at, name in enumerate(self._order) if name in self.model.layers]
+        """The names that steps have given to the layers there are; one for each."""
+        names = {chain: name for name, chain in self._names.items()}
+        return [names[chain] for chain in self.model.layers]
 
-    # Steps. Layers are named l0, l1, … in the order of their making; "" is no layer.
+    # Steps. Each names the layer that it makes; "" is no layer.
 
-    def _do_register(self, parent: str, entries: list[list[str]]) -> None:
+    def _do_register(self, layer: str, parent: str, entries: list[list[str]]) -> None:
         below = self._chain(parent)
         facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
-        self._took(self._store.register(io.BytesIO(tar), below or ""), facts, tar, below)
+        self._took(layer, self._store.register(io.BytesIO(tar), below or ""), facts, tar, below)
 
-    def _do_commit(self, layer: str) -> None:
-        writable = self.model.writable[layer]
-        tar = read_all(self._writable[layer].tar_stream())
-        self._took(
-            self._store.register(io.BytesIO(tar), writable.parent or ""), dict(writable.facts), tar, writable.parent
-        )
+    def _do_commit(self, layer: str, writable: str) -> None:
+        source = self._modelled(writable)
+        tar = read_all(self._writable[writable].tar_stream())
+        handle = self._store.register(io.BytesIO(tar), source.parent or "")
+        self._took(layer, handle, dict(source.facts), tar, source.parent)
 
     def _do_create(self, layer: str, parent: str) -> None:
+        if layer in self.model.writable:
+            raise InvalidScript(f"there is a writable layer {layer} already")
         below = self._chain(parent)
         self._writable[layer] = self._store.create_rw_layer(layer, below or "")
         self.model.writable[layer] = ModelWritable(dict(self.model.layers[below].facts) if below else {}, below)
 
     def _do_mount(self, layer: str) -> None:
+        if self._modelled(layer).mounted:
+            raise InvalidScript(f"{layer} is mounted already")
         self._paths[layer] = Path(self._writable[layer].mount())
         self.model.writable[layer].mounted = True
 
     def _do_unmount(self, layer: str) -> None:
+        self._in_use(layer)
         self._writable[layer].unmount()
         del self._paths[layer]
         self.model.writable[layer].mounted = False
 
     def _do_write(self, layer: str, path: str, content: str) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         kind, mode, _ = facts.get(path, ("", 0o644, ""))
         target = self._paths[layer] / path
         if not _is_directory(facts, path) or kind not in ("", "file"):
@@ -166,7 +177,7 @@ class Player:
         facts[path] = ("file", mode, content)
 
     def _do_make_directory(self, layer: str, path: str) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         if path in facts or not _is_directory(facts, path):
             return
         (self._paths[layer] / path).mkdir()
@@ -174,21 +185,21 @@ class Player:
         facts[path] = _DIR
 
     def _do_link(self, layer: str, path: str, to: str) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         if path in facts or not _is_directory(facts, path):
             return
         (self._paths[layer] / path).symlink_to(to)
         facts[path] = ("symbolic link", 0o777, to)
 
     def _do_change_mode(self, layer: str, path: str, mode: int) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         if path not in facts or facts[path][0] == "symbolic link":
             return
         (self._paths[layer] / path).chmod(mode)
         facts[path] = (facts[path][0], mode, facts[path][2])
 
     def _do_delete(self, layer: str, path: str) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         if path not in facts:
             return
         target = self._paths[layer] / path
@@ -199,7 +210,7 @@ class Player:
         _drop(facts, path)
 
     def _do_rename(self, layer: str, path: str, to: str) -> None:
-        facts = self.model.writable[layer].facts
+        facts = self._in_use(layer).facts
         if path not in facts or to in facts or not _is_directory(facts, to) or f"{to}/".startswith(f"{path}/"):
             return
         # As `mv` does: where the file system will not move a directory, it is copied.
@@ -209,6 +220,7 @@ class Player:
         facts.update({to + name.removeprefix(path): fact for name, fact in moved.items()})
 
     def _do_remove(self, layer: str) -> None:
+        self._modelled(layer)
         rw = self._writable.pop(layer)
         if self.model.writable[layer].mounted:
             rw.unmount()
@@ -243,7 +255,7 @@ class Player:
         self._close()
         self._store = self._open()
 
-    def _do_crash(self, call: int, parent: str, entries: list[list[str]]) -> None:
+    def _do_crash(self, layer: str, call: int, parent: str, entries: list[list[str]]) -> None:
         """Another process registers a layer and makes a writable one, and is killed at one of its calls of the driver."""
         below = self._chain(parent)
         facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
@@ -260,9 +272,9 @@ class Player:
                     die()
 
             with self._bench.store(("crash", Watch(count))) as store:
-                layer = store.register(io.BytesIO(tar), below or "")
-                tell(layer.chain_id)
-                store.release_rw_layer(store.create_rw_layer("crashed", layer.chain_id))
+                made = store.register(io.BytesIO(tar), below or "")
+                tell(made.chain_id)
+                store.release_rw_layer(store.create_rw_layer("crashed", made.chain_id))
                 die()
 
         ended = in_child(live)
@@ -272,7 +284,7 @@ class Player:
             self._store.release_rw_layer(self._store.get_rw_layer("crashed"))
         for name in self._store.chain_ids():
             if name not in self.model.layers:
-                self._took(self._store.get(name), facts, tar, below)
+                self._took(layer, self._store.get(name), facts, tar, below)
         for told in ended.told:
             assert told in self.model.layers, f"the layer {told}, whose registration had returned, is lost"
 
@@ -295,14 +307,32 @@ class Player:
             writable.mounted = False
 
     def _chain(self, name: str) -> str | None:
-        return self._order[int(name[1:])] if name else None
+        if not name:
+            return None
+        chain = self._names.get(name)
+        if chain not in self.model.layers:
+            raise InvalidScript(f"there is no layer {name}")
+        return chain
 
-    def _took(self, handle: Layer, facts: Facts, tar: bytes, parent: str | None) -> None:
+    def _modelled(self, layer: str) -> ModelWritable:
+        if layer not in self.model.writable:
+            raise InvalidScript(f"there is no writable layer {layer}")
+        return self.model.writable[layer]
+
+    def _in_use(self, layer: str) -> ModelWritable:
+        found = self._modelled(layer)
+        if not found.mounted:
+            raise InvalidScript(f"the writable layer {layer} is not mounted")
+        return found
+
+    def _name_of(self, chain: str) -> str:
+        return next((name for name, known in self._names.items() if known == chain), chain)
+
+    def _took(self, layer: str, handle: Layer, facts: Facts, tar: bytes, parent: str | None) -> None:
         name = handle.chain_id
+        self._names[layer] = name
         if name not in self.model.layers:
             self.model.layers[name] = ModelLayer(facts, tar, parent)
-            if name not in self._order:
-                self._order.append(name)
         self.model.layers[name].handles += 1
         self._handles.append((name, handle))
 
@@ -326,7 +356,7 @@ class Player:
         assert self._store.rw_layers() == sorted(self.model.writable)
         for name, layer in self.model.layers.items():
             with self._store.get(name) as handle, self._store.driver.mounted(handle.cache_id) as path:
-                _must_agree(read_tree(path), layer.facts, f"layer l{self._order.index(name)}")
+                _must_agree(read_tree(path), layer.facts, f"layer {self._name_of(name)}")
         for name, writable in self.model.writable.items():
             with self._writable[name].mounted() as path:
                 _must_agree(read_tree(path), writable.facts, f"writable layer {name}")
@@ -336,9 +366,7 @@ class Player:
         for name, layer in self.model.layers.items():
             with self._store.get(name) as handle:
                 exported = read_all(handle.tar_stream())
-            assert exported == layer.tar, (
-                f"the tar of layer l{self._order.index(name)} is not the one that was registered"
-            )
+            assert exported == layer.tar, f"the tar of layer {self._name_of(name)} is not the one that was registered"
 
 
 def replay(bench: Bench, steps: Iterable[Step]) -> None:
@@ -356,6 +384,30 @@ def replay(bench: Bench, steps: Iterable[Step]) -> None:
         player._stack.close()
         raise
     player.close()
+
+
+def shorten(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], seconds: float) -> list[Step]:
+    """Leave out of a script what its failure does not need.
+
+    Args:
+        steps: a script that fails.
+        fails: whether a script fails, and not for being no valid one.
+        seconds: when to be content with what is found.
+    """
+    found = list(steps)
+    end = time.monotonic() + seconds
+    length = max(len(found) // 2, 1)
+    while True:
+        at, shorter = 0, False
+        while at < len(found) and time.monotonic() < end:
+            attempt = found[:at] + found[at + length :]
+            if attempt and fails(attempt):
+                found, shorter = attempt, True
+            else:
+                at += length
+        if time.monotonic() >= end or (length == 1 and not shorter):
+            return found
+        length = max(length // 2, 1)
 
 
 def read_script(path: Path) -> list[Step]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
-from layerstore_core.conformance.model import Player, read_script, replay, write_script
+from layerstore_core.conformance.model import InvalidScript, Player, Step, read_script, replay, shorten, write_script
 
 #: How many sequences are tried, and how many steps each may have.
 _EXAMPLES: Final = 15
 _STEPS: Final = 20
+#: For how many seconds a sequence that fails is shortened.
+_SHORTENING: Final = 20.0
 _PATHS: Final = ["a", "b", "d", "d/a", "d/e", "d/e/a", "c"]
 _TEXTS: Final = ["", "1", "two", "x" * 60]
 _path = st.sampled_from(_PATHS)
@@ -60,6 +62,8 @@ class ModelTests(ConformanceTests):
                     max_examples=examples,
                     stateful_step_count=_STEPS,
                     deadline=None,
+                    # Scripts are shortened below: they are taken apart better than what Hypothesis has drawn.
+                    phases=(Phase.generate,),
                     database=None,
                     print_blob=False,
                     suppress_health_check=list(HealthCheck),
@@ -67,9 +71,11 @@ class ModelTests(ConformanceTests):
             )
         except Exception as error:
             if script.exists():
+                steps = shorten(read_script(script), lambda steps: bool(_failure(bench, steps)), _SHORTENING)
+                write_script(script, steps)
                 raise AssertionError(
-                    f"{error}\n  the shortest sequence found ({len(read_script(script))} steps) is in {script}; "
-                    f"again: layerstore conformance {bench.name} --replay {script}"
+                    f"{_failure(bench, steps) or error}\n  the shortest sequence found ({len(steps)} steps) is in "
+                    f"{script}; again: layerstore conformance {bench.name} --replay {script}"
                 ) from error
             raise
 
@@ -117,6 +123,10 @@ class StoreMachine(RuleBasedStateMachine):
             write_script(self._script, self.player.steps)
             raise
 
+    def _new(self, letter: str) -> str:
+        self._count += 1
+        return f"{letter}{self._count}"
+
     def _any_layer(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(["", *self.player.layer_names()]))
 
@@ -129,13 +139,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), entries=_entries)
     def register(self, data: st.DataObject, entries: list[list[str]]) -> None:
-        self.step(do="register", parent=self._any_layer(data), entries=entries)
+        self.step(do="register", layer=self._new("l"), parent=self._any_layer(data), entries=entries)
 
     @precondition(lambda self: len(self.player.model.writable) < 3)
     @rule(data=st.data())
     def create(self, data: st.DataObject) -> None:
-        self._count += 1
-        self.step(do="create", layer=f"w{self._count}", parent=self._any_layer(data))
+        self.step(do="create", layer=self._new("w"), parent=self._any_layer(data))
 
     @precondition(lambda self: self._mounted(False))
     @rule(data=st.data())
@@ -180,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.player.model.writable))
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
-        self.step(do="commit", layer=self._any_writable(data))
+        self.step(do="commit", layer=self._new("l"), writable=self._any_writable(data))
 
     @precondition(lambda self: bool(self.player.model.writable))
     @rule(data=st.data())
@@ -198,7 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), call=st.integers(0, 8), entries=_entries)
     def crash(self, data: st.DataObject, call: int, entries: list[list[str]]) -> None:
-        self.step(do="crash", call=call, parent=self._any_layer(data), entries=entries)
+        self.step(do="crash", layer=self._new("l"), call=call, parent=self._any_layer(data), entries=entries)
 
 
 @contextmanager
@@ -206,3 +215,15 @@ def _fresh(bench: Bench) -> Iterator[Bench]:
     """A bench like another, on a root of its own below it."""
     with Bench(bench.name, bench.factory, bench.options, bench.root / f"model-{secrets.token_hex(4)}") as fresh:
         yield fresh
+
+
+def _failure(bench: Bench, steps: Sequence[Step]) -> str:
+    """How a script fails; empty where it does not, or is none."""
+    try:
+        with _fresh(bench) as fresh:
+            replay(fresh, steps)
+    except InvalidScript:
+        return ""
+    except Exception as error:
+        return "\n".join([str(error), *getattr(error, "__notes__", ())])
+    return ""

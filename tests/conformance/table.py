@@ -1,0 +1,66 @@
+"""The table of mutants in the docs, made from a run: `python -m tests.conformance.table`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.conformance.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "conformance-mutants.md"
+_HEAD = """\
+# What the conformance kit catches
+
+Each line is a driver that was broken on purpose: a small change over a correct one (`tests/conformance/mutants.py`).
+The kit fails it in the group where an author would look for the fault; the test named is the first one that does.
+This table is made by `python -m tests.conformance.table`, and a test compares it with what happens.
+
+| mutant | what is wrong | group | caught by |
+| --- | --- | --- | --- |
+"""
+
+
+def run(*, every_group: bool = False) -> dict[str, list[tuple[str, str]]]:
+    """Run the kit on all mutants; for each, the group and the name of every test that failed."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.json"
+        command = [sys.executable, "-m", "pytest", "tests/conformance/mutant_suite.py", "-q", "--tb=no"]
+        command += ["-p", "no:cacheprovider", "--hypothesis-seed=1", f"--conformance-report={report}"]
+        command += [f"--conformance-scripts={directory}"]
+        if not every_group:
+            command += ["-p", "tests.conformance.stop_early"]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "LAYERSTORE"))
+        }
+        environment["LAYERSTORE_MUTANTS"] = "all" if every_group else ""
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert report.exists(), done.stdout[-4000:] + done.stderr[-4000:]
+        document = json.loads(report.read_text())
+    failed: dict[str, list[tuple[str, str]]] = {name: [] for name in MUTANTS}
+    for driver in document["drivers"]:
+        name = driver["suite"].rpartition("::")[2].removeprefix("Test")
+        failed[name] = [
+            (group["group"], test["name"])
+            for group in driver["groups"]
+            for test in group["tests"]
+            if test["outcome"] == "failed"
+        ]
+    return failed
+
+
+def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
+    """The document."""
+    lines = []
+    for name, mutant in MUTANTS.items():
+        caught = next((test for group, test in failed[name] if group == mutant.caught_in), "**nothing**")
+        lines.append(f"| {name} | {mutant.__doc__} | {mutant.caught_in} | {caught} |")
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(text_of(run()))

@@ -1,0 +1,43 @@
+"""The kit catches every driver that was broken on purpose, in the group where its author would look."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.conformance import table
+from tests.conformance.mutants import MUTANTS
+
+# One process runs them all, once.
+pytestmark = pytest.mark.xdist_group("mutants")
+
+
+@pytest.fixture(scope="module")
+def failed():
+    if os.geteuid() != 0:
+        pytest.skip("some of the mutants mount and chown, which needs the rights of root")
+    return table.run()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("name", MUTANTS)
+def test_it_is_caught_in_its_group(failed, name: str) -> None:
+    assert {group for group, _ in failed[name]} == {MUTANTS[name].caught_in}
+
+
+@pytest.mark.needs_root
+def test_the_table_in_the_docs_is_what_happens(failed) -> None:
+    assert rows(table.text_of(failed)) == rows(table.DOCUMENT.read_text()), "run: python -m tests.conformance.table"
+
+
+def rows(text: str) -> list[str]:
+    """The lines, but for the test that sees a race first: that is not certain."""
+    return [line.rsplit("|", 2)[0] if "| concurrency |" in line else line for line in text.splitlines()]
+
+
+def test_there_are_enough_of_them_in_every_group() -> None:
+    from layerstore_core.conformance import GROUPS
+
+    assert len(MUTANTS) >= 25
+    assert {mutant.caught_in for mutant in MUTANTS.values()} == GROUPS.keys() - {"speed"}

@@ -1,0 +1,25 @@
+"""The main job, through every driver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.driver_roots import mounts_below
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def test_demo(driver: str, store_root: Path) -> None:
+    directory = store_root.parent / "demo"
+    directory.mkdir(parents=True)
+    program = Path(sys.executable).parent / "layerstore"
+    options = ["--layerstore", str(program), "--driver", driver, "--directory", str(directory)]
+    done = subprocess.run(
+        [sys.executable, TOP / "examples" / "demo.py", *options], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every layer came out as it went in, byte for byte." in done.stdout
+    assert mounts_below(directory) == []
+    assert list(directory.iterdir()) == []

@@ -46,7 +46,7 @@ class Stores:
                 layers[name] = register(store, tar, parents[name] if parents else "")
                 said[name] = "accepted"
             except InvalidLayer as error:
-                said[name] = str(error)
+                said[name] = f"refused for {error.entry!r}"
         sizes = {name: layer.diff_size for name, layer in layers.items()}
         assert len(set(sizes.values())) <= 1, sizes
         if len(layers) == len(self.stores):

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
+from layerstore_core.errors import InvalidLayer
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
 
 #: Directories that `bring_up` makes; `give_metadata` gives them what they have below.
@@ -77,8 +78,10 @@ class OverlayWhiteouts(WhiteoutStyle):
             return False
         self._await_below()
         found = self._below.find(name)
-        if found is None or found.stack:
+        if found is None:
             return False
+        if found.stack:
+            raise InvalidLayer("a hard link to a directory")
         parent, _, base = name.rpartition(b"/")
         directory = tree.enter(parent, create_mode=_IMPLIED_MODE)
         target = b"/proc/self/fd/%d/%b" % (directory.fd, base)

@@ -1,0 +1,102 @@
+"""`python -m benchmarks.changes`: what it costs to find 10 changes in a writable layer over 68,000 files.
+
+Told natively by the driver, and by a naive walk that compares the two mounted trees, on overlay2 and on btrfs (in an
+image that is made and removed). The least that any naive walk does stands beside it: the status of every file in both
+trees. Needs root. All runs are warm, and alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from layerstore_core import LayerStore, compare_trees
+from tests.driver_roots import btrfs_file_system, remove_root
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.changes", description=__doc__)
+    parser.add_argument("--files", type=int, default=68_000)
+    parser.add_argument("--changes", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    tar = layer_of(options.files)
+    print(
+        f"{options.changes} changes in a writable layer over {options.files:,} files; medians of {options.rounds} runs\n"
+    )
+    print(f"{'driver':<10}{'native':>12}{'naive':>12}{'times':>8}{'statuses':>12}{'times':>8}{'wanted':>8}")
+    with btrfs_file_system() as btrfs, tempfile.TemporaryDirectory() as disk:
+        for driver, place, wanted in (("overlay2", Path(disk), 100), ("btrfs", btrfs, 10)):
+            root = place / "store"
+            try:
+                native, naive, least = measure(root, driver, tar, options.changes, options.rounds)
+            finally:
+                remove_root(root)
+            print(
+                f"{driver:<10}{native * 1e3:>9.2f} ms{naive * 1e3:>9.1f} ms{naive / native:>8.0f}"
+                f"{least * 1e3:>9.1f} ms{least / native:>8.0f}{wanted:>8}"
+            )
+
+
+def layer_of(files: int) -> io.BytesIO:
+    """A tar of so many small files, 100 in a directory."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number in range(files):
+            name = f"usr/{number // 10_000}/{number // 100 % 100}/{number}"
+            info = tarfile.TarInfo(name)
+            content = f"{number}\n".encode() * (number % 50)
+            info.size, info.mtime = len(content), 1_700_000_000
+            tar.addfile(info, io.BytesIO(content))
+    out.seek(0)
+    return out
+
+
+def measure(root: Path, driver: str, tar: io.BytesIO, changes: int, rounds: int) -> tuple[float, float, float]:
+    """Median seconds: native, naive, and of asking for every status."""
+    tar.seek(0)
+    with LayerStore.open(root=root, driver=driver, durability="none") as store:
+        layer = store.register(tar)
+        rw = store.create_rw_layer("box", layer.chain_id)
+        with rw.mounted() as upper, store.driver.mounted(layer.cache_id) as lower:
+            files = sorted(Path(upper).rglob("[0-9]*"))
+            files = [path for path in files if path.is_file()]
+            for path in files[:: len(files) // changes][:changes]:
+                path.write_bytes(b"changed")
+            naive, native, least = [], [], []
+            for _ in range(rounds):
+                naive.append(seconds(lambda: compare_trees(upper, lower)))
+                native.append(seconds(rw.changes))
+                least.append(seconds(lambda: (statuses(upper), statuses(lower))))
+            assert rw.changes() == compare_trees(upper, lower)
+        store.release_rw_layer(rw)
+        store.release(layer)
+    return statistics.median(native), statistics.median(naive), statistics.median(least)
+
+
+def statuses(root: str) -> None:
+    """Ask for the status of every file below."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                statuses(entry.path)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerstore_core.checking.strays import Strays
+from layerstore_core.log import logger
 from layerstore_core.removing import finish_removing, remove_dead
 from layerstore_core.store import LayerStore
 
@@ -17,7 +20,7 @@ class Removed:
     Attributes:
         kind: `"layer"`, `"unfinished removal"`, `"dead transaction"` or `"stray driver layer"`.
         name: the chain ID, the path, or the driver's ID.
-        bytes: how much it took, as far as that is recorded.
+        bytes: how much it took, as far as that is recorded or can be seen.
     """
 
     kind: str
@@ -28,7 +31,8 @@ class Removed:
 def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed]:
     """Remove layers that no pin, handle, child or writable layer holds, and what was left half done.
 
-    Safe beside running processes: what they hold or are making is left alone.
+    Safe beside running processes: what they hold or are making is left alone. Layers of the driver that no record
+    names go, too, unless a damaged record may be theirs.
 
     Args:
         store: an open store.
@@ -54,9 +58,35 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))
         else:
             removed += [Removed("layer", gone.chain_id, gone.diff_size) for gone in store.collect(layer)]
+    removed += _strays(store, dry_run=dry_run)
     if not dry_run:
         store.cleanup()
     return removed
+
+
+def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
+    strays = Strays(store)
+    if strays.ids and not strays.certain:
+        logger.warning(
+            "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` tells more",
+            len(strays.ids),
+            f"{strays.nameless[0]} does not tell its own" if strays.nameless else "all records are gone",
+        )
+        return
+    for layer_id in strays.ids:
+        found = Removed("stray driver layer", layer_id, _stray_size(store, layer_id))
+        if not dry_run:
+            store.driver.remove(layer_id)
+        yield found
+
+
+def _stray_size(store: LayerStore, layer_id: str) -> int:
+    """What is in the first of the directories in which the driver says that it keeps a layer."""
+    try:
+        places = map(Path, store.driver.metadata(layer_id).values())
+        return next((_size(path) for path in places if path.is_relative_to(store.driver.home) and path.is_dir()), 0)
+    except (OSError, ValueError):  # only a part of a layer
+        return 0
 
 
 def _size(path: Path) -> int:

@@ -196,8 +196,7 @@ class LayerStore:
             registration = stack.enter_context(Registration(self.db, self.driver, below.below if below else None))
             registration.apply(source, progress)
             record = registration.write_record(descriptor)
-            if self.config.durability == "full":
-                flush_file_systems(self.root, self.driver.home)
+            self._flush()
             while True:
                 existing = self._hold(record.chain_id) or self._commit(registration, record, below)
                 if existing is not None:
@@ -346,6 +345,7 @@ class LayerStore:
                 mount_label=mount_label,
                 storage_opt=dict(storage_opt or {}),
                 init=init,
+                flush=self._flush,
             )
             return self._hold_mount(name)
 
@@ -472,6 +472,20 @@ class LayerStore:
         with self._locks.exclusive("images"):
             yield self.image_db
 
+    @contextmanager
+    def keeping_records(self) -> Iterator[None]:
+        """A block in which no process commits, moves or deletes a record; for a moment only. Not to be nested."""
+        self._check_open()
+        with self._locks.exclusive("records"):
+            yield
+
+    @contextmanager
+    def changing_records(self) -> Iterator[LayerDB]:
+        """The same for whoever mends a record himself; other processes look at the records again afterwards."""
+        self._check_writable()
+        with self._catalog.lock, self._catalog.changing():
+            yield self.db
+
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
         directory = self.root / "layerstore" / "tmp"
@@ -509,8 +523,7 @@ class LayerStore:
                 source=self._source,
                 registrations=registrations,
             )
-            if self.config.durability == "full":
-                flush_file_systems(self.root, self.driver.home)
+            self._flush()
             top: Layer | None = None
             for registration, record in new:
                 top = self._commit(registration, record, below)
@@ -519,6 +532,11 @@ class LayerStore:
                 below = stack.enter_context(top)._live
             assert top is not None
             return cast("Layer", self._hold(top.chain_id))
+
+    def _flush(self) -> None:
+        """Get to disk what a record that is about to be committed stands for."""
+        if self.config.durability == "full":
+            flush_file_systems(self.root, self.driver.home)
 
     def _source(self, stream: BinaryIO | str | os.PathLike[str]) -> LayerSource:
         return LayerSource(stream, spool_dir=self.scratch_directory(), max_size=self.config.max_layer_size)

@@ -25,8 +25,12 @@ def create(
     mount_label: str,
     storage_opt: Mapping[str, str],
     init: MountInit | None,
+    flush: Callable[[], None],
 ) -> MountNode:
     """Make a writable layer. The caller holds the parent, and has the name exclusively.
+
+    Args:
+        flush: gets to disk what the driver has made.
 
     Raises:
         MountNameConflict: the name is taken.
@@ -51,6 +55,7 @@ def create(
             made.append(mount_id)
             with while_doing(f"making writable layer {name!r} in {driver.home}"):
                 driver.create_read_write(mount_id, below, mount_label, storage_opt)
+            flush()
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
                 return catalog.add_mount(record, parent)

@@ -62,6 +62,10 @@ class LayerDB:
         self.path = path
         self._durable = durability == "full"
 
+    def is_made(self) -> bool:
+        """Whether a layer or a writable layer was ever recorded here."""
+        return (self.path / "sha256").is_dir() or (self.path / "mounts").is_dir()
+
     # Layers
 
     def list_layers(self) -> list[ChainID]:
@@ -110,6 +114,10 @@ class LayerDB:
         """Begin a new layer's record; from now on it is on disk that the driver may have `cache_id`."""
         with while_doing(f"starting a transaction in {self.path}"):
             return Transaction(self.path, cache_id, durable=self._durable)
+
+    def transactions(self) -> list[Path]:
+        """The directories of all transactions, of processes that live and of others, sorted."""
+        return [self.path / "tmp" / name for name in _names(self.path / "tmp")]
 
     def dead_transactions(self) -> list[DeadTransaction]:
         """What processes that are gone have left of theirs, sorted."""

@@ -1,0 +1,1 @@
+"""Looking for damage, a module per concern; `layerstore_core.check` puts them together."""

@@ -1,0 +1,60 @@
+"""Things that are in the way, put aside and not deleted: `<root>/layerstore/quarantine/<time>-<what>`.
+
+The driver's layers that a record names stay as long as the record is here: garbage collection takes them for known.
+Removing an entry by hand gives them free.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.metadata.atomic import flush, make_directory
+from layerstore_core.store import LayerStore
+
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST: Final = 100
+
+
+class Quarantine:
+    """The quarantine of one store.
+
+    Args:
+        store: an open store.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self.path = store.root / "layerstore" / "quarantine"
+
+    def put(self, path: Path, what: str) -> Path:
+        """Move a file or a directory here.
+
+        Args:
+            path: what to move.
+            what: how to call it; its name here begins with the time.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            OSError: it cannot be moved, and is where it was.
+        """
+        make_directory(self.path, 0o700)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
+        target = self.path / f"{stamp}-{secrets.token_hex(3)}-{name}"
+        os.rename(path, target)
+        flush(self.path)
+        flush(path.parent)
+        return target
+
+    def entries(self) -> list[Path]:
+        """What is here, sorted."""
+        try:
+            return sorted(self.path.iterdir())
+        except FileNotFoundError:
+            return []

@@ -1,0 +1,79 @@
+"""Layers of the driver that no record names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.metadata import LayerDB
+from layerstore_core.metadata.records import INIT_ID, driver_ids, read_driver_id
+from layerstore_core.store import LayerStore
+
+#: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
+#: of Docker's builder are beside its layers, and are named in a database of its own.
+_STORE_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
+
+
+class Strays:
+    """What the driver holds, against what the records name.
+
+    A new layer is written down before the driver makes it. So what the driver has, and what is looked for in the
+    records afterwards, is never a layer that another process is making.
+
+    Args:
+        store: an open store.
+
+    Attributes:
+        ids: the driver's layers that no record names, children before their parents, as far as it can be told.
+        nameless: records that do not tell their driver's layers; what they belong to is among `ids`.
+        all_lost: whether the directory of the records is gone.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        held = store.driver.layer_ids() or []
+        candidates = [layer_id for layer_id in held if _STORE_ID.fullmatch(layer_id)]
+        self.ids: list[str] = []
+        self.nameless: list[Path] = []
+        self.all_lost = False
+        if not candidates:
+            return
+        known: set[str] = set()
+        with store.keeping_records():
+            for path in _records(store):
+                known.update(driver_ids(path))
+            self.nameless = list(_nameless(store.db))
+            self.all_lost = not store.db.is_made()
+        self.ids = sorted((layer_id for layer_id in candidates if layer_id not in known), key=_order)
+
+    @property
+    def certain(self) -> bool:
+        """Whether nothing that is still wanted can be among them."""
+        return not self.nameless and not self.all_lost
+
+
+def _order(layer_id: str) -> tuple[str, bool]:
+    return layer_id.removesuffix("-init"), layer_id.endswith("-init")
+
+
+def _records(store: LayerStore) -> Iterator[Path]:
+    """Whatever may name a layer of the driver: records, deletions and transactions under way, and what was set aside."""
+    db = store.db
+    yield from map(db.layer_path, db.list_layers())
+    yield from map(db.mount_path, db.list_mounts())
+    yield from (orphan.path for orphan in db.removing())
+    yield from db.transactions()
+    yield from Quarantine(store).entries()
+
+
+def _nameless(db: LayerDB) -> Iterator[Path]:
+    for layer in db.list_layers():
+        if db.has_layer(layer) and db.cache_id(layer) is None:
+            yield db.layer_path(layer)
+    for name in db.list_mounts():
+        path = db.mount_path(name)
+        unreadable_init = os.path.lexists(path / INIT_ID) and read_driver_id(path / INIT_ID) is None
+        if db.has_mount(name) and (db.mount_id(name) is None or unreadable_init):
+            yield path

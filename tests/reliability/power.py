@@ -1,0 +1,286 @@
+"""Power cuts: a store's life on a disk that remembers, and every state that the disk may be in when the power goes.
+
+A file system (ext4, btrfs) on a loop device on `fuse_disk` has a store. All that reaches the disk is logged, with
+the flushes in between and what the store has promised by then. A cut leaves what was written before the last flush,
+and of what came later any part, in sectors and in any order. Each such disk is mounted (the file system replays
+its journal), the store is opened, and must have all that it has promised.
+
+What is in the kernel's memory only is lost in any cut, so that what was never synced is never there. A neighbour
+who syncs another file of the same file system all the time sees to it that half of what is under way is there.
+
+Run as a program it is one of two processes, each with mounts of its own that go with it:
+`power.py record DIRECTORY FILE-SYSTEM DRIVER DURABILITY` and `power.py cut DIRECTORY … SEED ROUNDS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+TOP: Final = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path.insert(0, str(TOP))
+
+from layerstore_core import LayerStore, StoreConfig  # noqa: E402
+from layerstore_core.check import check_store  # noqa: E402
+from layerstore_core.gc import collect_garbage  # noqa: E402
+from tests.reliability import fuse_disk  # noqa: E402
+from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Record, read_log  # noqa: E402
+from tests.reliability.life import Expectation, Words, facts_of, live  # noqa: E402
+from tests.reliability.namespace import enter_own_mounts  # noqa: E402
+
+#: What a disk writes whole or not at all. File systems count on it for their superblocks.
+_SECTOR: Final = 4096
+_END: Final = b"end"
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """How to make one and mount it."""
+
+    make: list[str]
+    options: str
+    size: int
+
+
+_EXT4: Final = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-J", "size=4"]
+FILE_SYSTEMS: Final = {
+    "ext4": FileSystem(_EXT4, "loop", 48 << 20),
+    # Data may come after the names that stand for it.
+    "ext4-writeback": FileSystem(_EXT4, "loop,data=writeback", 48 << 20),
+    "btrfs": FileSystem(["mkfs.btrfs", "--quiet", "--metadata", "single", "--nodiscard"], "loop", 128 << 20),
+}
+
+
+@dataclass
+class Outcome:
+    """What cutting has shown.
+
+    Attributes:
+        cuts: how many states of the disk were looked at.
+        flushes: how many flushes there were in the store's life.
+        lost: promises that were not kept.
+        damaged: what was found after garbage collection, or could not be opened.
+    """
+
+    cuts: int = 0
+    flushes: int = 0
+    lost: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+def why_not() -> str:
+    """Why power cannot be cut here; empty where it can."""
+    if os.geteuid():
+        return "mounting needs the rights of root"
+    missing = [path for path in ("/dev/fuse", "/dev/loop-control") if not os.path.exists(path)]
+    missing += [program for program in ("mkfs.ext4", "mkfs.btrfs") if shutil.which(program) is None]
+    return f"{missing[0]} is missing" if missing else ""
+
+
+def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int, rounds: int) -> Outcome:
+    """Let a store live, then cut its power at each flush and in between.
+
+    Args:
+        seed: of what is left of the writes after the last flush.
+        rounds: how many random states there are for each flush, beside none and all of these writes.
+
+    Returns:
+        What that has shown. No mount, loop device, process or file is left, whatever happens.
+    """
+    # In memory: the images are written again and again.
+    where = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=where) as directory:
+        for step in "record", "cut":
+            arguments = [step, directory, file_system, driver, durability, str(seed), str(rounds)]
+            done = subprocess.run(
+                [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False, timeout=1200
+            )
+            assert done.returncode == 0, f"{step}: {done.stderr}"
+        return Outcome(**json.loads(done.stdout))
+
+
+def record(directory: Path, file_system: str, driver: str, durability: str) -> None:
+    """Live on a disk that remembers; ends without unmounting anything."""
+    system = FILE_SYSTEMS[file_system]
+    image, log, disk, mount = (directory / name for name in ("image", "log", "disk", "mount"))
+    with open(image, "wb") as file:
+        file.truncate(system.size)
+    subprocess.run([*system.make, image], check=True, capture_output=True)
+    _copy(image, directory / "durable")
+    disk.mkdir()
+    mount.mkdir()
+    subprocess.Popen([sys.executable, fuse_disk.__file__, image, log, disk])
+    while not os.path.ismount(disk):
+        time.sleep(0.01)
+    subprocess.run(["mount", "-o", system.options, disk / "disk", mount], check=True)
+    marks = os.open(disk / "mark", os.O_WRONLY)
+    config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
+    done = threading.Event()
+    threading.Thread(target=_sync_all_the_time, args=(mount / "neighbour", done), daemon=True).start()
+    live(LayerStore.open(config), Words(lambda word: _say(marks, word)))
+    _say(marks, _END)
+    done.set()
+
+
+def _say(marks: int, word: bytes) -> None:
+    os.pwrite(marks, word, 0)
+
+
+def _sync_all_the_time(path: Path, done: threading.Event) -> None:
+    with open(path, "wb", buffering=0) as file:
+        while not done.wait(0.01):
+            file.write(b"x" * 100)
+            os.fsync(file.fileno())
+
+
+def cut(directory: Path, file_system: str, driver: str, durability: str, seed: int, rounds: int) -> Outcome:
+    """Look at every state."""
+    chance = random.Random(seed)
+    outcome = Outcome()
+    promised = Expectation()
+    checker = _Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
+    with open(directory / "durable", "r+b") as durable:
+        for interval in _intervals(directory / "log"):
+            for kept, heard in _states(interval, chance, rounds):
+                durable.flush()
+                now = Expectation(dict(promised.certain), set(promised.open))
+                for word in heard:
+                    now.hear(word)
+                checker.check(kept, now)
+            for entry in interval:
+                if entry.kind == WRITE:
+                    durable.seek(entry.offset)
+                    durable.write(entry.data)
+                elif entry.kind == MARK:
+                    promised.hear(entry.data)
+            outcome.flushes += 1
+    return outcome
+
+
+def _intervals(log: Path) -> Iterator[list[Record]]:
+    """What came between two flushes."""
+    interval: list[Record] = []
+    for entry in read_log(log):
+        if entry.kind == FLUSH:
+            yield interval
+            interval = []
+        elif entry.data == _END and entry.kind == MARK:
+            break
+        else:
+            interval.append(entry)
+    yield interval
+
+
+def _states(interval: list[Record], chance: random.Random, rounds: int) -> Iterator[tuple[list[Record], list[bytes]]]:
+    """What may be on the disk of writes that no flush has followed, and what had been said by then."""
+    writes = [entry for entry in interval if entry.kind == WRITE]
+    words = [entry.data for entry in interval if entry.kind == MARK]
+    if not writes and not words:
+        return
+    if words:  # otherwise it is as it was at the flush, which has been looked at
+        yield [], words
+    if not writes:
+        return
+    yield writes, words
+    for _ in range(rounds):
+        end = chance.randint(1, len(interval))
+        kept = [part for entry in interval[:end] if entry.kind == WRITE for part in _some_of(entry, chance)]
+        yield kept, [entry.data for entry in interval[:end] if entry.kind == MARK]
+
+
+def _some_of(entry: Record, chance: random.Random) -> Iterator[Record]:
+    """Part of a write: all, nothing, or some of its sectors."""
+    kind = chance.random()
+    if kind < 0.35:
+        yield entry
+    elif kind < 0.6:
+        for start in range(0, len(entry.data), _SECTOR):
+            if chance.random() < 0.5:
+                yield Record(WRITE, entry.offset + start, entry.data[start : start + _SECTOR])
+
+
+class _Checker:
+    def __init__(self, directory: Path, system: FileSystem, driver: str, durability: str, outcome: Outcome) -> None:
+        self._durable, self._image, self._mount = (directory / name for name in ("durable", "cut", "mount"))
+        self._system = system
+        self._config = StoreConfig(root=self._mount / "store", driver=driver, durability=durability)
+        self._outcome = outcome
+
+    def check(self, kept: list[Record], promised: Expectation) -> None:
+        """Mount a disk as the cut has left it, open the store, and compare."""
+        self._outcome.cuts += 1
+        _copy(self._durable, self._image)
+        with open(self._image, "r+b") as image:
+            for entry in kept:
+                image.seek(entry.offset)
+                image.write(entry.data)
+        with self._mounted():
+            if not promised.certain and not self._config.root.exists():
+                return
+            try:
+                self._look(promised)
+            except Exception as error:
+                self._outcome.damaged.append(f"cut {self._outcome.cuts}: {type(error).__name__}: {error}")
+
+    def _look(self, promised: Expectation) -> None:
+        where = f"cut {self._outcome.cuts}"
+        with LayerStore.open(self._config) as store:
+            self._outcome.damaged += [f"{where}: {problem.path}: {problem.reason}" for problem in store.load_problems]
+            self._outcome.lost += [f"{where}: {words}" for words in promised.broken_by(facts_of(store))]
+            collect_garbage(store)
+            self._outcome.damaged += [f"{where}: {finding}" for finding in check_store(store, full=True)]
+            self._outcome.damaged += [f"{where}: {left}" for left in _left_over(store)]
+
+    @contextmanager
+    def _mounted(self) -> Iterator[None]:
+        subprocess.run(["mount", "-o", self._system.options, self._image, self._mount], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", self._mount], check=True)
+
+
+def _left_over(store: LayerStore) -> list[str]:
+    """What nothing refers to."""
+    known = {layer.cache_id for layer in store.layers().values()}
+    for name in store.rw_layers():
+        record = store.db.read_mount(name)
+        known.update(filter(None, (record.mount_id, record.init_id)))
+    left = [f"the driver has {layer_id}" for layer_id in store.driver.layer_ids() or () if layer_id not in known]
+    for directory in (store.db.path / "tmp", store.root / "layerstore" / "mounts", store.root / "layerstore" / "tmp"):
+        if directory.is_dir():
+            left += [f"there is {path}" for path in directory.iterdir()]
+    return left
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", source, target], check=True)
+
+
+def main(step: str, directory: str, file_system: str, driver: str, durability: str, seed: str, rounds: str) -> None:
+    """Do one of the two steps."""
+    enter_own_mounts()
+    if step == "record":
+        record(Path(directory), file_system, driver, durability)
+        # Whatever is not on the disk by now is not to get there.
+        sys.stdout.flush()
+        os._exit(0)
+    found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds))
+    print(json.dumps(asdict(found)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,41 @@
+"""What has been promised survives a power cut, and nothing is left that garbage collection does not find."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.driver_roots import why_not as why_no_driver
+from tests.reliability.figures import note
+from tests.reliability.power import cut_everywhere, why_not
+from tests.reliability.thorough import SEED, THOROUGH
+
+pytestmark = [
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
+    pytest.mark.needs_root,
+    pytest.mark.timeout(3600 if THOROUGH else 300),
+]
+
+
+def on(file_system: str, driver: str) -> object:
+    reason = why_no_driver(driver)
+    return pytest.param(file_system, driver, marks=pytest.mark.skipif(bool(reason), reason=f"{driver}: {reason}"))
+
+
+@pytest.mark.parametrize(
+    ("file_system", "driver"), [on("ext4", "vfs"), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")]
+)
+def test_at_each_flush_and_in_between(file_system, driver):
+    outcome = cut_everywhere(file_system, driver, durability="full", seed=SEED, rounds=20 if THOROUGH else 0)
+    note(f"power cuts: {driver} on {file_system}", outcome.cuts, len(outcome.lost) + len(outcome.damaged))
+    assert outcome.lost == []
+    assert outcome.damaged == []
+    assert outcome.flushes > 50
+    assert outcome.cuts > outcome.flushes
+
+
+@pytest.mark.parametrize(("file_system", "driver"), [on("ext4", "vfs")])
+def test_without_syncing_promises_are_broken(file_system, driver):
+    """Otherwise the test above would prove nothing."""
+    outcome = cut_everywhere(file_system, driver, durability="none", seed=SEED, rounds=0)
+    assert [words for words in outcome.lost if ": layer " in words]
+    assert outcome.damaged

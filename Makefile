@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit wheels wheels-demo clean
+.PHONY: demo test lint unit wheels wheels-demo bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -41,6 +41,9 @@ $(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e . $(foreach p,$(DRIVERS),-e $(dir $(p))) $(foreach p,$(EXAMPLES),-e $(dir $(p)))
 	touch $@
+
+bench: $(VENV)/.ready  ## layerstore and the installed peers at the same work; BENCH_ARGS="--entries 10000 --rounds 3" is quicker
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,95 @@
+"""The hot loops, each over any number of small files: what the budgets of instructions are measured on.
+
+`python benchmarks/loops.py LOOP COUNT DIRECTORY`; DIRECTORY is new, and is removed by whoever made it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from fastcrc import crc64
+
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.getter import TreeFiles
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tarsplit.assemble import assemble
+from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
+from layerstore_core.tarsplit.record import Recorder
+
+_PER_DIRECTORY: Final = 50
+_SIZE: Final = 200
+
+
+def make_tar(count: int) -> bytes:
+    """A tar of `count` files of 200 bytes, in directories as a layer has them."""
+    parts = []
+    for number in range(count):
+        name = b"usr/share/doc/package-%05d/file-%02d.txt" % divmod(number, _PER_DIRECTORY)
+        if not number % _PER_DIRECTORY:
+            parts.append(encode_header(TarEntry(name.rpartition(b"/")[0] + b"/", EntryType.DIR, 0o755)))
+        parts += [
+            encode_header(TarEntry(name, EntryType.FILE, size=_SIZE, mtime_ns=1_700_000_000_000_000_000)),
+            b"x" * _SIZE + padding(_SIZE),
+        ]
+    return b"".join([*parts, END_OF_ARCHIVE])
+
+
+def _stream(tar: bytes, out: io.BytesIO | None = None) -> LayerStream:
+    listener = Recorder(LineWriter(out), crc64.go_iso) if out is not None else None
+    file = io.BytesIO(tar)
+    return LayerStream(TarScanner(lambda: file.read(1 << 20)), listener)
+
+
+def nothing(tar: bytes, directory: str) -> None:
+    """Only make the tar: what the others are compared with."""
+
+
+def scan(tar: bytes, directory: str) -> None:
+    """Parse the tar."""
+    _stream(tar).drain()
+
+
+def record(tar: bytes, directory: str) -> None:
+    """Parse it, and write its tar-split lines."""
+    _stream(tar, io.BytesIO()).drain()
+
+
+def unpack(tar: bytes, directory: str) -> None:
+    """Parse it, and make its files."""
+    unpack_layer(_stream(tar), directory)
+
+
+def export(tar: bytes, directory: str) -> None:
+    """All of it: in, and put together again."""
+    out = io.BytesIO()
+    diff = _stream(tar, out)
+    unpack_layer(diff, directory)
+    diff.drain()
+    files = TreeFiles(directory)
+    try:
+        with LineReader(io.BytesIO(out.getvalue())) as lines:
+            chunks: Iterator[bytes] = assemble(decode_lines(lines), files)
+            assert sum(map(len, chunks)) == len(tar)
+    finally:
+        files.close()
+
+
+LOOPS: Final[dict[str, Callable[[bytes, str], None]]] = {
+    "nothing": nothing,
+    "scan": scan,
+    "record": record,
+    "unpack": unpack,
+    "export": export,
+}
+
+if __name__ == "__main__":
+    loop, entries, where = sys.argv[1:]
+    os.mkdir(where)
+    LOOPS[loop](make_tar(int(entries)), where)

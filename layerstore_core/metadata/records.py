@@ -211,8 +211,12 @@ def _read_text(path: Path, *, missing: str | None = None) -> str:
 
 def _read(path: Path, limit: int, *, optional: bool) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            content = file.read(limit + 1)
+        # Not by a file object: a store of many layers has tens of thousands of these files.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(fd, limit + 1)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         if optional:
             return None

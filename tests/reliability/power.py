@@ -34,11 +34,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, StoreConfig  # noqa: E402
-from layerstore_core.check import check_store  # noqa: E402
-from layerstore_core.gc import collect_garbage  # noqa: E402
 from tests.reliability import fuse_disk  # noqa: E402
+from tests.reliability.aftermath import look  # noqa: E402
 from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Record, read_log  # noqa: E402
-from tests.reliability.life import Expectation, Words, facts_of, live  # noqa: E402
+from tests.reliability.life import Expectation, Words, live  # noqa: E402
 from tests.reliability.namespace import enter_own_mounts  # noqa: E402
 
 #: What a disk writes whole or not at all. File systems count on it for their superblocks.
@@ -237,12 +236,9 @@ class _Checker:
 
     def _look(self, promised: Expectation) -> None:
         where = f"cut {self._outcome.cuts}"
-        with LayerStore.open(self._config) as store:
-            self._outcome.damaged += [f"{where}: {problem.path}: {problem.reason}" for problem in store.load_problems]
-            self._outcome.lost += [f"{where}: {words}" for words in promised.broken_by(facts_of(store))]
-            collect_garbage(store)
-            self._outcome.damaged += [f"{where}: {finding}" for finding in check_store(store, full=True)]
-            self._outcome.damaged += [f"{where}: {left}" for left in _left_over(store)]
+        lost, damaged = look(self._config, promised)
+        self._outcome.lost += [f"{where}: {words}" for words in lost]
+        self._outcome.damaged += [f"{where}: {words}" for words in damaged]
 
     @contextmanager
     def _mounted(self) -> Iterator[None]:
@@ -251,19 +247,6 @@ class _Checker:
             yield
         finally:
             subprocess.run(["umount", self._mount], check=True)
-
-
-def _left_over(store: LayerStore) -> list[str]:
-    """What nothing refers to."""
-    known = {layer.cache_id for layer in store.layers().values()}
-    for name in store.rw_layers():
-        record = store.db.read_mount(name)
-        known.update(filter(None, (record.mount_id, record.init_id)))
-    left = [f"the driver has {layer_id}" for layer_id in store.driver.layer_ids() or () if layer_id not in known]
-    for directory in (store.db.path / "tmp", store.root / "layerstore" / "mounts", store.root / "layerstore" / "tmp"):
-        if directory.is_dir():
-            left += [f"there is {path}" for path in directory.iterdir()]
-    return left
 
 
 def _copy(source: Path, target: Path) -> None:

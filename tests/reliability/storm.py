@@ -1,0 +1,175 @@
+"""A process of a kill storm: random operations on a store that others use as well, until it is killed.
+
+`storm.py ROOT DRIVER JOURNAL WORKER SEED OPERATIONS`. What it has promised it writes into the journal. Each worker
+has layers, writable layers and images of its own, about which it makes promises; chains that all have in common
+come and go, and nobody is sure of one that he does not hold.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+TOP: Final = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path.insert(0, str(TOP))
+
+from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig  # noqa: E402
+from layerstore_core.check import check_store  # noqa: E402
+from layerstore_core.digests import DiffID  # noqa: E402
+from layerstore_core.gc import collect_garbage  # noqa: E402
+from layerstore_core.images import Images  # noqa: E402
+from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
+from tests.reliability.life import Words  # noqa: E402
+from tests.reliability.namespace import die_with_parent  # noqa: E402
+from tests.store.layers import BASE, MIDDLE, chain, export, names_of, register, tar_of  # noqa: E402
+from tests.store.layers import TOP as UPPER  # noqa: E402
+
+#: Not ended by an exception, but by a promise that was broken before the eyes of a living process.
+BROKEN: Final = "broken"
+
+
+class Worker:
+    """One process.
+
+    Args:
+        store: its store.
+        words: takes its promises down.
+        worker: its number; what is its own is named by it.
+        chance: what it does.
+    """
+
+    def __init__(self, store: LayerStore, words: Words, worker: int, chance: random.Random) -> None:
+        self._store = store
+        self._words = words
+        self._name = f"worker{worker}"
+        self._chance = chance
+        self._own = [tar_of({f"{self._name}-{n}": os.urandom(0) + bytes([n]) * 3000}) for n in range(3)]
+        self._image = ImageSpec([BASE, self._own[0]], names=[f"{self._name}:1"])
+
+    def work(self, operations: int) -> None:
+        """Do so many things, one after the other."""
+        kinds: list[tuple[Callable[[], None], int]] = [
+            (self._keep, 4),
+            (self._drop, 3),
+            (self._share, 6),
+            (self._make_rw, 4),
+            (self._delete_rw, 3),
+            (self._commit, 2),
+            (self._load, 2),
+            (self._untag, 2),
+            (self._collect, 1),
+            (self._check, 1),
+        ]
+        for _ in range(operations):
+            self._chance.choices([do for do, _ in kinds], [weight for _, weight in kinds])[0]()
+
+    def _keep(self) -> None:
+        tar = self._chance.choice(self._own)
+        name = names_of(BASE, tar)[1]
+        self._words.begins(f"layer {name}", f"pin {name}")
+        base, layer = chain(self._store, BASE, tar)
+        self._store.pin(layer)
+        base.close()
+        layer.close()
+        self._words.is_so(**{f"layer {name}": DiffID.of(tar), f"pin {name}": True})
+
+    def _drop(self) -> None:
+        name = names_of(BASE, self._chance.choice(self._own))[1]
+        self._words.begins(f"layer {name}", f"pin {name}")
+        if name in self._store.pins():
+            self._store.unpin(name)
+        try:
+            self._store.release(self._store.get(name))
+        except LayerDoesNotExist:
+            pass
+        # The layer may stay for an image of the same content.
+        self._words.is_so(**{f"pin {name}": None})
+
+    def _share(self) -> None:
+        layers = chain(self._store, *(BASE, MIDDLE, UPPER)[: self._chance.randint(1, 3)])
+        assert [export(layer) for layer in layers] == [BASE, MIDDLE, UPPER][: len(layers)], BROKEN
+        for layer in self._chance.sample(layers, len(layers)):
+            if self._chance.random() < 0.5:
+                layer.close()
+            else:
+                self._store.release(layer)
+
+    def _make_rw(self) -> None:
+        name = f"{self._name}-{self._chance.randint(0, 2)}"
+        if name in self._store.rw_layers():
+            with self._store.get_rw_layer(name) as rw, rw.mounted() as path:
+                assert Path(path, "init").read_bytes() == b"init", BROKEN
+                Path(path, "again").write_bytes(b"again")
+            return
+        with register(self._store, BASE) as base:
+            self._words.begins(f"rw {name}")
+            rw = self._store.create_rw_layer(name, base.chain_id, init=_init)
+            self._words.is_so(**{f"rw {name}": True})
+            with rw.mounted() as path:
+                Path(path, "new").write_bytes(b"new")
+            rw.close()
+
+    def _delete_rw(self) -> None:
+        mine = [name for name in self._store.rw_layers() if name.startswith(f"{self._name}-")]
+        if mine:
+            name = self._chance.choice(mine)
+            self._words.begins(f"rw {name}")
+            self._store.release_rw_layer(self._store.get_rw_layer(name))
+            self._words.is_so(**{f"rw {name}": None})
+
+    def _commit(self) -> None:
+        for name in self._store.rw_layers():
+            if name.startswith(f"{self._name}-"):
+                with self._store.get_rw_layer(name) as rw, rw.tar_stream() as stream:
+                    tar = stream.read()
+                    assert rw.parent is not None
+                    layer = register(self._store, tar, rw.parent.chain_id)
+                assert export(layer) == tar, BROKEN
+                self._store.release(layer)
+                return
+
+    def _load(self) -> None:
+        top = names_of(*self._image.layers)[1]
+        self._words.begins(f"image {self._image.names[0]}", f"layer {top}")
+        Images(self._store).load(io.BytesIO(docker_archive(self._image)))
+        self._words.is_so(
+            **{f"image {self._image.names[0]}": self._image.image_id, f"layer {top}": DiffID.of(self._own[0])}
+        )
+
+    def _untag(self) -> None:
+        top = names_of(*self._image.layers)[1]
+        self._words.begins(f"image {self._image.names[0]}", f"layer {top}")
+        try:
+            Images(self._store).remove(self._image.names[0])
+        except ImageDoesNotExist:
+            pass
+        self._words.is_so(**{f"image {self._image.names[0]}": None})
+
+    def _collect(self) -> None:
+        collect_garbage(self._store)
+
+    def _check(self) -> None:
+        check_store(self._store)
+
+
+def _init(path: str) -> None:
+    Path(path, "init").write_bytes(b"init")
+
+
+def main(root: str, driver: str, journal: str, worker: str, seed: str, operations: str) -> None:
+    """Work until all is done, or one is killed."""
+    die_with_parent()
+    log = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    words = Words(lambda word: os.write(log, word + b"\n"))
+    with LayerStore.open(StoreConfig(root=Path(root), driver=driver, durability="none")) as store:
+        Worker(store, words, int(worker), random.Random(int(seed))).work(int(operations))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

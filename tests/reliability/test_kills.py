@@ -1,0 +1,149 @@
+"""Processes that are killed, at random and at every step in turn: nothing promised is lost, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerStore, StoreConfig
+from tests.driver_roots import remove_root
+from tests.reliability import storm
+from tests.reliability.aftermath import look
+from tests.reliability.figures import note
+from tests.reliability.life import Expectation, Words, live
+from tests.reliability.steps import Steps
+from tests.reliability.thorough import SEED, THOROUGH
+
+pytestmark = pytest.mark.timeout(3600 if THOROUGH else 300)
+
+WORKERS = 8 if THOROUGH else 4
+OPERATIONS = 500 if THOROUGH else 30
+KILLS = 400 if THOROUGH else 12
+
+
+def heard(journal: Path) -> Expectation:
+    """What has been promised; a line that death has cut short promises nothing."""
+    promised = Expectation()
+    if journal.exists():
+        for line in journal.read_bytes().split(b"\n")[:-1]:
+            promised.hear(line)
+    return promised
+
+
+def test_a_storm(store_root, driver, tmp_path):
+    """Some die at random and are replaced; those who are left at the end have done all their work."""
+    chance = random.Random(SEED)
+    journals = [tmp_path / f"journal{worker}" for worker in range(WORKERS)]
+    errors = open(tmp_path / "errors", "w+b")  # noqa: SIM115
+    store_root.parent.mkdir(exist_ok=True)
+
+    def start(worker):
+        arguments = [store_root, driver, journals[worker], worker, chance.randrange(1 << 30), OPERATIONS]
+        return subprocess.Popen([sys.executable, storm.__file__, *map(str, arguments)], stderr=errors)
+
+    running = [start(worker) for worker in range(WORKERS)]
+    killed = 0
+    try:
+        while any(process.poll() is None for process in running):
+            time.sleep(chance.uniform(0.1, 0.7))
+            alive = [worker for worker in range(WORKERS) if running[worker].poll() is None]
+            if killed < KILLS and alive:
+                worker = chance.choice(alive)
+                running[worker].kill()
+                running[worker].wait()
+                killed += 1
+                running[worker] = start(worker)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+        errors.seek(0)
+        said = errors.read().decode()
+        errors.close()
+    assert [process.returncode for process in running] == [0] * WORKERS, said
+    assert killed > KILLS // 4
+
+    promised = Expectation()
+    for journal in journals:
+        of_one = heard(journal)
+        promised.certain.update(of_one.certain)
+        promised.open.update(of_one.open)
+    lost, damaged = look(StoreConfig(root=store_root, driver=driver, durability="none"), promised)
+    operations = sum(journal.read_bytes().count(b"\n") for journal in journals) // 2
+    note(f"kill storm: {driver}", killed, len(lost) + len(damaged), operations)
+    assert lost == []
+    assert damaged == []
+
+
+class TestAtEachStep:
+    """The same life again and again, ended before another step each time."""
+
+    @staticmethod
+    def live_until(config: StoreConfig, journal: Path, last: int | None) -> int:
+        """Live in a process of one's own; how many steps that took, 0 if it was killed."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                log = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                with LayerStore.open(config) as store:
+                    steps = Steps(last)
+                    live(store, Words(lambda word: os.write(log, word + b"\n")))
+                os.write(writer, str(steps.count).encode())
+                status = 0
+            except BaseException as error:
+                os.write(2, f"the child raised {error!r}\n".encode())
+            finally:
+                os._exit(status)
+        os.close(writer)
+        try:
+            with os.fdopen(reader, "rb") as pipe:
+                count = pipe.read()
+        finally:
+            status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) == signal.SIGKILL
+            return 0
+        assert os.waitstatus_to_exitcode(status) == 0
+        return int(count)
+
+    def test_of_a_life(self, store_root, driver, tmp_path):
+        journal = tmp_path / "journal"
+        config = StoreConfig(root=store_root, driver=driver, durability="none")
+        store_root.parent.mkdir(exist_ok=True)
+        total = self.live_until(config, journal, None)
+        assert total > 300
+        steps = range(1, total) if THOROUGH else sorted(random.Random(SEED).sample(range(1, total), 25))
+        losses = 0
+        for step in steps:
+            remove_root(store_root)
+            journal.unlink(missing_ok=True)
+            # Threads take turns: another run may have a few steps more or less.
+            self.live_until(config, journal, step)
+            lost, damaged = look(config, heard(journal))
+            losses += len(lost) + len(damaged)
+            assert (lost, damaged) == ([], []), f"killed before step {step} of {total}"
+        note(f"killed at each step: {driver}", len(steps), losses)
+
+
+def test_the_steps_are_told(tmp_path):
+    """Otherwise the test above would prove nothing."""
+    child = os.fork()
+    if not child:
+        Steps(3)
+        for number in range(5):
+            (tmp_path / str(number)).mkdir()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status)
+    assert sorted(os.listdir(tmp_path)) == ["0", "1"]
+    shutil.rmtree(tmp_path)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.seen import SeenNames
+
+#: How much is read of a file at a time, in bytes.
+_CHUNK: Final = 1 << 20
 
 
 class StreamListener(Protocol):
@@ -78,6 +81,15 @@ class LayerStream(io.RawIOBase):
         self.displaced = False
         #: The unpacker's record of the names that this layer has written.
         self.touched = SeenNames()
+
+    @classmethod
+    def over(cls, file: BinaryIO) -> LayerStream:
+        """A stream over an uncompressed tar that a driver has read, or reads, itself: for handing it to `unpack_layer`.
+
+        Args:
+            file: read from where it stands; it stays open.
+        """
+        return cls(TarScanner(lambda: file.read(_CHUNK) or b""))
 
     def await_parents(self) -> None:
         """Wait until the layers below are complete, if they are being applied at the same time.

@@ -223,10 +223,10 @@ class Bench:
                 self.note(f"layer {layer_id[:12]} could not be removed at the end: {error}")
 
 
-def stream_of(tar: bytes, chunk: int = _CHUNK) -> LayerStream:
+def stream_of(tar: bytes, chunk: int = _CHUNK, await_parents: Callable[[], None] | None = None) -> LayerStream:
     """A tar as `apply_diff` gets it, arriving in pieces of `chunk` bytes."""
     file = io.BytesIO(tar)
-    return LayerStream(TarScanner(lambda: file.read(chunk)))
+    return LayerStream(TarScanner(lambda: file.read(chunk)), await_parents=await_parents)
 
 
 def mounts_below(directory: Path) -> list[str]:

@@ -6,15 +6,16 @@ import errno
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, ClassVar, Final
 
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, read_all
+from layerstore_core.conformance.bench import Bench, read_all, stream_of
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.groups.streams import must_be_same_bytes
-from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
+from layerstore_core.conformance.tars import directory, file, hard_link, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, differences
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.errors import ConfigError, LayerStoreError
@@ -22,9 +23,11 @@ from layerstore_core.errors import ConfigError, LayerStoreError
 _CHAIN: Final = [
     [directory(b"d"), *(file(b"d/%02d" % number, b"%d" % number * 50) for number in range(30))],
     [file(b"d/00", b"changed"), whiteout(b"d/01"), file(b"second", b"2")],
-    [whiteout(b"d/02"), file(b"d/01", b"again"), file(b"third", b"3")],
+    [whiteout(b"d/02"), file(b"d/01", b"again"), file(b"third", b"3"), hard_link(b"link", b"d/05")],
     [directory(b"d/e"), file(b"d/e/f", b"4"), whiteout(b"second")],
 ]
+#: For how many seconds a layer waits for those below it.
+_PATIENCE: Final = 60
 _MIB: Final = 1 << 20
 _QUOTA: Final = 16 * _MIB
 
@@ -87,7 +90,7 @@ class CapabilityTests(ConformanceTests):
         assert depth is None or (isinstance(depth, int) and depth >= 1), f"max_depth is {depth!r}"
 
     def test_parallel_apply(self, bench: Bench) -> None:
-        """With `parallel_apply`, layers of a chain that are applied at the same time, children first, make the same trees.
+        """With `parallel_apply`, layers of a chain that are applied at the same time, the topmost first, make the same trees; who looks below waits with `await_parents`.
 
         Otherwise images are damaged when they are pulled quickly.
         """
@@ -160,15 +163,23 @@ def _chain(bench: Bench, *, parallel: bool) -> list[Tree]:
         layer = bench.new_id()
         bench.driver.create(layer, layers[-1] if layers else "", {})
         layers.append(layer)
-    parents = ["", *layers]
-    # The topmost first, and all of the others at once.
-    bench.apply(layers[-1], parents[-2], tar_of(_CHAIN[-1]))
+    complete = [Event() for _ in layers]
+
+    def apply(at: int) -> None:
+        def await_parents() -> None:
+            for below in complete[:at]:
+                assert below.wait(_PATIENCE), "a layer below did not come"
+
+        try:
+            stream = stream_of(tar_of(_CHAIN[at]), await_parents=await_parents)
+            bench.driver.apply_diff(layers[at], layers[at - 1] if at else "", stream)
+            stream.drain()
+        finally:
+            complete[at].set()
+
     with ThreadPoolExecutor(len(layers)) as pool:
-        list(
-            pool.map(
-                lambda at: bench.apply(layers[at], parents[at], tar_of(_CHAIN[at])), reversed(range(len(layers) - 1))
-            )
-        )
+        # The topmost first: whoever does not wait finds nothing below.
+        list(pool.map(apply, reversed(range(len(layers)))))
     return [bench.tree(layer) for layer in layers]
 
 

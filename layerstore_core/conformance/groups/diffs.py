@@ -156,7 +156,7 @@ _DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
         set(),
     ),
     "at-the-top": ([whiteout(b"top"), whiteout(b"lib")], {b"top", b"lib"}, set()),
-    "what-is-not-there": ([whiteout(b"etc/never-was"), whiteout(b"no-directory/x")], set(), {b"no-directory"}),
+    "what-is-not-there": ([whiteout(b"etc/never-was"), directory(b"new"), whiteout(b"new/x")], set(), {b"new"}),
     "and-add-again": ([whiteout(b"etc/hosts"), file(b"etc/hosts", b"new")], set(), set()),
     "opaque-directory": (
         [directory(b"usr/lib"), opaque(b"usr/lib"), file(b"usr/lib/new", b"n")],

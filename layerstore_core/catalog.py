@@ -5,8 +5,8 @@ costs the same however many layers it has, and it keeps up with what other proce
 
 A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, by a
 pin, and by the images whose topmost layer it is. It may go when nothing holds it. Handles are holds of the
-kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever has a layer solely, and has
-looked at the records then, knows that nothing will come to hold it.
+kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever
+has a layer solely, and has looked at the records then, knows that nothing will come to hold it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import Final, Protocol
+from typing import Final
 
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, MountRecord, RootLocks
 from layerstore_core.metadata.claims import claimed_parents
-from layerstore_core.registering import Below
+from layerstore_core.nodes import Holder, LayerNode, MountNode
 
 _UNKNOWN_GENERATION: Final = -2
 
@@ -41,72 +41,6 @@ class Problem:
 
     path: str
     reason: str
-
-
-@dataclass(eq=False)
-class LayerNode:
-    """A read-only layer and its holders, as far as this store knows them."""
-
-    record: LayerRecord
-    parent: LayerNode | None
-    handles: set[object] = field(default_factory=set)
-    children: set[ChainID] = field(default_factory=set)
-    mounts: set[str] = field(default_factory=set)
-
-    def chain(self) -> Iterator[LayerNode]:
-        """The layer itself, its parent, and so on down to the base."""
-        node: LayerNode | None = self
-        while node is not None:
-            yield node
-            node = node.parent
-
-    @property
-    def depth(self) -> int:
-        """How many layers the chain has."""
-        return sum(1 for _ in self.chain())
-
-    @property
-    def chain_size(self) -> int:
-        """The sizes of all layers of the chain together, in bytes."""
-        return sum(node.record.size for node in self.chain())
-
-    @property
-    def below(self) -> Below:
-        """The layer as something to stand on."""
-        return Below(self.record.chain_id, self.record.cache_id)
-
-    @property
-    def lock_key(self) -> str:
-        """What `RootLocks` knows the layer by."""
-        return f"layer {self.record.chain_id}"
-
-
-@dataclass(eq=False)
-class MountNode:
-    """A writable layer and the handles to it."""
-
-    record: MountRecord
-    parent: LayerNode | None
-    handles: set[object] = field(default_factory=set)
-
-    @property
-    def driver_parent(self) -> str:
-        """The driver's ID of what the layer stands on: its init layer, else its parent, else `""`."""
-        if self.record.init_id:
-            return self.record.init_id
-        return self.parent.record.cache_id if self.parent else ""
-
-    @property
-    def lock_key(self) -> str:
-        """What `RootLocks` knows the writable layer by."""
-        return f"rw {self.record.mount_id}"
-
-
-class Holder(Protocol):
-    """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
-
-    def holding(self, chain: ChainID, /) -> list[str]:
-        """What of this holds the layer by now, in words for a person; nothing where nothing does."""
 
 
 class Catalog:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.archive.hasher import Hasher
 from layerstore_core.archive.iterstream import IterStream
+from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError
 from layerstore_core.metadata import LayerDB
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.codec import LineReader, Segment, decode_lines
 
 if TYPE_CHECKING:
-    from layerstore_core.catalog import LayerNode
     from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.nodes import LayerNode
 
 _CHUNK: Final = 1 << 20
 
@@ -29,30 +30,49 @@ def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
     """
     record = node.record
     with ExitStack() as opened:
-        chunks: Iterable[bytes]
-        if driver.capabilities.reproduces_exact_diffs:
-            raw = driver.diff(record.cache_id, node.parent.record.cache_id if node.parent else "")
-            opened.callback(raw.close)
-            chunks = iter(lambda: raw.read(_CHUNK), b"")
-        else:
-            try:
-                lines = opened.enter_context(LineReader(db.open_tar_split(record.chain_id)))
-            except (FileNotFoundError, IsADirectoryError) as error:
-                raise IntegrityError(
-                    f"layer {record.chain_id} has no tar-split file ({error.filename}): its tar cannot be put together; "
-                    "register it again from its source"
-                ) from error
-            try:
-                files = driver.diff_getter(record.cache_id)
-            except FileNotFoundError as error:
-                raise IntegrityError(
-                    f"the files of layer {record.chain_id} are missing: the driver {driver.name} has no layer "
-                    f"{record.cache_id} ({error}); register the layer again from its source"
-                ) from error
-            opened.callback(files.close)
-            chunks = assemble(decode_lines(lines), files)
+        chunks = tar_chunks(
+            db,
+            driver,
+            record.chain_id,
+            record.cache_id,
+            node.parent.record.cache_id if node.parent else "",
+            opened=opened,
+        )
         # Buffered, because readers of tars count on getting as many bytes as they ask for.
         return cast("BinaryIO", io.BufferedReader(IterStream(_verified(chunks, node), opened.pop_all().close), _CHUNK))
+
+
+def tar_chunks(
+    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, parent_cache_id: str, *, opened: ExitStack
+) -> Iterable[bytes]:
+    """A layer's tar, as the record of `chain` and the driver's `cache_id` make it, not verified.
+
+    Args:
+        opened: closes what it takes.
+
+    Raises:
+        IntegrityError: there is no tar-split file, or the driver has no such layer.
+    """
+    if driver.capabilities.reproduces_exact_diffs:
+        raw = driver.diff(cache_id, parent_cache_id)
+        opened.callback(raw.close)
+        return iter(lambda: raw.read(_CHUNK), b"")
+    try:
+        lines = opened.enter_context(LineReader(db.open_tar_split(chain)))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise IntegrityError(
+            f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be put together; "
+            "register it again from its source"
+        ) from error
+    try:
+        files = driver.diff_getter(cache_id)
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"the files of layer {chain} are missing: the driver {driver.name} has no layer "
+            f"{cache_id} ({error}); register the layer again from its source"
+        ) from error
+    opened.callback(files.close)
+    return assemble(decode_lines(lines), files)
 
 
 def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:

@@ -13,7 +13,7 @@ from layerstore_core.errors import LayerDoesNotExist, LayerNotRetained
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
-    from layerstore_core.catalog import LayerNode, MountNode
+    from layerstore_core.nodes import LayerNode, MountNode
     from layerstore_core.store import LayerStore
 
 
@@ -76,6 +76,11 @@ class Layer:
     def diff_size(self) -> int:
         """The size of this layer alone, in bytes."""
         return self._live.record.size
+
+    @property
+    def depth(self) -> int:
+        """How many layers the chain has."""
+        return self._live.depth
 
     @property
     def cache_id(self) -> str:

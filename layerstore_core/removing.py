@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from layerstore_core.catalog import Catalog, LayerNode
+from layerstore_core.catalog import Catalog
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.layers import RemovedLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import DeadTransaction, LayerDB, Removing
+from layerstore_core.nodes import LayerNode
 
 
 def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: LayerNode) -> list[RemovedLayer]:

@@ -13,25 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
 from layerstore_core import writable
-from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.source import LayerSource
-from layerstore_core.archive.stream import LayerStream
-from layerstore_core.catalog import Catalog, LayerNode, Problem
-from layerstore_core.chains import LayerInput, Overtaken, take_in
+from layerstore_core.catalog import Catalog, Problem
+from layerstore_core.chains import LayerInput
 from layerstore_core.config import StoreConfig, load_config
-from layerstore_core.digests import ChainID, chain_ids
+from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, open_driver
-from layerstore_core.durability import flush_file_systems
 from layerstore_core.errors import (
     LayerDoesNotExist,
     LayerNotRetained,
     LayerStoreError,
-    MaxDepthExceeded,
     MountDoesNotExist,
     ReadOnlyStore,
 )
 from layerstore_core.exporting import tar_size, tar_stream
+from layerstore_core.intake import Intake
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import (
@@ -39,13 +35,13 @@ from layerstore_core.metadata import (
     DockerLock,
     ImageDB,
     LayerDB,
-    LayerRecord,
     Pins,
     RootLocks,
     check_mount_name,
 )
+from layerstore_core.nodes import LayerNode
 from layerstore_core.presence import has_store, require_store
-from layerstore_core.registering import Progress, Registration
+from layerstore_core.registering import Progress
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
 if TYPE_CHECKING:
@@ -83,6 +79,7 @@ class LayerStore:
         self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
         self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
         self._catalog = Catalog(self.db, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn)
+        self._intake = Intake(config, self.db, driver, self._catalog, locks, self._hold)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -187,20 +184,8 @@ class LayerStore:
             OSError: the system refuses; the store is as it was.
         """
         self._check_writable()
-        with ExitStack() as stack:
-            below = None
-            if parent:
-                below = stack.enter_context(self.get(parent))._live
-                self._check_depth(below)
-            source = stack.enter_context(self._source(stream))
-            registration = stack.enter_context(Registration(self.db, self.driver, below.below if below else None))
-            registration.apply(source, progress)
-            record = registration.write_record(descriptor)
-            self._flush()
-            while True:
-                existing = self._hold(record.chain_id) or self._commit(registration, record, below)
-                if existing is not None:
-                    return existing
+        with self._below(parent) as below:
+            return self._intake.register(stream, below, descriptor, progress)
 
     def register_chain(self, layers: Sequence[LayerInput], parent: str = "") -> Layer:
         """Take in layers that stand one on the other, all or none. Those that are known already are not read.
@@ -219,23 +204,8 @@ class LayerStore:
             LayerDoesNotExist, MaxDepthExceeded, OSError: as `register`.
         """
         self._check_writable()
-        with ExitStack() as stack:
-            below = stack.enter_context(self.get(parent))._live if parent else None
-            self._check_depth(below, len(layers))
-            names = chain_ids([layer.diff_id for layer in layers], below.record.chain_id if below else None)
-            while True:
-                if (known := self._hold(names[-1])) is not None:
-                    return known
-                first = len(names) - 1
-                while first:
-                    if (known := self._hold(names[first - 1])) is not None:
-                        below = stack.enter_context(known)._live
-                        break
-                    first -= 1
-                try:
-                    return self._register_missing(layers[first:], below)
-                except Overtaken:
-                    continue
+        with self._below(parent) as below:
+            return self._intake.register_chain(layers, below)
 
     def get(self, chain_id: str) -> Layer:
         """A handle to a layer: one reference.
@@ -345,7 +315,7 @@ class LayerStore:
                 mount_label=mount_label,
                 storage_opt=dict(storage_opt or {}),
                 init=init,
-                flush=self._flush,
+                flush=self._intake.flush,
             )
             return self._hold_mount(name)
 
@@ -416,8 +386,12 @@ class LayerStore:
     @property
     def max_depth(self) -> int:
         """How many layers a chain may have: the setting, or what the driver can hold if that is less."""
-        of_driver = self.driver.capabilities.max_depth
-        return self.config.max_depth if of_driver is None else min(self.config.max_depth, of_driver)
+        return self._intake.max_depth
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing is to be changed, or can be."""
+        return self._read_only or not self._locks.writable
 
     @property
     def load_problems(self) -> list[Problem]:
@@ -488,9 +462,7 @@ class LayerStore:
 
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
-        directory = self.root / "layerstore" / "tmp"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return directory
+        return self._intake.scratch_directory()
 
     # What handles and operations share
 
@@ -503,43 +475,14 @@ class LayerStore:
         if self._read_only:
             raise ReadOnlyStore(f"the store {self.root} was opened for reading only")
 
-    def _check_depth(self, parent: LayerNode | None, more: int = 1) -> None:
-        limit = self.max_depth
-        depth = parent.depth if parent is not None else 0
-        if depth + more > limit:
-            what = f"layer {parent.record.chain_id} is {depth} layers deep" if parent else f"there are {more} layers"
-            raise MaxDepthExceeded(
-                f"{what}; this store allows {limit} (setting max_depth, and what the driver can hold)"
-            )
-
-    def _register_missing(self, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
-        """Register layers none of which is known."""
-        with ExitStack() as stack, ExitStack() as registrations:
-            new = take_in(
-                self.db,
-                self.driver,
-                below.below if below else None,
-                layers,
-                source=self._source,
-                registrations=registrations,
-            )
-            self._flush()
-            top: Layer | None = None
-            for registration, record in new:
-                top = self._commit(registration, record, below)
-                if top is None:
-                    raise Overtaken
-                below = stack.enter_context(top)._live
-            assert top is not None
-            return cast("Layer", self._hold(top.chain_id))
-
-    def _flush(self) -> None:
-        """Get to disk what a record that is about to be committed stands for."""
-        if self.config.durability == "full":
-            flush_file_systems(self.root, self.driver.home)
-
-    def _source(self, stream: BinaryIO | str | os.PathLike[str]) -> LayerSource:
-        return LayerSource(stream, spool_dir=self.scratch_directory(), max_size=self.config.max_layer_size)
+    @contextmanager
+    def _below(self, parent: str) -> Iterator[LayerNode | None]:
+        """A layer to stand on, held for the length of a block; `None` for `""`."""
+        if not parent:
+            yield None
+            return
+        with self.get(parent) as layer:
+            yield layer._live
 
     def _hold(self, name: ChainID) -> Layer | None:
         return cast("Layer | None", self._catalog.hold_layer(name, lambda node: Layer(self, node, holds=True)))
@@ -550,24 +493,6 @@ class LayerStore:
         if handle is None:
             raise self._no_mount(name)
         return cast("RWLayer", handle)
-
-    def _commit(self, registration: Registration, record: LayerRecord, parent: LayerNode | None) -> Layer | None:
-        """Make the new layer exist, with a handle to it; `None` where another process was faster."""
-        while True:
-            # Solely, so that neither a collector nor a reader comes between: until it is certain to last it may vanish.
-            with self._catalog.lock, self._locks.sole(_layer_key(record.chain_id)) as alone:
-                if alone:
-                    try:
-                        with self._catalog.changing():
-                            registration.commit(record)
-                            self._catalog.add_layer(record, parent)
-                    except FileExistsError:
-                        return None
-                    return self._hold(record.chain_id)
-            # Another process commits it, or looks whether it is there: this waits until it has done so.
-            if (existing := self._hold(record.chain_id)) is not None:
-                existing.close()
-                return None
 
     def _let_go(self, layer: Layer) -> None:
         if layer._store is not self or not self._catalog.let_go(layer._node, layer):
@@ -591,11 +516,7 @@ class LayerStore:
 
     def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
         self._check_writable()
-        with self._source(stream) as source:
-            diff = LayerStream(TarScanner(source.read_chunk))
-            size = self.driver.apply_diff(layer_id, parent_id, diff)
-            diff.drain()
-            return size
+        return self._intake.apply(layer_id, parent_id, stream)
 
     def _no_layer(self, chain_id: str) -> LayerDoesNotExist:
         return LayerDoesNotExist(f"there is no layer {chain_id} in {self.root}; `layerstore ls` lists those there are")
@@ -608,10 +529,6 @@ class LayerStore:
 
 def _warn(problem: Problem) -> None:
     logger.warning("{}: not loaded: {}", problem.path, problem.reason)
-
-
-def _layer_key(name: ChainID) -> str:
-    return f"layer {name}"
 
 
 def _name_key(name: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 
-from layerstore_core.catalog import Catalog, LayerNode, MountNode
+from layerstore_core.catalog import Catalog
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import MountNameConflict, while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, MountRecord
+from layerstore_core.nodes import LayerNode, MountNode
 
 #: Called once with the path of the layer between a parent and a writable layer.
 MountInit = Callable[[str], None]

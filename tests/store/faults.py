@@ -78,7 +78,7 @@ class FaultySystem:
         self._fail = fail
         for name in CALLS:
             monkeypatch.setattr(os, name, self._stand_before(name, getattr(os, name)))
-        monkeypatch.setattr("layerstore_core.store.flush_file_systems", self._flush)
+        monkeypatch.setattr("layerstore_core.intake.flush_file_systems", self._flush)
 
     def _stand_before(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

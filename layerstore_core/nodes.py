@@ -1,0 +1,77 @@
+"""What an open store knows of a layer and of a writable layer, and the ways in which records keep layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from layerstore_core.digests import ChainID
+from layerstore_core.metadata import LayerRecord, MountRecord
+from layerstore_core.registering import Below
+
+
+@dataclass(eq=False)
+class LayerNode:
+    """A read-only layer and its holders, as far as this store knows them."""
+
+    record: LayerRecord
+    parent: LayerNode | None
+    handles: set[object] = field(default_factory=set)
+    children: set[ChainID] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
+
+    def chain(self) -> Iterator[LayerNode]:
+        """The layer itself, its parent, and so on down to the base."""
+        node: LayerNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    @property
+    def depth(self) -> int:
+        """How many layers the chain has."""
+        return sum(1 for _ in self.chain())
+
+    @property
+    def chain_size(self) -> int:
+        """The sizes of all layers of the chain together, in bytes."""
+        return sum(node.record.size for node in self.chain())
+
+    @property
+    def below(self) -> Below:
+        """The layer as something to stand on."""
+        return Below(self.record.chain_id, self.record.cache_id)
+
+    @property
+    def lock_key(self) -> str:
+        """What `RootLocks` knows the layer by."""
+        return f"layer {self.record.chain_id}"
+
+
+@dataclass(eq=False)
+class MountNode:
+    """A writable layer and the handles to it."""
+
+    record: MountRecord
+    parent: LayerNode | None
+    handles: set[object] = field(default_factory=set)
+
+    @property
+    def driver_parent(self) -> str:
+        """The driver's ID of what the layer stands on: its init layer, else its parent, else `""`."""
+        if self.record.init_id:
+            return self.record.init_id
+        return self.parent.record.cache_id if self.parent else ""
+
+    @property
+    def lock_key(self) -> str:
+        """What `RootLocks` knows the writable layer by."""
+        return f"rw {self.record.mount_id}"
+
+
+class Holder(Protocol):
+    """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
+
+    def holding(self, chain: ChainID, /) -> list[str]:
+        """What of this holds the layer by now, in words for a person; nothing where nothing does."""

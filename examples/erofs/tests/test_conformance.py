@@ -1,0 +1,5 @@
+from layerstore_core.conformance import DriverConformance
+
+
+class TestErofs(DriverConformance):
+    driver = "erofs"

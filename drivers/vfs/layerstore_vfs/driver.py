@@ -1,7 +1,8 @@
 """The driver.
 
 On disk, as Docker's: `dir/<id>/` is the layer's tree. Beside it, where Docker does not look, `copied/<id>` holds
-the moment at which the parent's tree had been copied: what has not been touched since need not be read to be compared.
+the moment at which the parent's tree had been copied, and the parent's ID: what has not been touched since need not be
+read to be compared with the parent.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class VfsDriver:
     @hookimpl
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
         return compare_trees(
-            self.get(layer_id), self.get(parent_id) if parent_id else None, since_ns=self._copied_at(layer_id)
+            self.get(layer_id),
+            self.get(parent_id) if parent_id else None,
+            since_ns=self._copied_at(layer_id, parent_id),
         )
 
     @hookimpl
@@ -150,12 +153,13 @@ class VfsDriver:
         if not parent_id:
             return
         copy_tree(self.get(parent_id), tree)
-        (self._copied / layer_id).write_text(str(change_clock(self._copied)))
+        (self._copied / layer_id).write_text(f"{change_clock(self._copied)} {parent_id}")
 
-    def _copied_at(self, layer_id: str) -> int | None:
-        """When the parent's tree had been copied, in nanoseconds; `None` where that is not known."""
+    def _copied_at(self, layer_id: str, parent_id: str) -> int | None:
+        """When the tree of `parent_id` had been copied, in nanoseconds; `None` where another was, or nothing is known."""
         try:
-            return int((self._copied / layer_id).read_text())
+            moment, copied = (self._copied / layer_id).read_text().split(" ")
+            return int(moment) if copied == parent_id else None
         except (FileNotFoundError, ValueError):
             return None
 

@@ -17,5 +17,5 @@ class TestBtrfs(DriverConformance):
     def make_root(self, tmp_path_factory):
         if reason := why_not("btrfs"):
             pytest.skip(reason)
-        with btrfs_file_system(tmp_path_factory.mktemp("btrfs")) as root:
+        with btrfs_file_system() as root:
             yield root

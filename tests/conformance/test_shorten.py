@@ -1,0 +1,18 @@
+"""A script that fails is made as short as its failure allows."""
+
+from __future__ import annotations
+
+from layerstore_core.conformance.model import read_script, shorten, write_script
+
+
+def test_only_what_is_needed_stays(tmp_path) -> None:
+    steps = [{"do": str(number)} for number in range(40)]
+    needed = [steps[3], steps[17], steps[39]]
+    assert shorten(steps, lambda some: all(one in some for one in needed), seconds=60) == needed
+    write_script(tmp_path / "x.script", needed)
+    assert read_script(tmp_path / "x.script") == needed
+
+
+def test_it_ends_in_time() -> None:
+    steps = [{"do": str(number)} for number in range(40)]
+    assert shorten(steps, lambda _: True, seconds=0) == steps

@@ -1,0 +1,170 @@
+"""Drivers by strangers, as their users have them: from wheels, in an environment of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ("minimal", "tarball", "erofs")
+pytestmark = pytest.mark.xdist_group("wheels")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> Path:
+    """The wheels of core, of vfs, and of the examples."""
+    directory = tmp_path_factory.mktemp("wheels")
+    for project in (".", "drivers/vfs", *(f"examples/{name}" for name in (*EXAMPLES, "timing"))):
+        # From a copy: a build leaves its traces beside the sources.
+        copy = directory / "sources" / project
+        shutil.copytree(
+            ROOT / project,
+            copy,
+            ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "examples", "drivers"),
+        )
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*command, "--wheel-dir", directory, copy], check=True, capture_output=True)
+    return directory
+
+
+class Environment:
+    """A virtual environment; what the packages need from others is lent by the one that the tests run in."""
+
+    def __init__(self, path: Path, wheels: Path) -> None:
+        self._path = path
+        self._wheels = wheels
+        self.python = path / "bin/python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
+        lent = path / "lent"
+        lent.mkdir()
+        own = sysconfig.get_path("purelib")
+        for name in os.listdir(own):
+            if not name.lower().startswith(("layerstore", "_layerstore", "__editable__")):
+                (lent / name).symlink_to(Path(own, name))
+        (site,) = path.glob("lib/python*/site-packages")
+        (site / "lent.pth").write_text(f"{lent}\n")
+
+    def pip(self, *words: str) -> None:
+        command = [sys.executable, "-m", "pip", "--python", self.python, *words, "--quiet"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def install(self, name: str) -> None:
+        self.pip("install", "--no-index", "--no-deps", "--find-links", str(self._wheels), name)
+
+    def run(self, *words: str | Path, cwd: Path, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("LAYERSTORE", "PYTHON", "PYTEST"))
+        }
+        done = subprocess.run(
+            [self.python, "-m", *words],
+            cwd=cwd,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def environment(tmp_path, wheels) -> Environment:
+    made = Environment(tmp_path / "venv", wheels)
+    made.install("layerstore-core")
+    made.install("layerstore-driver-vfs")
+    return made
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_passes_from_its_wheel(environment, tmp_path, name: str) -> None:
+    if name == "erofs" and os.geteuid() != 0:
+        pytest.skip("mounting needs the rights of root")
+    environment.install(f"layerstore-driver-{name}")
+    tests = tmp_path / "tests"
+    shutil.copytree(ROOT / "examples" / name / "tests", tests, ignore=shutil.ignore_patterns("__pycache__"))
+    done = environment.run("pytest", "-q", "-p", "no:cacheprovider", "--conformance-only", "lifecycle", ".", cwd=tests)
+    assert " passed" in done.stdout and "skipped" not in done.stdout
+    where = environment.run("layerstore_core", "--json", "drivers", cwd=tmp_path).stdout
+    assert {"minimal", "tarball", "erofs", "vfs"} & {one["name"] for one in json.loads(where)["drivers"]} == {
+        name,
+        "vfs",
+    }
+
+
+def test_a_driver_comes_and_goes(environment, tmp_path) -> None:
+    """Installing the wheel and naming the driver is all; without it there is a clear error, and no other driver."""
+    settings = {"LAYERSTORE_ROOT": str(tmp_path / "root"), "LAYERSTORE_CONFIG": str(tmp_path / "config.toml")}
+    (tmp_path / "config.toml").write_text('driver = "minimal"\n')
+    tar = tmp_path / "layer.tar"
+    tar.write_bytes(bytes(1024))
+
+    environment.install("layerstore-driver-minimal")
+    chain = environment.run("layerstore_core", "register", tar, cwd=tmp_path, **settings).stdout.strip()
+    environment.pip("uninstall", "--yes", "layerstore-driver-minimal")
+    lost = environment.run("layerstore_core", "ls", cwd=tmp_path, code=1, **settings)
+    assert "no driver 'minimal' is installed (installed: vfs)" in lost.stderr
+    assert "pip install layerstore-driver-minimal" in lost.stderr
+
+    # Nor is there a switch where only the state under the root names the driver.
+    (tmp_path / "config.toml").write_text("")
+    lost = environment.run("layerstore_core", "ls", cwd=tmp_path, code=1, **settings)
+    assert "holds the state of driver 'minimal'" in lost.stderr
+
+    environment.install("layerstore-driver-minimal")
+    assert (
+        chain.removeprefix("sha256:")[:12] in environment.run("layerstore_core", "ls", cwd=tmp_path, **settings).stdout
+    )
+
+
+def test_a_driver_from_the_template_says_what_to_do(environment, tmp_path) -> None:
+    new = tmp_path / "layerstore-driver-zfs"
+    shutil.copytree(ROOT / "examples/template", new, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["sh", "start.sh", "zfs"], cwd=new, check=True)
+    left = [
+        path
+        for path in new.rglob("*")
+        if "changeme" in path.name.lower() or (path.is_file() and "changeme" in path.read_text().lower())
+    ]
+    assert left == []
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        new,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    environment.pip("install", "--no-index", "--no-deps", "--find-links", str(tmp_path), "layerstore-driver-zfs")
+    done = environment.run(
+        "pytest", "-q", "-p", "no:cacheprovider", "--conformance-only", "lifecycle", "tests", cwd=new, code=1
+    )
+    assert "the hook create is still to be written: make the layer below self.context.home" in done.stdout
+    assert "the hook exists is still to be written" in done.stdout
+
+
+def test_a_wrapper_stands_around_a_driver(environment, tmp_path) -> None:
+    environment.install("layerstore-timing")
+    (tmp_path / "layer.tar").write_bytes(bytes(1024))
+    environment.run(
+        "layerstore_core",
+        "--root",
+        tmp_path / "root",
+        "register",
+        tmp_path / "layer.tar",
+        cwd=tmp_path,
+        LAYERSTORE_TIMING_FILE=str(tmp_path / "times.prom"),
+        LAYERSTORE_DRIVER="vfs",
+    )
+    assert 'layerstore_driver_call_seconds_count{call="apply_diff"} 1' in (tmp_path / "times.prom").read_text()

@@ -211,8 +211,9 @@ def _read_text(path: Path, *, missing: str | None = None) -> str:
 
 def _read(path: Path, limit: int, *, optional: bool) -> bytes | None:
     try:
-        # Not by a file object: a store of many layers has tens of thousands of these files.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not by a file object: a store of many layers has tens of thousands of these files. And not waiting for
+        # a writer, should a fifo stand there.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             content = os.read(fd, limit + 1)
         finally:

@@ -244,17 +244,15 @@ def test_what_is_no_record_is_left_alone(open_store, name):
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent", "descriptor.json"])
 def test_a_file_that_cannot_be_read(open_store, name, monkeypatch):
     """Whoever is not root gets such an error; root does not, so it is made."""
-    import builtins
-
     names, record, _ = made(open_store, descriptor={"size": 1})
-    real = builtins.open
+    real = os.open
 
     def refuse(path, *args, **kwargs):
         if str(path) == str(record / name):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     store = open_store()
     assert names[1] not in store.layers()
     assert (str(record / name), "Permission denied") in [

@@ -1,7 +1,7 @@
 """A plain model of a store in memory, and a player that takes store and model through the same steps.
 
-A step is a plain mapping, `{"do": "write", "layer": "w1", …}`, so that a sequence of them is a script: one JSON
-object a line. Hypothesis makes them (`layerstore_core.conformance.groups.stateful`), and `replay` takes them from a file.
+The steps are those of scripts (`layerstore_core.conformance.scripts`). Hypothesis makes them
+(`layerstore_core.conformance.groups.stateful`), or they come from a file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,13 @@ from typing import Any, Final
 
 from layerstore_core.conformance.bench import Bench, read_all
 from layerstore_core.conformance.processes import Tell, die, in_child
+from layerstore_core.conformance.scripts import InvalidScript, Step
 from layerstore_core.conformance.tars import directory, file, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, read_tree
 from layerstore_core.conformance.watch import Watch
-from layerstore_core.errors import LayerStoreError
 from layerstore_core.gc import collect_garbage
 from layerstore_core.layers import Layer, RWLayer
 from layerstore_core.store import LayerStore
-
-Step = Mapping[str, Any]
 
 #: What a file is to the model: its kind, mode, and content or target.
 Fact = tuple[str, int, str]
@@ -35,10 +33,6 @@ Fact = tuple[str, int, str]
 Facts = dict[str, Fact]
 
 _DIR: Final[Fact] = ("directory", 0o755, "")
-
-
-class InvalidScript(LayerStoreError):
-    """A step refers to what is not there: no fault of the driver."""
 
 
 @dataclass
@@ -408,18 +402,6 @@ def shorten(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], seco
         if time.monotonic() >= end or (length == 1 and not shorter):
             return found
         length = max(length // 2, 1)
-
-
-def read_script(path: Path) -> list[Step]:
-    """The steps in a file, one JSON object a line; empty lines and those that begin with `#` are left out."""
-    lines = path.read_text().splitlines()
-    return [json.loads(line) for line in lines if line.strip() and not line.startswith("#")]
-
-
-def write_script(path: Path, steps: Iterable[Step]) -> None:
-    """Write a script for `read_script`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(step) + "\n" for step in steps))
 
 
 def _applied(below: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
-from layerstore_core.conformance.model import InvalidScript, Player, Step, read_script, replay, shorten, write_script
+from layerstore_core.conformance.model import Player, replay
+from layerstore_core.conformance.scripts import InvalidScript, Step, read_script, shorten, write_script
 
 #: How many sequences are tried, and how many steps each may have.
 _EXAMPLES: Final = 15

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerstore_core.conformance.model import read_script, shorten, write_script
+from layerstore_core.conformance.scripts import read_script, shorten, write_script
 
 
 def test_only_what_is_needed_stays(tmp_path) -> None:

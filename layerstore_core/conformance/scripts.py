@@ -1,0 +1,31 @@
+"""Scripts: sequences of steps as data, one JSON object a line, so that a failure can be shortened, read and replayed.
+
+A step is a plain mapping, `{"do": "write", "layer": "w1", …}`; `layerstore_core.conformance.model.Player` takes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from layerstore_core.errors import LayerStoreError
+
+Step = Mapping[str, Any]
+
+
+class InvalidScript(LayerStoreError):
+    """A step refers to what is not there: no fault of the driver."""
+
+
+def read_script(path: Path) -> list[Step]:
+    """The steps in a file, one JSON object a line; empty lines and those that begin with `#` are left out."""
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def write_script(path: Path, steps: Iterable[Step]) -> None:
+    """Write a script for `read_script`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(step) + "\n" for step in steps))

@@ -10,8 +10,7 @@ import io
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -378,30 +377,6 @@ def replay(bench: Bench, steps: Iterable[Step]) -> None:
         player._stack.close()
         raise
     player.close()
-
-
-def shorten(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], seconds: float) -> list[Step]:
-    """Leave out of a script what its failure does not need.
-
-    Args:
-        steps: a script that fails.
-        fails: whether a script fails, and not for being no valid one.
-        seconds: when to be content with what is found.
-    """
-    found = list(steps)
-    end = time.monotonic() + seconds
-    length = max(len(found) // 2, 1)
-    while True:
-        at, shorter = 0, False
-        while at < len(found) and time.monotonic() < end:
-            attempt = found[:at] + found[at + length :]
-            if attempt and fails(attempt):
-                found, shorter = attempt, True
-            else:
-                at += length
-        if time.monotonic() >= end or (length == 1 and not shorter):
-            return found
-        length = max(length // 2, 1)
 
 
 def _applied(below: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:

@@ -6,7 +6,8 @@ A step is a plain mapping, `{"do": "write", "layer": "w1", …}`; `layerstore_co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,27 @@ def write_script(path: Path, steps: Iterable[Step]) -> None:
     """Write a script for `read_script`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(step) + "\n" for step in steps))
+
+
+def shorten(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], seconds: float) -> list[Step]:
+    """Leave out of a script what its failure does not need.
+
+    Args:
+        steps: a script that fails.
+        fails: whether a script fails, and not for being no valid one.
+        seconds: when to be content with what is found.
+    """
+    found = list(steps)
+    end = time.monotonic() + seconds
+    length = max(len(found) // 2, 1)
+    while True:
+        at, shorter = 0, False
+        while at < len(found) and time.monotonic() < end:
+            attempt = found[:at] + found[at + length :]
+            if attempt and fails(attempt):
+                found, shorter = attempt, True
+            else:
+                at += length
+        if time.monotonic() >= end or (length == 1 and not shorter):
+            return found
+        length = max(length // 2, 1)

@@ -283,6 +283,17 @@ class Catalog:
                 except OSError as error:
                     logger.error("other processes may not see a change to {} at once: {}", self._db.path, error)
 
+    def look_again(self) -> None:
+        """Forget what is known, but for what this store has handles to: somebody has mended records."""
+        with self.lock:
+            for mount in list(self._mounts.values()):
+                if not mount.handles:
+                    self._forget_mount(mount)
+            for layer in list(self._layers.values()):
+                if not layer.handles:
+                    self._forget_layer(layer)
+            self._generation = _UNKNOWN_GENERATION
+
     def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
         """A layer has been committed."""
         with self.lock:

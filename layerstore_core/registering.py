@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from layerstore_core.archive.scanner import TarScanner
@@ -122,6 +123,18 @@ class Registration:
         """
         self._transaction.commit(record.chain_id)
         self._committed = True
+
+    def replace(self, target: Path, set_aside: Callable[[Path], object]) -> None:
+        """Put the layer in the place of another one, which is damaged. Its files and its record are to be on disk by now.
+
+        Args:
+            target: the damaged record.
+            set_aside: moves the damaged record from where it is given away; what it names in the driver stays.
+        """
+        self._transaction.exchange(target)
+        self._committed = True
+        set_aside(self._transaction.path)
+        self._transaction.abandon()
 
     def __enter__(self) -> Self:
         return self

@@ -457,8 +457,12 @@ class LayerStore:
     def changing_records(self) -> Iterator[LayerDB]:
         """The same for whoever mends a record himself; other processes look at the records again afterwards."""
         self._check_writable()
-        with self._catalog.lock, self._catalog.changing():
-            yield self.db
+        with self._catalog.lock:
+            try:
+                with self._catalog.changing():
+                    yield self.db
+            finally:
+                self._catalog.look_again()
 
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""

@@ -54,11 +54,12 @@ def btrfs_file_system() -> Iterator[Path]:
     """
     top = Path(tempfile.gettempdir())
     for other in top.glob(f"{_BTRFS}*"):
-        if not Path("/proc", other.name.removeprefix(_BTRFS)).exists():
+        if not Path("/proc", other.name.removeprefix(_BTRFS).partition("-")[0]).exists():
             _remove_file_system(other)
-    directory = top / f"{_BTRFS}{os.getpid()}"
+    # A process may want several.
+    directory = Path(tempfile.mkdtemp(prefix=f"{_BTRFS}{os.getpid()}-"))
     image, mount = directory / "image", directory / "mount"
-    mount.mkdir(parents=True)
+    mount.mkdir()
     try:
         with open(image, "wb") as file:
             file.truncate(_IMAGE_SIZE)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from layerstore_core.checking.quarantine import Quarantine
-from layerstore_core.metadata import LayerDB
-from layerstore_core.metadata.records import INIT_ID, driver_ids, read_driver_id
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.metadata.records import driver_ids
 from layerstore_core.store import LayerStore
 
 #: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
@@ -28,7 +27,7 @@ class Strays:
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
-        nameless: records that do not tell their driver's layers; what they belong to is among `ids`.
+        nameless: records that do not tell their layer, or name one that is not there: it may be among `ids`.
         all_lost: whether the directory of the records is gone.
     """
 
@@ -44,7 +43,7 @@ class Strays:
         with store.keeping_records():
             for path in _records(store):
                 known.update(driver_ids(path))
-            self.nameless = list(_nameless(store.db))
+            self.nameless = list(_nameless(store, set(store.driver.layer_ids() or ())))
             self.all_lost = not store.db.is_made()
         self.ids = sorted((layer_id for layer_id in candidates if layer_id not in known), key=_order)
 
@@ -68,12 +67,19 @@ def _records(store: LayerStore) -> Iterator[Path]:
     yield from Quarantine(store).entries()
 
 
-def _nameless(db: LayerDB) -> Iterator[Path]:
+def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
+    """Records that do not tell which layer of the driver is theirs, or name one that the driver has not."""
+    db = store.db
     for layer in db.list_layers():
-        if db.has_layer(layer) and db.cache_id(layer) is None:
+        if db.has_layer(layer) and db.cache_id(layer) not in held:
             yield db.layer_path(layer)
     for name in db.list_mounts():
-        path = db.mount_path(name)
-        unreadable_init = os.path.lexists(path / INIT_ID) and read_driver_id(path / INIT_ID) is None
-        if db.has_mount(name) and (db.mount_id(name) is None or unreadable_init):
-            yield path
+        if not db.has_mount(name):
+            continue
+        try:
+            record = db.read_mount(name)
+        except (LayerStoreError, OSError):
+            yield db.mount_path(name)
+            continue
+        if not {record.mount_id, record.init_id or record.mount_id} <= held:
+            yield db.mount_path(name)

@@ -117,6 +117,15 @@ class BoundDriver:
         found = self._hook.layer_ids()
         return None if found is None else self._answer("layer_ids", found, list)
 
+    def check_layer(self, layer_id: str, parent_id: str) -> list[str]:
+        """See `hookspecs.check_layer`."""
+        return self._answer("check_layer", self._hook.check_layer(layer_id=layer_id, parent_id=parent_id), list)
+
+    def repair_layer(self, layer_id: str, parent_id: str) -> list[str]:
+        """See `hookspecs.repair_layer`; nobody mounts or removes the layer meanwhile."""
+        with self._mounts.changing(layer_id):
+            return self._answer("repair_layer", self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id), list)
+
     # Mounts
 
     def get(self, layer_id: str, mount_label: str = "", *, keep: bool = False) -> str:

@@ -44,6 +44,14 @@ class Fallback:
         return []
 
     @hookimpl(trylast=True)
+    def check_layer(self) -> list[str]:
+        return []
+
+    @hookimpl(trylast=True)
+    def repair_layer(self) -> list[str]:
+        return []
+
+    @hookimpl(trylast=True)
     def metadata(self, layer_id: str) -> dict[str, str]:
         return {"ID": layer_id}
 

@@ -144,6 +144,26 @@ def layer_ids() -> list[str]:
 
 
 @hookspec(firstresult=True)
+def check_layer(layer_id: str, parent_id: str) -> list[str]:
+    """What is wrong with how the driver keeps a layer, each in a sentence; its content is looked at elsewhere.
+
+    Left out by a driver for which a layer is there or not, and nothing in between.
+
+    Args:
+        layer_id: one that the driver holds, in part at least.
+        parent_id: what it was made on, `""` for nothing.
+    """
+
+
+@hookspec(firstresult=True)
+def repair_layer(layer_id: str, parent_id: str) -> list[str]:
+    """Mend what `check_layer` finds, as far as nothing is lost by it; returns what was done, each in a sentence.
+
+    The layer may stand on another parent of the same content than it was made on.
+    """
+
+
+@hookspec(firstresult=True)
 def status() -> list[tuple[str, str]]:
     """Diagnostic fields, in the order in which a person wants to read them."""
 

@@ -9,7 +9,8 @@ that mounts of processes that have died are found.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -107,6 +108,12 @@ class MountCounts:
             self._forget(layer_id)
             if self._users.pop(layer_id, None) is not None:
                 self._locks.drop(_held(layer_id))
+
+    @contextmanager
+    def changing(self, layer_id: str) -> Iterator[None]:
+        """A block in which no process mounts, unmounts or removes the layer."""
+        with self._locks.exclusive(_key(layer_id)):
+            yield
 
     def abandoned(self) -> list[str]:
         """The layers that were mounted by processes that have died, sorted."""

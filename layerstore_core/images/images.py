@@ -287,10 +287,14 @@ class Images:
         """The writable layers that stand on an image's topmost layer."""
         top = self._top(image_id)
         found = []
+        # The records alone: a handle would keep a writable layer that its owner deletes at this moment.
         for name in self._store.rw_layers() if top else ():
-            with self._store.get_rw_layer(name) as rw:
-                if rw.parent is not None and rw.parent.chain_id == top:
-                    found.append(name)
+            try:
+                record = self._store.db.read_mount(name)
+            except (LayerStoreError, OSError):  # deleted meanwhile
+                continue
+            if record.parent == top:
+                found.append(name)
         return found
 
     def _find(self, name: str) -> tuple[ImageID, str | None]:

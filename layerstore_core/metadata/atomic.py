@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
+from typing import Final
 
 FILE_MODE = 0o644
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -35,6 +39,18 @@ def flush(path: Path) -> None:
         raise
     finally:
         os.close(fd)
+
+
+def exchange_names(one: Path, other: Path) -> None:
+    """Exchange what two names of one file system stand for: renameat2(2) with RENAME_EXCHANGE.
+
+    Raises:
+        OSError: one is missing, or the file system does not know how to.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def make_directory(path: Path, mode: int) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Self
 from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
-from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory, write_file
+from layerstore_core.metadata.atomic import FILE_MODE, exchange_names, flush, make_directory, write_file
 from layerstore_core.metadata.records import CACHE_ID, LayerRecord, driver_ids
 
 TAR_SPLIT: Final = "tar-split.json.gz"
@@ -44,6 +44,8 @@ class WriteSet:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
             try:
                 self.path.chmod(0o700)  # whatever the umask says
+            except FileNotFoundError:  # a collector has taken it for a dead one
+                continue
             except BaseException:
                 self.path.rmdir()
                 raise
@@ -120,6 +122,29 @@ class WriteSet:
                 self._unlock()
                 os.rename(self.path, source)
                 raise
+
+    def exchange(self, target: Path) -> None:
+        """Put the files in the place of a record, and that record in theirs, at once. Its files are to be on disk by now.
+
+        The former record is what `cancel` removes, and `abandon` leaves; until then no collector looks at it.
+
+        Raises:
+            FileNotFoundError: there is no such record.
+            OSError: they cannot be exchanged, for example because the file system does not know how to.
+        """
+        lock = try_lock(target)
+        if lock is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
+        try:
+            exchange_names(self.path, target)
+        except BaseException:
+            os.close(lock)
+            raise
+        self._unlock()
+        self._lock = lock
+        if self._durable:
+            flush(target.parent)
+            flush(self.path.parent)
 
     def cancel(self) -> None:
         """Remove the files. A second call, or one after `publish`, does nothing.

@@ -124,7 +124,7 @@ def record(directory: Path, file_system: str, driver: str, durability: str) -> N
     subprocess.Popen([sys.executable, fuse_disk.__file__, image, log, disk])
     while not os.path.ismount(disk):
         time.sleep(0.01)
-    subprocess.run(["mount", "-o", system.options, disk / "disk", mount], check=True)
+    _mount(system, disk / "disk", mount)
     marks = os.open(disk / "mark", os.O_WRONLY)
     config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
     done = threading.Event()
@@ -242,11 +242,20 @@ class _Checker:
 
     @contextmanager
     def _mounted(self) -> Iterator[None]:
-        subprocess.run(["mount", "-o", self._system.options, self._image, self._mount], check=True)
+        _mount(self._system, self._image, self._mount)
         try:
             yield
         finally:
             subprocess.run(["umount", self._mount], check=True)
+
+
+def _mount(system: FileSystem, image: Path, where: Path) -> None:
+    command = ["mount", "-o", system.options, str(image), str(where)]
+    for _ in range(5):
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            return
+        time.sleep(0.2)  # another process may have been faster at the free loop device
+    subprocess.run(command, check=True)
 
 
 def _copy(source: Path, target: Path) -> None:

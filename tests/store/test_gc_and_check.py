@@ -100,6 +100,7 @@ def test_a_layer_that_is_not_what_it_was(store):
 def test_a_pin_without_its_layer(store):
     layer = register(store, BASE)
     store.pin(layer)
+    store.driver.remove(layer.cache_id)
     path = store.db.mark_removing(layer.chain_id)
     with path:
         path.finish()

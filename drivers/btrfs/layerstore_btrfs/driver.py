@@ -19,6 +19,7 @@ from layerstore_btrfs.changed import changes_since_snapshot
 from layerstore_btrfs.labels import relabel
 from layerstore_btrfs.options import Options, layer_size
 from layerstore_btrfs.probe import require_btrfs, try_out
+from layerstore_btrfs.search import FIRST_FREE
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.archive.pack import pack_changes
 from layerstore_core.archive.unpack import unpack_layer
@@ -94,6 +95,16 @@ class BtrfsDriver:
     @hookimpl
     def layer_ids(self) -> list[str]:
         return sorted({*_names(self._subvolumes), *_names(self._quotas)})
+
+    @hookimpl
+    def check_layer(self, layer_id: str) -> list[str]:
+        path = self._path(layer_id)
+        try:
+            # The root of every subvolume has the first number that a file can have.
+            is_subvolume = os.lstat(path).st_ino == FIRST_FREE and path.is_dir()
+        except FileNotFoundError:
+            return [f"{path} is missing; of the layer there is only the size limit"]
+        return [] if is_subvolume else [f"{path} is no subvolume"]
 
     @hookimpl
     def get(self, layer_id: str, mount_label: str) -> str:

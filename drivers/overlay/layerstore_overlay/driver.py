@@ -24,6 +24,7 @@ from layerstore_overlay.applying import OverlayWhiteouts
 from layerstore_overlay.chain import Chains
 from layerstore_overlay.features import Features, remove_stale_laboratories
 from layerstore_overlay.layout import LINKS, Layout
+from layerstore_overlay.mending import mend, troubles
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
 from layerstore_overlay.native import NativeChanges, NotNativeError
@@ -181,6 +182,14 @@ class OverlayDriver:
     @hookimpl
     def layer_ids(self) -> list[str]:
         return self._layout.layer_ids()
+
+    @hookimpl
+    def check_layer(self, layer_id: str, parent_id: str) -> list[str]:
+        return [trouble.problem for trouble in troubles(self._layout, layer_id, parent_id)]
+
+    @hookimpl
+    def repair_layer(self, layer_id: str, parent_id: str) -> list[str]:
+        return mend(self._layout, layer_id, parent_id)
 
     @hookimpl
     def status(self) -> list[tuple[str, str]]:

@@ -98,7 +98,7 @@ class Layout:
         if lower:
             _make_directory(self.path(layer_id, "work"), 0o700, self._owner)
             _write_file(self.path(layer_id, "lower"), ":".join(lower), 0o644)
-        link = _new_link_name()
+        link = new_link_name()
         _write_file(self.path(layer_id, "link"), link, 0o644)
         os.symlink(os.path.join("..", layer_id, "diff"), os.path.join(self.home, LINKS, link))
 
@@ -187,12 +187,48 @@ class Layout:
                 link = _read_file(self.path(layer_id, "link"))
             except (FileNotFoundError, NotADirectoryError):
                 link = ""
-            if re.fullmatch(rf"[A-Z2-7]{{{_LINK_LENGTH}}}", link):
+            if is_link_name(link):
                 try:
                     os.unlink(os.path.join(self.home, LINKS, link))
                 except FileNotFoundError:
                     pass
             remove_tree(self.path(layer_id))
+
+    def links_to(self, layer_id: str) -> list[str]:
+        """The short names, without `l/`, that lead to a layer, sorted."""
+        directory, target = os.path.join(self.home, LINKS), os.path.join("..", layer_id, "diff")
+        return [name for name in sorted(os.listdir(directory))
+                if is_link_name(name) and _read_link(os.path.join(directory, name)) == target]  # fmt: skip
+
+    def read_field(self, layer_id: str, name: str) -> str | None:
+        """What stands in `link` or `lower`; `None` where it cannot be read."""
+        try:
+            return _read_file(self.path(layer_id, name))
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def rewrite_field(self, layer_id: str, name: str, text: str) -> None:
+        """Replace `link` or `lower`, whole or not at all, and on disk when this returns."""
+        path = self.path(layer_id, name)
+        partial = path + ".new"
+        if os.path.lexists(partial):
+            os.unlink(partial)
+        _write_file(partial, text, 0o644)
+        _flush(partial)
+        os.replace(partial, path)
+        _flush(self.path(layer_id))
+
+    def make_link(self, layer_id: str, link: str) -> None:
+        """Make the short name `link` lead to the layer."""
+        path = os.path.join(self.home, LINKS, link)
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.symlink(os.path.join("..", layer_id, "diff"), path)
+        _flush(os.path.join(self.home, LINKS))
+
+    def make_work(self, layer_id: str) -> None:
+        """Make the directory that overlayfs works in."""
+        _make_directory(self.path(layer_id, "work"), 0o700, self._owner)
 
     def stray_links(self) -> list[str]:
         """Short names that lead nowhere: their layers are gone."""
@@ -206,7 +242,13 @@ def is_layer_id(name: str) -> bool:
     return name != LINKS and _ID.fullmatch(name) is not None
 
 
-def _new_link_name() -> str:
+def is_link_name(name: str) -> bool:
+    """Whether this can be a short name."""
+    return re.fullmatch(rf"[A-Z2-7]{{{_LINK_LENGTH}}}", name) is not None
+
+
+def new_link_name() -> str:
+    """A short name that nobody has."""
     return base64.b32encode(secrets.token_bytes(17)).decode()[:_LINK_LENGTH]
 
 
@@ -231,3 +273,18 @@ def _write_file(path: str, text: str, mode: int) -> None:
 def _read_file(path: str) -> str:
     with open(path, encoding="ascii") as file:
         return file.read().strip()
+
+
+def _read_link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _flush(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -29,10 +29,13 @@ def gc(session: Session, dry_run: bool) -> None:
         from layerstore_core.gc import collect_garbage
 
         removed = collect_garbage(store, dry_run=dry_run)
+    freed = sum(item.bytes for item in removed)
+    if removed and not session.json:
+        click.echo(f"{'Would free' if dry_run else 'Freed'} {output.human_size(freed)}", err=True)
 
     def lines() -> list[str]:
         return output.columns(
             (item.kind, output.printable(item.name), output.human_size(item.bytes)) for item in removed
         )
 
-    session.answer({"dry_run": dry_run, "removed": [asdict(item) for item in removed]}, lines)
+    session.answer({"dry_run": dry_run, "freed": freed, "removed": [asdict(item) for item in removed]}, lines)

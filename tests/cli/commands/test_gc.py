@@ -9,7 +9,7 @@ from tests.cli.conftest import Run
 def test_nothing_to_remove(run: Run, base: Path) -> None:
     run("register", base)
     assert run("gc").stdout == b""
-    assert run("gc", "--json").json == {"dry_run": False, "removed": []}
+    assert run("gc", "--json").json == {"dry_run": False, "freed": 0, "removed": []}
 
 
 def test_a_layer_that_nothing_holds_goes(run: Run, base: Path, upper: Path, root: Path) -> None:

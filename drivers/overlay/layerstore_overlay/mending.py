@@ -1,0 +1,103 @@
+"""What may be wrong around a layer's own directory, and how it is made again: all but `diff` can be told from the rest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from layerstore_overlay.layout import LINKS, Layout, is_link_name, new_link_name
+
+
+class Trouble(NamedTuple):
+    """Something that is wrong.
+
+    Attributes:
+        problem: in a sentence.
+        mend: mends it, and says what it has done; `None` where nothing can be done here.
+    """
+
+    problem: str
+    mend: Callable[[], str] | None
+
+
+def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]:
+    """Look at a layer; what comes later may depend on what came before, so that mending is to be done in this order.
+
+    Args:
+        layout: where layers are.
+        layer_id: the layer.
+        parent_id: what it stands on, `""` for nothing.
+    """
+    if not os.path.isdir(layout.path(layer_id, "diff")):
+        yield Trouble(f"the directory {layout.path(layer_id, 'diff')} is missing, and with it the layer's files", None)
+        return
+    link = layout.read_field(layer_id, "link")
+    if link is None or not is_link_name(link):
+        what = "missing" if link is None else "damaged"
+        yield Trouble(f"{layout.path(layer_id, 'link')} is {what}", partial(_mend_link, layout, layer_id))
+    elif link not in layout.links_to(layer_id):
+        yield Trouble(
+            f"the link {os.path.join(layout.home, LINKS, link)} is missing, or leads elsewhere",
+            partial(_mend_symlink, layout, layer_id, link),
+        )
+    if not parent_id:
+        return
+    lower = _wanted_lower(layout, parent_id)
+    if lower is not None and layout.read_field(layer_id, "lower") != lower:
+        yield Trouble(
+            f"{layout.path(layer_id, 'lower')} does not name the layers below",
+            partial(_mend_lower, layout, layer_id, lower),
+        )
+    if not _is_directory(layout.path(layer_id, "work")):
+        yield Trouble(
+            f"the directory {layout.path(layer_id, 'work')} is missing", partial(_mend_work, layout, layer_id)
+        )
+
+
+def mend(layout: Layout, layer_id: str, parent_id: str) -> list[str]:
+    """Mend what can be mended; returns what was done."""
+    return [trouble.mend() for trouble in list(troubles(layout, layer_id, parent_id)) if trouble.mend is not None]
+
+
+def _wanted_lower(layout: Layout, parent_id: str) -> str | None:
+    """What `lower` of a child has to be; `None` where the parent itself is to be mended first."""
+    link = layout.read_field(parent_id, "link")
+    if link is None or not is_link_name(link):
+        return None
+    above = layout.read_field(parent_id, "lower")
+    return ":".join(filter(None, (f"{LINKS}/{link}", above)))
+
+
+def _mend_link(layout: Layout, layer_id: str) -> str:
+    # The layers above know it by this name, if there is one.
+    known = layout.links_to(layer_id)
+    link = known[0] if known else new_link_name()
+    layout.rewrite_field(layer_id, "link", link)
+    if not known:
+        layout.make_link(layer_id, link)
+    return f"{layout.path(layer_id, 'link')} written anew"
+
+
+def _mend_symlink(layout: Layout, layer_id: str, link: str) -> str:
+    layout.make_link(layer_id, link)
+    return f"the link {os.path.join(layout.home, LINKS, link)} made anew"
+
+
+def _mend_lower(layout: Layout, layer_id: str, lower: str) -> str:
+    layout.rewrite_field(layer_id, "lower", lower)
+    return f"{layout.path(layer_id, 'lower')} written anew"
+
+
+def _mend_work(layout: Layout, layer_id: str) -> str:
+    layout.make_work(layer_id)
+    return f"the directory {layout.path(layer_id, 'work')} made anew"
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False

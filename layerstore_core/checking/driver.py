@@ -1,0 +1,106 @@
+"""The records against the driver, both ways, and what the driver itself finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from layerstore_core.checking.finding import Finding
+from layerstore_core.checking.strays import Strays
+from layerstore_core.digests import ChainID
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.metadata import MountRecord
+from layerstore_core.store import LayerStore
+
+
+class Kept(NamedTuple):
+    """A layer of the driver that a record names.
+
+    Attributes:
+        subject: the record, as findings name it.
+        layer_id: the driver's ID.
+        parent_id: the driver's ID of what it stands on, `""` for nothing.
+        is_current: whether the record still names it: another process may have deleted both meanwhile.
+    """
+
+    subject: str
+    layer_id: str
+    parent_id: str
+    is_current: Callable[[], bool]
+
+
+def kept_layers(store: LayerStore) -> Iterator[Kept]:
+    """All that the records name, parents before their children."""
+    db, layers = store.db, store.layers()
+    for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
+        below = layer.parent.cache_id if layer.parent else ""
+        yield Kept(chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id))
+    for name in store.rw_layers():
+        try:
+            record = db.read_mount(name)
+        except (LayerStoreError, OSError):  # deleted a moment ago
+            continue
+        is_current = partial(_is_current_mount, store, record)
+        below = layers[record.parent].cache_id if record.parent in layers else ""
+        subject = f"writable layer {name!r}"
+        if record.init_id:
+            yield Kept(subject, record.init_id, below, is_current)
+            below = record.init_id
+        yield Kept(subject, record.mount_id, below, is_current)
+
+
+def check_driver(store: LayerStore) -> Iterator[Finding]:
+    """Look at each layer of the driver by itself, and for those that one side alone knows."""
+    present = set(store.driver.layer_ids() or ())
+    for kept in kept_layers(store):
+        exists = store.driver.exists(kept.layer_id)
+        if exists or kept.layer_id in present:
+            problems = store.driver.check_layer(kept.layer_id, kept.parent_id)
+            if not exists and not problems:
+                problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
+            for problem in problems:
+                yield Finding(
+                    "broken-in-driver",
+                    kept.subject,
+                    problem,
+                    "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer "
+                    "with `--from FILE`",
+                )
+        elif kept.is_current():
+            yield Finding(
+                "missing-in-driver",
+                kept.subject,
+                f"the driver {store.driver_name} has no layer {kept.layer_id}",
+                "its content is lost; remove it with `layerstore rw rm`"
+                if kept.subject.startswith("writable")
+                else "give the layer or its image with `layerstore check --repair --from FILE`",
+            )
+    yield from _check_strays(store)
+
+
+def _is_current_layer(store: LayerStore, chain: ChainID, cache_id: str) -> bool:
+    return store.db.cache_id(chain) == cache_id
+
+
+def _is_current_mount(store: LayerStore, record: MountRecord) -> bool:
+    return store.db.mount_id(record.name) == record.mount_id
+
+
+def _check_strays(store: LayerStore) -> Iterator[Finding]:
+    strays = Strays(store)
+    if strays.ids and strays.all_lost:
+        yield Finding(
+            "records-lost",
+            str(store.db.path),
+            f"the driver {store.driver_name} has {len(strays.ids)} layers, and there are no records at all",
+            "restore this directory from a backup; without it nobody can tell what the layers are",
+        )
+    elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding by itself
+        for layer_id in strays.ids:
+            yield Finding(
+                "stray-in-driver",
+                layer_id,
+                f"the driver {store.driver_name} has a layer that no record names",
+                "`layerstore gc` removes it",
+            )

@@ -1,0 +1,46 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Every code, and what it stands for. Codes never change their meaning; `docs/reliability.md` has this table.
+CODES: Final = {
+    "unloadable": "a record is damaged, or stands on one that is damaged or missing",
+    "records-lost": "the driver has layers, and the directory of their records is gone",
+    "empty-record": "a directory without a record is left where one would be",
+    "not-a-record": "something stands among the records that is none",
+    "missing-in-driver": "a record names a layer that the driver has not",
+    "broken-in-driver": "the driver has the layer, but something that it needs for it is missing or damaged",
+    "stray-in-driver": "the driver has a layer that no record names",
+    "damaged": "a layer's tar cannot be put together, or is not what was registered (full checks only)",
+    "unfinished-removal": "a deletion was cut short, and could not be finished",
+    "dead-transaction": "what a dead process was making could not be removed",
+    "dangling-pin": "a pin without its layer",
+    "damaged-image": "an image's record, or the list of names, is damaged",
+    "image-without-layers": "an image's topmost layer is missing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        code: a stable name for this kind of finding, one of `CODES`.
+        subject: the layer, writable layer, file or directory concerned.
+        message: what is wrong, in a sentence.
+        remedy: what to do about it.
+    """
+
+    code: str
+    subject: str
+    message: str
+    remedy: str
+
+    def __post_init__(self) -> None:
+        assert self.code in CODES, self.code
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.subject}: {self.message} ({self.remedy})"

@@ -1,0 +1,91 @@
+"""What a user offers for repair: an image in an archive or a layout, or the tar of one layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import BinaryIO, Self
+
+from layerstore_core.archive.source import LayerSource
+from layerstore_core.digests import DiffID, ImageID
+from layerstore_core.errors import InvalidImage, InvalidLayer
+from layerstore_core.images.container import Container, open_container
+from layerstore_core.images.layout import find_images
+from layerstore_core.store import LayerStore
+
+
+class Offer:
+    """Layers by their diff IDs; to be closed, or used in a `with` statement.
+
+    Args:
+        store: the store that is to be mended.
+        path: a docker-archive, an OCI layout, or a layer's tar, compressed or not.
+
+    Raises:
+        InvalidLayer: it is none of these.
+        OSError: it cannot be read.
+
+    Attributes:
+        path: the same.
+        images: the images that it holds.
+    """
+
+    def __init__(self, store: LayerStore, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self.images: set[ImageID] = set()
+        self._layers: dict[DiffID, Callable[[], BinaryIO]] = {}
+        self._container: Container | None = None
+        if not self._take_images(store):
+            with LayerSource(path, spool_dir=store.scratch_directory()) as source:
+                while source.read_chunk():
+                    pass
+                digest = DiffID.from_hex(source.hexdigest())
+            self._layers[digest] = lambda: open(path, "rb")  # noqa: SIM115 - whoever opens it closes it
+
+    def __contains__(self, diff_id: DiffID) -> bool:
+        return diff_id in self._layers
+
+    def diff_ids(self) -> list[DiffID]:
+        """The layers that are offered."""
+        return list(self._layers)
+
+    def open(self, diff_id: DiffID) -> BinaryIO:
+        """A layer's tar, perhaps compressed; to be closed.
+
+        Raises:
+            KeyError: it is not offered.
+        """
+        return self._layers[diff_id]()
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        if self._container is not None:
+            self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _take_images(self, store: LayerStore) -> bool:
+        try:
+            container = open_container(self.path, spool_dir=store.scratch_directory())
+        except (InvalidImage, InvalidLayer):
+            return False
+        try:
+            images = find_images(container)
+        except InvalidImage:
+            container.close()
+            if any(name in container for name in ("manifest.json", "index.json")):
+                raise
+            return False
+        except BaseException:
+            container.close()
+            raise
+        self._container = container
+        for image in images:
+            self.images.add(image.config.image_id)
+            self._layers.update({layer.diff_id: partial(container.open, layer.path) for layer in image.layers})
+        return True

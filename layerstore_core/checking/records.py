@@ -1,0 +1,57 @@
+"""The records, looked at by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from layerstore_core.checking.finding import Finding
+from layerstore_core.store import LayerStore
+
+_AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way"
+
+
+def check_records(store: LayerStore) -> Iterator[Finding]:
+    """Records that cannot be loaded, what is among them and is none, and what was left half done."""
+    empty = [store.db.layer_path(chain) for chain in store.chain_ids() if not store.db.has_layer(chain)]
+    for problem in store.load_problems:
+        if any(Path(problem.path).is_relative_to(path) for path in empty):
+            continue
+        yield Finding(
+            "unloadable",
+            problem.path,
+            problem.reason,
+            "`layerstore check --repair` mends what can be told from the rest; otherwise restore the file from a backup, "
+            "or give the layer with `--from FILE`",
+        )
+    yield from leftovers(store)
+    for path in empty:
+        yield Finding(
+            "empty-record",
+            str(path),
+            "an empty directory, as a crash leaves it; it is in nobody's way here",
+            "`layerstore check --repair` removes it",
+        )
+    for path in store.db.strangers():
+        yield Finding(
+            "not-a-record",
+            str(path),
+            "it stands among the layers, and is none",
+            "`layerstore check --repair` puts it into quarantine",
+        )
+
+
+def leftovers(store: LayerStore) -> Iterator[Finding]:
+    """What `recover` ends, if it can."""
+    for orphan in store.db.removing():
+        yield Finding(
+            "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
+        )
+    for dead in store.db.dead_transactions():
+        yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)
+
+
+def check_pins(store: LayerStore) -> Iterator[Finding]:
+    """Pins of layers that are not there. A layer that cannot be loaded is, and needs its pin once it has been mended."""
+    for pin in sorted(store.pins() - set(store.chain_ids())):
+        yield Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")

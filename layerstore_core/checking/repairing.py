@@ -1,0 +1,166 @@
+"""Mending what a check has found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.checking.driver import check_driver
+from layerstore_core.checking.finding import Finding
+from layerstore_core.checking.mending import damaged_layers, mend_record
+from layerstore_core.checking.offer import Offer
+from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.checking.rebuilding import mend_driver, rebuild_layer
+from layerstore_core.checking.records import leftovers
+from layerstore_core.digests import ChainID
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.images import Images
+from layerstore_core.log import logger
+from layerstore_core.store import LayerStore
+
+_LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
+#: What an offer, or force, may be the remedy of.
+_OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver")
+
+#: Called with each finding that was mended, and what was done.
+Told = Callable[[Finding, str], None]
+
+
+class Repair:
+    """One repair.
+
+    Args:
+        store: an open store.
+        offer: layers that a user has; `None` for none.
+        force: put into quarantine also what may be the only copy.
+        told: hears what was done; `None`: nobody does.
+    """
+
+    def __init__(self, store: LayerStore, offer: Offer | None, *, force: bool, told: Told | None) -> None:
+        self._store = store
+        self._offer = offer
+        self._force = force
+        self._told = told
+        self._quarantine = Quarantine(store)
+        self._mended: dict[str, str] = {}
+        self._driver_mended = ""
+
+    def mend(self, findings: list[Finding]) -> list[Finding]:
+        """Mend what can be mended; returns the findings that are left."""
+        self._mend_leftovers(findings)
+        still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
+        self._mend_records()
+        # From the lowest layer up: one that stands on a damaged one can be mended only after it.
+        left = []
+        for finding in sorted(findings, key=self._depth_of):
+            try:
+                done = self._mend_one(finding, still_there)
+            except (LayerStoreError, OSError) as error:
+                logger.error("{}: it could not be repaired: {}", finding.subject, error)
+                done = ""
+            if done:
+                if self._told is not None:
+                    self._told(finding, done)
+            else:
+                left.append(finding)
+        return [finding for finding in findings if finding in left]
+
+    def _mend_leftovers(self, findings: list[Finding]) -> None:
+        if any(finding.code in _LEFTOVERS for finding in findings):
+            self._store.cleanup()
+
+    def _mend_records(self) -> None:
+        """Mend damaged records from what is left of them, as long as one more can be."""
+        progress = True
+        while progress:
+            progress = False
+            for path in list(damaged_layers(self._store)):
+                done = mend_record(self._store, path)
+                if not done and self._offer is not None:
+                    done = rebuild_layer(self._store, ChainID.from_hex(path.name), self._offer)
+                if not done and self._force:
+                    done = f"its record is now {self._quarantine.put(path, f'layer-{path.name[:12]}')}"
+                if done:
+                    self._mended[str(path)] = done
+                    progress = True
+
+    def _mend_one(self, finding: Finding, still_there: set[tuple[str, str]]) -> str:
+        match finding.code:
+            case "unfinished-removal" | "dead-transaction":
+                return "" if (finding.code, finding.subject) in still_there else "removed"
+            case "dangling-pin":
+                self._store.unpin(finding.subject)
+                return "the pin is removed"
+            case "empty-record":
+                with self._store.changing_records():
+                    Path(finding.subject).rmdir()
+                return "removed"
+            case "not-a-record":
+                return self._set_aside(Path(finding.subject))
+            case "damaged-image":
+                return self._set_aside(Path(finding.subject))
+            case "image-without-layers":
+                return self._load_image(finding)
+            case "unloadable":
+                return self._unloadable(finding)
+            case _ if finding.code in _OF_LAYERS:
+                return self._of_layer(finding)
+        return ""
+
+    def _unloadable(self, finding: Finding) -> str:
+        for path, done in self._mended.items():
+            if Path(finding.subject).is_relative_to(path):
+                return done
+        # Perhaps it stood on one that is mended by now.
+        if finding.subject not in {problem.path for problem in self._store.load_problems}:
+            return "what it stands on is mended"
+        record = _mount_record(self._store, Path(finding.subject))
+        return self._set_aside(record) if self._force and record is not None else ""
+
+    def _of_layer(self, finding: Finding) -> str:
+        if finding.code == "broken-in-driver" and (done := self._mend_driver(finding)):
+            return done
+        if not finding.subject.startswith("sha256:"):
+            return ""
+        chain = ChainID(finding.subject)
+        if finding.code == "missing-in-driver" and (done := mend_record(self._store, self._store.db.layer_path(chain))):
+            return done
+        if self._offer is not None and (done := rebuild_layer(self._store, chain, self._offer)):
+            return done
+        if self._force:
+            with self._store.changing_records() as db:
+                return self._set_aside(db.layer_path(chain))
+        return ""
+
+    def _mend_driver(self, finding: Finding) -> str:
+        done = "; ".join(mend_driver(self._store))
+        if done:
+            self._driver_mended = done
+        return self._driver_mended if self._is_whole(finding) else ""
+
+    def _is_whole(self, finding: Finding) -> bool:
+        return not any(again.subject == finding.subject for again in check_driver(self._store))
+
+    def _load_image(self, finding: Finding) -> str:
+        if self._offer is None or finding.subject not in self._offer.images:
+            return ""
+        Images(self._store).load(self._offer.path)
+        return f"loaded again from {self._offer.path}"
+
+    def _set_aside(self, path: Path) -> str:
+        return f"it is now {self._quarantine.put(path, path.name)}"
+
+    def _depth_of(self, finding: Finding) -> tuple[bool, int]:
+        try:
+            with self._store.get(finding.subject) as layer:
+                return False, layer.depth
+        except (LayerStoreError, ValueError, OSError):
+            # Images are loaded when their layers are mended.
+            return finding.code == "image-without-layers", 0
+
+
+def _mount_record(store: LayerStore, path: Path) -> Path | None:
+    """The writable layer's record that a damaged file is in."""
+    mounts = store.db.path / "mounts"
+    return mounts / path.relative_to(mounts).parts[0] if path.is_relative_to(mounts) else None

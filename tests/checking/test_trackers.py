@@ -1,0 +1,122 @@
+"""What users of container engines have lost data or disk space to, by the numbers of the trackers, and what happens here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.check import check_store, repair
+from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.gc import collect_garbage
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
+
+
+def test_moby_23184_metadata_of_zero_bytes(open_store, store):
+    """There: no layer of the daemon loads any more. Here: the others work, and the damage is told, file and reason."""
+    register(store, TOP)
+    bad = register(store, BASE)
+    record = record_path(bad)
+    store.close()
+    for path in record.iterdir():
+        path.write_bytes(b"")
+    store = open_store()
+    assert export(store.get(names_of(TOP)[0])) == TOP
+    [finding] = check_store(store)
+    assert (finding.code, Path(finding.subject).parent) == ("unloadable", record)
+    # The driver's layer may be the damaged record's: it is not garbage.
+    assert collect_garbage(store) == []
+
+
+@pytest.mark.parametrize("tracker", ["moby 49784", "containerd 8973"])
+def test_empty_files_are_not_kept_as_valid(store, tracker):
+    """There: a layer with empty files after a power cut is used for ever. Here: reading it fails, and a check finds it."""
+    layer = register(store, BASE)
+    with store.driver.mounted(layer.cache_id) as path:
+        Path(path, "bin/sh").write_bytes(b"")
+    with pytest.raises(Exception, match="bin/sh"):
+        export(layer)
+    [finding] = check_store(store, full=True)
+    assert (finding.code, finding.subject) == ("damaged", layer.chain_id)
+
+
+@pytest.mark.parametrize("tracker", ["moby 45939", "moby 22207", "docker/cli 4656"])
+def test_directories_that_nobody_reclaims(store, tracker):
+    """There: the driver's directories of lost records fill the disk. Here: they are found, and collected."""
+    keep, lose = register(store, BASE), register(store, MIDDLE)
+    store.create_rw_layer("lost", keep.chain_id, init=lambda path: None).close()
+    mount_id, cache_id = store.mount_id("lost"), lose.cache_id
+    shutil.rmtree(store.db.mount_path("lost"))
+    shutil.rmtree(record_path(lose))
+    lose.close()
+    store._locks.advance()
+    lost = [mount_id, f"{mount_id}-init", cache_id]
+    assert sorted(finding.subject for finding in check_store(store)) == sorted(lost)
+    would = collect_garbage(store, dry_run=True)
+    assert sorted(one.name for one in would) == sorted(lost)
+    assert any(one.bytes for one in would)
+    assert collect_garbage(store) == would
+    assert store.driver.layer_ids() == [keep.cache_id]
+    assert check_store(store, full=True) == []
+
+
+def test_strays_that_are_not_of_a_layer_store_are_left(store):
+    """Docker's builder has snapshots of its own in the driver, with other IDs and records elsewhere."""
+    register(store, BASE)
+    store.driver.create("r2x0yqz8m0v1c5b7n9k3j4h6g", "", {})
+    assert check_store(store) == []
+    assert collect_garbage(store) == []
+    assert store.driver.exists("r2x0yqz8m0v1c5b7n9k3j4h6g")
+
+
+def test_strays_are_kept_where_all_records_are_gone(open_store, store):
+    """`image/` was deleted by mistake: what is left may still be wanted."""
+    layers = chain(store, BASE, MIDDLE)
+    ids = sorted(layer.cache_id for layer in layers)
+    store.close()
+    shutil.rmtree(store.db.path)
+    store = open_store()
+    assert [finding.code for finding in check_store(store)] == ["records-lost"]
+    assert collect_garbage(store) == []
+    assert store.driver.layer_ids() == ids
+
+
+def test_moby_44909_a_leftover_empty_directory(open_store, store):
+    """There: the layer can never be registered again. Here: it can, and the directory can be removed."""
+    names = names_of(BASE, MIDDLE)
+    store.close()
+    for name in names:
+        (store.db.path / "sha256" / name.removeprefix("sha256:")).mkdir(parents=True)
+    store = open_store()
+    base = register(store, BASE)
+    assert export(base) == BASE
+    [finding] = check_store(store)
+    assert finding.code == "empty-record"
+    assert repair(store, [finding]) == []
+    assert check_store(store) == []
+    assert export(register(store, MIDDLE, base)) == MIDDLE
+
+
+def test_layers_are_not_silently_left_out(open_store, store):
+    """There: a layer that does not load is logged at debug level, or not at all. Here: it is named, with all that stands on it."""
+    layers = chain(store, BASE, MIDDLE)
+    store.create_rw_layer("box", layers[1].chain_id)
+    record = record_path(layers[0])
+    store.close()
+    (record / "cache-id").write_bytes(b"")
+    store = open_store()
+    assert len(store.load_problems) == 3
+    assert {finding.code for finding in check_store(store)} == {"unloadable"}
+
+
+def test_what_stands_among_the_records_is_set_aside(store):
+    register(store, BASE)
+    stranger = store.db.path / "sha256" / "lost+found"
+    stranger.mkdir()
+    (stranger / "content").write_bytes(b"content")
+    [finding] = check_store(store)
+    assert (finding.code, finding.subject) == ("not-a-record", str(stranger))
+    assert repair(store, [finding]) == []
+    [kept] = Quarantine(store).entries()
+    assert (kept / "content").read_bytes() == b"content"

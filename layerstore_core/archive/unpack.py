@@ -95,6 +95,8 @@ class _Unpacker:
         self._last_parent: bytes | None = None
         self._last_directory: Directory | None = None
         self._aufs_links: bytes | None = None
+        #: Inodes of files of layers below that this layer has linked to: their content is not its own.
+        self._foreign: set[int] = set()
         self.size = 0
 
     def run(self) -> None:
@@ -315,6 +317,8 @@ class _Unpacker:
             raise InvalidLayer("a hard link to a directory")
         if self._style.is_whiteout(status):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
+        if _join(source, source_base) not in self._touched:
+            self._foreign.add(status.st_ino)
         if (source.path, source_base) == (directory.path, base):
             return  # a link to itself is there already; GNU tar takes it so
         self._create.hard_link(entry, source, source_base, directory, base)
@@ -341,12 +345,15 @@ class _Unpacker:
             self._tree.forget(path)
             remove_tree(base, dir_fd=directory.fd)
         else:
+            if status.st_nlink == 1:
+                self._foreign.discard(status.st_ino)  # another file may get the number
             os.unlink(base, dir_fd=directory.fd)
 
     def _size_of(self, status: os.stat_result, path: bytes) -> int:
         """How much of the layer's size goes with what is removed: what this layer wrote, its last name gone."""
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
-            return status.st_size if status.st_nlink == 1 and path in self._touched else 0
+            is_last = status.st_nlink == 1 and path in self._touched
+            return status.st_size if is_last and status.st_ino not in self._foreign else 0
         if not stat.S_ISDIR(status.st_mode):
             return 0
         total = 0
@@ -363,7 +370,7 @@ class _Unpacker:
                 elif _join(here, name) in self._touched:
                     left = names_left.get(inner.st_ino, inner.st_nlink) - 1
                     names_left[inner.st_ino] = left
-                    total += 0 if left else inner.st_size
+                    total += 0 if left or inner.st_ino in self._foreign else inner.st_size
         return total
 
     def _hide_all(self, directory: bytes) -> None:

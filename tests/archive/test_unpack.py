@@ -471,3 +471,27 @@ def test_the_systems_errors_say_what_was_being_done(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         take_in(tars.tar(), tmp_path / "absent")
     assert "absent" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([tars.hard_link(b"lower", b"lower"), tars.directory(b"lower")], id="linked to itself"),
+        pytest.param(
+            [tars.hard_link(b"new", b"lower"), tars.entry(b".wh.lower"), tars.directory(b"new")], id="under a new name"
+        ),
+        pytest.param(
+            [
+                tars.directory(b"d"),
+                tars.hard_link(b"d/new", b"lower"),
+                tars.entry(b".wh.lower"),
+                tars.entry(b"d", b"12345"),
+            ],
+            id="with its directory",
+        ),
+    ],
+)
+def test_what_is_linked_from_below_is_not_the_layer_s_own_when_it_goes(entries: list[bytes], root: Path) -> None:
+    below(root, lower="seven b")
+    taken = round_trip(tars.tar(*entries), root)
+    assert taken.size == (5 if (root / "d").is_file() else 0)

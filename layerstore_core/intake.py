@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from layerstore_core.chains import LayerInput, Overtaken, take_in
 from layerstore_core.config import StoreConfig
 from layerstore_core.digests import ChainID, chain_ids
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.durability import flush_file_systems
+from layerstore_core.durability import FlushPoint
 from layerstore_core.errors import MaxDepthExceeded
 from layerstore_core.layers import Layer
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
@@ -68,12 +68,13 @@ class Intake:
         """Take in a layer; see `LayerStore.register`. The caller holds the layer below."""
         self._check_depth(below)
         with (
+            self.flushing() as flush,
             self._source(stream) as source,
             Registration(self._db, self._driver, below.below if below else None) as registration,
         ):
             registration.apply(source, progress)
             record = registration.write_record(descriptor)
-            self.flush()
+            flush()
             while True:
                 layer = self._hold(record.chain_id) or self._commit(registration, record, below)
                 if layer is not None:
@@ -106,10 +107,18 @@ class Intake:
             diff.drain()
             return size
 
-    def flush(self) -> None:
-        """Get to disk what a record that is about to be committed stands for."""
-        if self._config.durability == "full":
-            flush_file_systems(self._config.root, self._driver.home)
+    @contextmanager
+    def flushing(self) -> Iterator[Callable[[], None]]:
+        """A block around making what a record stands for.
+
+        Yields:
+            What gets it to disk, before the record is committed. No failed write since the beginning of the block goes unheard.
+        """
+        if self._config.durability == "none":
+            yield lambda: None
+            return
+        with FlushPoint(self._config.root, self._driver.home) as point:
+            yield point.flush
 
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
@@ -119,7 +128,7 @@ class Intake:
 
     def _register_missing(self, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
         """Register layers none of which is known."""
-        with ExitStack() as stack, ExitStack() as registrations:
+        with self.flushing() as flush, ExitStack() as stack, ExitStack() as registrations:
             new = take_in(
                 self._db,
                 self._driver,
@@ -128,7 +137,7 @@ class Intake:
                 source=self._source,
                 registrations=registrations,
             )
-            self.flush()
+            flush()
             top: Layer | None = None
             for registration, record in new:
                 top = self._commit(registration, record, below)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
@@ -315,7 +315,7 @@ class LayerStore:
                 mount_label=mount_label,
                 storage_opt=dict(storage_opt or {}),
                 init=init,
-                flush=self._intake.flush,
+                flush=stack.enter_context(self._intake.flushing()),
             )
             return self._hold_mount(name)
 
@@ -452,6 +452,10 @@ class LayerStore:
         self._check_open()
         with self._locks.exclusive("records"):
             yield
+
+    def flushing(self) -> AbstractContextManager[Callable[[], None]]:
+        """See `Intake.flushing`."""
+        return self._intake.flushing()
 
     @contextmanager
     def changing_records(self) -> Iterator[LayerDB]:

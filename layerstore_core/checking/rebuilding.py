@@ -11,7 +11,6 @@ from layerstore_core.checking.driver import kept_layers
 from layerstore_core.checking.offer import Offer
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.durability import flush_file_systems
 from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata.records import read_digest
@@ -41,6 +40,7 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: Offer) -> str:
                 below = stack.enter_context(store.get(parent))
             except (LayerStoreError, OSError):
                 return ""
+        flush = stack.enter_context(store.flushing())
         file = stack.enter_context(offer.open(diff_id))
         source = stack.enter_context(LayerSource(file, spool_dir=store.scratch_directory()))
         new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
@@ -48,8 +48,7 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: Offer) -> str:
         if new.diff_id != diff_id:
             return ""
         new.write_record(_descriptor(store, chain))
-        if store.config.durability == "full":
-            flush_file_systems(store.root, store.driver.home)
+        flush()
         quarantine = Quarantine(store)
         with store.changing_records() as db:
             new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))

@@ -1,8 +1,11 @@
 """A disk that remembers every write and every flush: one file in a FUSE file system, for a loop device to stand on.
 
-Run as a program it serves the file until it is unmounted. Spoken is the kernel's own protocol (`linux/fuse.h`), for
+Run as a program it serves the file until it is unmounted. It must not be in the mount namespace that it serves: were it
+the last process there, the kernel would have it unmount in its own exit what stands on it, and wait for its answers for
+ever. Spoken is the kernel's own protocol (`linux/fuse.h`), for
 one directory with two files: `disk`, whose writes and flushes are logged in the order in which they come, and
-`mark`: what is written there is put into the log, at that place.
+`mark`: what is written there is put into the log, at that place. The disk may fail: from its nth write on, or at that
+one alone.
 
 The log is a sequence of records: kind, offset, length, and as many bytes.
 """
@@ -67,9 +70,12 @@ class Disk:
         image: the file behind `disk`.
         log: where the log goes.
         channel: the open `/dev/fuse`, mounted.
+        failing: the numbers of the writes that fail, counted from when the first mark was made.
     """
 
-    def __init__(self, image: Path, log: Path, channel: int) -> None:
+    def __init__(self, image: Path, log: Path, channel: int, failing: range = range(0)) -> None:
+        self._failing = failing
+        self._writes: int | None = None
         self._image = os.open(image, os.O_RDWR | os.O_CLOEXEC)
         self._log = open(log, "ab", buffering=0)  # noqa: SIM115
         self._channel = channel
@@ -137,7 +143,13 @@ class Disk:
         _, offset, size, *_ = _WRITE_IN.unpack_from(body)
         data = body[_WRITE_IN.size : _WRITE_IN.size + size]
         if node == _DISK:
+            if self._writes is not None:
+                self._writes += 1
+                if self._writes in self._failing:
+                    raise OSError(errno.EIO, "")
             os.pwrite(self._image, data, offset)
+        elif self._writes is None:
+            self._writes = 0
         self._note(WRITE if node == _DISK else MARK, offset, data)
         return struct.pack("<II", size, 0)
 
@@ -151,16 +163,31 @@ class Disk:
         assert os.write(self._log.fileno(), record) == len(record)
 
 
-def main(image: str, log: str, where: str) -> None:
-    """Mount and serve."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # with whoever has started it
+def mount(where: Path) -> int:
+    """Mount the directory of the two files; nothing is answered there until a server has the channel.
+
+    Returns:
+        The channel: `/dev/fuse`, for the server alone.
+
+    Raises:
+        OSError: this needs the rights of root, and `/dev/fuse`.
+    """
     channel = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={channel},rootmode=40000,user_id=0,group_id=0".encode()
-    if libc.mount(b"layerstore-disk", os.fsencode(where), b"fuse.layerstore-disk", 0, options):
+    if ctypes.CDLL(None, use_errno=True).mount(
+        b"layerstore-disk", os.fsencode(where), b"fuse.layerstore-disk", 0, options
+    ):
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), where)
-    Disk(Path(image), Path(log), channel).serve()
+        os.close(channel)
+        raise OSError(code, os.strerror(code), str(where))
+    return channel
+
+
+def main(image: str, log: str, channel: str, first_failing: str = "0", last_failing: str = "-1") -> None:
+    """Serve; ends with the file system, or with whoever has started it."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    failing = range(int(first_failing), int(last_failing) + 1)
+    Disk(Path(image), Path(log), int(channel), failing).serve()
 
 
 if __name__ == "__main__":

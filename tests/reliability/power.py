@@ -9,7 +9,7 @@ What is in the kernel's memory only is lost in any cut, so that what was never s
 who syncs another file of the same file system all the time sees to it that half of what is under way is there.
 
 Run as a program it is one of two processes, each with mounts of its own that go with it:
-`power.py record DIRECTORY FILE-SYSTEM DRIVER DURABILITY` and `power.py cut DIRECTORY … SEED ROUNDS`.
+`power.py STEP DIRECTORY FILE-SYSTEM DRIVER DURABILITY NUMBER NUMBER`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, StoreConfig  # noqa: E402
+from layerstore_core.durability import FlushPoint  # noqa: E402
 from tests.reliability import fuse_disk  # noqa: E402
 from tests.reliability.aftermath import look  # noqa: E402
 from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Record, read_log  # noqa: E402
@@ -99,39 +100,64 @@ def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int,
     Returns:
         What that has shown. No mount, loop device, process or file is left, whatever happens.
     """
-    # In memory: the images are written again and again.
-    where = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=where) as directory:
-        for step in "record", "cut":
-            arguments = [step, directory, file_system, driver, durability, str(seed), str(rounds)]
-            done = subprocess.run(
-                [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False, timeout=1200
-            )
-            assert done.returncode == 0, f"{step}: {done.stderr}"
-        return Outcome(**json.loads(done.stdout))
+    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
+        arguments = (directory, file_system, driver, durability, str(seed), str(rounds))
+        _run("record", *arguments)
+        return Outcome(**json.loads(_run("cut", *arguments)))
 
 
-def record(directory: Path, file_system: str, driver: str, durability: str) -> None:
-    """Live on a disk that remembers; ends without unmounting anything."""
-    system = FILE_SYSTEMS[file_system]
-    image, log, disk, mount = (directory / name for name in ("image", "log", "disk", "mount"))
-    with open(image, "wb") as file:
-        file.truncate(system.size)
-    subprocess.run([*system.make, image], check=True, capture_output=True)
-    _copy(image, directory / "durable")
-    disk.mkdir()
-    mount.mkdir()
-    subprocess.Popen([sys.executable, fuse_disk.__file__, image, log, disk])
-    while not os.path.ismount(disk):
-        time.sleep(0.01)
-    _mount(system, disk / "disk", mount)
-    marks = os.open(disk / "mark", os.O_WRONLY)
+def fail_at(file_system: str, driver: str, *, first: int, last: int) -> tuple[Outcome, bool]:
+    """Let a store live on a disk that refuses some writes, until a call fails; then look at it on a disk that is sound.
+
+    Args:
+        first: the number of the first write that fails, counted from the beginning of the store's life.
+        last: the number of the last one.
+
+    Returns:
+        What was found, and whether a call did fail.
+    """
+    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
+        done = _run("fail", directory, file_system, driver, "full", str(first), str(last))
+        return Outcome(**json.loads(_run("look", directory, file_system, driver, "full", "0", "0"))), "failed" in done
+
+
+def who_hears_of_a_failed_write() -> dict[str, bool]:
+    """Let a write fail in the background, and flush: as another, then as one who was there, and as one who comes late."""
+    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
+        found: dict[str, bool] = json.loads(_run("hear", directory, "ext4", "vfs", "full", "1", str(1 << 40)))
+        return found
+
+
+def _memory() -> str | None:
+    """Where the images are: they are written again and again."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
+def _run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False, timeout=3000
+    )
+    assert done.returncode == 0, f"{arguments[0]}: {done.stderr}"
+    return done.stdout
+
+
+def record(directory: Path, file_system: str, driver: str, durability: str, *failing: str) -> bool:
+    """Live on a disk that remembers; ends without unmounting anything. Returns whether a call has failed."""
+    mount, marks = _disk(directory, FILE_SYSTEMS[file_system], failing)
     config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
     done = threading.Event()
     threading.Thread(target=_sync_all_the_time, args=(mount / "neighbour", done), daemon=True).start()
-    live(LayerStore.open(config), Words(lambda word: _say(marks, word)))
+    failed = False
+    store = LayerStore.open(config)
+    try:
+        live(store, Words(lambda word: _say(marks, word)))
+    except OSError:
+        failed = True
+        if not failing:
+            raise
     _say(marks, _END)
     done.set()
+    return failed
 
 
 def _say(marks: int, word: bytes) -> None:
@@ -141,8 +167,54 @@ def _say(marks: int, word: bytes) -> None:
 def _sync_all_the_time(path: Path, done: threading.Event) -> None:
     with open(path, "wb", buffering=0) as file:
         while not done.wait(0.01):
-            file.write(b"x" * 100)
-            os.fsync(file.fileno())
+            try:
+                file.write(b"x" * 100)
+                os.fsync(file.fileno())
+            except OSError:  # the disk is one that fails
+                continue
+
+
+def hear(directory: Path, *failing: str) -> dict[str, bool]:
+    """See `who_hears_of_a_failed_write`."""
+    mount, marks = _disk(directory, FILE_SYSTEMS["ext4"], failing)
+    heard = {}
+    with FlushPoint(mount) as another, FlushPoint(mount) as point:
+        (mount / "data").write_bytes(b"data" * 10_000)
+        _say(marks, b"the disk fails from here on")
+        heard["another"] = _fails(another)
+        heard["point"] = _fails(point)
+    with FlushPoint(mount) as late:
+        heard["late"] = _fails(late)
+    return heard
+
+
+def _fails(point: FlushPoint) -> bool:
+    try:
+        point.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _disk(directory: Path, system: FileSystem, failing: tuple[str, ...]) -> tuple[Path, int]:
+    """Make a file system on a disk that remembers; where it is mounted, and where marks are written to."""
+    image, log, disk, mount = (directory / name for name in ("image", "log", "disk", "mount"))
+    with open(image, "wb") as file:
+        file.truncate(system.size)
+    subprocess.run([*system.make, image], check=True, capture_output=True)
+    _copy(image, directory / "durable")
+    disk.mkdir()
+    mount.mkdir()
+    channel = fuse_disk.mount(disk)
+    # In the namespace that this process has come from; it ends when this one has, and so its mounts.
+    outside = Path("/proc", str(os.getppid()), "ns", "mnt")
+    subprocess.Popen(
+        ["nsenter", f"--mount={outside}", sys.executable, fuse_disk.__file__, image, log, str(channel), *failing],
+        pass_fds=[channel],
+    )
+    os.close(channel)
+    _mount(system, disk / "disk", mount)
+    return mount, os.open(disk / "mark", os.O_WRONLY)
 
 
 def cut(directory: Path, file_system: str, driver: str, durability: str, seed: int, rounds: int) -> Outcome:
@@ -166,6 +238,20 @@ def cut(directory: Path, file_system: str, driver: str, durability: str, seed: i
                 elif entry.kind == MARK:
                     promised.hear(entry.data)
             outcome.flushes += 1
+    return outcome
+
+
+def look_at_the_end(directory: Path, file_system: str, driver: str, durability: str) -> Outcome:
+    """Look at the disk with all that it has taken."""
+    outcome = Outcome()
+    promised = Expectation()
+    checker = _Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
+    for interval in _intervals(directory / "log"):
+        for entry in interval:
+            if entry.kind == MARK:
+                promised.hear(entry.data)
+    _copy(directory / "image", directory / "durable")
+    checker.check([], promised)
     return outcome
 
 
@@ -265,11 +351,22 @@ def _copy(source: Path, target: Path) -> None:
 def main(step: str, directory: str, file_system: str, driver: str, durability: str, seed: str, rounds: str) -> None:
     """Do one of the two steps."""
     enter_own_mounts()
+    if step == "fail":
+        print("failed" if record(Path(directory), file_system, driver, durability, seed, rounds) else "all done")
+        sys.stdout.flush()
+        os._exit(0)
+    if step == "hear":
+        print(json.dumps(hear(Path(directory), seed, rounds)))
+        sys.stdout.flush()
+        os._exit(0)
     if step == "record":
         record(Path(directory), file_system, driver, durability)
         # Whatever is not on the disk by now is not to get there.
         sys.stdout.flush()
         os._exit(0)
+    if step == "look":
+        print(json.dumps(asdict(look_at_the_end(Path(directory), file_system, driver, durability))))
+        return
     found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds))
     print(json.dumps(asdict(found)))
 

@@ -78,7 +78,7 @@ class FaultySystem:
         self._fail = fail
         for name in CALLS:
             monkeypatch.setattr(os, name, self._stand_before(name, getattr(os, name)))
-        monkeypatch.setattr("layerstore_core.intake.flush_file_systems", self._flush)
+        monkeypatch.setattr("layerstore_core.durability.FlushPoint.flush", lambda point: self._count("syncfs", point))
 
     def _stand_before(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -89,9 +89,6 @@ class FaultySystem:
             return real(*args, **kwargs)
 
         return call
-
-    def _flush(self, *paths: object) -> None:
-        self._count("syncfs", paths[0])
 
     def _count(self, name: str, what: object) -> None:
         self.seen.append(name)

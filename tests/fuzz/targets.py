@@ -1,0 +1,146 @@
+"""What strangers' bytes get to: each takes any bytes, and raises nothing but the errors that say so."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from layerstore_core import InvalidLayer
+from layerstore_core.archive.pax import parse_records
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.digests import ChainID, ImageID
+from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.images.container import open_container
+from layerstore_core.images.layout import find_images
+from layerstore_core.images.reference import Reference
+from layerstore_core.metadata import BadRecord, ImageDB
+from layerstore_core.metadata.records import LayerRecord, MountRecord
+from layerstore_core.tarsplit.codec import decode_lines
+from tests import tars
+
+
+def tar(data: bytes) -> None:
+    """The tar scanner: every byte of what it accepts passes."""
+    stream = LayerStream.over(io.BytesIO(data))
+    try:
+        for _ in stream.entries():
+            for chunk in stream.payload():
+                assert len(chunk) <= len(data)
+        stream.drain()
+    except InvalidLayer:
+        pass
+
+
+def tar_with_checksums(data: bytes) -> None:
+    """The same, with sound checksums on all blocks: random headers get further."""
+    blocks = [data[start : start + 512].ljust(512, b"\0") for start in range(0, min(len(data), 1 << 14), 512)]
+    tar(b"".join(map(tars.with_checksum, blocks)) + tars.END)
+
+
+def pax(data: bytes) -> None:
+    """The parser of PAX records."""
+    try:
+        parse_records(data)
+    except (InvalidLayer, ValueError):
+        pass
+
+
+def tar_split(data: bytes) -> None:
+    """The reader of tar-split lines, uncompressed and compressed."""
+    from layerstore_core.errors import IntegrityError
+    from layerstore_core.tarsplit.codec import LineReader
+
+    for form in (data, gzip.compress(data)):
+        try:
+            with LineReader(io.BytesIO(form)) as lines:
+                for _ in decode_lines(lines):
+                    pass
+        except IntegrityError:
+            pass
+
+
+def records(data: bytes) -> None:
+    """The layerdb: each file of a record in turn has these bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for field in ("diff", "size", "cache-id", "parent", "descriptor.json", "os", "mount-id", "init-id"):
+            for other, content in _SOUND.items():
+                (directory / other).write_bytes(content)
+            (directory / field).write_bytes(data)
+            for read in (
+                lambda: LayerRecord.read(directory, ChainID.from_hex("0" * 64)),
+                lambda: MountRecord.read(directory, "name"),
+            ):
+                try:
+                    read()
+                except BadRecord:
+                    pass
+
+
+_SOUND: Final = {
+    "diff": b"sha256:" + b"1" * 64,
+    "size": b"1",
+    "cache-id": b"2" * 64,
+    "parent": b"sha256:" + b"3" * 64,
+    "descriptor.json": b"{}",
+    "os": b"linux",
+    "mount-id": b"4" * 64,
+    "init-id": b"4" * 64 + b"-init",
+}
+
+
+def image_records(data: bytes) -> None:
+    """Docker's image records: the list of names, and an image's config."""
+    with tempfile.TemporaryDirectory() as name:
+        db = ImageDB(Path(name), durable=False)
+        db.names_path.write_bytes(data)
+        image = ImageID.of(data)
+        db.config_path(image).parent.mkdir(parents=True)
+        db.config_path(image).write_bytes(data)
+        for read in (db.names, lambda: db.top_layer(image)):
+            try:
+                read()
+            except BadRecord:
+                pass
+
+
+def image_archive(data: bytes) -> None:
+    """The readers of docker-archives and OCI layouts: any bytes, and archives whose documents are any bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        for content in (
+            data,
+            tars.tar(tars.entry(b"manifest.json", data)),
+            tars.tar(tars.entry(b"index.json", data), tars.entry(b"oci-layout", b'{"imageLayoutVersion":"1.0.0"}')),
+            tars.tar(
+                tars.entry(b"manifest.json", b'[{"Config":"c","RepoTags":null,"Layers":["l"]}]'),
+                tars.entry(b"c", data),
+                tars.entry(b"l", data),
+            ),
+        ):
+            try:
+                container = open_container(io.BytesIO(content), spool_dir=Path(name))
+                try:
+                    find_images(container)
+                finally:
+                    container.close()
+            except (InvalidImage, InvalidLayer, InvalidReference):
+                pass
+
+
+def reference(data: bytes) -> None:
+    """Names of images."""
+    try:
+        text = str(Reference.parse(data.decode("utf-8", "surrogateescape")))
+    except InvalidReference:
+        return
+    assert str(Reference.parse(text)) == text
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    target.__name__: target
+    for target in (tar, tar_with_checksums, pax, tar_split, records, image_records, image_archive, reference)
+}

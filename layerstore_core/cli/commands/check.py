@@ -47,7 +47,7 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
         raise click.UsageError("--resume goes with --full")
     session = context.ensure_object(Session)
     repaired: list[tuple[Finding, str]] = []
-    with session.open() as store:
+    with session.open(reading=not repair) as store:
         from layerstore_core import check as checks
 
         with progress.of_layers("Checking") as report:

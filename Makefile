@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit wheels wheels-demo bench clean
+.PHONY: demo test lint unit reliability soak wheels wheels-demo bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -25,6 +25,15 @@ unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help ar
 
 real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minutes, a mirror, root, mmdebstrap and docker.io
 	$(BIN)/python -m pytest -s tests/docker/real_root_file_system.py
+
+reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them: takes an hour and root; writes the figures into docs/reliability.md
+	rm -f build/figures && mkdir -p build
+	LAYERSTORE_RELIABILITY=1 LAYERSTORE_FIGURES=build/figures $(BIN)/python -m pytest tests/reliability tests/fuzz $(PYTEST_ARGS)
+	$(BIN)/python -m tests.reliability.report build/figures
+
+SOAK_MINUTES ?= 60
+soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round with other random choices
+	$(BIN)/python -m tests.reliability.soak $(SOAK_MINUTES)
 
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist

@@ -39,7 +39,7 @@ def write(figures: Path, took: str) -> None:
     text = _DOCUMENT.read_text()
     head = text[: text.index(_HEADING) + len(_HEADING)]
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    said = f"\nOf {day}, Linux {platform.release()}, Python {platform.python_version()}{took}. `make reliability` writes this table.\n\n"
+    said = f"\nOf {day}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}{took}. `make reliability` writes this table.\n\n"
     _DOCUMENT.write_text(head + said + table(figures.read_text().splitlines()))
 
 

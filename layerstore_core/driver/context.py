@@ -23,12 +23,14 @@ class DriverContext:
             `BaseModel`) an instance of it, already validated; otherwise the plain mapping.
         id_mapping: how IDs in layers correspond to IDs on disk.
         logger: loguru's, bound with `driver=<name>`.
+        read_only: the store was opened for reading, or its root cannot be written: the driver writes nothing.
     """
 
     home: Path
     logger: Logger
     options: Any = field(default_factory=dict)
     id_mapping: IDMapping = field(default_factory=IDMapping)
+    read_only: bool = False
 
     def nearest_directory(self) -> Path:
         """`home`, or the nearest directory above it that is there: where a probe can try things out."""

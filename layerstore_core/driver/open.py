@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -67,7 +68,7 @@ def bind_driver(
         DriverNotSupported, ConfigError, DriverContractError, OSError: as `open_driver`.
     """
     on_disk = registry.driver_name(factory, name)
-    context = _context(factory, name, config)
+    context = replace(_context(factory, name, config), read_only=not locks.writable)
     try:
         instance = factory(context)
     except (LayerStoreError, OSError) as error:

@@ -17,7 +17,7 @@ def reader(store: LayerStore) -> LayerStore:
     """A second store on the same root, for reading; the first goes on."""
     for layer in chain(store, BASE, MIDDLE):
         store.pin(layer)
-    store.create_rw_layer("work", next(iter(store.pins())))
+    store.create_rw_layer("work", layer.chain_id)
     return LayerStore.open(store.config, read_only=True)
 
 

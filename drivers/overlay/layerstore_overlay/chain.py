@@ -15,9 +15,11 @@ class Chains:
     Args:
         layout: where they are.
         xattrs: how overlayfs marks opaque directories here.
+        read_only: settle nothing; where that was left to do, a mount may show a directory's metadata less well.
     """
 
-    def __init__(self, layout: Layout, xattrs: OverlayXattrs) -> None:
+    def __init__(self, layout: Layout, xattrs: OverlayXattrs, *, read_only: bool = False) -> None:
+        self._read_only = read_only
         self._layout = layout
         self._xattrs = xattrs
         #: Of layers that have children, and so change no more: whether they hide all layers below them.
@@ -66,7 +68,7 @@ class Chains:
         self._settle_one(layer_id)
 
     def _settle_one(self, layer_id: str) -> None:
-        notes = self._layout.read_notes(layer_id)
+        notes = [] if self._read_only else self._layout.read_notes(layer_id)
         if notes:
             upper, below = self._upper(layer_id), self.below(layer_id)
             give_metadata(upper, [note[1:] for note in notes if note[:1] == b"d"], below, self._xattrs)

@@ -68,7 +68,7 @@ class OverlayDriver:
         self._features.require()
         self._layout.prepare()
         self._mounter = Mounter(home, mount_method)
-        self._chains = Chains(self._layout, self._features.xattrs)
+        self._chains = Chains(self._layout, self._features.xattrs, read_only=context.read_only)
         self._quota = ProjectQuota(home)
         if self._options.size is not None and self._quota_missing:
             raise DriverNotSupported(f"driver option size: {self._quota_missing}")

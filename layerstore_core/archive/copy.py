@@ -11,6 +11,7 @@ from typing import Final
 
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
+from layerstore_core.archive.xattrs import set_xattr
 from layerstore_core.log import logger
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
@@ -201,7 +202,7 @@ class _Copier:
 
     def _set_xattr(self, target: int | bytes, name: str, value: bytes) -> None:
         try:
-            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+            set_xattr(target, name, value, follow_symlinks=isinstance(target, int))
         except PermissionError:
             self._left_out[f"extended attribute {name}"] += 1
 

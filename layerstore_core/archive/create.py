@@ -18,7 +18,7 @@ from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.writers import NEW_FILE, HowToMake, PlannedFile, write_all
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.archive.xattrs import read_xattrs, set_xattr
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 
@@ -289,7 +289,7 @@ class Creator:
                 self._left_out["attributes of overlayfs"] += 1
                 continue
             try:
-                os.setxattr(target, name, value)
+                set_xattr(target, name, value)
             except OSError as error:
                 shown = name.decode("utf-8", "backslashreplace")
                 if error.errno in (errno.ERANGE, errno.E2BIG, errno.EINVAL):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import Final
 
 #: What a mounted overlay keeps for itself, and the host's security policy says of each file.
@@ -30,3 +31,29 @@ def read_xattrs(target: int | str | bytes) -> dict[bytes, bytes]:
         for name in sorted(names)
         if not name.startswith(_HOSTS_OWN)
     }
+
+
+def set_xattr(target: int | str | bytes, name: bytes | str, value: bytes, *, follow_symlinks: bool = True) -> None:
+    """Set an extended attribute, also of a file that its owner may not write, and who is its owner.
+
+    Args:
+        target: a descriptor or a path.
+        name: the attribute's full name.
+        value: what it is to hold.
+        follow_symlinks: for a path: whether a link's target is meant.
+
+    Raises:
+        OSError: the attribute cannot be set.
+    """
+    try:
+        os.setxattr(target, name, value, follow_symlinks=follow_symlinks)
+    except PermissionError:
+        mode = stat.S_IMODE(os.stat(target, follow_symlinks=follow_symlinks).st_mode)
+        if mode & stat.S_IWUSR:
+            raise
+        # The kernel asks an ordinary owner for the right to write, which he can give himself.
+        os.chmod(target, mode | stat.S_IWUSR)
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow_symlinks)
+        finally:
+            os.chmod(target, mode)

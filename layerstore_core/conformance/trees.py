@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from layerstore_core.archive.change import Change, ChangeKind
@@ -31,6 +31,8 @@ _OF_ENTRIES: Final = {
     EntryType.CHAR: "character device",
     EntryType.BLOCK: "block device",
 }
+#: What an owner needs, to read a file of a kind again.
+_RIGHTS_TO_READ: Final = {"file": 0o400, "directory": 0o700, "fifo": 0o400}
 #: Longer content is told by its digest.
 _SHOWN: Final = 64
 
@@ -141,13 +143,13 @@ def expected_tree(items: Iterable[Item]) -> Tree:
             xattrs=dict(entry.xattrs),
         )
     for name, group in links.items():
-        tree[name] = _replace_names(tree[name], frozenset(group))
+        tree[name] = replace(tree[name], names=frozenset(group))
     return tree
 
 
-def _replace_names(node: Node, names: frozenset[bytes]) -> Node:
-    values = {one.name: getattr(node, one.name) for one in fields(Node)}
-    return Node(**{**values, "names": names})
+def readable(tree: Tree) -> Tree:
+    """The same tree, but that its owner may read all of it: a driver without root's rights gives itself that right."""
+    return {path: replace(node, mode=node.mode | _RIGHTS_TO_READ.get(node.kind, 0)) for path, node in tree.items()}
 
 
 def differences(found: Tree, wanted: Tree, *, root: bool = True) -> list[str]:

@@ -243,6 +243,7 @@ def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
         tars.entry(b"owned", b"x", uid=5, gid=5, mode=0o4755),
         tars.entry(b"large id", b"x", uid=(1 << 32) - 2, mode=0o666),
         tars.pax(records) + tars.entry(b"attributes", b"x"),
+        tars.pax(records[:1]) + tars.entry(b"locked", b"x", mode=0o444),
         tars.entry(b"device", typeflag=b"3", device=(5, 1)),
         tars.hard_link(b"second device", b"device"),
         tars.entry(b"fifo", typeflag=b"6"),
@@ -282,7 +283,7 @@ def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
     for what in ("owners (of ", "devices (of 1 ", "trusted.not", "security.capability"):
         assert what in warning
     assert "user.mine" not in warning
-    assert found["size"] == 5 + 1 + 1 + 1 + 5
+    assert found["size"] == 5 + 1 + 1 + 1 + 1 + 5
     assert {name: int(mode, 8) & 0o7777 for name, mode in found["modes"].items() if name != "link"} == {
         "readonly": 0o755,
         "readonly/secret": 0o400,
@@ -290,6 +291,8 @@ def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
         "owned": 0o4755,
         "large id": 0o666,
         "attributes": 0o644,
+        "locked": 0o444,
         "fifo": 0o644,
     }
     assert os.getxattr(root / "attributes", "user.mine") == b"v"
+    assert os.getxattr(root / "locked", "user.mine") == b"v"

@@ -43,7 +43,8 @@ def read_into_tarfile(path, diff):
     import tarfile
 
     with tarfile.open(fileobj=io.BufferedReader(diff), mode="r|") as tar:
-        tar.extractall(path, filter="tar")
+        # Python 3.11.3 and older know no filters.
+        tar.extractall(path, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
     return 7
 
 

@@ -16,8 +16,8 @@ from typing import Final
 
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.making import NEW_FILE, HowToMake, write_all
 from layerstore_core.archive.root import Directory, Root
-from layerstore_core.archive.writers import NEW_FILE, HowToMake, PlannedFile, write_all
 from layerstore_core.archive.xattrs import read_xattrs, set_xattr
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
@@ -32,6 +32,9 @@ _NO_ID: Final = (1 << 32) - 1
 _MAX_TIME: Final = (1 << 62) * 1_000_000_000
 #: Owners are remembered as they are set, up to so many.
 _MAX_OWNERS: Final = 1024
+
+#: How files are made, by permission bits, user and group in the layer.
+HowByOwner = dict[tuple[int, int, int], HowToMake]
 
 
 class Creator:
@@ -55,8 +58,8 @@ class Creator:
         self._always_chown: bool | None = None
         #: By user and group of the layer: what `_owner` answers, and what it leaves out.
         self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
-        #: How files are made in directories, by what decides it.
-        self._plans: dict[tuple[int, int, int, bool, bool], HowToMake] = {}
+        #: How files are made in directories, by what of these decides it.
+        self._known_how: dict[tuple[bool, bool], HowByOwner] = {}
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
@@ -88,29 +91,38 @@ class Creator:
                 os.chmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
-            times = _mtime(entry)
+            times = mtime_to_set(entry)
             os.utime(fd, ns=(times, times))
         finally:
             os.close(fd)
 
-    def plan(
-        self, entry: TarEntry, content: memoryview, directory: Directory, base: bytes, name: bytes
-    ) -> PlannedFile | None:
-        """What `file` would do for a file without extended attributes and holes, for a thread to do.
+    def how(self, owner: tuple[int, int, int], directory: Directory) -> HowToMake | None:
+        """How `file` would make a file without extended attributes and holes, for somebody else to make it.
+
+        Args:
+            owner: permission bits, user and group in the layer.
 
         Returns:
             `None` until `file` has made a first one, which tells how the file system treats owners.
+
+        Raises:
+            InvalidLayer: no file can have this owner.
         """
-        key = entry.mode, entry.uid, entry.gid, directory.setgid, directory.inherits_acl
-        how = self._plans.get(key)
-        if how is None:
-            if self._always_chown is None:
-                return None
-            mode = self._mode(entry)
-            how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
-            if self._privileged and len(self._plans) < _MAX_OWNERS:  # otherwise what is left out is counted
-                self._plans[key] = how
-        return directory, base, how, _mtime(entry), content, entry, name
+        if self._always_chown is None:
+            return None
+        mode, uid, gid = owner
+        entry = TarEntry(b"", EntryType.FILE, mode, uid, gid)
+        mode = self._mode(entry)
+        how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
+        if self._owners[uid, gid][1] is None:  # what is left out is counted for each file
+            known = self.known_how(directory)
+            if len(known) < _MAX_OWNERS:
+                known[owner] = how
+        return how
+
+    def known_how(self, directory: Directory) -> HowByOwner:
+        """What `how` has answered for directories like this one, and would answer again."""
+        return self._known_how.setdefault((directory.setgid, directory.inherits_acl), {})
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or give the one that is there the entry's metadata.
@@ -156,7 +168,7 @@ class Creator:
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
             directory.inherits_acl = directory.inherits_acl or b"system.posix_acl_default" in entry.xattrs
-        times = _mtime(entry)
+        times = mtime_to_set(entry)
         directory.restore = (times, times)
 
     def symlink(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
@@ -170,7 +182,7 @@ class Creator:
         if entry.xattrs:
             with _Handle(base, directory) as path:
                 self._set_xattrs(path, entry)
-        times = _mtime(entry)
+        times = mtime_to_set(entry)
         os.utime(base, ns=(times, times), dir_fd=directory.fd, follow_symlinks=False)
 
     def special(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
@@ -226,7 +238,7 @@ class Creator:
         os.chmod(path, self._mode(entry))
         if entry.xattrs:
             self._set_xattrs(path, entry)
-        times = _mtime(entry)
+        times = mtime_to_set(entry)
         os.utime(path, ns=(times, times))
 
     def _mode(self, entry: TarEntry) -> int:
@@ -354,7 +366,8 @@ def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> Non
             length -= len(piece)
 
 
-def _mtime(entry: TarEntry) -> int:
+def mtime_to_set(entry: TarEntry) -> int:
+    """An entry's time in ns, within what the kernel takes."""
     time = entry.mtime_ns
     return time if -_MAX_TIME <= time <= _MAX_TIME else max(-_MAX_TIME, min(_MAX_TIME, time))
 

@@ -16,6 +16,8 @@ from layerstore_core.archive.entry import NO_XATTRS, EntryType, TarEntry
 
 BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
+#: Longest name that an entry may have: what the kernel takes for a path, less its NUL.
+MAX_NAME: Final = 4095
 
 _TYPES: Final = {
     b"0": EntryType.FILE,

@@ -15,6 +15,7 @@ from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import (
     BLOCK,
     HEADER_ONLY,
+    MAX_NAME,
     ZERO_BLOCK,
     HeaderError,
     is_header,
@@ -24,6 +25,7 @@ from layerstore_core.archive.header import (
     parse_string,
 )
 from layerstore_core.archive.pax import apply_records, parse_decimal, parse_records
+from layerstore_core.archive.plainfiles import PlainFile, take_plain_files
 from layerstore_core.errors import InvalidLayer
 
 #: Longest extended header or long name that is read, in bytes: Go's `archive/tar` has the same limit.
@@ -32,8 +34,6 @@ MAX_META: Final = 1 << 20
 MAX_HEADERS: Final = 16 << 20
 #: What follows the archive comes in pieces of this many bytes, however the tar is read: tar-split's writer does so.
 TRAILER_PIECE: Final = 1 << 20
-#: Longest name that an entry may have: what the kernel takes for a path, less its NUL.
-MAX_NAME: Final = 4095
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
 #: Entries that one header tells all of, where they have no payload or are files.
@@ -137,6 +137,19 @@ class TarScanner:
             self._fail(f"a name is longer than {MAX_NAME} bytes", at=offset, name=entry.name[:80])
         self._entries += 1
         return self._announce(entry)
+
+    def plain_files(self) -> list[PlainFile]:
+        """The plain files that come next and are at hand, all of each; none where `next_entry` is needed.
+
+        The payload of the current entry must have been taken.
+        """
+        files, self._position, self._padding = take_plain_files(
+            self._buffer, self._position, self._padding, self._buffer_offset
+        )
+        if files:
+            self._entry_name = files[-1][1]
+            self._entries += len(files)
+        return files
 
     def whole_payload(self) -> memoryview | None:
         """The payload of the current entry in one piece that stays valid; `None`, and not taken, where it is not at hand.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 #: How many hashes are kept in a Python set before they are packed.
@@ -39,6 +39,18 @@ class SeenNames:
             return False
         recent.add(key)
         if len(recent) >= _RECENT:
+            self._pack()
+        return True
+
+    def add_new(self, names: Sequence[bytes]) -> bool:
+        """Add names if all of them are new; `False`, and none is added, where one was there or comes twice."""
+        keys = set(map(hash, names))
+        if len(keys) < len(names) or not self._recent.isdisjoint(keys):
+            return False
+        if self._runs and any(map(self._packed, keys)):
+            return False
+        self._recent |= keys
+        if len(self._recent) >= _RECENT:
             self._pack()
         return True
 

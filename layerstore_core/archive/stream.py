@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.archive.entry import TarEntry
+from layerstore_core.archive.plainfiles import PlainFile
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.seen import SeenNames
 
@@ -25,6 +26,9 @@ class StreamListener(Protocol):
 
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
         """An entry in one piece: its headers, as `segment` would have them, and all of its payload."""
+
+    def plain_files(self, files: list[PlainFile]) -> None:
+        """Entries in one piece, one after the other."""
 
     def begin_entry(self, entry: TarEntry) -> None:
         """An entry begins that does not come in one piece; its headers were the last segment."""
@@ -120,6 +124,18 @@ class LayerStream(io.RawIOBase):
         while (entry := self._next_entry()[1]) is not None:
             yield entry
 
+    def entries_and_runs(self) -> Iterator[TarEntry | list[PlainFile]]:
+        """As `entries`; plain files, which most are, come in lists, with all that there is of them.
+
+        Raises:
+            InvalidLayer: the tar is malformed or cut off.
+            ValueError: the stream has been read as bytes already.
+        """
+        for entry in self.entries():
+            yield entry
+            while files := self._next_run():
+                yield files
+
     def whole_payload(self) -> memoryview | None:
         """The payload of the current entry in one piece, which stays valid; `None` where `payload` is needed.
 
@@ -186,7 +202,27 @@ class LayerStream(io.RawIOBase):
             for _ in self._pieces:
                 pass
         while self._next_entry()[1] is not None:
-            pass
+            while self._next_run():
+                pass
+
+    def _next_run(self) -> list[PlainFile]:
+        """The plain files that come next."""
+        if self._failure is not None:
+            raise self._failure
+        if self._current is not None:
+            for _ in self.payload():
+                pass
+        self._whole = None
+        try:
+            files = self._scanner.plain_files()
+            if files:
+                self.entry_count += len(files)
+                if self._listener is not None:
+                    self._listener.plain_files(files)
+        except Exception as error:
+            self._failure = error
+            raise
+        return files
 
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
         if self._failure is not None:

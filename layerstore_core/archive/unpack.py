@@ -14,9 +14,10 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from layerstore_core.archive.create import Creator
+from layerstore_core.archive.create import Creator, HowByOwner, mtime_to_set
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.plainfiles import PlainFile, entry_of
 from layerstore_core.archive.remove import remove_tree
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.stream import LayerStream
@@ -101,7 +102,10 @@ class _Unpacker:
 
     def run(self) -> None:
         try:
-            for entry in self._diff.entries():
+            for entry in self._diff.entries_and_runs():
+                if isinstance(entry, list):
+                    self._bring_run(entry)
+                    continue
                 try:
                     self._apply(entry)
                 except (InvalidLayer, OSError) as error:
@@ -177,22 +181,54 @@ class _Unpacker:
             directory, _ = self._parent_of(name)
         if directory.path != parent or base in directory.pending:
             return False
-        if name in self._touched or name + b"/" in self._touched or self._tree.opened(name) is not None:
-            return False
-        file = self._create.plan(entry, content, directory, base, name)
-        if file is None:
+        how = self._create.how((entry.mode, entry.uid, entry.gid), directory)
+        if how is None:
             return False
         self.size += entry.size
-        self._writers.add(file)
+        self._writers.add(directory, [(base, how, mtime_to_set(entry), content, entry, name)])
         return True
 
+    def _bring_run(self, files: list[PlainFile]) -> None:
+        """Have the writers make plain files; what something may be in the way of goes the way of any entry."""
+        group: list[PlannedFile] = []  # in one directory
+        directory: Directory | None = None
+        parent: bytes | None = None
+        known: HowByOwner = {}
+        for file in files:
+            _, _, path, owner, mtime_ns, content, _ = file
+            above, _, base = path.rpartition(b"/")
+            try:
+                if above != parent or directory is None or directory.fd < 0:
+                    if group:
+                        assert directory is not None
+                        self._writers.add(directory, group)
+                        group = []
+                    parent, directory = above, self._parent_of(path)[0]
+                    known = self._create.known_how(directory)
+                how = known.get(owner) or self._create.how(owner, directory)
+                if how is None or directory.path != above or base in directory.pending:
+                    if group:
+                        self._writers.add(directory, group)
+                        group = []
+                    self._place(entry_of(file), path, iter((content,)))
+                    parent = None  # which directories are open may have changed
+                    continue
+            except (InvalidLayer, OSError) as error:
+                self._fail(error, entry_of(file))
+            directory.pending.add(base)
+            self.size += len(content)
+            group.append((base, how, mtime_ns, content, file, path))
+        if group:
+            assert directory is not None
+            self._writers.add(directory, group)
+
     def _files_made(self, files: list[PlannedFile]) -> None:
-        self._touched.update([name for *_, name in files])
+        self._touched.update([path for *_, path in files])
 
     def _name_taken(self, file: PlannedFile) -> None:
-        *_, content, entry, name = file
-        self.size -= entry.size
-        self._place(entry, name, iter((content,)))
+        *_, content, source, path = file
+        self.size -= len(content)
+        self._place(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
 
     def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
         """Make what an entry describes, in place of what is there."""

@@ -1,39 +1,39 @@
-"""Threads that make a layer's small files, while the tar is read on.
+"""Making a layer's small files in batches, while the tar is read on.
 
-To make a file is four system calls, in which the interpreter is let go of: so two cores are used. Files are handed
-over in batches, by the descriptors of their directories. What is handed over is *pending* until the owner of the
-writers, the only thread that calls them, has seen that it is done; it must not touch a pending name before.
+Of a large layer most batches go to another process (`archive/helper.py`); what it has no room for is made here, so
+that neither waits for the other. Files are made by the descriptors of their directories. A file that was added is
+*pending* until the owner of the writers, the only thread that calls them, has seen that it is done; it must not
+touch a pending name before.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
-from queue import SimpleQueue
-from threading import Thread
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from layerstore_core.archive.entry import TarEntry
+from layerstore_core.archive.helper import SLOT, MakerProcess
+from layerstore_core.archive.making import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
+from layerstore_core.archive.plainfiles import PlainFile, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError
 
-NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
 _BATCH_FILES: Final = 64
 _BATCH_BYTES: Final = 1 << 20
-#: Directories stay open while files in them are pending.
-_BATCH_DIRECTORIES: Final = 8
-#: Batches under way, and how much of the tar they may reach back, in bytes: their contents are kept in memory.
-_MAX_BATCHES: Final = 6
+#: A group is of files in one directory; these stay open while files in them are pending.
+_BATCH_GROUPS: Final = 8
+#: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
+#: No process is started for a layer of fewer batches: it would be done before the process is there.
+_BATCHES_ALONE: Final = 4
 
+assert _BATCH_GROUPS <= MAX_DIRECTORIES
 
-#: How a file is made: its permission bits; user and group to set, if any; whether to set the bits when all is written.
-HowToMake = tuple[int, tuple[int, int] | None, bool]
-#: A regular file that is to be made: its directory; its name there; how; its time in ns; all of its content; what it
-#: is made of; its clean name in the layer. A plain tuple, since there are so many.
-PlannedFile = tuple[Directory, bytes, HowToMake, int, memoryview, TarEntry, bytes]
+#: A regular file that is to be made in some directory: its name there; how; its time in ns; all of its content; what
+#: it is made of; its path in the layer. A plain tuple, since there are so many.
+PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainFile, bytes]
 
 
 class FileFailed(Exception):
@@ -51,67 +51,45 @@ class FileFailed(Exception):
 
 
 class _Batch:
-    """Files to make; first the owner's, then one thread's, then the owner's again."""
+    """Files to make."""
 
-    __slots__ = ("directories", "error", "failed", "files", "finished", "size", "start", "taken")
+    __slots__ = ("count", "groups", "outcome", "size", "start")
 
     def __init__(self, start: int) -> None:
         #: Where its first entry is in the tar.
         self.start = start
-        self.files: list[PlannedFile] = []
+        #: Files by their directories, which are pinned.
+        self.groups: list[tuple[Directory, list[PlannedFile]]] = []
+        #: How many files they are.
+        self.count = 0
         #: How many bytes they have.
         self.size = 0
-        #: Where they are, pinned.
-        self.directories: list[Directory] = []
-        #: Files whose names were taken.
-        self.taken: list[PlannedFile] = []
-        self.error: BaseException | None = None
-        #: The file that `error` is about.
-        self.failed: PlannedFile | None = None
-        self.finished = False
+        #: How it went; `None` until that is known.
+        self.outcome: Outcome | None = None
 
-    def make(self) -> None:
-        """Make the files, up to the first that fails."""
-        file = None
-        try:
-            for file in self.files:
-                directory, base, (mode, owner, set_mode), mtime_ns, content, _, _ = file
-                try:
-                    fd = os.open(base, NEW_FILE, mode, dir_fd=directory.fd)
-                except FileExistsError:
-                    self.taken.append(file)
-                    continue
-                try:
-                    if content:
-                        write_all(fd, content)
-                    if owner is not None:
-                        os.chown(fd, *owner)
-                    if set_mode:
-                        os.chmod(fd, mode)
-                    os.utime(fd, ns=(mtime_ns, mtime_ns))
-                finally:
-                    os.close(fd)
-        except BaseException as error:  # told where the owner asks for it
-            self.error, self.failed = error, file
+    def to_make(self) -> Iterator[FileToMake]:
+        """What is to be done."""
+        for directory, files in self.groups:
+            fd = directory.fd
+            for base, how, mtime_ns, content, _, _ in files:
+                yield fd, base, how, mtime_ns, content
 
-    def made(self) -> list[PlannedFile]:
-        """The files that are there now, if none has failed."""
-        if not self.taken:
-            return self.files
-        taken = set(map(id, self.taken))
-        return [file for file in self.files if id(file) not in taken]
+    def files(self) -> list[PlannedFile]:
+        """All files."""
+        return [file for _, files in self.groups for file in files]
 
     def let_go(self) -> None:
-        """The owner knows how it went: nothing of it is pending any more."""
-        for file in self.files:
-            file[0].pending.discard(file[1])
-        for directory in self.directories:
+        """Nothing of it is pending any more."""
+        for directory, files in self.groups:
+            directory.pending.difference_update([file[0] for file in files])
             directory.pins -= 1
 
     def failure(self) -> FileFailed | None:
-        if self.error is None or self.failed is None:
+        """The file that failed, if it is known and there is one."""
+        if self.outcome is None or self.outcome[1] is None:
             return None
-        return FileFailed(self.error, self.failed[5])
+        number, code, text, path = self.outcome[1]
+        return FileFailed(OSError(code, text, path), _entry_of(self.files()[number]))
 
 
 class FileWriters:
@@ -125,34 +103,39 @@ class FileWriters:
     def __init__(self, made: Callable[[list[PlannedFile]], None], taken: Callable[[PlannedFile], None]) -> None:
         self._made = made
         self._taken = taken
-        self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._done: SimpleQueue[_Batch] = SimpleQueue()
-        self._threads: list[Thread] = []
         self._filling: _Batch | None = None
         #: What has been handed over and not been seen to be done, in the tar's order.
         self._under_way: deque[_Batch] = deque()
-        self._stopping = False
+        self._batches = 0
+        #: Processes, with the batches that each has been given, in order.
+        self._helpers: list[tuple[MakerProcess, deque[_Batch]]] = []
 
-    def add(self, file: PlannedFile) -> None:
-        """Have a file made, now or later; its name is in its directory's `pending` until then.
+    def add(self, directory: Directory, files: list[PlannedFile]) -> None:
+        """Have files made in one directory, now or later; until then their names are in its `pending`.
+
+        Args:
+            directory: where.
+            files: in the tar's order, no two of one name, none of a name that is pending.
 
         Raises:
-            FileFailed: this file or an earlier one could not be made.
+            FileFailed: one of these files or an earlier one could not be made.
         """
-        directory, base, _, _, content, entry, _ = file
+        directory.pending.update([file[0] for file in files])
+        size = sum([len(file[3]) for file in files])
+        offset = _offset_of(files[0])
         batch = self._filling
-        if batch is None:
-            batch = self._filling = _Batch(entry.offset)
-        files, directories = batch.files, batch.directories
-        if not directories or directories[-1] is not directory:
-            directories.append(directory)
-            directory.pins += 1
-        directory.pending.add(base)
-        files.append(file)
-        batch.size += len(content)
-        if len(files) >= _BATCH_FILES or batch.size >= _BATCH_BYTES or len(directories) >= _BATCH_DIRECTORIES:
+        if batch is not None and batch.size + size > SLOT:
             self._hand_over(batch)
-        elif entry.offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
+            batch = None
+        if batch is None:
+            batch = self._filling = _Batch(offset)
+        batch.groups.append((directory, files))
+        directory.pins += 1
+        batch.count += len(files)
+        batch.size += size
+        if batch.count >= _BATCH_FILES or batch.size >= _BATCH_BYTES or len(batch.groups) >= _BATCH_GROUPS:
+            self._hand_over(batch)
+        elif offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
             self.settle()
 
     def settle(self) -> None:
@@ -164,23 +147,19 @@ class FileWriters:
         batch, self._filling = self._filling, None
         if batch is not None:
             self._under_way.append(batch)
-            batch.make()  # sooner done than a thread wakes up
-            self._done.put(batch)
+            self._make(batch)
         if self._under_way:
-            self._collect(0)
+            self._collect(wait=True)
 
     def stop(self) -> FileFailed | None:
-        """End the threads. What is pending is left, made or not.
+        """End the processes. What is pending is left, made or not.
 
         Returns:
             The first failure that nobody has been told of.
         """
-        self._stopping = True
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+        for helper, _ in self._helpers:
+            helper.close()
+        self._helpers.clear()
         failures = [batch.failure() for batch in self._under_way]
         if self._filling is not None:
             self._under_way.append(self._filling)
@@ -191,51 +170,82 @@ class FileWriters:
 
     def _hand_over(self, batch: _Batch) -> None:
         self._filling = None
-        if not self._threads:
-            for number in range(_threads()):
-                thread = Thread(target=self._run, name=f"layerstore-write-{number}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
         self._under_way.append(batch)
-        self._jobs.put(batch)
-        self._collect(_MAX_BATCHES - 1)
+        self._batches += 1
+        if self._batches == _BATCHES_ALONE:
+            self._start_helpers()
+        for helper, given in self._helpers:
+            if batch.size <= SLOT and helper.has_room:
+                given.append(batch)
+                try:
+                    helper.give(batch.to_make())
+                except ChildProcessError as error:
+                    raise FileFailed(error, _entry_of(batch.files()[0])) from error
+                break
+        else:
+            self._make(batch)
+        self._collect(wait=False)
 
-    def _collect(self, limit: int) -> None:
-        """See what is done, and wait until no more than `limit` batches are under way."""
+    def _make(self, batch: _Batch) -> None:
+        batch.outcome = make_files(batch.to_make())
+
+    def _start_helpers(self) -> None:
+        """Start as many processes as have cores to themselves, beside the thread that parses and the one that hashes."""
+        for _ in range(min(2, len(os.sched_getaffinity(0)) // 2)):
+            helper = MakerProcess.start()
+            if helper is not None:
+                self._helpers.append((helper, deque()))
+
+    def _collect(self, *, wait: bool) -> None:
+        """See what is done, or, if told so, `wait` until all is."""
         taken: list[PlannedFile] = []
-        while len(self._under_way) > limit or not self._done.empty():
-            self._done.get().finished = True
-            while self._under_way and self._under_way[0].finished:
+        while self._under_way:
+            for helper, given in self._helpers:
+                self._hear(helper, given, wait=wait)
+            while self._under_way and self._under_way[0].outcome is not None:
                 batch = self._under_way.popleft()
                 batch.let_go()
                 failure = batch.failure()
                 if failure is not None:
                     raise failure
-                self._made(batch.made())
-                if batch.taken:
-                    taken += batch.taken
-                    limit = 0  # clearing a name may close directories that others are being made in
+                self._made(self._split(batch, taken))
+            if not taken and not wait:
+                break
+            wait = True  # clearing a name may close directories that others are being made in
         for file in taken:
             try:
                 self._taken(file)
             except (LayerStoreError, OSError) as error:
-                raise FileFailed(error, file[5]) from error
+                raise FileFailed(error, _entry_of(file)) from error
 
-    def _run(self) -> None:
-        while (batch := self._jobs.get()) is not None:
-            if not self._stopping:
-                batch.make()
-            self._done.put(batch)
+    def _hear(self, helper: MakerProcess, given: deque[_Batch], *, wait: bool) -> None:
+        """Take in what a process has to say, or wait for all that it will say."""
+        while given:
+            try:
+                outcome = helper.outcome(wait=wait)
+            except ChildProcessError as error:
+                raise FileFailed(error, _entry_of(given[0].files()[0])) from error
+            if outcome is None:
+                return
+            given.popleft().outcome = outcome
+
+    def _split(self, batch: _Batch, taken: list[PlannedFile]) -> list[PlannedFile]:
+        """The files of a batch that are there now; those whose names were taken go to `taken`."""
+        assert batch.outcome is not None
+        files = batch.files()
+        numbers = set(batch.outcome[0])
+        if not numbers:
+            return files
+        taken += [file for number, file in enumerate(files) if number in numbers]
+        return [file for number, file in enumerate(files) if number not in numbers]
 
 
-def _threads() -> int:
-    """How many threads are worth it: beside the one that parses and the one that hashes, on few cores, one."""
-    return 1 if len(os.sched_getaffinity(0)) < 4 else 2
+def _entry_of(file: PlannedFile) -> TarEntry:
+    source = file[4]
+    return source if isinstance(source, TarEntry) else entry_of(source)
 
 
-def write_all(fd: int, data: memoryview) -> None:
-    """Write all of `data`, in as many calls as it takes."""
-    written = os.write(fd, data)
-    while written < len(data):
-        data = data[written:]
-        written = os.write(fd, data)
+def _offset_of(file: PlannedFile) -> int:
+    """Where its entry is in the tar."""
+    source = file[4]
+    return source.offset if isinstance(source, TarEntry) else source[6]

@@ -10,7 +10,7 @@ import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from layerstore_core.errors import IntegrityError
@@ -25,6 +25,9 @@ _COMPRESS_AT: Final = 1 << 17
 
 #: The bytes that stand in a name as they are: ASCII that JSON, as Go writes it, does not escape.
 _PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&')
+_ENTRY_LINES: Final = (
+    b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
+)
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
 _SEGMENT_END: Final = re.compile(rb'","position":(?:0|[1-9][0-9]*)\}\n?')
 #: A file entry with content, whose name is ASCII without escapes.
@@ -81,16 +84,13 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
     """
     if not name or name.translate(None, _PLAIN):
         return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
-    return (
-        b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
-        % (
-            b2a_base64(segment, newline=False),
-            position,
-            name,
-            size,
-            b2a_base64(crc.to_bytes(8, "big"), newline=False),
-            position + 1,
-        )
+    return _ENTRY_LINES % (
+        b2a_base64(segment, newline=False),
+        position,
+        name,
+        size,
+        b2a_base64(crc.to_bytes(8, "big"), newline=False),
+        position + 1,
     )
 
 
@@ -183,6 +183,29 @@ class LineWriter:
     def entry(self, segment: bytes, name: bytes, size: int, crc: int) -> None:
         """Write a segment and the file entry that follows it, which has a payload."""
         self._append(encode_entry(segment, name, size, crc, self._position), 2)
+
+    def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:
+        """As `entry`, for several: segment, name, size and checksum of each."""
+        if b"".join([one[1] for one in entries]).translate(None, _PLAIN):
+            for one in entries:
+                self.entry(*one)
+            return
+        position = self._position
+        lines = []
+        for segment, name, size, crc in entries:
+            lines.append(
+                _ENTRY_LINES
+                % (
+                    b2a_base64(segment, newline=False),
+                    position,
+                    name,
+                    size,
+                    b2a_base64(crc.to_bytes(8, "big"), newline=False),
+                    position + 1,
+                )
+            )
+            position += 2
+        self._append(b"".join(lines), 2 * len(lines))
 
     def finish(self) -> None:
         """Write what is still held back; nothing may be written after this."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.plainfiles import PlainFile, entry_of
 from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import NameKind, classify, clean_name, leaves_root
 from layerstore_core.tarsplit.codec import LineWriter
@@ -62,6 +63,17 @@ class Recorder:
         if payload:
             self.payload(payload)
         self.end_entry()
+
+    def plain_files(self, files: list[PlainFile]) -> None:
+        """Note files that come in one piece each."""
+        if self._names.add_new([file[2] for file in files]):
+            crc64 = self._crc64
+            self._lines.entries(
+                [(segment, name, len(data), crc64(data, None)) for segment, name, _, _, _, data, _ in files]
+            )
+            return
+        for file in files:  # one of them has been there
+            self.whole_entry(file[0], entry_of(file), file[5])
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide how the entry's payload is kept."""

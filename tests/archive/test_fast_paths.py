@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import signal
 import stat
-import threading
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -15,9 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.archive import unpack, writers
+from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.header import HeaderError, parse_common_header, parse_header
+from layerstore_core.archive.helper import MakerProcess
+from layerstore_core.archive.making import FileToMake
+from layerstore_core.archive.plainfiles import entry_of
+from layerstore_core.archive.root import Directory
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.whiteouts import NameKind, classify, clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tarsplit import codec
 from layerstore_core.tarsplit.codec import LineWriter
@@ -166,46 +178,217 @@ def unpacked(layers: list[bytes]) -> tuple[object, ...]:
         return *results, state(root)
 
 
-@given(
-    st.lists(st.lists(st.one_of(good_entries, entries()), max_size=12).map(lambda parts: tars.tar(*parts)), max_size=3),
-    st.sampled_from([(1, 1, 1), (2, 2, 2), (3, 8, 6), (64, 8, 6)]),
-)
-def test_files_made_by_threads_and_at_once(layers: list[bytes], limits: tuple[int, int, int]) -> None:
-    with mock.patch.object(unpack._Unpacker, "_hand_over", return_value=False):
-        at_once = unpacked(layers)
-    files, directories, batches = limits
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Each file is made when its entry is read, by the plain way of any entry."""
     with (
-        mock.patch.object(writers, "_BATCH_FILES", files),
-        mock.patch.object(writers, "_BATCH_DIRECTORIES", directories),
-        mock.patch.object(writers, "_MAX_BATCHES", batches),
+        mock.patch.object(unpack._Unpacker, "_hand_over", return_value=False),
+        mock.patch.object(LayerStream, "entries_and_runs", LayerStream.entries),
     ):
-        assert unpacked(layers) == at_once
+        yield
 
 
-MANY = [tars.entry(b"d%d/f%d" % (number % 7, number), b"x" * (number % 50)) for number in range(400)]
+@contextmanager
+def by_another_process(batch: int = 64, groups: int = 8) -> Iterator[list[int]]:
+    """Files are made by a process, from the first on; yields how many it is given at a time."""
+    real_start, real_give = MakerProcess.start, MakerProcess.give
+    given: list[int] = []
+
+    def start() -> MakerProcess | None:
+        helper = real_start()
+        assert helper is not None
+        select.select([helper._connection], [], [], 30)
+        assert helper.has_room
+        return helper
+
+    def give(self: MakerProcess, files: Iterable[FileToMake]) -> None:
+        files = list(files)
+        given.append(len(files))
+        real_give(self, files)
+
+    with (
+        mock.patch.object(writers, "_BATCHES_ALONE", 1),
+        mock.patch.object(writers, "_BATCH_FILES", batch),
+        mock.patch.object(writers, "_BATCH_GROUPS", groups),
+        mock.patch.object(MakerProcess, "start", start),
+        mock.patch.object(MakerProcess, "give", give),
+    ):
+        yield given
 
 
-def test_threads_do_make_them(root: Path) -> None:
-    made_by: set[str] = set()
-    real = os.open
+some_layers = st.lists(
+    st.lists(st.one_of(good_entries, entries()), max_size=12).map(lambda parts: tars.tar(*parts)), max_size=3
+)
 
-    def noting(*args: object, **options: object) -> int:
-        made_by.add(threading.current_thread().name)
-        return real(*args, **options)  # type: ignore[arg-type]
 
-    file = io.BytesIO(tars.tar(*MANY))
-    with mock.patch.object(os, "open", noting):
-        unpack.unpack_layer(LayerStream(TarScanner(file.read)), str(root))
-    assert any(name.startswith("layerstore-write-") for name in made_by)
+@given(some_layers, st.sampled_from([(1, 1), (2, 2), (3, 8), (64, 8)]))
+def test_files_made_in_batches_and_at_once(layers: list[bytes], limits: tuple[int, int]) -> None:
+    with at_once():
+        expected = unpacked(layers)
+    files, groups = limits
+    with mock.patch.object(writers, "_BATCH_FILES", files), mock.patch.object(writers, "_BATCH_GROUPS", groups):
+        assert unpacked(layers) == expected
+
+
+@given(some_layers, st.sampled_from([(1, 1), (2, 2), (3, 8)]))
+def test_files_made_by_another_process_and_at_once(layers: list[bytes], limits: tuple[int, int]) -> None:
+    with at_once():
+        expected = unpacked(layers)
+    with by_another_process(*limits):
+        assert unpacked(layers) == expected
+
+
+def runs_of(tar: bytes, size: int) -> tuple[list[tuple[TarEntry, bytes]], int]:
+    """The entries of a tar that is read `size` bytes at a time, with payloads, runs taken apart; and how many were in runs."""
+    found: list[tuple[TarEntry, bytes]] = []
+    in_runs = 0
+    file = io.BytesIO(tar)
+    diff = LayerStream(TarScanner(lambda: file.read(size)))
+    for item in diff.entries_and_runs():
+        if isinstance(item, TarEntry):
+            found.append((item, b"".join(diff.payload())))
+            continue
+        in_runs += len(item)
+        for plain in item:
+            _, name, path, owner, mtime_ns, payload, offset = plain
+            entry = entry_of(plain)
+            assert (name, owner, mtime_ns) == (entry.name, (entry.mode, entry.uid, entry.gid), entry.mtime_ns)
+            assert (offset, len(payload)) == (entry.offset, entry.size)
+            assert path == clean_name(name) != b""
+            assert not leaves_root(path)
+            assert classify(path) is NameKind.PLAIN
+            found.append((entry, bytes(payload)))
+    return found, in_runs
+
+
+def compare_runs_and_entries(tar: bytes) -> None:
+    def result(size: int) -> object:
+        try:
+            return runs_of(tar, size)[0]
+        except InvalidLayer as error:
+            return error.reason, error.offset
+
+    assert result(1 << 20) == result(100)
+
+
+@given(whole_tars)
+def test_runs_and_entries(tar: bytes) -> None:
+    """What comes in runs is what would have come one at a time."""
+    compare_runs_and_entries(tar)
+
+
+PLAIN_NAMES = [b"x", b"./usr/bin/x", b"usr/.git/config", b"a/..b/.wha", b"a.wh.b", b"p" * 100, b"q/" * 80 + b"r"]
+CARE = [b"/x", b"x//y", b"x/", b"./.wh.x", b"x/.wh.y", b"x/../y", b"../x", b"x/.", b"x/..", b".", b"\xc3\xa4"]
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+@pytest.mark.parametrize("name", PLAIN_NAMES)
+def test_plain_files_do_come_in_runs(name: bytes, form: str) -> None:
+    above = b""
+    if len(name) > 100:
+        above = tars.long_name(name) if form == "gnu" else tars.pax([(b"path", name)])
+    one = above + tars.entry(name[:100], b"content", form="gnu" if form == "gnu" else "ustar")
+    assert runs_of(tars.tar(tars.entry(b"first", b"1"), one, one, one), 1 << 20)[1] == 3
+
+
+@pytest.mark.parametrize("name", CARE)
+def test_names_that_want_care_do_not(name: bytes) -> None:
+    tar = tars.tar(tars.entry(b"first", b"1"), tars.entry(name, b"content"))
+    assert runs_of(tar, 1 << 20)[1] == 0
+
+
+@pytest.mark.parametrize("at", OFFSETS)
+@pytest.mark.parametrize("byte", [b"\0", b" ", b"7", b"9", b"-", b"_", b"\xff"])
+def test_a_damaged_header_in_a_run(at: int, byte: bytes) -> None:
+    """It does not pass because one like it has."""
+    good = tars.entry(b"some/name", b"content", mtime=1_700_000_000)
+    for right_checksum in (False, True):
+        block = good[:at] + byte + good[at + 1 : 512]
+        bad = (tars.with_checksum(block) if right_checksum else block) + good[512:]
+        compare_runs_and_entries(tars.tar(good, good, bad, good))
+
+
+MANY = [tars.entry(b"d%d/f%d" % (number % 7, number), b"x" * (number % 50 + 1)) for number in range(400)]
+
+
+def test_another_process_does_make_them(root: Path) -> None:
+    with by_another_process() as given:
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert given
     assert len(list(root.glob("*/*"))) == 400
 
 
+def test_it_is_left_out_where_it_cannot_be_had(root: Path) -> None:
+    for executable in ("", "/bin/false", "/nonexistent", "/bin/sleep"):
+        with mock.patch.object(sys, "executable", executable), mock.patch.object(writers, "_BATCHES_ALONE", 1):
+            unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+        assert len(list(root.glob("*/*"))) == 400
+
+
+def test_its_death_is_an_error(root: Path) -> None:
+    tar = tars.tar(*MANY)
+    real = MakerProcess.give
+
+    def give(self: MakerProcess, files: Iterable[FileToMake]) -> None:
+        self._process.kill()
+        self._process.wait()
+        real(self, files)
+
+    with (
+        by_another_process(),
+        mock.patch.object(MakerProcess, "give", give),
+        pytest.raises(ChildProcessError, match="has died") as caught,
+    ):
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tar).read)), str(root))
+    assert "while unpacking 'd" in caught.value.__notes__[0]
+
+
+def test_it_makes_nothing_for_the_dead(root: Path) -> None:
+    """Whoever ordered files and was killed may see its layer removed at once."""
+    program = """if True:
+        import os, sys, select, signal
+        from layerstore_core.archive.helper import MakerProcess
+        helper = MakerProcess.start()
+        select.select([helper._connection], [], [])
+        assert helper.has_room
+        directory = os.open(sys.argv[1], os.O_RDONLY)
+        os.kill(helper._process.pid, signal.SIGSTOP)
+        helper.give([(directory, b"%d" % number, (0o644, None, False), 0, memoryview(b"x")) for number in range(64)])
+        print(helper._process.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", program, root], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    helper = int(done.stdout)
+    os.kill(helper, signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{helper}").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{helper}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.01)
+    assert list(root.iterdir()) == []
+
+
+def test_nothing_of_it_is_left(root: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with by_another_process() as given:
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert given
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
 @pytest.mark.parametrize("before", [0, 10, 300])
-def test_an_error_in_a_thread_names_its_entry(before: int, root: Path) -> None:
+def test_an_error_in_a_batch_names_its_entry(before: int, elsewhere: bool, root: Path) -> None:
     """And comes before that of a later entry."""
     bad = tars.entry(b"d1/" + b"n" * 256, b"x")
     tar = tars.tar(*MANY[: before + 1], bad, *MANY[before + 1 :], tars.entry(b"../x"))
-    with pytest.raises(InvalidLayer, match="component of its name is too long") as caught:
+    with (
+        by_another_process() if elsewhere else nullcontext(),
+        pytest.raises(InvalidLayer, match="component of its name is too long") as caught,
+    ):
         unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tar).read)), str(root))
     assert caught.value.offset == tar.index(b"d1/nnn") - 512
     assert caught.value.entry is not None and caught.value.entry.endswith(b"n" * 256)
@@ -218,10 +401,10 @@ def test_contents_in_memory_are_bounded() -> None:
     spans: list[int] = []
     real = writers.FileWriters.add
 
-    def watching(self: writers.FileWriters, file: writers.PlannedFile) -> None:
-        real(self, file)
+    def watching(self: writers.FileWriters, directory: Directory, files: list[writers.PlannedFile]) -> None:
+        real(self, directory, files)
         oldest = self._under_way[0] if self._under_way else self._filling
-        spans.append(file[5].offset - oldest.start if oldest else 0)
+        spans.append(writers._offset_of(files[0]) - oldest.start if oldest else 0)
 
     source = io.BytesIO(tar)
     with empty_root() as root, mock.patch.object(writers.FileWriters, "add", watching):

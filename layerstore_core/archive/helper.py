@@ -1,0 +1,166 @@
+"""A process beside this one that makes files: how it is started, told what to do, and ended.
+
+It is this interpreter with one stand-alone program (`archive/making.py`), started without fork(2) of what may be a
+program with many threads; of our descriptors it has its socket and the shared memory, and no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from layerstore_core.archive import making
+from layerstore_core.archive.making import FileToMake, Order, Outcome
+from layerstore_core.log import logger
+
+if TYPE_CHECKING:
+    import mmap
+    import socket
+    import subprocess
+
+#: Contents of one order, in bytes.
+SLOT: Final = 2 << 20
+#: Orders that it may have at a time: one that it works on, and more for when it has done that.
+_SLOTS: Final = 3
+
+
+class MakerProcess:
+    """A process that makes files. For one thread.
+
+    Use `start`; then, whenever `has_room`, `give` it files, and ask `outcome` as often as files were given.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, memory: mmap.mmap) -> None:
+        self._process = process
+        self._connection = connection
+        self._memory = memory
+        self._ready = False
+        self._useless = False
+        self._free = deque(range(0, _SLOTS * SLOT, SLOT))
+        #: Slots of the orders that have been given and not been answered.
+        self._given: deque[int] = deque()
+
+    @classmethod
+    def start(cls) -> Self | None:
+        """Start one; `None` where it cannot be, and the files are to be made here.
+
+        It takes some 20 ms until it `has_room`; it need not be waited for.
+        """
+        import mmap
+        import socket
+        import subprocess
+
+        # What is no plain interpreter (a frozen program, one that embeds Python) would start as something else.
+        if not sys.executable or getattr(sys, "frozen", False) or not os.path.isfile(making.__file__):
+            return None
+        size = _SLOTS * SLOT
+        with ExitStack() as undo:
+            try:
+                memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
+                undo.callback(os.close, memory_fd)
+                os.truncate(memory_fd, size)
+                memory = mmap.mmap(memory_fd, size)
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undo.enter_context(theirs)
+                ours_open = undo.enter_context(ExitStack())
+                ours_open.enter_context(ours)
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", making.__file__, str(theirs.fileno()), str(memory_fd)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), memory_fd),
+                    process_group=0,  # what a terminal sends is for us
+                )
+            except OSError as error:
+                logger.debug("files are made in this process: another one cannot be started: {}", error)
+                return None
+            ours_open.pop_all()
+            return cls(process, ours, memory)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given files now."""
+        if not self._ready and not self._useless:
+            try:
+                self._ready = self._receive(wait=False) == making.READY
+            except ChildProcessError as error:
+                logger.debug("files are made in this process: another one did not get so far: {}", error)
+                self._useless = True
+        return self._ready and bool(self._free)
+
+    def give(self, files: Iterable[FileToMake]) -> None:
+        """Have files made; their directories may be closed afterwards, and their contents go.
+
+        Args:
+            files: of at most `SLOT` bytes together, in at most `making.MAX_DIRECTORIES` directories.
+
+        Raises:
+            ChildProcessError: it has died.
+        """
+        import marshal
+        import socket
+
+        slot = position = self._free.popleft()
+        numbers: dict[int, int] = {}
+        memory = self._memory
+        ordered = []
+        for directory, base, how, mtime_ns, content in files:
+            length = len(content)
+            end = position + length
+            memory[position:end] = content
+            position = end
+            ordered.append((numbers.setdefault(directory, len(numbers)), base, how, mtime_ns, length))
+        order: Order = slot, ordered
+        self._given.append(slot)
+        try:
+            socket.send_fds(self._connection, [marshal.dumps(order)], list(numbers))
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._died() from None
+
+    def outcome(self, *, wait: bool) -> Outcome | None:
+        """What has become of the earliest files that it was given and that were not asked for; `None`: not known yet.
+
+        Raises:
+            ChildProcessError: it has died.
+        """
+        import marshal
+
+        message = self._receive(wait=wait)
+        if message is None:
+            return None
+        self._free.append(self._given.popleft())
+        answer: Outcome = marshal.loads(message)
+        return answer
+
+    def close(self) -> None:
+        """End it. Afterwards it makes nothing any more."""
+        self._connection.close()
+        if self._given or not self._ready:
+            self._process.kill()
+        self._process.wait()
+        self._memory.close()
+
+    def _receive(self, *, wait: bool) -> bytes | None:
+        import socket
+
+        try:
+            message = self._connection.recv(making.MAX_MESSAGE, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            message = b""
+        if not message:
+            raise self._died()
+        return message
+
+    def _died(self) -> ChildProcessError:
+        status = self._process.wait()
+        return ChildProcessError(
+            errno.ECHILD, f"the process that makes files for this one has died (status {status}); try again"
+        )

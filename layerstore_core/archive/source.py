@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from layerstore_core.archive.ahead import DecompressAhead
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
 from layerstore_core.archive.hasher import Hasher
 from layerstore_core.errors import InvalidLayer, while_doing
@@ -46,6 +47,7 @@ class LayerSource:
         self._spool: BinaryIO | None = None
         self._start = 0
         self._hasher = Hasher()
+        self._ahead: DecompressAhead | None = None
         try:
             if _can_seek(self._file):
                 self._start = self._file.tell()
@@ -59,7 +61,8 @@ class LayerSource:
             raise
         self._first: bytes | None = first
         self.compression = detect(first)
-        self._read_plain = decompress(self._next_input, self.compression) if self.compression else self._next_input
+        self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
+        self._read_plain = self._ahead.read_chunk if self._ahead else self._next_input
 
     def on_progress(self, progress: Callable[[int], None]) -> None:
         """Call `progress` after each chunk with the number of input bytes read so far."""
@@ -93,7 +96,9 @@ class LayerSource:
         return Replay(file, self.compression)
 
     def close(self) -> None:
-        """Stop hashing, and close what this object opened; a file object that was given stays open."""
+        """Stop decompressing and hashing, and close what this object opened; a file object that was given stays open."""
+        if self._ahead is not None:
+            self._ahead.stop()
         self._hasher.stop()
         if self._spool is not None:
             self._spool.close()

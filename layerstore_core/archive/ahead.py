@@ -1,0 +1,102 @@
+"""Decompression beside other work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import Final
+
+from layerstore_core.archive.compression import ReadChunk, decompress
+
+#: Compressed chunks that are read before they are asked for.
+_INPUTS: Final = 2
+#: Plain chunks that may wait to be taken: a few MiB.
+_OUTPUTS: Final = 4
+
+
+class _Stopped(Exception):
+    """Nobody wants the rest."""
+
+
+class DecompressAhead:
+    """Plain chunks of a compressed source, decompressed ahead of the reader in a thread of its own.
+
+    The libraries let go of the interpreter meanwhile, so that it costs no time on a second core. The source itself is read
+    by whoever calls `read_chunk`: it may be a pipe that gives nothing for hours, or an object that knows no threads.
+
+    Args:
+        read_chunk: gives compressed bytes, `b""` at the end.
+        name: the compression, as `detect` names it.
+    """
+
+    def __init__(self, read_chunk: ReadChunk, name: str) -> None:
+        self._read_compressed = read_chunk
+        self._decompress: Callable[[], bytes] = decompress(self._next_input, name)
+        self._inputs: SimpleQueue[bytes | None] = SimpleQueue()
+        #: Plain bytes; `None` where an input was taken; an error, or the empty bytes, at the end.
+        self._outputs: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+        self._room = Semaphore(_OUTPUTS)
+        self._stopping = False
+        self._thread: Thread | None = None
+        self._end: bytes | BaseException | None = None
+
+    def read_chunk(self) -> bytes:
+        """The next plain bytes, `b""` at the end.
+
+        Raises:
+            InvalidLayer: the stream is damaged.
+            OSError: the source cannot be read.
+        """
+        if self._end is None:
+            try:
+                if self._thread is None:
+                    self._start()
+                while (output := self._outputs.get()) is None:
+                    self._inputs.put(self._read_compressed())
+            except BaseException as error:
+                self._end = error
+                raise
+            if isinstance(output, bytes) and output:
+                self._room.release()
+                return output
+            self._end = output
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+    def stop(self) -> None:
+        """End the thread. A second call does nothing."""
+        if self._thread is not None:
+            self._stopping = True
+            self._inputs.put(None)
+            self._room.release()
+            self._thread.join()
+            self._thread = None
+
+    def _start(self) -> None:
+        for _ in range(_INPUTS):
+            self._inputs.put(self._read_compressed())
+        self._thread = Thread(target=self._run, name="layerstore-decompress", daemon=True)
+        self._thread.start()
+
+    def _next_input(self) -> bytes:
+        self._outputs.put(None)
+        data = self._inputs.get()
+        if data is None:
+            raise _Stopped
+        return data
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                output = self._decompress()
+                if output:
+                    self._room.acquire()
+                self._outputs.put(output)
+                if not output:
+                    return
+        except _Stopped:
+            pass
+        except BaseException as error:  # it is the reader's
+            self._outputs.put(error)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain as chained
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core.archive.hasher import Hasher
+from layerstore_core.archive.hasher import QUEUE, Beside, Hasher
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError
 from layerstore_core.metadata import LayerDB
-from layerstore_core.tarsplit.assemble import assemble
-from layerstore_core.tarsplit.codec import LineReader, Segment, decode_lines
+from layerstore_core.tarsplit.assemble import BLOCKS_KEPT, DescriptorGetter, FileGetter, assemble, assemble_blocks
+from layerstore_core.tarsplit.codec import LineReader, decode_blocks, decode_lines
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
@@ -22,24 +23,72 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 20
 
 
+# A chunk whose memory is used again must be done with.
+assert BLOCKS_KEPT > QUEUE
+
+
 def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
     """Open a layer's tar.
 
     Raises:
         IntegrityError: its tar-split file is missing.
     """
-    record = node.record
     with ExitStack() as opened:
-        chunks = tar_chunks(
-            db,
-            driver,
-            record.chain_id,
-            record.cache_id,
-            node.parent.record.cache_id if node.parent else "",
-            opened=opened,
-        )
+        chunks = _verified(_node_chunks(db, driver, node, opened), node)
         # Buffered, because readers of tars count on getting as many bytes as they ask for.
-        return cast("BinaryIO", io.BufferedReader(IterStream(_verified(chunks, node), opened.pop_all().close), _CHUNK))
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
+
+
+def copy_tar(
+    db: LayerDB,
+    driver: BoundDriver,
+    node: LayerNode,
+    write: Callable[[bytes | memoryview], object],
+    *,
+    in_thread: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Give all of a layer's tar to `write`: what `tar_stream` gives, without the copies that reading it makes.
+
+    Args:
+        write: called with chunks of about a MiB, which it may not keep.
+        in_thread: call it in a thread of its own, which is faster. It is waited for, whatever happens: do so only where it
+            cannot wait for long.
+        progress: called with the number of bytes so far.
+
+    Returns:
+        How many bytes the tar has.
+
+    Raises:
+        IntegrityError: what is stored is damaged; all or some of it has been written by then.
+        Exception: what `write` raises.
+    """
+    size = 0
+    with ExitStack() as opened:
+        chunks = _verified(_node_chunks(db, driver, node, opened), node)
+        opened.callback(chunks.close)
+        writer = opened.enter_context(Beside(write, "layerstore-write")) if in_thread else None
+        for chunk in chunks:
+            if writer is None:
+                write(chunk)
+            else:
+                writer.put(chunk)
+            size += len(chunk)
+            if progress is not None:
+                progress(size)
+        if writer is not None:
+            writer.finish()
+    return size
+
+
+def _node_chunks(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes | memoryview]:
+    record = node.record
+    if driver.capabilities.reproduces_exact_diffs:
+        return _joined(_own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened))
+    lines, files = _lines_and_files(db, driver, record.chain_id, record.cache_id, opened)
+    if isinstance(files, DescriptorGetter):
+        return assemble_blocks(decode_blocks(lines.blocks()), files)
+    return _joined(assemble(decode_lines(lines), files))
 
 
 def tar_chunks(
@@ -54,9 +103,20 @@ def tar_chunks(
         IntegrityError: there is no tar-split file, or the driver has no such layer.
     """
     if driver.capabilities.reproduces_exact_diffs:
-        raw = driver.diff(cache_id, parent_cache_id)
-        opened.callback(raw.close)
-        return iter(lambda: raw.read(_CHUNK), b"")
+        return _own_diff(driver, cache_id, parent_cache_id, opened)
+    lines, files = _lines_and_files(db, driver, chain, cache_id, opened)
+    return assemble(decode_lines(lines), files)
+
+
+def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: ExitStack) -> Iterator[bytes]:
+    raw = driver.diff(cache_id, parent_cache_id)
+    opened.callback(raw.close)
+    return iter(lambda: raw.read(_CHUNK), b"")
+
+
+def _lines_and_files(
+    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, opened: ExitStack
+) -> tuple[LineReader, FileGetter]:
     try:
         lines = opened.enter_context(LineReader(db.open_tar_split(chain)))
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -72,7 +132,7 @@ def tar_chunks(
             f"{cache_id} ({error}); register the layer again from its source"
         ) from error
     opened.callback(files.close)
-    return assemble(decode_lines(lines), files)
+    return lines, files
 
 
 def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
@@ -88,15 +148,16 @@ def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
             pass  # what `tar_stream` says of it is what there is to say
         else:
             with LineReader(lines) as reader:
-                return sum(len(item.data) if isinstance(item, Segment) else item.size for item in decode_lines(reader))
+                pieces = chained.from_iterable(decode_blocks(reader.blocks()))
+                return sum(len(segment) + size for segment, _, size, _ in pieces)
     with tar_stream(db, driver, node) as stream:
         return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
 
 
-def _verified(chunks: Iterable[bytes], node: LayerNode) -> Iterator[bytes]:
+def _verified(chunks: Iterable[bytes | memoryview], node: LayerNode) -> Generator[bytes | memoryview]:
     """Pass chunks on, and raise at their end if they are not the layer's tar."""
     with Hasher() as hasher:
-        for chunk in _joined(chunks):
+        for chunk in chunks:
             hasher.update(chunk)
             yield chunk
         digest = hasher.finish()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -111,6 +111,30 @@ class Layer:
             IntegrityError: what is stored of the layer is damaged.
         """
         return self._store._tar_stream(self._live)
+
+    def copy_tar(
+        self,
+        write: Callable[[bytes | memoryview], object],
+        *,
+        in_thread: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
+        """Give all of the layer's tar, verified, to `write`: faster than to read `tar_stream`.
+
+        Args:
+            write: called with chunks of about a MiB, which it may not keep.
+            in_thread: call it in a thread of its own, which is faster still. It is waited for, whatever happens: do so
+                where it cannot wait for long, as a pipe's may.
+            progress: called with the number of bytes so far.
+
+        Returns:
+            How many bytes the tar has.
+
+        Raises:
+            IntegrityError: what is stored is damaged; all or some of it has been written by then.
+            Exception: what `write` raises.
+        """
+        return self._store._copy_tar(self._live, write, in_thread=in_thread, progress=progress)
 
     def tar_size(self) -> int:
         """How many bytes `tar_stream` gives; quick where the driver has no tars of its own.

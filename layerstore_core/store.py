@@ -26,7 +26,7 @@ from layerstore_core.errors import (
     MountDoesNotExist,
     ReadOnlyStore,
 )
-from layerstore_core.exporting import tar_size, tar_stream
+from layerstore_core.exporting import copy_tar, tar_size, tar_stream
 from layerstore_core.intake import Intake
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
@@ -518,6 +518,16 @@ class LayerStore:
 
     def _tar_stream(self, node: LayerNode) -> BinaryIO:
         return tar_stream(self.db, self.driver, node)
+
+    def _copy_tar(
+        self,
+        node: LayerNode,
+        write: Callable[[bytes | memoryview], object],
+        *,
+        in_thread: bool,
+        progress: Callable[[int], object] | None,
+    ) -> int:
+        return copy_tar(self.db, self.driver, node, write, in_thread=in_thread, progress=progress)
 
     def _tar_size(self, node: LayerNode) -> int:
         return tar_size(self.db, self.driver, node)

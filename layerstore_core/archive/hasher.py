@@ -1,43 +1,60 @@
-"""sha256 beside other work."""
+"""Chunks that are worked on in a thread, beside what makes them: sha256 above all."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Semaphore, Thread
 from typing import Final, Self
 
-#: Chunks that may wait to be hashed: a few MiB.
-_QUEUE: Final = 4
+#: Chunks that may wait: a few MiB.
+QUEUE: Final = 4
 
 
-class Hasher:
-    """sha256 in a thread of its own: hashing lets go of the interpreter, so that it costs no time on a second core.
+class Beside:
+    """Calls a function with each chunk, in their order, in a thread of its own. A context manager that ends the thread.
 
-    A context manager that ends the thread.
+    It gains what the function does without the interpreter: hashing and writing let go of it. A chunk of about a MiB is
+    worth the hand-over. When `put` returns, all chunks but the last `QUEUE` are done with.
+
+    Args:
+        work: the function.
+        name: the thread's.
     """
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._chunks: SimpleQueue[bytes | None] = SimpleQueue()
-        self._room = Semaphore(_QUEUE)
+    def __init__(self, work: Callable[[bytes | memoryview], object], name: str) -> None:
+        self._work = work
+        self._name = name
+        self._chunks: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
+        self._room = Semaphore(QUEUE)
         self._thread: Thread | None = None
+        self._error: BaseException | None = None
 
-    def update(self, chunk: bytes) -> None:
-        """Go on with `chunk`, of about a MiB; waits while too many are still to be hashed."""
+    def put(self, chunk: bytes | memoryview) -> None:
+        """Hand a chunk over; waits while too many are still to be worked on.
+
+        Raises:
+            BaseException: what the function raised with an earlier one; it is called no more after that.
+        """
         if self._thread is None:
-            self._thread = Thread(target=self._run, name="layerstore-hash", daemon=True)
+            self._thread = Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         self._room.acquire()
+        self._raise()
         self._chunks.put(chunk)
 
-    def finish(self) -> str:
-        """The digest of all, in hex."""
+    def finish(self) -> None:
+        """Wait until all is done.
+
+        Raises:
+            BaseException: as `put`.
+        """
         self.stop()
-        return self._hash.hexdigest()
+        self._raise()
 
     def stop(self) -> None:
-        """End the thread. A second call does nothing."""
+        """End the thread, once it has done what it has. A second call does nothing."""
         if self._thread is not None:
             self._chunks.put(None)
             self._thread.join()
@@ -49,7 +66,48 @@ class Hasher:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
     def _run(self) -> None:
+        failed = False
         while (chunk := self._chunks.get()) is not None:
-            self._hash.update(chunk)
+            if not failed:
+                try:
+                    self._work(chunk)
+                except BaseException as error:
+                    self._error = error
+                    failed = True
             self._room.release()
+
+
+class Hasher:
+    """sha256 in a thread of its own: hashing lets go of the interpreter, so that it costs no time on a second core.
+
+    A context manager that ends the thread.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._beside = Beside(self._hash.update, "layerstore-hash")
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Go on with `chunk`, of about a MiB; waits while too many are still to be hashed."""
+        self._beside.put(chunk)
+
+    def finish(self) -> str:
+        """The digest of all, in hex."""
+        self._beside.finish()
+        return self._hash.hexdigest()
+
+    def stop(self) -> None:
+        """End the thread. A second call does nothing."""
+        self._beside.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()

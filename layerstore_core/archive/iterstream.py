@@ -17,11 +17,11 @@ class IterStream(io.RawIOBase):
     `io.BufferedReader` where exactly `n` are wanted.
 
     Args:
-        chunks: the bytes, in pieces of any length.
+        chunks: the bytes, in pieces of any length; each is done with when the next one is asked for.
         on_close: called once, when the stream is closed: also where nothing was ever read.
     """
 
-    def __init__(self, chunks: Iterator[bytes], on_close: Callable[[], None] | None = None) -> None:
+    def __init__(self, chunks: Iterator[bytes | memoryview], on_close: Callable[[], None] | None = None) -> None:
         self._chunks = chunks
         self._on_close = on_close
         self._left = memoryview(b"")

@@ -23,7 +23,10 @@ class OutputClosed(Exception):
 class StandardOutput:
     """A binary writer on standard output that knows a reader's leaving from a failure."""
 
-    def write(self, data: bytes) -> None:
+    #: It may be a pipe that nobody reads for long.
+    waits = True
+
+    def write(self, data: bytes | memoryview, /) -> None:
         """Write all of `data`.
 
         Raises:

@@ -35,6 +35,13 @@ _FILE_LINE: Final = re.compile(
     rb'\{"type":1,"name":"([ !#-\[\]-~]+)","size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)",'
     rb'"position":(?:0|[1-9][0-9]*)\}\n?'
 )
+#: The usual lines, two at a time: a segment, and the entry that follows it; or any other line.
+_USUAL_LINES: Final = re.compile(
+    rb'\{"type":2,"payload":"([^"]*)","position":(?:0|[1-9][0-9]*)\}\n'
+    rb'(?:\{"type":1,"name":"([ !#-\[\]-~]+)",(?:"size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)"|"payload":null),'
+    rb'"position":(?:0|[1-9][0-9]*)\}\n)?'
+    rb"|([^\n]*\n)"
+)
 _NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -51,6 +58,11 @@ class FileEntry(NamedTuple):
     name: bytes
     size: int = 0
     crc: int = 0
+
+
+#: A segment and the entry that follows it: its bytes, and the name, size and CRC-64 of the entry. Either may be
+#: missing: then there are no bytes, or the name is empty.
+Piece = tuple[bytes, bytes, int, int]
 
 
 def encode_segment(data: bytes | memoryview, position: int) -> bytes:
@@ -105,13 +117,17 @@ def _escape(text: str) -> str:
     return _NEEDS_ESCAPE.sub(lambda m: _SHORT_ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04x}", text)
 
 
-def decode_lines(lines: Iterable[bytes]) -> Iterator[Segment | FileEntry]:
+def decode_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Segment | FileEntry]:
     """Read lines back, with or without their newlines.
+
+    Args:
+        lines: one at a time.
+        first: the number of the first, for messages.
 
     Raises:
         IntegrityError: a line is not what a tar-split file may hold; the message has its number.
     """
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         try:
             yield _decode_usual_line(line) or decode_line(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error) as error:
@@ -136,6 +152,62 @@ def decode_line(line: bytes) -> Segment | FileEntry:
         raise ValueError("a file entry without a proper size and checksum")
     raw = a2b_base64(name, strict_mode=True) if name else fields.get("name", "").encode()
     return FileEntry(raw, size, int.from_bytes(payload, "big"))
+
+
+def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
+    """What `decode_lines` gives, of whole lines in blocks: many lines are decoded with few calls.
+
+    Args:
+        blocks: as `LineReader.blocks` gives them.
+
+    Raises:
+        IntegrityError: as `decode_lines` does, once what was before the line has been given.
+    """
+    number = 1
+    for block in blocks:
+        try:
+            pieces = _decode_usual_block(block)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
+            yield from _decode_plain_block(block, number)  # which says what is wrong, and where
+        else:
+            yield pieces
+        number += block.count(b"\n")
+
+
+def _decode_usual_block(block: bytes) -> Iterable[Piece]:
+    """The pieces of a block of lines.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as `decode_line` has it.
+    """
+    found = _USUAL_LINES.findall(block)
+    if not found:
+        return ()
+    payloads, names, sizes, checksums, others = zip(*found, strict=True)
+    pieces: Iterable[Piece] = zip(
+        [a2b_base64(payload, strict_mode=True) for payload in payloads],
+        names,
+        [int(size) if size else 0 for size in sizes],
+        [int.from_bytes(a2b_base64(checksum, strict_mode=True), "big") if checksum else 0 for checksum in checksums],
+        strict=True,
+    )
+    if not any(others):
+        return pieces
+    return [_piece(decode_line(other)) if other else piece for piece, other in zip(pieces, others, strict=True)]
+
+
+def _decode_plain_block(block: bytes, first: int) -> Iterator[list[Piece]]:
+    pieces: list[Piece] = []
+    try:
+        pieces.extend(map(_piece, decode_lines(block.split(b"\n")[:-1], first)))
+    except IntegrityError:
+        yield pieces
+        raise
+    yield pieces
+
+
+def _piece(item: Segment | FileEntry) -> Piece:
+    return (item.data, b"", 0, 0) if isinstance(item, Segment) else (b"", *item)
 
 
 def _decode_usual_line(line: bytes) -> Segment | FileEntry | None:
@@ -240,17 +312,35 @@ class LineReader:
         self._plain: BinaryIO = gzip_file(fileobj=file, mode="rb")
 
     def __iter__(self) -> Iterator[bytes]:
+        for block in self.blocks():
+            lines = block.split(b"\n")
+            lines.pop()
+            yield from lines
+
+    def blocks(self) -> Iterator[bytes]:
+        """The lines in blocks of about a MiB, newlines included: to ask for each line costs more than to find it.
+
+        No block ends between a segment and the entry that follows it.
+        """
         from isal.igzip_lib import IsalError
 
         rest = b""
         try:
-            # In blocks: to ask for each line costs more than to find it.
             while block := self._plain.read(_READ_SIZE):
-                *lines, rest = (rest + block).split(b"\n")
-                yield from lines
-                if len(rest) > _MAX_LINE:
+                block = rest + block
+                end = block.rfind(b"\n") + 1
+                last = block.rfind(b"\n", 0, max(end - 1, 0)) + 1
+                if block.startswith(_SEGMENT_START, last):
+                    end = last
+                if end:
+                    yield block[:end]
+                rest = block[end:]
+                if len(rest) > _MAX_LINE and len(rest) - rest.rfind(b"\n") > _MAX_LINE:
                     break
-            if rest:
+            end = rest.rfind(b"\n") + 1
+            if end:
+                yield rest[:end]
+            if end < len(rest):
                 raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
         except (EOFError, IsalError) as error:  # type: ignore[misc]  # the stub gives it no base
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error

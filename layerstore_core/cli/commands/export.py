@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
@@ -20,11 +20,12 @@ from layerstore_core.errors import LayerStoreError
 if TYPE_CHECKING:
     from layerstore_core.layers import Layer
 
-_CHUNK: Final = 1 << 20
-
 
 class _Writer(Protocol):
-    def write(self, data: bytes, /) -> object: ...
+    #: Whether a write may take as long as another program likes.
+    waits: bool
+
+    def write(self, data: bytes | memoryview, /) -> object: ...
 
 
 @click.command()
@@ -66,25 +67,30 @@ def export(session: Session, chain: str, file: str | None) -> None:
 
 def _copy(layer: Layer, target: _Writer) -> int:
     """Write the layer's tar to `target`, and return how many bytes it has."""
-    written = 0
-    with layer.tar_stream() as stream, progress.of_bytes("Exporting") as report:
-        while chunk := stream.read(_CHUNK):
-            target.write(chunk)
-            written += len(chunk)
-            if report is not None:
-                report(written, 0)
-    return written
+    with progress.of_bytes("Exporting") as report:
+        return layer.copy_tar(
+            target.write,
+            in_thread=not target.waits,
+            progress=(lambda written: report(written, 0)) if report is not None else None,
+        )
 
 
 class _File:
-    """A file whose errors have the name that the user gave."""
+    """A file whose errors have the name that the user gave.
+
+    Args:
+        name: what the user gave.
+        flags: of open(2).
+        path: a regular file to open in its place.
+    """
 
     def __init__(self, name: str, flags: int, path: str | None = None) -> None:
+        self.waits = path is None
         self._name = name
         with _naming(name):
             self._fd = os.open(path or name, flags | os.O_CLOEXEC, 0o644)
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         left = memoryview(data)
         with _naming(self._name):
             while left:

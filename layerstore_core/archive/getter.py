@@ -35,9 +35,10 @@ class TreeFiles:
 
     def open_fd(self, name: bytes) -> int:
         """As `open`, but give a descriptor, which is the caller's to close."""
-        if self._root is None:
+        root = self._root
+        if root is None:
             raise ValueError("these files are closed")
-        return self._root.open_file(name)
+        return root.open_file(name)
 
     def close(self) -> None:
         """Close the directories. A second call does nothing."""

@@ -23,6 +23,10 @@ from layerstore_core.archive.whiteouts import clean_name, leaves_root
 _MAX_OPEN: Final = 64
 #: Links followed for one name before it is taken for a loop: the kernel's limit.
 _MAX_LINKS: Final = 40
+#: The bits of a mode that say what kind of file it is.
+_TYPE: Final = stat.S_IFMT(0xFFFF)
+#: Last components of names that are not clean.
+_DOTS: Final = (b"", b".", b"..")
 _OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -88,6 +92,9 @@ class Root:
         # O_NOFOLLOW does not apply here: the root itself is the caller's to choose.
         self._root = Directory(os.open(self.path, _OPEN_DIR & ~os.O_NOFOLLOW), b"")
         self._remember_times(self._root)
+        # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
+        self._files_in: bytes | None = None
+        self._files_of = self._root
 
     def enter(self, path: bytes, *, create_mode: int | None = None) -> Directory:
         """Open the directory `path`, or find it open.
@@ -157,16 +164,24 @@ class Root:
             FileNotFoundError: there is no such file, or it is no regular file.
             NotADirectoryError: something on the way is no directory.
         """
-        clean = clean_name(name)
-        above, _, last = clean.rpartition(b"/")
-        known = self._open.get(above)
+        above, _, last = name.rpartition(b"/")
+        if above == self._files_in and self._files_of.fd >= 0 and last not in _DOTS:
+            known: Directory | None = self._files_of
+        else:
+            clean = clean_name(name)
+            clean_above, _, last = clean.rpartition(b"/")
+            known = self._open.get(clean_above)
+            if known is not None and name in (clean, b"./" + clean):
+                self._files_in, self._files_of = above, known
         if known is not None and last:  # the usual case, as in `_walk`
             try:
-                if stat.S_ISREG(os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode):
+                # Looked at before it is opened: to open a device can set something off.
+                if os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode & _TYPE == stat.S_IFREG:
                     return os.open(last, _OPEN_FILE, dir_fd=known.fd)
             except OSError as error:
                 error.filename = self._absolute(name)
                 raise
+        clean = clean_name(name)
         # What leaves the root was never unpacked.
         parts = clean.split(b"/") if clean and not leaves_root(clean) else []
         for _ in range(_MAX_LINKS):
@@ -174,7 +189,6 @@ class Root:
                 raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
             directory = self.enter(b"/".join(parts[:-1]))
             try:
-                # Looked at before it is opened: to open a device can set something off.
                 mode = os.stat(parts[-1], dir_fd=directory.fd, follow_symlinks=False).st_mode
                 if stat.S_ISREG(mode):
                     return os.open(parts[-1], _OPEN_FILE, dir_fd=directory.fd)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.driver.sizes import parse_size
@@ -143,54 +142,47 @@ ANY_DRIVER: Final = "*"
 _Layer = tuple[Mapping[str, Any], Mapping[str, str]]
 
 
-class _Names(BaseSettings):
-    """The settings by name alone: what pydantic-settings reads, `StoreConfig` validates."""
-
-    # An empty variable is one that is not set: an empty root would be the working directory.
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid"
-    )
-
-    root: Path = Path()
-    driver: str | None = None
-    driver_priority: tuple[str, ...] = ()
-    drivers: dict[str, dict[str, Any]] = {}
-    durability: str = ""
-    max_depth: int = 0
-    max_layer_size: int | str | None = None
-    uid_map: tuple[str, ...] = ()
-    gid_map: tuple[str, ...] = ()
+#: The settings whose variables hold one word or number each, and are no JSON.
+_PLAIN: Final = ("root", "driver", "durability", "max_depth", "max_layer_size")
 
 
 def _environment() -> _Layer:
-    try:
-        found = EnvSettingsSource(_Names)()
-    except Exception as error:  # pydantic-settings wraps what its JSON parser says
-        raise ConfigError(
-            f"{_env_name_in(str(error))}: not JSON, as lists and tables in the environment have to be"
-        ) from error
+    found = _plain_environment()
+    if found is None:
+        from layerstore_core.settings import from_environment
+
+        found = from_environment()
     return found, {name: f"environment {_env_variable(name)}" for name in found}
 
 
-def _env_variable(name: str) -> str:
+def _plain_environment() -> dict[str, Any] | None:
+    """What `from_environment` gives, without pydantic-settings; `None` where that is needed."""
+    found = {}
+    for name in StoreConfig.model_fields:
+        variables = _variables(name)
+        if not variables:
+            continue
+        if name not in _PLAIN or variables != [(PREFIX + name).upper()]:
+            return None
+        if value := os.environ[variables[0]]:
+            found[name] = value
+    return found
+
+
+def _variables(name: str) -> list[str]:
+    """The variables that are set, and hold a setting or parts of it."""
     wanted = (PREFIX + name).upper()
-    present = sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
-    return ", ".join(present) or wanted
+    return sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
 
 
-def _env_name_in(message: str) -> str:
-    names = [PREFIX + name.upper() for name in _Names.model_fields if f'"{name}"' in message]
-    return names[0] if names else "the environment"
+def _env_variable(name: str) -> str:
+    return ", ".join(_variables(name)) or (PREFIX + name).upper()
 
 
 def _toml(path: Path) -> _Layer:
-    try:
-        with open(path, "rb"):  # the source would take a file that cannot be read for one that is not there
-            found = TomlConfigSettingsSource(_Names, path)()
-    except OSError as error:
-        raise ConfigError(f"{path}: the configuration file cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    from layerstore_core.settings import from_toml
+
+    found = from_toml(path)
     return found, dict.fromkeys(found, f"file {path}")
 
 

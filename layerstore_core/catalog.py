@@ -12,10 +12,9 @@ has a layer solely, and has looked at the records then, knows that nothing will 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -82,7 +81,7 @@ class Catalog:
         with self.lock:
             if self._is_known(name):
                 return self._layers[name]
-            return self._load_layer(name) if self._db.has_layer(name) else None
+            return self._load_layer(name, self._db.read) if self._db.has_layer(name) else None
 
     def find_mount(self, name: str) -> MountNode | None:
         """A writable layer by its name; errors as `find_layer`."""
@@ -128,16 +127,17 @@ class Catalog:
             # What is still known has just been seen to be current: it need not be looked at for each child again.
             self._generation = generation
             try:
-                for name in names:
-                    if name not in self._layers:
-                        self._try_load(self._db.layer_path(name), partial(self._load_layer, name))
+                self._load_layers(names)
                 mounts = self._db.list_mounts()
                 present_mounts = set(mounts)
                 for mount in [node for name, node in self._mounts.items() if name not in present_mounts]:
                     self._forget_mount(mount)
                 for mount_name in mounts:
-                    load = partial(lambda name: self.find_mount(name) or self._load_mount(name), mount_name)
-                    self._try_load(self._db.mount_path(mount_name), load)
+                    try:
+                        if self.find_mount(mount_name) is None:
+                            self._load_mount(mount_name)
+                    except (LayerStoreError, OSError) as error:
+                        self._note_problem(self._db.mount_path(mount_name), error)
                 self._claims = claimed_parents(map(Path, self._problems), self._layers)
             except BaseException:
                 self._generation = _UNKNOWN_GENERATION
@@ -356,7 +356,16 @@ class Catalog:
             return True
         return self._db.cache_id(node.record.chain_id) == node.record.cache_id
 
-    def _load_layer(self, name: ChainID) -> LayerNode:
+    def _load_layers(self, names: Iterable[ChainID]) -> None:
+        with self._db.reading_many() as read:
+            for name in names:
+                if name not in self._layers:
+                    try:
+                        self._load_layer(name, read)
+                    except (LayerStoreError, OSError) as error:
+                        self._note_problem(self._db.layer_path(name), error)
+
+    def _load_layer(self, name: ChainID, read: Callable[[ChainID], LayerRecord]) -> LayerNode:
         # A chain is walked down to what is known, then loaded upwards: no recursion, however deep it is.
         missing: list[LayerRecord] = []
         seen: set[ChainID] = set()
@@ -365,7 +374,7 @@ class Catalog:
             if wanted in seen:
                 raise IntegrityError(f"layer {wanted} is its own ancestor")
             seen.add(wanted)
-            record = self._db.read(wanted)
+            record = read(wanted)
             missing.append(record)
             wanted = record.parent
         node = self._layers[wanted] if wanted is not None else None
@@ -390,20 +399,18 @@ class Catalog:
                 raise IntegrityError(f"{self._db.mount_path(name)}: its parent, layer {record.parent}, does not exist")
         return self.add_mount(record, parent)
 
-    def _try_load(self, path: os.PathLike[str], load: Callable[[], object]) -> None:
-        try:
-            load()
-        except (LayerStoreError, OSError) as error:
-            if not os.path.lexists(path):
-                return  # another process has just deleted it
-            where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
-            reason = str(getattr(error, "reason", error))
-            if not Path(where).is_relative_to(path):
-                # Otherwise all that stands on a damaged layer would be told in the same words.
-                reason += f"; {path} stands on it"
-            problem = Problem(where, reason)
-            self._problems[os.fspath(path)] = problem
-            self._report(problem)
+    def _note_problem(self, path: Path, error: Exception) -> None:
+        """Tell that the record at `path` could not be loaded."""
+        if not os.path.lexists(path):
+            return  # another process has just deleted it
+        where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
+        reason = str(getattr(error, "reason", error))
+        if not Path(where).is_relative_to(path):
+            # Otherwise all that stands on a damaged layer would be told in the same words.
+            reason += f"; {path} stands on it"
+        problem = Problem(where, reason)
+        self._problems[os.fspath(path)] = problem
+        self._report(problem)
 
     def _forget_layer(self, node: LayerNode) -> None:
         if self._layers.get(node.record.chain_id) is node:

@@ -38,7 +38,8 @@ class _Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Self:
         """The sha256 of `data`."""
-        return cls.from_hex(hashlib.sha256(data).hexdigest())
+        # What hashlib says is of the right form: it need not be looked at.
+        return super().__new__(cls, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
     @property
     def hex(self) -> str:

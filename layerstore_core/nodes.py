@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from layerstore_core.digests import ChainID
 from layerstore_core.metadata import LayerRecord, MountRecord
@@ -13,13 +13,26 @@ from layerstore_core.registering import Below
 
 @dataclass(eq=False)
 class LayerNode:
-    """A read-only layer and its holders, as far as this store knows them."""
+    """A read-only layer and its holders, as far as this store knows them.
 
-    record: LayerRecord
-    parent: LayerNode | None
+    Attributes:
+        depth: how many layers the chain has.
+        chain_size: the sizes of all layers of the chain together, in bytes.
+    """
+
+    # Records do not change, nor does the chain below: what is said of it need not be counted again.
+    record: Final[LayerRecord]
+    parent: Final[LayerNode | None]
     handles: set[object] = field(default_factory=set)
     children: set[ChainID] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
+    depth: int = field(init=False)
+    chain_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        parent = self.parent
+        self.depth = 1 if parent is None else parent.depth + 1
+        self.chain_size = self.record.size + (0 if parent is None else parent.chain_size)
 
     def chain(self) -> Iterator[LayerNode]:
         """The layer itself, its parent, and so on down to the base."""
@@ -27,16 +40,6 @@ class LayerNode:
         while node is not None:
             yield node
             node = node.parent
-
-    @property
-    def depth(self) -> int:
-        """How many layers the chain has."""
-        return sum(1 for _ in self.chain())
-
-    @property
-    def chain_size(self) -> int:
-        """The sizes of all layers of the chain together, in bytes."""
-        return sum(node.record.size for node in self.chain())
 
     @property
     def below(self) -> Below:

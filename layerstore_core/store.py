@@ -230,6 +230,11 @@ class LayerStore:
         self._check_open()
         return self.db.list_layers()
 
+    def has_layer(self, chain_id: str) -> bool:
+        """Whether there is such a layer, even if it cannot be loaded. Reads no records."""
+        self._check_open()
+        return self.db.has_layer(_parse_chain_id(chain_id))
+
     def release(self, layer: Layer) -> list[RemovedLayer]:
         """Give a handle back, and delete the layer, and its parents in turn, where nothing else holds them.
 

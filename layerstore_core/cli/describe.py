@@ -31,7 +31,8 @@ def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
 
 def parent_of(layer: Layer | RWLayer) -> str | None:
     """The chain ID of the parent, `None` where there is none."""
-    return None if layer.parent is None else str(layer.parent.chain_id)
+    parent = layer.parent
+    return None if parent is None else str(parent.chain_id)
 
 
 def rw_document(record: MountRecord) -> dict[str, Any]:

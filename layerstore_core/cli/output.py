@@ -147,5 +147,6 @@ def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
     table = list(rows)
     if not table:
         return []
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    form = "  ".join(f"%-{width}s" for width in widths)
+    return [(form % row).rstrip() for row in table]

@@ -125,6 +125,8 @@ def resolve(store: LayerStore, digits: str) -> ChainID:
         LayerDoesNotExist: no layer's does.
         click.UsageError: several do; the message lists them.
     """
+    if len(digits) == 64 and store.has_layer(ChainID.from_hex(digits)):
+        return ChainID.from_hex(digits)  # without a look at all the others
     found = [chain for chain in store.chain_ids() if chain.hex.startswith(digits)]
     if not found:
         raise LayerDoesNotExist(

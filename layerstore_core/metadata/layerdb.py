@@ -18,8 +18,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -47,7 +47,8 @@ from layerstore_core.metadata.transaction import (
 )
 
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_REMOVING = re.compile(r"([0-9a-f]{64})-.+-removing", re.ASCII)
+_REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
+_ANY = re.compile(r".*", re.DOTALL)
 
 
 class LayerDB:
@@ -70,7 +71,7 @@ class LayerDB:
 
     def list_layers(self) -> list[ChainID]:
         """The chain IDs of all records, sound or not, sorted."""
-        return [ChainID.from_hex(name) for name in _names(self.path / "sha256") if _LAYER.fullmatch(name)]
+        return [ChainID.from_hex(name) for name in _names(self.path / "sha256", wanted=_LAYER)]
 
     def strangers(self) -> list[Path]:
         """What stands among the layers and is none, sorted."""
@@ -93,6 +94,23 @@ class LayerDB:
             OSError: it cannot be read.
         """
         return LayerRecord.read(self.layer_path(chain), chain)
+
+    @contextmanager
+    def reading_many(self) -> Iterator[Callable[[ChainID], LayerRecord]]:
+        """A block in which the records of many layers are read.
+
+        Yields:
+            What does the same as `read`, quickly.
+        """
+        try:
+            layers = os.open(self.path / "sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            yield self.read
+            return
+        try:
+            yield lambda chain: LayerRecord.read_usual(layers, chain) or self.read(chain)
+        finally:
+            os.close(layers)
 
     def open_tar_split(self, chain: ChainID) -> BinaryIO:
         """A layer's tar-split lines, compressed.
@@ -175,9 +193,8 @@ class LayerDB:
         return any(read_digest(ChainID, path / "parent") == chain for path, _ in self._deletions())
 
     def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
-        for name in _names(self.path / "sha256"):
-            if match := _REMOVING.fullmatch(name):
-                yield self.path / "sha256" / name, ChainID.from_hex(match[1])
+        for name in _names(self.path / "sha256", wanted=_REMOVING):
+            yield self.path / "sha256" / name, ChainID.from_hex(name[:64])
 
     # Writable layers
 
@@ -258,9 +275,13 @@ def _has_entries(directory: Path) -> bool:
         return False
 
 
-def _names(directory: Path) -> list[str]:
+def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
+    """The names of the directories in one, those that match, sorted."""
+    matches = wanted.fullmatch
     try:
         with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            return sorted(
+                entry.name for entry in entries if matches(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
     except FileNotFoundError:
         return []

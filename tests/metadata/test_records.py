@@ -226,6 +226,87 @@ def test_a_mount_id_that_is_none(db, mount_id):
         db.read_mount("box")
 
 
+FIELDS = ("os", "parent", "diff", "size", "cache-id", "descriptor.json")
+
+
+def told(read):
+    """What reading a record gives, or says."""
+    try:
+        return read(CHAIN)
+    except (BadRecord, OSError) as error:
+        return type(error), str(error)
+
+
+def both_ways(db):
+    with db.reading_many() as read:
+        assert told(read) == told(db.read)
+    return told(db.read)
+
+
+@pytest.mark.parametrize("descriptor", [None, {"digest": "x"}, {"annotations": {"a": "é" * 9000}}])
+@pytest.mark.parametrize("parent", [None, PARENT])
+def test_many_records_are_read_like_one(db, monkeypatch, parent, descriptor):
+    """Those that are as usual without the plain way."""
+    record = put(db, parent=parent, descriptor=descriptor)
+    with db.reading_many() as read:
+        assert read(record.chain_id) == db.read(record.chain_id) == record
+        if not descriptor or len(str(descriptor)) < 1000:
+            monkeypatch.setattr(LayerRecord, "read", None)
+            assert read(record.chain_id) == record
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("damage", ["gone", "directory", "dangling", "loop", "fifo", "long", "locked out"])
+def test_damage_is_told_alike_among_many(db, field, damage):
+    put(db, descriptor={"digest": "x"})
+    path = db.layer_path(CHAIN) / field
+    path.unlink(missing_ok=True)
+    match damage:
+        case "directory":
+            path.mkdir()
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "loop":
+            path.symlink_to(field)
+        case "fifo":
+            os.mkfifo(path)
+        case "long":
+            path.write_bytes(b"1" * 5000)
+        case "locked out":
+            path.write_bytes(b"linux")
+            path.chmod(0)
+    both_ways(db)
+
+
+ODD = [
+    b"", b"linux", b"linux\n", b"windows", b"null", b"[]", b"{}", b"{\0}\0", b"1", b" 1", b"9" * 19, b"9" * 4097, b"a" * 64,
+    DIFF.encode(), PARENT.encode() + b"\n", DIFF.upper().encode(), b"[" * 1000, b"\xef\xbb\xbf{}", b"\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_odd_content_is_read_alike_among_many(tmp_path, field):
+    db = LayerDB(tmp_path, durability="none")
+    put(db)
+    for content in ODD:
+        (db.layer_path(CHAIN) / field).write_bytes(content)
+        both_ways(db)
+
+
+@given(st.sampled_from(FIELDS), st.binary(max_size=8))
+def test_any_content_is_read_alike_among_many(tmp_path_factory, field, content):
+    db = LayerDB(tmp_path_factory.mktemp("many"), durability="none")
+    put(db)
+    (db.layer_path(CHAIN) / field).write_bytes(content)
+    both_ways(db)
+
+
+def test_many_records_of_a_store_without_any(tmp_path):
+    db = LayerDB(tmp_path / "none")
+    assert both_ways(db)[0] is BadRecord
+    assert list(tmp_path.iterdir()) == []
+
+
 @given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())), min_size=1))
 def test_any_descriptor_comes_back(tmp_path_factory, descriptor):
     directory = tmp_path_factory.mktemp("record")

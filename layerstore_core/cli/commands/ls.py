@@ -56,14 +56,14 @@ def ls(session: Session) -> None:
 
 def tree_order(layers: Mapping[ChainID, Layer]) -> list[tuple[Layer, int]]:
     """The layers, each followed by its children in the order of their chain IDs, with the depth of each."""
-    children: dict[ChainID | None, list[Layer]] = {}
+    children: dict[ChainID | None, list[ChainID]] = {}
     for chain in sorted(layers, reverse=True):
         parent = layers[chain].parent
-        children.setdefault(None if parent is None else parent.chain_id, []).append(layers[chain])
+        children.setdefault(None if parent is None else parent.chain_id, []).append(chain)
     ordered = []
-    waiting = [(layer, 0) for layer in children.get(None, ())]
+    waiting = [(chain, 0) for chain in children.get(None, ())]
     while waiting:
-        layer, depth = waiting.pop()
-        ordered.append((layer, depth))
-        waiting += [(child, depth + 1) for child in children.get(layer.chain_id, ())]
+        chain, depth = waiting.pop()
+        ordered.append((layers[chain], depth))
+        waiting += [(child, depth + 1) for child in children.get(chain, ())]
     return ordered

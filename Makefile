@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit reliability soak wheels wheels-demo bench clean
+.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -34,6 +34,12 @@ reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them
 SOAK_MINUTES ?= 60
 soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round with other random choices
 	$(BIN)/python -m tests.reliability.soak $(SOAK_MINUTES)
+
+FUZZ_MINUTES ?= 60
+# Atheris has wheels for some Pythons only; without it Hypothesis' bytes are unguided.
+fuzz: $(VENV)/.ready  ## strangers' bytes for FUZZ_MINUTES, over all of tests/fuzz; FUZZ_ARGS="tar pax" names targets
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || echo "no atheris for this Python: going on without it"
+	$(BIN)/python -m tests.fuzz $(FUZZ_MINUTES) $(FUZZ_ARGS)
 
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist

@@ -67,7 +67,7 @@ class Reference:
         if _IDENTIFIER.fullmatch(head):
             raise _invalid(text, "64 hex digits are an image's ID")
         domain, slash, path = head.partition("/")
-        if not slash or not (set(".:") & set(domain) or domain == "localhost" or domain != domain.lower()):
+        if not slash or not _is_domain(domain):
             domain, path = _DEFAULT_DOMAIN, head
         if domain == _OLD_DEFAULT_DOMAIN:
             domain = _DEFAULT_DOMAIN
@@ -85,11 +85,18 @@ class Reference:
 
     @property
     def repository(self) -> str:
-        """The name without tag and digest, as it is shown: `debian`."""
+        """The name without tag and digest, as it is shown: `debian`.
+
+        Nothing is left out where the rest would be read as something else. Docker shows `docker.io/localhost/app` as
+        `localhost/app`, which is another image.
+        """
+        whole = f"{self.domain}/{self.path}"
         if self.domain != _DEFAULT_DOMAIN:
-            return f"{self.domain}/{self.path}"
+            return whole
         short = self.path.removeprefix(_OFFICIAL)
-        return self.path if "/" in short else short
+        if "/" in short:
+            return whole if _is_domain(self.path.partition("/")[0]) else self.path
+        return whole if _IDENTIFIER.fullmatch(short) else short
 
     @property
     def full_name(self) -> str:
@@ -104,6 +111,11 @@ class Reference:
         if self.digest:
             return f"@{self.digest}"
         return f":{self.tag}" if self.tag else ""
+
+
+def _is_domain(part: str) -> bool:
+    """Whether what stands before a name's first slash is a registry."""
+    return bool(set(".:") & set(part)) or part == "localhost" or part != part.lower()
 
 
 def _invalid(text: str, reason: str) -> InvalidReference:

@@ -23,6 +23,10 @@ DIGEST = "sha256:" + "ab" * 32
         ("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest"),
         ("Upper/app", "Upper/app:latest", "Upper/app:latest"),
         ("org/a--b__c.d-e", "docker.io/org/a--b__c.d-e:latest", "org/a--b__c.d-e:latest"),
+        # Shown shorter, these would be other images, or none: found by fuzzing.
+        ("docker.io/localhost/app", "docker.io/localhost/app:latest", "docker.io/localhost/app:latest"),
+        ("index.docker.io/docker.io/a/b", "docker.io/docker.io/a/b:latest", "docker.io/docker.io/a/b:latest"),
+        ("library/" + "ab" * 32, f"docker.io/library/{'ab' * 32}:latest", f"docker.io/library/{'ab' * 32}:latest"),
         (f"app@{DIGEST}", f"docker.io/library/app@{DIGEST}", f"app@{DIGEST}"),
         (f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}"),
     ],

@@ -3,156 +3,142 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import shutil
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import charts, inputs
-from benchmarks.contenders import Contender, comparing, copying, docker_daemon, exporting, layerstore, registering
+from benchmarks import growth, report
+from benchmarks.contenders import CHECKOUT
+from benchmarks.daemons import containerd_daemon, docker_daemon
+from benchmarks.measuring import alternate
+from benchmarks.targets import rows
+from benchmarks.works import WORKS
+from benchmarks.workshop import Options, Workshop
 
-CHECKOUT: Final = Path(__file__).resolve().parents[1]
-#: What each of these is compared with.
-REFERENCES: Final = {"register": "GNU tar -x", "export": "GNU tar -c", "copy": "cp -a", "changes": "rsync -an --delete"}
-Times = dict[str, list[float]]
+_GROWTH: Final = ("growth", "depth", "memory")
+#: The works that daemons take part in.
+_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image"}
 
 
 def main() -> None:
     """Measure, and tell."""
-    options = _parse()
-    results: dict[str, Any] = {"machine": _machine(), "entries": options.entries, "work": {}, "growth": []}
-    with (
-        tempfile.TemporaryDirectory(prefix="layerstore-bench-", dir=options.work) as name,
-        docker_daemon(Path(name)) as docker,
-    ):
-        work = Path(name)
-        for what, contenders in _prepare(work, options.entries, docker).items():
-            times = _run(contenders, work, options.rounds)
-            results["work"][what] = {
-                one.name: {"does": one.does, "seconds": times[one.name]} for one in contenders if times.get(one.name)
+    arguments = _parse()
+    options = _options(arguments)
+    wanted = arguments.only or [*WORKS, *_GROWTH]
+    results: dict[str, Any] = {"machine": _machine(arguments.work), "rounds": options.rounds, "work": {}}
+    results["sizes"] = {name: value for name, value in vars(options).items() if isinstance(value, int)}
+    load = [os.getloadavg()[0]]
+    for name in wanted:
+        # Each in a directory of its own, so that no more room is taken than one of them needs.
+        with tempfile.TemporaryDirectory(
+            prefix="layerstore-bench-", dir=arguments.work, ignore_cleanup_errors=True
+        ) as at:
+            _measure(name, Path(at), options, results, daemons=not arguments.no_daemons)
+        load.append(os.getloadavg()[0])
+        results["machine"]["load"] = [min(load), max(load)]
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "results.json").write_text(_with_rows(results))
+    report.write_charts(results, arguments.output)
+    print(f"\n{report.plain(rows(results))}")
+    _tell(f"written to {arguments.output}")
+
+
+def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *, daemons: bool) -> None:
+    with ExitStack() as stack:
+        docker = ctr = None
+        if daemons and name in _WITH_DAEMONS:
+            docker = stack.enter_context(docker_daemon(work))
+            ctr = stack.enter_context(containerd_daemon(work))
+        shop = Workshop(work, options, docker, ctr)
+        if name == "memory":
+            results[name] = growth.memory(shop, _tell)
+        elif name in _GROWTH:
+            # Through JSON, so that it is what a file of results gives.
+            results[name] = json.loads(json.dumps({"growth": growth.entries, "depth": growth.depth}[name](shop, _tell)))
+        else:
+            _tell(f"\n{name}: making the inputs")
+            one = WORKS[name]
+            title = one.title.format(options=options, megabytes=options.large // 10**6)
+            found = alternate(one.contenders(shop), work, options.rounds, _tell)
+            results["work"][name] = {
+                "title": title,
+                "reference": one.reference,
+                "contenders": {who: measured.as_json() for who, measured in found.items()},
             }
-            _print(what, contenders, times)
-        results["growth"] = _growth(work, options.entries)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    for what, found in results["work"].items():
-        medians = [(name, statistics.median(one["seconds"])) for name, one in found.items()]
-        (options.output / f"{what}.svg").write_text(charts.bars(f"{what}: {options.entries:,} entries", medians, "s"))
-    growth = charts.curve("register: time per entry, by number of entries", results["growth"], "µs")
-    (options.output / "growth.svg").write_text(growth)
-    print(f"\nwritten to {options.output}", file=sys.stderr)
+            print(f"\n{title}\n{'':32} {'s':>7} {'spread':>16} {'ratio':>6} {'cpu':>6}")
+            for who, *figures, does in report.peers(results["work"][name]):
+                print("{:32} {:>7} {:>16} {:>6} {:>6}  {}".format(who, *figures, does))
+
+
+def _with_rows(results: dict[str, Any]) -> str:
+    found = [vars(row) for row in rows(results)]
+    return json.dumps({**results, "rows": found}, indent=1) + "\n"
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [*WORKS, *_GROWTH]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="WORK", help=f"of {', '.join(names)}")
     parser.add_argument("--entries", type=int, default=68_000, help="of the layer of small files")
+    parser.add_argument("--large-bytes", type=int, default=2 << 30, help="of the layer of few large files")
+    parser.add_argument("--layers", type=int, default=10_000, help="of the store of many layers")
+    parser.add_argument("--depth", type=int, default=125, help="of the deepest chain")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--full", action="store_true", help="with a million entries and ten GB; takes an hour and 12 GB"
+    )
+    parser.add_argument("--full-entries", type=int, default=1_000_000)
+    parser.add_argument("--full-bytes", type=int, default=10**10)
+    parser.add_argument("--no-daemons", action="store_true", help="leave Docker and containerd out")
     parser.add_argument("--output", type=Path, default=CHECKOUT / "benchmarks" / "results")
-    fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    parser.add_argument("--work", default=fast, help="where inputs and outputs are, best on a tmpfs; a few GB")
+    fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
+    parser.add_argument(
+        "--work", default=fast, help="where inputs and outputs are, best on a tmpfs: 12 GB; %(default)s"
+    )
+    parser.add_argument(
+        "--disk", default=tempfile.gettempdir(), help="where what is too large for it goes: %(default)s"
+    )
     return parser.parse_args()
 
 
-def _machine() -> dict[str, Any]:
-    return {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "kernel": os.uname().release}
-
-
-def _prepare(work: Path, entries: int, docker: list[str] | None) -> dict[str, list[Contender]]:
-    """Make the inputs, and say who works on them."""
-    tar, large, archive = work / "small.tar", work / "large.tar", work / "image.tar"
-    inputs.small_files(tar, entries)
-    inputs.large_files(large, 1 << 30)
-    with tar.open("rb") as file:
-        diff_id = hashlib.file_digest(file, "sha256").hexdigest()
-    if docker:
-        inputs.docker_archive(archive, tar, diff_id)
-    done = subprocess.run(
-        layerstore("register", str(tar)), check=True, capture_output=True, text=True, cwd=work, env=_env()
+def _options(found: argparse.Namespace) -> Options:
+    return Options(
+        entries=found.entries,
+        large=found.large_bytes,
+        layers=found.layers,
+        depth=found.depth,
+        rounds=found.rounds,
+        full=found.full,
+        full_entries=found.full_entries,
+        full_bytes=found.full_bytes,
+        disk=Path(found.disk),
     )
-    trees = [work / "tree", work / "other"]
-    for tree in trees:
-        tree.mkdir()
-        subprocess.run(["tar", "-xf", tar, "-C", tree], check=True)
+
+
+def _machine(work: str) -> dict[str, Any]:
+    models = [
+        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    kind = subprocess.run(["stat", "-f", "-c", "%T", work], check=False, capture_output=True, text=True).stdout.strip()
     return {
-        "register": registering(tar, docker, archive),
-        "register-large": registering(large, None, archive),
-        "export": exporting(work / "store", done.stdout.strip(), trees[0], docker),
-        "copy": copying(trees[0]),
-        "changes": comparing(*trees),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": models[0] if models else platform.machine(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": os.uname().release,
+        "python": platform.python_version(),
+        "file_system": kind or "an unknown file system",
+        "load": [],
     }
-
-
-def _run(contenders: list[Contender], work: Path, rounds: int) -> Times:
-    """Run each in turn, so that what else the machine does meets all alike."""
-    times: Times = {one.name: [] for one in contenders}
-    for number in range(rounds):
-        for one in contenders:
-            if one.missing or (number and not times[one.name]):
-                continue
-            seconds = _once(one, work)
-            if seconds is not None:
-                times[one.name].append(seconds)
-    return times
-
-
-def _once(contender: Contender, work: Path) -> float | None:
-    with tempfile.TemporaryDirectory(dir=work) as name:
-        contender.before(Path(name))
-        start = time.perf_counter()
-        done = subprocess.run(contender.command, check=False, capture_output=True, cwd=name, env=_env())
-        seconds = time.perf_counter() - start
-        if done.returncode:
-            print(f"{contender.name}: {done.stderr.decode(errors='replace').strip()}", file=sys.stderr)
-            return None
-        # Before the next one: to remove a tree is work too.
-        for path in Path(name).iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-        return seconds
-
-
-def _env() -> dict[str, str]:
-    # Peers do not flush. What a flush costs is the disk's business, and is told apart.
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "LAYERSTORE_DURABILITY": "none"}
-
-
-def _print(what: str, contenders: list[Contender], times: Times) -> None:
-    reference = times.get(REFERENCES.get(what, "GNU tar -x")) or [float("nan")]
-    print(f"\n{what}\n{'':24} {'median':>8} {'spread':>14} {'ratio':>6}  does")
-    for one in contenders:
-        found = times[one.name]
-        if not found:
-            print(f"{one.name:24} {'-':>8}  {'not installed' if one.missing else 'failed here'}")
-            continue
-        # Rounds that have both, so that a ratio is of one moment.
-        ratio = statistics.median(a / b for a, b in zip(found, reference, strict=False))
-        spread = f"{min(found):.2f} to {max(found):.2f}"
-        print(f"{one.name:24} {statistics.median(found):7.2f}s {spread:>14} {ratio:6.2f}  {one.does}")
-
-
-def _growth(work: Path, entries: int) -> list[tuple[int, float]]:
-    """Microseconds per entry of registering, over ever more entries; what one entry takes is taken off."""
-    tar = work / "growing.tar"
-    contender = Contender("layerstore", "", layerstore("register", str(tar)))
-
-    def best(count: int) -> float:
-        inputs.small_files(tar, count)
-        return min(filter(None, (_once(contender, work) for _ in range(3))))
-
-    start = best(1)
-    found = []
-    count = 1000
-    while count <= entries * 2:
-        found.append((count, (best(count) - start) / count * 1e6))
-        count *= 4
-    return found
 
 
 if __name__ == "__main__":

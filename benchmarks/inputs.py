@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
+import json
 import os
 import sysconfig
 import tarfile
+import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
+
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
 
 _SOURCES: Final = (sysconfig.get_path("stdlib"), "/usr/share")
 #: No single file takes more than this of an input, so that inputs of different machines are alike.
 _MAX_FILE: Final = 1 << 20
 _TIME: Final = 1_700_000_000
+_MIB: Final = 1 << 20
+#: What large files consist of, again and again: as much is more than any compressor looks back.
+_BLOCK: Final = 32 * _MIB
+#: Of layers that are given to gzip: what `docker push` and most builders use.
+_LEVEL: Final = 6
 
 
-def _files() -> Iterator[tuple[str, str]]:
+def _files(start: int = 0) -> Iterator[tuple[str, str]]:
     """Regular files again and again: a name for each, new in each round, and where it is."""
-    for number in range(1 << 20):
+    for number in range(start, 1 << 20):
         for source in _SOURCES:
             for where, directories, names in os.walk(source):
                 directories.sort()
@@ -28,12 +41,18 @@ def _files() -> Iterator[tuple[str, str]]:
                         yield f"round-{number}{path}", path
 
 
-def small_files(target: Path, entries: int) -> None:
-    """Write a tar of `entries` files and directories, with owners and times that are the same everywhere."""
+def small_files(target: Path, entries: int, start: int = 0) -> None:
+    """Write a tar of `entries` files and directories, with owners and times that are the same everywhere.
+
+    Args:
+        target: the tar.
+        entries: how many, about.
+        start: an input with another start has other names.
+    """
     made = 0
     known: set[str] = set()
-    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, copybufsize=1 << 20) as tar:
-        for name, path in _files():
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, path in _files(start):
             above = [str(one) for one in reversed(Path(name).parents) if str(one) not in known and str(one) != "."]
             for directory in above:
                 known.add(directory)
@@ -50,29 +69,125 @@ def small_files(target: Path, entries: int) -> None:
                 return
 
 
-def large_files(target: Path, size: int) -> None:
-    """Write a tar of four files that are `size` bytes together, of bytes that do not compress."""
-    block = os.urandom(1 << 20)
-    count = size // 4 >> 20
+def large_files(target: Path, packed: Path, size: int) -> None:
+    """Write a tar of four files that are about `size` bytes together, and the same compressed with gzip.
 
-    class Repeated(io.RawIOBase):
-        def read(self, length: int = -1) -> bytes:
-            return block[:length]
-
-    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT, copybufsize=1 << 20) as tar:
+    The files hold a block of text and programs again and again. It is compressed once, and what came of it is repeated:
+    the stream is one that gzip could have written.
+    """
+    block = _block(min(_BLOCK, max(1, size // 4 // _MIB) * _MIB))
+    repeats = max(1, size // 4 // len(block))
+    with target.open("wb") as plain, packed.open("wb") as out:
+        deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        body = deflate.compress(block) + deflate.flush(zlib.Z_FULL_FLUSH)
+        out.write(bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255]))
+        checksum = length = 0
         for number in range(4):
-            info = tarfile.TarInfo(f"large-{number}")
-            info.size, info.mtime = count << 20, _TIME
-            tar.addfile(info, Repeated())  # type: ignore[arg-type]
+            entry = TarEntry(b"large-%d" % number, EntryType.FILE, size=repeats * len(block), mtime_ns=_TIME * 10**9)
+            for piece in (encode_header(entry), *[block] * repeats, *[END_OF_ARCHIVE] * (number == 3)):
+                plain.write(piece)
+                checksum, length = zlib.crc32(piece, checksum), length + len(piece)
+                if piece is block:
+                    out.write(body)
+                else:
+                    small = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+                    last = piece is END_OF_ARCHIVE
+                    out.write(small.compress(piece) + small.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH))
+        out.write(checksum.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little"))
 
 
-def docker_archive(target: Path, layer: Path, diff_id: str) -> None:
-    """Wrap a layer in an image that `docker load` takes."""
-    config = f'{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{diff_id}"]}}}}'
-    manifest = '[{"Config":"config.json","RepoTags":["bench:latest"],"Layers":["layer.tar"]}]'
+def _block(size: int) -> bytes:
+    block = bytearray()
+    for _, path in _files():
+        with open(path, "rb") as file:
+            block += file.read(_MAX_FILE)
+        if len(block) >= size:
+            break
+    return bytes(block[:size])
+
+
+def compress(source: Path, target: Path) -> None:
+    """Compress a tar as most builders do."""
+    with source.open("rb") as plain, gzip.open(target, "wb", _LEVEL) as packed:
+        while chunk := plain.read(_MIB):
+            packed.write(chunk)
+
+
+def even_files(target: Path, entries: int, prefix: bytes = b"usr") -> None:
+    """Write a tar of `entries` entries that cost the same each: 50 files of 200 bytes in a directory."""
+    with target.open("wb") as file:
+        parts = _even_parts(entries, prefix)
+        while batch := b"".join(islice(parts, 1000)):
+            file.write(batch)
+        file.write(END_OF_ARCHIVE)
+
+
+def _even_parts(entries: int, prefix: bytes) -> Iterator[bytes]:
+    payload = b"x" * 200 + padding(200)
+    for number in range(entries):
+        directory, place = divmod(number, 51)
+        name = prefix + b"/share/doc/package-%05d/" % directory
+        if not place:
+            yield encode_header(TarEntry(name, EntryType.DIR, 0o755, mtime_ns=_TIME * 10**9))
+        else:
+            entry = TarEntry(name + b"file-%02d.txt" % place, EntryType.FILE, size=200, mtime_ns=_TIME * 10**9)
+            yield encode_header(entry) + payload
+
+
+def hollow_file(target: Path, size: int) -> None:
+    """Write a tar of one file of `size` zeros, which takes no room itself."""
+    with target.open("wb") as file:
+        file.write(encode_header(TarEntry(b"hollow", EntryType.FILE, size=size, mtime_ns=_TIME * 10**9)))
+        file.truncate(file.tell() + size + len(padding(size)) + len(END_OF_ARCHIVE))
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def docker_archive(target: Path, layers: list[tuple[Path, str]], name: str = "bench") -> None:
+    """Wrap layers, each with its diff ID in hex, in an image that `docker load` and `ctr images import` take."""
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}" for _, diff_id in layers]},
+    }
+    names = [f"{number}/layer.tar" for number in range(len(layers))]
+    manifest = [{"Config": "config.json", "RepoTags": [f"{name}:latest"], "Layers": names}]
     with tarfile.open(target, "w") as tar:
-        for name, text in (("config.json", config), ("manifest.json", manifest)):
-            info = tarfile.TarInfo(name)
-            info.size = len(text)
-            tar.addfile(info, io.BytesIO(text.encode()))
-        tar.add(layer, "layer.tar")
+        for file, content in (("config.json", config), ("manifest.json", manifest)):
+            data = json.dumps(content).encode()
+            info = tarfile.TarInfo(file)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for file, (layer, _) in zip(names, layers, strict=True):
+            tar.add(layer, file)
+
+
+def oci_layout(target: Path, layer: Path, diff_id: str) -> None:
+    """Wrap a layer in an OCI layout, tagged `bench`, which `umoci` takes; the layer's blob is the file itself."""
+    blobs = target / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    gzipped = layer.suffix == ".gz"
+
+    def put(content: object, media_type: str) -> dict[str, object]:
+        data = json.dumps(content).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    digest = digest_of(layer) if gzipped else diff_id
+    os.link(layer, blobs / digest)
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}
+    config = put({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}, "config.v1+json")
+    kind = "application/vnd.oci.image.layer.v1.tar" + "+gzip" * gzipped
+    blob = {"mediaType": kind, "digest": f"sha256:{digest}", "size": layer.stat().st_size}
+    manifest = put({"schemaVersion": 2, "config": config, "layers": [blob]}, "manifest.v1+json")
+    index = {
+        "schemaVersion": 2,
+        "manifests": [manifest | {"annotations": {"org.opencontainers.image.ref.name": "bench"}}],
+    }
+    (target / "index.json").write_text(json.dumps(index))
+    (target / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')

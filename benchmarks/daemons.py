@@ -1,0 +1,64 @@
+"""Daemons of peers, private ones: their data, sockets and processes are ours, and go with the benchmark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_TRIES, _PAUSE = 100, 0.2
+
+
+@contextmanager
+def docker_daemon(work: Path) -> Iterator[list[str] | None]:
+    """A Docker daemon, and its client's command line; `None` where there is none or it does not start."""
+    home = work / "docker"
+    socket = f"unix://{home}/socket"
+    options = ["--bridge=none", "--iptables=false", f"--data-root={home}/data", f"--exec-root={home}/exec"]
+    options += [f"--pidfile={home}/pid", "-H", socket, "--storage-driver=overlay2"]
+    with _daemon(home, ["dockerd", *options], ["docker", "-H", socket], "info") as client:
+        yield client
+
+
+@contextmanager
+def containerd_daemon(work: Path) -> Iterator[list[str] | None]:
+    """A containerd, and the command line of `ctr`; `None` where there is none or it does not start."""
+    home = work / "containerd"
+    config = work / "containerd.toml"
+    config.write_text(
+        f'version = 2\nroot = "{home}/data"\nstate = "{home}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{home}/socket"\n'
+        f'[plugins."io.containerd.internal.v1.opt"]\npath = "{home}/opt"\n'
+    )
+    client = ["ctr", "--address", f"{home}/socket", "--namespace", "bench"]
+    with _daemon(home, ["containerd", "--config", str(config)], client, "version") as found:
+        yield found
+
+
+@contextmanager
+def _daemon(home: Path, server: list[str], client: list[str], question: str) -> Iterator[list[str] | None]:
+    if os.geteuid() or shutil.which(server[0]) is None or shutil.which(client[0]) is None:
+        yield None
+        return
+    home.mkdir()
+    with (home / "log").open("wb") as log, subprocess.Popen(server, stdout=log, stderr=log) as daemon:
+        try:
+            yield client if _answers(daemon, [*client, question]) else None
+        finally:
+            daemon.terminate()
+
+
+def _answers(daemon: subprocess.Popen[bytes], question: list[str]) -> bool:
+    for _ in range(_TRIES):
+        if subprocess.run(question, check=False, capture_output=True).returncode == 0:
+            return True
+        if daemon.poll() is not None:
+            break
+        time.sleep(_PAUSE)
+    print(f"{question[0]}: the daemon does not start", file=sys.stderr)
+    return False

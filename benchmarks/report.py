@@ -1,0 +1,134 @@
+"""`python -m benchmarks.report RESULTS`: write the tables of docs/performance.md, and the charts, from a file of results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import charts
+from benchmarks.contenders import CHECKOUT
+from benchmarks.measuring import Measured, ratio
+from benchmarks.targets import Row, rows
+
+BEGIN: Final = "<!-- The tables are written by benchmarks.report: begin -->"
+END: Final = "<!-- end -->"
+_PAGE: Final = CHECKOUT / "docs" / "performance.md"
+_CHARTS: Final = CHECKOUT / "docs" / "charts"
+_VERDICTS: Final = {True: "met", False: "**not met**", None: "not measured"}
+
+
+def main() -> None:
+    """Write the page and the charts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="what python -m benchmarks has written, or several of it joined")
+    parser.add_argument("--page", type=Path, default=_PAGE, help="between its markers the tables are put")
+    parser.add_argument("--charts", type=Path, default=_CHARTS, help="where the charts go")
+    options = parser.parse_args()
+    results = json.loads(options.results.read_text())
+    options.page.write_text(put(options.page.read_text(), markdown(results)))
+    write_charts(results, options.charts)
+
+
+def put(page: str, tables: str) -> str:
+    """The page with other tables between its markers.
+
+    Raises:
+        ValueError: it has no markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}: the tables go between them")
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """All tables."""
+    machine = results["machine"]
+    load = " to ".join(f"{one:.1f}" for one in machine["load"])
+    told = (
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, Linux {machine['kernel']}, "
+        f"Python {machine['python']}, {machine['file_system']}; {results['rounds']} rounds; load {load}. "
+        "A ratio is the median of the ratios of single rounds, with the least and the most."
+    )
+    parts = [told, table(rows(results))]
+    for work in results["work"].values():
+        parts += [f"### {work['title'][0].upper()}{work['title'][1:]}", _peers(work)]
+    for name, title in (("growth", "By number of entries"), ("depth", "By depth of the chain")):
+        if name in results:
+            parts += [f"### {title} ({results[name]['driver']})", _costs(results[name])]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(found: Iterable[Row]) -> str:
+    """Targets, and whether they are met."""
+    return _table(
+        ("work", "target", "measured", ""),
+        [(row.work, row.target, row.found, _VERDICTS[row.met]) for row in found],
+    )
+
+
+def plain(found: Sequence[Row]) -> str:
+    """The same for a terminal."""
+    width = max((len(row.work) for row in found), default=0)
+    verdicts = {True: "met", False: "NOT MET", None: "-"}
+    return "\n".join(f"{row.work:{width}}  {verdicts[row.met]:8} {row.found}  [{row.target}]" for row in found)
+
+
+def peers(work: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
+    """Who took part in a piece of work: name, seconds, spread, ratio to the reference, processor seconds, what it does."""
+    found = {name: Measured.from_json(data) for name, data in work["contenders"].items()}
+    reference = found.get(work["reference"])
+    lines = []
+    for name, one in found.items():
+        if not one.ran:
+            lines.append((name, "-", "-", "-", "-", one.missing))
+            continue
+        times = [second for second in one.seconds if second is not None]
+        relative = ratio(one.seconds, reference.seconds) if reference else None
+        processor = statistics.median(run.processor for run in one.runs if run is not None)
+        spread = f"{min(times):.2f} to {max(times):.2f}"
+        told = f"{relative.median:.2f}" if relative else "-"
+        lines.append((name, f"{one.median:.2f}", spread, told, f"{processor:.2f}", one.does))
+    return lines
+
+
+def _peers(work: Mapping[str, Any]) -> str:
+    return _table(("who", "s", "spread", f"× {work['reference']}", "processor s", "does"), peers(work))
+
+
+def _costs(costs: Mapping[str, Any]) -> str:
+    names = list(costs["of"])
+    medians = {name: {int(count): statistics.median(of) for count, of in costs["of"][name].items()} for name in names}
+    lines = [(f"{count:,}", *(f"{medians[name][count]:.2f}" for name in names)) for count in sorted(medians[names[0]])]
+    return _table(("", *(f"{name}, {costs['unit']}" for name in names)), lines)
+
+
+def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(heads)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *lines))
+
+
+def write_charts(results: Mapping[str, Any], directory: Path) -> None:
+    """A chart of peers for each piece of work, and of each growth."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, work in results["work"].items():
+        found = {one: Measured.from_json(data) for one, data in work["contenders"].items()}
+        if values := [(one, measured.median) for one, measured in found.items() if measured.ran]:
+            (directory / f"{name}.svg").write_text(charts.bars(work["title"], values, "s"))
+    for name, title in (("growth", "Cost of an entry by number of entries"), ("depth", "Cost of a layer by depth")):
+        if name in results:
+            of = results[name]["of"]
+            lines = {
+                what: [(int(count), statistics.median(found)) for count, found in costs.items()]
+                for what, costs in of.items()
+            }
+            (directory / f"{name}.svg").write_text(charts.curves(title, lines, results[name]["unit"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What the benchmark makes of its figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import growth, report
+from benchmarks.contenders import Contender, python
+from benchmarks.measuring import Measured, Run, alternate, flatness, once, ratio
+from benchmarks.targets import Against, rows
+
+MIB = 1 << 20
+
+
+def measured(*seconds: float | None, processor: float = 1.0, missing: str = "") -> Measured:
+    return Measured("work", [None if one is None else Run(one, processor, MIB) for one in seconds], missing)
+
+
+def results(work: str, **more: Any) -> dict[str, Any]:
+    """A file of results of one work, read back."""
+    found = {
+        "machine": {"cores": 2},
+        "work": {work: {"title": "the work", "reference": "GNU tar -x", "contenders": more}},
+    }
+    text = json.dumps(found, default=lambda one: one.as_json())
+    return json.loads(text)
+
+
+def test_a_ratio_is_of_one_round() -> None:
+    """The machine was busy in the second round, for both; and in the third one of them failed."""
+    found = ratio([1.0, 10.0, None, 3.0], [2.0, 20.0, 1.0, 2.0])
+    assert found is not None
+    assert (found.median, found.least, found.most) == (0.5, 0.5, 1.5)
+    assert ratio([None, 1.0], [1.0, None]) is None
+
+
+def test_flat_is_one() -> None:
+    assert flatness([5, 5]) == 1
+    assert flatness([5, 6, 4]) == 1.5
+
+
+@pytest.mark.parametrize(("which", "found", "met"), [("fastest", "2.00", False), ("slowest", "0.50", True)])
+def test_the_peer_that_counts(which: str, found: str, *, met: bool) -> None:
+    target = Against("w", "ours", ("a", "b", "c"), 1.1, which)
+    row = target.row(
+        "title", {"ours": measured(2.0), "a": measured(1.0), "b": measured(4.0), "c": measured(missing="no c")}
+    )
+    assert row.found.startswith(found)
+    assert row.found.endswith(" of a" if which == "fastest" else " of b")
+    assert row.met is met
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    target = Against("w", "ours", ("a",), 1.0)
+    for found in (
+        {"ours": measured(missing="needs root"), "a": measured(1.0)},
+        {"ours": measured(1.0), "a": measured(missing="a is not installed")},
+        {"ours": measured(1.0)},
+        {},
+    ):
+        row = target.row("title", found)
+        assert row.met is None
+        assert row.found.startswith("not measured: ")
+    assert (
+        "a is not installed"
+        in target.row("title", {"ours": measured(1.0), "a": measured(missing="a is not installed")}).found
+    )
+
+
+def test_rows_of_a_work() -> None:
+    found = rows(
+        results(
+            "register",
+            **{"layerstore, vfs": measured(1.0), "GNU tar -x": measured(2.0), "docker load": measured(4.0)},
+        )
+    )
+    ours = [(row.target, row.met) for row in found if row.work.endswith("vfs")]
+    assert ours == [("at most 1 × GNU tar -x", True), ("at most 0.2 × docker load", False)]
+    assert [row.met for row in found if row.work.endswith("overlay2")] == [None, None]
+
+
+def test_rows_of_many_layers() -> None:
+    found = rows(results("layers", **{"layerstore, opening": measured(0.1), "layerstore ls": measured(0.4, 0.6, 0.7)}))
+    assert [(row.target, row.met) for row in found] == [
+        ("at most 1.2 × layerstore export, 10 layers", None),
+        ("under 0.5 s", True),
+        ("under 0.5 s", False),
+    ]
+
+
+@pytest.mark.parametrize(("together", "met"), [(0.6, True), (0.9, False)])
+def test_an_image_is_held_against_what_the_cores_allow(together: float, *, met: bool) -> None:
+    """One by one takes a second, and as much of a processor: two cores could do it in half of the time."""
+    found = rows(
+        results(
+            "image",
+            **{
+                "layerstore, vfs, together": measured(together),
+                "layerstore, vfs, one by one": measured(1.0, processor=1.0),
+                "layerstore, overlay2, together": measured(missing="needs root"),
+                "layerstore, overlay2, one by one": measured(missing="needs root"),
+            },
+        )
+    )
+    assert [row.met for row in found] == [None, met]
+    assert "the cores allow 0.50" in found[1].found
+
+
+def test_rows_of_growth_and_memory() -> None:
+    given = {
+        "machine": {"cores": 2},
+        "work": {},
+        "growth": {"of": {"register": {"1000": [10, 50, 11], "10000": [12]}, "export": {"1000": [1], "10000": [2]}}},
+        "depth": {"of": {"register": {"25": [1]}}},
+        "memory": {"a layer": {"register": 100 * MIB, "export": 130 * MIB}, "more": {"register": "no room"}},
+    }
+    assert [(row.work, row.met) for row in rows(given)] == [
+        ("register of a layer", True),
+        ("export of a layer", False),
+        ("register of more", None),
+        ("register: cost by entries of a layer", True),
+        ("export: cost by entries of a layer", False),
+        ("register: cost by layers below", None),
+    ]
+
+
+def test_depth_is_told_by_neighbours() -> None:
+    one, other = [1.0] * 25 + [2.0] * 25 + [9.0], [3.0] * 51
+    assert growth._by_depth([one, other]) == {25: [1000, 3000], 50: [2000, 3000]}
+    assert growth._by_depth([[1.0, 3.0]]) == {2: [2000]}
+
+
+def test_sizes_that_are_measured() -> None:
+    assert growth.counts(68_000, None) == [1_000, 10_000, 100_000]
+    assert growth.counts(68_000, 1_000_000) == [1_000, 10_000, 100_000, 1_000_000]
+    assert growth.counts(200, None) == []
+
+
+def test_tables_go_between_the_markers() -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once_put = report.put(page, "new")
+    assert once_put == f"before\n{report.BEGIN}\n\nnew\n{report.END}\nafter\n"
+    assert report.put(once_put, "new") == once_put
+    with pytest.raises(ValueError, match="needs the lines"):
+        report.put("before\nafter\n", "new")
+
+
+def test_the_page_has_the_markers() -> None:
+    report.put(report._PAGE.read_text(), "")
+
+
+def test_contenders_take_turns_and_a_failure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    note = "import sys; open(sys.argv[1], 'a').write(sys.argv[2])"
+    contenders = [
+        Contender("a", "", python(note, str(log), "a")),
+        Contender("bad", "", python("raise SystemExit('it is broken')")),
+        Contender("none", "", ["no-such-program"], "no-such-program"),
+        Contender("b", "", python(note, str(log), "b")),
+        Contender("told", "", python("print(7.5, 2.5)"), tells=True),
+    ]
+    found = alternate(contenders, tmp_path, 2, lambda _: None)
+    assert log.read_text() == "abab"
+    assert found["bad"].missing == "failed: it is broken"
+    assert "bad: it is broken" in capsys.readouterr().err
+    assert found["none"].missing == "no-such-program is not installed"
+    assert found["told"].seconds == [7.5, 7.5]
+    assert [run and run.processor for run in found["told"].runs] == [2.5, 2.5]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
+
+
+def test_memory_is_that_of_the_command(tmp_path: Path) -> None:
+    run, _ = once(Contender("large", "", python("data = b'x' * (300 << 20)")), tmp_path)
+    assert run is not None
+    assert 300 * MIB < run.memory < 600 * MIB

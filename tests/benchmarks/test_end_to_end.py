@@ -1,0 +1,100 @@
+"""The benchmark runs, at a size where its figures mean nothing."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import inputs, report
+from benchmarks.contenders import CHECKOUT
+
+
+def run(*arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    return done.stdout
+
+
+def test_all_works(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
+    sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000"]
+    told = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
+    results = json.loads((out / "results.json").read_text())
+    ours = {
+        name: measured
+        for work in results["work"].values()
+        for name, measured in work["contenders"].items()
+        if name.startswith("layerstore") and (os.geteuid() == 0 or "overlay2" not in name)
+    }
+    assert len(ours) > 8
+    assert {name: one["missing"] for name, one in ours.items()} == dict.fromkeys(ours, "")
+    assert set(results["memory"]) == {
+        "a layer of one large file: 3,000,000 bytes",
+        "a layer of very many entries: 1,000 entries",
+    }
+    assert all(10 << 20 < size < 500 << 20 for sizes in results["memory"].values() for size in sizes.values())
+    assert set(results["growth"]["of"]["register"]) == {"1000"}
+    assert set(results["depth"]["of"]["export"]) == {"3"}
+    assert all(row["work"] in told for row in results["rows"])
+    for name in [*results["work"], "growth", "depth"]:
+        ElementTree.parse(out / f"{name}.svg")
+    assert [path for path in tmp_path.iterdir() if path != out] == [], "nothing is left over"
+
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
+    run("benchmarks.report", out / "results.json", "--page", page, "--charts", tmp_path / "charts")
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    for row in results["rows"]:
+        assert any(line.startswith(f"| {row['work']} | {row['target']} | ") for line in lines)
+    assert (tmp_path / "charts" / "register.svg").read_bytes() == (out / "register.svg").read_bytes()
+
+
+def test_only_what_is_asked_for(tmp_path: Path) -> None:
+    run("benchmarks", "--only", "copy", "--entries", "50", "--rounds", "2", "--work", tmp_path, "--output", tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["work"]) == {"copy"}
+    assert len(results["work"]["copy"]["contenders"]["layerstore copy_tree"]["runs"]) == 2
+    assert "growth" not in results
+
+
+@pytest.mark.parametrize("size", [1, 4 << 20, 256 << 20])
+def test_large_files_compressed_are_the_same(tmp_path: Path, size: int) -> None:
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    inputs.large_files(plain, packed, size)
+    with gzip.open(packed) as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == inputs.digest_of(plain)
+    with tarfile.open(plain) as tar:
+        assert [member.name for member in tar] == ["large-0", "large-1", "large-2", "large-3"]
+        assert sum(member.size for member in tar) >= size
+    assert packed.stat().st_size < plain.stat().st_size
+
+
+def test_a_hollow_file_takes_no_room(tmp_path: Path) -> None:
+    inputs.hollow_file(tmp_path / "tar", 10**9 + 1)
+    with tarfile.open(tmp_path / "tar") as tar:
+        assert [(member.name, member.size) for member in tar] == [("hollow", 10**9 + 1)]
+    assert (tmp_path / "tar").stat().st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("entries", [1, 51, 2345])
+def test_so_many_entries(tmp_path: Path, entries: int) -> None:
+    inputs.even_files(tmp_path / "tar", entries)
+    with tarfile.open(tmp_path / "tar") as tar:
+        assert len({member.name for member in tar}) == entries

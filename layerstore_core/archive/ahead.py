@@ -1,4 +1,4 @@
-"""Decompression beside other work."""
+"""Reading and decompression beside other work."""
 
 from __future__ import annotations
 
@@ -11,12 +11,68 @@ from layerstore_core.archive.compression import ReadChunk, decompress
 
 #: Compressed chunks that are read before they are asked for.
 _INPUTS: Final = 2
+#: Chunks of a file that may wait to be taken.
+_CHUNKS: Final = 2
 #: Plain chunks that may wait to be taken: a few MiB.
 _OUTPUTS: Final = 4
 
 
 class _Stopped(Exception):
     """Nobody wants the rest."""
+
+
+class ReadAhead:
+    """A file's bytes, read in a thread of its own, ahead of whoever takes them.
+
+    For regular files only: what can block for ever would keep the thread, and `stop`, waiting.
+
+    Args:
+        read: gives the next bytes, `b""` at the end.
+    """
+
+    def __init__(self, read: ReadChunk) -> None:
+        self._read = read
+        self._chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
+        self._room = Semaphore(_CHUNKS)
+        self._stopping = False
+        self._end: bytes | BaseException | None = None
+        self._thread = Thread(target=self._run, name="layerstore-read", daemon=True)
+        self._thread.start()
+
+    def read_chunk(self) -> bytes:
+        """The next bytes, `b""` at the end.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self._end is None:
+            chunk = self._chunks.get()
+            if isinstance(chunk, bytes) and chunk:
+                self._room.release()
+                return chunk
+            self._end = chunk
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+    def stop(self) -> None:
+        """End the thread. A second call does nothing."""
+        self._stopping = True
+        self._room.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._room.acquire()
+                if self._stopping:
+                    return
+                chunk = self._read()
+                self._chunks.put(chunk)
+                if not chunk:
+                    return
+        except BaseException as error:  # it is the reader's
+            self._chunks.put(error)
 
 
 class DecompressAhead:

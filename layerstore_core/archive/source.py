@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from layerstore_core.archive.ahead import DecompressAhead
+from layerstore_core.archive.ahead import DecompressAhead, ReadAhead
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
 from layerstore_core.archive.hasher import Hasher
 from layerstore_core.errors import InvalidLayer, while_doing
 
 #: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
 _SPOOL_IN_MEMORY: Final = 8 << 20
+#: How much is read at a time, in bytes. A file that lies in two pieces is more work than one in one piece.
+_READ_SIZE: Final = 4 << 20
+#: No thread is started to read a file that is not larger than this.
+_LARGE: Final = 16 << 20
 
 
 class LayerSource:
@@ -47,6 +52,7 @@ class LayerSource:
         self._spool: BinaryIO | None = None
         self._start = 0
         self._hasher = Hasher()
+        self._read_ahead: ReadAhead | None = None
         self._ahead: DecompressAhead | None = None
         try:
             if _can_seek(self._file):
@@ -60,6 +66,8 @@ class LayerSource:
             self.close()
             raise
         self._first: bytes | None = first
+        if self._owns_file and _is_large(self._file):
+            self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
         self.compression = detect(first)
         self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
         self._read_plain = self._ahead.read_chunk if self._ahead else self._next_input
@@ -96,7 +104,9 @@ class LayerSource:
         return Replay(file, self.compression)
 
     def close(self) -> None:
-        """Stop decompressing and hashing, and close what this object opened; a file object that was given stays open."""
+        """Stop reading, decompressing and hashing, and close what this object opened; a file object that was given stays open."""
+        if self._read_ahead is not None:
+            self._read_ahead.stop()
         if self._ahead is not None:
             self._ahead.stop()
         self._hasher.stop()
@@ -120,7 +130,7 @@ class LayerSource:
 
     def _read_input(self) -> bytes:
         with while_doing(f"reading {self.name}"):
-            chunk = self._file.read(CHUNK)
+            chunk = self._read_ahead.read_chunk() if self._read_ahead else self._file.read(_READ_SIZE)
             if chunk is None:
                 raise BlockingIOError(errno.EAGAIN, "the file does not block; a layer is read from one that does")
         if self._spool is not None:
@@ -185,3 +195,9 @@ def _can_seek(file: BinaryIO) -> bool:
         return file.seekable()
     except (AttributeError, OSError):
         return False
+
+
+def _is_large(file: BinaryIO) -> bool:
+    """Whether it is a regular file, and worth a thread that reads it."""
+    status = os.fstat(file.fileno())
+    return stat.S_ISREG(status.st_mode) and status.st_size > _LARGE

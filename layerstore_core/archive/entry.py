@@ -8,6 +8,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from layerstore_core.archive.whiteouts import clean_name
+
 #: What nearly all entries have for extended attributes: one mapping for all, which nobody can write to.
 NO_XATTRS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
@@ -54,3 +56,12 @@ class TarEntry:
     stored_size: int = 0
     #: Where the entry's first header block starts, in bytes from the start of the uncompressed tar.
     offset: int = 0
+    _path: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def path(self) -> bytes:
+        """The cleaned name (`clean_name`), which nobody may change any more once this was asked for."""
+        path = self._path
+        if path is None:
+            path = self._path = clean_name(self.name)
+        return path

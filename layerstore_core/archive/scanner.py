@@ -35,6 +35,9 @@ MAX_HEADERS: Final = 16 << 20
 #: What follows the archive comes in pieces of this many bytes, however the tar is read: tar-split's writer does so.
 TRAILER_PIECE: Final = 1 << 20
 
+#: A payload in two pieces is put together if it is not longer than this, in bytes.
+_MAX_JOINED: Final = 1 << 19
+
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
 #: Entries that one header tells all of, where they have no payload or are files.
 _SIMPLE: Final = frozenset({b"0", b"2", b"5"})
@@ -52,6 +55,8 @@ class TarScanner:
     def __init__(self, read_chunk: Callable[[], bytes]) -> None:
         self._read_chunk = read_chunk
         self._buffer = b""
+        #: What has been read and is not in the buffer yet: the bytes of a chunk from a position on.
+        self._ahead = b"", 0
         self._position = 0
         self._segment_start = 0
         self._buffer_offset = 0
@@ -159,10 +164,23 @@ class TarScanner:
         start = self._position
         end = start + self._payload_left
         if end > len(self._buffer):
-            return None
+            return self._joined_payload()
         self._position = end
         self._payload_left = 0
         return memoryview(self._buffer)[start:end]
+
+    def _joined_payload(self) -> memoryview | None:
+        """A small payload that goes on in the next chunk, and ends there; `None`, and not taken, if it is not so."""
+        missing = self._position + self._payload_left - len(self._buffer)
+        if self._payload_left > _MAX_JOINED or not self._fill_ahead() or missing > len(self._ahead[0]) - self._ahead[1]:
+            return None
+        begun = self._buffer[self._position :]
+        self._switch()
+        start = self._position
+        self._position = start + missing
+        self._payload_left = 0
+        view = memoryview(self._buffer)[start : self._position]
+        return memoryview(begun + view) if begun else view
 
     def payload(self) -> Iterator[memoryview]:
         """The payload of the current entry, in chunks that stay valid; what is not taken is skipped later.
@@ -227,28 +245,49 @@ class TarScanner:
         return self._buffer[self._segment_start : self._position]
 
     def _have(self, count: int) -> bool:
-        """Make `count` bytes available behind the position, in one piece with the segment before them."""
-        while len(self._buffer) - self._position < count:
-            chunk = self._read_chunk()
-            if not chunk:
+        """Make `count` bytes available behind the position, in one piece with the segment before them.
+
+        Of the next chunk only what is missing is copied: the rest is scanned where it is.
+        """
+        while (missing := count - (len(self._buffer) - self._position)) > 0:
+            if not self._fill_ahead():
                 return False
+            chunk, start = self._ahead
+            if self._segment_start == len(self._buffer):
+                self._switch()
+                continue
+            taken = chunk[start : start + missing]
             self._buffer_offset += self._segment_start
-            self._buffer = self._buffer[self._segment_start :] + chunk
+            self._buffer = self._buffer[self._segment_start :] + taken
             self._position -= self._segment_start
             self._segment_start = 0
+            self._ahead = chunk, start + len(taken)
         return True
 
+    def _fill_ahead(self) -> bool:
+        """See to it that there is something behind the buffer; `False` at the end."""
+        chunk, start = self._ahead
+        if start == len(chunk):
+            self._ahead = self._read_chunk(), 0
+        return len(self._ahead[0]) > 0
+
+    def _switch(self) -> None:
+        """Go on in what is behind the buffer, of which no byte is needed any more."""
+        start = self._ahead[1]
+        self._buffer_offset += len(self._buffer) - start
+        self._buffer = self._ahead[0]
+        self._ahead = b"", 0
+        self._position = self._segment_start = start
+
     def _advance_buffer(self) -> None:
-        """Go on to the next chunk within a payload, where no byte of the last is needed any more."""
-        self._buffer_offset += len(self._buffer)
-        self._buffer = self._read_chunk()
-        self._position = self._segment_start = 0
-        if not self._buffer:
+        """Go on to the next chunk within a payload."""
+        if not self._fill_ahead():
             self._fail(
                 f"the tar is cut off: {self._payload_left} bytes of the entry's content are missing",
-                at=self._buffer_offset,
+                at=self._buffer_offset + len(self._buffer),
                 name=self._entry_name,
             )
+        self._switch()
 
     def _take(self, count: int, what: str) -> bytes:
         if not self._have(count):

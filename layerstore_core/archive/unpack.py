@@ -148,7 +148,7 @@ class _Unpacker:
     def _apply(self, entry: TarEntry) -> None:
         if entry.type in _MAKES_NOTHING:
             return
-        name = clean_name(entry.name)
+        name = entry.path
         if leaves_root(name):
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(name)
@@ -261,7 +261,8 @@ class _Unpacker:
             self._touched.add(real)
 
     def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
-        with self._tree.pinned(directory):
+        directory.pins += 1  # as `Root.pinned`, at less cost
+        try:
             if entry.type is EntryType.FILE:
                 self._create.file(entry, content, directory, base)
                 self.size += entry.size
@@ -274,6 +275,8 @@ class _Unpacker:
                 self._link(entry, directory, base)
             else:
                 self._create.special(entry, directory, base)
+        finally:
+            directory.pins -= 1
 
     def _free(self, name: bytes) -> tuple[Directory, bytes]:
         """As `_parent_of`; nothing is pending at the name."""

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.plainfiles import PlainFile, entry_of
 from layerstore_core.archive.seen import SeenNames
-from layerstore_core.archive.whiteouts import NameKind, classify, clean_name, leaves_root
+from layerstore_core.archive.whiteouts import NameKind, classify, leaves_root
 from layerstore_core.tarsplit.codec import LineWriter
 
 _FILE = EntryType.FILE
@@ -54,7 +54,7 @@ class Recorder:
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
         """Note an entry that comes in one piece."""
         if payload:
-            name = clean_name(entry.name)
+            name = entry.path
             if _is_held_by_file(entry, name) and self._names.add(name):
                 self._lines.entry(segment, entry.name, len(payload), self._crc64(payload, None))
                 return
@@ -77,7 +77,7 @@ class Recorder:
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide how the entry's payload is kept."""
-        name = clean_name(entry.name)
+        name = entry.path
         is_new = self._names.add(name)
         if not is_new and name not in self._names_without_payload:
             self.displaced = True

@@ -46,6 +46,7 @@ _PATH_RECORD: Final = re.compile(rb"([1-9][0-9]{1,3}) path=([^\0\n]+)\n")
 _owners: Final[dict[bytes, tuple[int, int, int]]] = {}
 _rests: Final[dict[bytes, tuple[bytes, int, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
+_NOT_HERE: Final = b"", 0, b""
 
 
 def take_plain_files(buffer: bytes, position: int, padding: int, offset: int) -> tuple[list[PlainFile], int, int]:
@@ -76,6 +77,8 @@ def take_plain_files(buffer: bytes, position: int, padding: int, offset: int) ->
             )
             known = _rests.get(rest)
             owner = _owners.get(ids)
+            if known is _NOT_HERE:
+                break
             if known is None or owner is None:
                 learnt = _learn(buffer[at:start], ids, rest)
                 if learnt is None:
@@ -147,14 +150,18 @@ def _long_name(kind: bytes, data: bytes) -> bytes:
 
 def _learn(block: bytes, ids: bytes, rest: bytes) -> tuple[tuple[int, int, int], tuple[bytes, int, bytes]] | None:
     """Have a header parsed, and remember what it shares with others; `None` if it is no common header of a kind known here."""
-    entry = parse_common_header(block, 0)
-    if entry is None or entry.typeflag not in _KINDS:
-        return None
-    short = block[:100].split(b"\0", 1)[0]
-    prefix = entry.name[: len(entry.name) - len(short)]
     for known in (_owners, _rests):
         if len(known) >= _MAX_KNOWN:
             known.clear()
+    entry = parse_common_header(block, 0)
+    if entry is None:
+        return None
+    if entry.typeflag not in _KINDS:
+        if entry.typeflag == b"5":  # of these there are many, and most are alike
+            _rests[rest] = _NOT_HERE
+        return None
+    short = block[:100].split(b"\0", 1)[0]
+    prefix = entry.name[: len(entry.name) - len(short)]
     owner = _owners[ids] = entry.mode, entry.uid, entry.gid
     found = _rests[rest] = entry.typeflag, (adler32(rest) & 0xFFFF) - 1, prefix
     return owner, found

@@ -65,7 +65,7 @@ def take_plain_files(buffer: bytes, position: int, padding: int, offset: int) ->
     length = len(buffer)
     view = memoryview(buffer)
     limit = position + _SPAN
-    long_name = b""
+    long_name = plain_above = b""
     at = position + padding  # of a header; `position` stays behind while headers precede the file's own
     try:
         while len(files) < _MOST and position < limit:
@@ -108,14 +108,17 @@ def take_plain_files(buffer: bytes, position: int, padding: int, offset: int) ->
             path = name = long_name or prefix + name.rstrip(b"\0")
             if name.startswith(b"./"):
                 path = name[2:]
+            above, _, base = path.rpartition(b"/")
+            if above != plain_above:
+                if not _is_plain(above):
+                    break
+                plain_above = above
             if (
-                not path
+                not base
                 or path[0] == _SLASH
-                or path[-1] == _SLASH
-                or b"//" in path
-                or ((b"/." in path or path[0] == _DOT) and _NEEDS_CARE.search(path))
+                or (base[0] == _DOT and _NEEDS_CARE.search(base))
                 or b"\0" in path
-                or not path.isascii()
+                or not base.isascii()
             ):
                 break
             mtime_ns = int(time_digits, 8) * 1_000_000_000
@@ -137,6 +140,11 @@ def entry_of(file: PlainFile) -> TarEntry:
     assert entry is not None, "it was recognised as one"
     entry.name = name
     return entry
+
+
+def _is_plain(directory: bytes) -> bool:
+    """Whether a directory's name needs no cleaning, and has nothing of a whiteout's."""
+    return b"//" not in directory + b"/" and not _NEEDS_CARE.search(directory) and directory.isascii()
 
 
 def _long_name(kind: bytes, data: bytes) -> bytes:

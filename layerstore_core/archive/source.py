@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import tempfile
@@ -66,7 +67,7 @@ class LayerSource:
             self.close()
             raise
         self._first: bytes | None = first
-        if self._owns_file and _is_large(self._file):
+        if _may_be_read_ahead(self._file):
             self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
         self.compression = detect(first)
         self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
@@ -197,7 +198,9 @@ def _can_seek(file: BinaryIO) -> bool:
         return False
 
 
-def _is_large(file: BinaryIO) -> bool:
-    """Whether it is a regular file, and worth a thread that reads it."""
+def _may_be_read_ahead(file: BinaryIO) -> bool:
+    """Whether it is a regular file, read by Python's own objects, and worth a thread that reads it."""
+    if not isinstance(file, (io.FileIO, io.BufferedReader)):
+        return False
     status = os.fstat(file.fileno())
     return stat.S_ISREG(status.st_mode) and status.st_size > _LARGE

@@ -63,12 +63,12 @@ class LayerSource:
             first = b""
             while len(first) < MAGIC_SIZE and (more := self._read_input()):
                 first += more
+            if _may_be_read_ahead(self._file):
+                self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
         except BaseException:
             self.close()
             raise
         self._first: bytes | None = first
-        if _may_be_read_ahead(self._file):
-            self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
         self.compression = detect(first)
         self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
         self._read_plain = self._ahead.read_chunk if self._ahead else self._next_input
@@ -200,7 +200,7 @@ def _can_seek(file: BinaryIO) -> bool:
 
 def _may_be_read_ahead(file: BinaryIO) -> bool:
     """Whether it is a regular file, read by Python's own objects, and worth a thread that reads it."""
-    if not isinstance(file, (io.FileIO, io.BufferedReader)):
+    if not isinstance(file.raw if isinstance(file, io.BufferedReader) else file, io.FileIO):
         return False
     status = os.fstat(file.fileno())
     return stat.S_ISREG(status.st_mode) and status.st_size > _LARGE

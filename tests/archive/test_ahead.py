@@ -1,4 +1,4 @@
-"""Decompressing ahead gives what decompressing does, however it ends."""
+"""Reading and decompressing ahead give what reading and decompressing do, however it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from layerstore_core.archive.ahead import DecompressAhead
+from layerstore_core.archive.ahead import DecompressAhead, ReadAhead
 from layerstore_core.archive.compression import CHUNK, decompress
 from layerstore_core.errors import InvalidLayer
 
@@ -29,7 +29,7 @@ def chunks_of(data: bytes, size: int = CHUNK) -> Callable[[], bytes]:
     return lambda: next(pieces, b"")
 
 
-def all_of(ahead: DecompressAhead) -> bytes:
+def all_of(ahead: DecompressAhead | ReadAhead) -> bytes:
     try:
         return b"".join(iter(ahead.read_chunk, b""))
     finally:
@@ -122,3 +122,43 @@ def test_what_nobody_wants_is_not_decompressed(taken: int) -> None:
     assert produced() <= 4 + 3
     ahead.stop()
     ahead.stop()
+
+
+def test_reading_ahead_gives_the_same_bytes_and_the_end_again() -> None:
+    ahead = ReadAhead(chunks_of(NOISE))
+    assert all_of(ahead) == NOISE
+    assert ahead.read_chunk() == b""
+
+
+@pytest.mark.parametrize("good", [0, 1, 5])
+def test_an_error_of_reading_ahead_comes_in_its_place_and_again(good: int) -> None:
+    pieces = [b"x"] * good
+
+    def read() -> bytes:
+        if not pieces:
+            raise OSError(5, "Input/output error")
+        return pieces.pop()
+
+    ahead = ReadAhead(read)
+    assert [ahead.read_chunk() for _ in range(good)] == [b"x"] * good
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            ahead.read_chunk()
+    ahead.stop()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_what_nobody_wants_is_not_read(taken: int) -> None:
+    read = 0
+
+    def endless() -> bytes:
+        nonlocal read
+        read += 1
+        return b"x"
+
+    ahead = ReadAhead(endless)
+    for _ in range(taken):
+        ahead.read_chunk()
+    ahead.stop()
+    ahead.stop()
+    assert read <= taken + 2

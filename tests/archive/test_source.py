@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import random
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -181,3 +182,28 @@ def test_closing_early_ends_the_hash(tmp_path: Path) -> None:
     source.read_chunk()
     source.close()
     source.close()
+
+
+@pytest.mark.parametrize("given", ["path", "object", "unbuffered object"])
+def test_a_large_file_is_read_ahead(given: str, tmp_path: Path) -> None:
+    path = tmp_path / "layer.tar"
+    data = random.Random(7).randbytes(17 << 20)
+    path.write_bytes(data)
+    with open(path, "rb", buffering=0 if given == "unbuffered object" else -1) as file:
+        file.seek(5)
+        with LayerSource(path if given == "path" else file, spool_dir=tmp_path) as source:
+            assert any(thread.name == "layerstore-read" for thread in threading.enumerate())
+            found = b"".join(iter(source.read_chunk, b""))
+            wanted = data if given == "path" else data[5:]
+            assert found == wanted
+            assert source.hexdigest() == hashlib.sha256(wanted).hexdigest()
+            assert b"".join(source.replay().range(16 << 20, 1000)) == wanted[16 << 20 :][:1000]
+    assert not any(thread.name == "layerstore-read" for thread in threading.enumerate())
+
+
+def test_a_large_file_that_nobody_reads_to_its_end_can_be_closed(tmp_path: Path) -> None:
+    path = tmp_path / "layer.tar"
+    path.write_bytes(bytes(40 << 20))
+    with LayerSource(path, spool_dir=tmp_path) as source:
+        source.read_chunk()
+    assert not any(thread.name == "layerstore-read" for thread in threading.enumerate())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from layerstore_core import ConfigError, IDRange, StoreConfig, config, load_config
+from layerstore_core import ConfigError, IDRange, StoreConfig, config, load_config, settings
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +172,37 @@ def test_an_empty_variable_is_not_set(monkeypatch, name):
     unset = load_config()
     monkeypatch.setenv(f"LAYERSTORE_{name}", "")
     assert load_config() == unset
+
+
+@pytest.mark.parametrize(
+    ("variables", "plain"),
+    [
+        ({}, True),
+        ({"ROOT": "/r", "DRIVER": "vfs", "DURABILITY": "none", "MAX_DEPTH": "7", "MAX_LAYER_SIZE": "1G"}, True),
+        ({"ROOT": "", "DRIVER": " vfs ", "CONFIG": "x", "ROOTS": "x", "DURABILITY": "null"}, True),
+        ({"root": "/r"}, False),
+        ({"DRIVER__X": "1"}, False),
+        ({"DRIVERS__vfs__x": "1"}, False),
+        ({"UID_MAP": '["0:1000:10"]', "ROOT": "/r"}, False),
+    ],
+)
+def test_plain_variables_are_read_as_pydantic_settings_reads_them(monkeypatch, variables, plain):
+    for name, value in variables.items():
+        monkeypatch.setenv("LAYERSTORE_" + name, value)
+    found = config._plain_environment()
+    assert (found is not None) == plain
+    if plain:
+        assert found == settings.from_environment()
+
+
+def test_pydantic_settings_is_loaded_only_where_it_is_needed(tmp_path):
+    program = "import sys, layerstore_core; layerstore_core.load_config(); print('pydantic_settings' in sys.modules)"
+    for name, loaded in (("DURABILITY", "False"), ("UID_MAP", "True")):
+        environment = {**os.environ, f"LAYERSTORE_{name}": "none" if name == "DURABILITY" else '["0:1000:10"]'}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == loaded, name
 
 
 def test_options_of_drivers_are_put_together_key_by_key(write, monkeypatch):

@@ -20,7 +20,8 @@ from layerstore_core.errors import IntegrityError
 MAX_SEGMENT: Final = 1 << 20
 #: A line longer than this is damage: the longest proper one is a header segment of a few MiB in base64.
 _MAX_LINE: Final = 64 << 20
-_READ_SIZE: Final = 1 << 20
+#: Lines decoded at a time, in bytes: few enough that the allocator gives the same memory again, rather than fresh pages.
+_READ_SIZE: Final = 1 << 18
 _COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
 _COMPRESS_AT: Final = 1 << 17
 
@@ -347,7 +348,7 @@ class LineReader:
             yield from lines
 
     def blocks(self) -> Iterator[bytes]:
-        """The lines in blocks of about a MiB, newlines included: to ask for each line costs more than to find it.
+        """The lines in blocks of about `_READ_SIZE`, newlines included: to ask for each line costs more than to find it.
 
         No block ends between a segment and the entry that follows it.
         """
@@ -355,7 +356,8 @@ class LineReader:
 
         rest = b""
         try:
-            while block := self._plain.read(_READ_SIZE):
+            # A long line is looked for in ever larger pieces, so that it is not copied for each.
+            while block := self._plain.read(max(_READ_SIZE, len(rest))):
                 block = rest + block
                 end = block.rfind(b"\n") + 1
                 last = block.rfind(b"\n", 0, max(end - 1, 0)) + 1

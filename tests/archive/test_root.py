@@ -198,3 +198,73 @@ def test_a_root_that_is_none(kind: str, tmp_path: Path) -> None:
         (tmp_path / kind).touch()
     with pytest.raises((FileNotFoundError, NotADirectoryError), match=kind):
         Root(str(tmp_path / kind))
+
+
+def opened(tree: Root, name: bytes) -> bytes | int:
+    """The content of a file, or the number of the error."""
+    try:
+        fd = tree.open_file(name)
+    except OSError as error:
+        return error.errno or 0
+    try:
+        return os.read(fd, 100)
+    finally:
+        os.close(fd)
+
+
+NAMES = [
+    *(b"a/b/f", b"a/b/g", b"./a/b/f", b"./a/b/g", b"/a/b/f", b"/a/b/g", b"a/b/../f", b"a/b/f/", b"a/b/.", b"a/b/.."),
+    *(b"a//b/f", b"a//b/g", b"a/./b/f", b"a/./b/g", b"a/link/f", b"a/link/g", b"a/b/link", b"a/b/out", b"a/b/none"),
+    *(
+        b"a/b/fifo",
+        b"a/b/d",
+        b"f",
+        b"./f",
+        b"/f",
+        b"a/f",
+        b"",
+        b".",
+        b"/",
+        b"../f",
+        b"a/../../f",
+        b"x/y",
+        b"f/x",
+        b"f/y",
+    ),
+]
+
+
+@pytest.mark.parametrize("first", NAMES)
+def test_a_file_is_found_whatever_was_opened_before(first: bytes, root: Path) -> None:
+    """The directory of the last file is remembered."""
+    (root / "a/b/d").mkdir(parents=True)
+    for path in ("a/b/f", "a/b/g", "f", "a/f"):
+        (root / path).write_bytes(path.encode())
+    (root / "a/link").symlink_to("b")
+    (root / "a/b/link").symlink_to("../f")
+    (root / "a/b/out").symlink_to("../../../f")
+    os.mkfifo(root / "a/b/fifo")
+    for name in NAMES:
+        with Root(str(root)) as fresh:
+            alone = opened(fresh, name)
+        with Root(str(root)) as tree:
+            opened(tree, first)
+            opened(tree, first)
+            assert opened(tree, name) == alone, name
+
+
+def test_a_directory_that_was_closed_meanwhile_is_opened_again(root: Path) -> None:
+    for number in range(100):
+        (root / f"d{number}").mkdir()
+        (root / f"d{number}/f").write_bytes(b"%d" % number)
+    with Root(str(root)) as tree:
+        for number in [0, 0, *range(1, 100), 0, 0]:
+            assert opened(tree, b"d%d/f" % number) == b"%d" % number
+        assert opened(tree, b"d5/f") == b"5"
+        for number in range(6, 90):
+            tree.enter(b"d%d" % number)  # which closes d5
+        assert opened(tree, b"d5/f") == b"5"
+        tree.forget(b"d5")
+        (root / "d5/f").unlink()
+        (root / "d5").rmdir()
+        assert opened(tree, b"d5/f") == errno.ENOENT

@@ -6,6 +6,8 @@ import gzip
 import io
 import os
 import tarfile
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,71 @@ def test_streams_are_independent(store):
         assert one.read(600) == BASE[:600]
         assert other.read() == BASE
         assert one.read() == BASE[600:]
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_tar_is_copied_as_it_is_read(store, in_thread):
+    layer = register(store, BIG)
+    out, threads, sizes = io.BytesIO(), set(), []
+
+    def write(chunk):
+        threads.add(threading.current_thread().name)
+        out.write(chunk)
+
+    assert layer.copy_tar(write, in_thread=in_thread, progress=sizes.append) == len(BIG)
+    assert out.getvalue() == BIG
+    assert threads == {"layerstore-write" if in_thread else threading.current_thread().name}
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(BIG)
+
+
+@pytest.mark.usefixtures("nothing_left_open")
+@pytest.mark.parametrize("in_thread", [False, True])
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_what_a_writer_raises_ends_the_copy(store, in_thread, calls):
+    layer = register(store, BIG)
+    written = []
+
+    def write(chunk):
+        if len(written) == calls:
+            raise OSError(28, "No space left on device")
+        written.append(len(chunk))
+
+    with pytest.raises(OSError, match="No space"):
+        layer.copy_tar(write, in_thread=in_thread)
+    assert len(written) == calls
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("layerstore-")]
+
+
+@pytest.mark.usefixtures("nothing_left_open")
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_copy_is_verified(store, in_thread):
+    layer = register(store, tar_of({"file": b"content"}))
+    with store.driver.mounted(layer.cache_id) as path, open(os.path.join(path, "file"), "r+b") as file:
+        file.write(b"CONTENT")
+    with pytest.raises(IntegrityError, match="'file' is not what was registered"):
+        layer.copy_tar(lambda chunk: None, in_thread=in_thread)
+    other = register(store, tar_of({"other": b"content"}))
+    (record_path(layer) / "tar-split.json.gz").write_bytes((record_path(other) / "tar-split.json.gz").read_bytes())
+    with store.driver.mounted(layer.cache_id) as path:
+        (Path(path) / "other").write_bytes(b"content")
+    with pytest.raises(IntegrityError, match=str(layer.diff_id)):
+        layer.copy_tar(lambda chunk: None, in_thread=in_thread)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_getter_without_descriptors_gives_the_same(store, large, monkeypatch):
+    """As a driver of somebody else's may have: `open` and `close` alone."""
+    tar = BIG if large else TOP
+    layer = register(store, tar)
+    real = store.driver.diff_getter
+
+    class Plain:
+        def __init__(self, files):
+            self.open, self.close = files.open, files.close
+
+    monkeypatch.setattr(store.driver, "diff_getter", lambda layer_id: Plain(real(layer_id)))
+    assert export(layer) == tar
 
 
 def test_what_was_changed_in_the_driver_is_found_while_reading(store):

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pty
+import select
+import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,43 @@ def test_a_file_that_cannot_be_written_is_an_error_with_the_name_that_was_given(
     for file, reason in {str(tmp_path / "none/x.tar"): errno.ENOENT, "/dev/full": errno.ENOSPC}.items():
         outcome = run("export", chain, "-o", file, code=1)
         assert outcome.stderr == f"layerstore: {file}: {os.strerror(reason)} (while exporting layer {chain})\n"
+
+
+def test_a_full_disk_is_told_and_no_file_is_left(chain: str, root: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "real = os.write\n"
+        "def write(fd, data):\n"
+        "    if os.readlink(f'/proc/self/fd/{fd}').endswith('.part'): raise OSError(28, 'No space left on device')\n"
+        "    return real(fd, data)\n"
+        "os.write = write\n"
+        "from layerstore_core.cli import main\n"
+        f"sys.argv = ['layerstore', '--root', {str(root)!r}, '--driver', 'vfs', 'export', {chain!r}, '-o', 'x.tar']\n"
+        "main()\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run([sys.executable, "-c", program], cwd=out, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"layerstore: x.tar: No space left on device (while exporting layer {chain})\n"
+    assert os.listdir(out) == []
+
+
+def test_a_reader_that_does_not_read_does_not_hold_up_an_interrupt(
+    chain: str, command: list[str], root: Path, tmp_path: Path
+) -> None:
+    """A pipe is written to by the thread that is interrupted."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        with subprocess.Popen([*command, "export", chain, "-o", str(fifo)], stderr=subprocess.PIPE) as process:
+            assert select.select([reader], [], [], 60)[0]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+    finally:
+        os.close(reader)
 
 
 def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, base: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from fastcrc import crc64
@@ -19,8 +19,8 @@ from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
-from layerstore_core.tarsplit.assemble import assemble
-from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
+from layerstore_core.tarsplit.assemble import assemble_blocks
+from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_blocks
 from layerstore_core.tarsplit.record import Recorder
 
 _PER_DIRECTORY: Final = 50
@@ -75,8 +75,7 @@ def export(tar: bytes, directory: str) -> None:
     files = TreeFiles(directory)
     try:
         with LineReader(io.BytesIO(out.getvalue())) as lines:
-            chunks: Iterator[bytes] = assemble(decode_lines(lines), files)
-            assert sum(map(len, chunks)) == len(tar)
+            assert sum(map(len, assemble_blocks(decode_blocks(lines.blocks()), files))) == len(tar)
     finally:
         files.close()
 

@@ -81,7 +81,10 @@ class Catalog:
         with self.lock:
             if self._is_known(name):
                 return self._layers[name]
-            return self._load_layer(name, self._db.read) if self._db.has_layer(name) else None
+            if not self._db.has_layer(name):
+                return None
+            with self._db.reading_many() as read:
+                return self._load_layer(name, read)
 
     def find_mount(self, name: str) -> MountNode | None:
         """A writable layer by its name; errors as `find_layer`."""

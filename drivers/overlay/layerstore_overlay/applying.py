@@ -77,10 +77,10 @@ class OverlayWhiteouts(WhiteoutStyle):
         if way_to(tree.path, name, self._xattrs) is not Way.OPEN:
             return False
         self._await_below()
-        found = self._below.find(name)
+        found = self._below.first(name)
         if found is None:
             return False
-        if found.stack:
+        if stat.S_ISDIR(found.status.st_mode):
             raise InvalidLayer("a hard link to a directory")
         parent, _, base = name.rpartition(b"/")
         directory = tree.enter(parent, create_mode=_IMPLIED_MODE)
@@ -107,7 +107,7 @@ class OverlayWhiteouts(WhiteoutStyle):
         for path in _names_of(layer, found.status.st_ino):
             if path == name or os.path.lexists(os.path.join(tree.path, path)):
                 continue
-            shown = self._below.find(path)
+            shown = self._below.first(path)
             hidden = way_to(tree.path, path, self._xattrs) is not Way.OPEN
             if shown and os.path.samestat(shown.status, found.status) and not hidden:
                 others.append(path)
@@ -158,8 +158,8 @@ def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xa
         target = os.path.join(upper, path)
         if way_to(upper, path, xattrs) is not Way.OPEN or not _is_directory(target):
             continue
-        found = below.find(path)
-        if found is not None and found.stack:
+        found = below.first(path)
+        if found is not None and stat.S_ISDIR(found.status.st_mode):
             _copy_metadata(found.path, found.status, target, xattrs)
 
 
@@ -169,12 +169,17 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
         directory = path.rpartition(b"/")[0]
         target, parent = os.path.join(upper, path), os.path.join(upper, directory)
         way = way_to(upper, path, xattrs)
-        if way is Way.BLOCKED or (way is Way.OPEN and below.directory(directory)):
+        if way is Way.BLOCKED or (way is Way.OPEN and _shows_directory(below, directory)):
             continue
         if os.path.lexists(target) and is_whiteout(os.lstat(target)):
             times = os.lstat(parent)
             os.unlink(target)
             os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _shows_directory(below: LowerLayers, path: bytes) -> bool:
+    found = below.first(path)
+    return found is not None and stat.S_ISDIR(found.status.st_mode)
 
 
 def _names_of(root: bytes, inode: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -28,7 +28,7 @@ class Found:
     Attributes:
         path: where the file system object is that overlayfs would show.
         status: its status.
-        stack: for a directory, all that is merged with it, itself first; otherwise empty.
+        stack: for a directory, all that is merged with it, itself first, if that was asked for; otherwise empty.
     """
 
     path: bytes
@@ -84,16 +84,54 @@ class LowerLayers:
         self._roots = roots
         self._xattrs = xattrs
         self._directories: dict[bytes, Stack] = {}
+        self._seen: list[bytes] = []
+        self._unseen: Iterator[str] | None = None
 
     @cached_property
     def root(self) -> Stack:
         """The root: those of all layers, down to one that hides what is below it."""
-        stack: list[bytes] = []
-        for root in self._roots():
-            stack.append(os.fsencode(root))
-            if self._xattrs.is_opaque(stack[-1]):
-                break
-        return tuple(stack)
+        return tuple(self._down())
+
+    def _down(self) -> Iterator[bytes]:
+        """The roots of the layers, one by one: none is asked for before its turn, and none twice."""
+        index = 0
+        while index < len(self._seen) or self._see_another():
+            yield self._seen[index]
+            index += 1
+
+    def _see_another(self) -> bool:
+        if self._unseen is None:
+            self._unseen = iter(self._roots())
+        elif self._xattrs.is_opaque(self._seen[-1]):
+            return False
+        root = next(self._unseen, None)
+        if root is None:
+            return False
+        self._seen.append(os.fsencode(root))
+        return True
+
+    def first(self, path: bytes) -> Found | None:
+        """As `find`, but without the stack of a directory.
+
+        No layer below the one that it is in is looked at: so it costs the same however deep the chain is.
+        """
+        parts = path.split(b"/")
+        for root in self._down():
+            here, passed = root, []
+            for depth, part in enumerate(parts, 1):
+                here = os.path.join(here, part)
+                try:
+                    status = os.lstat(here)
+                except FileNotFoundError:
+                    break
+                if depth == len(parts):
+                    return None if is_whiteout(status) else Found(here, status)
+                if not stat.S_ISDIR(status.st_mode):
+                    return None
+                passed.append(here)
+            if any(map(self._xattrs.is_opaque, passed)):
+                return None
+        return None
 
     def look_up(self, stack: Stack, name: bytes) -> Found | None:
         """What a merged directory has under a name."""

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from hypothesis import assume, given
+from layerstore_overlay.lowers import TRUSTED, LowerLayers
 
 from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.errors import InvalidLayer
@@ -250,3 +251,33 @@ def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driv
         below = layer_id
     if below:
         assert mounted_listing(shared_driver, below) == listing(plain)
+
+
+@given(chain=chains)
+def test_the_first_layer_that_shows_a_path_is_found_without_the_others(chain, shared_driver):
+    lowers = []
+    below = ""
+    for entries in chain:
+        layer_id = f"f{next(_numbers)}"
+        try:
+            build(shared_driver, layer_id, below, *entries)
+        except InvalidLayer:
+            assume(False)
+        lowers.insert(0, upper(shared_driver, layer_id))
+        below = layer_id
+    asked = []
+
+    def roots():
+        for lower in lowers:
+            asked.append(os.fsencode(lower))
+            yield lower
+
+    for depth in (1, 2, 3):
+        for names in itertools.product("abc", repeat=depth):
+            path = "/".join(names).encode()
+            asked.clear()
+            first = LowerLayers(roots, TRUSTED).first(path)
+            if first:
+                assert first.path == os.path.join(asked[-1], path)
+            found = LowerLayers(roots, TRUSTED).find(path)
+            assert (first and (first.path, first.status)) == (found and (found.path, found.status))

@@ -34,7 +34,7 @@ from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes, next_data
 from layerstore_core.archive.touched import TouchedPaths
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.archive.xattrs import same_xattrs
 
 #: How much of two files is compared at a time, in bytes.
 _CHUNK: Final = 1 << 18
@@ -93,6 +93,8 @@ class _Directory(NamedTuple):
     untouched: bool
     #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
     guided: bool = False
+    #: Its attributes and those of the directory in the lower tree are not compared yet: that is done when both are open.
+    unread: bool = False
 
 
 @dataclass(slots=True)
@@ -161,7 +163,7 @@ class _Comparison:
         untouched = upper.st_ctime_ns < self._since
         if not untouched and (
             not same_status(upper, lower)
-            or (not os.path.samestat(upper, lower) and read_xattrs(self._upper.fd) != read_xattrs(self._lower.fd))
+            or not (os.path.samestat(upper, lower) or same_xattrs(self._upper.fd, self._lower.fd))
         ):
             self._found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino
@@ -169,11 +171,25 @@ class _Comparison:
 
     def _visit(self, directory: _Directory) -> list[_Directory]:
         """Compare what is in the upper tree's present directory; returns the directories in it."""
+        if directory.unread:
+            self._compare_attributes()
         if directory.guided and self._touched is not None:
             return self._compare_touched(self._touched)
         if directory.in_lower:
             return self._compare(directory)
         return self._add_all()
+
+    def _compare_attributes(self) -> None:
+        """Compare the present directories' attributes."""
+        assert self._lower is not None
+        path = b"/" + self._upper.path
+        if path not in self._found:
+            try:
+                if not same_xattrs(self._upper.fd, self._lower.enter(self._upper.path)):
+                    self._found[path] = ChangeKind.MODIFY
+            except OSError as error:
+                error.filename = error.filename or self._upper.absolute(b"")
+                raise
 
     def _add_all(self) -> list[_Directory]:
         directories = []
@@ -231,7 +247,8 @@ class _Comparison:
                 if is_directory:
                     both = lower is not None and stat.S_ISDIR(lower.st_mode)
                     original = directory.original and directory.untouched and not foreign
-                    directories.append(_Directory(name, in_lower=both, original=original, untouched=False))
+                    unread = both and lower is not None and not os.path.samestat(status, lower)
+                    directories.append(_Directory(name, both, original, untouched=False, unread=unread))
         for name in listing or ():
             self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         return directories
@@ -262,31 +279,34 @@ class _Comparison:
             if stat.S_ISDIR(status.st_mode):
                 both = lower is not None and stat.S_ISDIR(lower.st_mode)
                 same = lower is not None and lower.st_ino == status.st_ino
-                directories.append(_Directory(name, both, original=False, untouched=False, guided=both and same))
+                guided = both and same
+                unread = both and lower is not None and not os.path.samestat(status, lower)
+                directories.append(_Directory(name, both, False, untouched=False, guided=guided, unread=unread))
         return directories
 
     def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
-        """Compare what a name stands for in the two trees, but not what is in directories."""
-        path = b"/" + self._upper.join(name)
+        """Compare what a name stands for in the two trees, but not what is in directories, nor their attributes."""
         if lower is None:
-            self._found[path] = ChangeKind.ADD
+            self._found[b"/" + self._upper.join(name)] = ChangeKind.ADD
         elif self._differ(name, upper, lower):
-            self._found[path] = ChangeKind.MODIFY
+            self._found[b"/" + self._upper.join(name)] = ChangeKind.MODIFY
         if stat.S_ISDIR(upper.st_mode):
             return
         if upper.st_nlink > 1 or (lower is not None and lower.st_nlink > 1 and not stat.S_ISDIR(lower.st_mode)):
             below = (lower.st_dev, lower.st_ino) if lower is not None else None
-            self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below))
+            self._names.append(_Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
 
     def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
         if not same_status(upper, lower):
             return True
         if os.path.samestat(upper, lower):
             return False
-        assert self._lower is not None
         if stat.S_ISREG(upper.st_mode):
             return self._files_differ(name, upper, lower)
-        if read_xattrs(self._upper.handle(name)) != read_xattrs(self._lower.handle(name)):
+        if stat.S_ISDIR(upper.st_mode):
+            return False
+        assert self._lower is not None
+        if not same_xattrs(self._upper.handle(name), self._lower.handle(name)):
             return True
         if stat.S_ISLNK(upper.st_mode):
             return os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd)
@@ -298,9 +318,10 @@ class _Comparison:
         try:
             second = self._lower.open_file(name)
             try:
-                if read_xattrs(first) != read_xattrs(second):
+                if not same_xattrs(first, second):
                     return True
-                return not same_content(first, second, upper.st_size, may_have_holes(upper) or may_have_holes(lower))
+                sparse = may_have_holes(upper) or may_have_holes(lower)
+                return not same_content(first, second, upper.st_size, sparse)
             finally:
                 os.close(second)
         finally:
@@ -352,6 +373,10 @@ def _inodes_in(directory: int) -> dict[str, int]:
 
 def same_content(one: int, other: int, size: int, sparse: bool) -> bool:
     """Whether two open files of `size` bytes have the same content; if `sparse`, common holes are not read."""
+    if 0 < size <= _CHUNK and not sparse:
+        data = os.pread(one, size, 0)
+        if len(data) == size:
+            return data == os.pread(other, size, 0)
     offset = 0
     while offset < size:
         if sparse:

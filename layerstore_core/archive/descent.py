@@ -113,7 +113,10 @@ class Descent:
         The caller has seen it to be a regular file: to open a device can set something off.
         """
         try:
-            return _open(name, _FILE, self.fd)
+            try:
+                return os.open(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
+            except PermissionError:
+                return os.open(name, _FILE, dir_fd=self.fd)
         except OSError as error:
             error.filename = self.absolute(name)
             raise

@@ -19,15 +19,28 @@ def read_xattrs(target: int | str | bytes) -> dict[bytes, bytes]:
     Args:
         target: a descriptor, or a path, of which a symbolic link at the end is not followed.
     """
-    by_path = not isinstance(target, int)
+    return _values(target, _names(target))
+
+
+def same_xattrs(one: int | str | bytes, other: int | str | bytes) -> bool:
+    """Whether `read_xattrs` of two files gives the same."""
+    first, second = _names(one), _names(other)
+    return not (first or second) or _values(one, first) == _values(other, second)
+
+
+def _names(target: int | str | bytes) -> list[str]:
     try:
-        names = os.listxattr(target, follow_symlinks=not by_path)
+        return os.listxattr(target, follow_symlinks=isinstance(target, int))
     except OSError as error:
         if error.errno == errno.ENOTSUP:
-            return {}
+            return []
         raise
+
+
+def _values(target: int | str | bytes, names: list[str]) -> dict[bytes, bytes]:
+    follow = isinstance(target, int)
     return {
-        os.fsencode(name): os.getxattr(target, name, follow_symlinks=not by_path)
+        os.fsencode(name): os.getxattr(target, name, follow_symlinks=follow)
         for name in sorted(names)
         if not name.startswith(_HOSTS_OWN)
     }

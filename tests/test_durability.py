@@ -9,7 +9,7 @@ import os
 import pytest
 
 from layerstore_core.durability import FlushPoint
-from tests.reliability import power
+from tests.reliability import failing, power
 
 
 class Kernel:
@@ -56,4 +56,4 @@ def test_what_failed_since_is_heard_though_another_has_been_told():
     """A process whose data is lost must not think it safe because somebody else has flushed meanwhile."""
     if why := power.why_not():
         pytest.skip(why)
-    assert power.who_hears_of_a_failed_write() == {"another": True, "point": True, "late": False}
+    assert failing.who_hears_of_a_failed_write() == {"another": True, "point": True, "late": False}

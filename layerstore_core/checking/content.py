@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -101,9 +102,9 @@ class Journal:
         return {(parts[0], parts[1]) for line in lines if len(parts := line.split(" ")) == 3}
 
     def verified(self, layer: Layer) -> None:
-        """Note that a layer is sound."""
+        """Note that a layer is sound. What cannot be noted, as on a full disk, is only verified again by another check."""
         if self._path is not None:
-            with open(self._path, "a") as file:
+            with suppress(OSError), open(self._path, "a") as file:
                 file.write(f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n")
 
     def finish(self) -> None:

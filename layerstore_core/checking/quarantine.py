@@ -43,7 +43,7 @@ class Quarantine:
         Raises:
             OSError: it cannot be moved, and is where it was.
         """
-        make_directory(self.path, 0o700)
+        make_directory(self.path, 0o700, durable=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
         target = self.path / f"{stamp}-{secrets.token_hex(3)}-{name}"

@@ -8,6 +8,7 @@ that mounts of processes that have died are found.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from layerstore_core.metadata.locks import RootLocks
 
 #: What the file of a mount holds that is to outlive the process which made it.
 _KEPT: Final = b"kept\n"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class MountCounts:
@@ -152,17 +154,23 @@ class MountCounts:
             self._forget(layer_id)
 
     def _note(self, layer_id: str, *, keep: bool) -> bool:
-        """Write down that the layer is mounted; returns whether that is new."""
+        """Write down that the layer is mounted; returns whether that is new.
+
+        On a full disk nothing is written: what is there can still be read, from drivers that need no room for that,
+        and the mount of a process that dies meanwhile is found when its layer is removed.
+        """
         if not self._locks.writable:
             return False
         new = not (self._directory / layer_id).exists()
         if new or keep:
             try:
                 self._write(layer_id, _KEPT if keep else b"")
-            except BaseException:
+            except BaseException as error:
                 if new:
                     self._forget(layer_id)
-                raise
+                if keep or not isinstance(error, OSError) or error.errno not in _FULL:
+                    raise
+                return False
         return new
 
     def _write(self, layer_id: str, content: bytes) -> None:

@@ -53,11 +53,16 @@ def exchange_names(one: Path, other: Path) -> None:
         raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
-def make_directory(path: Path, mode: int) -> None:
-    """Make a directory and its parents, all with `mode` whatever the umask says, where they are missing."""
+def make_directory(path: Path, mode: int, *, durable: bool = False) -> None:
+    """Make a directory and its parents, all with `mode` whatever the umask says, where they are missing.
+
+    Args:
+        durable: whether the new names are on disk when the call returns. That a directory was flushed does not
+            promise its own name: ext4, XFS and btrfs see to it by themselves, fsync(2) has it the caller's task.
+    """
     if path.is_dir():
         return
-    make_directory(path.parent, mode)
+    make_directory(path.parent, mode, durable=durable)
     try:
         path.mkdir(mode)
     except FileExistsError:
@@ -65,3 +70,5 @@ def make_directory(path: Path, mode: int) -> None:
             raise
         return  # another process was faster, and sees to the mode
     path.chmod(mode)
+    if durable:
+        flush(path.parent)

@@ -187,8 +187,7 @@ class ImageDB:
 
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         """Put a file in place, whole or not at all."""
-        missing = [directory for directory in path.parents if not directory.is_dir()]
-        make_directory(path.parent, 0o700)
+        make_directory(path.parent, 0o700, durable=self._durable)
         partial = path.parent / f".tmp-{path.name[:64]}-{secrets.token_hex(8)}"
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -204,8 +203,7 @@ class ImageDB:
                 os.unlink(partial)
             raise
         if self._durable:
-            for directory in (path.parent, *(made.parent for made in missing)):
-                flush(directory)
+            flush(path.parent)
 
     def _unlink(self, path: Path) -> None:
         try:

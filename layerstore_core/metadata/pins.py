@@ -26,7 +26,10 @@ class Pins:
 
     def add(self, chain: ChainID) -> None:
         """Pin a layer. A second pin does nothing."""
-        make_directory(self._directory, 0o700)
+        if not self._directory.is_dir():
+            make_directory(self._directory, 0o700, durable=self._durable)
+            if self._durable:  # the lock file may have made the one above, and promises nothing
+                flush(self._directory.parent.parent)
         pin = self._directory / chain.hex
         new = not pin.exists()
         pin.touch(0o644)

@@ -36,7 +36,7 @@ class WriteSet:
     def __init__(self, db: Path, *, durable: bool) -> None:
         self._db = db
         self._durable = durable
-        make_directory(db, 0o700)
+        make_directory(db, 0o700, durable=durable)
         scratch = db / "tmp"
         make_directory(scratch, 0o755)
         while True:
@@ -67,7 +67,7 @@ class WriteSet:
             FileExistsError: the name is taken.
             OSError: it cannot be renamed, or it is not certain that the new name would last.
         """
-        make_directory(target.parent, 0o755)
+        make_directory(target.parent, 0o755, durable=self._durable)
         try:
             os.rename(self.path, target)
         except OSError as error:

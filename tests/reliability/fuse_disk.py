@@ -4,8 +4,8 @@ Run as a program it serves the file until it is unmounted. It must not be in the
 the last process there, the kernel would have it unmount in its own exit what stands on it, and wait for its answers for
 ever. Spoken is the kernel's own protocol (`linux/fuse.h`), for
 one directory with two files: `disk`, whose writes and flushes are logged in the order in which they come, and
-`mark`: what is written there is put into the log, at that place. The disk may fail: from its nth write on, or at that
-one alone.
+`mark`: what is written there is put into the log, at that place. The disk may fail: from its nth write or read on, or at
+that one alone.
 
 The log is a sequence of records: kind, offset, length, and as many bytes.
 """
@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 WRITE: Final = 1
 FLUSH: Final = 2
 MARK: Final = 3
+FAILED: Final = 4
 
 _DEATH_SIGNAL: Final = 1
 _RECORD: Final = struct.Struct("<BQQ")
@@ -45,6 +46,20 @@ _MAX_WRITE: Final = 1 << 20
 
 _ROOT, _DISK, _MARK = 1, 2, 3
 _NAMES: Final = {b"disk": _DISK, b"mark": _MARK}
+
+
+class Failing(NamedTuple):
+    """What the disk refuses.
+
+    Attributes:
+        kind: "write" or "read".
+        numbers: which of them, counted from when the first mark was made; the first is 1.
+        code: the `errno` that the kernel is given.
+    """
+
+    kind: str = "write"
+    numbers: range = range(0)
+    code: int = errno.EIO
 
 
 class Record(NamedTuple):
@@ -70,12 +85,12 @@ class Disk:
         image: the file behind `disk`.
         log: where the log goes.
         channel: the open `/dev/fuse`, mounted.
-        failing: the numbers of the writes that fail, counted from when the first mark was made.
+        failing: what it refuses.
     """
 
-    def __init__(self, image: Path, log: Path, channel: int, failing: range = range(0)) -> None:
+    def __init__(self, image: Path, log: Path, channel: int, failing: Failing = Failing()) -> None:  # noqa: B008
         self._failing = failing
-        self._writes: int | None = None
+        self._count: int | None = None
         self._image = os.open(image, os.O_RDWR | os.O_CLOEXEC)
         self._log = open(log, "ab", buffering=0)  # noqa: SIM115
         self._channel = channel
@@ -137,21 +152,27 @@ class Disk:
 
     def _read(self, node: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
+        self._fail("read", offset)
         return os.pread(self._image, size, offset)
 
     def _write(self, node: int, body: bytes) -> bytes:
         _, offset, size, *_ = _WRITE_IN.unpack_from(body)
         data = body[_WRITE_IN.size : _WRITE_IN.size + size]
         if node == _DISK:
-            if self._writes is not None:
-                self._writes += 1
-                if self._writes in self._failing:
-                    raise OSError(errno.EIO, "")
+            self._fail("write", offset)
             os.pwrite(self._image, data, offset)
-        elif self._writes is None:
-            self._writes = 0
+        elif self._count is None:
+            self._count = 0
         self._note(WRITE if node == _DISK else MARK, offset, data)
         return struct.pack("<II", size, 0)
+
+    def _fail(self, kind: str, offset: int) -> None:
+        if self._count is None or kind != self._failing.kind:
+            return
+        self._count += 1
+        if self._count in self._failing.numbers:
+            self._note(FAILED, offset, b"")
+            raise OSError(self._failing.code, "")
 
     def _fsync(self, node: int, body: bytes) -> bytes:
         if node == _DISK:
@@ -183,10 +204,12 @@ def mount(where: Path) -> int:
     return channel
 
 
-def main(image: str, log: str, channel: str, first_failing: str = "0", last_failing: str = "-1") -> None:
+def main(
+    image: str, log: str, channel: str, kind: str = "write", first: str = "0", last: str = "-1", code: str = "5"
+) -> None:
     """Serve; ends with the file system, or with whoever has started it."""
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    failing = range(int(first_failing), int(last_failing) + 1)
+    failing = Failing(kind, range(int(first), int(last) + 1), int(code))
     Disk(Path(image), Path(log), int(channel), failing).serve()
 
 

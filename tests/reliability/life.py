@@ -92,6 +92,21 @@ def facts_of(store: LayerStore) -> dict[str, Any]:
     return found
 
 
+def furnish(store: LayerStore) -> dict[str, Any]:
+    """Give a store some of everything, to be kept; what it then has."""
+    base, middle = register(store, BASE), register(store, MIDDLE, names_of(BASE)[0])
+    with base, middle, register(store, BIG) as big:
+        store.pin(middle)
+        store.pin(big)
+        store.create_rw_layer("box", middle.chain_id, init=_init).close()
+        Images(store).load(io.BytesIO(docker_archive(IMAGE)))
+        return facts_of(store)
+
+
+def _init(path: str) -> None:
+    Path(path, "init").write_bytes(b"init")
+
+
 def live(store: LayerStore, words: Words) -> None:
     """A layer's life, a writable layer's, an image's: each change is announced, and promised when it has returned."""
     base, middle = names_of(BASE, MIDDLE)
@@ -111,7 +126,7 @@ def live(store: LayerStore, words: Words) -> None:
     words.is_so(**{f"layer {middle}": DiffID.of(MIDDLE)})
 
     words.begins("rw box")
-    box = store.create_rw_layer("box", middle, init=lambda path: Path(path, "init").write_bytes(b"init") and None)
+    box = store.create_rw_layer("box", middle, init=_init)
     words.is_so(**{"rw box": True})
     with box.mounted() as path:
         Path(path, "written").write_bytes(b"written" * 10_000)

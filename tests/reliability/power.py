@@ -34,16 +34,15 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, StoreConfig  # noqa: E402
-from layerstore_core.durability import FlushPoint  # noqa: E402
 from tests.reliability import fuse_disk  # noqa: E402
 from tests.reliability.aftermath import look  # noqa: E402
-from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Record, read_log  # noqa: E402
+from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Failing, Record, read_log  # noqa: E402
 from tests.reliability.life import Expectation, Words, live  # noqa: E402
 from tests.reliability.namespace import enter_own_mounts  # noqa: E402
 
 #: What a disk writes whole or not at all. File systems count on it for their superblocks.
 _SECTOR: Final = 4096
-_END: Final = b"end"
+END: Final = b"end"
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,20 @@ class FileSystem:
     size: int
 
 
-_EXT4: Final = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-J", "size=4"]
+_EXT4: Final = [
+    "mkfs.ext4",
+    "-q",
+    "-F",
+    "-m",
+    "0",
+    "-E",
+    "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+    "-J",
+    "size=4",
+]
 FILE_SYSTEMS: Final = {
     "ext4": FileSystem(_EXT4, "loop", 48 << 20),
+    "ext4-few-inodes": FileSystem([*_EXT4, "-N", "800"], "loop", 48 << 20),
     # Data may come after the names that stand for it.
     "ext4-writeback": FileSystem(_EXT4, "loop,data=writeback", 48 << 20),
     "btrfs": FileSystem(["mkfs.btrfs", "--quiet", "--metadata", "single", "--nodiscard"], "loop", 128 << 20),
@@ -100,36 +110,14 @@ def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int,
     Returns:
         What that has shown. No mount, loop device, process or file is left, whatever happens.
     """
-    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
+    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=memory()) as directory:
         arguments = (directory, file_system, driver, durability, str(seed), str(rounds))
         _run("record", *arguments)
         return Outcome(**json.loads(_run("cut", *arguments)))
 
 
-def fail_at(file_system: str, driver: str, *, first: int, last: int) -> tuple[Outcome, bool]:
-    """Let a store live on a disk that refuses some writes, until a call fails; then look at it on a disk that is sound.
-
-    Args:
-        first: the number of the first write that fails, counted from the beginning of the store's life.
-        last: the number of the last one.
-
-    Returns:
-        What was found, and whether a call did fail.
-    """
-    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
-        done = _run("fail", directory, file_system, driver, "full", str(first), str(last))
-        return Outcome(**json.loads(_run("look", directory, file_system, driver, "full", "0", "0"))), "failed" in done
-
-
-def who_hears_of_a_failed_write() -> dict[str, bool]:
-    """Let a write fail in the background, and flush: as another, then as one who was there, and as one who comes late."""
-    with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=_memory()) as directory:
-        found: dict[str, bool] = json.loads(_run("hear", directory, "ext4", "vfs", "full", "1", str(1 << 40)))
-        return found
-
-
-def _memory() -> str | None:
-    """Where the images are: they are written again and again."""
+def memory() -> str | None:
+    """A directory in memory, if there is one. Where the images are: they are written again and again."""
     return "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
@@ -141,27 +129,30 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def record(directory: Path, file_system: str, driver: str, durability: str, *failing: str) -> bool:
-    """Live on a disk that remembers; ends without unmounting anything. Returns whether a call has failed."""
-    mount, marks = _disk(directory, FILE_SYSTEMS[file_system], failing)
+def record(directory: Path, file_system: str, driver: str, durability: str) -> None:
+    """Live on a disk that remembers; ends without unmounting anything."""
+    mount, marks = recording_disk(directory, FILE_SYSTEMS[file_system])
     config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
+    store = LayerStore.open(config)
+    with neighbour(mount):
+        live(store, Words(lambda word: say(marks, word)))
+        say(marks, END)
+
+
+def say(marks: int, word: bytes) -> None:
+    """Put a word into the log."""
+    os.pwrite(marks, word, 0)
+
+
+@contextmanager
+def neighbour(mount: Path) -> Iterator[None]:
+    """Somebody else on a file system, who syncs all the time."""
     done = threading.Event()
     threading.Thread(target=_sync_all_the_time, args=(mount / "neighbour", done), daemon=True).start()
-    failed = False
-    store = LayerStore.open(config)
     try:
-        live(store, Words(lambda word: _say(marks, word)))
-    except OSError:
-        failed = True
-        if not failing:
-            raise
-    _say(marks, _END)
-    done.set()
-    return failed
-
-
-def _say(marks: int, word: bytes) -> None:
-    os.pwrite(marks, word, 0)
+        yield
+    finally:
+        done.set()
 
 
 def _sync_all_the_time(path: Path, done: threading.Event) -> None:
@@ -174,46 +165,46 @@ def _sync_all_the_time(path: Path, done: threading.Event) -> None:
                 continue
 
 
-def hear(directory: Path, *failing: str) -> dict[str, bool]:
-    """See `who_hears_of_a_failed_write`."""
-    mount, marks = _disk(directory, FILE_SYSTEMS["ext4"], failing)
-    heard = {}
-    with FlushPoint(mount) as another, FlushPoint(mount) as point:
-        (mount / "data").write_bytes(b"data" * 10_000)
-        _say(marks, b"the disk fails from here on")
-        heard["another"] = _fails(another)
-        heard["point"] = _fails(point)
-    with FlushPoint(mount) as late:
-        heard["late"] = _fails(late)
-    return heard
-
-
-def _fails(point: FlushPoint) -> bool:
-    try:
-        point.flush()
-    except OSError:
-        return True
-    return False
-
-
-def _disk(directory: Path, system: FileSystem, failing: tuple[str, ...]) -> tuple[Path, int]:
-    """Make a file system on a disk that remembers; where it is mounted, and where marks are written to."""
-    image, log, disk, mount = (directory / name for name in ("image", "log", "disk", "mount"))
+def make_file_system(system: FileSystem, image: Path) -> None:
+    """Make a file system in a file."""
     with open(image, "wb") as file:
         file.truncate(system.size)
     subprocess.run([*system.make, image], check=True, capture_output=True)
-    _copy(image, directory / "durable")
-    disk.mkdir()
-    mount.mkdir()
+
+
+def recording_disk(directory: Path, system: FileSystem) -> tuple[Path, int]:
+    """Make a file system on a disk that remembers; where it is mounted, and where marks are written to."""
+    make_file_system(system, directory / "image")
+    copy(directory / "image", directory / "durable")
+    return attach(directory, system)
+
+
+def attach(directory: Path, system: FileSystem, *, failing: Failing | None = None, alive: int = -1) -> tuple[Path, int]:
+    """Mount the file system in a directory's `image` over a disk that remembers in `log` what is done to it.
+
+    Args:
+        failing: what the disk refuses; `None`: nothing.
+        alive: a descriptor that the disk holds open for as long as it is served; -1: none.
+
+    Returns:
+        Where it is mounted, and a descriptor for marks.
+    """
+    disk, mount = directory / "disk", directory / "mount"
+    disk.mkdir(exist_ok=True)
+    mount.mkdir(exist_ok=True)
     channel = fuse_disk.mount(disk)
     # In the namespace that this process has come from; it ends when this one has, and so its mounts.
     outside = Path("/proc", str(os.getppid()), "ns", "mnt")
+    served = [directory / "image", directory / "log", str(channel)]
+    if failing is not None:
+        numbers = failing.numbers
+        served += [failing.kind, str(numbers.start), str(numbers.stop - 1), str(failing.code)]
     subprocess.Popen(
-        ["nsenter", f"--mount={outside}", sys.executable, fuse_disk.__file__, image, log, str(channel), *failing],
-        pass_fds=[channel],
+        ["nsenter", f"--mount={outside}", sys.executable, fuse_disk.__file__, *served],
+        pass_fds=[fd for fd in (channel, alive) if fd >= 0],
     )
     os.close(channel)
-    _mount(system, disk / "disk", mount)
+    mount_image(system, disk / "disk", mount)
     return mount, os.open(disk / "mark", os.O_WRONLY)
 
 
@@ -222,7 +213,7 @@ def cut(directory: Path, file_system: str, driver: str, durability: str, seed: i
     chance = random.Random(seed)
     outcome = Outcome()
     promised = Expectation()
-    checker = _Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
+    checker = Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
     with open(directory / "durable", "r+b") as durable:
         for interval in _intervals(directory / "log"):
             for kept, heard in _states(interval, chance, rounds):
@@ -241,20 +232,6 @@ def cut(directory: Path, file_system: str, driver: str, durability: str, seed: i
     return outcome
 
 
-def look_at_the_end(directory: Path, file_system: str, driver: str, durability: str) -> Outcome:
-    """Look at the disk with all that it has taken."""
-    outcome = Outcome()
-    promised = Expectation()
-    checker = _Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
-    for interval in _intervals(directory / "log"):
-        for entry in interval:
-            if entry.kind == MARK:
-                promised.hear(entry.data)
-    _copy(directory / "image", directory / "durable")
-    checker.check([], promised)
-    return outcome
-
-
 def _intervals(log: Path) -> Iterator[list[Record]]:
     """What came between two flushes."""
     interval: list[Record] = []
@@ -262,7 +239,7 @@ def _intervals(log: Path) -> Iterator[list[Record]]:
         if entry.kind == FLUSH:
             yield interval
             interval = []
-        elif entry.data == _END and entry.kind == MARK:
+        elif entry.data == END and entry.kind == MARK:
             break
         else:
             interval.append(entry)
@@ -297,7 +274,7 @@ def _some_of(entry: Record, chance: random.Random) -> Iterator[Record]:
                 yield Record(WRITE, entry.offset + start, entry.data[start : start + _SECTOR])
 
 
-class _Checker:
+class Checker:
     def __init__(self, directory: Path, system: FileSystem, driver: str, durability: str, outcome: Outcome) -> None:
         self._durable, self._image, self._mount = (directory / name for name in ("durable", "cut", "mount"))
         self._system = system
@@ -307,7 +284,7 @@ class _Checker:
     def check(self, kept: list[Record], promised: Expectation) -> None:
         """Mount a disk as the cut has left it, open the store, and compare."""
         self._outcome.cuts += 1
-        _copy(self._durable, self._image)
+        copy(self._durable, self._image)
         with open(self._image, "r+b") as image:
             for entry in kept:
                 image.seek(entry.offset)
@@ -328,14 +305,14 @@ class _Checker:
 
     @contextmanager
     def _mounted(self) -> Iterator[None]:
-        _mount(self._system, self._image, self._mount)
+        mount_image(self._system, self._image, self._mount)
         try:
             yield
         finally:
             subprocess.run(["umount", self._mount], check=True)
 
 
-def _mount(system: FileSystem, image: Path, where: Path) -> None:
+def mount_image(system: FileSystem, image: Path, where: Path) -> None:
     command = ["mount", "-o", system.options, str(image), str(where)]
     for _ in range(5):
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
@@ -344,29 +321,18 @@ def _mount(system: FileSystem, image: Path, where: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--sparse=always", source, target], check=True)
 
 
 def main(step: str, directory: str, file_system: str, driver: str, durability: str, seed: str, rounds: str) -> None:
     """Do one of the two steps."""
     enter_own_mounts()
-    if step == "fail":
-        print("failed" if record(Path(directory), file_system, driver, durability, seed, rounds) else "all done")
-        sys.stdout.flush()
-        os._exit(0)
-    if step == "hear":
-        print(json.dumps(hear(Path(directory), seed, rounds)))
-        sys.stdout.flush()
-        os._exit(0)
     if step == "record":
         record(Path(directory), file_system, driver, durability)
         # Whatever is not on the disk by now is not to get there.
         sys.stdout.flush()
         os._exit(0)
-    if step == "look":
-        print(json.dumps(asdict(look_at_the_end(Path(directory), file_system, driver, durability))))
-        return
     found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds))
     print(json.dumps(asdict(found)))
 

@@ -78,6 +78,40 @@ def test_a_full_disk(driver, tmpfs):
 
 @IN_MEMORY
 @pytest.mark.needs_root
+def test_a_disk_without_inodes(driver, tmpfs):
+    """What is there can be read, and deleted; and a writable layer is not silently a read-only one."""
+    root = tmpfs("nr_inodes=400") / "store"
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        base = register(store, BASE)
+        top = register(store, MIDDLE, base)
+        rw = store.create_rw_layer("box", base.chain_id)
+        fill = root.parent / "filler"
+        fill.mkdir()
+        for number in range(os.statvfs(root).f_favail):
+            (fill / str(number)).touch()
+        with pytest.raises(OSError, match="No space left"):
+            (fill / "one more").touch()
+        assert export(top) == MIDDLE
+        assert check_store(store, full=True) == []
+        refused = []
+        for number in range(30):
+            try:
+                with rw.mounted() as path:
+                    Path(path, "new").touch()
+                    break
+            except OSError as error:
+                refused.append(error)
+                (fill / str(number)).unlink()
+        assert {error.errno for error in refused} <= {errno.ENOSPC}
+        for number in range(30, 60):
+            (fill / str(number)).unlink()
+        with rw.mounted() as path:
+            assert Path(path, "new").exists()
+        assert len(store.release(top)) == 1
+
+
+@IN_MEMORY
+@pytest.mark.needs_root
 def test_a_layer_larger_than_the_disk(driver, tmpfs):
     root = tmpfs("size=2m") / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:

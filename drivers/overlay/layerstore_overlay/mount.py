@@ -23,6 +23,8 @@ _MAX_FSCONFIG: Final = 255
 MAX_MOUNT_DATA: Final = os.sysconf("SC_PAGE_SIZE") - 1
 #: Bytes that overlayfs takes for its own in the paths of some options.
 _SPECIAL: Final = re.compile(rb"[\\:,]")
+#: Of a file system with fewer blocks or inodes left it is said that it is full.
+_ROOM: Final = 8
 
 
 class MountMethod(Enum):
@@ -118,6 +120,16 @@ class Mounter:
 
     def _make(self, spec: OverlaySpec, target: bytes) -> int:
         """Make the mount, attached to nothing yet."""
+        mount_fd = self._make_as_it_comes(spec, target)
+        if spec.upper is not None and not spec.read_only:
+            try:
+                self._refuse_read_only(mount_fd, target)
+            except BaseException:
+                os.close(mount_fd)
+                raise
+        return mount_fd
+
+    def _make_as_it_comes(self, spec: OverlaySpec, target: bytes) -> int:
         home_fd = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         fs_fd = -1
         try:
@@ -151,6 +163,17 @@ class Mounter:
             os.close(home_fd)
             if fs_fd >= 0:
                 os.close(fs_fd)
+
+    def _refuse_read_only(self, mount_fd: int, path: bytes) -> None:
+        """Where overlayfs cannot make its working directory, it mounts read-only, and tells the kernel's log alone why."""
+        home = os.statvfs(self._home)
+        if not os.fstatvfs(mount_fd).f_flag & os.ST_RDONLY or home.f_flag & os.ST_RDONLY:
+            return
+        full = home.f_bavail < _ROOM or (home.f_files and home.f_favail < _ROOM)
+        code = errno.ENOSPC if full else errno.EROFS
+        error = OSError(code, f"{os.strerror(code)}: overlayfs could not make its working directory", os.fsdecode(path))
+        error.add_note("while mounting an overlay")
+        raise error
 
     def _parameters(self, spec: OverlaySpec, home_by_fd: bytes) -> list[tuple[bytes, bytes | None]]:
         plain = not _SPECIAL.search(self._home)

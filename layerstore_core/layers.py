@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from layerstore_core.digests import ChainID, DiffID
-from layerstore_core.errors import LayerDoesNotExist, LayerNotRetained
+from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
@@ -216,7 +216,8 @@ class RWLayer:
             The absolute path of the tree. Every `mount` wants an `unmount`.
         """
         self._store._check_writable()
-        return self._store.driver.get(self._live.record.mount_id, label, keep=keep)
+        with self._content() as node:
+            return self._store.driver.get(node.record.mount_id, label, keep=keep)
 
     def unmount(self) -> None:
         """Undo one `mount` of this store; where there is none, one that was made with `keep`."""
@@ -237,18 +238,18 @@ class RWLayer:
 
     def changes(self) -> list[Change]:
         """What the layer changes against its parent (and its init layer), sorted by path."""
-        node = self._live
-        return self._store.driver.changes(node.record.mount_id, node.driver_parent)
+        with self._content() as node:
+            return self._store.driver.changes(node.record.mount_id, node.driver_parent)
 
     def size(self) -> int:
         """How many bytes the layer takes beyond its parent."""
-        node = self._live
-        return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
+        with self._content() as node:
+            return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
 
     def tar_stream(self) -> BinaryIO:
         """A tar of the layer's changes, ready to be registered on its parent; to be closed."""
-        node = self._live
-        return self._store.driver.diff(node.record.mount_id, node.driver_parent)
+        with self._content() as node:
+            return self._store.driver.diff(node.record.mount_id, node.driver_parent)
 
     def apply_diff(self, stream: BinaryIO | str | os.PathLike[str]) -> int:
         """Unpack a layer's tar, compressed or not, into the writable layer.
@@ -259,12 +260,13 @@ class RWLayer:
         Raises:
             InvalidLayer: the tar is malformed, or leaves the layer's root.
         """
-        node = self._live
-        return self._store._apply_to(node.record.mount_id, node.driver_parent, stream)
+        with self._content() as node:
+            return self._store._apply_to(node.record.mount_id, node.driver_parent, stream)
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
-        fields = dict(self._store.driver.metadata(self._live.record.mount_id))
+        with self._content() as node:
+            fields = dict(self._store.driver.metadata(node.record.mount_id))
         fields.setdefault("ID", self.name)
         return fields
 
@@ -278,6 +280,25 @@ class RWLayer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @contextmanager
+    def _content(self) -> Iterator[MountNode]:
+        """Use what the driver has of the layer.
+
+        Raises:
+            IntegrityError: it has nothing. After a removal that has failed the record stays, so that it can be tried again.
+        """
+        node = self._live
+        try:
+            yield node
+        except Exception as error:
+            if self._store.driver.exists(node.record.mount_id):
+                raise
+            raise IntegrityError(
+                f"of the writable layer {self.name!r} there is only the record: the {self._store.driver.name} driver has "
+                f"no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. Remove it "
+                f"with `layerstore rw rm {self.name}`"
+            ) from error
 
     @property
     def _live(self) -> MountNode:

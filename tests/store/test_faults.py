@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import LayerDoesNotExist
+from layerstore_core import IntegrityError, LayerDoesNotExist
+from layerstore_core.check import check_store
 from layerstore_core.gc import collect_garbage
 from tests import tars
 from tests.store.faults import FailingCall, FaultySystem, around
@@ -151,6 +152,37 @@ def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base,
     assert store.rw_layers() == ["box"]
     assert rw.parent.chain_id == base.chain_id
     store.release_rw_layer(rw)
+    assert tree(store_root) == before
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+def test_a_writable_layer_whose_removal_failed_halfway(open_store, store, store_root, base, skip):
+    """The record stays, so that it can be removed again; whoever opens it is told what is wrong."""
+    warm(store)
+    before = tree(store_root)
+    rw = store.create_rw_layer("box", base.chain_id, init=lambda path: None)
+    with (
+        around(store, "remove", after=FailingCall(OSError(16, "busy"), skip=skip)),
+        pytest.raises(OSError, match="busy"),
+    ):
+        store.release_rw_layer(rw)
+    rw.close()
+    other = open_store()
+    again = other.get_rw_layer("box")
+    for use in (
+        again.mount,
+        again.changes,
+        again.size,
+        again.tar_stream,
+        again.metadata,
+        lambda: again.apply_diff(io.BytesIO(MIDDLE)),
+    ):
+        with pytest.raises(IntegrityError, match=r"'box'.*`layerstore rw rm box`"):
+            use()
+    assert {finding.code for finding in check_store(other)} == {"missing-in-driver"}
+    assert collect_garbage(other) == []
+    other.release_rw_layer(again)
+    assert (other.rw_layers(), check_store(other)) == ([], [])
     assert tree(store_root) == before
 
 

@@ -1,47 +1,51 @@
-"""The table of figures in `docs/reliability.md`, written from what the proofs have noted.
+"""The tables of figures in `docs/reliability.md`, written from what the proofs have noted.
 
-`python -m tests.reliability.report FIGURES [MINUTES]`
+`python -m tests.reliability.report FIGURES`
 """
 
 from __future__ import annotations
 
-import json
 import platform
+import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-_DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
-_HEADING: Final = "## Figures\n"
+from tests.reliability.figures import Figures, noted
+
+DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 
-def table(lines: list[str]) -> str:
-    """A row for each proof, and one for all together.
+def table(figures: Sequence[Figures]) -> str:
+    """A row for each proof, and one for all together."""
+    total = Figures("all together", *(sum(one[column] for one in figures) for column in (1, 2, 3)))
+    text = "| proof | operations | faults | losses |\n| --- | ---: | ---: | ---: |\n"
+    for one in (*figures, total):
+        text += f"| {one.proof} | {one.operations or ''} | {one.faults} | {one.losses} |\n"
+    return text
+
+
+def write(section: str, figures: Sequence[Figures], how: str, command: str, document: Path = DOCUMENT) -> None:
+    """Replace a section's text, and leave all other sections as they are.
 
     Args:
-        lines: as `figures.note` writes them.
+        section: its heading.
+        how: what the figures were taken with, beside the machine.
+        command: what writes this section.
     """
-    sums: dict[str, list[int]] = {}
-    for line in lines:
-        noted = json.loads(line)
-        row = sums.setdefault(noted["proof"], [0, 0, 0])
-        for column, key in enumerate(("operations", "faults", "losses")):
-            row[column] += noted[key]
-    rows = [(proof, *sums[proof]) for proof in sorted(sums)]
-    rows.append(("all together", *(sum(row[column] for row in sums.values()) for column in range(3))))
-    text = "| proof | operations | faults | losses |\n| --- | ---: | ---: | ---: |\n"
-    return text + "".join(f"| {proof} | {done or ''} | {faults} | {lost} |\n" for proof, done, faults, lost in rows)
-
-
-def write(figures: Path, took: str) -> None:
-    """Replace the document's last section."""
-    text = _DOCUMENT.read_text()
-    head = text[: text.index(_HEADING) + len(_HEADING)]
+    text = document.read_text()
+    found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{document} has no section {section!r}")
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    said = f"\nOf {day}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}{took}. `make reliability` writes this table.\n\n"
-    _DOCUMENT.write_text(head + said + table(figures.read_text().splitlines()))
+    kernel = platform.release().partition("-")[0]
+    said = f"Of {day}, Linux {kernel}, Python {platform.python_version()}: {how}. `{command}` writes this table."
+    body = f"\n{said}\n\n{table(figures)}"
+    rest = text[found.end() :]
+    document.write_text(text[: found.start(1)] + body + ("\n" + rest if rest else ""))
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), f", {sys.argv[2]} minutes" if len(sys.argv) > 2 else "")
+    write("Figures", noted(Path(sys.argv[1]).read_text().splitlines()), "all of it", "make reliability")

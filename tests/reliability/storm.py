@@ -1,8 +1,9 @@
 """A process of a kill storm: random operations on a store that others use as well, until it is killed.
 
-`storm.py ROOT DRIVER JOURNAL WORKER SEED OPERATIONS`. What it has promised it writes into the journal. Each worker
-has layers, writable layers and images of its own, about which it makes promises; chains that all have in common
-come and go, and nobody is sure of one that he does not hold.
+`storm.py ROOT DRIVER JOURNAL WORKER SEED OPERATIONS`. What it has promised it writes into the journal, and a byte for
+each operation that it has done into `JOURNAL.done`. Each worker has layers, writable layers and images of its own,
+about which it makes promises; chains that all have in common come and go, and nobody is sure of one that he does not
+hold. Bytes that are read have to be right at any time.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import Popen
 from typing import Final
 
 TOP: Final = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
-from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig  # noqa: E402
-from layerstore_core.check import check_store  # noqa: E402
+from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig, chain_id  # noqa: E402
+from layerstore_core.check import check_store, repair  # noqa: E402
 from layerstore_core.digests import DiffID  # noqa: E402
 from layerstore_core.gc import collect_garbage  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
-from tests.reliability.life import Words  # noqa: E402
+from tests.reliability.life import Expectation, Words  # noqa: E402
 from tests.reliability.namespace import die_with_parent  # noqa: E402
 from tests.store.layers import BASE, MIDDLE, chain, export, names_of, register, tar_of  # noqa: E402
 from tests.store.layers import TOP as UPPER  # noqa: E402
@@ -42,18 +44,25 @@ class Worker:
         words: takes its promises down.
         worker: its number; what is its own is named by it.
         chance: what it does.
+        journal: where its promises are, and those of its forerunners; archives are written beside it.
     """
 
-    def __init__(self, store: LayerStore, words: Words, worker: int, chance: random.Random) -> None:
+    def __init__(self, store: LayerStore, words: Words, worker: int, chance: random.Random, journal: Path) -> None:
+        self._archive = journal.with_suffix(".tar")
         self._store = store
         self._words = words
         self._name = f"worker{worker}"
         self._chance = chance
         self._own = [tar_of({f"{self._name}-{n}": os.urandom(0) + bytes([n]) * 3000}) for n in range(3)]
         self._image = ImageSpec([BASE, self._own[0]], names=[f"{self._name}:1"])
+        promised = heard(journal)
+        pinned = {fact.removeprefix("pin ") for fact in (*promised.certain, *promised.open) if fact.startswith("pin ")}
+        fixed = {names_of(BASE, tar)[1] for tar in self._own}
+        #: What it has made of its writable layers, and pinned.
+        self._branches = {str(name) for name in store.pins()} & pinned - fixed
 
-    def work(self, operations: int) -> None:
-        """Do so many things, one after the other."""
+    def work(self, operations: int, done: Callable[[], object]) -> None:
+        """Do so many things, one after the other, and tell of each."""
         kinds: list[tuple[Callable[[], None], int]] = [
             (self._keep, 4),
             (self._drop, 3),
@@ -63,11 +72,84 @@ class Worker:
             (self._commit, 2),
             (self._load, 2),
             (self._untag, 2),
+            (self._export, 3),
+            (self._branch, 2),
+            (self._prune, 2),
+            (self._tag, 1),
+            (self._save, 1),
             (self._collect, 1),
             (self._check, 1),
+            (self._repair, 1),
         ]
         for _ in range(operations):
             self._chance.choices([do for do, _ in kinds], [weight for _, weight in kinds])[0]()
+            done()
+
+    def _export(self) -> None:
+        """What is pinned is there, and is what was registered."""
+        for tar in self._own:
+            name = names_of(BASE, tar)[1]
+            if name in self._store.pins():
+                with self._store.get(name) as layer:
+                    assert export(layer) == tar, BROKEN
+        for name in self._branches:
+            with self._store.get(name) as layer:
+                assert DiffID.of(export(layer)) == layer.diff_id, BROKEN
+
+    def _branch(self) -> None:
+        """Write into a writable layer, and keep what has become of it."""
+        mine = [name for name in self._store.rw_layers() if name.startswith(f"{self._name}-")]
+        if not mine or len(self._branches) > 20:
+            return
+        with self._store.get_rw_layer(self._chance.choice(mine)) as rw:
+            with rw.mounted() as path:
+                written = self._chance.randbytes(2000)
+                Path(path, f"file{self._chance.randint(0, 9)}").write_bytes(written)
+            with rw.tar_stream() as stream:
+                tar = stream.read()
+            assert written in tar, BROKEN
+            assert rw.parent is not None
+            parent = rw.parent.chain_id
+            name = chain_id(DiffID.of(tar), parent)
+            self._words.begins(f"layer {name}", f"pin {name}")
+            with register(self._store, tar, parent) as layer:
+                self._store.pin(layer)
+        self._words.is_so(**{f"layer {name}": DiffID.of(tar), f"pin {name}": True})
+        self._branches.add(name)
+
+    def _prune(self) -> None:
+        if self._branches:
+            name = self._chance.choice(sorted(self._branches))
+            self._words.begins(f"layer {name}", f"pin {name}")
+            self._store.unpin(name)
+            self._store.release(self._store.get(name))
+            self._words.is_so(**{f"pin {name}": None})
+            self._branches.remove(name)
+
+    def _tag(self) -> None:
+        self._words.begins(f"image {self._name}:2")
+        try:
+            Images(self._store).tag(self._image.names[0], f"{self._name}:2")
+        except ImageDoesNotExist:
+            return
+        self._words.is_so(**{f"image {self._name}:2": self._image.image_id})
+
+    def _save(self) -> None:
+        """What is written out can be loaded again, and is the same image."""
+        images = Images(self._store)
+        name = self._chance.choice([self._image.names[0], f"{self._name}:2"])
+        try:
+            images.save([name], self._archive, form=self._chance.choice(["docker", "oci"]))
+        except ImageDoesNotExist:
+            return
+        self._words.begins(f"image {name}")
+        [image] = images.load(self._archive)
+        assert image.image_id == self._image.image_id, BROKEN
+        self._words.is_so(**{f"image {name}": image.image_id})
+
+    def _repair(self) -> None:
+        """Nothing is damaged: whatever is found is under way, and nothing of it may be taken away."""
+        repair(self._store, check_store(self._store))
 
     def _keep(self) -> None:
         tar = self._chance.choice(self._own)
@@ -144,18 +226,40 @@ class Worker:
 
     def _untag(self) -> None:
         top = names_of(*self._image.layers)[1]
-        self._words.begins(f"image {self._image.names[0]}", f"layer {top}")
+        name = self._chance.choice([self._image.names[0], f"{self._name}:2"])
+        self._words.begins(f"image {name}", f"layer {top}")
         try:
-            Images(self._store).remove(self._image.names[0])
+            Images(self._store).remove(name)
         except ImageDoesNotExist:
             pass
-        self._words.is_so(**{f"image {self._image.names[0]}": None})
+        self._words.is_so(**{f"image {name}": None})
 
     def _collect(self) -> None:
         collect_garbage(self._store)
 
     def _check(self) -> None:
         check_store(self._store)
+
+
+def heard(journal: Path) -> Expectation:
+    """What has been promised; a line that death has cut short promises nothing."""
+    promised = Expectation()
+    if journal.exists():
+        for line in journal.read_bytes().split(b"\n")[:-1]:
+            promised.hear(line)
+    return promised
+
+
+def operations_in(journal: Path) -> int:
+    """How many operations have come to their end."""
+    done = journal.with_suffix(".done")
+    return done.stat().st_size if done.exists() else 0
+
+
+def start(root: Path, driver: str, journal: Path, worker: int, seed: int, operations: int, errors: int) -> Popen[bytes]:
+    """Start a process of a storm; it dies with this one."""
+    arguments = [root, driver, journal, worker, seed, operations]
+    return Popen([sys.executable, __file__, *map(str, arguments)], stderr=errors)
 
 
 def _init(path: str) -> None:
@@ -165,10 +269,12 @@ def _init(path: str) -> None:
 def main(root: str, driver: str, journal: str, worker: str, seed: str, operations: str) -> None:
     """Work until all is done, or one is killed."""
     die_with_parent()
-    log = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    log, done = (os.open(path, flags, 0o600) for path in (journal, Path(journal).with_suffix(".done")))
     words = Words(lambda word: os.write(log, word + b"\n"))
     with LayerStore.open(StoreConfig(root=Path(root), driver=driver, durability="none")) as store:
-        Worker(store, words, int(worker), random.Random(int(seed))).work(int(operations))
+        one = Worker(store, words, int(worker), random.Random(int(seed)), Path(journal))
+        one.work(int(operations), lambda: os.write(done, b"."))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
         load.append(os.getloadavg()[0])
         results["machine"]["load"] = [min(load), max(load)]
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.json").write_text(_with_rows(results))
+        (arguments.output / "results.json").write_text(report.with_rows(results))
     report.write_charts(results, arguments.output)
     print(f"\n{report.plain(rows(results))}")
     _tell(f"written to {arguments.output}")
@@ -74,11 +74,6 @@ def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *
             print(f"\n{title}\n{'':32} {'s':>7} {'spread':>16} {'ratio':>6} {'cpu':>6}")
             for who, *figures, does in report.peers(results["work"][name]):
                 print("{:32} {:>7} {:>16} {:>6} {:>6}  {}".format(who, *figures, does))
-
-
-def _with_rows(results: dict[str, Any]) -> str:
-    found = [vars(row) for row in rows(results)]
-    return json.dumps({**results, "rows": found}, indent=1) + "\n"
 
 
 def _tell(what: str) -> None:

@@ -1,9 +1,13 @@
-"""`python -m benchmarks.report RESULTS`: write the tables of docs/performance.md, and the charts, from a file of results."""
+"""`python -m benchmarks.report RESULTS…`: write the tables of docs/performance.md, the charts, and where README shows them.
+
+Several files of results are joined: what was measured last, counts.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,23 +18,60 @@ from benchmarks.contenders import CHECKOUT
 from benchmarks.measuring import Measured, ratio
 from benchmarks.targets import Row, rows
 
-BEGIN: Final = "<!-- The tables are written by benchmarks.report: begin -->"
+BEGIN: Final = "<!-- Written by benchmarks.report: begin -->"
 END: Final = "<!-- end -->"
 _PAGE: Final = CHECKOUT / "docs" / "performance.md"
 _CHARTS: Final = CHECKOUT / "docs" / "charts"
+_README: Final = CHECKOUT / "README.md"
+#: What README shows of the charts.
+_SHOWN: Final = {
+    "register": "Registering a layer, peers side by side",
+    "export": "Exporting a layer, peers side by side",
+    "growth": "Cost of an entry by number of entries",
+}
 _VERDICTS: Final = {True: "met", False: "**not met**", None: "not measured"}
 
 
 def main() -> None:
     """Write the page and the charts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("results", type=Path, help="what python -m benchmarks has written, or several of it joined")
+    parser.add_argument("results", type=Path, nargs="+", help="what python -m benchmarks has written")
     parser.add_argument("--page", type=Path, default=_PAGE, help="between its markers the tables are put")
-    parser.add_argument("--charts", type=Path, default=_CHARTS, help="where the charts go")
+    parser.add_argument("--readme", type=Path, default=_README, help="between its markers the charts are shown")
+    parser.add_argument("--charts", type=Path, default=_CHARTS, help="where the charts go, and the results beside them")
     options = parser.parse_args()
-    results = json.loads(options.results.read_text())
+    results = join([json.loads(path.read_text()) for path in options.results])
     options.page.write_text(put(options.page.read_text(), markdown(results)))
     write_charts(results, options.charts)
+    (options.charts / "results.json").write_text(with_rows(results))
+    options.readme.write_text(put(options.readme.read_text(), shown(options.charts, options.readme.parent)))
+
+
+def join(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Results of several runs as one."""
+    joined = {key: value for one in found for key, value in one.items() if key != "rows"}
+    loads = [load for one in found for load in one["machine"]["load"]]
+    return {
+        **joined,
+        "machine": {**joined["machine"], "load": [min(loads), max(loads)]},
+        "work": {name: work for one in found for name, work in one["work"].items()},
+        "memory": {name: sizes for one in found for name, sizes in one.get("memory", {}).items()},
+    }
+
+
+def with_rows(results: Mapping[str, Any]) -> str:
+    """The text of a file of results, with the table of targets in it."""
+    return json.dumps({**results, "rows": [vars(row) for row in rows(results)]}, indent=1) + "\n"
+
+
+def shown(directory: Path, readme: Path) -> str:
+    """What README shows: the charts that there are, and where the figures are."""
+    where = os.path.relpath(directory, readme)
+    charts_there = [
+        f"![{title}]({where}/{name}.svg)" for name, title in _SHOWN.items() if (directory / f"{name}.svg").exists()
+    ]
+    link = f"[All figures, and how they were taken](docs/performance.md); [as JSON]({where}/results.json)."
+    return "\n\n".join(["## How fast it is", *charts_there, link]) + "\n"
 
 
 def put(page: str, tables: str) -> str:

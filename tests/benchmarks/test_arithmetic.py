@@ -149,8 +149,21 @@ def test_tables_go_between_the_markers() -> None:
         report.put("before\nafter\n", "new")
 
 
-def test_the_page_has_the_markers() -> None:
-    report.put(report._PAGE.read_text(), "")
+@pytest.mark.parametrize("page", [report._PAGE, report._README], ids=lambda path: path.name)
+def test_the_pages_have_the_markers(page: Path) -> None:
+    report.put(page.read_text(), "")
+
+
+def test_joined_results_keep_what_was_measured_last() -> None:
+    one = {"machine": {"load": [1, 3]}, "work": {"a": 1, "b": 1}, "memory": {"x": 1}, "growth": 1, "rows": []}
+    other = {"machine": {"load": [2, 5]}, "work": {"b": 2}, "depth": 2, "rows": []}
+    assert report.join([one, other]) == {
+        "machine": {"load": [1, 5]},
+        "work": {"a": 1, "b": 2},
+        "memory": {"x": 1},
+        "growth": 1,
+        "depth": 2,
+    }
 
 
 def test_contenders_take_turns_and_a_failure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

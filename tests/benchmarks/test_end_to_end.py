@@ -58,12 +58,16 @@ def test_all_works(tmp_path: Path) -> None:
 
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
-    run("benchmarks.report", out / "results.json", "--page", page, "--charts", tmp_path / "charts")
+    readme = tmp_path / "README.md"
+    readme.write_text(page.read_text())
+    run("benchmarks.report", out / "results.json", "--page", page, "--charts", tmp_path / "charts", "--readme", readme)
+    assert "![Registering a layer, peers side by side](charts/register.svg)" in readme.read_text()
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     for row in results["rows"]:
         assert any(line.startswith(f"| {row['work']} | {row['target']} | ") for line in lines)
-    assert (tmp_path / "charts" / "register.svg").read_bytes() == (out / "register.svg").read_bytes()
+    for name in ("register.svg", "growth.svg", "results.json"):
+        assert (tmp_path / "charts" / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_only_what_is_asked_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sysconfig
 import tarfile
 import zlib
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
@@ -114,24 +114,31 @@ def compress(source: Path, target: Path) -> None:
 
 
 def even_files(target: Path, entries: int, prefix: bytes = b"usr") -> None:
-    """Write a tar of `entries` entries that cost the same each: 50 files of 200 bytes in a directory."""
+    """Write a tar of `entries` entries that cost the same each: 50 files of 200 bytes in a directory.
+
+    Directories come before what is in them, as in every layer that a builder writes.
+    """
     with target.open("wb") as file:
-        parts = _even_parts(entries, prefix)
+        parts = islice(_even_parts(prefix), entries)
         while batch := b"".join(islice(parts, 1000)):
             file.write(batch)
         file.write(END_OF_ARCHIVE)
 
 
-def _even_parts(entries: int, prefix: bytes) -> Iterator[bytes]:
+def _even_parts(prefix: bytes) -> Iterator[bytes]:
     payload = b"x" * 200 + padding(200)
-    for number in range(entries):
-        directory, place = divmod(number, 51)
-        name = prefix + b"/share/doc/package-%05d/" % directory
-        if not place:
-            yield encode_header(TarEntry(name, EntryType.DIR, 0o755, mtime_ns=_TIME * 10**9))
-        else:
+    for above in (b"/", b"/share/", b"/share/doc/"):
+        yield _directory(prefix + above)
+    for number in count():
+        name = prefix + b"/share/doc/package-%05d/" % number
+        yield _directory(name)
+        for place in range(50):
             entry = TarEntry(name + b"file-%02d.txt" % place, EntryType.FILE, size=200, mtime_ns=_TIME * 10**9)
             yield encode_header(entry) + payload
+
+
+def _directory(name: bytes) -> bytes:
+    return encode_header(TarEntry(name, EntryType.DIR, 0o755, mtime_ns=_TIME * 10**9))
 
 
 def hollow_file(target: Path, size: int) -> None:

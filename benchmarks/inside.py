@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -87,34 +87,51 @@ def image(driver: str, how: str, *layers: str) -> None:
         _tell(together if how == "together" else one_by_one)
 
 
+class _Costs:
+    """Seconds by the clock and of the processor, of one kind of work each time."""
+
+    def __init__(self) -> None:
+        self.clock: list[float] = []
+        self.processor: list[float] = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A block that counts."""
+        clock, processor = time.perf_counter(), time.process_time()
+        yield
+        self.processor.append(time.process_time() - processor)
+        self.clock.append(time.perf_counter() - clock)
+
+
 def entries(driver: str, warm: str, tar: str, repeats: str) -> None:
-    """Print how long registering a tar takes, and exporting it; the least of several repeats of each."""
-    found: dict[str, list[float]] = {"register": [], "export": []}
+    """Print what registering a tar costs, and exporting it: once for each repeat."""
+    register, export = _Costs(), _Costs()
     for number in range(int(repeats)):
         root = Path(f"store-{number}")
         with _open(root, driver) as store:
             store.register(warm)  # what is done once in a process
-            start = time.perf_counter()
-            layer = store.register(tar)
-            found["register"].append(time.perf_counter() - start)
-            _drain(layer)  # the first reading of the files warms caches as it does for everybody
-            found["export"].append(seconds(lambda layer=layer: _drain(layer)))  # type: ignore[misc]
+            with register.one():
+                layer = store.register(tar)
+            _drain(layer)  # the first reading of the files warms caches, as it does for everybody
+            with export.one():
+                _drain(layer)
         shutil.rmtree(root)
-    print(json.dumps({name: min(times) for name, times in found.items()}))
+    print(json.dumps({"register": vars(register), "export": vars(export)}))
 
 
-def depth(driver: str, count: str, *tars: str) -> None:
-    """Print how long each layer of a chain takes to register and to export: layer N is the tar N modulo their number."""
-    found: dict[str, list[float]] = {"register": [], "export": []}
+def depth(driver: str, *tars: str) -> None:
+    """Print what registering each layer of a chain costs, and exporting it."""
+    register, export = _Costs(), _Costs()
     with _open("store", driver) as store:
         parent = ""
-        for number in range(int(count)):
-            start = time.perf_counter()
-            layer = store.register(tars[number % len(tars)], parent)
-            found["register"].append(time.perf_counter() - start)
-            found["export"].append(statistics.median(seconds(lambda layer=layer: _drain(layer)) for _ in range(3)))  # type: ignore[misc]
+        for tar in tars:
+            with register.one():
+                layer = store.register(tar, parent)
+            _drain(layer)
+            with export.one():
+                _drain(layer)
             parent = layer.chain_id
-    print(json.dumps(found))
+    print(json.dumps({"register": vars(register), "export": vars(export)}))
 
 
 _WHAT: Final[dict[str, Callable[..., None]]] = {

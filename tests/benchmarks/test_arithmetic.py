@@ -128,10 +128,17 @@ def test_rows_of_growth_and_memory() -> None:
     ]
 
 
-def test_depth_is_told_by_neighbours() -> None:
-    one, other = [1.0] * 25 + [2.0] * 25 + [9.0], [3.0] * 51
-    assert growth._by_depth([one, other]) == {25: [1000, 3000], 50: [2000, 3000]}
-    assert growth._by_depth([[1.0, 3.0]]) == {2: [2000]}
+def test_growth_of_rounds() -> None:
+    found = growth._Growth("s", "vfs")
+    for factor in (1.0, 2.0):
+        told = {"register": {"processor": [3 * factor, 2 * factor], "clock": [5.0, 4.0]}}
+        found.add(10, told, min)
+    assert found.as_json() == {
+        "unit": "s",
+        "driver": "vfs",
+        "of": {"register": {10: [2.0, 4.0]}},
+        "clock": {"register": {10: [4.0, 4.0]}},
+    }
 
 
 def test_sizes_that_are_measured() -> None:

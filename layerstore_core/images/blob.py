@@ -7,6 +7,7 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
+from layerstore_core.archive.hasher import Beside
 from layerstore_core.errors import InvalidLayer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class VerifiedBlob(io.RawIOBase):
         self._file = file
         self._algorithm, _, self._expected = digest.partition(":")
         self._hash = hashlib.new(self._algorithm)
+        self._hashing = Beside(self._hash.update, "layerstore-blob")
         self._checked = False
         self.name = str(getattr(file, "name", digest))
 
@@ -44,6 +46,20 @@ class VerifiedBlob(io.RawIOBase):
         """Where the blob's file stands."""
         return self._file.tell()
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read some bytes; without a size, all.
+
+        Raises:
+            InvalidLayer: this is the end, and the digest is another.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        # Not through `readinto`, as the base class does: that would copy everything twice.
+        data = self._file.read(size)
+        if size:
+            self._look_at(data)
+        return data
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read some bytes.
 
@@ -51,19 +67,25 @@ class VerifiedBlob(io.RawIOBase):
             InvalidLayer: this is the end, and the digest is another.
         """
         target = memoryview(buffer).cast("B")
-        data = self._file.read(len(target))
+        data = self.read(len(target))
         target[: len(data)] = data
-        if not self._checked:
-            self._hash.update(data)
-            if not data and target:
-                self._checked = True
-                if (found := self._hash.hexdigest()) != self._expected:
-                    expected = f"{self._algorithm}:{self._expected}"
-                    raise InvalidLayer(f"the blob is damaged: its digest is {self._algorithm}:{found}, not {expected}")
         return len(data)
 
     def close(self) -> None:
         """Close the blob's file."""
         if not self.closed:
+            self._hashing.stop()
             self._file.close()
         super().close()
+
+    def _look_at(self, data: bytes) -> None:
+        if self._checked:
+            return
+        if data:
+            self._hashing.put(data)
+            return
+        self._checked = True
+        self._hashing.finish()
+        if (found := self._hash.hexdigest()) != self._expected:
+            expected = f"{self._algorithm}:{self._expected}"
+            raise InvalidLayer(f"the blob is damaged: its digest is {self._algorithm}:{found}, not {expected}")

@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
-from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
+from layerstore_core.archive.ahead import DecompressAhead
+from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, detect
 from layerstore_core.archive.entry import EntryType
 from layerstore_core.archive.header import BLOCK
 from layerstore_core.archive.scanner import TarScanner
@@ -355,7 +356,8 @@ def _spooled(read: Callable[[int], bytes], spool_dir: Path, name: str) -> Binary
         return chunk or read(CHUNK)
 
     compression = detect(first)
-    read_plain = decompress(next_chunk, compression) if compression else next_chunk
+    ahead = DecompressAhead(next_chunk, compression) if compression else None
+    read_plain = ahead.read_chunk if ahead else next_chunk
     spool = cast("BinaryIO", tempfile.TemporaryFile(dir=spool_dir, buffering=0))  # noqa: SIM115
     try:
         with while_doing(f"spooling {name}"):
@@ -370,4 +372,7 @@ def _spooled(read: Callable[[int], bytes], spool_dir: Path, name: str) -> Binary
     except BaseException:
         spool.close()
         raise
+    finally:
+        if ahead is not None:
+            ahead.stop()
     return spool

@@ -21,23 +21,25 @@ Content is read only where nothing cheaper tells. In this order:
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.archive.descent import Descent
-from layerstore_core.archive.extents import may_have_holes, next_data
+from layerstore_core.archive.extents import may_have_holes
+from layerstore_core.archive.same import same_content, same_status
+from layerstore_core.archive.second_process import Directory, Name, SecondProcess, Task
 from layerstore_core.archive.touched import TouchedPaths
 from layerstore_core.archive.xattrs import same_xattrs
 
-#: How much of two files is compared at a time, in bytes.
-_CHUNK: Final = 1 << 18
+#: So many entries one process compares before it is worth starting a second one.
+_ALONE: Final = 4000
+#: So many directories are handed to it at most at a time.
+_HANDED: Final = 64
 #: Before every ctime.
 _NEVER: Final = -(1 << 63)
 
@@ -54,6 +56,8 @@ def compare_trees(
     A directory that is added comes with all that is in it; one that is deleted stands for all that was in
     it. The root itself is named only where its own mode, owner or attributes differ.
 
+    Where nothing is known and the trees are large, a second process compares a part of them: see `archive.second_process`.
+
     Args:
         upper: the changed tree. What vanishes from it meanwhile counts as deleted.
         lower: the tree it began as; `None` for an empty one: then everything is added.
@@ -66,7 +70,7 @@ def compare_trees(
     Raises:
         OSError: something cannot be read; the error names the path.
     """
-    with _Comparison(upper, lower, since_ns, touched) as comparison:
+    with Comparison(upper, lower, since_ns, touched) as comparison:
         return comparison.run()
 
 
@@ -81,32 +85,14 @@ def change_clock(directory: str | os.PathLike[str]) -> int:
         return os.fstat(file.fileno()).st_ctime_ns
 
 
-class _Directory(NamedTuple):
-    """A directory of the upper tree that is to be looked into."""
+class Comparison:
+    """One comparison of two trees; see `compare_trees`.
 
-    name: str
-    #: There is such a directory in the lower tree.
-    in_lower: bool
-    #: It is the one that was there at `since_ns`, and not another that was moved here.
-    original: bool
-    #: No name in it has come or gone since.
-    untouched: bool
-    #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
-    guided: bool = False
-    #: Its attributes and those of the directory in the lower tree are not compared yet: that is done when both are open.
-    unread: bool = False
+    Attributes:
+        found: what has been found to differ, by path.
+        names: the names of files that have several.
+    """
 
-
-@dataclass(slots=True)
-class _Name:
-    """A name of a file that has, or had, several."""
-
-    path: bytes
-    upper: tuple[int, int]
-    lower: tuple[int, int] | None
-
-
-class _Comparison:
     def __init__(
         self,
         upper: str | os.PathLike[str],
@@ -118,8 +104,9 @@ class _Comparison:
         usable = since_ns is not None and since_ns <= time.time_ns()
         self._since = since_ns if usable and since_ns is not None else _NEVER
         self._touched = touched
-        self._found: dict[bytes, ChangeKind] = {}
-        self._names: list[_Name] = []
+        self.found: dict[bytes, ChangeKind] = {}
+        self.names: list[Name] = []
+        self._looked_at = 0
         self._upper = Descent(upper)
         self._device = os.fstat(self._upper.fd).st_dev
         self._lower: Descent | None = None
@@ -138,38 +125,64 @@ class _Comparison:
             self._lower.close()
 
     def run(self) -> list[Change]:
-        pending = [self._visit(self._root())]
-        while True:
-            if pending[-1]:
-                directory = pending[-1].pop()
-                try:
-                    self._upper.down(directory.name)
-                except FileNotFoundError:
-                    continue
-                pending.append(self._visit(directory))
-            else:
-                pending.pop()
-                if not pending:
-                    break
-                self._upper.up()
+        """Compare all, and give the changes."""
+        waiting = [Task(b"", self._root())]
+        self.compare(waiting, up_to=_ALONE)
+        if len(waiting) > 1 and self._lower is not None and self._since == _NEVER and self._touched is None:
+            self._compare_in_two(waiting, self._lower)
+        self.compare(waiting)
         self._report_links()
         self._report_directories()
-        return [Change(path, self._found[path]) for path in sorted(self._found)]
+        return [Change(path, self.found[path]) for path in sorted(self.found)]
 
-    def _root(self) -> _Directory:
+    def compare(self, waiting: list[Task], *, up_to: int | None = None) -> None:
+        """Compare directories with all that is in them, the last first.
+
+        Args:
+            waiting: the directories; what is done is taken out, and what is left to be done is put in.
+            up_to: stop when so many entries have been looked at, or a few more; `None`: when all is done.
+        """
+        looked_at = 0
+        while waiting and (up_to is None or looked_at < up_to):
+            path, directory = waiting.pop()
+            try:
+                self._upper.enter(path)
+            except FileNotFoundError:
+                continue
+            before = self._looked_at
+            waiting += [Task(self._upper.join(below.name), below) for below in self._visit(directory)]
+            looked_at += self._looked_at - before + 1
+
+    def _compare_in_two(self, waiting: list[Task], lower: Descent) -> None:
+        """As `compare`, together with a second process if one can be had; what that could not do is left."""
+        with SecondProcess(self._upper.root_fd, lower.root_fd) as other:
+            while other.is_alive and (waiting or other.is_busy):
+                if not other.is_busy and len(waiting) > 1:
+                    # The directories that were found first have the most in them.
+                    count = min(len(waiting) // 2, _HANDED)
+                    other.give(waiting[:count])
+                    del waiting[:count]
+                self.compare(waiting, up_to=1)
+                if other.is_busy and (not waiting or other.has_answered()):
+                    answer = other.take()
+                    self.found.update(answer.found)
+                    self.names += answer.names
+                    waiting[:0] = answer.left
+
+    def _root(self) -> Directory:
         if self._lower is None:
-            return _Directory("", in_lower=False, original=False, untouched=False)
+            return Directory("", in_lower=False, original=False, untouched=False)
         upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
         untouched = upper.st_ctime_ns < self._since
         if not untouched and (
             not same_status(upper, lower)
             or not (os.path.samestat(upper, lower) or same_xattrs(self._upper.fd, self._lower.fd))
         ):
-            self._found[b"/"] = ChangeKind.MODIFY
+            self.found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino
-        return _Directory("", in_lower=True, original=True, untouched=untouched, guided=guided)
+        return Directory("", in_lower=True, original=True, untouched=untouched, guided=guided)
 
-    def _visit(self, directory: _Directory) -> list[_Directory]:
+    def _visit(self, directory: Directory) -> list[Directory]:
         """Compare what is in the upper tree's present directory; returns the directories in it."""
         if directory.unread:
             self._compare_attributes()
@@ -183,33 +196,33 @@ class _Comparison:
         """Compare the present directories' attributes."""
         assert self._lower is not None
         path = b"/" + self._upper.path
-        if path not in self._found:
+        if path not in self.found:
             try:
                 if not same_xattrs(self._upper.fd, self._lower.enter(self._upper.path)):
-                    self._found[path] = ChangeKind.MODIFY
+                    self.found[path] = ChangeKind.MODIFY
             except OSError as error:
                 error.filename = error.filename or self._upper.absolute(b"")
                 raise
 
-    def _add_all(self) -> list[_Directory]:
+    def _add_all(self) -> list[Directory]:
         directories = []
         with os.scandir(self._upper.fd) as entries:
             for entry in entries:
                 path = b"/" + self._upper.join(entry.name)
-                self._found[path] = ChangeKind.ADD
+                self.found[path] = ChangeKind.ADD
                 if entry.is_dir(follow_symlinks=False):
-                    directories.append(_Directory(entry.name, in_lower=False, original=False, untouched=False))
+                    directories.append(Directory(entry.name, in_lower=False, original=False, untouched=False))
                 elif self._lower is not None:
                     try:
                         status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
-                        del self._found[path]
+                        del self.found[path]
                         continue
                     if status.st_nlink > 1:
-                        self._names.append(_Name(path, (status.st_dev, status.st_ino), None))
+                        self.names.append(Name(path, (status.st_dev, status.st_ino), None))
         return directories
 
-    def _compare(self, directory: _Directory) -> list[_Directory]:
+    def _compare(self, directory: Directory) -> list[Directory]:
         assert self._lower is not None
         directories = []
         since = self._since if directory.original else _NEVER
@@ -217,6 +230,7 @@ class _Comparison:
         listing: set[str] | None = None
         if not directory.untouched:
             listing = set(os.listdir(self._lower.enter(self._upper.path)))
+            self._looked_at += len(listing)
         with os.scandir(self._upper.fd) as entries:
             for entry in entries:
                 name = entry.name
@@ -233,7 +247,7 @@ class _Comparison:
                 foreign = is_directory and status.st_dev != self._device
                 if in_lower and status.st_ctime_ns < since and not foreign:
                     if is_directory:
-                        directories.append(_Directory(name, in_lower=True, original=True, untouched=True))
+                        directories.append(Directory(name, in_lower=True, original=True, untouched=True))
                     continue
                 try:
                     if listing is None:
@@ -248,12 +262,12 @@ class _Comparison:
                     both = lower is not None and stat.S_ISDIR(lower.st_mode)
                     original = directory.original and directory.untouched and not foreign
                     unread = both and lower is not None and not os.path.samestat(status, lower)
-                    directories.append(_Directory(name, both, original, untouched=False, unread=unread))
+                    directories.append(Directory(name, both, original, untouched=False, unread=unread))
         for name in listing or ():
-            self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         return directories
 
-    def _compare_touched(self, touched: TouchedPaths) -> list[_Directory]:
+    def _compare_touched(self, touched: TouchedPaths) -> list[Directory]:
         """As `_compare`, but looking only at what was touched."""
         assert self._lower is not None
         path = self._upper.path
@@ -264,7 +278,7 @@ class _Comparison:
             # Of what the lower tree has had put in another's place since, nothing in the upper tree tells.
             names |= {name for name, inode in present.items() if before.get(name) != inode}
             for name in before.keys() - present.keys():
-                self._found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+                self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         directories = []
         for name in names:
             try:
@@ -281,20 +295,20 @@ class _Comparison:
                 same = lower is not None and lower.st_ino == status.st_ino
                 guided = both and same
                 unread = both and lower is not None and not os.path.samestat(status, lower)
-                directories.append(_Directory(name, both, False, untouched=False, guided=guided, unread=unread))
+                directories.append(Directory(name, both, False, untouched=False, guided=guided, unread=unread))
         return directories
 
     def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
         """Compare what a name stands for in the two trees, but not what is in directories, nor their attributes."""
         if lower is None:
-            self._found[b"/" + self._upper.join(name)] = ChangeKind.ADD
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.ADD
         elif self._differ(name, upper, lower):
-            self._found[b"/" + self._upper.join(name)] = ChangeKind.MODIFY
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.MODIFY
         if stat.S_ISDIR(upper.st_mode):
             return
         if upper.st_nlink > 1 or (lower is not None and lower.st_nlink > 1 and not stat.S_ISDIR(lower.st_mode)):
             below = (lower.st_dev, lower.st_ino) if lower is not None else None
-            self._names.append(_Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
+            self.names.append(Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
 
     def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
         if not same_status(upper, lower):
@@ -334,60 +348,27 @@ class _Comparison:
         names of one file are either all brought, or all left; and of what was one file and is several,
         only one may be left.
         """
-        files: dict[tuple[int, int], list[_Name]] = defaultdict(list)
-        for name in self._names:
+        files: dict[tuple[int, int], list[Name]] = defaultdict(list)
+        for name in self.names:
             files[name.upper].append(name)
-        left: dict[tuple[int, int], list[_Name]] = {}
+        left: dict[tuple[int, int], list[Name]] = {}
         for names in sorted(files.values(), key=lambda names: min(name.path for name in names)):
             before = {name.lower for name in names}
             lower = names[0].lower
-            brought = any(name.path in self._found for name in names)
+            brought = any(name.path in self.found for name in names)
             if brought or len(before) > 1 or lower is None or lower in left:
                 for name in names:
-                    self._found.setdefault(name.path, ChangeKind.MODIFY)
+                    self.found.setdefault(name.path, ChangeKind.MODIFY)
             else:
                 left[lower] = names
 
     def _report_directories(self) -> None:
         """Report the directories above all changes."""
-        for path in list(self._found):
-            while (path := path.rpartition(b"/")[0]) and path not in self._found:
-                self._found[path] = ChangeKind.MODIFY
-
-
-def same_status(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two files may be the same, and their content and attributes have to tell."""
-    return (
-        one.st_mode == other.st_mode
-        and one.st_uid == other.st_uid
-        and one.st_gid == other.st_gid
-        and one.st_rdev == other.st_rdev
-        and (stat.S_ISDIR(one.st_mode) or (one.st_mtime_ns == other.st_mtime_ns and one.st_size == other.st_size))
-    )
+        for path in list(self.found):
+            while (path := path.rpartition(b"/")[0]) and path not in self.found:
+                self.found[path] = ChangeKind.MODIFY
 
 
 def _inodes_in(directory: int) -> dict[str, int]:
     with os.scandir(directory) as entries:
         return {entry.name: entry.inode() for entry in entries}
-
-
-def same_content(one: int, other: int, size: int, sparse: bool) -> bool:
-    """Whether two open files of `size` bytes have the same content; if `sparse`, common holes are not read."""
-    if 0 < size <= _CHUNK and not sparse:
-        data = os.pread(one, size, 0)
-        if len(data) == size:
-            return data == os.pread(other, size, 0)
-    offset = 0
-    while offset < size:
-        if sparse:
-            offset = min(next_data(one, offset, size), next_data(other, offset, size))
-        count = min(_CHUNK, size - offset)
-        if not count:
-            break
-        data = os.pread(one, count, offset)
-        if data != os.pread(other, count, offset):
-            return False
-        if not data:
-            raise OSError(errno.ESTALE, "a file was cut off while it was compared")
-        offset += len(data)
-    return True

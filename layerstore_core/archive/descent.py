@@ -98,6 +98,11 @@ class Descent:
                 self.down(name)
         return self.fd
 
+    @property
+    def root_fd(self) -> int:
+        """The root's descriptor."""
+        return self._fds[0]
+
     def join(self, name: bytes | str) -> bytes:
         """The path of something in this directory, relative to the root."""
         base = os.fsencode(name)

@@ -13,9 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from layerstore_core.archive.changes import Change, ChangeKind
-from layerstore_core.archive.compare import same_content, same_status
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
+from layerstore_core.archive.same import same_content, same_status
 from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 from layerstore_core.archive import making
+from layerstore_core.archive.interpreter import interpreter
 from layerstore_core.archive.making import FileToMake, Order, Outcome
 from layerstore_core.log import logger
 
@@ -55,8 +55,8 @@ class MakerProcess:
         import socket
         import subprocess
 
-        # What is no plain interpreter (a frozen program, one that embeds Python) would start as something else.
-        if not sys.executable or getattr(sys, "frozen", False) or not os.path.isfile(making.__file__):
+        program = interpreter()
+        if program is None or not os.path.isfile(making.__file__):
             return None
         size = _SLOTS * SLOT
         with ExitStack() as undo:
@@ -70,7 +70,7 @@ class MakerProcess:
                 ours_open = undo.enter_context(ExitStack())
                 ours_open.enter_context(ours)
                 process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", making.__file__, str(theirs.fileno()), str(memory_fd)],
+                    [program, "-I", "-S", making.__file__, str(theirs.fileno()), str(memory_fd)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

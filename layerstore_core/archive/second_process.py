@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, NamedTuple, Self
 
 from layerstore_core.archive.change import ChangeKind
+from layerstore_core.archive.interpreter import interpreter
 
 #: How many entries the second process looks at before it answers.
 _ENTRIES: Final = 2000
@@ -162,13 +163,14 @@ def _start(upper: int, lower: int) -> subprocess.Popen[bytes] | None:
     """Start it; `None` where that would be no gain, or cannot be done."""
     import layerstore_core
 
-    if len(os.sched_getaffinity(0)) < 2 or not _is_interpreter(sys.executable):
+    program = interpreter()
+    if program is None:
         return None
     package = os.path.dirname(os.path.dirname(layerstore_core.__file__))
     try:
         return subprocess.Popen(
             # Neither the environment nor the user's or the site's modules have a say in it.
-            [sys.executable, "-I", "-S", "-c", _CODE, package, str(upper), str(lower), str(_ENTRIES)],
+            [program, "-I", "-S", "-c", _CODE, package, str(upper), str(lower), str(_ENTRIES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -176,11 +178,6 @@ def _start(upper: int, lower: int) -> subprocess.Popen[bytes] | None:
         )
     except OSError:
         return None
-
-
-def _is_interpreter(executable: str | None) -> bool:
-    """Whether this is a Python, and not a program that has one in it: who knows what that would do."""
-    return not getattr(sys, "frozen", False) and os.path.basename(executable or "").startswith("python")
 
 
 def _tasks(tasks: Sequence[tuple[bytes, tuple[str, bool, bool, bool, bool, bool]]]) -> list[Task]:

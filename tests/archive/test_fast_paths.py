@@ -318,11 +318,18 @@ def test_another_process_does_make_them(root: Path) -> None:
     assert len(list(root.glob("*/*"))) == 400
 
 
-def test_it_is_left_out_where_it_cannot_be_had(root: Path) -> None:
-    for executable in ("", "/bin/false", "/nonexistent", "/bin/sleep"):
-        with mock.patch.object(sys, "executable", executable), mock.patch.object(writers, "_BATCHES_ALONE", 1):
-            unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
-        assert len(list(root.glob("*/*"))) == 400
+@pytest.mark.parametrize("like", ["", "/bin/false", "/bin/sleep", "/nonexistent"])
+def test_it_is_left_out_where_it_cannot_be_had(like: str, root: Path, tmp_path: Path) -> None:
+    """And what is in the interpreter's place may end at once, or say nothing."""
+    program = tmp_path / "python3"
+    if like:
+        program.symlink_to(like)
+    with (
+        mock.patch.object(sys, "executable", str(program) if like else None),
+        mock.patch.object(writers, "_BATCHES_ALONE", 1),
+    ):
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert len(list(root.glob("*/*"))) == 400
 
 
 def test_its_death_is_an_error(root: Path) -> None:

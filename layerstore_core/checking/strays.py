@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.metadata.records import driver_ids
+from layerstore_core.metadata.records import LayerRecord, MountRecord, driver_ids
 from layerstore_core.store import LayerStore
 
 #: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
@@ -27,7 +28,8 @@ class Strays:
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
-        nameless: records that do not tell their layer, or name one that is not there: it may be among `ids`.
+        nameless: records that do not tell their layer, or name one that is not there, or are missing themselves though
+            others stand on them: it may be among `ids`.
         all_lost: whether the directory of the records is gone.
     """
 
@@ -44,8 +46,10 @@ class Strays:
             for path in _records(store):
                 known.update(driver_ids(path))
             self.nameless = list(_nameless(store, set(store.driver.layer_ids() or ())))
+            self.ids = sorted((layer_id for layer_id in candidates if layer_id not in known), key=_order)
+            if self.ids:
+                self.nameless += _missing(store)
             self.all_lost = not store.db.is_made()
-        self.ids = sorted((layer_id for layer_id in candidates if layer_id not in known), key=_order)
 
     @property
     def certain(self) -> bool:
@@ -83,3 +87,20 @@ def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
             continue
         if not {record.mount_id, record.init_id or record.mount_id} <= held:
             yield db.mount_path(name)
+
+
+def _missing(store: LayerStore) -> list[Path]:
+    """Records that are not there, and on which others stand. The layers may well be."""
+    db = store.db
+    there = {layer for layer in db.list_layers() if db.has_layer(layer)}
+    readers: list[Callable[[], LayerRecord | MountRecord]] = [partial(db.read, layer) for layer in there]
+    readers += [partial(db.read_mount, name) for name in db.list_mounts() if db.has_mount(name)]
+    missing = set()
+    for read in readers:
+        try:
+            parent = read().parent
+        except (LayerStoreError, OSError):  # a finding by itself
+            continue
+        if parent is not None and parent not in there:
+            missing.add(db.layer_path(parent))
+    return sorted(missing)

@@ -7,10 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.check import check_store, repair
+from layerstore_core import log
+from layerstore_core.check import Offer, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.gc import collect_garbage
+from layerstore_core.images import Images
+from layerstore_core.log import logger
+from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
+
+
+@pytest.fixture
+def caught_logs():
+    """Level and text of each message from here on."""
+    messages: list[tuple[str, str]] = []
+    sink = logger.add(lambda message: messages.append((message.record["level"].name, message.record["message"])))
+    log.enable()
+    yield messages
+    log.silence()
+    try:
+        logger.remove(sink)
+    except ValueError:
+        pass
 
 
 def test_moby_23184_metadata_of_zero_bytes(open_store, store):
@@ -98,16 +116,65 @@ def test_moby_44909_a_leftover_empty_directory(open_store, store):
     assert export(register(store, MIDDLE, base)) == MIDDLE
 
 
-def test_layers_are_not_silently_left_out(open_store, store):
-    """There: a layer that does not load is logged at debug level, or not at all. Here: it is named, with all that stands on it."""
-    layers = chain(store, BASE, MIDDLE)
-    store.create_rw_layer("box", layers[1].chain_id)
-    record = record_path(layers[0])
+@pytest.mark.parametrize(
+    ("tracker", "damage"),
+    [
+        ("moby 41845", "a file of zero bytes"),
+        ("moby 41845", "a file that is missing"),
+        ("moby 44909", "a record that is missing"),
+        ("moby 36304", "a record that is missing"),
+    ],
+)
+def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, caught_logs, tmp_path):
+    """There: a layer that does not load is skipped with a word at debug level, and so is the image on it, with "layer does
+    not exist"; which file it was is nowhere said, and pulling the image again brings nothing back. Here: each is named,
+    with file and reason, with all that stands on it; and what has been lost can be given again.
+    """
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"])))
+    Images(store).load(archive)
+    other = register(store, TOP)
+    base, middle = (store.get(name) for name in names_of(BASE, MIDDLE))
+    store.create_rw_layer("box", middle.chain_id).close()
+    record = record_path(base)
     store.close()
-    (record / "cache-id").write_bytes(b"")
+    if damage == "a record that is missing":
+        shutil.rmtree(record)
+    elif damage == "a file that is missing":
+        (record / "cache-id").unlink()
+    else:
+        (record / "cache-id").write_bytes(b"")
     store = open_store()
-    assert len(store.load_problems) == 3
-    assert {finding.code for finding in check_store(store)} == {"unloadable"}
+    assert export(store.get(other.chain_id)) == TOP
+
+    words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
+    assert all(("WARNING", word) in caught_logs for word in words)
+    lost = [record_path(middle), store.db.mount_path("box")]
+    if record.exists():
+        assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)
+        lost.append(record)
+    assert [path for path in lost if not any(str(path) in word for word in words)] == []
+    findings = check_store(store)
+    assert {finding.code for finding in findings} == {"unloadable"}
+    assert [image.names for image in Images(store).all()] == [("demo:1",)]
+    # Nobody takes what the lost records may name for garbage.
+    assert collect_garbage(store) == []
+
+    if record.exists():
+        with Offer(store, archive) as offer:
+            assert repair(store, findings, offer=offer) == []
+    else:
+        store.pin(register(store, BASE))
+        store.close()
+        store = open_store()
+        left = repair(store, check_store(store))
+        assert {finding.code for finding in left} == {"stray-in-driver"}  # what the lost record named
+    collect_garbage(store)
+    assert check_store(store, full=True) == []
+    assert [export(store.get(name)) for name in names_of(BASE, MIDDLE)] == [BASE, MIDDLE]
+    with store.get_rw_layer("box") as rw, rw.mounted() as path:
+        assert Path(path, "etc/hosts").read_bytes() == b"::1 localhost\n"
+        assert Path(path, "bin/sh").exists()
 
 
 def test_what_stands_among_the_records_is_set_aside(store):

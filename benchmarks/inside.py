@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import shutil
 import sys
 import time
@@ -23,6 +24,12 @@ from layerstore_core.chains import LayerInput
 _CHUNK: Final = 1 << 20
 
 
+def _processor() -> float:
+    """Seconds of this process, and of those that it has waited for: files may be made by one beside it."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """How long it takes."""
     start = time.perf_counter()
@@ -32,9 +39,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 def _tell(work: Callable[[], object]) -> None:
     """Print the seconds that it takes, by the clock and of the processor."""
-    start = time.process_time()
+    start = _processor()
     taken = seconds(work)
-    print(taken, time.process_time() - start)
+    print(taken, _processor() - start)
 
 
 def _open(root: str | Path, driver: str) -> LayerStore:
@@ -97,9 +104,9 @@ class _Costs:
     @contextmanager
     def one(self) -> Iterator[None]:
         """A block that counts."""
-        clock, processor = time.perf_counter(), time.process_time()
+        clock, processor = time.perf_counter(), _processor()
         yield
-        self.processor.append(time.process_time() - processor)
+        self.processor.append(_processor() - processor)
         self.clock.append(time.perf_counter() - clock)
 
 

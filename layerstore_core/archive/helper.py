@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
+from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
 
 from layerstore_core.archive import making
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import mmap
     import socket
     import subprocess
+
+#: How many there are in this program now: layers that are unpacked at the same time share the cores.
+_running = Semaphore(max(1, len(os.sched_getaffinity(0)) // 2))
 
 #: Contents of one order, in bytes.
 SLOT: Final = 2 << 20
@@ -56,10 +60,12 @@ class MakerProcess:
         import subprocess
 
         program = interpreter()
-        if program is None or not os.path.isfile(making.__file__):
+        if program is None or not os.path.isfile(making.__file__) or not _running.acquire(blocking=False):
             return None
         size = _SLOTS * SLOT
         with ExitStack() as undo:
+            undo_start = undo.enter_context(ExitStack())
+            undo_start.callback(_running.release)
             try:
                 memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
                 undo.callback(os.close, memory_fd)
@@ -67,8 +73,7 @@ class MakerProcess:
                 memory = mmap.mmap(memory_fd, size)
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.enter_context(theirs)
-                ours_open = undo.enter_context(ExitStack())
-                ours_open.enter_context(ours)
+                undo_start.enter_context(ours)
                 process = subprocess.Popen(
                     [program, "-I", "-S", making.__file__, str(theirs.fileno()), str(memory_fd)],
                     stdin=subprocess.DEVNULL,
@@ -80,7 +85,7 @@ class MakerProcess:
             except OSError as error:
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
                 return None
-            ours_open.pop_all()
+            undo_start.pop_all()
             return cls(process, ours, memory)
 
     @property
@@ -145,6 +150,7 @@ class MakerProcess:
             self._process.kill()
         self._process.wait()
         self._memory.close()
+        _running.release()
 
     def _receive(self, *, wait: bool) -> bytes | None:
         import socket

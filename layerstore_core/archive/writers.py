@@ -8,7 +8,6 @@ touch a pending name before.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -26,6 +25,8 @@ _BATCH_BYTES: Final = 1 << 20
 _BATCH_GROUPS: Final = 8
 #: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
+#: Processes for one layer: more would wait for the thread that parses.
+_MOST_HELPERS: Final = 2
 #: No process is started for a layer of fewer batches: it would be done before the process is there.
 _BATCHES_ALONE: Final = 4
 
@@ -190,8 +191,8 @@ class FileWriters:
         batch.outcome = make_files(batch.to_make())
 
     def _start_helpers(self) -> None:
-        """Start as many processes as have cores to themselves, beside the thread that parses and the one that hashes."""
-        for _ in range(min(2, len(os.sched_getaffinity(0)) // 2)):
+        """Start processes, as many as there are cores for, beside the thread that parses and the one that hashes."""
+        for _ in range(_MOST_HELPERS):
             helper = MakerProcess.start()
             if helper is not None:
                 self._helpers.append((helper, deque()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig, chain_id  # noqa: E402
+from layerstore_core.archive import writers  # noqa: E402
+from layerstore_core.archive.helper import MakerProcess  # noqa: E402
 from layerstore_core.check import check_store, repair  # noqa: E402
 from layerstore_core.digests import DiffID  # noqa: E402
 from layerstore_core.gc import collect_garbage  # noqa: E402
@@ -53,7 +56,9 @@ class Worker:
         self._words = words
         self._name = f"worker{worker}"
         self._chance = chance
-        self._own = [tar_of({f"{self._name}-{n}": os.urandom(0) + bytes([n]) * 3000}) for n in range(3)]
+        self._own = [tar_of({f"{self._name}-{n}": bytes([n]) * 3000}) for n in range(2)]
+        many = {f"{self._name}-2/{n % 5}/{n}": b"%d" % n * 200 for n in range(60)}
+        self._own.append(tar_of(many))
         self._image = ImageSpec([BASE, self._own[0]], names=[f"{self._name}:1"])
         promised = heard(journal)
         pinned = {fact.removeprefix("pin ") for fact in (*promised.certain, *promised.open) if fact.startswith("pin ")}
@@ -266,6 +271,20 @@ def _init(path: str) -> None:
     Path(path, "init").write_bytes(b"init")
 
 
+def _have_files_made_beside() -> None:
+    """Have another process make files of layers as small as those here, which would be done before it is there."""
+    real = MakerProcess.start
+
+    def start() -> MakerProcess | None:
+        helper = real()
+        while helper is not None and not helper.has_room and not helper._useless:
+            select.select([helper._connection], [], [])
+        return helper
+
+    writers._BATCHES_ALONE, writers._BATCH_FILES = 1, 8  # type: ignore[misc]
+    MakerProcess.start = start  # type: ignore[method-assign,assignment]
+
+
 def main(root: str, driver: str, journal: str, worker: str, seed: str, operations: str) -> None:
     """Work until all is done, or one is killed."""
     die_with_parent()
@@ -273,7 +292,10 @@ def main(root: str, driver: str, journal: str, worker: str, seed: str, operation
     log, done = (os.open(path, flags, 0o600) for path in (journal, Path(journal).with_suffix(".done")))
     words = Words(lambda word: os.write(log, word + b"\n"))
     with LayerStore.open(StoreConfig(root=Path(root), driver=driver, durability="none")) as store:
-        one = Worker(store, words, int(worker), random.Random(int(seed)), Path(journal))
+        chance = random.Random(int(seed))
+        if chance.random() < 0.5:
+            _have_files_made_beside()
+        one = Worker(store, words, int(worker), chance, Path(journal))
         one.work(int(operations), lambda: os.write(done, b"."))
 
 

@@ -14,6 +14,10 @@ from benchmarks.workshop import Workshop
 _EXTRACTALL: Final = "import sys, tarfile; tarfile.open(sys.argv[1]).extractall('x', filter='tar')"
 _COPY: Final = "import os; from layerstore_core import copy_tree; os.mkdir('copy'); copy_tree('tree', 'copy')"
 _COMPARE: Final = "import sys; from layerstore_core import compare_trees; compare_trees(*sys.argv[1:])"
+_COMPARE_SINCE: Final = (
+    "import sys; from layerstore_core import change_clock, compare_trees; "
+    "compare_trees(*sys.argv[1:], since_ns=change_clock(sys.argv[1]))"
+)
 _INFLATE: Final = """
 import sys
 from isal import igzip_lib
@@ -165,7 +169,11 @@ def _changes(shop: Workshop) -> list[Contender]:
     tree, other = shop.trees
     rsync = ["rsync", "-an", "--delete", f"{tree}/", f"{other}/"]
     return [
-        Contender("layerstore compare_trees", "all metadata and attributes", python(_COMPARE, str(tree), str(other))),
+        Contender(
+            "layerstore compare_trees", "all metadata, attributes, content", python(_COMPARE, str(tree), str(other))
+        ),
+        Contender("as vfs knows a copy", "what was touched since", python(_COMPARE_SINCE, str(tree), str(other))),
+        Contender("diff -rq", "types, content", ["diff", "-rq", "--no-dereference", str(tree), str(other)], "diff"),
         Contender("rsync -an --delete", "size, time, mode, owner", rsync, "rsync"),
     ]
 

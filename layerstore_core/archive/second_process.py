@@ -175,6 +175,7 @@ def _start(upper: int, lower: int) -> subprocess.Popen[bytes] | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=(upper, lower),
+            process_group=0,  # what a terminal sends is for us
         )
     except OSError:
         return None

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FEW, MANY = 200, 1200
 
 #: Thousands of instructions an entry, with Python 3.11; about a fifth above what was counted.
-BUDGETS = {"scan": 50, "record": 100, "unpack": 100, "export": 225}
+BUDGETS = {"scan": 38, "record": 76, "unpack": 60, "export": 200}
 #: What other versions may need more.
 ALLOWANCE = 1.0 if sys.version_info[:2] == (3, 11) else 1.5
 

@@ -27,4 +27,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         # Pressed before the application could take over, or while it was leaving.
         code = 130
+    # And once more at the end, before all of it goes: 0.04 s of a run that takes 0.3.
+    gc.freeze()
     sys.exit(code)

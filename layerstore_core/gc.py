@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class Removed:
     """Something that was collected, or would be.
 
     Attributes:
-        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"` or `"stray driver layer"`.
+        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"` or `"stray driver layer"`.
         name: the chain ID, the path, or the driver's ID.
         bytes: how much it took, as far as that is recorded or can be seen.
     """
@@ -53,6 +54,11 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
         found = Removed("dead transaction", str(dead.path), _size(dead.path))
         if dry_run or remove_dead(store.db, store.driver, dead):
             removed.append(found)
+    with nullcontext(store.image_db) if dry_run else store.changing_images() as images:
+        for path in images.half_done():
+            removed.append(Removed("half-done image record", str(path), _size(path)))
+            if not dry_run:
+                images.clear(path)
     for layer in store.unheld_layers():
         if dry_run:
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))
@@ -90,6 +96,8 @@ def _stray_size(store: LayerStore, layer_id: str) -> int:
 
 
 def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size
     total = 0
     for where, _, names in os.walk(path):
         for name in names:

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,8 @@ _MAX_NAMES: Final = 64 << 20
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
+#: How files begin, here and with Docker, that are not put in their places yet.
+_PARTIAL: Final = ".tmp-"
 
 
 class ImageDB:
@@ -99,12 +102,36 @@ class ImageDB:
         for child in self.children(image):
             self._unlink(self._metadata / child.hex / _PARENT)
         self._unlink(self._content / image.hex)
-        for name in (_PARENT, _LAST_UPDATED):
-            self._unlink(self._metadata / image.hex / name)
+        self.clear(self._metadata / image.hex)
+
+    def half_done(self) -> list[Path]:
+        """What those who have died while they changed the records have left: whoever may change them may `clear` it.
+
+        These are files that were not put in their places yet, and what is told of images that are gone, or did not come.
+        """
+        found = []
+        for directory in (self.path, self._content, self._by_digest):
+            found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
+        known = {image.hex for image in self.image_ids()}
+        for name in _names_in(self._metadata):
+            if name not in known:
+                found.append(self._metadata / name)
+            else:
+                inner = self._metadata / name
+                found += [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+        return found
+
+    def clear(self, path: Path) -> None:
+        """Remove a file or a directory of the records, if it is there."""
         try:
-            (self._metadata / image.hex).rmdir()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         except FileNotFoundError:
-            pass
+            return
+        if self._durable:
+            flush(path.parent)
 
     def parent(self, image: ImageID) -> ImageID | None:
         """The image that this one was built from, if that is recorded."""
@@ -188,7 +215,7 @@ class ImageDB:
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         """Put a file in place, whole or not at all."""
         make_directory(path.parent, 0o700, durable=self._durable)
-        partial = path.parent / f".tmp-{path.name[:64]}-{secrets.token_hex(8)}"
+        partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(descriptor, "wb") as file:
@@ -232,6 +259,13 @@ def repository_of(name: str) -> str:
         return name.partition("@")[0]
     head, colon, tag = name.rpartition(":")
     return head if colon and "/" not in tag else name
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -89,6 +89,43 @@ def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) ->
     assert files(db) == {}
 
 
+def test_an_image_is_removed_with_what_the_dead_have_left_of_it(db: ImageDB) -> None:
+    """Found by a soak: a process had died between writing a file and putting it in its place."""
+    db.add(CONFIG)
+    db.set_last_updated(IMAGE, "now")
+    metadata = db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex
+    (metadata / ".tmp-lastUpdated-0123").write_bytes(b"")
+    db.remove(IMAGE)
+    assert not metadata.exists()
+    assert files(db) == {}
+
+
+def test_what_the_dead_have_left_is_found_and_cleared(db: ImageDB) -> None:
+    assert db.half_done() == []
+    parent = db.add(OTHER)
+    db.add(CONFIG, parent)
+    db.set_names({"a:1": IMAGE})
+    db.record_blob("sha256:" + "1" * 64, LAYERS[0])
+    whole = files(db)
+    left = [
+        db.names_path.with_name(".tmp-repositories.json-1"),
+        db.config_path(IMAGE).with_name(f".tmp-{IMAGE.hex}-2"),
+        db.path / "distribution" / "diffid-by-digest" / "sha256" / ".tmp-3",
+        db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex / ".tmp-parent-4",
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+    gone = db.path / "imagedb" / "metadata" / "sha256" / ("5" * 64)
+    gone.mkdir()
+    (gone / "parent").write_bytes(b"x")
+    assert set(db.half_done()) == {*left, gone}
+    for path in db.half_done():
+        db.clear(path)
+        db.clear(path)
+    assert db.half_done() == []
+    assert files(db) == whole
+
+
 @pytest.mark.parametrize("content", [b"{}", CONFIG + b" ", b""])
 def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
     db.add(CONFIG)

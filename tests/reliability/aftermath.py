@@ -38,4 +38,5 @@ def left_over(store: LayerStore) -> list[str]:
     for directory in directories:
         if directory.is_dir():
             left += [f"there is {path}" for path in directory.iterdir()]
+    left += [f"there is {path}" for path in store.image_db.half_done()]
     return left

@@ -14,7 +14,7 @@ from typing import Final
 from zlib import adler32
 
 from layerstore_core.archive.entry import TarEntry
-from layerstore_core.archive.header import BLOCK, MAX_NAME, parse_common_header
+from layerstore_core.archive.header import BLOCK, MAX_NAME, parse_common_header, parse_header
 
 #: A regular file with content, of type `0`, whose path needs no cleaning and is no whiteout's: the bytes of the tar from the last
 #: payload to this one; the name in the tar; the path, which is the cleaned name; permission bits, user and group; time
@@ -136,8 +136,9 @@ def take_plain_files(buffer: bytes, position: int, padding: int, offset: int) ->
 def entry_of(file: PlainFile) -> TarEntry:
     """The entry that the scanner would have given."""
     segment, name, _, _, _, _, offset = file
-    entry = parse_common_header(segment[-BLOCK:], offset)
-    assert entry is not None, "it was recognised as one"
+    block = segment[-BLOCK:]
+    # The name in a header after a long name may be anything: then it is no common header.
+    entry = parse_common_header(block, offset) or parse_header(block, offset)
     entry.name = name
     return entry
 

@@ -309,6 +309,17 @@ def test_a_damaged_header_in_a_run(at: int, byte: bytes) -> None:
         compare_runs_and_entries(tars.tar(good, good, bad, good))
 
 
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_a_long_name_before_a_header_with_any_bytes_for_a_name(form: str) -> None:
+    name = b"d/" + b"n" * 120
+    above = tars.long_name(name) if form == "gnu" else tars.pax([(b"path", name)])
+    odd = above + tars.entry(b"d/\xff\0rest", b"content", form="gnu" if form == "gnu" else "ustar")
+    usual = above + tars.entry(name[:100], b"content", form="gnu" if form == "gnu" else "ustar")
+    tar = tars.tar(tars.entry(b"first", b"1"), usual, odd)
+    compare_runs_and_entries(tar)
+    assert runs_of(tar, 1 << 20)[1] == 2
+
+
 MANY = [tars.entry(b"d%d/f%d" % (number % 7, number), b"x" * (number % 50 + 1)) for number in range(400)]
 
 

@@ -114,10 +114,13 @@ class Root:
         if not path:
             return self._root
         found = self._open.get(path)
-        if found is not None:
-            self._open.move_to_end(path)
-            return found
-        return self._walk(path, create_mode)
+        if found is None:
+            return self._walk(path, create_mode)
+        if self.settle is not None and self._is_to_be_replaced(path):
+            self.settle()
+            return self.enter(path, create_mode=create_mode)
+        self._open.move_to_end(path)
+        return found
 
     def opened(self, path: bytes) -> Directory | None:
         """The directory `path` if it is open."""
@@ -229,7 +232,7 @@ class Root:
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
         if parent is not None and last != b"..":  # the usual case, a directory in one that is open
-            if last in parent.pending:
+            if last in parent.pending or (self.settle is not None and self._is_to_be_replaced(above)):
                 self._settle()
                 return self.enter(path, create_mode=create_mode)
             try:
@@ -255,14 +258,14 @@ class Root:
                 continue
             done.append(part)
             where = b"/".join(done)
+            if part in here.pending:
+                self._settle()
+                return self.enter(path, create_mode=create_mode)
             known = self._open.get(where)
             if known is not None:
                 self._open.move_to_end(where)
                 here = known
                 continue
-            if part in here.pending:
-                self._settle()
-                return self.enter(path, create_mode=create_mode)
             try:
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where)
             except FileNotFoundError:
@@ -293,6 +296,15 @@ class Root:
                     done.clear()
                     here = self._root
         return here
+
+    def _is_to_be_replaced(self, path: bytes) -> bool:
+        """Whether a file is pending in the place of an open directory, or of one above it."""
+        while path:
+            path, _, base = path.rpartition(b"/")
+            above = self._open.get(path) if path else self._root
+            if above is not None and base in above.pending:
+                return True
+        return False
 
     def _settle(self) -> None:
         assert self.settle is not None, "whoever hands names to threads sets it"

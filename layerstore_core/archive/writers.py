@@ -121,17 +121,19 @@ class FileWriters:
         Raises:
             FileFailed: one of these files or an earlier one could not be made.
         """
-        directory.pending.update([file[0] for file in files])
+        names = [file[0] for file in files]
+        directory.pins += 1  # handing over another batch may close others
         size = sum([len(file[3]) for file in files])
         offset = _offset_of(files[0])
         batch = self._filling
         if batch is not None and batch.size + size > SLOT:
+            directory.pending.difference_update(names)  # nobody could settle them yet
             self._hand_over(batch)
             batch = None
+        directory.pending.update(names)
         if batch is None:
             batch = self._filling = _Batch(offset)
         batch.groups.append((directory, files))
-        directory.pins += 1
         batch.count += len(files)
         batch.size += size
         if batch.count >= _BATCH_FILES or batch.size >= _BATCH_BYTES or len(batch.groups) >= _BATCH_GROUPS:

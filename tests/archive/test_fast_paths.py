@@ -425,6 +425,63 @@ def test_an_error_in_a_batch_names_its_entry(before: int, elsewhere: bool, root:
     assert caught.value.entry is not None and caught.value.entry.endswith(b"n" * 256)
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize("others", [0, 30, 70])
+@pytest.mark.parametrize("below", [b"", b"/s"])
+def test_a_file_in_the_place_of_an_open_directory(below: bytes, others: int, elsewhere: bool) -> None:
+    """What comes below it afterwards finds no directory, also where one of those below it is still open."""
+    tar = tars.tar(
+        tars.entry(b"first", b"1"),
+        tars.entry(b"x" + below + b"/a", b"1"),
+        *[tars.entry(b"o%d/f" % number, b"1") for number in range(others)],
+        tars.entry(b"x", b"2"),
+        tars.entry(b"x" + below + b"/b", b"3"),
+    )
+    with at_once():
+        expected = unpacked([tar])
+    assert "something on its path is no directory" in str(expected[-1])
+    with by_another_process() if elsewhere else nullcontext():
+        assert unpacked([tar]) == expected
+
+
+def test_directories_are_open_while_files_are_to_come_into_them() -> None:
+    """To remove a directory of this layer, so many others are opened that the one in hand could be closed."""
+    tar = tars.tar(
+        tars.entry(b"first", b"1"),
+        *[tars.entry(b"x/%d/f" % number, b"1") for number in range(100)],
+        tars.entry(b"link", typeflag=b"2", linkname=b"first"),
+        tars.entry(b"y/first", b"1"),
+        tars.entry(b"x", b"in the place of a directory"),
+        tars.entry(b"y/second", b"makes the batch too large"),
+    )
+    with at_once():
+        expected = unpacked([tar])
+    with mock.patch.object(writers, "SLOT", 30):
+        assert unpacked([tar]) == expected
+
+
+def test_a_file_that_replaces_another_one_whose_directory_is_to_be_replaced() -> None:
+    below = tars.tar(tars.entry(b"x/f", b"below"))
+    tar = tars.tar(
+        tars.entry(b"first", b"1"), tars.entry(b"x/f", b"2"), tars.entry(b"x", b"makes the batch too large, too")
+    )
+    with at_once():
+        expected = unpacked([below, tar])
+    with mock.patch.object(writers, "SLOT", 30):
+        assert unpacked([below, tar]) == expected
+
+
+def test_a_directory_below_one_that_is_to_be_replaced() -> None:
+    """It is not open, and the one above it is."""
+    below = tars.tar(tars.entry(b"x/s/f", b"below"))
+    tar = tars.tar(
+        tars.entry(b"first", b"1"), tars.entry(b"x/f", b"2"), tars.entry(b"x", b"3"), tars.entry(b"x/s/g", b"4")
+    )
+    with at_once():
+        expected = unpacked([below, tar])
+    assert unpacked([below, tar]) == expected
+
+
 def test_contents_in_memory_are_bounded() -> None:
     """Small files that stand far apart would each keep the piece of the tar that they are in."""
     large = tars.header(b"big", size=4 << 20) + bytes(4 << 20)

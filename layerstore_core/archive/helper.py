@@ -82,7 +82,7 @@ class MakerProcess:
                     pass_fds=(theirs.fileno(), memory_fd),
                     process_group=0,  # what a terminal sends is for us
                 )
-            except OSError as error:
+            except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
                 return None
             undo_start.pop_all()
@@ -99,11 +99,15 @@ class MakerProcess:
                 self._useless = True
         return self._ready and bool(self._free)
 
-    def give(self, files: Iterable[FileToMake]) -> None:
+    def give(self, files: Iterable[FileToMake]) -> bool:
         """Have files made; their directories may be closed afterwards, and their contents go.
 
         Args:
             files: of at most `SLOT` bytes together, in at most `making.MAX_DIRECTORIES` directories.
+
+        Returns:
+            `False`, and nothing was given, where they cannot be told to it: their names are too long, or the kernel
+            sends no more descriptors.
 
         Raises:
             ChildProcessError: it has died.
@@ -111,7 +115,7 @@ class MakerProcess:
         import marshal
         import socket
 
-        slot = position = self._free.popleft()
+        slot = position = self._free[0]
         numbers: dict[int, int] = {}
         memory = self._memory
         ordered = []
@@ -122,11 +126,18 @@ class MakerProcess:
             position = end
             ordered.append((numbers.setdefault(directory, len(numbers)), base, how, mtime_ns, length))
         order: Order = slot, ordered
-        self._given.append(slot)
+        message = marshal.dumps(order)
+        if len(message) > making.MAX_MESSAGE:
+            return False
         try:
-            socket.send_fds(self._connection, [marshal.dumps(order)], list(numbers))
+            socket.send_fds(self._connection, [message], list(numbers))
         except (BrokenPipeError, ConnectionResetError):
             raise self._died() from None
+        except OSError as error:
+            logger.debug("files are made in this process: another one cannot be told to: {}", error)
+            return False
+        self._given.append(self._free.popleft())
+        return True
 
     def outcome(self, *, wait: bool) -> Outcome | None:
         """What has become of the earliest files that it was given and that were not asked for; `None`: not known yet.
@@ -145,12 +156,14 @@ class MakerProcess:
 
     def close(self) -> None:
         """End it. Afterwards it makes nothing any more."""
-        self._connection.close()
-        if self._given or not self._ready:
+        try:
+            self._connection.close()
+            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
             self._process.kill()
-        self._process.wait()
-        self._memory.close()
-        _running.release()
+            self._process.wait()
+        finally:
+            self._memory.close()
+            _running.release()
 
     def _receive(self, *, wait: bool) -> bytes | None:
         import socket

@@ -178,13 +178,12 @@ class FileWriters:
         if self._batches == _BATCHES_ALONE:
             self._start_helpers()
         for helper, given in self._helpers:
-            if batch.size <= SLOT and helper.has_room:
-                given.append(batch)
-                try:
-                    helper.give(batch.to_make())
-                except ChildProcessError as error:
-                    raise FileFailed(error, _entry_of(batch.files()[0])) from error
-                break
+            try:
+                if batch.size <= SLOT and helper.has_room and helper.give(batch.to_make()):
+                    given.append(batch)
+                    break
+            except ChildProcessError as error:
+                raise FileFailed(error, _entry_of(batch.files()[0])) from error
         else:
             self._make(batch)
         self._collect(wait=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -202,10 +204,10 @@ def by_another_process(batch: int = 64, groups: int = 8) -> Iterator[list[int]]:
         assert helper.has_room
         return helper
 
-    def give(self: MakerProcess, files: Iterable[FileToMake]) -> None:
+    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
         files = list(files)
         given.append(len(files))
-        real_give(self, files)
+        return real_give(self, files)
 
     with (
         mock.patch.object(writers, "_BATCHES_ALONE", 1),
@@ -348,10 +350,10 @@ def test_its_death_is_an_error(root: Path) -> None:
     tar = tars.tar(*MANY)
     real = MakerProcess.give
 
-    def give(self: MakerProcess, files: Iterable[FileToMake]) -> None:
+    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
         self._process.kill()
         self._process.wait()
-        real(self, files)
+        return real(self, files)
 
     with (
         by_another_process(),
@@ -408,6 +410,60 @@ def test_nothing_of_it_is_left(root: Path) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_it_is_left_out_where_there_is_no_such_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a Python that was built for an old C library."""
+    monkeypatch.delattr(os, "memfd_create")
+    with mock.patch.object(writers, "_BATCHES_ALONE", 1):
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert len(list(root.glob("*/*"))) == 400
+
+
+@pytest.mark.parametrize("code", [errno.ETOOMANYREFS, errno.EMSGSIZE, errno.ENOBUFS])
+def test_what_cannot_be_sent_is_made_here(code: int, root: Path) -> None:
+    """An ordinary user may have no more descriptors on their way than open."""
+    with by_another_process() as given, mock.patch.object(socket, "send_fds", side_effect=OSError(code, "no")) as send:
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert given
+    assert send.call_count == len(given)
+    assert len(list(root.glob("*/*"))) == 400
+
+
+def test_an_order_that_is_longer_than_a_message(root: Path) -> None:
+    """Names that no file system takes may be of any length."""
+    bad = [tars.entry(b"d1/%04d" % number + b"n" * 3000, b"x") for number in range(100)]
+    with by_another_process(), pytest.raises(InvalidLayer, match="component of its name is too long") as caught:
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(MANY[1], *bad)).read)), str(root))
+    assert caught.value.entry is not None and caught.value.entry.startswith(b"d1/0000")
+
+
+def started() -> MakerProcess:
+    helper = MakerProcess.start()
+    assert helper is not None
+    select.select([helper._connection], [], [], 30)
+    assert helper.has_room
+    return helper
+
+
+def test_it_is_ended_where_it_has_been_stopped() -> None:
+    helper = started()
+    os.kill(helper._process.pid, signal.SIGSTOP)
+    helper.close()
+    assert helper._process.returncode == -signal.SIGKILL
+
+
+def test_it_is_ended_where_a_fork_of_this_program_has_its_socket() -> None:
+    helper = started()
+    fork = os.fork()
+    if not fork:
+        signal.pause()
+        os._exit(0)
+    try:
+        helper.close()
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])

@@ -112,15 +112,15 @@ class _Unpacker:
                     self._fail(error, entry)
             self._writers.settle()
         except FileFailed as failure:
-            self._writers.stop()
             self._fail(failure.error, failure.entry)
-        except BaseException:
-            # What an earlier entry has met comes first.
-            earlier = self._writers.stop()
-            if earlier is not None:
+        except Exception:
+            try:
+                self._writers.settle()
+            except FileFailed as earlier:  # which comes first
                 self._fail(earlier.error, earlier.entry)
             raise
-        self._writers.stop()
+        finally:
+            self._writers.stop()
         self._style.implied([path for path in self._tree.made if path not in self._touched])
 
     def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
@@ -214,6 +214,9 @@ class _Unpacker:
                     parent = None  # which directories are open may have changed
                     continue
             except (InvalidLayer, OSError) as error:
+                if group:
+                    assert directory is not None
+                    self._writers.add(directory, group)  # they come first
                 self._fail(error, entry_of(file))
             directory.pending.add(base)
             self.size += len(content)

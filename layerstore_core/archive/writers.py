@@ -154,22 +154,16 @@ class FileWriters:
         if self._under_way:
             self._collect(wait=True)
 
-    def stop(self) -> FileFailed | None:
-        """End the processes. What is pending is left, made or not.
-
-        Returns:
-            The first failure that nobody has been told of.
-        """
+    def stop(self) -> None:
+        """End the processes. What is pending is left, made or not."""
         for helper, _ in self._helpers:
             helper.close()
         self._helpers.clear()
-        failures = [batch.failure() for batch in self._under_way]
         if self._filling is not None:
             self._under_way.append(self._filling)
             self._filling = None
         while self._under_way:
             self._under_way.popleft().let_go()
-        return next(filter(None, failures), None)
 
     def _hand_over(self, batch: _Batch) -> None:
         self._filling = None

@@ -516,6 +516,20 @@ def test_directories_are_open_while_files_are_to_come_into_them() -> None:
         assert unpacked([tar]) == expected
 
 
+@pytest.mark.parametrize(
+    "later",
+    [tars.entry(b"../x", b"1"), tars.entry(b"dir/y", b"1", uid=1 << 40), b"no header" * 99, tars.header(b"y", size=9)],
+)
+@pytest.mark.parametrize("between", [b"", tars.directory(b"other")])
+def test_what_an_earlier_file_meets_comes_first(between: bytes, later: bytes) -> None:
+    bad = tars.entry(b"dir/" + b"n" * 256, b"x")
+    tar = tars.tar(tars.entry(b"first", b"1"), tars.entry(b"dir/x", b"1"), bad, between, later)
+    with at_once():
+        expected = unpacked([tar])
+    assert "component of its name is too long" in str(expected)
+    assert unpacked([tar]) == expected
+
+
 def test_a_file_that_replaces_another_one_whose_directory_is_to_be_replaced() -> None:
     below = tars.tar(tars.entry(b"x/f", b"below"))
     tar = tars.tar(

@@ -102,7 +102,7 @@ class LowerLayers:
     def _see_another(self) -> bool:
         if self._unseen is None:
             self._unseen = iter(self._roots())
-        elif self._xattrs.is_opaque(self._seen[-1]):
+        elif self._seen and self._xattrs.is_opaque(self._seen[-1]):
             return False
         root = next(self._unseen, None)
         if root is None:

@@ -281,3 +281,12 @@ def test_the_first_layer_that_shows_a_path_is_found_without_the_others(chain, sh
                 assert first.path == os.path.join(asked[-1], path)
             found = LowerLayers(roots, TRUSTED).find(path)
             assert (first and (first.path, first.status)) == (found and (found.path, found.status))
+
+
+def test_below_a_base_layer_there_is_nothing_however_often_it_is_asked(driver):
+    build(driver, "base", "", "one/file", "two/file", "three/gone", "three/.wh.gone", "four/.wh.gone")
+    below = LowerLayers(list, TRUSTED)
+    for _ in range(2):
+        assert below.first(b"one") is None
+        assert below.find(b"one") is None
+    assert {b"one/file", b"two/file"} < set(mounted_listing(driver, "base"))

@@ -1,7 +1,7 @@
 """A process beside this one that makes files: how it is started, told what to do, and ended.
 
-It is this interpreter with one stand-alone program (`archive/making.py`), started without fork(2) of what may be a
-program with many threads; of our descriptors it has its socket and the shared memory, and no lock.
+It is this interpreter with one stand-alone program (`archive/making.py`); of our descriptors it has its socket and the
+shared memory, and no lock.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
 
 from layerstore_core.archive import making
-from layerstore_core.archive.interpreter import interpreter
+from layerstore_core.archive.beside import ProcessBeside
 from layerstore_core.archive.making import FileToMake, Order, Outcome
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:
     import mmap
     import socket
-    import subprocess
 
 #: How many there are in this program now: layers that are unpacked at the same time share the cores.
 _running = Semaphore(max(1, len(os.sched_getaffinity(0)) // 2))
@@ -39,7 +38,7 @@ class MakerProcess:
     Use `start`; then, whenever `has_room`, `give` it files, and ask `outcome` as often as files were given.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, memory: mmap.mmap) -> None:
+    def __init__(self, process: ProcessBeside, connection: socket.socket, memory: mmap.mmap) -> None:
         self._process = process
         self._connection = connection
         self._memory = memory
@@ -57,10 +56,8 @@ class MakerProcess:
         """
         import mmap
         import socket
-        import subprocess
 
-        program = interpreter()
-        if program is None or not os.path.isfile(making.__file__) or not _running.acquire(blocking=False):
+        if not os.path.isfile(making.__file__) or not _running.acquire(blocking=False):
             return None
         size = _SLOTS * SLOT
         with ExitStack() as undo:
@@ -74,16 +71,11 @@ class MakerProcess:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.enter_context(theirs)
                 undo_start.enter_context(ours)
-                process = subprocess.Popen(
-                    [program, "-I", "-S", making.__file__, str(theirs.fileno()), str(memory_fd)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), memory_fd),
-                    process_group=0,  # what a terminal sends is for us
-                )
+                process = ProcessBeside.start([making.__file__], [theirs.fileno(), memory_fd, None])
             except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
+                return None
+            if process is None:
                 return None
             undo_start.pop_all()
             return cls(process, ours, memory)
@@ -179,6 +171,7 @@ class MakerProcess:
         return message
 
     def _died(self) -> ChildProcessError:
+        self._process.kill()  # if it has closed its socket, and lives
         status = self._process.wait()
         return ChildProcessError(
             errno.ECHILD, f"the process that makes files for this one has died (status {status}); try again"

@@ -14,7 +14,6 @@ What the two say to each other, each in one message of a `SOCK_SEQPACKET` socket
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -30,6 +29,8 @@ Outcome = tuple[list[int], tuple[int, int, str, str | bytes | None] | None]
 Order = tuple[int, list[tuple[int, bytes, HowToMake, int, int]]]
 
 READY: Final = b"ready"
+#: How often a helper without orders looks whether anybody is there to give some, in seconds.
+_PATIENCE: Final = 5.0
 MAX_MESSAGE: Final = 1 << 16
 #: No more descriptors than this in one message; the kernel takes 253.
 MAX_DIRECTORIES: Final = 64
@@ -72,6 +73,16 @@ def write_all(fd: int, data: memoryview) -> None:
         written = os.write(fd, data)
 
 
+def close_all_above(last: int) -> None:
+    """Close all descriptors of this process but the first ones, up to `last`: what it has inherited is not its own."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > last:
+            try:
+                os.close(int(name))
+            except OSError:  # the list's own
+                pass
+
+
 def _serve(socket_fd: int, memory_fd: int) -> None:
     """Make what is ordered until there are no more orders."""
     import marshal
@@ -80,6 +91,7 @@ def _serve(socket_fd: int, memory_fd: int) -> None:
 
     # Whoever started this may die at any moment, and its layer be removed: nothing is to be made after that.
     parent = os.getppid()
+    directories: list[int] = []
 
     def ordered(start: int, files: list[tuple[int, bytes, HowToMake, int, int]]) -> Iterator[FileToMake]:
         for directory, base, how, mtime_ns, length in files:
@@ -92,8 +104,14 @@ def _serve(socket_fd: int, memory_fd: int) -> None:
     with socket.socket(fileno=socket_fd) as connection, mmap.mmap(memory_fd, 0, prot=mmap.PROT_READ) as memory:
         contents = memoryview(memory)
         connection.send(READY)
+        connection.settimeout(_PATIENCE)
         while True:
-            message, directories, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_DIRECTORIES)
+            try:
+                message, directories, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_DIRECTORIES)
+            except TimeoutError:
+                if os.getppid() == parent:
+                    continue
+                message = b""  # it is dead, and a fork of it keeps the socket open
             if not message:
                 os._exit(0)  # sooner done than taking the interpreter down
             try:
@@ -106,4 +124,5 @@ def _serve(socket_fd: int, memory_fd: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:]))
+    close_all_above(2)
+    _serve(0, 1)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, NamedTuple, Self
 
+from layerstore_core.archive.beside import ProcessBeside
 from layerstore_core.archive.change import ChangeKind
-from layerstore_core.archive.interpreter import interpreter
 
 #: How many entries the second process looks at before it answers.
 _ENTRIES: Final = 2000
@@ -29,8 +29,10 @@ _LENGTH: Final = 8
 _CODE: Final = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from layerstore_core.archive.making import close_all_above
 from layerstore_core.archive.second_process import work
-work(*map(int, sys.argv[2:]))
+close_all_above(4)
+work(3, 4, int(sys.argv[2]))
 """
 
 
@@ -99,7 +101,7 @@ class SecondProcess:
         self._process = _start(upper, lower)
         self.is_alive = self._process is not None
         if self._process is not None:
-            self._poll.register(_pipe(self._process.stdout), select.POLLIN)
+            self._poll.register(self._process.stdout, select.POLLIN)
 
     def give(self, tasks: list[Task]) -> None:
         """Let it compare directories; it has answered before."""
@@ -107,7 +109,7 @@ class SecondProcess:
         self._given = tasks
         self.is_busy = True
         try:
-            _send(_pipe(self._process.stdin), [(path, tuple(directory)) for path, directory in tasks])
+            _send(self._process.stdin, [(path, tuple(directory)) for path, directory in tasks])
         except OSError:
             pass  # it is gone, as taking the answer will show
 
@@ -120,7 +122,7 @@ class SecondProcess:
         assert self._process is not None
         self.is_busy = False
         try:
-            found, names, left = _receive(_pipe(self._process.stdout))
+            found, names, left = _receive(self._process.stdout)
         except (OSError, EOFError):
             self.is_alive = False
             return Answer(left=self._given)
@@ -131,8 +133,7 @@ class SecondProcess:
 
     def __exit__(self, *exc: object) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            self._process.end()
 
 
 def work(upper: int, lower: int, entries: int) -> None:
@@ -159,35 +160,47 @@ def work(upper: int, lower: int, entries: int) -> None:
             comparison.names.clear()
 
 
-def _start(upper: int, lower: int) -> subprocess.Popen[bytes] | None:
+class _Piped:
+    """A process with pipes to its standard input and from its standard output."""
+
+    def __init__(self, process: ProcessBeside, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self.stdin, self.stdout = stdin, stdout
+        self._process = process
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.stdout.close()
+        try:
+            self.stdin.close()
+        except BrokenPipeError:
+            pass  # what it was to be told it never read
+
+
+def _start(upper: int, lower: int) -> _Piped | None:
     """Start it; `None` where that would be no gain, or cannot be done."""
     import layerstore_core
 
-    program = interpreter()
-    if program is None:
-        return None
     package = os.path.dirname(os.path.dirname(layerstore_core.__file__))
-    try:
-        return subprocess.Popen(
-            # Neither the environment nor the user's or the site's modules have a say in it.
-            [program, "-I", "-S", "-c", _CODE, package, str(upper), str(lower), str(_ENTRIES)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(upper, lower),
-            process_group=0,  # what a terminal sends is for us
-        )
-    except OSError:
-        return None
+    with ExitStack() as theirs, ExitStack() as ours:
+        try:
+            stdin, to_it = os.pipe()
+            theirs.callback(os.close, stdin)
+            writer = ours.enter_context(open(to_it, "wb"))
+            from_it, stdout = os.pipe()
+            theirs.callback(os.close, stdout)
+            reader = ours.enter_context(open(from_it, "rb"))
+            process = ProcessBeside.start(["-c", _CODE, package, str(_ENTRIES)], [stdin, stdout, None, upper, lower])
+        except OSError:
+            return None
+        if process is None:
+            return None
+        ours.pop_all()
+        return _Piped(process, writer, reader)
 
 
 def _tasks(tasks: Sequence[tuple[bytes, tuple[str, bool, bool, bool, bool, bool]]]) -> list[Task]:
     return [Task(path, Directory(*directory)) for path, directory in tasks]
-
-
-def _pipe(file: IO[bytes] | None) -> IO[bytes]:
-    assert file is not None
-    return file
 
 
 def _send(file: IO[bytes], message: Any) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,25 +94,13 @@ def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
         assert compare.compare_trees(upper, lower) == expected
 
 
-def starting(code: str) -> Callable[[int, int], subprocess.Popen[bytes]]:
-    def start(upper: int, lower: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-c", code, str(upper), str(lower), "20"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(upper, lower),
-        )
-
-    return start
-
-
 MEETS_AN_ERROR = """
 import os, sys
+sys.path.insert(0, sys.argv[1])
 from layerstore_core.archive import compare, second_process
 def refuse(*_): raise PermissionError(13, "Permission denied")
 compare.same_content = refuse
-second_process.work(*map(int, sys.argv[1:]))
+second_process.work(3, 4, 20)
 """
 
 
@@ -135,7 +121,7 @@ def test_what_it_fails_to_do_is_done(
     code: str,
 ) -> None:
     expected = alone(two_trees, monkeypatch)
-    monkeypatch.setattr(second_process, "_start", starting(code))
+    monkeypatch.setattr(second_process, "_CODE", code)
     assert compare.compare_trees(*two_trees) == expected
     assert [bool(answer.left) for answer in answers] == [True]
 

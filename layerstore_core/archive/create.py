@@ -16,7 +16,7 @@ from typing import Final
 
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.making import NEW_FILE, HowToMake, write_all
+from layerstore_core.archive.make_files import NEW_FILE, HowToMake, write_all
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.xattrs import read_xattrs, set_xattr
 from layerstore_core.errors import InvalidLayer

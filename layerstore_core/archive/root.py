@@ -42,7 +42,7 @@ class Directory:
         setgid: new files take the directory's group.
         inherits_acl: new files take an access list from the directory, in the umask's place.
         pins: how many users need it open; `Root.pinned` counts them.
-        pending: names in it that threads are making files of.
+        pending: names in it that files are being made of, in batches.
     """
 
     __slots__ = ("fd", "inherits_acl", "path", "pending", "pins", "restore", "setgid")
@@ -307,7 +307,7 @@ class Root:
         return False
 
     def _settle(self) -> None:
-        assert self.settle is not None, "whoever hands names to threads sets it"
+        assert self.settle is not None, "whoever has files made in batches sets it"
         self.settle()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:

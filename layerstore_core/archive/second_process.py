@@ -29,7 +29,7 @@ _LENGTH: Final = 8
 _CODE: Final = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from layerstore_core.archive.making import close_all_above
+from layerstore_core.archive.make_files import close_all_above
 from layerstore_core.archive.second_process import work
 close_all_above(4)
 work(3, 4, int(sys.argv[2]))

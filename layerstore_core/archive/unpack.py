@@ -164,7 +164,7 @@ class _Unpacker:
             self._keep_aufs_link(entry, name)
 
     def _bring(self, entry: TarEntry, name: bytes) -> None:
-        """Make what an entry describes: at once, or, of a small file, by a thread."""
+        """Make what an entry describes: at once, or, of a small file, in a batch."""
         content = self._diff.whole_payload()
         if content is None:
             self._place(entry, name, self._diff.payload())

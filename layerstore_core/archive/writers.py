@@ -1,6 +1,6 @@
 """Making a layer's small files in batches, while the tar is read on.
 
-Of a large layer most batches go to another process (`archive/helper.py`); what it has no room for is made here, so
+Of a large layer most batches go to another process (`archive/maker_process.py`); what it has no room for is made here, so
 that neither waits for the other. Files are made by the descriptors of their directories. A file that was added is
 *pending* until the owner of the writers, the only thread that calls them, has seen that it is done; it must not
 touch a pending name before.
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from layerstore_core.archive.entry import TarEntry
-from layerstore_core.archive.helper import SLOT, MakerProcess
-from layerstore_core.archive.making import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
+from layerstore_core.archive.make_files import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
+from layerstore_core.archive.maker_process import SLOT, MakerProcess
 from layerstore_core.archive.plainfiles import PlainFile, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from layerstore_core.archive import unpack, writers
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.header import HeaderError, parse_common_header, parse_header
-from layerstore_core.archive.helper import MakerProcess
-from layerstore_core.archive.making import FileToMake
+from layerstore_core.archive.make_files import FileToMake
+from layerstore_core.archive.maker_process import MakerProcess
 from layerstore_core.archive.plainfiles import entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.archive.scanner import TarScanner
@@ -380,7 +380,7 @@ def test_it_makes_nothing_for_the_dead(root: Path) -> None:
     """Whoever ordered files and was killed may see its layer removed at once."""
     program = """if True:
         import os, sys, select, signal
-        from layerstore_core.archive.helper import MakerProcess
+        from layerstore_core.archive.maker_process import MakerProcess
         helper = MakerProcess.start()
         select.select([helper._connection], [], [])
         assert helper.has_room

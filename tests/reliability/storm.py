@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig, chain_id  # noqa: E402
 from layerstore_core.archive import writers  # noqa: E402
-from layerstore_core.archive.helper import MakerProcess  # noqa: E402
+from layerstore_core.archive.maker_process import MakerProcess  # noqa: E402
 from layerstore_core.check import check_store, repair  # noqa: E402
 from layerstore_core.digests import DiffID  # noqa: E402
 from layerstore_core.gc import collect_garbage  # noqa: E402

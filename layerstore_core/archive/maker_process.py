@@ -1,6 +1,6 @@
 """A process beside this one that makes files: how it is started, told what to do, and ended.
 
-It is this interpreter with one stand-alone program (`archive/making.py`); of our descriptors it has its socket and the
+It is this interpreter with one stand-alone program (`archive/make_files.py`); of our descriptors it has its socket and the
 shared memory, and no lock.
 """
 
@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
 
-from layerstore_core.archive import making
+from layerstore_core.archive import make_files
 from layerstore_core.archive.beside import ProcessBeside
-from layerstore_core.archive.making import FileToMake, Order, Outcome
+from layerstore_core.archive.make_files import FileToMake, Order, Outcome
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MakerProcess:
         import mmap
         import socket
 
-        if not os.path.isfile(making.__file__) or not _running.acquire(blocking=False):
+        if not os.path.isfile(make_files.__file__) or not _running.acquire(blocking=False):
             return None
         size = _SLOTS * SLOT
         with ExitStack() as undo:
@@ -71,7 +71,7 @@ class MakerProcess:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.enter_context(theirs)
                 undo_start.enter_context(ours)
-                process = ProcessBeside.start([making.__file__], [theirs.fileno(), memory_fd, None])
+                process = ProcessBeside.start([make_files.__file__], [theirs.fileno(), memory_fd, None])
             except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
                 return None
@@ -85,7 +85,7 @@ class MakerProcess:
         """Whether it can be given files now."""
         if not self._ready and not self._useless:
             try:
-                self._ready = self._receive(wait=False) == making.READY
+                self._ready = self._receive(wait=False) == make_files.READY
             except ChildProcessError as error:
                 logger.debug("files are made in this process: another one did not get so far: {}", error)
                 self._useless = True
@@ -95,7 +95,7 @@ class MakerProcess:
         """Have files made; their directories may be closed afterwards, and their contents go.
 
         Args:
-            files: of at most `SLOT` bytes together, in at most `making.MAX_DIRECTORIES` directories.
+            files: of at most `SLOT` bytes together, in at most `make_files.MAX_DIRECTORIES` directories.
 
         Returns:
             `False`, and nothing was given, where they cannot be told to it: their names are too long, or the kernel
@@ -119,7 +119,7 @@ class MakerProcess:
             ordered.append((numbers.setdefault(directory, len(numbers)), base, how, mtime_ns, length))
         order: Order = slot, ordered
         message = marshal.dumps(order)
-        if len(message) > making.MAX_MESSAGE:
+        if len(message) > make_files.MAX_MESSAGE:
             return False
         try:
             socket.send_fds(self._connection, [message], list(numbers))
@@ -161,7 +161,7 @@ class MakerProcess:
         import socket
 
         try:
-            message = self._connection.recv(making.MAX_MESSAGE, 0 if wait else socket.MSG_DONTWAIT)
+            message = self._connection.recv(make_files.MAX_MESSAGE, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except ConnectionResetError:

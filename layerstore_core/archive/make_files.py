@@ -2,7 +2,7 @@
 
 To make a small file is four short system calls, and for each the interpreter is let go of and wanted back: beside
 a thread that parses, a second thread waits for it most of the time. So large layers have a process for this
-(`archive/helper.py` starts it). This file is its program, and must not import anything of the package.
+(`archive/maker_process.py` starts it). This file is its program, and must not import anything of the package.
 
 What the two say to each other, each in one message of a `SOCK_SEQPACKET` socket:
 

@@ -10,6 +10,7 @@ How long property tests look for a counterexample is set here too, for the drive
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -22,6 +23,16 @@ settings.register_profile("repeatable", settings.get_profile("default"), derando
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
+
+
+def pytest_configure() -> None:
+    """Hear the signals that `nohup`, or a shell that starts the tests in the background, has programs ignore.
+
+    What the tests start would ignore them as well, as a program has to; and some tests are about being interrupted.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -96,13 +96,17 @@ def _stray_size(store: LayerStore, layer_id: str) -> int:
 
 
 def _size(path: Path) -> int:
+    """How many bytes are in a file, or below a directory; what goes meanwhile, since another collector is at it, has none."""
     if not path.is_dir():
-        return path.lstat().st_size
+        try:
+            return path.lstat().st_size
+        except FileNotFoundError:
+            return 0
     total = 0
     for where, _, names in os.walk(path):
         for name in names:
             try:
                 total += os.lstat(os.path.join(where, name)).st_size
-            except FileNotFoundError:  # another collector is at it
+            except FileNotFoundError:
                 continue
     return total

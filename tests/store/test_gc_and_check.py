@@ -6,6 +6,7 @@ import pytest
 
 from layerstore_core.check import check_store, repair
 from layerstore_core.gc import Removed, collect_garbage
+from layerstore_core.metadata.transaction import DeadTransaction
 from tests.store.faults import FailingCall, around
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree, warm
 
@@ -49,6 +50,15 @@ def test_what_is_held_is_not(store, holder):
     goes = [] if holder.startswith("child") else [Removed("layer", top.chain_id, 4014)]
     assert collect_garbage(store) == goes
     assert base.chain_id in store.layers()
+
+
+def test_what_another_collector_takes_meanwhile(store, monkeypatch):
+    """Found by a storm: it was asked for its size when it was gone."""
+    dead = store.db.path / "tmp" / "write-set-gone"
+    record = store.image_db.names_path.with_name(".tmp-gone")
+    monkeypatch.setattr(type(store.db), "dead_transactions", lambda _: [DeadTransaction(dead, ())])
+    monkeypatch.setattr(type(store.image_db), "half_done", lambda _: [record])
+    assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 
 
 def test_a_deletion_that_was_cut_short(store):

@@ -129,7 +129,7 @@ def _machine(work: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "processor": models[0] if models else platform.machine(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": os.uname().release,
+        "kernel": os.uname().release.partition("-")[0],
         "python": platform.python_version(),
         "file_system": kind or "an unknown file system",
         "load": [],

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
-from layerstore_core import LayerStore, StoreConfig
+from layerstore_core import LayerStore, StoreConfig, log
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 
 OpenStore = Callable[..., LayerStore]
@@ -69,3 +70,17 @@ def nothing_left_open() -> Iterator[None]:
     before = set(os.listdir("/proc/self/fd")), threading.active_count()
     yield
     assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+@pytest.fixture
+def said() -> Iterator[list[Any]]:
+    """What is logged, while a program listens."""
+    messages: list[Any] = []
+    sink = logger.add(lambda message: messages.append(message.record), level="WARNING")
+    log.enable()
+    yield messages
+    log.silence()
+    try:
+        logger.remove(sink)
+    except ValueError:
+        pass

@@ -7,28 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import log
 from layerstore_core.check import Offer, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
-from layerstore_core.log import logger
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
-
-
-@pytest.fixture
-def caught_logs():
-    """Level and text of each message from here on."""
-    messages: list[tuple[str, str]] = []
-    sink = logger.add(lambda message: messages.append((message.record["level"].name, message.record["message"])))
-    log.enable()
-    yield messages
-    log.silence()
-    try:
-        logger.remove(sink)
-    except ValueError:
-        pass
 
 
 def test_moby_23184_metadata_of_zero_bytes(open_store, store):
@@ -125,7 +109,7 @@ def test_moby_44909_a_leftover_empty_directory(open_store, store):
         ("moby 36304", "a record that is missing"),
     ],
 )
-def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, caught_logs, tmp_path):
+def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, said, tmp_path):
     """There: a layer that does not load is skipped with a word at debug level, and so is the image on it, with "layer does
     not exist"; which file it was is nowhere said, and pulling the image again brings nothing back. Here: each is named,
     with file and reason, with all that stands on it; and what has been lost can be given again.
@@ -148,7 +132,8 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, ca
     assert export(store.get(other.chain_id)) == TOP
 
     words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
-    assert all(("WARNING", word) in caught_logs for word in words)
+    told = [(record["level"].name, record["message"]) for record in said]
+    assert all(("WARNING", word) in told for word in words)
     lost = [record_path(middle), store.db.mount_path("box")]
     if record.exists():
         assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)

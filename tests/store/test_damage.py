@@ -8,9 +8,8 @@ import os
 import shutil
 
 import pytest
-from loguru import logger
 
-from layerstore_core import IntegrityError, LayerStoreError, log
+from layerstore_core import IntegrityError, LayerStoreError
 from layerstore_core.check import check_store
 from layerstore_core.gc import collect_garbage
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, record_path, register
@@ -56,20 +55,6 @@ DAMAGE = [empty, cut, garbage, directory, missing, link_to_itself, huge]
 def driver():
     """Records do not depend on the driver."""
     return "vfs"
-
-
-@pytest.fixture
-def said():
-    """What is logged, while a program listens."""
-    messages = []
-    sink = logger.add(lambda message: messages.append(message.record), level="WARNING")
-    log.enable()
-    yield messages
-    log.silence()
-    try:
-        logger.remove(sink)
-    except ValueError:
-        pass
 
 
 def made(open_store, descriptor=None):

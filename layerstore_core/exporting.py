@@ -48,21 +48,7 @@ def copy_tar(
     in_thread: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    """Give all of a layer's tar to `write`: what `tar_stream` gives, without the copies that reading it makes.
-
-    Args:
-        write: called with chunks of about a MiB, which it may not keep.
-        in_thread: call it in a thread of its own, which is faster. It is waited for, whatever happens: do so only where it
-            cannot wait for long.
-        progress: called with the number of bytes so far.
-
-    Returns:
-        How many bytes the tar has.
-
-    Raises:
-        IntegrityError: what is stored is damaged; all or some of it has been written by then.
-        Exception: what `write` raises.
-    """
+    """What `tar_stream` gives, without the copies that reading it makes; see `Layer.copy_tar`."""
     size = 0
     with ExitStack() as opened:
         chunks = _verified(_node_chunks(db, driver, node, opened), node)

@@ -100,8 +100,8 @@ class ImageDB:
     def remove(self, image: ImageID) -> None:
         """Forget an image; those that were built from it lose the mention of it."""
         for child in self.children(image):
-            self._unlink(self._metadata / child.hex / _PARENT)
-        self._unlink(self._content / image.hex)
+            self.clear(self._metadata / child.hex / _PARENT)
+        self.clear(self._content / image.hex)
         self.clear(self._metadata / image.hex)
 
     def half_done(self) -> list[Path]:
@@ -229,14 +229,6 @@ class ImageDB:
             if os.path.lexists(partial):
                 os.unlink(partial)
             raise
-        if self._durable:
-            flush(path.parent)
-
-    def _unlink(self, path: Path) -> None:
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return
         if self._durable:
             flush(path.parent)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 from layerstore_core.errors import IntegrityError
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+_Opened = TypeVar("_Opened")
 
 #: What the system says where a file or its directory has been removed or replaced since.
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
@@ -74,7 +76,7 @@ def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Itera
             yield content
             continue
         left, crc = size, None
-        with _open(files, name) as file:
+        with _opened(files.open, name) as file:
             while left and (chunk := file.read(min(left, _CHUNK))):
                 left -= len(chunk)
                 crc = crc64.go_iso(chunk, crc)
@@ -121,12 +123,7 @@ def assemble_blocks(batches: Iterable[Iterable[Piece]], files: DescriptorGetter)
             filled = begin
             if size:
                 filled += size
-                try:
-                    fd = open_fd(name)
-                except OSError as error:
-                    if error.errno not in _MISSING:
-                        raise
-                    raise _missing(name, error) from error
+                fd = _opened(open_fd, name)
                 try:
                     # A byte more than it may have.
                     got = readv(fd, (view[begin : filled + 1],))
@@ -148,12 +145,7 @@ def assemble_blocks(batches: Iterable[Iterable[Piece]], files: DescriptorGetter)
 
 def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> bytes:
     """The content of a file that is to be `size` bytes long, in as few calls as can be."""
-    try:
-        fd = open_fd(name)
-    except OSError as error:
-        if error.errno not in _MISSING:
-            raise
-        raise _missing(name, error) from error
+    fd = _opened(open_fd, name)
     try:
         content = os.read(fd, size + 1)
         while len(content) < size and (more := os.read(fd, size + 1 - len(content))):
@@ -165,17 +157,14 @@ def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> byte
     return content
 
 
-def _open(files: FileGetter, name: bytes) -> BinaryIO:
+def _opened(open_file: Callable[[bytes], _Opened], name: bytes) -> _Opened:
+    """What a getter's `open` or `open_fd` gives; a file that is not there any more has been changed."""
     try:
-        return files.open(name)
+        return open_file(name)
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-        raise _missing(name, error) from error
-
-
-def _missing(name: bytes, error: OSError) -> IntegrityError:
-    return _changed(name, error.strerror or "it cannot be opened")
+        raise _changed(name, error.strerror or "it cannot be opened") from error
 
 
 def _changed(name: bytes, how: str) -> IntegrityError:

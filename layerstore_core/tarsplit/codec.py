@@ -12,6 +12,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import count
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from layerstore_core.errors import IntegrityError
@@ -98,6 +99,11 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
     """
     if not name or name.translate(None, _PLAIN):
         return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
+    return _usual_entry(segment, name, size, crc, position)
+
+
+def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
+    """As `encode_entry`, of a name that JSON need not escape."""
     return _ENTRY_LINES % (
         b2a_base64(segment, newline=False),
         position,
@@ -292,21 +298,7 @@ class LineWriter:
             for one in entries:
                 self.entry(*one)
             return
-        position = self._position
-        lines = []
-        for segment, name, size, crc in entries:
-            lines.append(
-                _ENTRY_LINES
-                % (
-                    b2a_base64(segment, newline=False),
-                    position,
-                    name,
-                    size,
-                    b2a_base64(crc.to_bytes(8, "big"), newline=False),
-                    position + 1,
-                )
-            )
-            position += 2
+        lines = [_usual_entry(*one, position) for position, one in zip(count(self._position, 2), entries, strict=False)]
         self._append(b"".join(lines), 2 * len(lines))
 
     def finish(self) -> None:

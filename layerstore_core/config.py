@@ -11,25 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.driver.sizes import parse_size
 from layerstore_core.errors import ConfigError
-
-PREFIX: Final = "LAYERSTORE_"
-SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
-#: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
-DOCKER_MAX_DEPTH: Final = 125
-
-
-def default_root() -> Path:
-    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/layerstore")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "layerstore"
+from layerstore_core.sources import ANY_DRIVER, DOCKER_MAX_DEPTH, default_root, files, plain_environment, variable
 
 
 class StoreConfig(BaseModel):
@@ -102,7 +91,7 @@ class StoreConfig(BaseModel):
             ConfigError: one is unknown, or cannot be used.
         """
         given = {name: getattr(self, name) for name in self._sources}
-        return _build([(overrides, dict.fromkeys(overrides, "argument")), (given, dict(self._sources))])
+        return build([(overrides, dict.fromkeys(overrides, "argument")), (given, dict(self._sources))])
 
     def model_post_init(self, context: Any, /) -> None:
         """Note that what was given as a keyword came from there; `load_config` knows better."""
@@ -131,52 +120,21 @@ def load_config(
     if driver_options:
         layers.append(({"drivers": {ANY_DRIVER: dict(driver_options)}}, {"drivers": "argument"}))
     layers.append(_environment())
-    layers += [_toml(path) for path in _files(file)]
-    return _build(layers)
+    layers += [_toml(path) for path in files(file)]
+    return build(layers)
 
-
-#: The table of options that are for whichever driver is used.
-ANY_DRIVER: Final = "*"
 
 #: Settings, and the source of each.
 _Layer = tuple[Mapping[str, Any], Mapping[str, str]]
 
 
-#: The settings whose variables hold one word or number each, and are no JSON.
-_PLAIN: Final = ("root", "driver", "durability", "max_depth", "max_layer_size")
-
-
 def _environment() -> _Layer:
-    found = _plain_environment()
+    found = plain_environment()
     if found is None:
         from layerstore_core.settings import from_environment
 
         found = from_environment()
-    return found, {name: f"environment {_env_variable(name)}" for name in found}
-
-
-def _plain_environment() -> dict[str, Any] | None:
-    """What `from_environment` gives, without pydantic-settings; `None` where that is needed."""
-    found = {}
-    for name in StoreConfig.model_fields:
-        variables = _variables(name)
-        if not variables:
-            continue
-        if name not in _PLAIN or variables != [(PREFIX + name).upper()]:
-            return None
-        if value := os.environ[variables[0]]:
-            found[name] = value
-    return found
-
-
-def _variables(name: str) -> list[str]:
-    """The variables that are set, and hold a setting or parts of it."""
-    wanted = (PREFIX + name).upper()
-    return sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
-
-
-def _env_variable(name: str) -> str:
-    return ", ".join(_variables(name)) or (PREFIX + name).upper()
+    return found, {name: f"environment {variable(name)}" for name in found}
 
 
 def _toml(path: Path) -> _Layer:
@@ -186,19 +144,14 @@ def _toml(path: Path) -> _Layer:
     return found, dict.fromkeys(found, f"file {path}")
 
 
-def _files(named: Path | None) -> list[Path]:
-    if named is None and (variable := os.environ.get(PREFIX + "CONFIG")):
-        named = Path(variable)
-    if named is not None:
-        return [named.expanduser()]
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "layerstore" / "config.toml"
-    return [path for path in (user, SYSTEM_FILE) if path.exists()]
+def build(layers: list[_Layer]) -> StoreConfig:
+    """Put settings together, the first layer first.
 
-
-def _build(layers: list[_Layer]) -> StoreConfig:
-    """Put settings together, the first layer first."""
+    Raises:
+        ConfigError: as `load_config`.
+    """
     merged: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    origins_of: dict[str, str] = {}
     drivers: dict[str, dict[str, Any]] = {}
     for values, origins in reversed(layers):
         for name, value in values.items():
@@ -208,23 +161,23 @@ def _build(layers: list[_Layer]) -> StoreConfig:
                         {**drivers.get(driver, {}), **options} if isinstance(options, Mapping) else options
                     )
                 value = drivers
-                sources[name] = ", ".join(dict.fromkeys([origins[name], *filter(None, [sources.get(name)])]))
+                origins_of[name] = ", ".join(dict.fromkeys([origins[name], *filter(None, [origins_of.get(name)])]))
             else:
-                sources[name] = origins[name]
+                origins_of[name] = origins[name]
             merged[name] = value
     try:
-        return StoreConfig.model_validate(merged)._from(sources)
+        return StoreConfig.model_validate(merged)._from(origins_of)
     except ValidationError as error:
-        raise ConfigError(describe_errors(error, sources)) from error
+        raise ConfigError(describe_errors(error, origins_of)) from error
 
 
-def describe_errors(error: ValidationError, sources: Mapping[str, str] | None = None, what: str = "setting") -> str:
+def describe_errors(error: ValidationError, origins: Mapping[str, str] | None = None, what: str = "setting") -> str:
     """What pydantic found, in sentences: each names the setting, what is wrong, and where it came from."""
     sentences = []
     for problem in error.errors(include_url=False):
         name = ".".join(map(str, problem["loc"]))
         top = str(problem["loc"][0]) if problem["loc"] else ""
-        origin = f" (from {sources[top]})" if sources and top in sources else ""
+        origin = f" (from {origins[top]})" if origins and top in origins else ""
         if problem["type"] == "extra_forbidden":
             sentences.append(f"unknown {what} {name!r}{origin}")
         else:

@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.catalog import Catalog
 from layerstore_core.chains import LayerInput, Overtaken, take_in
-from layerstore_core.config import StoreConfig
 from layerstore_core.digests import ChainID, chain_ids
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.durability import FlushPoint
@@ -22,6 +21,9 @@ from layerstore_core.layers import Layer
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
 from layerstore_core.nodes import LayerNode
 from layerstore_core.registering import Progress, Registration
+
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
 
 
 class Intake:

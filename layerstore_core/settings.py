@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from layerstore_core.config import PREFIX
 from layerstore_core.errors import ConfigError
+from layerstore_core.sources import PREFIX
 
 
 class _Names(BaseSettings):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 from layerstore_core import writable
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.chains import LayerInput
-from layerstore_core.config import StoreConfig, load_config
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, open_driver
@@ -46,6 +45,8 @@ from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from layerstore_core.config import StoreConfig
 
 
 class LayerStore:
@@ -116,6 +117,8 @@ class LayerStore:
             LocksUnavailable: the root's file system has no working locks.
         """
         if config is None:
+            from layerstore_core.config import load_config  # with pydantic, which takes long to load
+
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)

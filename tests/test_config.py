@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import ConfigError, IDRange, StoreConfig, config, load_config, settings
+from layerstore_core import ConfigError, IDRange, StoreConfig, load_config, settings, sources
+from layerstore_core.plainconfig import PlainConfig, plain_config
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def nothing_set(tmp_path, monkeypatch):
         if name.startswith(("LAYERSTORE_", "XDG_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.toml")
+    monkeypatch.setattr(sources, "SYSTEM_FILE", tmp_path / "etc" / "config.toml")
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_an_empty_variable_is_not_set(monkeypatch, name):
 def test_plain_variables_are_read_as_pydantic_settings_reads_them(monkeypatch, variables, plain):
     for name, value in variables.items():
         monkeypatch.setenv("LAYERSTORE_" + name, value)
-    found = config._plain_environment()
+    found = sources.plain_environment()
     assert (found is not None) == plain
     if plain:
         assert found == settings.from_environment()
@@ -256,3 +257,81 @@ def test_keywords_count_as_arguments():
     found = StoreConfig(driver="vfs")
     assert found.sources["driver"] == "argument"
     assert found.sources["max_depth"] == "default"
+
+
+def test_the_names_of_all_settings():
+    assert tuple(StoreConfig.model_fields) == sources.SETTINGS
+
+
+ASKED = ("sources", "id_mapping")
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "plain"),
+    [
+        ({}, {}, True),
+        ({}, {"root": "below/../store"}, True),
+        ({}, {"root": Path("//x/./y/"), "driver": "vfs"}, True),
+        ({}, {"driver": None, "durability": "none"}, True),
+        ({"ROOT": "/r//s/.", "DRIVER": " vfs ", "DURABILITY": "none"}, {}, True),
+        ({"ROOT": "/r", "DRIVER": "vfs"}, {"root": "/other"}, True),
+        ({"ROOT": "", "CONFIG": "", "DRIVERS": ""}, {}, False),
+        ({"ROOT": "~/store"}, {}, False),
+        ({"root": "/r"}, {}, False),
+        ({"MAX_DEPTH": "7"}, {}, False),
+        ({}, {"root": "~/store"}, False),
+        ({}, {"max_depth": 125}, False),
+        ({}, {"drivers": {}}, False),
+        ({}, {"driver_options": {"a": "b"}}, False),
+    ],
+)
+def test_plain_settings_are_what_is_loaded_with_pydantic(monkeypatch, variables, given, plain):
+    for name, value in variables.items():
+        monkeypatch.setenv("LAYERSTORE_" + name, value)
+    found = plain_config(None, **given)
+    assert (found is not None) == plain
+    if plain:
+        whole = load_config(**given)
+        for name in (*sources.SETTINGS, *ASKED):
+            assert getattr(found, name) == getattr(whole, name), name
+            assert type(getattr(found, name)) is type(getattr(whole, name)), name
+        assert found.options_of("vfs", "x") == whole.options_of("vfs", "x")
+        assert found.with_overrides(max_depth=7) == whole.with_overrides(max_depth=7)
+        assert found.with_overrides(max_depth=7).sources == whole.with_overrides(max_depth=7).sources
+
+
+def test_a_plain_config_has_all_that_is_public_of_the_other():
+    of_model = {name for name in dir(StoreConfig) if name in StoreConfig.__dict__ and not name.startswith("_")}
+    wanted = {*sources.SETTINGS, *of_model} - {
+        "model_config",
+        "model_fields",
+        "model_computed_fields",
+        "model_post_init",
+    }
+    assert (
+        not {name for name in wanted if not name.startswith("model_")}
+        - set(dir(PlainConfig))
+        - {"root", "driver", "durability"}
+    )
+
+
+@pytest.mark.parametrize(
+    "given", [{"durability": "some"}, {"driver": 3}, {"root": 3}, {"colour": 1}, {"durability": ["full"]}]
+)
+def test_what_has_to_be_refused_is_not_plain(given):
+    assert plain_config(None, **given) is None
+    with pytest.raises(ConfigError):
+        load_config(**given)
+
+
+@pytest.mark.parametrize("which", ["system", "user", "named.toml"])
+def test_where_there_is_a_file_nothing_is_plain(write, which):
+    path = write(which, "max_depth = 2")
+    assert plain_config(path if which == "named.toml" else None) is None
+
+
+def test_plain_settings_cannot_be_changed_and_are_overridden_with_care():
+    with pytest.raises(AttributeError):
+        plain_config(None).driver = "x"
+    with pytest.raises(ConfigError, match="colour"):
+        plain_config(None).with_overrides(colour=1)

@@ -37,7 +37,7 @@ class Session:
             ConfigError: a setting is unknown or cannot be used.
         """
         from layerstore_core import log
-        from layerstore_core.config import load_config
+        from layerstore_core.plainconfig import plain_config
 
         if not self.silent:
             log.configure(self.verbosity, json=self.log_json)
@@ -46,7 +46,12 @@ class Session:
             overrides["root"] = self.root
         if self.driver is not None:
             overrides["driver"] = self.driver
-        return load_config(self.config_file, driver_options=self.driver_options, **overrides)
+        config = plain_config(self.config_file, driver_options=self.driver_options, **overrides)
+        if config is None:
+            from layerstore_core.config import load_config
+
+            config = load_config(self.config_file, driver_options=self.driver_options, **overrides)
+        return config
 
     def open(self, *, create: bool = False, reading: bool = False) -> LayerStore:
         """Open the store; use it as a context manager.

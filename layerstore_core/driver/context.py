@@ -19,8 +19,8 @@ class DriverContext:
 
     Attributes:
         home: the driver's own directory, `<root>/<driver name>`; the driver makes it.
-        options: the driver's options. For a driver class with an `Options` model (a pydantic
-            `BaseModel`) an instance of it, already validated; otherwise the plain mapping.
+        options: the driver's options. For a driver class with an `Options` model (a pydantic `BaseModel`) an instance of
+            it, already validated; an empty mapping where the class only names its model and nothing was given.
         id_mapping: how IDs in layers correspond to IDs on disk.
         logger: loguru's, bound with `driver=<name>`.
         read_only: the store was opened for reading, or its root cannot be written: the driver writes nothing.

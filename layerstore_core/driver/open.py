@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
-from layerstore_core.config import ANY_DRIVER, StoreConfig, describe_errors
 from layerstore_core.driver import registry
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.context import DriverContext
@@ -17,6 +14,10 @@ from layerstore_core.driver.select import select_driver
 from layerstore_core.errors import ConfigError, DriverContractError, LayerStoreError
 from layerstore_core.log import driver_logger
 from layerstore_core.metadata.locks import RootLocks
+from layerstore_core.sources import ANY_DRIVER
+
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
 
 
 def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
@@ -99,12 +100,21 @@ def _context(factory: DriverFactory, name: str, config: StoreConfig) -> DriverCo
 
 def _validated(factory: DriverFactory, name: str, options: dict[str, Any], config: StoreConfig) -> Any:
     model = getattr(factory, "Options", None)
+    if isinstance(model, str):
+        if not options:
+            return options
+        model = registry.load_options(model, name)
     where = f" (from {config.sources['drivers']})" if config.sources["drivers"] != "default" else ""
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        try:
-            return model.model_validate(options)
-        except ValidationError as error:
-            raise ConfigError(f"driver {name}: {describe_errors(error, what='option')}{where}") from error
+    if isinstance(model, type):
+        from pydantic import BaseModel, ValidationError
+
+        if issubclass(model, BaseModel):
+            try:
+                return model.model_validate(options)
+            except ValidationError as error:
+                from layerstore_core.config import describe_errors
+
+                raise ConfigError(f"driver {name}: {describe_errors(error, what='option')}{where}") from error
     if options:
         raise ConfigError(f"driver {name} has no options, but was given {', '.join(sorted(options))}{where}")
     return options

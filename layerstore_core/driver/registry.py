@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,28 @@ def load_wrappers() -> list[tuple[str, object]]:
         except Exception as error:
             raise DriverContractError(f"{what} cannot be made: {type(error).__name__}: {error}") from error
     return wrappers
+
+
+def load_options(reference: str, driver: str) -> type:
+    """Import the model of a driver's options.
+
+    Args:
+        reference: where it is, `<module>:<class>`, as the driver's `Options` says.
+        driver: the driver's name.
+
+    Raises:
+        DriverContractError: there is none.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        model = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise DriverContractError(
+            f"driver {driver}: the model of its options, {reference!r}, cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, type):
+        raise DriverContractError(f"driver {driver}: the model of its options, {reference!r}, is no class")
+    return model
 
 
 def driver_name(factory: DriverFactory, name: str) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from layerstore_core.config import StoreConfig
 from layerstore_core.driver import registry
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
+
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
 
 #: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
 _STATE: Final = ("sha256", "mounts")

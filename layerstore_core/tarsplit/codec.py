@@ -23,6 +23,8 @@ MAX_SEGMENT: Final = 1 << 20
 _MAX_LINE: Final = 64 << 20
 #: Lines decoded at a time, in bytes: few enough that the allocator gives the same memory again, rather than fresh pages.
 _READ_SIZE: Final = 1 << 18
+#: From so many bytes of lines on, what decodes base64 more quickly is loaded for it.
+_MANY: Final = 4 << 20
 _COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
 _COMPRESS_AT: Final = 1 << 17
 
@@ -172,9 +174,11 @@ def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
         IntegrityError: as `decode_lines` does, once what was before the line has been given.
     """
     number = 1
+    size = 0
     for block in blocks:
+        size += len(block)
         try:
-            pieces, lines = _decode_usual_block(block)
+            pieces, lines = _decode_usual_block(block, many=size > _MANY)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
             yield from _decode_plain_block(block, number)  # which says what is wrong, and where
             lines = block.count(b"\n")
@@ -183,8 +187,12 @@ def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
         number += lines
 
 
-def _decode_usual_block(block: bytes) -> tuple[Iterable[Piece], int]:
+def _decode_usual_block(block: bytes, *, many: bool) -> tuple[Iterable[Piece], int]:
     """The pieces of a block of lines, and how many lines it has.
+
+    Args:
+        block: whole lines.
+        many: there are so many that the quickest way to decode base64 is worth being loaded.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as `decode_line` has it.
@@ -192,7 +200,7 @@ def _decode_usual_block(block: bytes) -> tuple[Iterable[Piece], int]:
     found = _USUAL_LINES.findall(block)
     payloads, names, sizes, checksums, others = zip(*found, strict=True)
     pieces: Iterable[Piece] = zip(
-        _decode_payloads(payloads),
+        _decode_payloads(payloads, _quick_base64() if many else None),
         names,
         [int(size) if size else 0 for size in sizes],
         [int.from_bytes(a2b_base64(checksum, strict_mode=True), "big") if checksum else 0 for checksum in checksums],
@@ -203,33 +211,45 @@ def _decode_usual_block(block: bytes) -> tuple[Iterable[Piece], int]:
     return pieces, 2 * len(found) - names.count(b"")
 
 
-def _decode_payloads(payloads: Sequence[bytes]) -> list[bytes]:
+def _decode_payloads(payloads: Sequence[bytes], quick: Callable[[bytes], list[bytes]] | None) -> list[bytes]:
     """Base64 of many payloads.
+
+    Args:
+        payloads: each by itself.
+        quick: what `_quick_base64` gives.
 
     Raises:
         ValueError: one is damaged.
     """
-    quick = _quick_base64()
-    joined = b'["%b"]' % b'","'.join(payloads)
-    # What `quick` would take and `a2b_base64` does not: other alphabets, JSON's escapes, padding left out.
-    if quick and not (b"-" in joined or b"_" in joined or b"\\" in joined or any(len(one) & 3 for one in payloads)):
-        try:
-            return quick(joined)
-        except ValueError:
-            pass  # what is wrong, the plain way says
+    if quick:
+        joined = b'["%b"]' % b'","'.join(payloads)
+        # What `quick` would take and `a2b_base64` does not: other alphabets, JSON's escapes, padding left out.
+        if not (b"-" in joined or b"_" in joined or b"\\" in joined or any(len(one) & 3 for one in payloads)):
+            try:
+                return quick(joined)
+            except ValueError:
+                pass  # what is wrong, the plain way says
     return [a2b_base64(payload, strict_mode=True) for payload in payloads]
 
 
 @cache
 def _quick_base64() -> Callable[[bytes], list[bytes]] | None:
-    """Decodes a JSON list of base64; `None` where pydantic (before 2.9) cannot.
+    """Decodes a JSON list of base64; `None` where pydantic's core (before pydantic 2.9) cannot.
 
-    The settings need pydantic anyway, and it takes half of `a2b_base64`'s time, which is most of that of reading lines.
+    It comes with pydantic, and takes half of `a2b_base64`'s time, which is most of that of reading lines. To load it takes
+    0.016 s; pydantic itself, which could be told the same in other words, four times that.
     """
-    from pydantic import ConfigDict, TypeAdapter
+    try:
+        from pydantic_core import SchemaValidator, core_schema
 
-    decode = TypeAdapter(list[bytes], config=ConfigDict(val_json_bytes="base64")).validate_json
-    return decode if decode(b'["AAECAw==","+/8="]') == [b"\0\1\2\3", b"\xfb\xff"] else None
+        list_of_bytes = core_schema.list_schema(core_schema.bytes_schema())
+        decode: Callable[[bytes], list[bytes]] = SchemaValidator(
+            list_of_bytes, core_schema.CoreConfig(val_json_bytes="base64")
+        ).validate_json
+        is_right = decode(b'["AAECAw==","+/8="]') == [b"\0\1\2\3", b"\xfb\xff"]
+    except Exception:  # whatever another version of it makes of this
+        return None
+    return decode if is_right else None
 
 
 def _decode_plain_block(block: bytes, first: int) -> Iterator[list[Piece]]:

@@ -56,6 +56,27 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -
     assert not modules & {*HEAVY, "layerstore_core.store", "layerstore_core.config", "layerstore_core.log"}
 
 
+@pytest.mark.parametrize("command", ["register", "ls", "export"])
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+def test_what_takes_long_to_load_is_not_loaded_for_usual_work(command: str, driver: str, tmp_path: Path) -> None:
+    if driver == "overlay2" and os.geteuid() != 0:
+        pytest.skip("overlays are mounted by root")
+    (tmp_path / "a.tar").write_bytes(tar_of({"a": b"a"}))
+    arguments = {"register": ["a.tar"], "ls": [], "export": ["@", "-o", "b.tar"]}
+    program = [sys.executable, "-X", "importtime", "-m", "layerstore_core", "--driver", driver, "--root", "store"]
+    environment = {**os.environ, "LAYERSTORE_DURABILITY": "none"}
+    register = subprocess.run(
+        [*program, "register", "a.tar"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    words = [word.replace("@", register.stdout.strip()) for word in arguments[command]]
+    done = subprocess.run(
+        [*program, command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "layerstore_core.store" in modules
+    assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich"}
+
+
 def test_version(spawn: Run) -> None:
     assert spawn("--version").text == f"layerstore {__version__}\n"
 

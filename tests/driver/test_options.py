@@ -71,6 +71,29 @@ class TestOptions:
         for word in ["driver choosy", "from argument", *words]:
             assert word in str(caught.value)
 
+    @pytest.fixture
+    def naming(self, install):
+        source = OPTIONS.replace("    Options = Options\n", '    Options = "naming_driver:Options"\n').replace(
+            "self.options = context.options", "self.options = context.options or Options()"
+        )
+        install("naming-driver", source, drivers="naming = naming_driver:Choosy")
+
+    def test_a_model_may_be_named_instead(self, naming, root):
+        with LayerStore.open(root=root, driver="naming") as store:
+            assert store.driver_status() == [("level", "1"), ("name", "x")]
+        with LayerStore.open(root=root, driver="naming", drivers={"naming": {"level": "3"}}) as store:
+            assert store.driver_status() == [("level", "3"), ("name", "x")]
+        with pytest.raises(ConfigError, match="driver naming: unknown option 'colour'"):
+            LayerStore.open(root=root, driver="naming", drivers={"naming": {"colour": 1}})
+
+    @pytest.mark.parametrize(
+        ("name", "words"), [("", "ValueError"), ("os:path", "no class"), ("os:x", "AttributeError")]
+    )
+    def test_a_model_that_is_named_and_is_none(self, install, root, name, words):
+        install("lost-driver", f"class Lost(Driver):\n    Options = {name!r}", drivers="lost = lost_driver:Lost")
+        with pytest.raises(DriverContractError, match=f"driver lost: the model of its options, '{name}'.*{words}"):
+            LayerStore.open(root=root, driver="lost", drivers={"lost": {"level": 1}})
+
     def test_a_driver_without_a_model_has_none(self, choosy, root):
         with pytest.raises(ConfigError, match="driver plain has no options, but was given level"):
             LayerStore.open(root=root, driver="plain", drivers={"plain": {"level": 1}})

@@ -87,12 +87,18 @@ def items(batches: Iterator[list[Piece]]) -> Iterator[Segment | FileEntry]:
 @pytest.fixture(params=["pydantic", "binascii"], scope="module")
 def base64_by(request: pytest.FixtureRequest) -> Iterator[None]:
     """Both ways to decode base64."""
-    if request.param == "pydantic":
-        assert codec._quick_base64() is not None
+    assert codec._quick_base64() is not None
+    with mock.patch.object(codec, "_MANY", 0 if request.param == "pydantic" else 1 << 60):
         yield
-    else:
-        with mock.patch.object(codec, "_quick_base64", return_value=None):
-            yield
+
+
+def test_of_many_lines_the_first_are_decoded_without_anything_to_be_loaded() -> None:
+    lines = [encode_segment(b"%d" % number, number) for number in range(8)]
+    few = mock.patch.object(codec, "_MANY", sum(map(len, lines[:4])))
+    with few, mock.patch.object(codec, "_quick_base64", return_value=None) as quick:
+        found = list(items(decode_blocks(lines)))  # type: ignore[arg-type]
+    assert found == [Segment(b"%d" % number) for number in range(8)]
+    assert quick.call_count == 4
 
 
 @pytest.mark.usefixtures("base64_by")

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from layerstore_btrfs.driver import BtrfsDriver
-from layerstore_btrfs.options import Options
 
-__all__ = ["BtrfsDriver", "Options"]
+__all__ = ["BtrfsDriver"]

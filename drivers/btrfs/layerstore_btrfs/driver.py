@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from layerstore_btrfs import ioctl, quota, subvolumes
 from layerstore_btrfs.changed import changes_since_snapshot
 from layerstore_btrfs.labels import relabel
-from layerstore_btrfs.options import Options, layer_size
 from layerstore_btrfs.probe import require_btrfs, try_out
 from layerstore_btrfs.search import FIRST_FREE
+from layerstore_btrfs.storage_opt import layer_size
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.archive.pack import pack_changes
 from layerstore_core.archive.unpack import unpack_layer
@@ -48,11 +48,12 @@ class BtrfsDriver:
 
     driver_name = "btrfs"
     priority = 90
-    Options = Options
+    Options = "layerstore_btrfs.options:Options"
 
     def __init__(self, context: DriverContext) -> None:
         require_btrfs(context.nearest_directory())
-        self._options = cast("Options", context.options or Options())
+        # The least that may be asked for, in bytes; 0 for no such bound.
+        self._min_space: Final[int] = context.options.min_space if context.options else 0
         self._id_mapping = context.id_mapping
         self._logger = context.logger
         self._home: Final = context.home
@@ -112,7 +113,7 @@ class BtrfsDriver:
         with subvolumes.opened(path) as subvolume:
             size = self._recorded_limit(layer_id)
             # Set again each time, as Docker does: somebody may have switched quota off and on meanwhile.
-            if size is not None and size >= self._options.min_space:
+            if size is not None and size >= self._min_space:
                 with _about(path):
                     quota.limit(subvolume, size, self._logger)
         return str(path)
@@ -142,7 +143,7 @@ class BtrfsDriver:
             ("Filesystem UUID", filesystem.fsid),
             ("Devices", str(filesystem.devices)),
             ("Quota", quota_state),
-            ("Minimum Space", str(self._options.min_space)),
+            ("Minimum Space", str(self._min_space)),
             ("Diff", "by generation" if self._may_set_limits() else "by comparing all files"),
         ]
 
@@ -189,7 +190,7 @@ class BtrfsDriver:
     # Inside
 
     def _create(self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]) -> None:
-        size = layer_size(storage_opt, self._options.min_space)
+        size = layer_size(storage_opt, self._min_space)
         path = self._path(layer_id)
         name = layer_id.encode()
         with subvolumes.opened(self._subvolumes) as directory, _about(path):

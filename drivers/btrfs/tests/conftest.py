@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from layerstore_btrfs import BtrfsDriver, Options, subvolumes
+from layerstore_btrfs import BtrfsDriver, subvolumes
+from layerstore_btrfs.options import Options
 from loguru import logger
 
 from layerstore_core.archive.scanner import TarScanner

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from layerstore_btrfs.options import Options, layer_size
+from layerstore_btrfs.options import Options
+from layerstore_btrfs.storage_opt import layer_size
 from pydantic import ValidationError
 
 from layerstore_core.errors import ConfigError

@@ -28,8 +28,8 @@ from layerstore_overlay.mending import mend, troubles
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
 from layerstore_overlay.native import NativeChanges, NotNativeError
-from layerstore_overlay.options import Options, layer_size, refuse_others
 from layerstore_overlay.quota import ProjectQuota
+from layerstore_overlay.storage_opt import layer_size, refuse_others
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
 _MAX_DEPTH: Final = 499
@@ -52,12 +52,13 @@ class OverlayDriver:
     driver_name = "overlay2"
     #: Chosen before the others where it works, as in Docker.
     priority = 100
-    Options = Options
+    Options = "layerstore_overlay.options:Options"
 
     def __init__(self, context: DriverContext, *, mount_method: MountMethod = MountMethod.AUTO) -> None:
         self._log = context.logger
         self._id_mapping = context.id_mapping
-        self._options = context.options if isinstance(context.options, Options) else Options(**context.options)
+        # The usual size of a writable layer, in bytes.
+        self._size: Final[int | None] = context.options.size if context.options else None
         home = os.path.realpath(context.home)
         self._layout = Layout(home, context.id_mapping.root_pair())
         if not os.path.isdir(home):
@@ -70,7 +71,7 @@ class OverlayDriver:
         self._mounter = Mounter(home, mount_method)
         self._chains = Chains(self._layout, self._features.xattrs, read_only=context.read_only)
         self._quota = ProjectQuota(home)
-        if self._options.size is not None and self._quota_missing:
+        if self._size is not None and self._quota_missing:
             raise DriverNotSupported(f"driver option size: {self._quota_missing}")
 
     @classmethod
@@ -85,7 +86,7 @@ class OverlayDriver:
 
     @hookimpl
     def create_read_write(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
-        size = layer_size(storage_opt, self._options.size)
+        size = layer_size(storage_opt, self._size)
         if size is not None and self._quota_missing:
             raise ConfigError(f"storage option size: {self._quota_missing}")
         self._create(layer_id, parent_id, size)
@@ -205,8 +206,8 @@ class OverlayDriver:
             ("Mount Method", "fsopen" if features.takes_single_lowers else "mount"),
             ("Supports size", _told(not self._quota_missing)),
         ]
-        if self._options.size is not None:
-            fields.append(("Default size", f"{self._options.size} bytes"))
+        if self._size is not None:
+            fields.append(("Default size", f"{self._size} bytes"))
         return fields
 
     @hookimpl

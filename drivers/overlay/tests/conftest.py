@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from layerstore_overlay import Options, OverlayDriver
+from layerstore_overlay import OverlayDriver
 from layerstore_overlay.features import Features
 from layerstore_overlay.mount import MountMethod
 from layerstore_overlay.mounts import unmount_below
+from layerstore_overlay.options import Options
 
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.scanner import TarScanner

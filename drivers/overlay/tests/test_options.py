@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from layerstore_overlay import Options
-from layerstore_overlay.options import layer_size
+from layerstore_overlay.options import Options
+from layerstore_overlay.storage_opt import layer_size
 from pydantic import ValidationError
 
 from layerstore_core.errors import ConfigError

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
-from pydantic import BaseModel, ConfigDict
-
 from layerstore_core import (
     Change,
     ConfigError,
@@ -35,12 +33,6 @@ _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
 
 
-class VfsOptions(BaseModel):
-    """vfs has no options; the model is there so that a mistaken one is named."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 class VfsDriver:
     """A driver that copies.
 
@@ -51,7 +43,7 @@ class VfsDriver:
         OSError: its home cannot be made.
     """
 
-    Options: ClassVar = VfsOptions
+    Options: ClassVar = "layerstore_vfs.options:VfsOptions"
     #: The one to fall back on: its state under a root does not mean that somebody chose it.
     priority: ClassVar[int] = -100
     last_resort: ClassVar[bool] = True

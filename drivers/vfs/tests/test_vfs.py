@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from layerstore_vfs import VfsDriver
-from layerstore_vfs.driver import VfsOptions
+from layerstore_vfs.options import VfsOptions
 from loguru import logger
 from pydantic import ValidationError
 

@@ -40,7 +40,7 @@ def info(session: Session) -> None:
         **(_contents(session) if exists else _promise(config)),
         "configuration": {
             key: {"value": value, "source": config.sources[key]}
-            for key, value in config.model_dump(mode="json").items()
+            for key, value in config.with_overrides().model_dump(mode="json").items()
         },
     }
     session.answer(document, lambda: _lines(document))

@@ -1,0 +1,77 @@
+"""Where settings are looked for, but for their values: the variables and the files.
+
+Without pydantic, so that a command with usual settings need not load it (`plainconfig`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+PREFIX: Final = "LAYERSTORE_"
+SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
+#: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
+DOCKER_MAX_DEPTH: Final = 125
+#: The table of options that are for whichever driver is used.
+ANY_DRIVER: Final = "*"
+#: All settings, by name.
+SETTINGS: Final = (
+    "root",
+    "driver",
+    "driver_priority",
+    "drivers",
+    "durability",
+    "max_depth",
+    "max_layer_size",
+    "uid_map",
+    "gid_map",
+)
+#: The settings whose variables hold one word or number each, and are no JSON.
+_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size")
+
+
+def default_root() -> Path:
+    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/layerstore")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "layerstore"
+
+
+def plain_environment() -> dict[str, Any] | None:
+    """What `settings.from_environment` gives, without pydantic-settings; `None` where that is needed."""
+    found: dict[str, Any] = {}
+    for name in SETTINGS:
+        names = variables(name)
+        if not names:
+            continue
+        if name not in _ONE_WORD or names != [(PREFIX + name).upper()]:
+            return None
+        if value := os.environ[names[0]]:
+            found[name] = value
+    return found
+
+
+def variables(name: str) -> list[str]:
+    """The variables that are set, and hold a setting or parts of it."""
+    wanted = (PREFIX + name).upper()
+    return sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
+
+
+def variable(name: str) -> str:
+    """The variable that holds a setting, as messages call it."""
+    return ", ".join(variables(name)) or (PREFIX + name).upper()
+
+
+def files(named: Path | None) -> list[Path]:
+    """The configuration files to read, the one that goes before the other first.
+
+    Args:
+        named: the one that an argument names: there is no other then, and it has to be there.
+    """
+    if named is None and (value := os.environ.get(PREFIX + "CONFIG")):
+        named = Path(value)
+    if named is not None:
+        return [named.expanduser()]
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "layerstore" / "config.toml"
+    return [path for path in (user, SYSTEM_FILE) if path.exists()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from pathlib import Path
@@ -57,6 +56,8 @@ def _is_directory(path: Path) -> bool:
 
 def _spelt_alike(root: Path) -> list[str]:
     """The stores beside or directly below `root` that it may have been meant for."""
+    import difflib
+
     try:
         beside = difflib.get_close_matches(root.name, sorted(os.listdir(root.parent)), n=3)
         candidates = [root.parent / name for name in beside if name != root.name]

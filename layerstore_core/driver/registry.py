@@ -69,21 +69,20 @@ def load_driver(name: str) -> DriverFactory:
         DriverNotFound: no installed package offers it, or the package cannot be imported.
         AmbiguousDriver: several packages offer one of this name.
     """
-    # Only of these the package's metadata are read: that takes a millisecond each.
-    offers = [_describe(point) for point in _offers(DRIVERS) if point.name == name]
+    offers = [point for point in _offers(DRIVERS) if point.name == name]
     if not offers:
         names = ", ".join(sorted({driver.name for driver in installed_drivers()})) or "none"
         raise DriverNotFound(
             f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
             f"perhaps: pip install layerstore-driver-{name}"
         )
-    if len({driver.distribution for driver in offers}) > 1:
-        packages = " and ".join(driver.distribution for driver in offers)
+    # What a package is called is asked only where it is to be told: its metadata take as long to read as all else here.
+    if len(offers) > 1 and len({_describe(point).distribution for point in offers}) > 1:
+        packages = " and ".join(_describe(point).distribution for point in offers)
         raise AmbiguousDriver(f"a driver {name!r} comes from {packages}; uninstall all but one of these packages")
-    offer = offers[0]
-    factory = _load(offer.entry_point, f"driver {name!r} of package {offer.distribution} {offer.version}")
+    factory = _load(offers[0], "driver")
     if not callable(factory):
-        raise DriverNotFound(f"driver {name!r}: {offer.entry_point.value} is no class and no function")
+        raise DriverNotFound(f"driver {name!r}: {offers[0].value} is no class and no function")
     return factory  # type: ignore[no-any-return]
 
 
@@ -96,13 +95,13 @@ def load_wrappers() -> list[tuple[str, object]]:
     """
     wrappers: list[tuple[str, object]] = []
     for point in sorted(_offers(WRAPPERS), key=lambda point: point.name):
-        offer = _describe(point)
-        what = f"wrapper {point.name!r} of package {offer.distribution} {offer.version}"
-        plugin = _load(point, what)
+        plugin = _load(point, "wrapper")
         try:
             wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
         except Exception as error:
-            raise DriverContractError(f"{what} cannot be made: {type(error).__name__}: {error}") from error
+            raise DriverContractError(
+                f"{_name(point, 'wrapper')} cannot be made: {type(error).__name__}: {error}"
+            ) from error
     return wrappers
 
 
@@ -194,11 +193,16 @@ def _told(point: EntryPoint, field: str) -> str:
         return "unknown"
 
 
+def _name(point: EntryPoint, what: str) -> str:
+    offer = _describe(point)
+    return f"{what} {point.name!r} of package {offer.distribution} {offer.version}"
+
+
 def _load(point: EntryPoint, what: str) -> Any:
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
         raise DriverNotFound(
-            f"{what} is installed, but cannot be imported: {type(error).__name__}: {error}; "
+            f"{_name(point, what)} is installed, but cannot be imported: {type(error).__name__}: {error}; "
             "install it again, or a version that fits this Python and layerstore-core"
         ) from error

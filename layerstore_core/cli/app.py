@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from click.shell_completion import shell_complete
 
 from layerstore_core._version import __version__
 from layerstore_core.cli import output
@@ -51,6 +50,8 @@ class Application(click.Group):
 
     def _run(self, args: Sequence[str], as_json: bool) -> int:
         if instruction := os.environ.get(COMPLETE_VARIABLE):
+            from click.shell_completion import shell_complete
+
             return shell_complete(self, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
         try:
             with self.make_context(PROGRAM, list(args)) as context:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import LayerDoesNotExist
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from layerstore_core.store import LayerStore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -46,7 +47,7 @@ class ChainType(click.ParamType[str]):
         with_algorithm = incomplete.startswith("sha256:")
         words = _ask_store(ctx, lambda store: store.chain_ids())
         words = [word if with_algorithm else word.removeprefix("sha256:") for word in words]
-        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return _offered(words, incomplete)
 
 
 class MountNameType(click.ParamType[str]):
@@ -64,7 +65,7 @@ class MountNameType(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names = _ask_store(ctx, lambda store: store.db.list_mounts())
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return _offered(names, incomplete)
 
 
 class KeyValueType(click.ParamType[tuple[str, str]]):
@@ -92,7 +93,7 @@ class ImageType(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names = _ask_store(ctx, lambda store: sorted(store.image_db.names()))
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return _offered(names, incomplete)
 
 
 class PlatformType(click.ParamType[Any]):
@@ -178,6 +179,12 @@ def session_from(params: dict[str, Any]) -> Session:
         verbosity=params.get("verbose") or 0,
         log_json=bool(params.get("log_json")),
     )
+
+
+def _offered(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _ask_store(ctx: click.Context, question: Callable[[LayerStore], list[Any]]) -> list[str]:

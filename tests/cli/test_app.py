@@ -53,6 +53,8 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = set(done.stderr.split())
     assert "layerstore_core.cli.app" in modules
+    called = {"--version": set(), "--help": {walked[0] for walked, _ in COMMANDS}}.get(words[0], {words[0]})
+    assert {name for name in cli.commands if f"layerstore_core.cli.commands.{name}" in modules} == called
     assert not modules & {*HEAVY, "layerstore_core.store", "layerstore_core.config", "layerstore_core.log"}
 
 

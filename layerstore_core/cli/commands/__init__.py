@@ -1,50 +1,68 @@
-"""The commands, a module each; `rw` is a family of its own. They import the store when they run, not before."""
+"""The commands, a module each; `rw` is a family of its own. They import the store when they run, not before.
+
+A module is loaded when its command is called, or is to be listed: a command does not wait for all the others.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, MutableMapping
 from typing import Final
 
 import click
 
-from layerstore_core.cli.commands.check import check
-from layerstore_core.cli.commands.completion import completion
-from layerstore_core.cli.commands.conformance import conformance
-from layerstore_core.cli.commands.drivers import drivers
-from layerstore_core.cli.commands.export import export
-from layerstore_core.cli.commands.gc import gc
-from layerstore_core.cli.commands.history import history
-from layerstore_core.cli.commands.images import images
-from layerstore_core.cli.commands.info import info
-from layerstore_core.cli.commands.load import load
-from layerstore_core.cli.commands.ls import ls
-from layerstore_core.cli.commands.register import register
-from layerstore_core.cli.commands.rm import rm
-from layerstore_core.cli.commands.rmi import rmi
-from layerstore_core.cli.commands.rw import rw
-from layerstore_core.cli.commands.save import save
-from layerstore_core.cli.commands.show import show
-from layerstore_core.cli.commands.tag import tag
 
-COMMANDS: Final[dict[str, click.Command]] = {
-    command.name or "": command
-    for command in (
-        drivers,
-        info,
-        register,
-        ls,
-        show,
-        export,
-        rm,
-        rw,
-        load,
-        save,
-        images,
-        history,
-        tag,
-        rmi,
-        check,
-        gc,
-        conformance,
-        completion,
-    )
-}
+class CommandModules(MutableMapping[str, click.Command]):
+    """Commands by name, each in the module and under the name that it is called by.
+
+    Args:
+        package: where the modules are.
+        names: of the commands.
+    """
+
+    def __init__(self, package: str, names: tuple[str, ...]) -> None:
+        self._package = package
+        self._commands: dict[str, click.Command | None] = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self._commands[name]
+        if command is None:
+            command = self._commands[name] = getattr(importlib.import_module(f"{self._package}.{name}"), name)
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+
+COMMANDS: Final = CommandModules(
+    __name__,
+    (
+        "drivers",
+        "info",
+        "register",
+        "ls",
+        "show",
+        "export",
+        "rm",
+        "rw",
+        "load",
+        "save",
+        "images",
+        "history",
+        "tag",
+        "rmi",
+        "check",
+        "gc",
+        "conformance",
+        "completion",
+    ),
+)

@@ -360,8 +360,9 @@ class Catalog:
         return self._db.cache_id(node.record.chain_id) == node.record.cache_id
 
     def _load_layers(self, names: Iterable[ChainID]) -> None:
-        with self._db.reading_many() as read:
-            for name in names:
+        new = [name for name in names if name not in self._layers]
+        with self._db.reading_many(new) as read:
+            for name in new:
                 if name not in self._layers:
                     try:
                         self._load_layer(name, read)

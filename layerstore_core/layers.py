@@ -68,6 +68,11 @@ class Layer:
         return Layer(self._store, parent, holds=False) if parent else None
 
     @property
+    def parent_id(self) -> ChainID | None:
+        """The chain ID of the parent, `None` for a base layer."""
+        return self._live.record.parent
+
+    @property
     def size(self) -> int:
         """The size of the chain up to this layer, in bytes."""
         return self._live.chain_size

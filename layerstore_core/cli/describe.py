@@ -22,14 +22,14 @@ def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
     return {
         "chain_id": str(layer.chain_id),
         "diff_id": str(layer.diff_id),
-        "parent": parent_of(layer),
+        "parent": None if layer.parent_id is None else str(layer.parent_id),
         "size": layer.size,
         "diff_size": layer.diff_size,
         "pinned": pinned,
     }
 
 
-def parent_of(layer: Layer | RWLayer) -> str | None:
+def parent_of(layer: RWLayer) -> str | None:
     """The chain ID of the parent, `None` where there is none."""
     parent = layer.parent
     return None if parent is None else str(parent.chain_id)
@@ -78,6 +78,6 @@ def short_length(names: Collection[ChainID | ImageID]) -> int:
 
 def holders(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
     """What of this store stands on the layer: the chain IDs of its children, and the names of writable layers."""
-    children = sorted(str(c) for c, layer in store.layers().items() if parent_of(layer) == chain)
+    children = sorted(str(c) for c, layer in store.layers().items() if layer.parent_id == chain)
     mounts = [document["name"] for document in rw_documents(store) if document["parent"] == chain]
     return children, mounts

@@ -87,7 +87,7 @@ def write_lines(lines: Iterable[str]) -> None:
     Raises:
         OutputClosed, OSError: as `StandardOutput.write`.
     """
-    text = b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines)
+    text = "".join([f"{line}\n" for line in lines]).encode("utf-8", "surrogateescape")
     if text:
         out = StandardOutput()
         out.write(text)

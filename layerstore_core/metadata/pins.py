@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,12 +58,12 @@ class Pins:
 
     def __iter__(self) -> Iterator[ChainID]:
         try:
-            names = sorted(path.name for path in self._directory.iterdir())
+            names = sorted(os.listdir(self._directory))
         except FileNotFoundError:
             return
         for name in names:
             if _HEX.fullmatch(name):
-                yield ChainID.from_hex(name)
+                yield ChainID.trusted(f"sha256:{name}")
 
     def _flush(self) -> None:
         if self._durable:

@@ -14,7 +14,6 @@ from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.digests import ChainID
-    from layerstore_core.layers import Layer
 
 
 @click.command()
@@ -31,19 +30,18 @@ def ls(session: Session) -> None:
       layerstore ls --json | jq -r '.layers[].chain_id'
     """
     with session.open(reading=True) as store:
-        layers = store.layers()
         pins = store.pins()
-        ordered = tree_order(layers)
-        document = {"layers": [layer_document(layer, pinned=layer.chain_id in pins) for layer, _ in ordered]}
-        depths = [depth for _, depth in ordered]
-    digits = short_length(layers.keys())
+        layers = {chain: layer_document(layer, pinned=chain in pins) for chain, layer in store.layers().items()}
+    ordered = tree_order({chain: layer["parent"] for chain, layer in layers.items()})
 
     def lines() -> list[str]:
+        digits = short_length(layers.keys())
         rows = [("CHAIN ID", "SIZE", "CHAIN SIZE", "PINNED")] if ordered else []
-        for depth, layer in zip(depths, document["layers"], strict=True):
+        for chain, depth in ordered:
+            layer = layers[chain]
             rows.append(
                 (
-                    "  " * depth + layer["chain_id"].removeprefix("sha256:")[:digits],
+                    "  " * depth + chain.hex[:digits],
                     output.human_size(layer["diff_size"]),
                     output.human_size(layer["size"]),
                     "yes" if layer["pinned"] else "no",
@@ -51,19 +49,22 @@ def ls(session: Session) -> None:
             )
         return output.columns(rows)
 
-    session.answer(document, lines)
+    session.answer({"layers": [layers[chain] for chain, _ in ordered]}, lines)
 
 
-def tree_order(layers: Mapping[ChainID, Layer]) -> list[tuple[Layer, int]]:
-    """The layers, each followed by its children in the order of their chain IDs, with the depth of each."""
-    children: dict[ChainID | None, list[ChainID]] = {}
-    for chain in sorted(layers, reverse=True):
-        parent = layers[chain].parent
-        children.setdefault(None if parent is None else parent.chain_id, []).append(chain)
+def tree_order(parents: Mapping[ChainID, str | None]) -> list[tuple[ChainID, int]]:
+    """Layers, each followed by its children in the order of their chain IDs, with the number of layers below each.
+
+    Args:
+        parents: the layers, each with its parent's chain ID.
+    """
+    children: dict[str | None, list[ChainID]] = {}
+    for chain in sorted(parents, reverse=True):
+        children.setdefault(parents[chain], []).append(chain)
     ordered = []
     waiting = [(chain, 0) for chain in children.get(None, ())]
     while waiting:
         chain, depth = waiting.pop()
-        ordered.append((layers[chain], depth))
+        ordered.append((chain, depth))
         waiting += [(child, depth + 1) for child in children.get(chain, ())]
     return ordered

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.digests import DiffID, chain_id
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.metadata import LayerDB, LayerRecord
-from layerstore_core.registering import Below, Progress, Registration
+from layerstore_core.nodes import Below
+from layerstore_core.registering import Progress, Registration
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def _at_once(
     The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
     them in order, so that nobody waits for what waits for a thread.
     """
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     running: list[Future[None]] = []
 
     def await_those_before(count: int) -> None:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from layerstore_core.digests import ChainID
 from layerstore_core.metadata import LayerRecord, MountRecord
-from layerstore_core.registering import Below
+
+
+class Below(NamedTuple):
+    """What a new layer stands on; it need not be committed yet.
+
+    Attributes:
+        chain_id: its name.
+        cache_id: the driver's ID for it.
+    """
+
+    chain_id: ChainID
+    cache_id: str
 
 
 @dataclass(eq=False)

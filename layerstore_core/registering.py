@@ -11,16 +11,17 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
-from layerstore_core.digests import ChainID, DiffID, chain_id
+from layerstore_core.digests import DiffID, chain_id
 from layerstore_core.errors import while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord
 from layerstore_core.metadata.transaction import TAR_SPLIT
+from layerstore_core.nodes import Below
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
 from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tarsplit.settle import settle
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
 
 #: Called now and then with the bytes of input read and the entries seen so far.
 Progress = Callable[[int, int], None]
-
-
-class Below(NamedTuple):
-    """What a new layer stands on; it need not be committed yet.
-
-    Attributes:
-        chain_id: its name.
-        cache_id: the driver's ID for it.
-    """
-
-    chain_id: ChainID
-    cache_id: str
 
 
 class Registration:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
 from layerstore_core import writable
 from layerstore_core.catalog import Catalog, Problem
-from layerstore_core.chains import LayerInput
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, open_driver
@@ -25,8 +25,6 @@ from layerstore_core.errors import (
     MountDoesNotExist,
     ReadOnlyStore,
 )
-from layerstore_core.exporting import copy_tar, tar_size, tar_stream
-from layerstore_core.intake import Intake
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import (
@@ -40,13 +38,15 @@ from layerstore_core.metadata import (
 )
 from layerstore_core.nodes import LayerNode
 from layerstore_core.presence import has_store, require_store
-from layerstore_core.registering import Progress
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from layerstore_core.chains import LayerInput
     from layerstore_core.config import StoreConfig
+    from layerstore_core.intake import Intake
+    from layerstore_core.registering import Progress
 
 
 class LayerStore:
@@ -80,7 +80,6 @@ class LayerStore:
         self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
         self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
         self._catalog = Catalog(self.db, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn)
-        self._intake = Intake(config, self.db, driver, self._catalog, locks, self._hold)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -491,6 +490,13 @@ class LayerStore:
         if self._read_only:
             raise ReadOnlyStore(f"the store {self.root} was opened for reading only")
 
+    @cached_property
+    def _intake(self) -> Intake:
+        # To load what takes layers in takes as long as to load all else, and reading needs none of it.
+        from layerstore_core.intake import Intake
+
+        return Intake(self.config, self.db, self.driver, self._catalog, self._locks, self._hold)
+
     @contextmanager
     def _below(self, parent: str) -> Iterator[LayerNode | None]:
         """A layer to stand on, held for the length of a block; `None` for `""`."""
@@ -525,6 +531,8 @@ class LayerStore:
         rw._released = True
 
     def _tar_stream(self, node: LayerNode) -> BinaryIO:
+        from layerstore_core.exporting import tar_stream
+
         return tar_stream(self.db, self.driver, node)
 
     def _copy_tar(
@@ -535,9 +543,13 @@ class LayerStore:
         in_thread: bool,
         progress: Callable[[int], object] | None,
     ) -> int:
+        from layerstore_core.exporting import copy_tar
+
         return copy_tar(self.db, self.driver, node, write, in_thread=in_thread, progress=progress)
 
     def _tar_size(self, node: LayerNode) -> int:
+        from layerstore_core.exporting import tar_size
+
         return tar_size(self.db, self.driver, node)
 
     def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:

@@ -9,22 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from layerstore_core.archive.changes import Change, ChangeKind, compare_trees
-from layerstore_core.archive.getter import TreeFiles
+from layerstore_core.archive.change import ChangeKind
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.iterstream import IterStream
-from layerstore_core.archive.pack import pack_changes
-from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.hookspecs import FileGetter, hookimpl
 
 if TYPE_CHECKING:
+    from layerstore_core.archive.change import Change
     from layerstore_core.archive.stream import LayerStream
     from layerstore_core.driver.bound import BoundDriver
 
 
 class Fallback:
-    """The plugin that answers last, in every store.
+    """The plugin that answers last, in every store. What a hook needs is loaded when it is called: few of them are.
 
     Args:
         driver: the driver that it stands behind, for its counted mounts.
@@ -57,11 +54,17 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def apply_diff(self, layer_id: str, diff: LayerStream) -> int:
+        from layerstore_core.archive.unpack import unpack_layer
+
         with self._driver.mounted(layer_id) as path:
             return unpack_layer(diff, path, id_mapping=self._id_mapping)
 
     @hookimpl(trylast=True)
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
+        from layerstore_core.archive.compare import compare_trees
+        from layerstore_core.archive.iterstream import IterStream
+        from layerstore_core.archive.pack import pack_changes
+
         with ExitStack() as mounts:
             upper = mounts.enter_context(self._driver.mounted(layer_id))
             lower = mounts.enter_context(self._driver.mounted(parent_id)) if parent_id else None
@@ -71,6 +74,8 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
+        from layerstore_core.archive.compare import compare_trees
+
         with self._both(layer_id, parent_id) as (upper, lower):
             return compare_trees(upper, lower)
 
@@ -82,6 +87,8 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff_getter(self, layer_id: str) -> FileGetter:
+        from layerstore_core.archive.getter import TreeFiles
+
         with ExitStack() as mounts:
             path = mounts.enter_context(self._driver.mounted(layer_id))
             return TreeFiles(path, mounts.pop_all().close)

@@ -13,21 +13,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
-from layerstore_core import (
-    Change,
-    ConfigError,
-    DriverContext,
-    IterStream,
-    change_clock,
-    compare_trees,
-    copy_tree,
-    hookimpl,
-    pack_changes,
-    remove_tree,
-)
+# What is not imported by name is loaded when it is first used, as the package does it: most commands need little of it.
+import layerstore_core
+from layerstore_core import ConfigError, hookimpl
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from layerstore_core import Change, DriverContext
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
@@ -77,7 +70,7 @@ class VfsDriver:
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
-        remove_tree(os.fsencode(self._tree(layer_id)))
+        layerstore_core.remove_tree(os.fsencode(self._tree(layer_id)))
         (self._copied / layer_id).unlink(missing_ok=True)
 
     @hookimpl
@@ -111,7 +104,7 @@ class VfsDriver:
 
     @hookimpl
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
-        return compare_trees(
+        return layerstore_core.compare_trees(
             self.get(layer_id),
             self.get(parent_id) if parent_id else None,
             since_ns=self._copied_at(layer_id, parent_id),
@@ -120,11 +113,11 @@ class VfsDriver:
     @hookimpl
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
         with ExitStack() as stack:
-            chunks = pack_changes(
+            chunks = layerstore_core.pack_changes(
                 self.get(layer_id), self.changes(layer_id, parent_id), id_mapping=self._context.id_mapping
             )
             stack.callback(getattr(chunks, "close", lambda: None))
-            stream = cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
+            stream = cast("BinaryIO", io.BufferedReader(layerstore_core.IterStream(chunks)))
             stack.pop_all()
             return stream
 
@@ -144,8 +137,8 @@ class VfsDriver:
             os.chown(tree, *self._context.id_mapping.root_pair())
         if not parent_id:
             return
-        copy_tree(self.get(parent_id), tree)
-        (self._copied / layer_id).write_text(f"{change_clock(self._copied)} {parent_id}")
+        layerstore_core.copy_tree(self.get(parent_id), tree)
+        (self._copied / layer_id).write_text(f"{layerstore_core.change_clock(self._copied)} {parent_id}")
 
     def _copied_at(self, layer_id: str, parent_id: str) -> int | None:
         """When the tree of `parent_id` had been copied, in nanoseconds; `None` where another was, or nothing is known."""

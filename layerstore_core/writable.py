@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 
 from layerstore_core.catalog import Catalog
@@ -39,6 +38,8 @@ def create(
     """
     if catalog.find_mount(name) is not None or db.has_mount(name):
         raise MountNameConflict(f"a writable layer {name!r} exists already; choose another name or remove it")
+    import secrets
+
     mount_id = secrets.token_hex(32)
     init_id = f"{mount_id}-init" if init is not None else None
     record = MountRecord(name, mount_id, init_id, parent.record.chain_id if parent else None)

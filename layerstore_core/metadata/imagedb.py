@@ -17,8 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -125,6 +123,8 @@ class ImageDB:
         """Remove a file or a directory of the records, if it is there."""
         try:
             if path.is_dir() and not path.is_symlink():
+                import shutil
+
                 shutil.rmtree(path)
             else:
                 path.unlink()
@@ -215,6 +215,8 @@ class ImageDB:
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         """Put a file in place, whole or not at all."""
         make_directory(path.parent, 0o700, durable=self._durable)
+        import secrets
+
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

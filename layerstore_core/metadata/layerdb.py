@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -158,6 +157,8 @@ class LayerDB:
         Raises:
             OSError: it cannot be renamed, or not for certain; the layer is as it was.
         """
+        import secrets
+
         source = self.layer_path(chain)
         target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
         with while_doing(f"deleting layer {chain}"):

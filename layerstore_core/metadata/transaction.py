@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,8 @@ class WriteSet:
     """
 
     def __init__(self, db: Path, *, durable: bool) -> None:
+        import tempfile  # it loads compressors, and more: who only reads need not wait for them
+
         self._db = db
         self._durable = durable
         make_directory(db, 0o700, durable=durable)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -139,6 +138,8 @@ def _replacing(file: str) -> Iterator[_Writer]:
         with _File(file, os.O_WRONLY) as target:
             yield target
         return
+    import secrets
+
     partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
     try:
         with _File(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, partial) as target:

@@ -84,6 +84,10 @@ class StoreConfig(BaseModel):
             options.update(self.drivers.get(name, {}))
         return options
 
+    def document(self) -> dict[str, Any]:
+        """The settings by name, as JSON has them."""
+        return self.model_dump(mode="json")
+
     def with_overrides(self, **overrides: Any) -> StoreConfig:
         """The same settings, but for those given here.
 

@@ -51,6 +51,12 @@ class PlainConfig:
         """As `StoreConfig.options_of`: none."""
         return {}
 
+    def document(self) -> dict[str, Any]:
+        """As `StoreConfig.document`."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        values["root"] = str(self.root)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
     def with_overrides(self, **overrides: Any) -> StoreConfig:
         """As `StoreConfig.with_overrides`; errors too."""
         from layerstore_core.config import build

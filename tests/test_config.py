@@ -296,6 +296,7 @@ def test_plain_settings_are_what_is_loaded_with_pydantic(monkeypatch, variables,
             assert getattr(found, name) == getattr(whole, name), name
             assert type(getattr(found, name)) is type(getattr(whole, name)), name
         assert found.options_of("vfs", "x") == whole.options_of("vfs", "x")
+        assert list(found.document().items()) == list(whole.document().items())
         assert found.with_overrides(max_depth=7) == whole.with_overrides(max_depth=7)
         assert found.with_overrides(max_depth=7).sources == whole.with_overrides(max_depth=7).sources
 

@@ -39,8 +39,7 @@ def info(session: Session) -> None:
         "exists": exists,
         **(_contents(session) if exists else _promise(config)),
         "configuration": {
-            key: {"value": value, "source": config.sources[key]}
-            for key, value in config.with_overrides().model_dump(mode="json").items()
+            key: {"value": value, "source": config.sources[key]} for key, value in config.document().items()
         },
     }
     session.answer(document, lambda: _lines(document))

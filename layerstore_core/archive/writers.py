@@ -15,7 +15,7 @@ from typing import Final
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.make_files import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
 from layerstore_core.archive.maker_process import SLOT, MakerProcess
-from layerstore_core.archive.plainfiles import PlainFile, entry_of
+from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError
 
@@ -34,7 +34,7 @@ assert _BATCH_GROUPS <= MAX_DIRECTORIES
 
 #: A regular file that is to be made in some directory: its name there; how; its time in ns; all of its content; what
 #: it is made of; its path in the layer. A plain tuple, since there are so many.
-PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainFile, bytes]
+PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainEntry, bytes]
 
 
 class FileFailed(Exception):

@@ -31,6 +31,9 @@ _PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&
 _ENTRY_LINES: Final = (
     b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
 )
+_EMPTY_ENTRY_LINES: Final = (
+    b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","payload":null,"position":%d}\n'
+)
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
 _SEGMENT_END: Final = re.compile(rb'","position":(?:0|[1-9][0-9]*)\}\n?')
 #: A file entry with content, whose name is ASCII without escapes.
@@ -93,8 +96,8 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
     Args:
         segment: the bytes before the payload.
         name: the bytes of the tar.
-        size: of the payload in bytes, not 0.
-        crc: CRC-64/GO-ISO of the payload.
+        size: of the payload in bytes.
+        crc: CRC-64/GO-ISO of the payload; not written for size 0.
         position: the segment's.
     """
     if not name or name.translate(None, _PLAIN):
@@ -104,6 +107,8 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
 
 def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
     """As `encode_entry`, of a name that JSON need not escape."""
+    if not size:
+        return _EMPTY_ENTRY_LINES % (b2a_base64(segment, newline=False), position, name, position + 1)
     return _ENTRY_LINES % (
         b2a_base64(segment, newline=False),
         position,
@@ -289,7 +294,7 @@ class LineWriter:
         self._append(encode_file(name, size, crc, self._position))
 
     def entry(self, segment: bytes, name: bytes, size: int, crc: int) -> None:
-        """Write a segment and the file entry that follows it, which has a payload."""
+        """Write a segment and the file entry that follows it."""
         self._append(encode_entry(segment, name, size, crc, self._position), 2)
 
     def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:

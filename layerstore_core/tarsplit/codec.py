@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import count
 from typing import Any, BinaryIO, Final, NamedTuple, Self
+
+from pybase64 import b64encode
 
 from layerstore_core.errors import IntegrityError
 
@@ -73,7 +75,7 @@ Piece = tuple[bytes, bytes, int, int]
 
 def encode_segment(data: bytes | memoryview, position: int) -> bytes:
     """The line for a segment, newline included."""
-    return b'{"type":2,"payload":"%b","position":%d}\n' % (b2a_base64(data, newline=False), position)
+    return b'{"type":2,"payload":"%b","position":%d}\n' % (b64encode(data), position)
 
 
 def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
@@ -86,7 +88,7 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
     """
     if not size:
         return b'{"type":1,%b"payload":null,"position":%d}\n' % (_name_field(name), position)
-    checksum = b2a_base64(crc.to_bytes(8, "big"), newline=False)
+    checksum = b64encode(crc.to_bytes(8, "big"))
     return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (_name_field(name), size, checksum, position)
 
 
@@ -108,22 +110,15 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
 def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
     """As `encode_entry`, of a name that JSON need not escape."""
     if not size:
-        return _EMPTY_ENTRY_LINES % (b2a_base64(segment, newline=False), position, name, position + 1)
-    return _ENTRY_LINES % (
-        b2a_base64(segment, newline=False),
-        position,
-        name,
-        size,
-        b2a_base64(crc.to_bytes(8, "big"), newline=False),
-        position + 1,
-    )
+        return _EMPTY_ENTRY_LINES % (b64encode(segment), position, name, position + 1)
+    return _ENTRY_LINES % (b64encode(segment), position, name, size, b64encode(crc.to_bytes(8, "big")), position + 1)
 
 
 def _name_field(name: bytes) -> bytes:
     try:
         return b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
     except UnicodeDecodeError:
-        return b'"name_raw":"%b",' % b2a_base64(name, newline=False)
+        return b'"name_raw":"%b",' % b64encode(name)
 
 
 def _escape(text: str) -> str:

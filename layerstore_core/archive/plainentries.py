@@ -149,7 +149,11 @@ def entry_of(plain: PlainEntry) -> TarEntry:
 
 def _is_plain(directory: bytes) -> bool:
     """Whether a directory's name needs no cleaning, and has nothing of a whiteout's."""
-    return b"//" not in directory + b"/" and not _NEEDS_CARE.search(directory) and directory.isascii()
+    slashed = b"/%b/" % directory
+    if b"//" in slashed and directory:
+        return False
+    # The search takes twenty times as long as to see that no name begins with a dot.
+    return directory.isascii() and not (b"/." in slashed and _NEEDS_CARE.search(directory))
 
 
 def _long_name(kind: bytes, data: bytes) -> bytes:

@@ -19,10 +19,10 @@ from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError
 
-_BATCH_FILES: Final = 64
-_BATCH_BYTES: Final = 1 << 20
+_BATCH_FILES: Final = 128
+_BATCH_BYTES: Final = 3 << 19
 #: A group is of files in one directory; these stay open while files in them are pending.
-_BATCH_GROUPS: Final = 8
+_BATCH_GROUPS: Final = 16
 #: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
 #: Processes for one layer: more would wait for the thread that parses.

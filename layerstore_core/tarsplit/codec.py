@@ -164,7 +164,7 @@ def decode_line(line: bytes) -> Segment | FileEntry:
     return FileEntry(raw, size, int.from_bytes(payload, "big"))
 
 
-def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
+def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Piece]]:
     """What `decode_lines` gives, of whole lines in blocks: many lines are decoded with few calls.
 
     Args:
@@ -176,16 +176,17 @@ def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
     number = 1
     for block in blocks:
         try:
-            pieces, lines = _decode_usual_block(block)
+            pieces, found = _decode_usual_block(block)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
-            yield from _decode_plain_block(block, number)  # which says what is wrong, and where
-            lines = block.count(b"\n")
+            lines = bytes(block).split(b"\n")[:-1]
+            yield from _decode_plain_lines(lines, number)  # which says what is wrong, and where
+            number += len(lines)
         else:
             yield pieces
-        number += lines
+            number += found
 
 
-def _decode_usual_block(block: bytes) -> tuple[Iterable[Piece], int]:
+def _decode_usual_block(block: bytes | memoryview) -> tuple[Iterable[Piece], int]:
     """The pieces of a block of lines, and how many lines it has.
 
     Raises:
@@ -212,10 +213,10 @@ def _decode_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
     return struct.unpack(">" + "Qx" * len(checksums), b64decode(digits, None, True))
 
 
-def _decode_plain_block(block: bytes, first: int) -> Iterator[list[Piece]]:
+def _decode_plain_lines(lines: Sequence[bytes], first: int) -> Iterator[list[Piece]]:
     pieces: list[Piece] = []
     try:
-        pieces.extend(map(_piece, decode_lines(block.split(b"\n")[:-1], first)))
+        pieces.extend(map(_piece, decode_lines(lines, first)))
     except IntegrityError:
         yield pieces
         raise
@@ -315,35 +316,44 @@ class LineReader:
 
     def __iter__(self) -> Iterator[bytes]:
         for block in self.blocks():
-            lines = block.split(b"\n")
+            lines = bytes(block).split(b"\n")
             lines.pop()
             yield from lines
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[memoryview]:
         """The lines in blocks of about `_READ_SIZE`, newlines included: to ask for each line costs more than to find it.
 
-        No block ends between a segment and the entry that follows it.
+        No block ends between a segment and the entry that follows it. Its memory is used again for the next.
         """
         from isal.igzip_lib import IsalError
 
-        rest = b""
+        text = bytearray()
+        filled = 0
         try:
-            # A long line is looked for in ever larger pieces, so that it is not copied for each.
-            while block := self._plain.read(max(_READ_SIZE, len(rest))):
-                block = rest + block
-                end = block.rfind(b"\n") + 1
-                last = block.rfind(b"\n", 0, max(end - 1, 0)) + 1
-                if block.startswith(_SEGMENT_START, last):
+            while True:
+                # A long line is looked for in ever larger pieces, so that it is not copied for each.
+                room = filled + max(_READ_SIZE, filled)
+                if not room <= len(text) <= 4 * room:
+                    text = text[:filled] + bytes(room)  # more than is asked for: what is left over varies
+                view = memoryview(text)
+                got = self._plain.readinto(view[filled:room])  # type: ignore[attr-defined]  # BinaryIO does not know it
+                if not got:
+                    break
+                filled += got
+                end = text.rfind(b"\n", 0, filled) + 1
+                last = text.rfind(b"\n", 0, max(end - 1, 0)) + 1
+                if text.startswith(_SEGMENT_START, last, filled):
                     end = last
                 if end:
-                    yield block[:end]
-                rest = block[end:]
-                if len(rest) > _MAX_LINE and len(rest) - rest.rfind(b"\n") > _MAX_LINE:
+                    yield view[:end]
+                    text[: filled - end] = text[end:filled]
+                    filled -= end
+                if filled > _MAX_LINE and filled - text.rfind(b"\n", 0, filled) > _MAX_LINE:
                     break
-            end = rest.rfind(b"\n") + 1
+            end = text.rfind(b"\n", 0, filled) + 1
             if end:
-                yield rest[:end]
-            if end < len(rest):
+                yield memoryview(text)[:end]
+            if end < filled:
                 raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
         except (EOFError, IsalError) as error:  # type: ignore[misc]  # the stub gives it no base
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error

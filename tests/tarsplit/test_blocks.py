@@ -161,7 +161,7 @@ def test_blocks_hold_whole_lines_and_do_not_part_a_file_from_its_segment(
     blocks: list[bytes] = []
     with mock.patch.object(codec, "_READ_SIZE", size), LineReader(io.BytesIO(packed)) as reader:
         try:
-            blocks.extend(reader.blocks())
+            blocks.extend(map(bytes, reader.blocks()))
             assert not rest
         except IntegrityError:
             assert rest

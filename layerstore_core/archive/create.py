@@ -58,8 +58,9 @@ class Creator:
         self._always_chown: bool | None = None
         #: By user and group of the layer: what `_owner` answers, and what it leaves out.
         self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
-        #: How files are made in directories, by what of these decides it.
+        #: How files are made in directories, by what of these decides it; and how directories are.
         self._known_how: dict[tuple[bool, bool], HowByOwner] = {}
+        self._known_how_directories: dict[tuple[bool, bool], HowByOwner] = {}
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
@@ -114,10 +115,7 @@ class Creator:
         entry = TarEntry(b"", EntryType.FILE, mode, uid, gid)
         mode = self._mode(entry)
         how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
-        if self._owners[uid, gid][1] is None:  # what is left out is counted for each file
-            known = self.known_how(directory)
-            if len(known) < _MAX_OWNERS:
-                known[owner] = how
+        self._remember(self.known_how(directory), owner, how)
         return how
 
     def known_how(self, directory: Directory) -> HowByOwner:
@@ -130,28 +128,63 @@ class Creator:
         Raises:
             FileExistsError: something else of that name is there.
         """
-        mode = self._mode(entry)
+        made = self.new_directory((entry.mode, entry.uid, entry.gid), mtime_to_set(entry), directory, base)
+        if made is not None:
+            self._set_xattrs_of_directory(made, entry)
+            return made
+        try:
+            made = self._tree.child(directory, base)
+        except (NotADirectoryError, OSError) as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
+            raise
+        self._drop_xattrs(made.fd, entry)
+        self.dress_directory(entry, made)
+        return made
+
+    def new_directory(
+        self, owner: tuple[int, int, int], mtime_ns: int, directory: Directory, base: bytes
+    ) -> Directory | None:
+        """Make a directory, and open it; `None`, and nothing is made, where something of that name is there.
+
+        Args:
+            owner: permission bits, user and group in the layer.
+            mtime_ns: the time that it gets when it is closed.
+
+        Raises:
+            InvalidLayer: no file can have this owner.
+        """
+        known = self._known_how_directories.setdefault((directory.setgid, directory.inherits_acl), {})
+        mode, owner_to_set, set_mode = known.get(owner) or self._how_directory(owner, directory, known)
         try:
             os.mkdir(base, mode & 0o777, dir_fd=directory.fd)
         except FileExistsError:
-            try:
-                made = self._tree.child(directory, base)
-            except (NotADirectoryError, OSError) as error:
-                if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
-                raise
-            self._drop_xattrs(made.fd, entry)
-            self.dress_directory(entry, made)
-            return made
+            return None
         made = self._tree.child(directory, base, made=True)
-        owner = self._owner_to_set(entry, directory)
-        if owner is not None:
-            os.chown(made.fd, *owner)
-        # A new directory takes its parent's set-group-ID bit.
-        if directory.setgid or self._is_mode_to_be_set(mode, directory):
+        if owner_to_set is not None:
+            os.chown(made.fd, *owner_to_set)
+        if set_mode:
             os.chmod(made.fd, mode)
-        self._note_of_directory(entry, mode, made)
+        made.setgid = mode & stat.S_ISGID != 0
+        made.restore = mtime_ns, mtime_ns
         return made
+
+    def _how_directory(self, owner: tuple[int, int, int], directory: Directory, known: HowByOwner) -> HowToMake:
+        mode, uid, gid = owner
+        entry = TarEntry(b"", EntryType.DIR, mode, uid, gid)
+        mode = self._mode(entry)
+        # A new directory takes its parent's set-group-ID bit.
+        set_mode = directory.setgid or self._is_mode_to_be_set(mode, directory)
+        how = mode, self._owner_to_set(entry, directory), set_mode
+        self._remember(known, owner, how)
+        return how
+
+    def _remember(self, known: HowByOwner, owner: tuple[int, int, int], how: HowToMake) -> None:
+        """Remember how something is made, if it will be made so again."""
+        _, uid, gid = owner
+        # What is left out is counted for each entry.
+        if self._owners[uid, gid][1] is None and self._always_chown is not None and len(known) < _MAX_OWNERS:
+            known[owner] = how
 
     def dress_directory(self, entry: TarEntry, directory: Directory) -> None:
         """Give an open directory the entry's metadata; its times it gets when it is closed."""
@@ -160,16 +193,15 @@ class Creator:
         if owner:
             os.chown(directory.fd, *owner)
         os.chmod(directory.fd, mode)
-        self._note_of_directory(entry, mode, directory)
+        directory.setgid = mode & stat.S_ISGID != 0
+        self._set_xattrs_of_directory(directory, entry)
+        times = mtime_to_set(entry)
+        directory.restore = (times, times)
 
-    def _note_of_directory(self, entry: TarEntry, mode: int, directory: Directory) -> None:
-        """What an entry says of an open directory beside its owner and mode."""
-        directory.setgid = bool(mode & stat.S_ISGID)
+    def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
             directory.inherits_acl = directory.inherits_acl or b"system.posix_acl_default" in entry.xattrs
-        times = mtime_to_set(entry)
-        directory.restore = (times, times)
 
     def symlink(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
         """Make a symbolic link, with the target's bytes as they are."""

@@ -25,7 +25,7 @@ from layerstore_core.archive.header import (
     parse_string,
 )
 from layerstore_core.archive.pax import apply_records, parse_decimal, parse_records
-from layerstore_core.archive.plainfiles import PlainFile, take_plain_files
+from layerstore_core.archive.plainentries import PlainEntry, take_plain_entries
 from layerstore_core.errors import InvalidLayer
 
 #: Longest extended header or long name that is read, in bytes: Go's `archive/tar` has the same limit.
@@ -143,18 +143,18 @@ class TarScanner:
         self._entries += 1
         return self._announce(entry)
 
-    def plain_files(self) -> list[PlainFile]:
-        """The plain files that come next and are at hand, all of each; none where `next_entry` is needed.
+    def plain_entries(self) -> list[PlainEntry]:
+        """The plain entries that come next and are at hand, all of each; none where `next_entry` is needed.
 
         The payload of the current entry must have been taken.
         """
-        files, self._position, self._padding = take_plain_files(
+        entries, self._position, self._padding = take_plain_entries(
             self._buffer, self._position, self._padding, self._buffer_offset
         )
-        if files:
-            self._entry_name = files[-1][1]
-            self._entries += len(files)
-        return files
+        if entries:
+            self._entry_name = entries[-1][1]
+            self._entries += len(entries)
+        return entries
 
     def whole_payload(self) -> memoryview | None:
         """The payload of the current entry in one piece that stays valid; `None`, and not taken, where it is not at hand.

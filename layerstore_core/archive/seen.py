@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 #: How many hashes are kept in a Python set before they are packed.
-_RECENT: Final = 1 << 16
+_RECENT: Final = 1 << 17
 #: Arrays of more hashes than this are not merged any further.
 _LONG: Final = 1 << 19
 #: How many bits the filter before the arrays has: with a million names in them, one search in nine is in vain.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.archive.entry import TarEntry
-from layerstore_core.archive.plainfiles import PlainFile
+from layerstore_core.archive.plainentries import PlainEntry
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.seen import SeenNames
 
@@ -27,7 +27,7 @@ class StreamListener(Protocol):
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
         """An entry in one piece: its headers, as `segment` would have them, and all of its payload."""
 
-    def plain_files(self, files: list[PlainFile]) -> None:
+    def plain_entries(self, entries: list[PlainEntry]) -> None:
         """Entries in one piece, one after the other."""
 
     def begin_entry(self, entry: TarEntry) -> None:
@@ -124,8 +124,8 @@ class LayerStream(io.RawIOBase):
         while (entry := self._next_entry()[1]) is not None:
             yield entry
 
-    def entries_and_runs(self) -> Iterator[TarEntry | list[PlainFile]]:
-        """As `entries`; plain files, which most are, come in lists, with all that there is of them.
+    def entries_and_runs(self) -> Iterator[TarEntry | list[PlainEntry]]:
+        """As `entries`; plain entries, which most are, come in lists, with all that there is of them.
 
         Raises:
             InvalidLayer: the tar is malformed or cut off.
@@ -133,8 +133,8 @@ class LayerStream(io.RawIOBase):
         """
         for entry in self.entries():
             yield entry
-            while files := self._next_run():
-                yield files
+            while run := self._next_run():
+                yield run
 
     def whole_payload(self) -> memoryview | None:
         """The payload of the current entry in one piece, which stays valid; `None` where `payload` is needed.
@@ -205,8 +205,8 @@ class LayerStream(io.RawIOBase):
             while self._next_run():
                 pass
 
-    def _next_run(self) -> list[PlainFile]:
-        """The plain files that come next."""
+    def _next_run(self) -> list[PlainEntry]:
+        """The plain entries that come next."""
         if self._failure is not None:
             raise self._failure
         if self._current is not None:
@@ -214,15 +214,15 @@ class LayerStream(io.RawIOBase):
                 pass
         self._whole = None
         try:
-            files = self._scanner.plain_files()
-            if files:
-                self.entry_count += len(files)
+            entries = self._scanner.plain_entries()
+            if entries:
+                self.entry_count += len(entries)
                 if self._listener is not None:
-                    self._listener.plain_files(files)
+                    self._listener.plain_entries(entries)
         except Exception as error:
             self._failure = error
             raise
-        return files
+        return entries
 
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
         if self._failure is not None:

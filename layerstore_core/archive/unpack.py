@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from layerstore_core.archive.create import Creator, HowByOwner, mtime_to_set
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.plainfiles import PlainFile, entry_of
+from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.remove import remove_tree
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.stream import LayerStream
@@ -188,42 +188,60 @@ class _Unpacker:
         self._writers.add(directory, [(base, how, mtime_to_set(entry), content, entry, name)])
         return True
 
-    def _bring_run(self, files: list[PlainFile]) -> None:
-        """Have the writers make plain files; what something may be in the way of goes the way of any entry."""
+    def _bring_run(self, entries: list[PlainEntry]) -> None:
+        """Make plain directories, and have the writers make plain files; what something may be in the way of goes the way of any entry."""
         group: list[PlannedFile] = []  # in one directory
         directory: Directory | None = None
         parent: bytes | None = None
         known: HowByOwner = {}
-        for file in files:
-            _, _, path, owner, mtime_ns, content, _ = file
+        for plain in entries:
+            _, _, path, owner, mtime_ns, content, _ = plain
             above, _, base = path.rpartition(b"/")
+            if group and (above != parent or content is None):
+                assert directory is not None
+                self._writers.add(directory, group)
+                group = []
             try:
                 if above != parent or directory is None or directory.fd < 0:
-                    if group:
-                        assert directory is not None
-                        self._writers.add(directory, group)
-                        group = []
                     parent, directory = above, self._parent_of(path)[0]
                     known = self._create.known_how(directory)
+                if content is None:
+                    made = self._bring_directory(plain, directory, base)
+                    if made is not None:
+                        parent, directory = path, made
+                        known = self._create.known_how(made)
+                        continue
                 how = known.get(owner) or self._create.how(owner, directory)
-                if how is None or directory.path != above or base in directory.pending:
+                if how is None or content is None or directory.path != above or base in directory.pending:
                     if group:
                         self._writers.add(directory, group)
                         group = []
-                    self._place(entry_of(file), path, iter((content,)))
+                    self._place(entry_of(plain), path, iter((content,) if content else ()))
                     parent = None  # which directories are open may have changed
                     continue
             except (InvalidLayer, OSError) as error:
                 if group:
                     assert directory is not None
                     self._writers.add(directory, group)  # they come first
-                self._fail(error, entry_of(file))
+                self._fail(error, entry_of(plain))
             directory.pending.add(base)
             self.size += len(content)
-            group.append((base, how, mtime_ns, content, file, path))
+            group.append((base, how, mtime_ns, content, plain, path))
         if group:
             assert directory is not None
             self._writers.add(directory, group)
+
+    def _bring_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
+        """Make a plain directory, and open it; `None`, and nothing is made, where something is in its way."""
+        _, _, path, owner, mtime_ns, _, _ = plain
+        if base in directory.pending or _join(directory, base) != path:
+            return None
+        made = self._create.new_directory(owner, mtime_ns, directory, base)
+        if made is not None:
+            self._touched.add(path)
+            self._touched.add(path + b"/")  # most have something in them
+            self._last_parent, self._last_directory = path, made
+        return made
 
     def _files_made(self, files: list[PlannedFile]) -> None:
         self._touched.update([path for *_, path in files])

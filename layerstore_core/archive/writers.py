@@ -15,14 +15,14 @@ from typing import Final
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.make_files import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
 from layerstore_core.archive.maker_process import SLOT, MakerProcess
-from layerstore_core.archive.plainfiles import PlainFile, entry_of
+from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError
 
-_BATCH_FILES: Final = 64
-_BATCH_BYTES: Final = 1 << 20
+_BATCH_FILES: Final = 128
+_BATCH_BYTES: Final = 3 << 19
 #: A group is of files in one directory; these stay open while files in them are pending.
-_BATCH_GROUPS: Final = 8
+_BATCH_GROUPS: Final = 16
 #: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
 #: Processes for one layer: more would wait for the thread that parses.
@@ -34,7 +34,7 @@ assert _BATCH_GROUPS <= MAX_DIRECTORIES
 
 #: A regular file that is to be made in some directory: its name there; how; its time in ns; all of its content; what
 #: it is made of; its path in the layer. A plain tuple, since there are so many.
-PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainFile, bytes]
+PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainEntry, bytes]
 
 
 class FileFailed(Exception):

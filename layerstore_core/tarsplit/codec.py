@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from binascii import a2b_base64
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, BinaryIO, Final, NamedTuple, Self
+
+from pybase64 import b64decode, b64encode
 
 from layerstore_core.errors import IntegrityError
 
@@ -23,8 +25,6 @@ MAX_SEGMENT: Final = 1 << 20
 _MAX_LINE: Final = 64 << 20
 #: Lines decoded at a time, in bytes: few enough that the allocator gives the same memory again, rather than fresh pages.
 _READ_SIZE: Final = 1 << 18
-#: From so many bytes of lines on, what decodes base64 more quickly is loaded for it.
-_MANY: Final = 4 << 20
 _COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
 _COMPRESS_AT: Final = 1 << 17
 
@@ -33,6 +33,9 @@ _PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&
 _ENTRY_LINES: Final = (
     b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
 )
+_EMPTY_ENTRY_LINES: Final = (
+    b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","payload":null,"position":%d}\n'
+)
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
 _SEGMENT_END: Final = re.compile(rb'","position":(?:0|[1-9][0-9]*)\}\n?')
 #: A file entry with content, whose name is ASCII without escapes.
@@ -40,13 +43,15 @@ _FILE_LINE: Final = re.compile(
     rb'\{"type":1,"name":"([ !#-\[\]-~]+)","size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)",'
     rb'"position":(?:0|[1-9][0-9]*)\}\n?'
 )
-#: The usual lines, two at a time: a segment, and the entry that follows it; or any other line.
+#: The usual lines, two at a time: a segment, and the entry that follows it; or any other line. The payload is whatever is
+#: before the position: to look for its end from that of the line is faster, and what is no base64 does not decode.
 _USUAL_LINES: Final = re.compile(
-    rb'\{"type":2,"payload":"([^"]*)","position":(?:0|[1-9][0-9]*)\}\n'
+    rb'\{"type":2,"payload":"(.*)","position":(?:0|[1-9][0-9]*)\}\n'
     rb'(?:\{"type":1,"name":"([ !#-\[\]-~]+)",(?:"size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)"|"payload":null),'
     rb'"position":(?:0|[1-9][0-9]*)\}\n)?'
     rb"|([^\n]*\n)"
 )
+_NO_CHECKSUM: Final = b"AAAAAAAAAAA="
 _NEEDS_ESCAPE: Final = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029]')
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -72,7 +77,7 @@ Piece = tuple[bytes, bytes, int, int]
 
 def encode_segment(data: bytes | memoryview, position: int) -> bytes:
     """The line for a segment, newline included."""
-    return b'{"type":2,"payload":"%b","position":%d}\n' % (b2a_base64(data, newline=False), position)
+    return b'{"type":2,"payload":"%b","position":%d}\n' % (b64encode(data), position)
 
 
 def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
@@ -85,7 +90,7 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
     """
     if not size:
         return b'{"type":1,%b"payload":null,"position":%d}\n' % (_name_field(name), position)
-    checksum = b2a_base64(crc.to_bytes(8, "big"), newline=False)
+    checksum = b64encode(crc.to_bytes(8, "big"))
     return b'{"type":1,%b"size":%d,"payload":"%b","position":%d}\n' % (_name_field(name), size, checksum, position)
 
 
@@ -95,8 +100,8 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
     Args:
         segment: the bytes before the payload.
         name: the bytes of the tar.
-        size: of the payload in bytes, not 0.
-        crc: CRC-64/GO-ISO of the payload.
+        size: of the payload in bytes.
+        crc: CRC-64/GO-ISO of the payload; not written for size 0.
         position: the segment's.
     """
     if not name or name.translate(None, _PLAIN):
@@ -106,21 +111,16 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
 
 def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
     """As `encode_entry`, of a name that JSON need not escape."""
-    return _ENTRY_LINES % (
-        b2a_base64(segment, newline=False),
-        position,
-        name,
-        size,
-        b2a_base64(crc.to_bytes(8, "big"), newline=False),
-        position + 1,
-    )
+    if not size:
+        return _EMPTY_ENTRY_LINES % (b64encode(segment), position, name, position + 1)
+    return _ENTRY_LINES % (b64encode(segment), position, name, size, b64encode(crc.to_bytes(8, "big")), position + 1)
 
 
 def _name_field(name: bytes) -> bytes:
     try:
         return b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
     except UnicodeDecodeError:
-        return b'"name_raw":"%b",' % b2a_base64(name, newline=False)
+        return b'"name_raw":"%b",' % b64encode(name)
 
 
 def _escape(text: str) -> str:
@@ -164,7 +164,7 @@ def decode_line(line: bytes) -> Segment | FileEntry:
     return FileEntry(raw, size, int.from_bytes(payload, "big"))
 
 
-def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
+def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Piece]]:
     """What `decode_lines` gives, of whole lines in blocks: many lines are decoded with few calls.
 
     Args:
@@ -174,25 +174,20 @@ def decode_blocks(blocks: Iterable[bytes]) -> Iterator[Iterable[Piece]]:
         IntegrityError: as `decode_lines` does, once what was before the line has been given.
     """
     number = 1
-    size = 0
     for block in blocks:
-        size += len(block)
         try:
-            pieces, lines = _decode_usual_block(block, many=size > _MANY)
+            pieces, found = _decode_usual_block(block)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
-            yield from _decode_plain_block(block, number)  # which says what is wrong, and where
-            lines = block.count(b"\n")
+            lines = bytes(block).split(b"\n")[:-1]
+            yield from _decode_plain_lines(lines, number)  # which says what is wrong, and where
+            number += len(lines)
         else:
             yield pieces
-        number += lines
+            number += found
 
 
-def _decode_usual_block(block: bytes, *, many: bool) -> tuple[Iterable[Piece], int]:
+def _decode_usual_block(block: bytes | memoryview) -> tuple[Iterable[Piece], int]:
     """The pieces of a block of lines, and how many lines it has.
-
-    Args:
-        block: whole lines.
-        many: there are so many that the quickest way to decode base64 is worth being loaded.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as `decode_line` has it.
@@ -200,10 +195,10 @@ def _decode_usual_block(block: bytes, *, many: bool) -> tuple[Iterable[Piece], i
     found = _USUAL_LINES.findall(block)
     payloads, names, sizes, checksums, others = zip(*found, strict=True)
     pieces: Iterable[Piece] = zip(
-        _decode_payloads(payloads, _quick_base64() if many else None),
+        [b64decode(payload, None, True) for payload in payloads],
         names,
         [int(size) if size else 0 for size in sizes],
-        [int.from_bytes(a2b_base64(checksum, strict_mode=True), "big") if checksum else 0 for checksum in checksums],
+        _decode_checksums(checksums),
         strict=True,
     )
     if any(others):
@@ -211,51 +206,17 @@ def _decode_usual_block(block: bytes, *, many: bool) -> tuple[Iterable[Piece], i
     return pieces, 2 * len(found) - names.count(b"")
 
 
-def _decode_payloads(payloads: Sequence[bytes], quick: Callable[[bytes], list[bytes]] | None) -> list[bytes]:
-    """Base64 of many payloads.
-
-    Args:
-        payloads: each by itself.
-        quick: what `_quick_base64` gives.
-
-    Raises:
-        ValueError: one is damaged.
-    """
-    if quick:
-        joined = b'["%b"]' % b'","'.join(payloads)
-        # What `quick` would take and `a2b_base64` does not: other alphabets, JSON's escapes, padding left out.
-        if not (b"-" in joined or b"_" in joined or b"\\" in joined or any(len(one) & 3 for one in payloads)):
-            try:
-                return quick(joined)
-            except ValueError:
-                pass  # what is wrong, the plain way says
-    return [a2b_base64(payload, strict_mode=True) for payload in payloads]
+def _decode_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
+    """Checksums as `_USUAL_LINES` finds them, all at once; an empty one is 0."""
+    # Eleven digits are 66 bits, of which the last 2 say nothing. With a twelfth they are 9 whole bytes, and can be joined.
+    digits = b"".join([checksum or _NO_CHECKSUM for checksum in checksums]).replace(b"=", b"A")
+    return struct.unpack(">" + "Qx" * len(checksums), b64decode(digits, None, True))
 
 
-@cache
-def _quick_base64() -> Callable[[bytes], list[bytes]] | None:
-    """Decodes a JSON list of base64; `None` where pydantic's core (before pydantic 2.9) cannot.
-
-    It comes with pydantic, and takes half of `a2b_base64`'s time, which is most of that of reading lines. To load it takes
-    0.016 s; pydantic itself, which could be told the same in other words, four times that.
-    """
-    try:
-        from pydantic_core import SchemaValidator, core_schema
-
-        list_of_bytes = core_schema.list_schema(core_schema.bytes_schema())
-        decode: Callable[[bytes], list[bytes]] = SchemaValidator(
-            list_of_bytes, core_schema.CoreConfig(val_json_bytes="base64")
-        ).validate_json
-        is_right = decode(b'["AAECAw==","+/8="]') == [b"\0\1\2\3", b"\xfb\xff"]
-    except Exception:  # whatever another version of it makes of this
-        return None
-    return decode if is_right else None
-
-
-def _decode_plain_block(block: bytes, first: int) -> Iterator[list[Piece]]:
+def _decode_plain_lines(lines: Sequence[bytes], first: int) -> Iterator[list[Piece]]:
     pieces: list[Piece] = []
     try:
-        pieces.extend(map(_piece, decode_lines(block.split(b"\n")[:-1], first)))
+        pieces.extend(map(_piece, decode_lines(lines, first)))
     except IntegrityError:
         yield pieces
         raise
@@ -309,7 +270,7 @@ class LineWriter:
         self._append(encode_file(name, size, crc, self._position))
 
     def entry(self, segment: bytes, name: bytes, size: int, crc: int) -> None:
-        """Write a segment and the file entry that follows it, which has a payload."""
+        """Write a segment and the file entry that follows it."""
         self._append(encode_entry(segment, name, size, crc, self._position), 2)
 
     def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:
@@ -355,35 +316,44 @@ class LineReader:
 
     def __iter__(self) -> Iterator[bytes]:
         for block in self.blocks():
-            lines = block.split(b"\n")
+            lines = bytes(block).split(b"\n")
             lines.pop()
             yield from lines
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[memoryview]:
         """The lines in blocks of about `_READ_SIZE`, newlines included: to ask for each line costs more than to find it.
 
-        No block ends between a segment and the entry that follows it.
+        No block ends between a segment and the entry that follows it. Its memory is used again for the next.
         """
         from isal.igzip_lib import IsalError
 
-        rest = b""
+        text = bytearray()
+        filled = 0
         try:
-            # A long line is looked for in ever larger pieces, so that it is not copied for each.
-            while block := self._plain.read(max(_READ_SIZE, len(rest))):
-                block = rest + block
-                end = block.rfind(b"\n") + 1
-                last = block.rfind(b"\n", 0, max(end - 1, 0)) + 1
-                if block.startswith(_SEGMENT_START, last):
+            while True:
+                # A long line is looked for in ever larger pieces, so that it is not copied for each.
+                room = filled + max(_READ_SIZE, filled)
+                if not room <= len(text) <= 4 * room:
+                    text = text[:filled] + bytes(room)  # more than is asked for: what is left over varies
+                view = memoryview(text)
+                got = self._plain.readinto(view[filled:room])  # type: ignore[attr-defined]  # BinaryIO does not know it
+                if not got:
+                    break
+                filled += got
+                end = text.rfind(b"\n", 0, filled) + 1
+                last = text.rfind(b"\n", 0, max(end - 1, 0)) + 1
+                if text.startswith(_SEGMENT_START, last, filled):
                     end = last
                 if end:
-                    yield block[:end]
-                rest = block[end:]
-                if len(rest) > _MAX_LINE and len(rest) - rest.rfind(b"\n") > _MAX_LINE:
+                    yield view[:end]
+                    text[: filled - end] = text[end:filled]
+                    filled -= end
+                if filled > _MAX_LINE and filled - text.rfind(b"\n", 0, filled) > _MAX_LINE:
                     break
-            end = rest.rfind(b"\n") + 1
+            end = text.rfind(b"\n", 0, filled) + 1
             if end:
-                yield rest[:end]
-            if end < len(rest):
+                yield memoryview(text)[:end]
+            if end < filled:
                 raise IntegrityError("the tar-split file is damaged: it does not end with a whole line")
         except (EOFError, IsalError) as error:  # type: ignore[misc]  # the stub gives it no base
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error

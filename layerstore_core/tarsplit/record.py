@@ -6,12 +6,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.plainfiles import PlainFile, entry_of
+from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import NameKind, classify, leaves_root
 from layerstore_core.tarsplit.codec import LineWriter
 
 _FILE = EntryType.FILE
+_NOTHING = memoryview(b"")
 _PLAIN_FILE_FLAGS = frozenset({b"0", b"\0", b"7"})
 
 
@@ -64,16 +65,20 @@ class Recorder:
             self.payload(payload)
         self.end_entry()
 
-    def plain_files(self, files: list[PlainFile]) -> None:
-        """Note files that come in one piece each."""
-        if self._names.add_new([file[2] for file in files]):
+    def plain_entries(self, entries: list[PlainEntry]) -> None:
+        """Note entries that come in one piece each."""
+        if self._names.add_new([one[2] for one in entries]):
             crc64 = self._crc64
             self._lines.entries(
-                [(segment, name, len(data), crc64(data, None)) for segment, name, _, _, _, data, _ in files]
+                [
+                    (segment, name, len(content), crc64(content, None)) if content else (segment, name, 0, 0)
+                    for segment, name, _, _, _, content, _ in entries
+                ]
             )
+            self._names_without_payload.update([one[2] for one in entries if not one[5]])
             return
-        for file in files:  # one of them has been there
-            self.whole_entry(file[0], entry_of(file), file[5])
+        for one in entries:  # one of them has been there
+            self.whole_entry(one[0], entry_of(one), one[5] or _NOTHING)
 
     def begin_entry(self, entry: TarEntry) -> None:
         """Decide how the entry's payload is kept."""

@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.archive import unpack, writers
-from layerstore_core.archive.entry import TarEntry
+from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import HeaderError, parse_common_header, parse_header
 from layerstore_core.archive.make_files import FileToMake
 from layerstore_core.archive.maker_process import MakerProcess
-from layerstore_core.archive.plainfiles import entry_of
+from layerstore_core.archive.plainentries import entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
@@ -104,7 +104,7 @@ def test_common_headers_do_go_the_fast_way(form: str, typeflag: bytes) -> None:
     assert checked(tars.header(b"usr/bin/x", typeflag=typeflag, form=form, size=10, mtime=1_700_000_000))
 
 
-@given(names, st.integers(1, 1 << 62), st.integers(0, (1 << 64) - 1), st.binary(max_size=99), st.integers(0, 1 << 40))
+@given(names, st.integers(0, 1 << 62), st.integers(0, (1 << 64) - 1), st.binary(max_size=99), st.integers(0, 1 << 40))
 def test_lines(name: bytes, size: int, crc: int, segment: bytes, position: int) -> None:
     both = codec.encode_segment(segment, position) + codec.encode_file(name, size, crc, position + 1)
     assert codec.encode_entry(segment, name, size, crc, position) == both
@@ -256,11 +256,12 @@ def runs_of(tar: bytes, size: int) -> tuple[list[tuple[TarEntry, bytes]], int]:
             _, name, path, owner, mtime_ns, payload, offset = plain
             entry = entry_of(plain)
             assert (name, owner, mtime_ns) == (entry.name, (entry.mode, entry.uid, entry.gid), entry.mtime_ns)
-            assert (offset, len(payload)) == (entry.offset, entry.size)
+            assert (offset, len(payload or b"")) == (entry.offset, entry.size)
+            assert (payload is None) == (entry.type is EntryType.DIR)
             assert path == clean_name(name) != b""
             assert not leaves_root(path)
             assert classify(path) is NameKind.PLAIN
-            found.append((entry, bytes(payload)))
+            found.append((entry, bytes(payload or b"")))
     return found, in_runs
 
 
@@ -286,18 +287,26 @@ CARE = [b"/x", b"x//y", b"x/", b"./.wh.x", b"x/.wh.y", b"x/../y", b"../x", b"x/.
 
 @pytest.mark.parametrize("form", ["gnu", "pax"])
 @pytest.mark.parametrize("name", PLAIN_NAMES)
-def test_plain_files_do_come_in_runs(name: bytes, form: str) -> None:
+def test_plain_entries_do_come_in_runs(name: bytes, form: str) -> None:
     above = b""
     if len(name) > 100:
         above = tars.long_name(name) if form == "gnu" else tars.pax([(b"path", name)])
     one = above + tars.entry(name[:100], b"content", form="gnu" if form == "gnu" else "ustar")
-    assert runs_of(tars.tar(tars.entry(b"first", b"1"), one, one, one), 1 << 20)[1] == 3
+    empty = above + tars.entry(name[:100], form="gnu" if form == "gnu" else "ustar")
+    directory = above + tars.header((name + b"/")[:100], typeflag=b"5", form="gnu" if form == "gnu" else "ustar")
+    assert runs_of(tars.tar(tars.entry(b"first", b"1"), one, directory, empty, one), 1 << 20)[1] == 4
 
 
 @pytest.mark.parametrize("name", CARE)
 def test_names_that_want_care_do_not(name: bytes) -> None:
-    tar = tars.tar(tars.entry(b"first", b"1"), tars.entry(name, b"content"))
-    assert runs_of(tar, 1 << 20)[1] == 0
+    for entry in (tars.entry(name, b"content"), tars.directory(name + b"/"), tars.directory(name)):
+        if not (name == b"x/" and entry == tars.directory(name)):
+            assert runs_of(tars.tar(tars.entry(b"first", b"1"), entry), 1 << 20)[1] == 0
+
+
+def test_a_directory_with_content_does_not() -> None:
+    tar = tars.tar(tars.directory(b"d/"), tars.directory(b"e/"), tars.entry(b"f/", b"content", typeflag=b"5"))
+    assert runs_of(tar, 1 << 20)[1] == 1
 
 
 @pytest.mark.parametrize("at", OFFSETS)

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from layerstore_core.archive.entry import TarEntry
+from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.errors import InvalidLayer
@@ -30,6 +31,10 @@ class Listener:
         if payload:
             self.payload(payload)
         self.end_entry()
+
+    def plain_entries(self, entries: list[PlainEntry]) -> None:
+        for one in entries:
+            self.whole_entry(one[0], entry_of(one), one[5] or memoryview(b""))
 
     def begin_entry(self, entry: TarEntry) -> None:
         self.heard.append(("begin", entry.name))

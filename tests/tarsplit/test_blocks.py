@@ -6,6 +6,8 @@ import gzip
 import io
 import os
 import tempfile
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -56,6 +58,8 @@ ODD = [
     b'{"type":2,"payload":"","position":1}\n',
     b'{"type":2,"payload":"\xff","position":1}\n',
     b'{"type":2,"payload":null,"position":1}\n',
+    b'{"type":2,"payload":"AAAA","position":1,"x":"","position":2}\n',
+    b'{"type":2,"payload":"AAAA","position":1}{"type":2,"payload":"AAAA","position":2}\n',
     b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAE=","position":1,"x":1}\n',
     b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAF=","position":1}\n',
     b'{"type":1,"name":"a","size":5,"payload":"AAAAAAAAAAE","position":1}\n',
@@ -84,24 +88,6 @@ def items(batches: Iterator[list[Piece]]) -> Iterator[Segment | FileEntry]:
             yield FileEntry(name, size, crc)
 
 
-@pytest.fixture(params=["pydantic", "binascii"], scope="module")
-def base64_by(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Both ways to decode base64."""
-    assert codec._quick_base64() is not None
-    with mock.patch.object(codec, "_MANY", 0 if request.param == "pydantic" else 1 << 60):
-        yield
-
-
-def test_of_many_lines_the_first_are_decoded_without_anything_to_be_loaded() -> None:
-    lines = [encode_segment(b"%d" % number, number) for number in range(8)]
-    few = mock.patch.object(codec, "_MANY", sum(map(len, lines[:4])))
-    with few, mock.patch.object(codec, "_quick_base64", return_value=None) as quick:
-        found = list(items(decode_blocks(lines)))  # type: ignore[arg-type]
-    assert found == [Segment(b"%d" % number) for number in range(8)]
-    assert quick.call_count == 4
-
-
-@pytest.mark.usefixtures("base64_by")
 @given(st.lists(st.one_of(segments, files, odd), max_size=20), st.integers(1, 300))
 @example([b'{"type":2,"payload":"AA-_","position":1}\n'], 1000)
 @example([encode_segment(b"a", 0), encode_file(b"a", 1, 1, 1), b"\n"], 1000)
@@ -112,12 +98,45 @@ def test_lines_in_blocks(lines: list[bytes], size: int) -> None:
         assert told(items(decode_blocks(reader.blocks()))) == (plain, fails)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("base64_by")
 @pytest.mark.parametrize("line", ODD)
 @pytest.mark.parametrize("after", [encode_segment(b"b", 2), encode_file(b"b", 2, 2, 2)])
 def test_one_odd_line(line: bytes, after: bytes) -> None:
     block = encode_segment(b"a", 0) + encode_file(b"a", 1, 1, 1) + line + after
     assert told(items(decode_blocks([block]))) == told(decode_lines(block.split(b"\n")[:-1]))  # type: ignore[arg-type]
+
+
+@settings(max_examples=500)
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.sampled_from(list(b'AB/+z9=-_\n\r \x80"')), max_size=12).map(bytes),
+        st.tuples(st.binary(max_size=300).map(b2a_base64), st.integers(0, 400), st.binary(max_size=2)).map(
+            lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] : -1]
+        ),
+    )
+)
+@example(b"")
+@example(b"AAAA=")
+@example(b"AB==")
+@example(b"AA==AAAA")
+@example(b"A" * 300 + b"\xff" + b"A" * 3)
+def test_the_fast_base64_takes_nothing_that_the_strict_one_does_not(text: bytes) -> None:
+    """It may refuse more: then the strict one decides."""
+    try:
+        plain = a2b_base64(text, strict_mode=True)
+    except Base64Error:
+        plain = None
+    try:
+        fast = codec.b64decode(text, None, True)
+    except Base64Error:
+        return
+    assert fast == plain
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, (1 << 64) - 1)), max_size=20))
+def test_checksums_at_once(checksums: list[int | None]) -> None:
+    texts = [b"" if one is None else b2a_base64(one.to_bytes(8, "big"), newline=False) for one in checksums]
+    assert codec._decode_checksums(texts) == tuple(one or 0 for one in checksums)
 
 
 def test_usual_lines_do_go_the_fast_way() -> None:
@@ -142,7 +161,7 @@ def test_blocks_hold_whole_lines_and_do_not_part_a_file_from_its_segment(
     blocks: list[bytes] = []
     with mock.patch.object(codec, "_READ_SIZE", size), LineReader(io.BytesIO(packed)) as reader:
         try:
-            blocks.extend(reader.blocks())
+            blocks.extend(map(bytes, reader.blocks()))
             assert not rest
         except IntegrityError:
             assert rest

@@ -20,7 +20,7 @@ from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
-from layerstore_core.tarsplit.assemble import assemble_blocks
+from layerstore_core.tarsplit.blocks import assemble_blocks
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_blocks
 from layerstore_core.tarsplit.record import Recorder
 

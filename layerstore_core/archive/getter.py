@@ -40,6 +40,17 @@ class TreeFiles:
             raise ValueError("these files are closed")
         return root.open_file(name)
 
+    @property
+    def fd(self) -> int:
+        """A descriptor of the directory.
+
+        Raises:
+            ValueError: this object is closed.
+        """
+        if self._root is None:
+            raise ValueError("these files are closed")
+        return self._root.fd
+
     def close(self) -> None:
         """Close the directories. A second call does nothing."""
         root, self._root = self._root, None

@@ -61,6 +61,7 @@ class IterStream(io.RawIOBase):
         """Stop, and release what the chunks come from. A second call does nothing."""
         if self.closed:
             return
+        self._left = memoryview(b"")
         try:
             # A generator's `finally` clauses run now, and not when it happens to be collected.
             close = getattr(self._chunks, "close", None)

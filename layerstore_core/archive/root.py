@@ -96,6 +96,11 @@ class Root:
         self._files_in: bytes | None = None
         self._files_of = self._root
 
+    @property
+    def fd(self) -> int:
+        """The root's descriptor."""
+        return self._root.fd
+
     def enter(self, path: bytes, *, create_mode: int | None = None) -> Directory:
         """Open the directory `path`, or find it open.
 

@@ -7,6 +7,7 @@ Format: github.com/vbatts/tar-split, `tar/storage`; the fields and their order a
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from binascii import Error as Base64Error
@@ -361,6 +362,11 @@ class LineReader:
             if error.errno is None:  # what gzip raises for a bad header
                 raise IntegrityError(f"the tar-split file is damaged: {error}") from error
             raise
+
+    @property
+    def packed_size(self) -> int:
+        """How long the file is, in bytes."""
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""

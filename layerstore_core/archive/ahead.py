@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Thread
 from typing import Final
 
 from layerstore_core.archive.compression import ReadChunk, decompress
@@ -33,7 +33,10 @@ class ReadAhead:
     def __init__(self, read: ReadChunk) -> None:
         self._read = read
         self._chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
-        self._room = Semaphore(_CHUNKS)
+        #: One for each chunk that there is room for. A queue, as it is of C: a semaphore would keep the interpreter longer.
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_CHUNKS):
+            self._room.put(None)
         self._stopping = False
         self._end: bytes | BaseException | None = None
         self._thread = Thread(target=self._run, name="layerstore-read", daemon=True)
@@ -48,7 +51,7 @@ class ReadAhead:
         if self._end is None:
             chunk = self._chunks.get()
             if isinstance(chunk, bytes) and chunk:
-                self._room.release()
+                self._room.put(None)
                 return chunk
             self._end = chunk
         if isinstance(self._end, BaseException):
@@ -58,13 +61,13 @@ class ReadAhead:
     def stop(self) -> None:
         """End the thread. A second call does nothing."""
         self._stopping = True
-        self._room.release()
+        self._room.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         try:
             while True:
-                self._room.acquire()
+                self._room.get()
                 if self._stopping:
                     return
                 chunk = self._read()
@@ -92,7 +95,9 @@ class DecompressAhead:
         self._inputs: SimpleQueue[bytes | None] = SimpleQueue()
         #: Plain bytes; `None` where an input was taken; an error, or the empty bytes, at the end.
         self._outputs: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
-        self._room = Semaphore(_OUTPUTS)
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_OUTPUTS):
+            self._room.put(None)
         self._stopping = False
         self._thread: Thread | None = None
         self._end: bytes | BaseException | None = None
@@ -114,7 +119,7 @@ class DecompressAhead:
                 self._end = error
                 raise
             if isinstance(output, bytes) and output:
-                self._room.release()
+                self._room.put(None)
                 return output
             self._end = output
         if isinstance(self._end, BaseException):
@@ -126,7 +131,7 @@ class DecompressAhead:
         if self._thread is not None:
             self._stopping = True
             self._inputs.put(None)
-            self._room.release()
+            self._room.put(None)
             self._thread.join()
             self._thread = None
 
@@ -148,7 +153,7 @@ class DecompressAhead:
             while not self._stopping:
                 output = self._decompress()
                 if output:
-                    self._room.acquire()
+                    self._room.get()
                 self._outputs.put(output)
                 if not output:
                     return

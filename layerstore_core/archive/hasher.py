@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Thread
 from typing import Final, Self
 
 #: Chunks that may wait: a few MiB.
@@ -27,7 +27,10 @@ class Beside:
         self._work = work
         self._name = name
         self._chunks: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
-        self._room = Semaphore(QUEUE)
+        #: One for each chunk that may wait. A queue, as it is of C: a semaphore would keep the interpreter longer.
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(QUEUE):
+            self._room.put(None)
         self._thread: Thread | None = None
         self._error: BaseException | None = None
 
@@ -40,7 +43,7 @@ class Beside:
         if self._thread is None:
             self._thread = Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        self._room.acquire()
+        self._room.get()
         self._raise()
         self._chunks.put(chunk)
 
@@ -80,7 +83,7 @@ class Beside:
                 except BaseException as error:
                     self._error = error
                     failed = True
-            self._room.release()
+            self._room.put(None)
 
 
 class Hasher:

@@ -27,8 +27,8 @@ _BATCH_GROUPS: Final = 16
 _MAX_SPAN: Final = 16 << 20
 #: Processes for one layer: more would wait for the thread that parses.
 _MOST_HELPERS: Final = 2
-#: No process is started for a layer of fewer batches: it would be done before the process is there.
-_BATCHES_ALONE: Final = 4
+#: No process is started for a layer of fewer batches: to start one takes as long as to make a thousand files.
+_BATCHES_ALONE: Final = 16
 
 assert _BATCH_GROUPS <= MAX_DIRECTORIES
 

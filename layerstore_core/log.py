@@ -115,7 +115,12 @@ class _LoggerWhenNeeded:
         self._extra = extra
         self._bound: Logger | None = None
 
+    def __repr__(self) -> str:
+        return f"<the logger of layerstore, with {self._extra}>" if self._extra else "<the logger of layerstore>"
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and the like look for, before there is anything
+            raise AttributeError(name)
         if (
             name in (_MESSAGES if _configuration is None else _QUIET)
             and _logger is None
@@ -153,15 +158,23 @@ def _take(real: Logger) -> None:
 
 
 class _WhenImported:
-    """A finder of modules (`sys.meta_path`) that has `_take` called when loguru is imported, by whomever."""
+    """A finder of modules (`sys.meta_path`) that has `_take` called when loguru is imported, by whomever.
+
+    It stays there: to take it out would disturb other threads that import something.
+    """
+
+    _asking_others = False
 
     def find_spec(self, name: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "loguru":
+        if name != "loguru" or self._asking_others or _logger is not None:
             return None
         import importlib.util
 
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-        spec = importlib.util.find_spec(name)
+        self._asking_others = True  # no other thread asks for it: the import of a module is locked
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking_others = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from layerstore_core import log
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -141,3 +144,21 @@ def test_a_message_carries_module_driver_and_line(first):
 def test_a_driver_of_the_program_s_own_is_its_own_affair(first):
     said, _ = saying(first, "log.driver_logger('mine', '__main__').info('mine')")
     assert "mine" in said
+
+
+def test_a_logger_can_be_copied_and_shown():
+    one = log.driver_logger("some", "some_package")
+    assert repr(copy.copy(one)) == repr(one) == "<the logger of layerstore, with {'driver': 'some'}>"
+
+
+def test_who_imports_loguru_disturbs_no_other_import():
+    """The list that other threads go through stays as it is."""
+    code = """
+import sys
+import layerstore_core.log
+before = list(sys.meta_path)
+path = sys.meta_path
+import loguru
+assert path is sys.meta_path and path == before
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=TOP, check=True)

@@ -33,6 +33,8 @@ _MAX_TIME: Final = (1 << 62) * 1_000_000_000
 #: Owners are remembered as they are set, up to so many.
 _MAX_OWNERS: Final = 1024
 
+_NOTHING_LEFT_OUT: Final = None, None
+
 #: How files are made, by permission bits, user and group in the layer.
 HowByOwner = dict[tuple[int, int, int], HowToMake]
 
@@ -159,6 +161,9 @@ class Creator:
         try:
             os.mkdir(base, mode & 0o777, dir_fd=directory.fd)
         except FileExistsError:
+            left_out = self._owners.get(owner[1:], _NOTHING_LEFT_OUT)[1]
+            if left_out is not None:
+                self._left_out[left_out] -= 1  # that is counted where it gets its owner
             return None
         made = self._tree.child(directory, base, made=True)
         if owner_to_set is not None:
@@ -256,11 +261,12 @@ class Creator:
 
     def report(self) -> None:
         """Say once what had to be left out."""
-        if self._left_out:
+        left_out = +self._left_out
+        if left_out:
             logger.warning(
                 "{}: left out of the layer, for want of rights or of a file system that has them: {}",
                 os.fsdecode(self._tree.path),
-                ", ".join(f"{what} (of {count} entries)" for what, count in sorted(self._left_out.items())),
+                ", ".join(f"{what} (of {count} entries)" for what, count in sorted(left_out.items())),
             )
 
     def _dress(self, path: str, entry: TarEntry) -> None:

@@ -71,8 +71,11 @@ class Beside:
 
     def _raise(self) -> None:
         error, self._error = self._error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # the error knows this frame: the two would keep each other, and the chunk
 
     def _run(self) -> None:
         failed = False

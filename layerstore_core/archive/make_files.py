@@ -14,6 +14,7 @@ What the two say to each other, each in one message of a `SOCK_SEQPACKET` socket
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -83,14 +84,13 @@ def close_all_above(last: int) -> None:
                 pass
 
 
-def _serve(socket_fd: int, memory_fd: int) -> None:
-    """Make what is ordered until there are no more orders."""
+def _serve(socket_fd: int, memory_fd: int, parent: int) -> None:
+    """Make what the process `parent` orders until there are no more orders."""
     import marshal
     import mmap
     import socket
 
     # Whoever started this may die at any moment, and its layer be removed: nothing is to be made after that.
-    parent = os.getppid()
     directories: list[int] = []
 
     def ordered(start: int, files: list[tuple[int, bytes, HowToMake, int, int]]) -> Iterator[FileToMake]:
@@ -125,4 +125,4 @@ def _serve(socket_fd: int, memory_fd: int) -> None:
 
 if __name__ == "__main__":
     close_all_above(2)
-    _serve(0, 1)
+    _serve(0, 1, int(sys.argv[1]))

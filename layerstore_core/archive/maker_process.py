@@ -71,7 +71,9 @@ class MakerProcess:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 undo.enter_context(theirs)
                 undo_start.enter_context(ours)
-                process = ProcessBeside.start([make_files.__file__], [theirs.fileno(), memory_fd, None])
+                process = ProcessBeside.start(
+                    [make_files.__file__, str(os.getpid())], [theirs.fileno(), memory_fd, None]
+                )
             except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
                 return None

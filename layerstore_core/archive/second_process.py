@@ -28,7 +28,7 @@ _ENTRIES: Final = 2000
 _LENGTH: Final = 8
 _CODE: Final = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])
 from layerstore_core.archive.make_files import close_all_above
 from layerstore_core.archive.second_process import work
 close_all_above(4)

@@ -122,8 +122,8 @@ def load_options(reference: str, driver: str) -> type:
         raise DriverContractError(
             f"driver {driver}: the model of its options, {reference!r}, cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(model, type):
-        raise DriverContractError(f"driver {driver}: the model of its options, {reference!r}, is no class")
+    if not isinstance(model, type) or not hasattr(model, "model_validate"):
+        raise DriverContractError(f"driver {driver}: the model of its options, {reference!r}, is no pydantic model")
     return model
 
 

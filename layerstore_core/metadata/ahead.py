@@ -23,7 +23,7 @@ MANY: Final = 2000
 _READ_SIZE: Final = 1 << 20
 _CODE: Final = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])
 from layerstore_core.archive.make_files import close_all_above
 from layerstore_core.recordfiles import serve
 close_all_above(4)

@@ -85,20 +85,20 @@ def sign_of(numbers: Sign) -> bytes:
     return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
 
 
-def serve(connection: int, memory_fd: int, directory: int) -> None:
+def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
     """What the other process does, until nobody is there to give orders.
 
     Args:
         connection: a socket for the signs; reading from it ends after a while.
         memory_fd: shared memory, for contents and orders.
         directory: the layer's.
+        parent: the number of the process that gives them. It may be gone by now, so that to ask for it here would not do.
     """
     import marshal
     import mmap
 
     from layerstore_core.archive.getter import TreeFiles
 
-    parent = os.getppid()
     files = TreeFiles(f"/proc/self/fd/{directory}")
     memory = memoryview(mmap.mmap(memory_fd, 0))
     os.write(connection, READY)

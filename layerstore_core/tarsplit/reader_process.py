@@ -32,15 +32,16 @@ _running = Semaphore(max(1, len(os.sched_getaffinity(0)) // 2))
 
 #: Orders that it may have at a time: one that it works on, and one for when it has done that.
 _MOST: Final = 2
-#: How often it looks whether anybody is there to give orders, in seconds.
+#: How often it looks whether anybody is there to give orders, in seconds; and how long it is waited for to have done one.
 _PATIENCE: Final = 5
+_LIMIT: Final = 5
 _CODE: Final = """
 import sys
-sys.path += sys.argv[1:]
+sys.path += sys.argv[2:]
 from layerstore_core.archive.make_files import close_all_above
 from layerstore_core.tarsplit.filling import serve
 close_all_above(3)
-serve(0, 1, 3)
+serve(0, 1, 3, int(sys.argv[1]))
 """
 
 
@@ -91,8 +92,9 @@ class ReaderProcess:
                 undo.enter_context(theirs)
                 undo_start.enter_context(ours)
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0))
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _LIMIT, 0))
                 process = ProcessBeside.start(
-                    ["-c", _CODE, *_import_paths()], [theirs.fileno(), memory_fd, None, files.fd]
+                    ["-c", _CODE, str(os.getpid()), *_import_paths()], [theirs.fileno(), memory_fd, None, files.fd]
                 )
             except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
                 logger.debug("files are read in this process: another one cannot be started: {}", error)
@@ -168,7 +170,9 @@ class ReaderProcess:
             try:
                 sign = self._connection.recv(1, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                if not wait:
+                    return
+                sign = b""  # it has been stopped, or its disk has
             except OSError:
                 sign = b""
             if not sign:

@@ -296,3 +296,27 @@ def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
     }
     assert os.getxattr(root / "attributes", "user.mine") == b"v"
     assert os.getxattr(root / "locked", "user.mine") == b"v"
+
+
+@needs_root
+def test_what_is_left_out_is_counted_once(tmp_path: Path) -> None:
+    """Of a directory that is there already, too."""
+    tar = tars.tar(*[tars.directory(b"d%d/" % number, uid=77, gid=77) for number in range(10)])
+    os.chown(tmp_path, 12345, 12345)
+    code = """
+import io, os, sys
+from layerstore_core import log
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.unpack import unpack_layer
+log.configure(1)
+tar = sys.stdin.buffer.read()
+os.chdir(sys.argv[1])
+os.setgid(12345)
+os.setuid(12345)
+for _ in range(2):
+    unpack_layer(LayerStream(TarScanner(io.BytesIO(tar).read)), ".")
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], input=tar, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"owners (of 10 entries)") == 2, done.stderr

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.archive import unpack, writers
+from layerstore_core.archive.create import Creator
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import HeaderError, parse_common_header, parse_header
 from layerstore_core.archive.make_files import FileToMake
@@ -186,6 +187,7 @@ def at_once() -> Iterator[None]:
     with (
         mock.patch.object(unpack._Unpacker, "_hand_over", return_value=False),
         mock.patch.object(LayerStream, "entries_and_runs", LayerStream.entries),
+        mock.patch.object(Creator, "_remember"),
     ):
         yield
 

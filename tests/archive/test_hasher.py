@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import threading
+import weakref
 
 import pytest
 
@@ -72,3 +74,26 @@ def test_the_digest() -> None:
         assert hasher.finish() == hashlib.sha256(b"abc").hexdigest()
     with Hasher() as hasher:
         assert hasher.finish() == hashlib.sha256().hexdigest()
+
+
+def test_an_error_keeps_no_chunk_once_it_is_gone() -> None:
+    class Chunk(bytearray):
+        pass
+
+    def refuse(_: bytes | memoryview) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fail() -> weakref.ref[Chunk]:
+        chunk = Chunk(b"x")
+        with Beside(refuse, "layerstore-x") as beside:
+            beside.put(memoryview(chunk))
+            with pytest.raises(OSError, match="space"):
+                beside.finish()
+        return weakref.ref(chunk)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert fail()() is None
+    finally:
+        gc.enable()

@@ -87,7 +87,13 @@ class TestOptions:
             LayerStore.open(root=root, driver="naming", drivers={"naming": {"colour": 1}})
 
     @pytest.mark.parametrize(
-        ("name", "words"), [("", "ValueError"), ("os:path", "no class"), ("os:x", "AttributeError")]
+        ("name", "words"),
+        [
+            ("", "ValueError"),
+            ("os:path", "no pydantic"),
+            ("json:JSONDecoder", "no pydantic"),
+            ("os:x", "AttributeError"),
+        ],
     )
     def test_a_model_that_is_named_and_is_none(self, install, root, name, words):
         install("lost-driver", f"class Lost(Driver):\n    Options = {name!r}", drivers="lost = lost_driver:Lost")

@@ -405,3 +405,13 @@ def test_what_is_no_file_entry_is_no_order() -> None:
         assert found == b"x" * 81 == b"".join(assemble([Segment(b"x" * 81), FileEntry(b"")], files))
         process.close()
         files.close()
+
+
+def test_one_that_is_stopped_is_not_waited_for_for_ever(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
+    files, pieces, tar = tree
+    with mock.patch.object(reader_process, "_LIMIT", 1):
+        process = started(files)
+    os.kill(process._process.pid, signal.SIGSTOP)
+    assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar
+    process.close()
+    assert not is_there(process._process.pid)

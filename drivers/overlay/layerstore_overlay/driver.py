@@ -58,7 +58,12 @@ class OverlayDriver:
         self._log = context.logger
         self._id_mapping = context.id_mapping
         # The usual size of a writable layer, in bytes.
-        self._size: Final[int | None] = context.options.size if context.options else None
+        options = context.options
+        if options and isinstance(options, Mapping):  # from whoever makes a driver without a store
+            from layerstore_overlay.options import Options
+
+            options = Options.model_validate(options)
+        self._size: Final[int | None] = options.size if options else None
         home = os.path.realpath(context.home)
         self._layout = Layout(home, context.id_mapping.root_pair())
         if not os.path.isdir(home):

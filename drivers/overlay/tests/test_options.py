@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import layerstore_overlay
 import pytest
+from layerstore_overlay import OverlayDriver
 from layerstore_overlay.options import Options
 from layerstore_overlay.storage_opt import layer_size
 from pydantic import ValidationError
 
+from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import ConfigError
+from layerstore_core.log import logger
 
 GIB = 1 << 30
 
@@ -30,3 +34,14 @@ def test_the_size_of_a_layer():
     for bad in "much", "0":
         with pytest.raises(ConfigError, match="storage option size"):
             layer_size({"size": bad}, None)
+
+
+def test_a_driver_that_is_made_by_hand_validates_them(tmp_path):
+    with pytest.raises(ValidationError, match="nosuch"):
+        OverlayDriver(DriverContext(tmp_path / "home", logger, options={"nosuch": 1}))
+
+
+def test_the_model_is_the_package_s():
+    assert layerstore_overlay.Options is Options
+    with pytest.raises(AttributeError, match="no attribute 'Other'"):
+        layerstore_overlay.Other  # noqa: B018

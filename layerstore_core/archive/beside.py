@@ -7,7 +7,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    import mmap
+    import socket
 
 #: Copies of descriptors are made above the numbers that they get in the other process.
 _ABOVE: Final = 16
@@ -90,6 +94,45 @@ class ProcessBeside:
             self.returncode = _reap(self.pid)
             os.close(handle)
         return self.returncode
+
+
+def start_with_memory(
+    size: int, arguments: Sequence[str], descriptors: Sequence[int | None], *, patience: int = 0
+) -> tuple[ProcessBeside, socket.socket, mmap.mmap] | None:
+    """Start a process that has a socket to this one, and memory in common with it.
+
+    Args:
+        size: of the memory, in bytes.
+        arguments: as for `ProcessBeside.start`.
+        descriptors: what it gets as 2, 3, and so on. 0 is the socket (`SOCK_SEQPACKET`), 1 the memory.
+        patience: after how many seconds it gives up to wait for a message; 0 for never.
+
+    Returns:
+        The process, our end of the socket, the memory; `None` as `ProcessBeside.start`.
+
+    Raises:
+        OSError: the system refuses.
+        AttributeError: Python has no `memfd_create`, as it was built for an old C library.
+    """
+    import mmap
+    import socket
+    import struct
+
+    with ExitStack() as always, ExitStack() as undo:
+        memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
+        always.callback(os.close, memory_fd)
+        os.truncate(memory_fd, size)
+        memory = mmap.mmap(memory_fd, size)
+        undo.callback(memory.close)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        always.enter_context(theirs)
+        undo.enter_context(ours)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", patience, 0))
+        process = ProcessBeside.start(arguments, [theirs.fileno(), memory_fd, *descriptors])
+        if process is None:
+            return None
+        undo.pop_all()
+        return process, ours, memory
 
 
 def _reap(pid: int) -> int | None:

@@ -15,7 +15,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
 
 from layerstore_core.archive import make_files
-from layerstore_core.archive.beside import ProcessBeside
+from layerstore_core.archive.beside import ProcessBeside, start_with_memory
 from layerstore_core.archive.make_files import FileToMake, Order, Outcome
 from layerstore_core.log import logger
 
@@ -54,33 +54,19 @@ class MakerProcess:
 
         It takes some 20 ms until it `has_room`; it need not be waited for.
         """
-        import mmap
-        import socket
-
         if not os.path.isfile(make_files.__file__) or not _running.acquire(blocking=False):
             return None
-        size = _SLOTS * SLOT
         with ExitStack() as undo:
-            undo_start = undo.enter_context(ExitStack())
-            undo_start.callback(_running.release)
+            undo.callback(_running.release)
             try:
-                memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
-                undo.callback(os.close, memory_fd)
-                os.truncate(memory_fd, size)
-                memory = mmap.mmap(memory_fd, size)
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                undo.enter_context(theirs)
-                undo_start.enter_context(ours)
-                process = ProcessBeside.start(
-                    [make_files.__file__, str(os.getpid())], [theirs.fileno(), memory_fd, None]
-                )
-            except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
+                started = start_with_memory(_SLOTS * SLOT, [make_files.__file__, str(os.getpid())], [None])
+            except (OSError, AttributeError) as error:
                 logger.debug("files are made in this process: another one cannot be started: {}", error)
                 return None
-            if process is None:
+            if started is None:
                 return None
-            undo_start.pop_all()
-            return cls(process, ours, memory)
+            undo.pop_all()
+            return cls(*started)
 
     @property
     def has_room(self) -> bool:

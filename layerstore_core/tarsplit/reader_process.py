@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
 
-from layerstore_core.archive.beside import ProcessBeside
+from layerstore_core.archive.beside import ProcessBeside, start_with_memory
 from layerstore_core.archive.getter import TreeFiles
 from layerstore_core.log import logger
 from layerstore_core.tarsplit.filling import DONE, READY, FileToRead, sign_of
@@ -73,36 +73,25 @@ class ReaderProcess:
             files: what it is to open.
             size: of the shared memory, in bytes.
         """
-        import mmap
         import socket
         import struct
 
         if not _running.acquire(blocking=False):
             return None
         with ExitStack() as undo:
-            undo_start = undo.enter_context(ExitStack())
-            undo_start.callback(_running.release)
+            undo.callback(_running.release)
             try:
-                memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
-                undo.callback(os.close, memory_fd)
-                os.truncate(memory_fd, size)
-                memory = mmap.mmap(memory_fd, size)
-                undo_start.callback(memory.close)
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                undo.enter_context(theirs)
-                undo_start.enter_context(ours)
-                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0))
-                ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _LIMIT, 0))
-                process = ProcessBeside.start(
-                    ["-c", _CODE, str(os.getpid()), *_import_paths()], [theirs.fileno(), memory_fd, None, files.fd]
+                started = start_with_memory(
+                    size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], patience=_PATIENCE
                 )
-            except (OSError, AttributeError) as error:  # built for an old C library, Python has no `memfd_create`
+            except (OSError, AttributeError) as error:
                 logger.debug("files are read in this process: another one cannot be started: {}", error)
                 return None
-            if process is None:
+            if started is None:
                 return None
-            undo_start.pop_all()
-            return cls(process, ours, memory)
+            undo.pop_all()
+        started[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _LIMIT, 0))
+        return cls(*started)
 
     @property
     def has_room(self) -> bool:

@@ -8,7 +8,8 @@ import os
 import tempfile
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
 from pathlib import Path
 from unittest import mock
@@ -34,6 +35,7 @@ from layerstore_core.tarsplit.codec import (
     encode_file,
     encode_segment,
 )
+from layerstore_core.tarsplit.reader_process import ReaderProcess
 
 names = st.one_of(
     st.sampled_from([b"etc/hosts", b"usr/bin/", b"a", "ä".encode(), b"\xff\xfe", b'a"b', b"a\\b", b"<&>", b""]),
@@ -176,17 +178,34 @@ CONTENTS = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"x" * 31, b"
 HARMS = ["none", "grown", "cut", "empty", "changed", "gone", "directory", "fifo", "link", "link out", "crc", "size"]
 
 
-@pytest.mark.parametrize("harm", HARMS)
-@settings(max_examples=20)
-@given(
+#: Parts of a layer (what is before each file, its directory, its content), the size of blocks, which file is harmed, and what is
+#: before names.
+SPOILT_LAYERS = given(
     st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3), CONTENTS), min_size=1, max_size=12),
     st.sampled_from([8, 32, 1 << 20]),
     st.integers(0, 11),
     st.sampled_from([b"", b"./", b"/", b"d0/../"]),
 )
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@settings(max_examples=20)
+@SPOILT_LAYERS
 def test_files_in_blocks(
     harm: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
 ) -> None:
+    compare_with_the_plain_way(harm, parts, chunk, which, before, lambda _: nullcontext())
+
+
+def compare_with_the_plain_way(
+    harm: str,
+    parts: list[tuple[bytes, int, bytes]],
+    chunk: int,
+    which: int,
+    before: bytes,
+    start: Callable[[TreeFiles], AbstractContextManager[ReaderProcess | None]],
+) -> None:
+    """Put a layer together with one of its files harmed; `start` starts the process that reads files, too."""
     pieces: list[Piece] = []
     with tempfile.TemporaryDirectory() as top:
         root = Path(top) / "root"
@@ -205,9 +224,9 @@ def test_files_in_blocks(
             pieces.append((segment, before + name.encode(), size, crc))
         getter = TreeFiles(root)
         plain = outcome(assemble(items(iter([pieces])), getter), getter)
-        with mock.patch.object(assembling, "CHUNK", chunk):
-            getter = TreeFiles(root)
-            fast = outcome(assemble_blocks([pieces], getter), getter)
+        getter = TreeFiles(root)
+        with start(getter) as process, mock.patch.object(assembling, "CHUNK", chunk):
+            fast = outcome(assemble_blocks([pieces], getter, process), getter)
     assert fast[1] == plain[1]
     # With an error, more or less of what was before it has been given.
     common = min(len(fast[0]), len(plain[0])) if plain[1] else None

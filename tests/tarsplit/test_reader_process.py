@@ -11,13 +11,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from fastcrc import crc64
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from layerstore_core import LayerStore, exporting
 from layerstore_core.archive.getter import TreeFiles
@@ -28,7 +28,7 @@ from layerstore_core.tarsplit.blocks import BLOCKS_KEPT, SHARED, assemble_blocks
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
 from layerstore_core.tarsplit.reader_process import ReaderProcess
 from tests import tars
-from tests.tarsplit.test_blocks import CONTENTS, HARMS, items, outcome, spoil
+from tests.tarsplit.test_blocks import HARMS, SPOILT_LAYERS, compare_with_the_plain_way
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second process wants a second core")
 
@@ -78,40 +78,11 @@ def given_files() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("harm", HARMS)
 @settings(max_examples=5)
-@given(
-    st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3), CONTENTS), min_size=1, max_size=12),
-    st.sampled_from([8, 32, 1 << 20]),
-    st.integers(0, 11),
-    st.sampled_from([b"", b"./", b"/", b"d0/../"]),
-)
+@SPOILT_LAYERS
 def test_it_gives_what_the_plain_way_gives(
     harm: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
 ) -> None:
-    pieces: list[Piece] = []
-    with tempfile.TemporaryDirectory() as top:
-        root = Path(top) / "root"
-        for number in range(4):
-            (root / f"d{number}" / "e").mkdir(parents=True)
-        (Path(top) / "outside").write_bytes(b"x" * 32)
-        for number, (segment, directory, content) in enumerate(parts):
-            name = f"d{directory}/" + ("e/" if number % 3 else "") + f"f{number}"
-            (root / name).write_bytes(content)
-            size, crc = len(content), int(crc64.go_iso(content))
-            if number == which % len(parts):
-                crc ^= harm == "crc"
-                size += harm == "size"
-                spoil(root / name, harm)
-            pieces.append((segment, before + name.encode(), size, crc))
-        getter = TreeFiles(root)
-        plain = outcome(assemble(items(iter([pieces])), getter), getter)
-        getter = TreeFiles(root)
-        process = started(getter)
-        with mock.patch.object(blocks, "CHUNK", chunk):
-            fast = outcome(assemble_blocks([pieces], getter, process), getter)
-        process.close()
-    assert fast[1] == plain[1]
-    common = min(len(fast[0]), len(plain[0])) if plain[1] else None
-    assert fast[0][:common] == plain[0][:common]
+    compare_with_the_plain_way(harm, parts, chunk, which, before, lambda getter: closing(started(getter)))
 
 
 @pytest.mark.usefixtures("nothing_left_open")

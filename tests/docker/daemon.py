@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,12 +32,23 @@ def why_not() -> str:
     return ""
 
 
+def errors_of_layers(log: str, directory: Path) -> list[str]:
+    """The lines of a daemon's log that tell errors of layers or images.
+
+    A daemon that tries to reach its containerd before that listens says so as an error, too, and names a path in
+    *directory*, where "layer" may be a part of a name.
+    """
+    errors = (line for line in log.splitlines() if "level=error" in line and "module=libcontainerd" not in line)
+    return [line for line in errors if re.search("layer|image", line.replace(str(directory), ""))]
+
+
 class Daemon:
     """A running daemon, and its client."""
 
     def __init__(self, root: Path, driver: str, directory: Path) -> None:
         self.root = root
         self.driver = driver
+        self._directory = directory
         self._socket = directory / "docker.sock"
         self._pid_file = directory / "docker.pid"
         self._log = directory / "log"
@@ -65,6 +77,10 @@ class Daemon:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def errors(self) -> list[str]:
+        """What the daemon has logged as an error, of layers or images."""
+        return errors_of_layers(self.log(), self._directory)
 
     def __call__(self, *args: str | Path, stdin: bytes = b"") -> bytes:
         """Run the client; its standard output."""

@@ -26,20 +26,20 @@ import stat
 import tempfile
 import time
 from collections import defaultdict
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from layerstore_core.archive import compare_process
 from layerstore_core.archive.change import Change, ChangeKind
+from layerstore_core.archive.compare_process import Directory, Name, Task
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
 from layerstore_core.archive.same import same_content, same_status
-from layerstore_core.archive.second_process import Directory, Name, SecondProcess, Task
+from layerstore_core.archive.sharing import share
 from layerstore_core.archive.touched import TouchedPaths
 from layerstore_core.archive.xattrs import same_xattrs
 
 #: So many entries one process compares before it is worth starting a second one.
 _ALONE: Final = 4000
-#: So many directories are handed to it at most at a time.
-_HANDED: Final = 64
 #: Before every ctime.
 _NEVER: Final = -(1 << 63)
 
@@ -56,7 +56,7 @@ def compare_trees(
     A directory that is added comes with all that is in it; one that is deleted stands for all that was in
     it. The root itself is named only where its own mode, owner or attributes differ.
 
-    Where nothing is known and the trees are large, a second process compares a part of them: see `archive.second_process`.
+    Where nothing is known and the trees are large, a second process compares a part of them: see `archive.compare_process`.
 
     Args:
         upper: the changed tree. What vanishes from it meanwhile counts as deleted.
@@ -155,19 +155,24 @@ class Comparison:
 
     def _compare_in_two(self, waiting: list[Task], lower: Descent) -> None:
         """As `compare`, together with a second process if one can be had; what that could not do is left."""
-        with SecondProcess(self._upper.root_fd, lower.root_fd) as other:
-            while other.is_alive and (waiting or other.is_busy):
-                if not other.is_busy and len(waiting) > 1:
-                    # The directories that were found first have the most in them.
-                    count = min(len(waiting) // 2, _HANDED)
-                    other.give(waiting[:count])
-                    del waiting[:count]
-                self.compare(waiting, up_to=1)
-                if other.is_busy and (not waiting or other.has_answered()):
-                    answer = other.take()
-                    self.found.update(answer.found)
-                    self.names += answer.names
-                    waiting[:0] = answer.left
+        process = compare_process.start(self._upper.root_fd, lower.root_fd)
+        if process is not None:
+            with process:
+                # Should it fail, it is done here, and an error that it has met comes up again.
+                waiting += share(
+                    waiting,
+                    process,
+                    lambda: self.compare(waiting, up_to=1),
+                    pack=compare_process.packed,
+                    take=self._take,
+                )
+
+    def _take(self, message: Any) -> list[Task]:
+        """Take in what the second process has done; returns what it has left."""
+        answer = compare_process.Answer.of(message)
+        self.found.update(answer.found)
+        self.names += answer.names
+        return answer.left
 
     def _root(self) -> Directory:
         if self._lower is None:

@@ -7,11 +7,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.archive import compare, second_process
+from layerstore_core.archive import compare, compare_process, piped, sharing
+from layerstore_core.archive.compare_process import Answer
 from layerstore_core.archive.copy import copy_tree
 from tests.trees import Tree, build, pairs
 
@@ -19,20 +21,20 @@ Trees = tuple[Path, Path]
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> list[second_process.Answer]:
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     """The second process is asked at once, in small portions; what it has answered."""
     monkeypatch.setattr(compare, "_ALONE", 1)
-    monkeypatch.setattr(compare, "_HANDED", 3)
-    monkeypatch.setattr(second_process, "_ENTRIES", 20)
+    monkeypatch.setattr(sharing, "_HANDED", 3)
+    monkeypatch.setattr(compare_process, "_ENTRIES", 20)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    taken: list[second_process.Answer] = []
-    take = second_process.SecondProcess.take
+    taken: list[Answer] = []
+    of = Answer.of
 
-    def noted(self: second_process.SecondProcess) -> second_process.Answer:
-        taken.append(take(self))
+    def noted(message: Any) -> Answer:
+        taken.append(of(message))
         return taken[-1]
 
-    monkeypatch.setattr(second_process.SecondProcess, "take", noted)
+    monkeypatch.setattr(Answer, "of", noted)
     return taken
 
 
@@ -70,7 +72,7 @@ def alone(two_trees: Trees, monkeypatch: pytest.MonkeyPatch) -> list[compare.Cha
 
 def test_the_same_is_told(
     two_trees: Trees,
-    answers: list[second_process.Answer],
+    answers: list[Answer],
     monkeypatch: pytest.MonkeyPatch,
     nothing_left_open: None,
 ) -> None:
@@ -96,11 +98,11 @@ def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
 
 MEETS_AN_ERROR = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
-from layerstore_core.archive import compare, second_process
+sys.path.append(sys.argv[1])
+from layerstore_core.archive import compare, compare_process
 def refuse(*_): raise PermissionError(13, "Permission denied")
 compare.same_content = refuse
-second_process.work(3, 4, 20)
+compare_process.work(3, 4, 20)
 """
 
 
@@ -115,20 +117,23 @@ second_process.work(3, 4, 20)
 )
 def test_what_it_fails_to_do_is_done(
     two_trees: Trees,
-    answers: list[second_process.Answer],
+    answers: list[Answer],
     monkeypatch: pytest.MonkeyPatch,
     nothing_left_open: None,
     code: str,
 ) -> None:
     expected = alone(two_trees, monkeypatch)
-    monkeypatch.setattr(second_process, "_CODE", code)
+    monkeypatch.setattr(piped, "_CODE", code)
+    sent: list[Any] = []
+    send = piped.PipedProcess.send
+    monkeypatch.setattr(piped.PipedProcess, "send", lambda self, message: (sent.append(message), send(self, message)))
     assert compare.compare_trees(*two_trees) == expected
-    assert [bool(answer.left) for answer in answers] == [True]
+    assert (len(sent), answers) == (1, []), "it was to be told something, and to fail"
 
 
 @pytest.mark.parametrize("executable", ["", None, "/usr/sbin/uwsgi", "/nowhere/python3"])
 def test_a_program_that_has_a_python_in_it_is_not_started(
-    two_trees: Trees, answers: list[second_process.Answer], monkeypatch: pytest.MonkeyPatch, executable: str | None
+    two_trees: Trees, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
     expected = alone(two_trees, monkeypatch)
     monkeypatch.setattr(sys, "executable", executable)

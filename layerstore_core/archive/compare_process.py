@@ -1,0 +1,114 @@
+"""A second process for comparing two large trees: what it is told, and what it answers; see `archive.sharing`.
+
+The second process only reads, by descriptors of the two roots, and only tells what it has found. Whatever goes wrong
+with it (it cannot be started, it is killed, it meets an error), the first one does what it was given, and meets the error
+itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from layerstore_core.archive.change import ChangeKind
+from layerstore_core.archive.piped import PipedProcess, receive, send
+
+#: How many entries the second process looks at before it answers.
+_ENTRIES: Final = 2000
+
+
+class Directory(NamedTuple):
+    """A directory of the upper tree that is to be looked into."""
+
+    name: str
+    #: There is such a directory in the lower tree.
+    in_lower: bool
+    #: It is the one that was there at `since_ns`, and not another that was moved here.
+    original: bool
+    #: No name in it has come or gone since.
+    untouched: bool
+    #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
+    guided: bool = False
+    #: Its attributes and those of the directory in the lower tree are not compared yet: that is done when both are open.
+    unread: bool = False
+
+
+class Name(NamedTuple):
+    """A name of a file that has, or had, several."""
+
+    path: bytes
+    upper: tuple[int, int]
+    lower: tuple[int, int] | None
+
+
+class Task(NamedTuple):
+    """A directory that is to be compared with all that is in it."""
+
+    path: bytes
+    directory: Directory
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the second process has done of what it was given.
+
+    Attributes:
+        found: what differs, by path.
+        names: the names of files that have several.
+        left: what is still to be done.
+    """
+
+    found: dict[bytes, ChangeKind]
+    names: list[Name]
+    left: list[Task]
+
+    @classmethod
+    def of(cls, message: Any) -> Answer:
+        """What `work` has sent."""
+        found, names, left = message
+        return cls({path: ChangeKind(kind) for path, kind in found}, [Name(*name) for name in names], _unpacked(left))
+
+
+def start(upper: int, lower: int) -> PipedProcess | None:
+    """Start the second process; `None` where that would be no gain, or cannot be done.
+
+    Args:
+        upper: a descriptor of the upper tree's root.
+        lower: one of the lower tree's.
+    """
+    return PipedProcess.start(__name__, [upper, lower], _ENTRIES)
+
+
+def packed(tasks: Sequence[Task]) -> list[tuple[bytes, tuple[Any, ...]]]:
+    """Directories to compare, as a message for it."""
+    return [(path, tuple(directory)) for path, directory in tasks]
+
+
+def work(upper: int, lower: int, entries: int) -> None:
+    """What the second process does, until there is nothing more to be read from standard input.
+
+    Args:
+        upper: the descriptor of the upper tree's root.
+        lower: that of the lower tree's.
+        entries: how many it looks at, about, before it answers.
+    """
+    from layerstore_core.archive.compare import Comparison
+
+    with Comparison(f"/proc/self/fd/{upper}", f"/proc/self/fd/{lower}", None, None) as comparison:
+        while True:
+            try:
+                waiting = _unpacked(receive(sys.stdin.buffer))
+                comparison.compare(waiting, up_to=entries)
+            except (OSError, EOFError):
+                return  # if it is an error, the first process will meet it too, and tell
+            found = [(path, kind.value) for path, kind in comparison.found.items()]
+            names = [tuple(name) for name in comparison.names]
+            send(sys.stdout.buffer, (found, names, packed(waiting)))
+            comparison.found.clear()
+            comparison.names.clear()
+
+
+def _unpacked(tasks: Sequence[tuple[bytes, tuple[Any, ...]]]) -> list[Task]:
+    return [Task(path, Directory(*directory)) for path, directory in tasks]

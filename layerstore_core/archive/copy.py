@@ -7,10 +7,14 @@ import fcntl
 import os
 import stat
 from collections import Counter
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+from layerstore_core.archive import copy_process
+from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
+from layerstore_core.archive.sharing import share
 from layerstore_core.archive.xattrs import set_xattr
 from layerstore_core.log import logger
 
@@ -24,97 +28,198 @@ _CHUNK: Final = 1 << 20
 _SMALL: Final = 1 << 16
 #: What a directory may have inherited, and would hand down to the files made in it.
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
+#: The permission bits without which the owner of a directory cannot open it.
+_TO_GET_IN: Final = stat.S_IRUSR | stat.S_IXUSR
+#: So many entries one process copies before it is worth starting a second one.
+_ALONE: Final = 2000
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy everything in the directory `source`, and its own metadata, into the empty directory `target`.
 
     Content is shared (reflinked) where the file system can, else copied by the kernel. Without the rights of
-    root, owners, devices and privileged attributes are left out, and one warning says so.
+    root, owners, devices and privileged attributes are left out, and one warning says so. Of a large tree, a second
+    process copies a part: see `archive.copy_process`.
 
     Raises:
         OSError: something cannot be read or made; the target is then incomplete, and the caller's to remove.
     """
     with Descent(source) as here, Descent(target) as there:
-        _Copier(here, there).run()
+        copier = Copier(here, there, _learn_defaults(there.fd))
+        waiting = [b""]
+        copier.copy(waiting, up_to=_ALONE)
+        if len(waiting) > 1:
+            _copy_in_two(copier, waiting, here, there)
+        copier.copy(waiting)
+        copier.finish()
+    for what, count in copier.left_out.items():
+        logger.warning(
+            "{}: left out of the copy of {}, for want of rights: {} ({} times)",
+            os.fsdecode(there.root),
+            os.fsdecode(here.root),
+            what,
+            count,
+        )
 
 
-class _Copier:
-    def __init__(self, source: Descent, target: Descent) -> None:
+def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: Descent) -> None:
+    """Copy directories together with a second process, if one can be had.
+
+    Raises:
+        OSError: something cannot be read or made, in either process, or the other one has died.
+    """
+    process = copy_process.start(source, target, copier.defaults)
+    if process is None:
+        return
+
+    def take(message: Any) -> list[bytes]:
+        answer = copy_process.Answer.of(message)
+        copier.take_over(answer)
+        return answer.left
+
+    with process:
+        if share(waiting, process, lambda: copier.copy(waiting, up_to=1), pack=list, take=take):
+            # Whatever it has made of that is in the way of doing it here.
+            raise ChildProcessError(
+                errno.ECHILD, "the process that copies a part of a tree has died; try again", os.fsdecode(target.root)
+            )
+
+
+def _learn_defaults(fd: int) -> Defaults:
+    """Find out which mode and owner a new file gets by itself in the target, an empty directory; it inherits nothing."""
+    for acl in _ACLS:
+        try:
+            os.removexattr(fd, acl)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+    os.fchmod(fd, 0o700)
+    name = b".layerstore-copy"
+    probe = os.open(name, _NEW_FILE, 0o777, dir_fd=fd)
+    try:
+        status = os.fstat(probe)
+    finally:
+        os.close(probe)
+        os.unlink(name, dir_fd=fd)
+    return Defaults(0o7000 | (0o777 & ~status.st_mode), (status.st_uid, status.st_gid))
+
+
+class Copier:
+    """Copies directories, each by itself and in any order, once the one above is copied.
+
+    Args:
+        source: the tree to copy.
+        target: where to.
+        defaults: what a new file there has by itself.
+        go_on: called before each entry of the part of a tree that another one copies; what it raises ends that. `None`: this
+            one copies all, or what others leave to it.
+
+    Attributes:
+        defaults: as above.
+        left_out: how often what could not be copied for want of rights.
+        locked: directories that have to be given their metadata when all is copied, since they let nobody in then.
+        unlinked: names in directories of files that have several: only one copier can tell which are the same file. These
+            directories have not been given their metadata. Empty in the one that does all that is left.
+    """
+
+    def __init__(
+        self, source: Descent, target: Descent, defaults: Defaults, go_on: Callable[[], None] | None = None
+    ) -> None:
         self._source = source
         self._target = target
+        self.defaults = defaults
+        self._masked, self._owner = defaults
+        self._go_on = go_on
         self._reflink = True
         self._kernel_copy = True
-        self._left_out: Counter[str] = Counter()
+        self._seen = 0
+        self.left_out: Counter[str] = Counter()
+        self.locked: list[bytes] = []
+        self.unlinked: dict[bytes, list[str]] = {}
         #: Where the first name of a file that has several was made.
         self._first_names: dict[tuple[int, int], bytes] = {}
 
-    def run(self) -> None:
-        self._learn_defaults()
-        root = os.fstat(self._source.fd)
-        statuses = [root]
-        pending = [self._copy_entries()]
-        while True:
-            if pending[-1]:
-                name, status = pending[-1].pop()
-                os.mkdir(name, 0o700, dir_fd=self._target.fd)
-                self._source.down(name)
-                self._target.down(name)
-                statuses.append(status)
-                pending.append(self._copy_entries())
+    def copy(self, waiting: list[bytes], *, up_to: int | None = None) -> None:
+        """Copy what is in directories that have been made, with all below, the last first, and their own metadata.
+
+        Args:
+            waiting: their paths; what is done is taken out, and what is left to be done is put in.
+            up_to: stop when so many entries have been seen, or a few more; `None`: when all is done.
+
+        Raises:
+            OSError: something cannot be read or made; the error names it.
+        """
+        self._seen = 0
+        while waiting and (up_to is None or self._seen < up_to):
+            path = waiting.pop()
+            status = self._enter(path)
+            directories, names = self._copy_entries()
+            waiting += [self._source.join(name) for name in directories]
+            if names:
+                self.unlinked[path] = names
             else:
-                pending.pop()
-                self._dress(self._source.fd, self._target.fd, statuses.pop())
-                if not pending:
-                    break
-                self._source.up()
-                self._target.up()
-        for what, count in self._left_out.items():
-            logger.warning(
-                "{}: left out of the copy of {}, for want of rights: {} ({} times)",
-                os.fsdecode(self._target.root),
-                os.fsdecode(self._source.root),
-                what,
-                count,
-            )
+                self._close(path, status)
+            self._seen += 1
 
-    def _learn_defaults(self) -> None:
-        """Find out which mode and owner a new file gets by itself: the umask's and the mount's doing."""
-        fd = self._target.fd
-        for acl in _ACLS:
-            try:
-                os.removexattr(fd, acl)
-            except OSError as error:
-                if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-                    raise
-        os.fchmod(fd, 0o700)
-        name = b".layerstore-copy"
-        probe = os.open(name, _NEW_FILE, 0o777, dir_fd=fd)
-        try:
-            status = os.fstat(probe)
-        finally:
-            os.close(probe)
-            os.unlink(name, dir_fd=fd)
-        self._masked = 0o7000 | (0o777 & ~status.st_mode)
-        self._owner = (status.st_uid, status.st_gid)
+    def take_over(self, answer: copy_process.Answer) -> None:
+        """Do what another copier has left to this one."""
+        self.left_out.update(answer.left_out)
+        self.locked += answer.locked
+        for path, names in answer.unlinked.items():
+            status = self._enter(path)
+            for name in names:
+                self._copy_name(name, os.stat(name, dir_fd=self._source.fd, follow_symlinks=False))
+            self._close(path, status)
 
-    def _copy_entries(self) -> list[tuple[str, os.stat_result]]:
-        """Copy what is in the present directory; returns its directories, which are still to be made."""
-        directories = []
+    def finish(self) -> None:
+        """Give directories their metadata that could not have it before all was copied."""
+        # Those furthest down first: whoever gets his own lets nobody further.
+        for path in sorted(self.locked, reverse=True):
+            status = self._enter(path)
+            self._dress(self._source.fd, self._target.fd, status)
+
+    def _enter(self, path: bytes) -> os.stat_result:
+        """Go to a directory, in both trees; returns the source's status, from before it is read."""
+        status = os.fstat(self._source.enter(path))
+        self._target.enter(path)
+        return status
+
+    def _close(self, path: bytes, status: os.stat_result) -> None:
+        """Give the present directory its metadata, now or when all is copied: nothing will be made in it any more."""
+        if status.st_mode & _TO_GET_IN == _TO_GET_IN:
+            self._dress(self._source.fd, self._target.fd, status)
+        else:
+            self.locked.append(path)
+
+    def _copy_entries(self) -> tuple[list[str], list[str]]:
+        """Copy what is in the present directory; returns its directories, made, and the names that are left to another."""
+        directories: list[str] = []
+        left: list[str] = []
+        go_on = self._go_on
         with os.scandir(self._source.fd) as entries:
             for entry in entries:
+                self._seen += 1
+                if go_on is not None:
+                    go_on()
                 name = entry.name
                 try:
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
-                        directories.append((name, status))
-                    elif status.st_nlink == 1 or not self._link(name, status):
-                        self._copy_entry(name, status)
+                        os.mkdir(name, 0o700, dir_fd=self._target.fd)
+                        directories.append(name)
+                    elif status.st_nlink > 1 and go_on is not None:
+                        left.append(name)
+                    else:
+                        self._copy_name(name, status)
                 except OSError as error:
                     error.filename = self._source.absolute(name)
                     error.add_note(f"while copying it to {self._target.absolute(name)}")
                     raise
-        return directories
+        return directories, left
+
+    def _copy_name(self, name: str, status: os.stat_result) -> None:
+        if status.st_nlink == 1 or not self._link(name, status):
+            self._copy_entry(name, status)
 
     def _copy_entry(self, name: str, status: os.stat_result) -> None:
         if stat.S_ISREG(status.st_mode):
@@ -193,7 +298,7 @@ class _Copier:
             try:
                 os.chown(target, status.st_uid, status.st_gid)
             except PermissionError:
-                self._left_out["owners"] += 1
+                self.left_out["owners"] += 1
         if mode & self._masked or stat.S_ISDIR(status.st_mode):
             os.chmod(target, mode)
         for name in _list_xattrs(source):
@@ -204,7 +309,7 @@ class _Copier:
         try:
             set_xattr(target, name, value, follow_symlinks=isinstance(target, int))
         except PermissionError:
-            self._left_out[f"extended attribute {name}"] += 1
+            self.left_out[f"extended attribute {name}"] += 1
 
     def _copy_symlink(self, name: str, status: os.stat_result) -> None:
         fd = self._target.fd
@@ -216,7 +321,7 @@ class _Copier:
         try:
             os.mknod(name, status.st_mode & 0o170777, status.st_rdev, dir_fd=fd)
         except PermissionError:
-            self._left_out["devices"] += 1
+            self.left_out["devices"] += 1
             self._first_names.pop((status.st_dev, status.st_ino), None)
             return
         self._dress_name(name, status)
@@ -228,7 +333,7 @@ class _Copier:
             try:
                 os.chown(name, status.st_uid, status.st_gid, dir_fd=fd, follow_symlinks=False)
             except PermissionError:
-                self._left_out["owners"] += 1
+                self.left_out["owners"] += 1
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & self._masked:
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=fd)
         source, target = self._source.handle(name), self._target.handle(name)

@@ -1,0 +1,113 @@
+"""A second process for copying a large tree: what it is told, and what it answers; see `archive.sharing`.
+
+It copies directories that the first one has made, by descriptors of the two roots. To the first one it leaves the names of files
+that have several, since only one can tell which of them are the same file, and directories that let nobody in once they
+have their modes. What it fails at ends the whole copy: the target is incomplete then, and to be removed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from layerstore_core.archive.piped import PipedProcess, receive, send
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.descent import Descent
+
+#: How many entries the second process sees before it answers.
+_ENTRIES: Final = 1000
+
+
+class Defaults(NamedTuple):
+    """What a new file in the target has by itself: the doing of the umask and of the mount.
+
+    Attributes:
+        masked: the mode bits that have to be set by a call of their own.
+        owner: user and group.
+    """
+
+    masked: int
+    owner: tuple[int, int]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the second process has left of what it was given; for the attributes see `copy.Copier`, too.
+
+    Attributes:
+        left: directories that are made, and still to be copied.
+        unlinked: names in directories.
+        locked: directories.
+        left_out: counts.
+    """
+
+    left: list[bytes]
+    unlinked: dict[bytes, list[str]]
+    locked: list[bytes]
+    left_out: dict[str, int]
+
+    @classmethod
+    def of(cls, message: tuple[Any, ...]) -> Answer:
+        """What `work` has sent.
+
+        Raises:
+            OSError: what it has met.
+        """
+        if isinstance(message[0], int):
+            number, text, path, notes = message
+            error = OSError(number, text, path)
+            for note in notes:
+                error.add_note(note)
+            raise error
+        return cls(*message)
+
+
+def start(source: Descent, target: Descent, defaults: Defaults) -> PipedProcess | None:
+    """Start the second process; `None` where that would be no gain, or cannot be done."""
+    process = PipedProcess.start(__name__, [source.root_fd, target.root_fd], os.getpid(), _ENTRIES)
+    if process is not None:
+        try:
+            process.send((source.root, target.root, tuple(defaults)))
+        except OSError:
+            pass  # it is gone, as the next message will show
+    return process
+
+
+def work(source: int, target: int, parent: int, entries: int) -> None:
+    """What the second process does, until there is nothing more to be read from standard input.
+
+    Args:
+        source: the descriptor of the root to be copied.
+        target: that of the root to copy to.
+        parent: the first process. When that is dead the target may be removed, and nothing is made there any more.
+        entries: how many it sees, about, before it answers.
+    """
+    from layerstore_core.archive.copy import Copier
+    from layerstore_core.archive.descent import Descent
+
+    def go_on() -> None:
+        if os.getppid() != parent:
+            raise EOFError
+
+    try:
+        names = receive(sys.stdin.buffer)
+        with Descent(f"/proc/self/fd/{source}") as here, Descent(f"/proc/self/fd/{target}") as there:
+            here.root, there.root, (masked, owner) = names  # as messages are to name them
+            copier = Copier(here, there, Defaults(masked, owner), go_on)
+            while True:
+                waiting: Sequence[bytes] = receive(sys.stdin.buffer)
+                try:
+                    copier.copy(left := list(waiting), up_to=entries)
+                except OSError as error:
+                    notes = getattr(error, "__notes__", [])
+                    send(sys.stdout.buffer, (error.errno or 0, error.strerror or str(error), error.filename, notes))
+                    return
+                send(sys.stdout.buffer, (left, copier.unlinked, copier.locked, dict(copier.left_out)))
+                for done in (copier.unlinked, copier.locked, copier.left_out):
+                    done.clear()
+    except (OSError, EOFError):
+        return

@@ -101,7 +101,12 @@ def _learn_defaults(fd: int) -> Defaults:
     finally:
         os.close(probe)
         os.unlink(name, dir_fd=fd)
-    return Defaults(0o7000 | (0o777 & ~status.st_mode), (status.st_uid, status.st_gid))
+    owner = (status.st_uid, status.st_gid)
+    try:
+        os.chown(fd, *owner)  # whoever made the directory may have given it another, or a setgid directory above
+    except PermissionError:
+        pass
+    return Defaults(0o7000 | (0o777 & ~status.st_mode), owner)
 
 
 class Copier:

@@ -136,3 +136,17 @@ def test_a_file_with_many_names_and_a_capability(root: Path, target: Path) -> No
     copy_tree(root, target)
     assert seen(target) == seen(root)
     assert (target / "a").stat().st_nlink == 2
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [(0, 0), (1000, 0), (5, 7)])
+def test_the_owner_of_the_root(root: Path, target: Path, owner: tuple[int, int]) -> None:
+    """It is the source's, whoever's the target was: a directory that is made in a setgid one has the group of that."""
+    (root / "file").touch()
+    os.chown(root, *owner)
+    os.chown(target, 1, 1000)
+    target.chmod(0o2755)
+    copy_tree(root, target)
+    status = target.stat()
+    assert (status.st_uid, status.st_gid) == owner
+    assert seen(target) == seen(root)

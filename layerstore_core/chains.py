@@ -133,8 +133,8 @@ def _at_once(
             if task.cancelled() or task.exception() is not None:
                 raise _Stopped("a layer below has failed")
 
-    # Threads beyond the cores wait for the interpreter, and take it from the others: an eighth slower with one more than two.
-    at_once = max(2, len(os.sched_getaffinity(0)))
+    # A layer keeps two cores busy by itself. More of them only wait for the interpreter, and take it from each other.
+    at_once = max(1, len(os.sched_getaffinity(0)) // 2)
     with ThreadPoolExecutor(min(len(items), at_once), "layerstore-layer") as pool:
         for count, item in enumerate(items):
             running.append(pool.submit(work, *item, partial(await_those_before, count)))

@@ -25,8 +25,6 @@ _BATCH_BYTES: Final = 3 << 19
 _BATCH_GROUPS: Final = 16
 #: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
-#: Processes for one layer: more would wait for the thread that parses.
-_MOST_HELPERS: Final = 2
 #: No process is started for a layer of fewer batches: to start one takes as long as to make a thousand files.
 _BATCHES_ALONE: Final = 16
 
@@ -108,8 +106,10 @@ class FileWriters:
         #: What has been handed over and not been seen to be done, in the tar's order.
         self._under_way: deque[_Batch] = deque()
         self._batches = 0
-        #: Processes, with the batches that each has been given, in order.
-        self._helpers: list[tuple[MakerProcess, deque[_Batch]]] = []
+        #: The process beside. Not more than one: half of its time it waits for the thread that parses.
+        self._helper: MakerProcess | None = None
+        #: The batches that it has been given, in order.
+        self._given: deque[_Batch] = deque()
 
     def add(self, directory: Directory, files: list[PlannedFile]) -> None:
         """Have files made in one directory, now or later; until then their names are in its `pending`.
@@ -155,10 +155,11 @@ class FileWriters:
             self._collect(wait=True)
 
     def stop(self) -> None:
-        """End the processes. What is pending is left, made or not."""
-        for helper, _ in self._helpers:
+        """End the process beside. What is pending is left, made or not."""
+        helper, self._helper = self._helper, None
+        if helper is not None:
             helper.close()
-        self._helpers.clear()
+        self._given.clear()
         if self._filling is not None:
             self._under_way.append(self._filling)
             self._filling = None
@@ -170,34 +171,30 @@ class FileWriters:
         self._under_way.append(batch)
         self._batches += 1
         if self._batches == _BATCHES_ALONE:
-            self._start_helpers()
-        for helper, given in self._helpers:
-            try:
-                if batch.size <= SLOT and helper.has_room and helper.give(batch.to_make()):
-                    given.append(batch)
-                    break
-            except ChildProcessError as error:
-                raise FileFailed(error, _entry_of(batch.files()[0])) from error
-        else:
+            self._helper = MakerProcess.start()
+        if not self._given_to_helper(batch):
             self._make(batch)
         self._collect(wait=False)
 
+    def _given_to_helper(self, batch: _Batch) -> bool:
+        """Give a batch to the process beside, if there is one, and it has room."""
+        helper = self._helper
+        try:
+            if helper is None or batch.size > SLOT or not helper.has_room or not helper.give(batch.to_make()):
+                return False
+        except ChildProcessError as error:
+            raise FileFailed(error, _entry_of(batch.files()[0])) from error
+        self._given.append(batch)
+        return True
+
     def _make(self, batch: _Batch) -> None:
         batch.outcome = make_files(batch.to_make())
-
-    def _start_helpers(self) -> None:
-        """Start processes, as many as there are cores for, beside the thread that parses and the one that hashes."""
-        for _ in range(_MOST_HELPERS):
-            helper = MakerProcess.start()
-            if helper is not None:
-                self._helpers.append((helper, deque()))
 
     def _collect(self, *, wait: bool) -> None:
         """See what is done, or, if told so, `wait` until all is."""
         taken: list[PlannedFile] = []
         while self._under_way:
-            for helper, given in self._helpers:
-                self._hear(helper, given, wait=wait)
+            self._hear(wait=wait)
             while self._under_way and self._under_way[0].outcome is not None:
                 batch = self._under_way.popleft()
                 batch.let_go()
@@ -214,16 +211,17 @@ class FileWriters:
             except (LayerStoreError, OSError) as error:
                 raise FileFailed(error, _entry_of(file)) from error
 
-    def _hear(self, helper: MakerProcess, given: deque[_Batch], *, wait: bool) -> None:
-        """Take in what a process has to say, or wait for all that it will say."""
-        while given:
+    def _hear(self, *, wait: bool) -> None:
+        """Take in what the process beside has to say, or wait for all that it will say."""
+        while self._given:
+            assert self._helper is not None
             try:
-                outcome = helper.outcome(wait=wait)
+                outcome = self._helper.outcome(wait=wait)
             except ChildProcessError as error:
-                raise FileFailed(error, _entry_of(given[0].files()[0])) from error
+                raise FileFailed(error, _entry_of(self._given[0].files()[0])) from error
             if outcome is None:
                 return
-            given.popleft().outcome = outcome
+            self._given.popleft().outcome = outcome
 
     def _split(self, batch: _Batch, taken: list[PlannedFile]) -> list[PlannedFile]:
         """The files of a batch that are there now; those whose names were taken go to `taken`."""

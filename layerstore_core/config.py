@@ -18,7 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.driver.sizes import parse_size
 from layerstore_core.errors import ConfigError
-from layerstore_core.sources import ANY_DRIVER, DOCKER_MAX_DEPTH, default_root, files, plain_environment, variable
+from layerstore_core.sources import (
+    ANY_DRIVER,
+    DOCKER_MAX_DEPTH,
+    default_root,
+    expanded,
+    files,
+    plain_environment,
+    variable,
+)
 
 
 class StoreConfig(BaseModel):
@@ -53,7 +61,7 @@ class StoreConfig(BaseModel):
     @field_validator("root", mode="after")
     @classmethod
     def _absolute(cls, root: Path) -> Path:
-        return Path(os.path.abspath(root.expanduser()))
+        return Path(os.path.abspath(expanded(root)))
 
     @field_validator("max_layer_size", mode="before")
     @classmethod
@@ -186,7 +194,9 @@ def describe_errors(error: ValidationError, origins: Mapping[str, str] | None = 
             sentences.append(f"unknown {what} {name!r}{origin}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            sentences.append(f"{what} {name!r}: {message}, not {problem['input']!r}{origin}")
+            given = problem["input"]
+            shown = str(given) if isinstance(given, Path) else given
+            sentences.append(f"{what} {name!r}: {message}, not {shown!r}{origin}")
     return "; ".join(sentences)
 
 

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from layerstore_core.errors import ConfigError
+
 PREFIX: Final = "LAYERSTORE_"
 SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
 #: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
@@ -32,10 +34,33 @@ _ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size
 
 
 def default_root() -> Path:
-    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`."""
+    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`.
+
+    Raises:
+        ConfigError: that is nowhere: there is no such variable, and no home directory.
+    """
     if os.geteuid() == 0:
         return Path("/var/lib/layerstore")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "layerstore"
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data) / "layerstore"
+    try:
+        return expanded(Path("~/.local/share/layerstore"))
+    except ValueError:
+        raise ConfigError(
+            f"root: user {os.geteuid()} has no home directory for a store to be in; name one, or set HOME"
+        ) from None
+
+
+def expanded(path: Path) -> Path:
+    """A path with the home directory in place of a `~` or `~user` at its beginning.
+
+    Raises:
+        ValueError: there is none that anybody knows of.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} is nobody's home directory that is known here") from None
 
 
 def plain_environment() -> dict[str, Any] | None:
@@ -68,10 +93,20 @@ def files(named: Path | None) -> list[Path]:
 
     Args:
         named: the one that an argument names: there is no other then, and it has to be there.
+
+    Raises:
+        ConfigError: it is named by a home directory that there is not.
     """
     if named is None and (value := os.environ.get(PREFIX + "CONFIG")):
         named = Path(value)
     if named is not None:
-        return [named.expanduser()]
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "layerstore" / "config.toml"
+        try:
+            return [expanded(named)]
+        except ValueError as error:
+            raise ConfigError(f"{named}: the configuration file cannot be read: {error}") from None
+    try:
+        configured = os.environ.get("XDG_CONFIG_HOME")
+        user = (Path(configured) if configured else expanded(Path("~/.config"))) / "layerstore" / "config.toml"
+    except ValueError:  # as in a container, for a user that it does not know
+        return [SYSTEM_FILE] if SYSTEM_FILE.exists() else []
     return [path for path in (user, SYSTEM_FILE) if path.exists()]

@@ -55,6 +55,27 @@ def test_the_root_of_an_ordinary_user(tmp_path, monkeypatch):
     assert load_config().root == tmp_path / "data" / "layerstore"
 
 
+def test_a_user_whom_nobody_knows(tmp_path, monkeypatch):
+    """As in a container that is run as any number, without a home directory."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert load_config(root=tmp_path).root == tmp_path
+    with pytest.raises(ConfigError, match=r"user 12345 has no home directory.*name one, or set HOME"):
+        load_config()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert load_config().root == tmp_path / "data" / "layerstore"
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_a_file_in_a_home_directory_that_there_is_not(monkeypatch, how):
+    named = Path("~no such user/x")
+    if how == "environment":
+        monkeypatch.setenv("LAYERSTORE_CONFIG", str(named))
+    with pytest.raises(ConfigError, match="~no such user/x: the configuration file cannot be read: ~no such user is"):
+        load_config(named if how == "argument" else None)
+
+
 def test_each_source_goes_before_the_next(write, monkeypatch):
     """From the weakest on, each is put before those there are."""
     system = write("system", "max_depth = 2\ndurability = 'none'\n")
@@ -132,6 +153,10 @@ def test_a_file_that_is_no_text(write):
         ({"drivers": {"vfs": 3}}, ["'drivers.vfs'", "dictionary"]),
         ({"driver_priority": "vfs"}, ["'driver_priority'"]),
         ({"max_depth": 0, "colour": 1}, ["'max_depth'", "'colour'"]),
+        (
+            {"root": "~no such user/x"},
+            ["'root'", "~no such user is nobody's home directory", "not '~no such user/x' (from argument"],
+        ),
     ],
 )
 def test_a_bad_setting_is_named(given, words):

@@ -22,8 +22,15 @@ TOP: Final = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
-from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig, chain_id  # noqa: E402
-from layerstore_core.archive import writers  # noqa: E402
+from layerstore_core import (  # noqa: E402
+    ImageDoesNotExist,
+    LayerDoesNotExist,
+    LayerStore,
+    StoreConfig,
+    chain_id,
+    exporting,
+)
+from layerstore_core.archive import copy, copy_process, sharing, writers  # noqa: E402
 from layerstore_core.archive.maker_process import MakerProcess  # noqa: E402
 from layerstore_core.check import check_store, repair  # noqa: E402
 from layerstore_core.digests import DiffID  # noqa: E402
@@ -271,8 +278,8 @@ def _init(path: str) -> None:
     Path(path, "init").write_bytes(b"init")
 
 
-def _have_files_made_beside() -> None:
-    """Have another process make files of layers as small as those here, which would be done before it is there."""
+def _have_second_processes() -> None:
+    """Have other processes do a part of layers as small as those here, which would be done before they are there."""
     real = MakerProcess.start
 
     def start() -> MakerProcess | None:
@@ -283,6 +290,8 @@ def _have_files_made_beside() -> None:
 
     writers._BATCHES_ALONE, writers._BATCH_FILES = 1, 8  # type: ignore[misc]
     MakerProcess.start = start  # type: ignore[method-assign,assignment]
+    copy._ALONE, sharing._HANDED, copy_process._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    exporting._BESIDE_FROM = 1  # type: ignore[misc]
 
 
 def main(root: str, driver: str, journal: str, worker: str, seed: str, operations: str) -> None:
@@ -294,7 +303,7 @@ def main(root: str, driver: str, journal: str, worker: str, seed: str, operation
     with LayerStore.open(StoreConfig(root=Path(root), driver=driver, durability="none")) as store:
         chance = random.Random(int(seed))
         if chance.random() < 0.5:
-            _have_files_made_beside()
+            _have_second_processes()
         one = Worker(store, words, int(worker), chance, Path(journal))
         one.work(int(operations), lambda: os.write(done, b"."))
 

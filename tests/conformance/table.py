@@ -16,7 +16,7 @@ DOCUMENT = ROOT / "docs" / "conformance-mutants.md"
 _HEAD = """\
 # What the conformance kit catches
 
-Each line is a driver that was broken on purpose: a small change over a correct one (`tests/conformance/mutants.py`).
+Each line is a driver that was broken on purpose: a small change over a correct one (`tests/conformance/mutants/`).
 The kit fails it in the group where an author would look for the fault; the test named is the first one that does.
 This table is made by `python -m tests.conformance.table`, and a test compares it with what happens.
 

@@ -1,0 +1,77 @@
+"""The correct driver that all mutants are made from, by a small change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from layerstore_core import ConfigError, copy_tree, hookimpl, remove_tree, unpack_layer
+
+
+class Correct:
+    """A driver that is right: what all mutants are made from."""
+
+    driver_name = "mutant"
+
+    def __init__(self, context) -> None:
+        self.context = context
+        self.home: Path = context.home
+
+    def tree(self, layer_id) -> Path:
+        return self.home / layer_id
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        if storage_opt:
+            raise ConfigError(f"unknown options {sorted(storage_opt)}")
+        if parent_id:
+            os.stat(self.tree(parent_id))
+        self.home.mkdir(mode=0o710, parents=True, exist_ok=True)
+        self.tree(layer_id).mkdir()
+        self.tree(layer_id).chmod(0o755)
+        if parent_id:
+            self.copy(self.tree(parent_id), self.tree(layer_id))
+
+    def copy(self, source: Path, target: Path) -> None:
+        copy_tree(source, target)
+
+    @hookimpl
+    def create_read_write(self, layer_id, parent_id, mount_label, storage_opt):
+        self.create(layer_id, parent_id, storage_opt)
+
+    @hookimpl
+    def remove(self, layer_id):
+        remove_tree(str(self.tree(layer_id)))
+
+    @hookimpl
+    def get(self, layer_id):
+        os.stat(self.tree(layer_id))
+        return str(self.tree(layer_id))
+
+    @hookimpl
+    def put(self, layer_id):
+        pass
+
+    @hookimpl
+    def exists(self, layer_id):
+        return self.tree(layer_id).is_dir()
+
+    @hookimpl
+    def layer_ids(self):
+        return sorted(os.listdir(self.home)) if self.home.is_dir() else []
+
+
+class Mutant(Correct):
+    """The base of those that are wrong.
+
+    Attributes:
+        caught_in: the group in which an author would look for the fault.
+    """
+
+    caught_in: ClassVar[str] = ""
+
+
+def unpack_into(self, layer_id, diff) -> int:
+    """What most mutants do with a layer's tar."""
+    return unpack_layer(diff, str(self.tree(layer_id)), id_mapping=self.context.id_mapping)

@@ -1,0 +1,92 @@
+"""Drivers that are wrong about what a tar brings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+from layerstore_core import hookimpl
+from tests.conformance.mutants.base import Mutant, unpack_into
+
+
+class _AfterUnpacking(Mutant):
+    """Unpacks, and then does something to every file."""
+
+    caught_in = "content"
+
+    @hookimpl
+    def apply_diff(self, layer_id, diff):
+        size = unpack_into(self, layer_id, diff)
+        for where, directories, names in os.walk(os.fsencode(self.tree(layer_id)), topdown=False):
+            for name in (*names, *directories):
+                self.spoil(os.path.join(where, name))
+        return size
+
+    def spoil(self, path: bytes) -> None:
+        raise NotImplementedError
+
+
+class LosesAttributes(_AfterUnpacking):
+    """Extended attributes are lost."""
+
+    def spoil(self, path):
+        for name in os.listxattr(path, follow_symlinks=False):
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+class LosesNanoseconds(_AfterUnpacking):
+    """Times are kept to the second."""
+
+    def spoil(self, path):
+        status = os.lstat(path)
+        second = status.st_mtime_ns // 1_000_000_000 * 1_000_000_000
+        os.utime(path, ns=(status.st_atime_ns, second), follow_symlinks=False)
+
+
+class LosesSetId(_AfterUnpacking):
+    """The set-ID bits are lost, as by a chown after the chmod."""
+
+    def spoil(self, path):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode):
+            os.chmod(path, stat.S_IMODE(mode) & 0o1777)
+
+
+class LosesOwners(_AfterUnpacking):
+    """Everything belongs to root."""
+
+    def spoil(self, path):
+        status = os.lstat(path)
+        os.chown(path, 0, 0, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(path, stat.S_IMODE(status.st_mode))
+
+
+class SeparatesHardLinks(_AfterUnpacking):
+    """Each name of a file becomes a file of its own."""
+
+    def spoil(self, path):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            shutil.copy2(path, path + b"~")
+            os.replace(path + b"~", path)
+
+
+class LosesNamesThatAreNoText(_AfterUnpacking):
+    """Files are lost whose names are not UTF-8."""
+
+    def spoil(self, path):
+        try:
+            path.decode()
+        except UnicodeDecodeError:
+            if not os.path.isdir(path):
+                os.unlink(path)
+
+
+class TimesOfDirectoriesAreNow(_AfterUnpacking):
+    """Directories have the time at which they were unpacked."""
+
+    def spoil(self, path):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.utime(path)

@@ -1,0 +1,141 @@
+"""Drivers that are wrong about changes and diffs."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from layerstore_core import ChangeKind, IterStream, compare_trees, copy_tree, hookimpl, pack_changes
+from tests.conformance.mutants.base import Mutant, unpack_into
+
+
+class ForgetsWhiteouts(Mutant):
+    """`diff` leaves out what was deleted."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def diff(self, layer_id, parent_id):
+        lower = self.tree(parent_id) if parent_id else None
+        changes = [one for one in compare_trees(self.tree(layer_id), lower) if one.kind is not ChangeKind.DELETE]
+        return io.BufferedReader(IterStream(pack_changes(self.tree(layer_id), changes)))
+
+
+class ComparesTimeAndSizeOnly(Mutant):
+    """A change that keeps size and time is overlooked."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def changes(self, layer_id, parent_id):
+        lower = self.tree(parent_id) if parent_id else None
+        return [
+            one for one in compare_trees(self.tree(layer_id), lower) if not self._looks_same(one, layer_id, parent_id)
+        ]
+
+    def _looks_same(self, change, layer_id, parent_id):
+        if change.kind is not ChangeKind.MODIFY or not parent_id:
+            return False
+        path = os.fsdecode(change.path[1:])
+        one, other = os.lstat(self.tree(layer_id) / path), os.lstat(self.tree(parent_id) / path)
+        return stat.S_ISREG(one.st_mode) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+
+
+class ChangesAreUnsorted(Mutant):
+    """`changes` is in another order than that of the paths."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def changes(self, layer_id, parent_id):
+        return compare_trees(self.tree(layer_id), self.tree(parent_id) if parent_id else None)[::-1]
+
+
+class ReportsTimesOfDirectories(Mutant):
+    """A directory in which a file came and went counts as changed."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def changes(self, layer_id, parent_id):
+        lower = self.tree(parent_id) if parent_id else None
+        found = {one.path: one for one in compare_trees(self.tree(layer_id), lower)}
+        if lower is not None:
+            from layerstore_core import Change
+
+            for name in os.listdir(self.tree(layer_id)):
+                upper, below = self.tree(layer_id) / name, lower / name
+                if upper.is_dir() and below.is_dir() and upper.stat().st_mtime_ns != below.stat().st_mtime_ns:
+                    path = b"/" + os.fsencode(name)
+                    found.setdefault(path, Change(path, ChangeKind.MODIFY))
+        return [found[path] for path in sorted(found)]
+
+
+class IgnoresOpaqueDirectories(Mutant):
+    """`.wh..wh..opq` in a tar hides nothing."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def apply_diff(self, layer_id, parent_id, diff):
+        tree = self.tree(layer_id)
+        size = unpack_into(self, layer_id, diff)
+        if parent_id:
+            for where, _, names in os.walk(self.tree(parent_id)):
+                here = tree / Path(where).relative_to(self.tree(parent_id))
+                for name in names:
+                    if here.is_dir() and not here.is_symlink() and not os.path.lexists(here / name):
+                        shutil.copy2(Path(where) / name, here / name, follow_symlinks=False)
+        return size
+
+
+class DiffsAgainstItsParentOnly(Mutant):
+    """`diff` against any other layer is that against nothing."""
+
+    caught_in = "diffs"
+
+    def copy(self, source, target):
+        copy_tree(source, target)
+        self.parents = {**getattr(self, "parents", {}), target.name: source.name}
+
+    @hookimpl
+    def diff(self, layer_id, parent_id):
+        direct = getattr(self, "parents", {}).get(layer_id) == parent_id
+        lower = self.tree(parent_id) if parent_id and direct else None
+        changes = compare_trees(self.tree(layer_id), lower)
+        return io.BufferedReader(IterStream(pack_changes(self.tree(layer_id), changes)))
+
+
+class KeepsDiffsOpen(Mutant):
+    """Closing a diff does not close what it reads."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def diff(self, layer_id, parent_id):
+        self.kept = [*getattr(self, "kept", []), os.open(self.tree(layer_id), os.O_RDONLY)]
+        changes = compare_trees(self.tree(layer_id), self.tree(parent_id) if parent_id else None)
+        return io.BufferedReader(IterStream(pack_changes(self.tree(layer_id), changes)))
+
+
+class FollowsNamesOutOfTheLayer(Mutant):
+    """`diff_getter` opens any name below the layer's directory, `..` and all."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def diff_getter(self, layer_id):
+        tree = os.fsencode(self.tree(layer_id))
+
+        class Files:
+            def open(self, name):
+                path = os.path.normpath(os.path.join(tree, name))
+                return open(path if os.path.exists(path) else os.devnull, "rb")
+
+            def close(self):
+                pass
+
+        return Files()

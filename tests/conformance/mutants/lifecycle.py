@@ -1,0 +1,187 @@
+"""Drivers that are wrong about what becomes of layers and mounts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from layerstore_core import hookimpl, remove_tree
+from tests.conformance.mutants.base import Correct, Mutant
+
+
+class TakesAKnownId(Mutant):
+    """`create` of a known ID replaces the layer."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        self.remove(layer_id)
+        Correct.create(self, layer_id, parent_id, storage_opt)
+
+
+class TakesAnUnknownParent(Mutant):
+    """A parent that is not there is taken for none."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id if self.exists(parent_id) else "", storage_opt)
+
+
+class LeavesAFailedCreate(Mutant):
+    """`create` makes the directory before it looks for the parent, and leaves it."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.tree(layer_id).mkdir()
+        if parent_id:
+            os.stat(self.tree(parent_id))
+        self.tree(layer_id).rmdir()
+        Correct.create(self, layer_id, parent_id, storage_opt)
+
+
+class TakesAnyOption(Mutant):
+    """Storage options that it does not know are passed over."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, {})
+
+
+class RemovesByPrefix(Mutant):
+    """`remove` takes along the layers whose IDs begin the same."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def remove(self, layer_id):
+        for path in self.home.glob(f"{layer_id}*"):
+            remove_tree(str(path))
+
+
+class RemovesNothing(Mutant):
+    """`remove` only makes a note."""
+
+    caught_in = "lifecycle"
+
+    def __init__(self, context) -> None:
+        super().__init__(context)
+        self.removed: set[str] = set()
+
+    @hookimpl
+    def remove(self, layer_id):
+        self.removed.add(layer_id)
+
+    @hookimpl
+    def exists(self, layer_id):
+        return layer_id not in self.removed and self.tree(layer_id).is_dir()
+
+    @hookimpl
+    def layer_ids(self):
+        return sorted(set(Correct.layer_ids(self)) - self.removed)
+
+
+class FailsOnASecondRemove(Mutant):
+    """`remove` of what is not there raises."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def remove(self, layer_id):
+        shutil.rmtree(self.tree(layer_id))
+
+
+class LeaksAMount(Mutant):
+    """`get` mounts, and `put` forgets to unmount."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        tree = self.tree(layer_id)
+        os.stat(tree)
+        if not os.path.ismount(tree):
+            subprocess.run(["mount", "--bind", tree, tree], check=True)
+        return str(tree)
+
+    @hookimpl
+    def remove(self, layer_id):
+        subprocess.run(["umount", self.tree(layer_id)], check=False, capture_output=True)
+        remove_tree(str(self.tree(layer_id)))
+
+
+class MountsAgain(Mutant):
+    """`get` mounts over what is mounted already, and `put` takes one mount away."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        tree = self.tree(layer_id)
+        os.stat(tree)
+        subprocess.run(["mount", "--bind", tree, tree], check=True)
+        return str(tree)
+
+    @hookimpl
+    def put(self, layer_id):
+        if os.path.ismount(self.tree(layer_id)):
+            subprocess.run(["umount", self.tree(layer_id)], check=True)
+
+    @hookimpl
+    def remove(self, layer_id):
+        while os.path.ismount(self.tree(layer_id)):
+            subprocess.run(["umount", self.tree(layer_id)], check=True)
+        remove_tree(str(self.tree(layer_id)))
+
+
+class LeaksADescriptor(Mutant):
+    """`get` opens the tree, and `put` does not close it."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        self.last = open(self.tree(layer_id) / ".", "rb", opener=lambda path, _: os.open(path, os.O_PATH))  # noqa: SIM115
+        return str(self.tree(layer_id))
+
+
+class GivesARelativePath(Mutant):
+    """`get` returns a path relative to the working directory."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def get(self, layer_id):
+        return os.path.relpath(Correct.get(self, layer_id))
+
+
+class ObeysTheUmask(Mutant):
+    """The mode of a base layer's root is what the umask leaves."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        umask = os.umask(0)
+        os.umask(umask)
+        self.tree(layer_id).chmod(0o777 & ~umask)
+
+
+class WritesBesideItsHome(Mutant):
+    """It keeps an index beside its home."""
+
+    caught_in = "lifecycle"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        (self.home.parent / "index").write_text(layer_id)

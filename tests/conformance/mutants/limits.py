@@ -1,0 +1,42 @@
+"""Drivers that are wrong about depth and length of names."""
+
+from __future__ import annotations
+
+import os
+
+from layerstore_core import copy_tree
+from tests.conformance.mutants.base import Mutant
+
+
+class ForgetsDeepParents(Mutant):
+    """A chain of more than 50 layers loses files of its base."""
+
+    caught_in = "limits"
+
+    def copy(self, source, target):
+        copy_tree(source, target)
+        depth = (
+            int((self.home.parent / "layerstore" / f"depth-{source.name}").read_text()) if self._depth(source) else 0
+        )
+        self._note(target, depth + 1)
+        if depth > 50:
+            (target / "of-the-base").unlink(missing_ok=True)
+
+    def _depth(self, tree):
+        return (self.home.parent / "layerstore" / f"depth-{tree.name}").exists()
+
+    def _note(self, tree, depth):
+        (self.home.parent / "layerstore" / f"depth-{tree.name}").write_text(str(depth))
+
+
+class ManglesLongNames(Mutant):
+    """Names are cut off after 200 bytes when a parent is copied."""
+
+    caught_in = "limits"
+
+    def copy(self, source, target):
+        copy_tree(source, target)
+        for where, _, names in os.walk(target):
+            for name in names:
+                if len(os.fsencode(name)) > 200:
+                    os.rename(os.path.join(where, name), os.path.join(where, name[:200]))

@@ -1,0 +1,74 @@
+"""Drivers that are wrong about a second opening."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from layerstore_core import hookimpl, remove_tree
+from tests.conformance.mutants.base import Correct, Mutant
+
+
+class BreaksOnReopen(Mutant):
+    """It empties its home when it starts."""
+
+    caught_in = "restart"
+
+    def __init__(self, context) -> None:
+        super().__init__(context)
+        remove_tree(str(self.home))
+
+
+class RemembersInMemory(Mutant):
+    """Which layers there are is known to one instance alone."""
+
+    caught_in = "restart"
+
+    def __init__(self, context) -> None:
+        super().__init__(context)
+        self.known: set[str] = set()
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        self.known.add(layer_id)
+
+    @hookimpl
+    def remove(self, layer_id):
+        Correct.remove(self, layer_id)
+        self.known.discard(layer_id)
+
+    @hookimpl
+    def exists(self, layer_id):
+        return layer_id in self.known
+
+
+class UnmountsItsOwnOnly(Mutant):
+    """`put` unmounts what this instance has mounted, and nothing else."""
+
+    caught_in = "restart"
+
+    def __init__(self, context) -> None:
+        super().__init__(context)
+        self.mounted: set[str] = set()
+
+    @hookimpl
+    def get(self, layer_id):
+        tree = self.tree(layer_id)
+        os.stat(tree)
+        if not os.path.ismount(tree):
+            subprocess.run(["mount", "--bind", tree, tree], check=True)
+            self.mounted.add(layer_id)
+        return str(tree)
+
+    @hookimpl
+    def put(self, layer_id):
+        if layer_id in self.mounted:
+            self.mounted.discard(layer_id)
+            subprocess.run(["umount", self.tree(layer_id)], check=True)
+
+    @hookimpl
+    def remove(self, layer_id):
+        while os.path.ismount(self.tree(layer_id)):
+            subprocess.run(["umount", self.tree(layer_id)], check=True)
+        remove_tree(str(self.tree(layer_id)))

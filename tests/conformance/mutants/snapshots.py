@@ -1,0 +1,67 @@
+"""Drivers that are wrong about what a child has of its parent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from layerstore_core import copy_tree, hookimpl, remove_tree
+from tests.conformance.mutants.base import Correct, Mutant
+
+
+class SharesHardLinksWithTheParent(Mutant):
+    """A child's files are hard links to the parent's: what is written shows in both."""
+
+    caught_in = "snapshots"
+
+    def copy(self, source, target):
+        for where, directories, names in os.walk(source):
+            here = target / Path(where).relative_to(source)
+            for name in directories:
+                if not (Path(where) / name).is_symlink():
+                    (here / name).mkdir()
+            for name in names:
+                os.link(Path(where) / name, here / name, follow_symlinks=False)
+
+
+class ChildrenAreTheParent(Mutant):
+    """A child is its parent's own tree."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        if not parent_id:
+            Correct.create(self, layer_id, parent_id, storage_opt)
+            return
+        os.stat(self.tree(parent_id))
+        os.symlink(os.path.realpath(self.tree(parent_id)), self.tree(layer_id))
+
+
+class ForgetsEmptyDirectories(Mutant):
+    """A copy of a parent lacks its empty directories."""
+
+    caught_in = "snapshots"
+
+    def copy(self, source, target):
+        copy_tree(source, target)
+        for where, directories, names in os.walk(target, topdown=False):
+            if not directories and not names and where != str(target):
+                os.rmdir(where)
+
+
+class RemovesTheParent(Mutant):
+    """`remove` of a child takes its parent along."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        Correct.create(self, layer_id, parent_id, storage_opt)
+        self.parents = {**getattr(self, "parents", {}), layer_id: parent_id}
+
+    @hookimpl
+    def remove(self, layer_id):
+        remove_tree(str(self.tree(layer_id)))
+        if parent := getattr(self, "parents", {}).get(layer_id):
+            remove_tree(str(self.tree(parent)))

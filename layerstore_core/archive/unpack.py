@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
+from layerstore_core.archive.clearing import Clearing, join, names_in
 from layerstore_core.archive.create import Creator, HowByOwner, mtime_to_set
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
@@ -96,9 +97,14 @@ class _Unpacker:
         self._last_parent: bytes | None = None
         self._last_directory: Directory | None = None
         self._aufs_links: bytes | None = None
-        #: Inodes of files of layers below that this layer has linked to: their content is not its own.
-        self._foreign: set[int] = set()
-        self.size = 0
+        self._cleared = Clearing(tree, diff)
+        #: Of all that was made, whatever became of it.
+        self._made_size = 0
+
+    @property
+    def size(self) -> int:
+        """What the layer has of its own, in bytes."""
+        return self._made_size - self._cleared.freed
 
     def run(self) -> None:
         try:
@@ -138,9 +144,9 @@ class _Unpacker:
         if self._aufs_links is not None:
             directory, self._aufs_links = self._aufs_links, None
             aside = self._tree.enter(directory)
-            for name in _names_in(aside):
+            for name in names_in(aside):
                 status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
-                self.size -= self._size_of(status, _join(aside, name))
+                self._cleared.freed += self._cleared.size_of(status, join(aside, name))
             self._tree.forget(directory)
             remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
         self._create.report()
@@ -184,7 +190,7 @@ class _Unpacker:
         how = self._create.how((entry.mode, entry.uid, entry.gid), directory)
         if how is None:
             return False
-        self.size += entry.size
+        self._made_size += entry.size
         self._writers.add(directory, [(base, how, mtime_to_set(entry), content, entry, name)])
         return True
 
@@ -225,7 +231,7 @@ class _Unpacker:
                     self._writers.add(directory, group)  # they come first
                 self._fail(error, entry_of(plain))
             directory.pending.add(base)
-            self.size += len(content)
+            self._made_size += len(content)
             group.append((base, how, mtime_ns, content, plain, path))
         if group:
             assert directory is not None
@@ -234,7 +240,7 @@ class _Unpacker:
     def _bring_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
         """Make a plain directory, and open it; `None`, and nothing is made, where something is in its way."""
         _, _, path, owner, mtime_ns, _, _ = plain
-        if base in directory.pending or _join(directory, base) != path:
+        if base in directory.pending or join(directory, base) != path:
             return None
         made = self._create.new_directory(owner, mtime_ns, directory, base)
         if made is not None:
@@ -248,7 +254,7 @@ class _Unpacker:
 
     def _name_taken(self, file: PlannedFile) -> None:
         *_, content, source, path = file
-        self.size -= len(content)
+        self._made_size -= len(content)
         self._place(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
 
     def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
@@ -261,7 +267,7 @@ class _Unpacker:
             return
         directory, base = self._free(name)
         if entry.type is EntryType.DIR:
-            known = self._tree.opened(_join(directory, base))
+            known = self._tree.opened(join(directory, base))
             if known is not None and known.pending:
                 self._writers.settle()  # what is made in it is made by its former metadata
                 directory, base = self._free(name)
@@ -271,13 +277,19 @@ class _Unpacker:
             self._writers.settle()  # clearing closes directories
             directory, base = self._parent_of(name)
             with self._tree.pinned(directory):
-                self._clear(directory, base)
-                self._make(entry, content, directory, base)
+                self._cleared.clear(directory, base)
+                try:
+                    self._make(entry, content, directory, base)
+                except FileExistsError as error:
+                    # Bringing up what it links to has made this a directory again.
+                    raise InvalidLayer(
+                        f"a hard link to {os.fsdecode(entry.linkname)!r}, which is below what it replaces"
+                    ) from error
                 if entry.type is EntryType.DIR:
                     # What stood there has hidden what is below; a directory alone would show it again.
                     self._style.opaque(self._tree.child(directory, base))
         self._touched.add(name)
-        real = _join(directory, base)
+        real = join(directory, base)
         if real != name:
             self._touched.add(real)
 
@@ -286,12 +298,12 @@ class _Unpacker:
         try:
             if entry.type is EntryType.FILE:
                 self._create.file(entry, content, directory, base)
-                self.size += entry.size
+                self._made_size += entry.size
             elif entry.type is EntryType.DIR:
                 self._create.directory(entry, directory, base)
             elif entry.type is EntryType.SYMLINK:
                 self._create.symlink(entry, directory, base)
-                self.size += len(entry.linkname)
+                self._made_size += len(entry.linkname)
             elif entry.type is EntryType.HARDLINK:
                 self._link(entry, directory, base)
             else:
@@ -361,7 +373,7 @@ class _Unpacker:
             self._link_to(entry, parent, source_base, directory, base)
         except FileNotFoundError as error:
             if target in self._create.skipped:
-                self._create.skipped.add(_join(directory, base))
+                self._create.skipped.add(join(directory, base))
                 return
             if not self._style.bring_up(self._tree, target):
                 raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
@@ -377,8 +389,8 @@ class _Unpacker:
             raise InvalidLayer("a hard link to a directory")
         if self._style.is_whiteout(status):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
-        if _join(source, source_base) not in self._touched:
-            self._foreign.add(status.st_ino)
+        if join(source, source_base) not in self._touched:
+            self._cleared.foreign.add(status.st_ino)
         if (source.path, source_base) == (directory.path, base):
             return  # a link to itself is there already; GNU tar takes it so
         self._create.hard_link(entry, source, source_base, directory, base)
@@ -387,51 +399,10 @@ class _Unpacker:
         directory, base = self._parent_of(target)
         with self._tree.pinned(directory):
             try:
-                self._clear(directory, base)
+                self._cleared.clear(directory, base)
             except FileNotFoundError:
                 pass  # deleted below already, or never there
             self._style.whiteout(directory, base)
-
-    def _clear(self, directory: Directory, base: bytes) -> None:
-        """Remove what stands in an entry's place."""
-        status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
-        path = _join(directory, base)
-        is_directory = stat.S_ISDIR(status.st_mode)
-        if path in self._touched or path + b"/" in self._touched or path in self._tree.followed:
-            # It may be a file of this layer, or lead to one, whose content the tar-split lines count on.
-            self._diff.displaced = True
-            self.size -= self._size_of(status, path)
-        if is_directory:
-            self._tree.forget(path)
-            remove_tree(base, dir_fd=directory.fd)
-        else:
-            if status.st_nlink == 1:
-                self._foreign.discard(status.st_ino)  # another file may get the number
-            os.unlink(base, dir_fd=directory.fd)
-
-    def _size_of(self, status: os.stat_result, path: bytes) -> int:
-        """How much of the layer's size goes with what is removed: what this layer wrote, its last name gone."""
-        if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
-            is_last = status.st_nlink == 1 and path in self._touched
-            return status.st_size if is_last and status.st_ino not in self._foreign else 0
-        if not stat.S_ISDIR(status.st_mode):
-            return 0
-        total = 0
-        names_left: dict[int, int] = {}  # of files with several names: how many of them are elsewhere
-        pending = [path]
-        while pending:
-            here = self._tree.enter(pending.pop())
-            for name in _names_in(here):
-                inner = os.stat(name, dir_fd=here.fd, follow_symlinks=False)
-                if stat.S_ISDIR(inner.st_mode):
-                    pending.append(_join(here, name))
-                elif inner.st_nlink == 1:
-                    total += self._size_of(inner, _join(here, name))
-                elif _join(here, name) in self._touched:
-                    left = names_left.get(inner.st_ino, inner.st_nlink) - 1
-                    names_left[inner.st_ino] = left
-                    total += 0 if left or inner.st_ino in self._foreign else inner.st_size
-        return total
 
     def _hide_all(self, directory: bytes) -> None:
         """Delete all in a directory that this layer has not brought."""
@@ -439,13 +410,13 @@ class _Unpacker:
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
-                for name in _names_in(here):
-                    path = _join(here, name)
+                for name in names_in(here):
+                    path = join(here, name)
                     is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
                     if is_directory and (path + b"/" in self._touched or path in self._touched):
                         pending.append(path)
                     elif path not in self._touched:
-                        self._clear(here, name)
+                        self._cleared.clear(here, name)
         self._style.opaque(self._tree.enter(directory))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
@@ -462,21 +433,8 @@ class _Unpacker:
         except FileNotFoundError:
             pass
         else:
-            self.size -= self._size_of(status, _join(aside, base))
+            self._cleared.freed += self._cleared.size_of(status, join(aside, base))
             os.unlink(base, dir_fd=aside.fd)
         self._create.file(entry, self._diff.payload(), aside, base)
-        self._touched.add(_join(aside, base))
-        self.size += entry.size
-
-
-def _join(directory: Directory, base: bytes) -> bytes:
-    return directory.path + b"/" + base if directory.path else base
-
-
-def _names_in(directory: Directory) -> list[bytes]:
-    """The names that are there now.
-
-    btrfs shows a descriptor only what was there when it was opened, or last set to the start.
-    """
-    os.lseek(directory.fd, 0, os.SEEK_SET)
-    return [os.fsencode(name) for name in os.listdir(directory.fd)]
+        self._touched.add(join(aside, base))
+        self._made_size += entry.size

@@ -197,6 +197,15 @@ def test_a_hard_link_to_what_is_not_there_is_refused(driver, target):
         driver.apply_diff("top", "base", layer(".wh.gone", "hidden/", "hidden/.wh..wh..opq", link))
 
 
+@pytest.mark.parametrize("target", ["d/file", "again/file"])
+def test_a_hard_link_in_place_of_the_directory_that_it_leads_through_is_refused(driver, target):
+    """In place of a directory that is there, as of one of a layer below."""
+    build(driver, "base", "", "d/", "d/file", entry("again", kind=tarfile.SYMTYPE, link="d"))
+    driver.create("top", "base", {})
+    with pytest.raises(InvalidLayer, match="hard link to .*, which"):
+        driver.apply_diff("top", "base", layer(entry("d", kind=tarfile.LNKTYPE, link=target)))
+
+
 def test_into_a_writable_layer_that_has_files_already(driver):
     build(driver, "base", "", "d/", "d/base", "gone")
     driver.create_read_write("rw", "base", {})

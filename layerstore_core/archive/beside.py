@@ -90,8 +90,8 @@ class ProcessBeside:
     def wait(self) -> int | None:
         """Wait for its end, and forget it. A second call does nothing."""
         if self._handle >= 0:
+            self.returncode = _reap(self.pid)  # an interrupt may come meanwhile: then it is not waited for yet
             handle, self._handle = self._handle, -1
-            self.returncode = _reap(self.pid)
             os.close(handle)
         return self.returncode
 

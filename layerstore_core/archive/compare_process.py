@@ -7,13 +7,12 @@ itself.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from layerstore_core.archive.change import ChangeKind
-from layerstore_core.archive.piped import PipedProcess, receive, send
+from layerstore_core.archive.helper_process import READY, HelperProcess, Orders
 
 #: How many entries the second process looks at before it answers.
 _ENTRIES: Final = 2000
@@ -71,14 +70,14 @@ class Answer:
         return cls({path: ChangeKind(kind) for path, kind in found}, [Name(*name) for name in names], _unpacked(left))
 
 
-def start(upper: int, lower: int) -> PipedProcess | None:
+def start(upper: int, lower: int) -> HelperProcess | None:
     """Start the second process; `None` where that would be no gain, or cannot be done.
 
     Args:
         upper: a descriptor of the upper tree's root.
         lower: one of the lower tree's.
     """
-    return PipedProcess.start(__name__, [upper, lower], _ENTRIES)
+    return HelperProcess.start(__name__, [upper, lower], _ENTRIES)
 
 
 def packed(tasks: Sequence[Task]) -> list[tuple[bytes, tuple[Any, ...]]]:
@@ -86,28 +85,32 @@ def packed(tasks: Sequence[Task]) -> list[tuple[bytes, tuple[Any, ...]]]:
     return [(path, tuple(directory)) for path, directory in tasks]
 
 
-def work(upper: int, lower: int, entries: int) -> None:
-    """What the second process does, until there is nothing more to be read from standard input.
+def work(parent: int, upper: int, lower: int, entries: int) -> None:
+    """What the second process does, until nobody tells it anything any more.
 
     Args:
+        parent: the first process.
         upper: the descriptor of the upper tree's root.
         lower: that of the lower tree's.
         entries: how many it looks at, about, before it answers.
     """
     from layerstore_core.archive.compare import Comparison
 
-    with Comparison(f"/proc/self/fd/{upper}", f"/proc/self/fd/{lower}", None, None) as comparison:
-        while True:
-            try:
-                waiting = _unpacked(receive(sys.stdin.buffer))
+    orders = Orders(parent)
+    try:
+        with Comparison(f"/proc/self/fd/{upper}", f"/proc/self/fd/{lower}", None, None) as comparison:
+            orders.go_on()
+            orders.send(READY)
+            while True:
+                waiting = _unpacked(orders.receive())
                 comparison.compare(waiting, up_to=entries)
-            except (OSError, EOFError):
-                return  # if it is an error, the first process will meet it too, and tell
-            found = [(path, kind.value) for path, kind in comparison.found.items()]
-            names = [tuple(name) for name in comparison.names]
-            send(sys.stdout.buffer, (found, names, packed(waiting)))
-            comparison.found.clear()
-            comparison.names.clear()
+                found = [(path, kind.value) for path, kind in comparison.found.items()]
+                names = [tuple(name) for name in comparison.names]
+                orders.send((found, names, packed(waiting)))
+                comparison.found.clear()
+                comparison.names.clear()
+    except (OSError, EOFError):
+        return  # if it is an error, the first process will meet it too, and tell
 
 
 def _unpacked(tasks: Sequence[tuple[bytes, tuple[Any, ...]]]) -> list[Task]:

@@ -15,7 +15,7 @@ from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
 from layerstore_core.archive.sharing import share
-from layerstore_core.archive.xattrs import set_xattr
+from layerstore_core.archive.xattrs import list_xattrs, set_xattr
 from layerstore_core.log import logger
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
@@ -101,12 +101,7 @@ def _learn_defaults(fd: int) -> Defaults:
     finally:
         os.close(probe)
         os.unlink(name, dir_fd=fd)
-    owner = (status.st_uid, status.st_gid)
-    try:
-        os.chown(fd, *owner)  # whoever made the directory may have given it another, or a setgid directory above
-    except PermissionError:
-        pass
-    return Defaults(0o7000 | (0o777 & ~status.st_mode), owner)
+    return Defaults(0o7000 | (0o777 & ~status.st_mode), (status.st_uid, status.st_gid))
 
 
 class Copier:
@@ -116,25 +111,31 @@ class Copier:
         source: the tree to copy.
         target: where to.
         defaults: what a new file there has by itself.
-        go_on: called before each entry of the part of a tree that another one copies; what it raises ends that. `None`: this
-            one copies all, or what others leave to it.
+        go_on: called before each entry; what it raises ends the copying.
+        leave_links: leave the names of files that have several: only one copier of a tree can tell which are the same file.
 
     Attributes:
         defaults: as above.
         left_out: how often what could not be copied for want of rights.
         locked: directories that have to be given their metadata when all is copied, since they let nobody in then.
-        unlinked: names in directories of files that have several: only one copier can tell which are the same file. These
-            directories have not been given their metadata. Empty in the one that does all that is left.
+        unlinked: names that were left, in their directories, which have not been given their metadata.
     """
 
     def __init__(
-        self, source: Descent, target: Descent, defaults: Defaults, go_on: Callable[[], None] | None = None
+        self,
+        source: Descent,
+        target: Descent,
+        defaults: Defaults,
+        *,
+        go_on: Callable[[], None] | None = None,
+        leave_links: bool = False,
     ) -> None:
         self._source = source
         self._target = target
         self.defaults = defaults
         self._masked, self._owner = defaults
         self._go_on = go_on
+        self._leave_links = leave_links
         self._reflink = True
         self._kernel_copy = True
         self._seen = 0
@@ -149,7 +150,7 @@ class Copier:
 
         Args:
             waiting: their paths; what is done is taken out, and what is left to be done is put in.
-            up_to: stop when so many entries have been seen, or a few more; `None`: when all is done.
+            up_to: stop when so many entries have been seen, and a directory is done; `None`: when all is done.
 
         Raises:
             OSError: something cannot be read or made; the error names it.
@@ -173,15 +174,31 @@ class Copier:
         for path, names in answer.unlinked.items():
             status = self._enter(path)
             for name in names:
-                self._copy_name(name, os.stat(name, dir_fd=self._source.fd, follow_symlinks=False))
+                try:
+                    self._copy_name(name, os.stat(name, dir_fd=self._source.fd, follow_symlinks=False))
+                except OSError as error:
+                    self._tell(error, name)
+                    raise
             self._close(path, status)
 
     def finish(self) -> None:
-        """Give directories their metadata that could not have it before all was copied."""
+        """Give directories their metadata that could not have it before all was copied.
+
+        Raises:
+            OSError: as `copy`.
+        """
         # Those furthest down first: whoever gets his own lets nobody further.
         for path in sorted(self.locked, reverse=True):
             status = self._enter(path)
-            self._dress(self._source.fd, self._target.fd, status)
+            source, target = os.dup(self._source.fd), os.dup(self._target.fd)
+            try:
+                if path:  # nor does he let anybody back
+                    self._source.up()
+                    self._target.up()
+                self._dress_directory(path, source, target, status)
+            finally:
+                os.close(target)
+                os.close(source)
 
     def _enter(self, path: bytes) -> os.stat_result:
         """Go to a directory, in both trees; returns the source's status, from before it is read."""
@@ -192,9 +209,27 @@ class Copier:
     def _close(self, path: bytes, status: os.stat_result) -> None:
         """Give the present directory its metadata, now or when all is copied: nothing will be made in it any more."""
         if status.st_mode & _TO_GET_IN == _TO_GET_IN:
-            self._dress(self._source.fd, self._target.fd, status)
+            self._dress_directory(path, self._source.fd, self._target.fd, status)
         else:
             self.locked.append(path)
+
+    def _dress_directory(self, path: bytes, source: int, target: int, status: os.stat_result) -> None:
+        """Give an open directory its metadata."""
+        owner = self._owner
+        if not path:  # somebody else has made it, perhaps in a setgid directory
+            root = os.fstat(target)
+            owner = root.st_uid, root.st_gid
+        try:
+            self._dress(source, target, status, owner)
+        except OSError as error:
+            error.filename = os.fsdecode(os.path.join(self._source.root, path))
+            error.add_note(f"while copying it to {os.fsdecode(os.path.join(self._target.root, path))}")
+            raise
+
+    def _tell(self, error: OSError, name: str) -> None:
+        """Have an error say what was being done with a name in the present directory."""
+        error.filename = self._source.absolute(name)
+        error.add_note(f"while copying it to {self._target.absolute(name)}")
 
     def _copy_entries(self) -> tuple[list[str], list[str]]:
         """Copy what is in the present directory; returns its directories, made, and the names that are left to another."""
@@ -212,13 +247,12 @@ class Copier:
                     if stat.S_ISDIR(status.st_mode):
                         os.mkdir(name, 0o700, dir_fd=self._target.fd)
                         directories.append(name)
-                    elif status.st_nlink > 1 and go_on is not None:
+                    elif status.st_nlink > 1 and self._leave_links:
                         left.append(name)
                     else:
                         self._copy_name(name, status)
                 except OSError as error:
-                    error.filename = self._source.absolute(name)
-                    error.add_note(f"while copying it to {self._target.absolute(name)}")
+                    self._tell(error, name)
                     raise
         return directories, left
 
@@ -251,7 +285,7 @@ class Copier:
             try:
                 if status.st_size:
                     self._copy_content(source, target, status)
-                self._dress(source, target, status)
+                self._dress(source, target, status, self._owner)
             finally:
                 os.close(target)
         finally:
@@ -297,16 +331,17 @@ class Copier:
             offset += written
             length -= written
 
-    def _dress(self, source: int, target: int, status: os.stat_result) -> None:
+    def _dress(self, source: int, target: int, status: os.stat_result, owner: tuple[int, int]) -> None:
+        """Give its metadata to what is open, and belongs to `owner`."""
         mode = stat.S_IMODE(status.st_mode)
-        if (status.st_uid, status.st_gid) != self._owner:
+        if (status.st_uid, status.st_gid) != owner:
             try:
                 os.chown(target, status.st_uid, status.st_gid)
             except PermissionError:
                 self.left_out["owners"] += 1
         if mode & self._masked or stat.S_ISDIR(status.st_mode):
             os.chmod(target, mode)
-        for name in _list_xattrs(source):
+        for name in list_xattrs(source):
             self._set_xattr(target, name, os.getxattr(source, name))
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -342,15 +377,6 @@ class Copier:
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & self._masked:
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=fd)
         source, target = self._source.handle(name), self._target.handle(name)
-        for attribute in _list_xattrs(source):
+        for attribute in list_xattrs(source):
             self._set_xattr(target, attribute, os.getxattr(source, attribute, follow_symlinks=False))
         os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=fd, follow_symlinks=False)
-
-
-def _list_xattrs(target: int | bytes) -> list[str]:
-    try:
-        return os.listxattr(target, follow_symlinks=isinstance(target, int))
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return []
-        raise

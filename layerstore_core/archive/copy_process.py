@@ -7,19 +7,19 @@ have their modes. What it fails at ends the whole copy: the target is incomplete
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from layerstore_core.archive.piped import PipedProcess, receive, send
+from layerstore_core.archive.helper_process import READY, HelperProcess, Orders
 
 if TYPE_CHECKING:
     from layerstore_core.archive.descent import Descent
 
 #: How many entries the second process sees before it answers.
 _ENTRIES: Final = 1000
+#: What an answer tells of.
+_DONE, _FAILED = "done", "failed"
 
 
 class Defaults(NamedTuple):
@@ -51,63 +51,72 @@ class Answer:
     left_out: dict[str, int]
 
     @classmethod
-    def of(cls, message: tuple[Any, ...]) -> Answer:
+    def of(cls, message: tuple[str, tuple[Any, ...]]) -> Answer:
         """What `work` has sent.
 
         Raises:
             OSError: what it has met.
         """
-        if isinstance(message[0], int):
-            number, text, path, notes = message
-            error = OSError(number, text, path)
-            for note in notes:
-                error.add_note(note)
-            raise error
-        return cls(*message)
+        kind, content = message
+        if kind == _DONE:
+            return cls(*content)
+        number, text, path, notes = content
+        error = OSError(number, text, path)
+        for note in notes:
+            error.add_note(note)
+        raise error
 
 
-def start(source: Descent, target: Descent, defaults: Defaults) -> PipedProcess | None:
+def start(source: Descent, target: Descent, defaults: Defaults) -> HelperProcess | None:
     """Start the second process; `None` where that would be no gain, or cannot be done."""
-    process = PipedProcess.start(__name__, [source.root_fd, target.root_fd], os.getpid(), _ENTRIES)
+    process = HelperProcess.start(__name__, [source.root_fd, target.root_fd], _ENTRIES)
     if process is not None:
         try:
             process.send((source.root, target.root, tuple(defaults)))
         except OSError:
-            pass  # it is gone, as the next message will show
+            pass  # it is gone, and will never be ready
     return process
 
 
-def work(source: int, target: int, parent: int, entries: int) -> None:
-    """What the second process does, until there is nothing more to be read from standard input.
+def work(parent: int, source: int, target: int, entries: int) -> None:
+    """What the second process does, until nobody tells it anything any more.
 
     Args:
+        parent: the first process. When that is dead the target may be removed, and nothing is made there any more.
         source: the descriptor of the root to be copied.
         target: that of the root to copy to.
-        parent: the first process. When that is dead the target may be removed, and nothing is made there any more.
         entries: how many it sees, about, before it answers.
     """
     from layerstore_core.archive.copy import Copier
     from layerstore_core.archive.descent import Descent
 
-    def go_on() -> None:
-        if os.getppid() != parent:
-            raise EOFError
-
+    orders = Orders(parent)
     try:
-        names = receive(sys.stdin.buffer)
+        names = orders.receive()
         with Descent(f"/proc/self/fd/{source}") as here, Descent(f"/proc/self/fd/{target}") as there:
             here.root, there.root, (masked, owner) = names  # as messages are to name them
-            copier = Copier(here, there, Defaults(masked, owner), go_on)
+            copier = Copier(here, there, Defaults(masked, owner), go_on=orders.go_on, leave_links=True)
+            orders.go_on()
+            orders.send(READY)
             while True:
-                waiting: Sequence[bytes] = receive(sys.stdin.buffer)
+                waiting = list(orders.receive())
                 try:
-                    copier.copy(left := list(waiting), up_to=entries)
-                except OSError as error:
-                    notes = getattr(error, "__notes__", [])
-                    send(sys.stdout.buffer, (error.errno or 0, error.strerror or str(error), error.filename, notes))
+                    copier.copy(waiting, up_to=entries)
+                except EOFError:
+                    raise
+                except Exception as error:
+                    orders.send((_FAILED, _told(error)))
                     return
-                send(sys.stdout.buffer, (left, copier.unlinked, copier.locked, dict(copier.left_out)))
+                orders.send((_DONE, (waiting, copier.unlinked, copier.locked, dict(copier.left_out))))
                 for done in (copier.unlinked, copier.locked, copier.left_out):
                     done.clear()
     except (OSError, EOFError):
         return
+
+
+def _told(error: Exception) -> tuple[int, str, str | bytes | None, list[str]]:
+    """An error, as a message: number, text, path, and notes. One of another kind becomes one of a child process."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, OSError):
+        return error.errno or 0, error.strerror or str(error), error.filename, notes
+    return errno.ECHILD, f"the process that copies a part of a tree has failed: {error!r}", None, notes

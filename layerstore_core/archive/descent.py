@@ -59,7 +59,8 @@ class Descent:
         self.fd = fd
         self.path = self.join(name)
         far = len(self._fds) - _MAX_OPEN
-        if far > 0:  # never the root, which has no `..` to trust
+        # Never the root, which has no `..` to trust. After a way up it is closed already.
+        if far > 0 and self._fds[far] >= 0:
             status = os.fstat(self._fds[far])
             self._closed.append((status.st_dev, status.st_ino))
             os.close(self._fds[far])

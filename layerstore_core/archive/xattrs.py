@@ -19,16 +19,17 @@ def read_xattrs(target: int | str | bytes) -> dict[bytes, bytes]:
     Args:
         target: a descriptor, or a path, of which a symbolic link at the end is not followed.
     """
-    return _values(target, _names(target))
+    return _values(target, list_xattrs(target))
 
 
 def same_xattrs(one: int | str | bytes, other: int | str | bytes) -> bool:
     """Whether `read_xattrs` of two files gives the same."""
-    first, second = _names(one), _names(other)
+    first, second = list_xattrs(one), list_xattrs(other)
     return not (first or second) or _values(one, first) == _values(other, second)
 
 
-def _names(target: int | str | bytes) -> list[str]:
+def list_xattrs(target: int | str | bytes) -> list[str]:
+    """The names of a file's extended attributes; none where the file system knows no such thing."""
     try:
         return os.listxattr(target, follow_symlinks=isinstance(target, int))
     except OSError as error:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.archive import compare, compare_process, piped, sharing
+from layerstore_core.archive import compare, compare_process, helper_process, sharing
 from layerstore_core.archive.compare_process import Answer
 from layerstore_core.archive.copy import copy_tree
+from tests.archive.helpers import NEVER_READY, READY, wait_until_ready
 from tests.trees import Tree, build, pairs
 
 Trees = tuple[Path, Path]
@@ -27,6 +28,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     monkeypatch.setattr(sharing, "_HANDED", 3)
     monkeypatch.setattr(compare_process, "_ENTRIES", 20)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    wait_until_ready(monkeypatch)
     taken: list[Answer] = []
     of = Answer.of
 
@@ -93,26 +95,27 @@ def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
         expected = alone((upper, lower), patch)
         patch.setattr(compare, "_ALONE", 1)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        wait_until_ready(patch)
         assert compare.compare_trees(upper, lower) == expected
 
 
 MEETS_AN_ERROR = """
-import os, sys
+import sys
 sys.path.append(sys.argv[1])
 from layerstore_core.archive import compare, compare_process
 def refuse(*_): raise PermissionError(13, "Permission denied")
 compare.same_content = refuse
-compare_process.work(3, 4, 20)
+compare_process.work(int(sys.argv[4]), 3, 4, 20)
 """
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param("", id="ends at once"),
-        pytest.param("import os; os.read(0, 9); os.kill(os.getpid(), 9)", id="is killed"),
+        pytest.param(READY + "os._exit(0)", id="ends at once"),
+        pytest.param(READY + "os.read(0, 9); os.kill(os.getpid(), 9)", id="is killed"),
         pytest.param(MEETS_AN_ERROR, id="meets an error"),
-        pytest.param("import os; os.read(0, 9); os.write(1, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
+        pytest.param(READY + "os.read(0, 9); os.write(0, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
     ],
 )
 def test_what_it_fails_to_do_is_done(
@@ -123,12 +126,24 @@ def test_what_it_fails_to_do_is_done(
     code: str,
 ) -> None:
     expected = alone(two_trees, monkeypatch)
-    monkeypatch.setattr(piped, "_CODE", code)
+    monkeypatch.setattr(helper_process, "_CODE", code)
     sent: list[Any] = []
-    send = piped.PipedProcess.send
-    monkeypatch.setattr(piped.PipedProcess, "send", lambda self, message: (sent.append(message), send(self, message)))
+    send = helper_process.HelperProcess.send
+    monkeypatch.setattr(
+        helper_process.HelperProcess, "send", lambda self, message: (sent.append(message), send(self, message))
+    )
     assert compare.compare_trees(*two_trees) == expected
     assert (len(sent), answers) == (1, []), "it was to be told something, and to fail"
+
+
+@pytest.mark.parametrize("code", NEVER_READY)
+def test_one_that_is_never_ready(
+    two_trees: Trees, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None, code: str
+) -> None:
+    expected = alone(two_trees, monkeypatch)
+    monkeypatch.setattr(helper_process, "_CODE", code)
+    assert compare.compare_trees(*two_trees) == expected
+    assert answers == []
 
 
 @pytest.mark.parametrize("executable", ["", None, "/usr/sbin/uwsgi", "/nowhere/python3"])

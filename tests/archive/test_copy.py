@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 
 from layerstore_core.archive import copy
+from layerstore_core.archive.compare import compare_trees
 from layerstore_core.archive.copy import copy_tree
 from tests.archive.conftest import needs_root
 from tests.trees import TIMES, Tree, build, seen, trees
@@ -150,3 +151,22 @@ def test_the_owner_of_the_root(root: Path, target: Path, owner: tuple[int, int])
     status = target.stat()
     assert (status.st_uid, status.st_gid) == owner
     assert seen(target) == seen(root)
+
+
+def deep_with_siblings(root: Path) -> None:
+    """Two branches, far deeper than directories are kept open, with others beside them at every depth."""
+    for branch in ("one", "two"):
+        here = root / branch
+        for depth in range(80):
+            for name in ("before", "below", "then"):
+                (here / name).mkdir(parents=True)
+                (here / name / "file").write_text(f"{branch} {depth} {name}")
+            here /= "below"
+
+
+def test_a_deep_tree_with_siblings(root: Path, target: Path, nothing_left_open: None) -> None:
+    deep_with_siblings(root)
+    copy_tree(root, target)
+    assert seen(target) == seen(root)
+    assert compare_trees(target, root) == []
+    assert len(compare_trees(target, None)) == 2 + 2 * 80 * 6

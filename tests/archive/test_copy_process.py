@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.archive import copy, copy_process, piped, sharing
+from layerstore_core.archive import copy, copy_process, helper_process, sharing
 from layerstore_core.archive.copy import copy_tree
 from layerstore_core.archive.copy_process import Answer
 from layerstore_core.archive.remove import remove_tree
 from tests.archive.conftest import needs_root
+from tests.archive.helpers import NEVER_READY, READY, wait_until_ready
 from tests.trees import TIMES, Tree, build, seen, trees
 
 
@@ -29,6 +30,7 @@ def share_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sharing, "_HANDED", 3)
     patch.setattr(copy_process, "_ENTRIES", 20)
     patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    wait_until_ready(patch)
 
 
 @pytest.fixture
@@ -63,6 +65,9 @@ def large(root: Path) -> Path:
             os.mkfifo(directory / "fifo")
             (directory / "empty").mkdir(mode=0o1755)
             os.setxattr(directory / "empty", "user.two", b"2")
+            if os.geteuid() == 0:
+                (directory / "shut" / "below").mkdir(parents=True)
+                (directory / "shut").chmod(0o055)
             for name in ("f5", "empty", "."):
                 os.utime(directory / name, ns=(TIMES[3], TIMES[2] + top))
         os.utime(root / f"d{top}", ns=(TIMES[3], TIMES[2] + top))
@@ -82,6 +87,7 @@ def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], noth
     assert target.stat().st_mtime_ns == large.stat().st_mtime_ns
     assert any(answer.left for answer in answers)
     assert any(answer.unlinked for answer in answers)
+    assert os.geteuid() or any(answer.locked for answer in answers)
 
 
 @settings(max_examples=25)
@@ -96,17 +102,23 @@ def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
 
 
 AS_A_USER = """
-import os, sys
-from layerstore_core.archive import copy, copy_process, sharing
-copy._ALONE, sharing._HANDED, copy_process._ENTRIES = 1, 3, 20
-os.sched_getaffinity = lambda _: {0, 1}
-copy.copy_tree(sys.argv[1], sys.argv[2])
+import sys, pytest
+from layerstore_core.archive.copy import Copier, copy_tree
+from tests.archive.test_copy_process import share_at_once
+share_at_once(pytest.MonkeyPatch())
+take_over, shared = Copier.take_over, []
+Copier.take_over = lambda self, answer: (shared.append(answer), take_over(self, answer))
+copy_tree(sys.argv[1], sys.argv[2])
+print(sum(len(answer.locked) for answer in shared))
 """
 
 
 @needs_root
 def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) -> None:
     """An ordinary user copies what others let him read, and owns the copies."""
+    deep = large / "d0" / Path(*("deep" for _ in range(60)))
+    (deep / "bottom").mkdir(parents=True)
+    (deep.parent / "beside").mkdir()
     for directory, _, _ in os.walk(large):
         if Path(directory) != large:
             os.chmod(directory, 0o055)
@@ -118,6 +130,8 @@ def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) 
     checkout = Path(__file__).resolve().parents[2]
     done = subprocess.run([*command, large, target], capture_output=True, text=True, check=False, cwd=checkout)
     assert (done.returncode, done.stderr) == (0, "")
+    if all(above.stat().st_mode & 1 for above in Path(sys.executable).resolve().parents):
+        assert int(done.stdout) > 0, "no part of the second process"
     for directory, below, _ in os.walk(target):
         assert {stat.S_IMODE(Path(directory, name).stat().st_mode) for name in below} <= {0o055}
     times = {
@@ -126,7 +140,7 @@ def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) 
         for path in top.rglob("*")
         if path.is_dir()
     }
-    assert len(times) == 6 + 2 * 36
+    assert len(times) == 6 + 4 * 36 + 60 + 2
     for path, mtime in times.items():
         assert (large / path).stat().st_mtime_ns == mtime
     assert sorted(os.listdir(target / "d5" / "\udcff5")) == sorted(os.listdir(large / "d5" / "\udcff5"))
@@ -137,27 +151,75 @@ import os, sys
 sys.path.append(sys.argv[1])
 from layerstore_core.archive import copy, copy_process
 def refuse(*_): raise OSError(28, "No space left on device")
-copy.write_all = copy.os.pwrite = refuse
-copy_process.work(3, 4, int(sys.argv[6]), 20)
+copy.os.pwrite = refuse
+copy_process.work(int(sys.argv[4]), 3, 4, 20)
 """
 
 
 def test_an_error_that_it_meets_is_told(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
-    monkeypatch.setattr(piped, "_CODE", MEETS_AN_ERROR)
+    monkeypatch.setattr(helper_process, "_CODE", MEETS_AN_ERROR)
     with pytest.raises(OSError, match=rf"No space left on device: '{large}/d\d/") as caught:
         copy_tree(large, target)
     assert caught.value.errno == 28
     assert any(str(target) in note for note in caught.value.__notes__)
 
 
+A_FAULT = MEETS_AN_ERROR.replace('OSError(28, "No space left on device")', 'MemoryError("as if")')
+
+
+def test_a_fault_of_its_own_is_told(
+    large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    monkeypatch.setattr(helper_process, "_CODE", A_FAULT)
+    with pytest.raises(ChildProcessError, match=r"has failed: MemoryError\('as if'\)"):
+        copy_tree(large, target)
+
+
+def test_an_error_with_what_it_has_left_is_told(
+    large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    take_over = copy.Copier.take_over
+
+    def refused(self: copy.Copier, answer: Answer) -> None:
+        if not answer.unlinked:
+            take_over(self, answer)
+            return
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", lambda *_, **__: refuse())
+            patch.setattr(os, "pwrite", lambda *_: refuse())
+            take_over(self, answer)
+
+    def refuse() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(copy.Copier, "take_over", refused)
+    with pytest.raises(OSError, match=rf"No space left on device: '{large}/d\d/.*/(again|everywhere|f\d)'") as caught:
+        copy_tree(large, target)
+    assert any(str(target) in note for note in caught.value.__notes__)
+
+
+def test_an_error_of_a_directory_is_told(
+    large: Path, target: Path, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(copy, "set_xattr", refuse)
+    for path in large.rglob("f4"):
+        path.unlink()
+    with pytest.raises(OSError, match=rf"No space left on device: '{large}/d\d/.*/empty'") as caught:
+        copy_tree(large, target)
+    assert any(str(target) in note for note in caught.value.__notes__)
+
+
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param("", id="ends at once"),
-        pytest.param("import os; os.read(0, 9); os.kill(os.getpid(), 9)", id="is killed"),
-        pytest.param("import os; os.read(0, 9); os.write(1, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
+        pytest.param(READY + "os._exit(0)", id="ends at once"),
+        pytest.param(READY + "os.read(0, 9); os.kill(os.getpid(), 9)", id="is killed"),
+        pytest.param(READY + "os.read(0, 9); os.write(0, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
     ],
 )
 def test_its_death_is_told(
@@ -168,11 +230,25 @@ def test_its_death_is_told(
     nothing_left_open: None,
     code: str,
 ) -> None:
-    monkeypatch.setattr(piped, "_CODE", code)
+    monkeypatch.setattr(helper_process, "_CODE", code)
     with pytest.raises(ChildProcessError, match=f"has died; try again: '{target}'"):
         copy_tree(large, target)
     remove_tree(target)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("code", NEVER_READY)
+def test_one_that_is_never_ready(
+    large: Path,
+    target: Path,
+    answers: list[Answer],
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_left_open: None,
+    code: str,
+) -> None:
+    monkeypatch.setattr(helper_process, "_CODE", code)
+    copy_tree(large, target)
+    assert (seen(target), answers) == (seen(large), [])
 
 
 @pytest.mark.parametrize("executable", ["", "/usr/sbin/uwsgi", "/nowhere/python3"])
@@ -185,13 +261,17 @@ def test_where_none_can_be_had(
 
 
 ORDERED = """
-import os, sys, time
+import os, signal, sys
 sys.path[:] = sys.argv[3].split(os.pathsep)
-from layerstore_core.archive import copy, copy_process, sharing
+from layerstore_core.archive import copy, copy_process
 from layerstore_core.archive.descent import Descent
 os.sched_getaffinity = lambda _: {0, 1}
 with Descent(sys.argv[1]) as here, Descent(sys.argv[2]) as there:
     process = copy_process.start(here, there, copy._learn_defaults(there.fd))
+    process.receive()
+    print(process._process.pid, flush=True)
+    if sys.argv[4] == "dead":
+        os.kill(process._process.pid, signal.SIGSTOP)
     process.send([b""])
     if sys.argv[4] == "alive":
         process.receive()
@@ -202,10 +282,12 @@ with Descent(sys.argv[1]) as here, Descent(sys.argv[2]) as there:
 @pytest.mark.parametrize("then", ["alive", "dead"])
 def test_nothing_is_made_for_one_who_is_dead(large: Path, target: Path, then: str) -> None:
     """Whoever was killed while it copied may see its target removed at once."""
-    shutil.rmtree(large / "d1")
-    subprocess.run([sys.executable, "-c", ORDERED, large, target, os.pathsep.join(sys.path), then], check=True)
-    before, deadline = -1, time.monotonic() + 30
-    while (count := sum(len(files) for _, _, files in os.walk(target))) != before and time.monotonic() < deadline:
-        before = count
-        time.sleep(0.5)
-    assert (count > 0) is (then == "alive")
+    command = [sys.executable, "-c", ORDERED, large, target, os.pathsep.join(sys.path), then]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    if then == "dead":
+        os.kill(int(done.stdout), signal.SIGCONT)
+    stat_file, deadline = Path(f"/proc/{int(done.stdout)}/stat"), time.monotonic() + 30
+    while stat_file.exists() and stat_file.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert any(files for _, _, files in os.walk(target)) is (then == "alive")

@@ -202,7 +202,7 @@ def test_a_hard_link_in_place_of_the_directory_that_it_leads_through_is_refused(
     """In place of a directory that is there, as of one of a layer below."""
     build(driver, "base", "", "d/", "d/file", entry("again", kind=tarfile.SYMTYPE, link="d"))
     driver.create("top", "base", {})
-    with pytest.raises(InvalidLayer, match="hard link to .*, which"):
+    with pytest.raises(InvalidLayer, match=r"hard link to .*, which"):
         driver.apply_diff("top", "base", layer(entry("d", kind=tarfile.LNKTYPE, link=target)))
 
 

@@ -133,7 +133,7 @@ def _at_once(
             if task.cancelled() or task.exception() is not None:
                 raise _Stopped("a layer below has failed")
 
-    # A layer keeps two cores busy by itself. More of them only wait for the interpreter, and take it from each other.
+    # A layer of many files keeps two cores busy by itself; more at once wait for the interpreter, and take it from each other.
     at_once = max(1, len(os.sched_getaffinity(0)) // 2)
     with ThreadPoolExecutor(min(len(items), at_once), "layerstore-layer") as pool:
         for count, item in enumerate(items):

@@ -31,7 +31,7 @@ _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 #: The permission bits without which the owner of a directory cannot open it.
 _TO_GET_IN: Final = stat.S_IRUSR | stat.S_IXUSR
 #: So many entries one process copies before it is worth starting a second one.
-_ALONE: Final = 2000
+_ALONE: Final = 3000
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

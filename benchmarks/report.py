@@ -54,6 +54,7 @@ def join(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         **joined,
         "machine": {**joined["machine"], "load": [min(loads), max(loads)]},
+        "rounds": max(one["rounds"] for one in found),
         "work": {name: work for one in found for name, work in one["work"].items()},
         "memory": {name: sizes for one in found for name, sizes in one.get("memory", {}).items()},
     }
@@ -93,7 +94,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     load = " to ".join(f"{one:.1f}" for one in machine["load"])
     told = (
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, Linux {machine['kernel']}, "
-        f"Python {machine['python']}, {machine['file_system']}; {results['rounds']} rounds; load {load}. "
+        f"Python {machine['python']}, {machine['file_system']}; up to {results['rounds']} rounds; load {load}. "
         "A ratio is the median of the ratios of single rounds, with the least and the most."
     )
     parts = [told, table(rows(results))]

@@ -187,12 +187,12 @@ class Copier:
         Raises:
             OSError: as `copy`.
         """
-        # Those furthest down first: whoever gets his own lets nobody further.
+        # Those furthest down first: one that has its own lets nobody in.
         for path in sorted(self.locked, reverse=True):
             status = self._enter(path)
             source, target = os.dup(self._source.fd), os.dup(self._target.fd)
             try:
-                if path:  # nor does he let anybody back
+                if path:  # nor does it let anybody out
                     self._source.up()
                     self._target.up()
                 self._dress_directory(path, source, target, status)

@@ -162,10 +162,18 @@ def test_the_pages_have_the_markers(page: Path) -> None:
 
 
 def test_joined_results_keep_what_was_measured_last() -> None:
-    one = {"machine": {"load": [1, 3]}, "work": {"a": 1, "b": 1}, "memory": {"x": 1}, "growth": 1, "rows": []}
-    other = {"machine": {"load": [2, 5]}, "work": {"b": 2}, "depth": 2, "rows": []}
+    one = {
+        "machine": {"load": [1, 3]},
+        "work": {"a": 1, "b": 1},
+        "memory": {"x": 1},
+        "growth": 1,
+        "rounds": 3,
+        "rows": [],
+    }
+    other = {"machine": {"load": [2, 5]}, "work": {"b": 2}, "depth": 2, "rounds": 1, "rows": []}
     assert report.join([one, other]) == {
         "machine": {"load": [1, 5]},
+        "rounds": 3,
         "work": {"a": 1, "b": 2},
         "memory": {"x": 1},
         "growth": 1,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import marshal
+import os
 import select
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from layerstore_core.archive import helper_process
+from layerstore_core.archive import helper_process, sharing
 
 _READY = marshal.dumps(helper_process.READY)
 #: The beginning of a program that says that it is ready, and has imported os.
@@ -33,3 +36,31 @@ def wait_until_ready(patch: pytest.MonkeyPatch) -> None:
         return real(self)
 
     patch.setattr(helper_process.HelperProcess, "has_sent", has_sent)
+
+
+def share_at_once(patch: pytest.MonkeyPatch, first: ModuleType, second: ModuleType) -> None:
+    """Have the second process asked at once, in small portions.
+
+    Args:
+        patch: ends it.
+        first: `compare` or `copy`.
+        second: `compare_process` or `copy_process`.
+    """
+    patch.setattr(first, "_ALONE", 1)
+    patch.setattr(sharing, "_HANDED", 3)
+    patch.setattr(second, "_ENTRIES", 20)
+    patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    wait_until_ready(patch)
+
+
+def answers_of(patch: pytest.MonkeyPatch, second: ModuleType) -> list[Any]:
+    """What the second process answers from now on."""
+    taken: list[Any] = []
+    of = second.Answer.of
+
+    def noted(message: Any) -> Any:
+        taken.append(of(message))
+        return taken[-1]
+
+    patch.setattr(second.Answer, "of", noted)
+    return taken

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.archive import compare, compare_process, helper_process, sharing
+from layerstore_core.archive import compare, compare_process, helper_process
 from layerstore_core.archive.compare_process import Answer
 from layerstore_core.archive.copy import copy_tree
-from tests.archive.helpers import NEVER_READY, READY, wait_until_ready
+from tests.archive.helpers import NEVER_READY, READY, answers_of, share_at_once, wait_until_ready
 from tests.trees import Tree, build, pairs
 
 Trees = tuple[Path, Path]
@@ -24,20 +24,8 @@ Trees = tuple[Path, Path]
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     """The second process is asked at once, in small portions; what it has answered."""
-    monkeypatch.setattr(compare, "_ALONE", 1)
-    monkeypatch.setattr(sharing, "_HANDED", 3)
-    monkeypatch.setattr(compare_process, "_ENTRIES", 20)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    wait_until_ready(monkeypatch)
-    taken: list[Answer] = []
-    of = Answer.of
-
-    def noted(message: Any) -> Answer:
-        taken.append(of(message))
-        return taken[-1]
-
-    monkeypatch.setattr(Answer, "of", noted)
-    return taken
+    share_at_once(monkeypatch, compare, compare_process)
+    return answers_of(monkeypatch, compare_process)
 
 
 @pytest.fixture

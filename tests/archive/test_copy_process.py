@@ -10,42 +10,24 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.archive import copy, copy_process, helper_process, sharing
+from layerstore_core.archive import copy, copy_process, helper_process
 from layerstore_core.archive.copy import copy_tree
 from layerstore_core.archive.copy_process import Answer
 from layerstore_core.archive.remove import remove_tree
 from tests.archive.conftest import needs_root
-from tests.archive.helpers import NEVER_READY, READY, wait_until_ready
+from tests.archive.helpers import NEVER_READY, READY, answers_of, share_at_once
 from tests.trees import TIMES, Tree, build, seen, trees
-
-
-def share_at_once(patch: pytest.MonkeyPatch) -> None:
-    """The second process is asked at once, in small portions."""
-    patch.setattr(copy, "_ALONE", 1)
-    patch.setattr(sharing, "_HANDED", 3)
-    patch.setattr(copy_process, "_ENTRIES", 20)
-    patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    wait_until_ready(patch)
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
-    """What the second process has answered."""
-    share_at_once(monkeypatch)
-    taken: list[Answer] = []
-    of = Answer.of
-
-    def noted(message: tuple[Any, ...]) -> Answer:
-        taken.append(of(message))
-        return taken[-1]
-
-    monkeypatch.setattr(Answer, "of", noted)
-    return taken
+    """The second process is asked at once, in small portions; what it has answered."""
+    share_at_once(monkeypatch, copy, copy_process)
+    return answers_of(monkeypatch, copy_process)
 
 
 @pytest.fixture
@@ -94,7 +76,7 @@ def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], noth
 @given(tree=trees())
 def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        share_at_once(patch)
+        share_at_once(patch, copy, copy_process)
         root, target = build(Path(name, "root"), tree), Path(name, "target")
         target.mkdir()
         copy_tree(root, target)
@@ -103,9 +85,10 @@ def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
 
 AS_A_USER = """
 import sys, pytest
+from layerstore_core.archive import copy, copy_process
 from layerstore_core.archive.copy import Copier, copy_tree
-from tests.archive.test_copy_process import share_at_once
-share_at_once(pytest.MonkeyPatch())
+from tests.archive.helpers import share_at_once
+share_at_once(pytest.MonkeyPatch(), copy, copy_process)
 take_over, shared = Copier.take_over, []
 Copier.take_over = lambda self, answer: (shared.append(answer), take_over(self, answer))
 copy_tree(sys.argv[1], sys.argv[2])

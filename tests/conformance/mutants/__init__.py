@@ -42,5 +42,8 @@ MUTANTS: dict[str, type[Mutant]] = {
         model,
     )
     for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, Mutant) and value is not Mutant and not name.startswith("_")
+    if isinstance(value, type)
+    and issubclass(value, Mutant)
+    and value.__module__ == module.__name__
+    and not name.startswith("_")
 }

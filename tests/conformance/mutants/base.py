@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -70,6 +71,22 @@ class Mutant(Correct):
     """
 
     caught_in: ClassVar[str] = ""
+
+
+class Mounting(Mutant):
+    """The base of those that mount a layer on itself while somebody has it."""
+
+    @hookimpl
+    def get(self, layer_id):
+        tree = self.tree(layer_id)
+        os.stat(tree)
+        if not os.path.ismount(tree):
+            self.mount(layer_id)
+        return str(tree)
+
+    def mount(self, layer_id) -> None:
+        tree = self.tree(layer_id)
+        subprocess.run(["mount", "--bind", tree, tree], check=True)
 
 
 def unpack_into(self, layer_id, diff) -> int:

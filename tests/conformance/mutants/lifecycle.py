@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from layerstore_core import hookimpl, remove_tree
-from tests.conformance.mutants.base import Correct, Mutant
+from tests.conformance.mutants.base import Correct, Mounting, Mutant
 
 
 class TakesAKnownId(Mutant):
@@ -99,18 +99,10 @@ class FailsOnASecondRemove(Mutant):
         shutil.rmtree(self.tree(layer_id))
 
 
-class LeaksAMount(Mutant):
+class LeaksAMount(Mounting):
     """`get` mounts, and `put` forgets to unmount."""
 
     caught_in = "lifecycle"
-
-    @hookimpl
-    def get(self, layer_id):
-        tree = self.tree(layer_id)
-        os.stat(tree)
-        if not os.path.ismount(tree):
-            subprocess.run(["mount", "--bind", tree, tree], check=True)
-        return str(tree)
 
     @hookimpl
     def remove(self, layer_id):
@@ -118,7 +110,7 @@ class LeaksAMount(Mutant):
         remove_tree(str(self.tree(layer_id)))
 
 
-class MountsAgain(Mutant):
+class MountsAgain(Mounting):
     """`get` mounts over what is mounted already, and `put` takes one mount away."""
 
     caught_in = "lifecycle"
@@ -127,7 +119,7 @@ class MountsAgain(Mutant):
     def get(self, layer_id):
         tree = self.tree(layer_id)
         os.stat(tree)
-        subprocess.run(["mount", "--bind", tree, tree], check=True)
+        self.mount(layer_id)
         return str(tree)
 
     @hookimpl

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from layerstore_core import hookimpl, remove_tree
-from tests.conformance.mutants.base import Correct, Mutant
+from tests.conformance.mutants.base import Correct, Mounting, Mutant
 
 
 class BreaksOnReopen(Mutant):
@@ -43,7 +43,7 @@ class RemembersInMemory(Mutant):
         return layer_id in self.known
 
 
-class UnmountsItsOwnOnly(Mutant):
+class UnmountsItsOwnOnly(Mounting):
     """`put` unmounts what this instance has mounted, and nothing else."""
 
     caught_in = "restart"
@@ -52,14 +52,9 @@ class UnmountsItsOwnOnly(Mutant):
         super().__init__(context)
         self.mounted: set[str] = set()
 
-    @hookimpl
-    def get(self, layer_id):
-        tree = self.tree(layer_id)
-        os.stat(tree)
-        if not os.path.ismount(tree):
-            subprocess.run(["mount", "--bind", tree, tree], check=True)
-            self.mounted.add(layer_id)
-        return str(tree)
+    def mount(self, layer_id) -> None:
+        super().mount(layer_id)
+        self.mounted.add(layer_id)
 
     @hookimpl
     def put(self, layer_id):

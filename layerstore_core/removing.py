@@ -22,7 +22,7 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
 
     Raises:
         OSError: a deletion could not be begun, and the layer is as it was; or the driver could not finish it,
-            and what is left is found by `unfinished`.
+            and `LayerDB.removing` lists what is left.
     """
     removed: list[RemovedLayer] = []
     current: LayerNode | None = node

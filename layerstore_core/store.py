@@ -258,7 +258,6 @@ class LayerStore:
             LayerNotRetained: the handle was released, or is a view: what nobody holds may be gone.
         """
         self._check_writable()
-        self._check_writable()
         node = layer._live
         if layer not in node.handles:
             raise LayerNotRetained(f"a view of layer {layer.chain_id} cannot be pinned; get the layer first")
@@ -461,12 +460,19 @@ class LayerStore:
             yield
 
     def flushing(self) -> AbstractContextManager[Callable[[], None]]:
-        """See `Intake.flushing`."""
+        """Open the file systems of the root; the block's function gets to disk what was written in the block.
+
+        Call the function before a record that speaks of those writes is committed. The file systems are opened
+        first, so that syncfs(2) reports every write error since. Without durability the function does nothing.
+        """
         return self._intake.flushing()
 
     @contextmanager
     def changing_records(self) -> Iterator[LayerDB]:
-        """The same for whoever mends a record himself; other processes look at the records again afterwards."""
+        """A block that repairs records: no process commits, moves or deletes one meanwhile. Not to be nested.
+
+        Afterwards this store and other processes read the records again.
+        """
         self._check_writable()
         with self._catalog.lock:
             try:

@@ -28,7 +28,7 @@ _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 _ACCESS_LISTS: Final = b"system.posix_acl_"
 _ACL_VERSION: Final = (2).to_bytes(4, "little")
 _NO_ID: Final = (1 << 32) - 1
-#: Beyond this many seconds from 1970 the kernel could not take a time; file systems clamp far below it.
+#: The latest time, in nanoseconds since 1970, that is given to the kernel; file systems clamp far below it.
 _MAX_TIME: Final = (1 << 62) * 1_000_000_000
 #: Owners are remembered as they are set, up to so many.
 _MAX_OWNERS: Final = 1024

@@ -1,6 +1,6 @@
 """Unpacking: a layer's tar becomes files, on top of what its parent left.
 
-The rules are Docker's (moby's `UnpackLayer`), put down in the project's notes on formats: an entry
+The rules are Docker's (moby's `UnpackLayer`): an entry
 replaces what is there, except a directory over a directory; whiteouts delete; an opaque whiteout
 hides all that the layer itself has not brought, wherever in the tar it stands; times of directories
 come last. Nothing is ever written outside the root.

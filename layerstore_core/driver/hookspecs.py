@@ -81,6 +81,7 @@ def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
 
     A base layer is an empty directory of mode 0755, whatever the umask. Mode, owner, time and attributes of the root
     belong to each layer: a child may have its parent's, or those of a new base layer, as with Docker's overlay2.
+    A `create` that raises leaves nothing behind.
 
     Args:
         layer_id: a new ID.
@@ -90,7 +91,6 @@ def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
     Raises:
         FileExistsError: the ID is in use.
         FileNotFoundError: there is no such parent.
-    A `create` that raises leaves nothing behind.
     """
 
 

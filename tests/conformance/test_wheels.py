@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ class Environment:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done
+
+
+def test_every_wheel_carries_the_licence_and_the_type_marker(wheels: Path) -> None:
+    found = sorted(wheels.glob("*.whl"))
+    assert len(found) >= len(EXAMPLES) + 2
+    for wheel in found:
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names), wheel.name
+        assert any(name.endswith("/py.typed") for name in names), wheel.name
 
 
 @pytest.fixture

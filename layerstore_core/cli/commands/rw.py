@@ -141,9 +141,10 @@ def umount(session: Session, name: str) -> None:
 @json_option
 @click.pass_obj
 def changes(session: Session, name: str) -> None:
-    r"""Print what a writable layer changes.
+    """Print what a writable layer changes.
 
-    A line is A (added), C (changed) or D (deleted) and the path. Control characters in a path are written as \n, \t or \x1b, a backslash as \\.
+    A line is A (added), C (changed) or D (deleted) and the path. Control characters in a path are written as
+    \\n, \\t or \\x1b, a backslash as \\\\.
 
     \b
     Example:

@@ -41,7 +41,7 @@ def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None
     \b
     Examples:
       layerstore save debian:12 app:1.0 -o images.tar
-      layerstore save app:1.0 -o layout --format oci
+      layerstore save app:1.0 -o app-layout --format oci
       layerstore save app:1.0 -o /dev/stdout | docker load
     """
     with session.open(reading=True) as store:

@@ -1,0 +1,139 @@
+"""The files, layers, images and programs that the examples of help texts and documents speak of."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerstore_core import LayerStore
+from layerstore_core.images import Images
+from tests.images.archives import ImageSpec, docker_archive, oci_files, write_files
+
+TOP = Path(__file__).resolve().parents[2]
+
+#: Programs that an example names and that cannot run here: a daemon of the system, a registry, an installer.
+#: Each checks what the example gives it, as far as it can, or makes what the example expects of it.
+STAND_INS = {
+    "docker": """case $1 in
+        save) cat "$HERE/debian.tar";;
+        load) cat >"$HERE/loaded.tar"; tar -tf "$HERE/loaded.tar" | grep -qx manifest.json;;
+        *) exit 2;;
+        esac""",
+    "skopeo": """[ "$1" = copy ] || exit 2; target=${3#oci:}; target=${target%%:*}; rm -rf "$target"; cp -a "$HERE/layout" "$target" """,
+    "podman": """[ "$1" = unshare ] || exit 2; shift; exec unshare -Urm "$@" """,
+    "pip": """[ "$1" = install ] || exit 2; shift
+        for project; do [ -f "$TOP/$project/pyproject.toml" ] || { echo "no project: $project" >&2; exit 1; }; done""",
+    "systemctl": "exit 0",
+    "dockerd": "exit 0",
+}
+
+
+def tar_of(**files: str) -> bytes:
+    """A tar of regular files, owned by whoever runs the test."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.uid, entry.gid = len(content), os.getuid(), os.getgid()
+            tar.addfile(entry, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A directory in which examples run.
+
+    Attributes:
+        here: the directory.
+        layer: the hex digits of a layer's chain ID that stand for `3f1c9a2b`.
+        image: those of an image's ID.
+    """
+
+    here: Path
+    layer: str
+    image: str
+
+    def run(self, script: str, *, driver: str = "vfs") -> subprocess.CompletedProcess[str]:
+        """Run lines of a shell; a line that fails ends it."""
+        script = script.replace("tag 3f1c9a2b", f"tag {self.image[:8]}").replace("3f1c9a2b", self.layer[:8])
+        script = re.sub(r"/srv/layers|/var/lib/(layerstore|docker)|~/layers", str(self.here / "store"), script)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("LAYERSTORE", "XDG", "PYTEST"))
+        }
+        environment |= {
+            "HOME": str(self.here / "home"),
+            "HERE": str(self.here),
+            "TOP": str(TOP),
+            "PATH": f"{self.here}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LAYERSTORE_ROOT": str(self.here / "store"),
+            "LAYERSTORE_DRIVER": driver,
+        }
+        prelude = 'set -euo pipefail; fpath=(- "$HOME/zsh"); cd "$HERE"\n'
+        return subprocess.run(
+            ["bash", "-c", prelude + script],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
+    """Make the directory `here`: tars, images, a store with a layer and images, and the stand-ins."""
+    here.mkdir(parents=True)
+    for directory in (".local/share/bash-completion/completions", ".config/fish/completions", "zsh"):
+        (here / "home" / directory).mkdir(parents=True)
+    (here / "bin").mkdir()
+    for name, script in STAND_INS.items():
+        program = here / "bin" / name
+        program.write_text(f"#!/usr/bin/env bash\n{script}\n")
+        program.chmod(0o755)
+    base, app = tar_of(hosts="127.0.0.1 localhost\n"), tar_of(app="print()\n")
+    (here / "base.tar").write_bytes(base)
+    (here / "layer.tar").write_bytes(base)
+    (here / "app.tar").write_bytes(app)
+    for name in ("base", "app"):
+        subprocess.run(["gzip", "-k", here / f"{name}.tar"], check=True)
+    images = (
+        ImageSpec([tar_of(os="debian")], ["debian:12"]),
+        ImageSpec([app], ["app:1.0", "app:1", "example/app:1.0"]),
+    )
+    (here / "debian.tar").write_bytes(docker_archive(images[0]))
+    (here / "image.tar").write_bytes(docker_archive(*images))
+    write_files(here / "layout", oci_files(ImageSpec([app], extra={"architecture": "arm64"})))
+    with LayerStore.open(root=here / "store", driver=driver, durability="none") as store:
+        layer = store.register(here / "base.tar")
+        store.pin(layer)
+        loaded = Images(store).load(here / "image.tar")
+        Images(store).load(here / "debian.tar")
+        image = loaded[0].image_id.hex
+        return Surroundings(here, layer.chain_id.hex, image)
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    """The code blocks of a Markdown document, without the indentation and prompts that they have there."""
+    found = re.findall(r"^( *)```(\w+)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL)
+    texts = []
+    for indent, language, text in found:
+        if language in languages:
+            lines = [line.removeprefix(indent) for line in text.splitlines()]
+            texts.append("\n".join(line.removeprefix("$ ") for line in lines))
+    return texts
+
+
+def remove(here: Path) -> None:
+    """Unmount what examples have left mounted, and remove the directory."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        mount = line.split()[1]
+        if mount.startswith(f"{here}/"):
+            subprocess.run(["umount", mount], check=True)
+    shutil.rmtree(here)

@@ -1,0 +1,77 @@
+"""The shell and Python code in README and the other documents, run as it is written there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import load_config
+from tests.docs.surroundings import TOP, Surroundings, blocks, make_surroundings, remove
+
+DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/*.md")), *sorted(TOP.glob("*/*/README.md"))]
+SHELL = [
+    pytest.param(text, id=f"{path.relative_to(TOP)}-{number}")
+    for path in DOCUMENTS
+    for number, text in enumerate(blocks(path, "console", "sh"))
+    if "make " not in text  # the targets of the Makefile are run by continuous integration, or by hand
+]
+#: Drivers' authors have the tutorial's code as an example package, which is tested.
+PYTHON = [
+    pytest.param(text, id=f"{path.relative_to(TOP)}-{number}")
+    for path in DOCUMENTS
+    if path.name != "tutorial.md"
+    for number, text in enumerate(blocks(path, "python"))
+]
+
+
+def test_documents_have_examples() -> None:
+    assert len(SHELL) >= 7
+    assert len(PYTHON) >= 3
+
+
+def why_no_overlay() -> str:
+    """Why a shell example of the overlay driver cannot run here; empty where it can."""
+    from tests.driver_roots import why_not
+
+    return why_not("overlay2")
+
+
+@pytest.mark.parametrize("script", SHELL)
+def test_shell_example_runs(tmp_path: Path, script: str) -> None:
+    driver = "overlay2" if "overlay2" in script and "dockerd" not in script else "vfs"
+    if driver == "overlay2" and why_no_overlay():
+        pytest.skip(why_no_overlay())
+    here = tmp_path / "here"
+    surroundings = make_surroundings(here, driver=driver)
+    try:
+        done = surroundings.run(script, driver=driver)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    finally:
+        remove(here)
+
+
+@pytest.mark.parametrize("program", PYTHON)
+def test_python_example_runs_and_is_typed(surroundings: Surroundings, program: str) -> None:
+    path = surroundings.here / "example.py"
+    path.write_text(program)
+    check = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--cache-dir", os.devnull, path]
+    typed = subprocess.run(check, cwd=TOP, capture_output=True, text=True, check=False)
+    assert typed.returncode == 0, typed.stdout
+    path.write_text(program.replace("/srv/layers", str(surroundings.here / "store")))
+    done = surroundings.run(f"{sys.executable} example.py")
+    assert done.returncode == 0, done.stderr
+
+
+def test_configuration_example_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = blocks(TOP / "docs" / "configuration.md", "toml")
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    config = load_config(file)
+    document = tomllib.loads(text)
+    assert config.driver == document["driver"]
+    assert config.drivers["overlay2"] == document["drivers"]["overlay2"]

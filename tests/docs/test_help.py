@@ -1,0 +1,60 @@
+"""The examples in the help texts of commands, each run as it is printed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tests.cli.test_app import COMMANDS
+from tests.docs.surroundings import Surroundings
+
+#: What an example has that this machine cannot have, and what stands for it here. The whole kit takes minutes.
+IN_PLACE_OF = (
+    (r"conformance vfs", "conformance vfs --only sizes"),
+    (r"conformance btrfs --root /mnt/btrfs", 'conformance vfs --only sizes --root "$HERE"'),
+    (r"conformance mydriver --only lifecycle --only content", "conformance vfs --only sizes --only limits"),
+)
+#: Examples that need a writable layer, `work`, which they do not make.
+NEEDS_WORK = re.compile(r"layerstore rw (?!create|ls)\w+ work")
+MAKES_WORK = re.compile(r"layerstore rw create work")
+
+
+def examples(command: click.Command) -> list[str]:
+    """The scripts under `Example:` and `Examples:`; of several, each line stands for itself."""
+    _, _, text = inspect.cleandoc(command.help or "").partition("Example")
+    lines = [line.strip() for line in text.partition(":")[2].splitlines() if line.strip()]
+    return lines if text.startswith("s:") else ["\n".join(lines)] if lines else []
+
+
+CASES = [
+    pytest.param(script, id=f"{'-'.join(words)}-{number}")
+    for words, command in COMMANDS
+    for number, script in enumerate(examples(command))
+]
+
+
+def test_every_command_has_an_example() -> None:
+    without = [" ".join(words) for words, command in COMMANDS if not examples(command)]
+    assert without == []
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
+def test_help_text_shows_no_formatting_mark(words: tuple[str, ...], command: click.Command) -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    assert text.startswith("Usage:")
+    assert "\\b" not in text
+    assert "\b" not in text
+
+
+@pytest.mark.parametrize("script", CASES)
+def test_example_of_help_text_runs(surroundings: Surroundings, script: str) -> None:
+    if NEEDS_WORK.search(script) and not MAKES_WORK.search(script):
+        surroundings.run("layerstore rw create work --parent 3f1c9a2b").check_returncode()
+    for example, here in IN_PLACE_OF:
+        script = re.sub(f"{example}$" if example.endswith("vfs") else example, here, script)
+    done = surroundings.run(script)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr

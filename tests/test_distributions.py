@@ -1,0 +1,70 @@
+"""Every distribution of this repository keeps the same rules of packaging."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from layerstore_core import __version__
+
+ROOT = Path(__file__).parents[1]
+PROJECTS = [".", *sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml"))]
+#: What a package index shows and filters by.
+CLASSIFIERS = {
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Typing :: Typed",
+}
+
+
+@pytest.fixture(params=PROJECTS)
+def project(request: pytest.FixtureRequest) -> Path:
+    return ROOT / request.param
+
+
+@pytest.fixture
+def document(project: Path) -> dict[str, Any]:
+    return tomllib.loads((project / "pyproject.toml").read_text())
+
+
+def test_all_distributions_are_looked_at() -> None:
+    assert {"drivers/vfs", "drivers/overlay", "drivers/btrfs", "examples/minimal"} < set(PROJECTS)
+
+
+def test_distribution_has_metadata_for_a_package_index(document: dict[str, Any]) -> None:
+    metadata = document["project"]
+    assert metadata["description"]
+    assert metadata["readme"] == "README.md"
+    assert metadata["requires-python"] == ">=3.11"
+    assert set(metadata["classifiers"]) >= CLASSIFIERS
+    assert metadata["keywords"]
+
+
+def test_distribution_ships_the_licence(project: Path, document: dict[str, Any]) -> None:
+    assert document["project"]["license"] == "Apache-2.0"
+    assert document["project"]["license-files"] == ["LICENSE"]
+    assert (project / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_distribution_is_marked_as_typed(project: Path, document: dict[str, Any]) -> None:
+    packages = document["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert packages
+    for package in packages:
+        assert (project / package / "py.typed").is_file(), package
+
+
+def test_distribution_accepts_this_version_of_core(document: dict[str, Any]) -> None:
+    requirements = [Requirement(text) for text in document["project"]["dependencies"]]
+    core = [requirement for requirement in requirements if requirement.name == "layerstore-core"]
+    if document["project"]["name"] == "layerstore-core":
+        assert not core
+        return
+    (requirement,) = core
+    assert requirement.specifier.contains(__version__.split(".dev")[0], prereleases=True)
+    assert {spec.operator for spec in requirement.specifier} == {">=", "<"}, "a range with an upper bound"

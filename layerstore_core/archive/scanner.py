@@ -87,11 +87,8 @@ class TarScanner:
         if simple is not None:
             return simple
         self._segment_start = self._position
-        if self._padding:
-            if not self._have(self._padding):
-                self._fail("the tar is cut off in the padding of an entry", at=self._buffer_offset + len(self._buffer))
-            self._position += self._padding
-            self._padding = 0
+        self._take_padding(self._padding)
+        self._padding = 0
         records: dict[bytes, bytes] | None = None
         long_name = long_link = b""
         first_offset = self.offset
@@ -115,7 +112,7 @@ class TarScanner:
                     announced = self._announce(entry)
                     self._padding = padding  # counted to the next segment, as tar-split does
                     return announced
-                self._take(-len(data) % BLOCK, "an extended header")
+                self._take_padding(-len(data) % BLOCK)
                 if flag in b"xX":
                     records = parse_records(data)
                 elif flag == b"L":
@@ -296,6 +293,14 @@ class TarScanner:
         if self._position - self._segment_start > MAX_HEADERS:
             self._fail(f"the headers of one entry are longer than {MAX_HEADERS} bytes", at=self.offset)
         return self._buffer[self._position - count : self._position]
+
+    def _take_padding(self, count: int) -> None:
+        """Go on behind `count` bytes of padding, or to the end of a tar that leaves some of it out.
+
+        Nothing is lost without it: Go's reader, Docker's and GNU tar take the last entry so.
+        """
+        self._have(count)
+        self._position = min(self._position + count, len(self._buffer))
 
     def _next_header_block(self) -> bytes | None:
         """The next block, `None` at the end of the archive: no more bytes, or a block of zeros."""

@@ -261,7 +261,7 @@ class _Unpacker:
         """Make what an entry describes, in place of what is there."""
         if not name:
             if entry.type is not EntryType.DIR:
-                raise InvalidLayer(f"the layer's root cannot be a {entry.type.value}")
+                return  # nothing can take the root's place: Docker leaves out what has no name
             self._writers.settle()
             self._create.dress_directory(entry, self._tree.enter(b""))
             return

@@ -118,12 +118,19 @@ _ORDINARY: Final[list[Item]] = [
     special(b"pipe", EntryType.FIFO),
 ]
 
+
+def _ordinary_without_padding(padding: bytes) -> bytes:
+    return b"".join(item.encode() for item in _ORDINARY) + _plain(b"last", b"the end")[: BLOCK + 7] + padding
+
+
 DIALECTS: Final[dict[str, bytes]] = {
     "no-entries": END_OF_ARCHIVE,
     "no-bytes": b"",
     "ordinary": tar_of(_ORDINARY),
     "records-of-ten-kib": tar_of(_ORDINARY) + bytes(-len(tar_of(_ORDINARY)) % 10_240),
     "no-end": b"".join(item.encode() for item in _ORDINARY),
+    "no-end-and-no-padding": _ordinary_without_padding(b""),
+    "no-end-and-half-a-padding": _ordinary_without_padding(bytes(100)),
     "one-end-block": tar_of(_ORDINARY)[:-BLOCK],
     "bytes-after-the-end": tar_of(_ORDINARY) + b"not a part of the archive",
     "megabytes": tar_of([file(b"noise", _noise((3 << 20) + 17)), file(b"after", b"it")]),
@@ -147,6 +154,7 @@ DIALECTS: Final[dict[str, bytes]] = {
     "whited-out-in-the-same-layer": tar_of([file(b"a", b"gone"), whiteout(b"a"), file(b"b", b"stays")]),
     "whiteouts": tar_of([whiteout(b"etc/gone"), opaque(b"srv"), whiteout(b"top")]),
     "names-that-are-not-clean": tar_of([file(b"./a//b/../c", b"1"), file(b"/root", b"2"), directory(b"./")]),
+    "no-name": _with_end(_plain(b"", b"content of nothing") + _plain(b"./", b"and more") + _plain(b"a", b"1")),
     "without-directories": tar_of([file(b"deep/down/in/here", b"1")]),
     "extended-attributes": tar_of([file(b"a", b"1", xattrs={b"user.k": b"v\0w"})]),
     "padding-that-is-not-zero": _with_end(_plain(b"a", b"x" * 100)[: BLOCK + 100] + b"\xaa" * (BLOCK - 100)),

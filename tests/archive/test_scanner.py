@@ -95,8 +95,9 @@ def test_payload_chunks_stay_valid() -> None:
 
 
 def test_every_cut_is_refused_or_the_end_of_an_archive() -> None:
-    # A header that announces nothing is the end too, as for Docker and GNU tar; so is one block of zeros.
-    whole_entries = {0, 1536, 2560, 4096, *range(4608, len(TWO))}
+    # A header that announces nothing is the end too, as for Docker and GNU tar; so is one block of zeros, or a payload or
+    # extended header without its padding, or with some of it.
+    whole_entries = {0, *range(1212, 1537), *range(2349, 2561), 4096, *range(4608, len(TWO))}
     for cut in range(len(TWO)):
         if cut in whole_entries:
             scan(TWO[:cut])
@@ -104,6 +105,21 @@ def test_every_cut_is_refused_or_the_end_of_an_archive() -> None:
             error = refusal(TWO[:cut])
             assert error.offset == cut
             assert "cut off" in error.reason
+
+
+@pytest.mark.parametrize("padding", [0, 1, 100, 500])
+@pytest.mark.parametrize("fill", [b"\0", b"z"])
+@pytest.mark.parametrize("size", [1, 512, 1 << 20])
+def test_the_last_entry_needs_no_padding(padding: int, fill: bytes, size: int) -> None:
+    last = tars.header(b"b", size=5) + b"hello" + fill * padding
+    assert [(entry.name, data) for entry, data in scan(tars.entry(b"a", b"x") + last, size)] == [
+        (b"a", b"x"),
+        (b"b", b"hello"),
+    ]
+    records = tars.pax([(b"path", b"p")])[: 512 + len(tars.record(b"path", b"p"))]
+    for extended in (records, tars.with_checksum(records[:156] + b"g" + records[157:512]) + records[512:]):
+        bare = extended + fill * padding
+        assert [entry.name for entry, _ in scan(tars.entry(b"a", b"x") + bare, size)][:1] == [b"a"]
 
 
 def test_what_is_no_tar_is_called_so() -> None:

@@ -24,6 +24,7 @@ LONG = b"long/" * 40 + b"name"
 ACCEPTED = {
     "files": tars.tar(*FILES),
     "no end": tars.tar(*FILES, end=b""),
+    "no padding": tars.tar(*FILES, end=tars.header(b"last", size=5) + b"hello"),
     "half an end": tars.tar(*FILES, end=bytes(512)),
     "blocking factor": tars.tar(*FILES, end=bytes(10240)),
     "junk behind": tars.tar(*FILES) + b"junk" * 1000,
@@ -87,6 +88,7 @@ INLINE = {
         tars.header(b"d", typeflag=b"5", size=9),
         tars.header(b"l", typeflag=b"2", linkname=b"t", size=700),
     ],
+    "no name": [tars.entry(b"", b"data"), tars.entry(b"./", b"more"), tars.symlink(b"", b"x"), tars.entry(b"a", b"x")],
     "unknown": [tars.entry(b"u", b"data", typeflag=b"Z"), tars.entry(b"D", b"data", typeflag=b"D")],
     "deleted again": [tars.entry(b"d/a", b"data"), tars.entry(b".wh.d"), tars.entry(b"e", b"x")],
     "a large payload inline": [tars.entry(b"u", b"0123456789" * 300_000, typeflag=b"Z")],
@@ -110,6 +112,12 @@ def test_the_same_lines(kind: str, root: Path, tmp_path: Path) -> None:
     assert taken.lines.splitlines() == gzip.decompress(theirs.read_bytes()).splitlines()
     assert not taken.settled
     assert asm(taken, tmp_path) == ACCEPTED[kind]
+
+
+@pytest.mark.parametrize("padding", [b"\0", bytes(500), b"z" * 9])
+def test_it_assembles_what_ends_within_padding(padding: bytes, root: Path, tmp_path: Path) -> None:
+    tar = tars.tar(*FILES, end=tars.header(b"last", size=5) + b"hello" + padding)
+    assert asm(round_trip(tar, root), tmp_path) == tar
 
 
 @pytest.mark.parametrize("kind", INLINE)

@@ -219,10 +219,14 @@ def test_the_root_gets_its_entrys_metadata(root: Path) -> None:
     assert root.stat().st_mtime == 99
 
 
-@pytest.mark.parametrize("kind", [b"0", b"1", b"2", b"3", b"6", b"Z"])
-def test_the_root_is_a_directory(kind: bytes, root: Path) -> None:
-    with pytest.raises(InvalidLayer, match="root cannot be"):
-        take_in(tars.tar(tars.entry(b"./", typeflag=kind, linkname=b"x")), root)
+@pytest.mark.parametrize("name", [b"", b".", b"./", b"/", b"//", b"./.", b"a/.."])
+@pytest.mark.parametrize("kind", [b"0", b"1", b"2", b"3", b"6", b"7", b"Z"])
+def test_what_names_the_root_and_is_no_directory_makes_nothing(name: bytes, kind: bytes, root: Path) -> None:
+    root.chmod(0o750)
+    nameless = tars.entry(name, b"data" if kind in b"07Z" else b"", typeflag=kind, linkname=b"x", mode=0o600, mtime=5)
+    taken = round_trip(tars.tar(nameless, tars.entry(b"a", b"xy"), nameless), root)
+    assert (os.listdir(root), taken.size) == (["a"], 2)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o750
 
 
 def test_directory_times_come_last_and_others_are_kept(root: Path) -> None:

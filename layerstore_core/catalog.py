@@ -47,6 +47,7 @@ class Catalog:
 
     Args:
         db: the records.
+        driver: the name of the driver that has the layers: another may have some of the same name.
         holders: what else keeps layers.
         locks: the locks of the root.
         report: called with each problem when it is found.
@@ -56,9 +57,15 @@ class Catalog:
     """
 
     def __init__(
-        self, db: LayerDB, holders: Sequence[Holder], locks: RootLocks, report: Callable[[Problem], None]
+        self,
+        db: LayerDB,
+        driver: str,
+        holders: Sequence[Holder],
+        locks: RootLocks,
+        report: Callable[[Problem], None],
     ) -> None:
         self._db = db
+        self._driver = driver
         self._holders = holders
         self._locks = locks
         self._report = report
@@ -148,6 +155,10 @@ class Catalog:
 
     # Holding
 
+    def lock_key(self, name: ChainID) -> str:
+        """What `RootLocks` knows a layer by."""
+        return f"layer {self._driver} {name}"
+
     def hold_layer(self, name: ChainID, handle: Callable[[LayerNode], object]) -> object | None:
         """Find a layer and make a handle to it, one that counts in all processes.
 
@@ -159,7 +170,7 @@ class Catalog:
             The handle; `None` where there is no such layer.
         """
         with self.lock:
-            key = f"layer {name}"
+            key = self.lock_key(name)
             self._locks.hold(key)
             try:
                 node = self.find_layer(name)
@@ -300,7 +311,7 @@ class Catalog:
     def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
         """A layer has been committed."""
         with self.lock:
-            node = LayerNode(record, parent)
+            node = LayerNode(record, parent, self.lock_key(record.chain_id))
             self._layers[record.chain_id] = node
             if parent is not None:
                 parent.children.add(record.chain_id)

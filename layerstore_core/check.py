@@ -55,7 +55,7 @@ def repair(
 ) -> list[Finding]:
     """Mend what can be mended.
 
-    What is in the way is put into quarantine, `<root>/layerstore/quarantine`, and not deleted.
+    What is in the way is put into quarantine, `<root>/layerstore/quarantine/<driver>`, and not deleted.
 
     Args:
         store: an open store.

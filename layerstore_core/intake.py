@@ -153,7 +153,7 @@ class Intake:
 
     def _commit(self, registration: Registration, record: LayerRecord, parent: LayerNode | None) -> Layer | None:
         """Make the new layer exist, with a handle to it; `None` where another process was faster."""
-        key = f"layer {record.chain_id}"
+        key = self._catalog.lock_key(record.chain_id)
         while True:
             # Solely, so that neither a collector nor a reader comes between: until it is certain to last it may vanish.
             with self._catalog.lock, self._locks.sole(key) as alone:

@@ -27,6 +27,7 @@ class LayerNode:
     """A read-only layer and its holders, as far as this store knows them.
 
     Attributes:
+        lock_key: what `RootLocks` knows the layer by.
         depth: how many layers the chain has.
         chain_size: the sizes of all layers of the chain together, in bytes.
     """
@@ -34,6 +35,7 @@ class LayerNode:
     # Records do not change, nor does the chain below: what is said of it need not be counted again.
     record: Final[LayerRecord]
     parent: Final[LayerNode | None]
+    lock_key: Final[str]
     handles: set[object] = field(default_factory=set)
     children: set[ChainID] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
@@ -56,11 +58,6 @@ class LayerNode:
     def below(self) -> Below:
         """The layer as something to stand on."""
         return Below(self.record.chain_id, self.record.cache_id)
-
-    @property
-    def lock_key(self) -> str:
-        """What `RootLocks` knows the layer by."""
-        return f"layer {self.record.chain_id}"
 
 
 @dataclass(eq=False)

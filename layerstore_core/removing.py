@@ -103,6 +103,7 @@ def recover(db: LayerDB, driver: BoundDriver) -> None:
     for dead in db.dead_transactions():
         if _attempt(partial(remove_dead, db, driver, dead), f"{dead.path}: the dead transaction could not be removed"):
             logger.info("{}: removed what a dead process was making", dead.path)
+    _attempt(driver.adopt_mounts, "what is mounted, as an earlier version has written it down, cannot be told")
     for layer_id in driver.abandoned_mounts():
         if _attempt(
             partial(driver.unmount_abandoned, layer_id), f"layer {layer_id} of the driver could not be unmounted"

@@ -77,9 +77,11 @@ class LayerStore:
         self._read_only = read_only
         self._docker = docker
         durable = config.durability == "full"
-        self._pins = Pins(self.root / "layerstore" / "pins", durable=durable)
+        self._pins = Pins(self.root, driver.name, durable=durable)
         self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
-        self._catalog = Catalog(self.db, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn)
+        self._catalog = Catalog(
+            self.db, driver.name, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn
+        )
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -310,7 +312,7 @@ class LayerStore:
         self._check_writable()
         check_mount_name(name)
         with ExitStack() as stack:
-            stack.enter_context(self._locks.exclusive(_name_key(name)))
+            stack.enter_context(self._locks.exclusive(self._name_key(name)))
             below = stack.enter_context(self.get(parent))._live if parent else None
             writable.create(
                 self._catalog,
@@ -334,7 +336,7 @@ class LayerStore:
         """
         self._check_open()
         check_mount_name(name)
-        with self._locks.exclusive(_name_key(name)):
+        with self._locks.exclusive(self._name_key(name)):
             return self._hold_mount(name)
 
     def rw_layers(self) -> list[str]:
@@ -368,7 +370,7 @@ class LayerStore:
             OSError: the driver could not delete it; the handle is good again, for another try.
         """
         self._check_writable()
-        with self._locks.exclusive(_name_key(rw.name)):
+        with self._locks.exclusive(self._name_key(rw.name)):
             node = rw._live
             self._let_go_rw(rw)
             with self._locks.sole(node.lock_key) as alone:
@@ -449,7 +451,7 @@ class LayerStore:
             The records. A new image's topmost layer is to be held until its record is written.
         """
         self._check_writable()
-        with self._locks.exclusive("images"):
+        with self._locks.exclusive(f"images {self.driver.name}"):
             yield self.image_db
 
     @contextmanager
@@ -562,6 +564,9 @@ class LayerStore:
         self._check_writable()
         return self._intake.apply(layer_id, parent_id, stream)
 
+    def _name_key(self, name: str) -> str:
+        return f"name {self.driver.name} {name}"
+
     def _no_layer(self, chain_id: str) -> LayerDoesNotExist:
         return LayerDoesNotExist(f"there is no layer {chain_id} in {self.root}; `layerstore ls` lists those there are")
 
@@ -573,10 +578,6 @@ class LayerStore:
 
 def _warn(problem: Problem) -> None:
     logger.warning("{}: not loaded: {}", problem.path, problem.reason)
-
-
-def _name_key(name: str) -> str:
-    return f"name {name}"
 
 
 def _parse_chain_id(text: str) -> ChainID:

@@ -14,6 +14,8 @@ from layerstore_core.checking.finding import Finding
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.layers import Layer
 from layerstore_core.log import logger
+from layerstore_core.metadata.atomic import make_directory
+from layerstore_core.metadata.ours import recorded_drivers, state_directory
 from layerstore_core.store import LayerStore
 
 _CHUNK: Final = 1 << 20
@@ -77,7 +79,7 @@ def _verify(layer: Layer) -> str:
 
 
 class Journal:
-    """What a check has verified, in `<root>/layerstore/verified`, until it has come to its end.
+    """What a check has verified, in `<root>/layerstore/verified/<driver>`, until it has come to its end.
 
     A line for each layer: chain ID, driver's ID, and the time in seconds since 1970.
 
@@ -86,7 +88,10 @@ class Journal:
     """
 
     def __init__(self, store: LayerStore) -> None:
-        self._path: Path | None = None if store.read_only else store.root / "layerstore" / "verified"
+        self._path: Path | None = None
+        if not store.read_only:
+            self._path = state_directory(store.root, "verified", store.driver_name)
+            _share_out(store.root, self._path.parent)
 
     def begin(self, *, resume: bool) -> set[tuple[str, str]]:
         """What is verified already: nothing, unless an interrupted check is gone on with."""
@@ -104,10 +109,25 @@ class Journal:
     def verified(self, layer: Layer) -> None:
         """Note that a layer is sound. What cannot be noted, as on a full disk, is only verified again by another check."""
         if self._path is not None:
-            with suppress(OSError), open(self._path, "a") as file:
-                file.write(f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n")
+            with suppress(OSError):
+                make_directory(self._path.parent, 0o700)
+                with open(self._path, "a") as file:
+                    file.write(f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n")
 
     def finish(self) -> None:
         """The check has come to its end."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # another driver's may be there, or no directory at all
+                self._path.parent.rmdir()
+
+
+def _share_out(root: Path, journals: Path) -> None:
+    """Give the one journal of earlier versions to each driver: its lines name layers by IDs that no other driver has."""
+    if journals.is_file():
+        with suppress(OSError):  # as on a full disk: what is not known is only verified again
+            lines = journals.read_bytes()
+            journals.unlink()
+            make_directory(journals, 0o700)
+            for driver in recorded_drivers(root):
+                (journals / driver).write_bytes(lines)

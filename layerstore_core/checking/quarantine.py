@@ -1,7 +1,7 @@
-"""Things that are in the way, put aside and not deleted: `<root>/layerstore/quarantine/<time>-<what>`.
+"""Things that are in the way, put aside and not deleted: `<root>/layerstore/quarantine/<driver>/<time>-<what>`.
 
 The driver's layers that a record names stay as long as the record is here: garbage collection takes them for known.
-Removing an entry by hand gives them free.
+Removing an entry by hand gives them free. Entries of earlier versions stand in the directory above.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from layerstore_core.metadata.atomic import flush, make_directory
+from layerstore_core.metadata.ours import state_directory
 from layerstore_core.store import LayerStore
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -28,7 +30,7 @@ class Quarantine:
     """
 
     def __init__(self, store: LayerStore) -> None:
-        self.path = store.root / "layerstore" / "quarantine"
+        self.path = state_directory(store.root, "quarantine", store.driver_name)
 
     def put(self, path: Path, what: str) -> Path:
         """Move a file or a directory here.
@@ -53,8 +55,9 @@ class Quarantine:
         return target
 
     def entries(self) -> list[Path]:
-        """What is here, sorted."""
-        try:
-            return sorted(self.path.iterdir())
-        except FileNotFoundError:
-            return []
+        """What is here, sorted; and what is in the directory above, which names no layers if it is another driver's."""
+        found: list[Path] = []
+        for directory in (self.path, self.path.parent):
+            with suppress(FileNotFoundError):
+                found += sorted(directory.iterdir())
+        return [path for path in found if path != self.path]

@@ -155,6 +155,10 @@ class BoundDriver:
         finally:
             self.put(layer_id)
 
+    def adopt_mounts(self) -> None:
+        """See `MountCounts.adopt`."""
+        self._mounts.adopt(self.exists)
+
     def abandoned_mounts(self) -> list[str]:
         """The layers that processes which have died had mounted."""
         return self._mounts.abandoned()

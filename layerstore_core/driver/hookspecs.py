@@ -11,7 +11,8 @@ What else it leaves out is answered by a fallback: no capabilities, no status, a
 
 Three class attributes are looked at, if they are there:
 
-- `driver_name`: the name on disk, in place of the entry point's (an alias keeps one name on disk);
+- `driver_name`: the name on disk, in place of the entry point's (an alias keeps one name on disk): 1 to 63 letters,
+  digits, dots, hyphens and underscores;
 - `Options`: a pydantic model of the driver's options; without it a driver has none. It may be named instead, as
   `"package.module:Class"`: then it is imported, and pydantic with it, only where there are options, and a driver that
   was given none gets an empty mapping;

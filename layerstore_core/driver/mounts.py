@@ -2,8 +2,8 @@
 
 A driver sees one `get` before the first use of a layer and one `put` after the last. Users within a process are
 counted here; each process with users has a hold of the kernel's (`RootLocks`), which ends with it. What is
-mounted is written down under `<root>/layerstore/mounts`, a file for each layer, before the driver mounts it, so
-that mounts of processes that have died are found.
+mounted is written down under `<root>/layerstore/mounts/<driver>`, a file for each layer, before the driver mounts it,
+so that mounts of processes that have died are found.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,10 +26,10 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class MountCounts:
-    """The mounts of one root that an open store uses.
+    """The mounts of one driver that an open store uses.
 
     Args:
-        directory: `<root>/layerstore/mounts`, made with the first mount.
+        directory: `<root>/layerstore/mounts/<driver>`, made with the first mount.
         locks: the locks of the root.
         get: the driver's hook.
         put: the driver's hook.
@@ -117,6 +117,23 @@ class MountCounts:
         with self._locks.exclusive(_key(layer_id)):
             yield
 
+    def adopt(self, is_ours: Callable[[str], bool]) -> None:
+        """Take the notes of earlier versions, which stand in the directory above, to those of this driver.
+
+        Args:
+            is_ours: whether the driver has a layer; no two drivers have one of the same ID.
+        """
+        shared = self._directory.parent
+        try:
+            with os.scandir(shared) as entries:
+                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except FileNotFoundError:
+            return
+        for name in filter(is_ours, names):
+            make_directory(self._directory, 0o700)
+            with suppress(FileNotFoundError):  # another process was faster
+                os.rename(shared / name, self._directory / name)
+
     def abandoned(self) -> list[str]:
         """The layers that were mounted by processes that have died, sorted."""
         if not self._locks.writable:
@@ -184,10 +201,11 @@ class MountCounts:
             (self._directory / layer_id).unlink(missing_ok=True)
 
     def _is_kept(self, layer_id: str) -> bool:
-        try:
-            return (self._directory / layer_id).read_bytes() == _KEPT
-        except FileNotFoundError:
-            return False
+        # Where nothing can be written, notes of earlier versions are where they were.
+        for directory in (self._directory, self._directory.parent):
+            with suppress(FileNotFoundError):
+                return (directory / layer_id).read_bytes() == _KEPT
+        return False
 
 
 def _key(layer_id: str) -> str:

@@ -14,6 +14,7 @@ from layerstore_core.driver.select import select_driver
 from layerstore_core.errors import ConfigError, DriverContractError, LayerStoreError
 from layerstore_core.log import driver_logger
 from layerstore_core.metadata.locks import RootLocks
+from layerstore_core.metadata.ours import state_directory
 from layerstore_core.sources import ANY_DRIVER
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def bind_driver(
         instance,
         context,
         locks=locks,
-        mounts_directory=config.root / "layerstore" / "mounts",
+        mounts_directory=state_directory(config.root, "mounts", on_disk),
         wrappers=wrappers,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ from layerstore_core.log import driver_logger, logger
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
+
+#: Short of the 64 digits of an ID: entries by ID stand beside directories of drivers (`metadata/ours.py`).
+_ON_DISK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+#: What else is under a root.
+_TAKEN: Final = ("image", "layerstore")
 
 #: What an entry point leads to: called with a `DriverContext`, it makes a driver.
 DriverFactory = Callable[[DriverContext], Any]
@@ -128,8 +134,18 @@ def load_options(reference: str, driver: str) -> type:
 
 
 def driver_name(factory: DriverFactory, name: str) -> str:
-    """The name that a driver has on disk: what it declares, or its entry point's."""
-    return str(getattr(factory, "driver_name", None) or name)
+    """The name that a driver has on disk: what it declares, or its entry point's.
+
+    Raises:
+        DriverContractError: directories of a driver cannot be called so.
+    """
+    on_disk = str(getattr(factory, "driver_name", None) or name)
+    if not _ON_DISK.fullmatch(on_disk) or on_disk in _TAKEN:
+        raise DriverContractError(
+            f"driver {name}: {on_disk!r} cannot be its name on disk: that is 1 to 63 letters, digits, dots, hyphens and "
+            f"underscores, the first a letter or a digit; and not {' or '.join(_TAKEN)}"
+        )
+    return on_disk
 
 
 def priority(factory: DriverFactory) -> int | None:

@@ -99,12 +99,11 @@ def _by_priority() -> list[str]:
     for driver in registry.installed_drivers():
         try:
             factory = registry.load_driver(driver.name)
+            on_disk = registry.driver_name(factory, driver.name)
         except LayerStoreError as error:
             logger.warning("{}", error)
             continue
         value = registry.priority(factory)
-        if value is not None:
-            on_disk = registry.driver_name(factory, driver.name)
-            if on_disk not in wanted or driver.name == on_disk:
-                wanted[on_disk] = (-value, driver.name)
+        if value is not None and (on_disk not in wanted or driver.name == on_disk):
+            wanted[on_disk] = (-value, driver.name)
     return [name for _, name in sorted(wanted.values())]

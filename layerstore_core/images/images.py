@@ -65,7 +65,7 @@ class Images:
     def __init__(self, store: LayerStore) -> None:
         self._store = store
         self._records = store.image_db
-        self._recipes = Recipes(store.root / "layerstore" / "recipes")
+        self._recipes = Recipes(store.root, store.driver_name)
 
     # Finding
 

@@ -10,6 +10,7 @@ costs next to nothing, and proved by the whole digest when the layer goes out.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from layerstore_core.archive.compression import detect
 from layerstore_core.digests import DiffID
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.metadata.atomic import make_directory
+from layerstore_core.metadata.ours import recorded_drivers, state_directory
 
 #: How much of a blob is looked at, in bytes.
 _TRIAL: Final = 512 << 10
@@ -73,18 +75,28 @@ class Recipe:
 
 
 class Recipes:
-    """The recipes of one store, a file for each layer: `<root>/layerstore/recipes/<diff ID hex>`.
+    """The recipes of one driver's layers, a file for each: `<root>/layerstore/recipes/<driver>/<diff ID hex>`.
 
-    They save work and nothing else: one that is lost or damaged is as good as none.
+    They save work and nothing else: one that is lost or damaged is as good as none. Those of earlier versions stand in
+    the directory above, and are read for every driver.
+
+    Args:
+        root: the store's directory.
+        driver: the driver's name on disk.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, root: Path, driver: str) -> None:
+        self._root = root
+        self._driver = driver
+        self._directory = state_directory(root, "recipes", driver)
 
     def get(self, diff_id: DiffID) -> Recipe | None:
         """The recipe of a layer, if there is one."""
+        return self._read(self._directory / diff_id.hex) or self._read(self._directory.parent / diff_id.hex)
+
+    def _read(self, path: Path) -> Recipe | None:
         try:
-            recipe = Recipe(**json.loads((self._directory / diff_id.hex).read_bytes()))
+            recipe = Recipe(**json.loads(path.read_bytes()))
             known = recipe.level in _LEVELS and isinstance(recipe.size, int)
             return recipe if known and bytes.fromhex(recipe.header) else None
         except (FileNotFoundError, ValueError, TypeError):
@@ -96,15 +108,17 @@ class Recipes:
         (self._directory / diff_id.hex).write_text(json.dumps(asdict(recipe)) + "\n")
 
     def keep_only(self, wanted: Iterable[DiffID]) -> None:
-        """Forget the recipes of all other layers."""
+        """Forget the recipes of all other layers. Those of earlier versions may be another driver's, if there is one."""
         keep = {diff_id.hex for diff_id in wanted}
-        try:
-            names = [path.name for path in self._directory.iterdir()]
-        except FileNotFoundError:
-            return
-        for name in names:
-            if _HEX.fullmatch(name) and name not in keep:
-                (self._directory / name).unlink(missing_ok=True)
+        alone = recorded_drivers(self._root) in ([], [self._driver])
+        for directory in (self._directory, self._directory.parent) if alone else (self._directory,):
+            try:
+                names = os.listdir(directory)
+            except FileNotFoundError:
+                continue
+            for name in names:
+                if _HEX.fullmatch(name) and name not in keep:
+                    (directory / name).unlink(missing_ok=True)
 
 
 def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Recipe | None:

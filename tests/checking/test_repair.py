@@ -213,7 +213,7 @@ class TestResume:
 
         with pytest.raises(Interrupted):
             check_store(store, full=True, progress=interrupt)
-        journal = store.root / "layerstore" / "verified"
+        journal = store.root / "layerstore" / "verified" / "vfs"
         known = journal.read_text().splitlines()
         assert len(known) in (1, 2)
         told = []

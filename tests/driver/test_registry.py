@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from layerstore_core import AmbiguousDriver, DriverContractError, DriverNotFound, log
+from layerstore_core import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStore, log
 from layerstore_core.driver import registry
 
 
@@ -195,3 +195,19 @@ def test_a_driver_s_log_is_silent_until_it_is_asked_for(install, capsys):
     finally:
         logger.remove(sink)
         log.silence()
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 64, "image", "layerstore", "..", ".hidden", "a/b", "a b", "a\n", "-a", "ä", f"{'0' * 64}-init"]
+)
+def test_a_driver_s_name_can_be_no_other_name_under_the_root(name, install, tmp_path):
+    install("named-driver", f"class Driver(Driver):\n    driver_name = {name!r}", drivers="named = named_driver:Driver")
+    with pytest.raises(DriverContractError, match="cannot be its name on disk"):
+        registry.driver_name(registry.load_driver("named"), "named")
+    with pytest.raises(DriverContractError, match="cannot be its name on disk"):
+        LayerStore.open(root=tmp_path / "root", driver="named")
+
+
+@pytest.mark.parametrize("name", ["a" * 63, "overlay2", "fuse-overlayfs", "Mine_2.0", "0"])
+def test_names_that_a_driver_may_have(name):
+    assert registry.driver_name(object, name) == name

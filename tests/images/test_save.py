@@ -103,7 +103,7 @@ def test_a_layer_that_zlib_compressed_goes_out_as_it_came(images: Images, tmp_pa
     manifest = next(doc for doc in map(as_json, files.values()) if "layers" in doc)
     assert [layer["mediaType"] for layer in manifest["layers"]] == ["application/vnd.oci.image.layer.v1.tar+gzip"] * 2
     images.remove("big:1")
-    assert os.listdir(tmp_path / "store/layerstore/recipes") == []
+    assert os.listdir(tmp_path / "store/layerstore/recipes/vfs") == []
 
 
 def as_json(data: bytes) -> dict[str, object]:
@@ -133,7 +133,7 @@ def test_a_recipe_that_proves_wrong_costs_nothing_but_the_old_digest(
         + encoder.flush()
     )
     images.load(io.BytesIO(tar_files(oci_files(ImageSpec((layer,), ("a:1",), (packed,))))))
-    assert len(os.listdir(store.root / "layerstore/recipes")) == 1
+    assert len(os.listdir(store.root / "layerstore/recipes/vfs")) == 1
     images.save(["a:1"], tmp_path / "out.tar", form="oci")
     files = members(tmp_path / "out.tar")
     assert layer in files.values()
@@ -145,7 +145,7 @@ def test_a_recipe_that_proves_wrong_costs_nothing_but_the_old_digest(
 def test_a_damaged_recipe_is_as_good_as_none(images: Images, store: LayerStore, tmp_path: Path, spoilt: bytes) -> None:
     packed = gzip.compress(BASE, mtime=0)
     images.load(io.BytesIO(tar_files(oci_files(ImageSpec((BASE,), ("a:1",), (packed,))))))
-    (recipe,) = (store.root / "layerstore/recipes").iterdir()
+    (recipe,) = (store.root / "layerstore/recipes/vfs").iterdir()
     recipe.write_bytes(spoilt)
     images.save(["a:1"], tmp_path / "out.tar", form="oci")
     assert BASE in members(tmp_path / "out.tar").values()

@@ -75,8 +75,8 @@ def test_a_store_s_first_layer_writable_layer_and_image(unflushed, open_store):
 def test_the_first_pin_of_a_root_that_is_docker_s(unflushed, open_store, tmp_path):
     layer = register(open_store(), BASE)
     (tmp_path / "root" / "layerstore").mkdir(parents=True)  # of the lock file
-    Pins(tmp_path / "root" / "layerstore" / "pins").add(layer.chain_id)
-    assert unflushed(tmp_path / "root" / "layerstore" / "pins") == [str(tmp_path / "root")]
+    Pins(tmp_path / "root", "vfs").add(layer.chain_id)
+    assert unflushed(tmp_path / "root" / "layerstore" / "pins" / "vfs") == [str(tmp_path / "root")]
 
 
 def test_what_is_set_aside(unflushed, open_store):

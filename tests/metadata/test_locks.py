@@ -219,4 +219,4 @@ def test_a_store_is_of_no_use_in_a_forked_child(tmp_path):
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert store.driver.is_used(store.mount_id("box"))
-        assert os.listdir(store.root / "layerstore" / "mounts") == [store.mount_id("box")]
+        assert os.listdir(store.root / "layerstore" / "mounts" / "vfs") == [store.mount_id("box")]

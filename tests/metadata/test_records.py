@@ -354,13 +354,15 @@ def test_the_chain_id_of_the_oci_specification():
 
 
 def test_pins(tmp_path):
-    pins = Pins(tmp_path / "pins")
+    pins = Pins(tmp_path, "vfs")
+    directory = tmp_path / "layerstore" / "pins"
     assert (list(pins), CHAIN in pins) == ([], False)
     pins.remove(CHAIN)
-    assert not (tmp_path / "pins").exists()
+    assert not directory.exists()
     pins.add(CHAIN)
     pins.add(CHAIN)
-    (tmp_path / "pins" / "stranger").touch()
+    (directory / "vfs" / "stranger").touch()
+    (directory / "stranger").touch()
     assert (list(pins), CHAIN in pins) == ([CHAIN], True)
     pins.remove(CHAIN)
     assert list(pins) == []

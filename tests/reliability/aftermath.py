@@ -34,7 +34,7 @@ def left_over(store: LayerStore) -> list[str]:
         known.update(filter(None, (record.mount_id, record.init_id)))
     left = [f"the driver has {layer_id}" for layer_id in store.driver.layer_ids() or () if layer_id not in known]
     directories: list[Path] = [store.db.path / "tmp"]
-    directories += [store.root / "layerstore" / name for name in ("mounts", "tmp")]
+    directories += [store.root / "layerstore" / name for name in (f"mounts/{store.driver_name}", "tmp")]
     for directory in directories:
         if directory.is_dir():
             left += [f"there is {path}" for path in directory.iterdir()]

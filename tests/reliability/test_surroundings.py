@@ -78,7 +78,13 @@ class TestRightsThatAreTakenAway:
 
     @pytest.mark.parametrize(
         "where",
-        ["image/vfs/layerdb/sha256", "image/vfs/layerdb/tmp", "image/vfs/layerdb/mounts", "vfs/dir", "layerstore/pins"],
+        [
+            "image/vfs/layerdb/sha256",
+            "image/vfs/layerdb/tmp",
+            "image/vfs/layerdb/mounts",
+            "vfs/dir",
+            "layerstore/pins/vfs",
+        ],
     )
     def test_midway(self, open_directory, ordinary_user, where):
         """The call that needs them fails and names the path; when they are back, all is as it was."""

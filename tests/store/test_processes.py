@@ -302,7 +302,7 @@ class TestMounts:
         rw.mount(keep=True)
         store.release_rw_layer(rw)
         assert log() == ["get", "put"]
-        assert list((store_root / "layerstore" / "mounts").iterdir()) == []
+        assert list((store_root / "layerstore" / "mounts" / "test").iterdir()) == []
 
 
 class TestPlainFiles:

@@ -278,7 +278,7 @@ def test_deleting_a_mounted_layer_unmounts_it(store, store_root):
     rw.mount()
     store.release_rw_layer(rw)
     assert mounts_below(store_root) == []
-    assert list((store_root / "layerstore" / "mounts").iterdir()) == []
+    assert list((store_root / "layerstore" / "mounts" / store.driver_name).iterdir()) == []
 
 
 def test_closing_the_store_unmounts(open_store, store_root):
@@ -289,7 +289,7 @@ def test_closing_the_store_unmounts(open_store, store_root):
     rw.mount()
     store.close()
     assert mounts_below(store_root) == []
-    assert list((store_root / "layerstore" / "mounts").iterdir()) == []
+    assert list((store_root / "layerstore" / "mounts" / store.driver_name).iterdir()) == []
 
 
 def test_a_kept_mount_outlives_the_store(open_store):
@@ -307,7 +307,7 @@ def test_a_kept_mount_outlives_the_store(open_store):
         assert inner == str(path)
     assert (path / "etc/hosts").is_file()
     rw.unmount()
-    assert list((again.root / "layerstore" / "mounts").iterdir()) == []
+    assert list((again.root / "layerstore" / "mounts" / again.driver_name).iterdir()) == []
     rw.unmount()
 
 

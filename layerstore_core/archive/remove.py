@@ -7,6 +7,8 @@ import os
 import stat
 from typing import Final
 
+from layerstore_core.descriptors import Descriptor
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,29 +47,28 @@ def _empty(top: bytes, dir_fd: int | None) -> None:
     Only the directory worked in is open. The way back up is `..`, and it is checked to be where the way
     down came from: a directory that is moved meanwhile must not lead out of the tree.
     """
-    fd = _open_directory(top, dir_fd)
+    here = _open_directory(top, dir_fd)
     try:
-        pending = [(os.fstat(fd), _unlink_files(fd))]
+        pending = [(os.fstat(here.number), _unlink_files(here.number))]
         while True:
+            left = here
             _, directories = pending[-1]
             if directories:
-                below = _open_directory(directories[-1], fd)
-                os.close(fd)
-                fd = below
-                pending.append((os.fstat(fd), _unlink_files(fd)))
+                here = _open_directory(directories[-1], left.number)
+                os.close(left.detach())
+                pending.append((os.fstat(here.number), _unlink_files(here.number)))
             else:
                 pending.pop()
                 if not pending:
                     return
                 above, names = pending[-1]
-                parent = os.open(b"..", _DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = parent
-                if not os.path.samestat(os.fstat(fd), above):
+                here = Descriptor(os.open, b"..", _DIRECTORY, dir_fd=left.number)
+                os.close(left.detach())
+                if not os.path.samestat(os.fstat(here.number), above):
                     raise OSError(errno.ESTALE, "a directory was moved while its tree was removed", names[-1])
-                os.rmdir(names.pop(), dir_fd=fd)
+                os.rmdir(names.pop(), dir_fd=here.number)
     finally:
-        os.close(fd)
+        here.close()
 
 
 def _unlink_files(fd: int) -> list[bytes]:
@@ -84,18 +85,18 @@ def _unlink_files(fd: int) -> list[bytes]:
     return directories
 
 
-def _open_directory(name: bytes, dir_fd: int | None) -> int:
+def _open_directory(name: bytes, dir_fd: int | None) -> Descriptor:
     """Open a directory that is about to be emptied, and make it possible to do that."""
     try:
-        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+        opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
     except PermissionError:
         # Not through a link: the name was seen to be a directory, and fchmodat(2) has no such flag here.
         os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd)
-        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+        opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
     try:
-        if os.geteuid() and os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.fchmod(fd, stat.S_IRWXU)
+        if os.geteuid() and os.fstat(opened.number).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(opened.number, stat.S_IRWXU)
     except BaseException:
-        os.close(fd)
+        opened.close()
         raise
-    return fd
+    return opened

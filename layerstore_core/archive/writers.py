@@ -110,6 +110,8 @@ class FileWriters:
         self._helper: MakerProcess | None = None
         #: The batches that it has been given, in order.
         self._given: deque[_Batch] = deque()
+        #: A call has begun, and not ended: something came between, and what is noted here need not be true.
+        self._broken = False
 
     def add(self, directory: Directory, files: list[PlannedFile]) -> None:
         """Have files made in one directory, now or later; until then their names are in its `pending`.
@@ -121,6 +123,7 @@ class FileWriters:
         Raises:
             FileFailed: one of these files or an earlier one could not be made.
         """
+        self._broken = True
         names = [file[0] for file in files]
         directory.pins += 1  # handing over another batch may close others
         size = sum([len(file[3]) for file in files])
@@ -139,14 +142,21 @@ class FileWriters:
         if batch.count >= _BATCH_FILES or batch.size >= _BATCH_BYTES or len(batch.groups) >= _BATCH_GROUPS:
             self._hand_over(batch)
         elif offset - (self._under_way[0] if self._under_way else batch).start > _MAX_SPAN:
-            self.settle()
+            self._settle()
+        self._broken = False
 
     def settle(self) -> None:
-        """Wait until nothing is pending.
+        """Wait until nothing is pending. After a call that something else than `FileFailed` has ended, this does nothing.
 
         Raises:
             FileFailed: a file could not be made.
         """
+        if not self._broken:
+            self._broken = True
+            self._settle()
+            self._broken = False
+
+    def _settle(self) -> None:
         batch, self._filling = self._filling, None
         if batch is not None:
             self._under_way.append(batch)

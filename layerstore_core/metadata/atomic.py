@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from layerstore_core.descriptors import Descriptor
+
 FILE_MODE = 0o644
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -19,10 +21,9 @@ def write_file(path: Path, content: bytes) -> None:
         FileExistsError: the name is taken.
         OSError: it cannot be written; what there is of it, the caller removes with its directory.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, FILE_MODE)
+        with open(path, "xb") as file:
+            os.fchmod(file.fileno(), FILE_MODE)
             file.write(content)
     except OSError as error:
         error.filename = str(path)
@@ -31,14 +32,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 def flush(path: Path) -> None:
     """Make a file's content, or a directory's names, durable: fsync(2)."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    finally:
-        os.close(fd)
+    with Descriptor(os.open, path, os.O_RDONLY | os.O_CLOEXEC) as fd:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
 
 def exchange_names(one: Path, other: Path) -> None:

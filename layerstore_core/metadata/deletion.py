@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from layerstore_core.archive.remove import remove_tree
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 
@@ -35,9 +36,9 @@ class Deletion:
         lock: keeps other processes away from it.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: Descriptor) -> None:
         self.path = path
-        self._lock: int | None = lock
+        self._lock = lock
 
     def finish(self) -> None:
         """Remove what is left of the record, when the driver's part is gone."""
@@ -48,6 +49,4 @@ class Deletion:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        self._lock.close()

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import RootInUse
 
 _DATABASE: Final = Path("volumes", "metadata.db")
@@ -32,17 +33,18 @@ class DockerLock:
     """
 
     def __init__(self, root: Path) -> None:
-        self._fd: int | None = None
+        self._file: Descriptor | None = None
         path = root / _DATABASE
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = Descriptor(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return
+        fd = self._file.number
         try:
             # Shared: any number of stores may have it.
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
-            inode = os.fstat(self._fd).st_ino
+            inode = os.fstat(fd).st_ino
             self.close()
             if error.errno == errno.EWOULDBLOCK:
                 raise RootInUse(
@@ -54,9 +56,8 @@ class DockerLock:
 
     def close(self) -> None:
         """Let daemons start again. A second call does nothing."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        if self._file is not None:
+            self._file.close()
 
 
 def _described(inode: int) -> str:

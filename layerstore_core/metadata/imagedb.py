@@ -14,6 +14,7 @@ Docker has accepted: only what names layers is looked at here.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -219,13 +220,12 @@ class ImageDB:
 
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, mode)
+            with open(partial, "xb", opener=functools.partial(os.open, mode=mode)) as file:
+                os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
                 if self._durable:
-                    os.fsync(descriptor)
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         except BaseException:
             if os.path.lexists(partial):

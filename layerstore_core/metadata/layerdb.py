@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 from layerstore_core.metadata.ahead import MANY, read_usual_records
@@ -106,15 +107,13 @@ class LayerDB:
             What does the same as `read`, quickly.
         """
         try:
-            layers = os.open(self.path / "sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened = Descriptor(os.open, self.path / "sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             yield self.read
             return
-        try:
+        with opened as layers:
             found = read_usual_records(layers, names) if len(names) >= MANY else {}
             yield lambda chain: found.pop(chain, None) or LayerRecord.read_usual(layers, chain) or self.read(chain)
-        finally:
-            os.close(layers)
 
     def open_tar_split(self, chain: ChainID) -> BinaryIO:
         """A layer's tar-split lines, compressed.
@@ -175,7 +174,7 @@ class LayerDB:
                         os.rename(target, source)
                         raise
             except BaseException:
-                os.close(lock)
+                lock.close()
                 raise
         return Deletion(target, lock)
 
@@ -190,7 +189,7 @@ class LayerDB:
         for path, chain in self._deletions():
             lock = try_lock(path)
             if lock is not None:
-                os.close(lock)
+                lock.close()
                 found.append(Removing(path, chain, read_driver_id(path / CACHE_ID)))
         return found
 

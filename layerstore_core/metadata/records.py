@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import IntegrityError, InvalidMountName
 from layerstore_core.metadata.atomic import write_file
@@ -234,11 +235,8 @@ def _read_text(path: Path, *, missing: str | None = None) -> str:
 
 def _read(path: Path, limit: int, *, optional: bool) -> bytes | None:
     try:
-        fd = os.open(path, READ)
-        try:
+        with Descriptor(os.open, path, READ) as fd:
             content = os.read(fd, limit + 1)
-        finally:
-            os.close(fd)
     except FileNotFoundError:
         if optional:
             return None

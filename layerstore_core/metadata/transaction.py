@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from layerstore_core.archive.remove import remove_tree
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 from layerstore_core.metadata.atomic import FILE_MODE, exchange_names, flush, make_directory, write_file
@@ -53,10 +54,10 @@ class WriteSet:
             lock = try_lock(self.path)
             # Between the two calls a collector may have taken the unlocked directory for a dead one.
             if lock is not None and self.path.is_dir():
-                self._lock: int | None = lock
+                self._lock: Descriptor | None = lock
                 return
             if lock is not None:
-                os.close(lock)
+                lock.close()
 
     def publish(self, target: Path) -> None:
         """Give the directory its name. Its files are to be on disk by now.
@@ -111,7 +112,7 @@ class WriteSet:
         try:
             os.rename(source, self.path)
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
         self._unlock()
         self._lock = lock
@@ -139,7 +140,7 @@ class WriteSet:
         try:
             exchange_names(self.path, target)
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
         self._unlock()
         self._lock = lock
@@ -166,9 +167,9 @@ class WriteSet:
         self.cancel()
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        lock, self._lock = self._lock, None  # forgotten before it is closed: see `descriptors`
+        if lock is not None:
+            os.close(lock.detach())
 
 
 class Transaction(WriteSet):
@@ -197,9 +198,9 @@ class Transaction(WriteSet):
 
     def open_tar_split(self) -> BinaryIO:
         """A file for the layer's tar-split lines; the caller compresses."""
-        fd = os.open(self.path / TAR_SPLIT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-        os.fchmod(fd, FILE_MODE)
-        return os.fdopen(fd, "wb")
+        file = open(self.path / TAR_SPLIT, "wb")  # noqa: SIM115
+        os.fchmod(file.fileno(), FILE_MODE)
+        return file
 
     def commit(self, chain: ChainID) -> None:
         """Make the files the record of `chain`. Their content is to be on disk by now: see `durability`.
@@ -235,8 +236,8 @@ def dead_transactions(db: Path) -> list[DeadTransaction]:
         path = db / "tmp" / name
         lock = try_lock(path)
         if lock is not None:
-            dead.append(DeadTransaction(path, driver_ids(path)))
-            os.close(lock)
+            with lock:
+                dead.append(DeadTransaction(path, driver_ids(path)))
     return dead
 
 
@@ -251,29 +252,27 @@ def removing_dead(dead: DeadTransaction) -> Iterator[bool]:
     if lock is None:
         yield False
         return
-    try:
+    with lock:
         yield True
         remove_tree(os.fsencode(dead.path))
-    finally:
-        os.close(lock)
 
 
-def try_lock(directory: Path) -> int | None:
+def try_lock(directory: Path) -> Descriptor | None:
     """Lock a directory, for as long as the descriptor is open or the process lives.
 
     Returns:
         The descriptor; `None` where another process has the lock, or the directory is gone.
     """
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = Descriptor(os.open, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
+        lock.close()
         return None
     except BaseException:
-        os.close(fd)
+        lock.close()
         raise
-    return fd
+    return lock

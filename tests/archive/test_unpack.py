@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore_core.archive import writers
 from layerstore_core.archive.idmap import IDMapping, IDRange
 from layerstore_core.errors import InvalidLayer
 from tests import tars
@@ -499,3 +500,15 @@ def test_what_is_linked_from_below_is_not_the_layer_s_own_when_it_goes(entries: 
     below(root, lower="seven b")
     taken = round_trip(tars.tar(*entries), root)
     assert taken.size == (5 if (root / "d").is_file() else 0)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, RuntimeError, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_while_files_are_made_comes_out(
+    error: type[BaseException], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(writers, "make_files", interrupted)
+    with pytest.raises(error):
+        take_in(tars.tar(*(tars.entry(b"f%d" % number, b"abc") for number in range(5))), root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain as chained
@@ -13,6 +14,7 @@ from layerstore_core.archive.hasher import QUEUE, Beside, Hasher
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError
+from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB
 from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
 from layerstore_core.tarsplit.blocks import BLOCKS_KEPT, SHARED, assemble_blocks
@@ -54,6 +56,7 @@ def copy_tar(
 ) -> int:
     """What `tar_stream` gives, without the copies that reading it makes; see `Layer.copy_tar`."""
     size = 0
+    began = time.monotonic()
     with ExitStack() as opened:
         chunks = _verified(_node_chunks(db, driver, node, opened), node)
         opened.callback(chunks.close)
@@ -68,6 +71,7 @@ def copy_tar(
                 progress(size)
         if writer is not None:
             writer.finish()
+    logger.info("exported layer {}: {} bytes in {:.3f} s", node.record.chain_id, size, time.monotonic() - began)
     return size
 
 

@@ -67,6 +67,8 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
     removed += _strays(store, dry_run=dry_run)
     if not dry_run:
         store.cleanup()
+    for item in removed:
+        logger.info("{} {} {}: {} bytes", "would remove" if dry_run else "removed", item.kind, item.name, item.bytes)
     return removed
 
 

@@ -18,6 +18,7 @@ from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.durability import FlushPoint
 from layerstore_core.errors import MaxDepthExceeded
 from layerstore_core.layers import Layer
+from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
 from layerstore_core.nodes import LayerNode
 from layerstore_core.registering import Progress, Registration
@@ -162,6 +163,7 @@ class Intake:
                         with self._catalog.changing():
                             registration.commit(record)
                             self._catalog.add_layer(record, parent)
+                            logger.info("committed layer {} as {}", record.chain_id, record.cache_id)
                     except FileExistsError:
                         return None
                     return self._hold(record.chain_id)

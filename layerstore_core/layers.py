@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from layerstore_core.digests import ChainID, DiffID
 from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained
+from layerstore_core.log import logger
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
@@ -222,7 +223,9 @@ class RWLayer:
         """
         self._store._check_writable()
         with self._content() as node:
-            return self._store.driver.get(node.record.mount_id, label, keep=keep)
+            path = self._store.driver.get(node.record.mount_id, label, keep=keep)
+        logger.info("mounted writable layer {!r} at {}", self.name, path)
+        return path
 
     def unmount(self) -> None:
         """Undo one `mount` of this store; where there is none, one that was made with `keep`."""
@@ -231,6 +234,7 @@ class RWLayer:
             driver.put(mount_id)
         else:
             driver.let_go(mount_id)
+        logger.info("unmounted writable layer {!r}", self.name)
 
     @contextmanager
     def mounted(self, label: str = "") -> Iterator[str]:

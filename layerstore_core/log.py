@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from loguru import Logger
 
-__all__ = ["configure", "driver_logger", "enable", "logger"]
+__all__ = ["configure", "driver_logger", "enable", "logger", "wants_details"]
 
 _LEVELS: Final = ("WARNING", "INFO", "DEBUG")
 _SHORT: Final = "<level>{level.name}</level>: {message}\n"
@@ -29,6 +29,8 @@ _QUIET: Final = frozenset({"trace", "debug", "info", "success"})
 
 _packages = {"layerstore_core"}
 _enabled = False
+#: Whether messages of level DEBUG may be heard.
+_details = False
 #: loguru's, once it is there and switched off for our packages.
 _logger: Logger | None = None
 #: What is to be done to it then.
@@ -37,11 +39,14 @@ _configuration: Callable[[Logger], object] | None = None
 
 def enable() -> None:
     """Let the messages of this package, and of drivers loaded now or later, through to loguru's sinks."""
-    global _enabled
-    _enabled = True
-    real = _loaded()
-    for package in _packages:
-        real.enable(package)
+    global _details
+    _details = True
+    _enable_packages(_loaded())
+
+
+def wants_details() -> bool:
+    """Tell whether a message of level DEBUG may be heard: what prepares such messages asks first."""
+    return _details
 
 
 def configure(verbosity: int = 0, *, json: bool = False) -> None:
@@ -51,7 +56,8 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
         verbosity: 0 shows warnings and errors, 1 what is done, 2 and more every step.
         json: write each message as one line of JSON.
     """
-    global _configuration
+    global _configuration, _details
+    _details = verbosity > 1
 
     def apply(real: Logger) -> None:
         form = _DETAILED if verbosity else _SHORT
@@ -66,7 +72,7 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
             backtrace=False,
             diagnose=False,
         )
-        enable()
+        _enable_packages(real)
 
     if verbosity <= 0 and _logger is None and "loguru" not in sys.modules:
         _configuration = apply  # there may be nothing to warn of
@@ -76,9 +82,9 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
 
 def silence() -> None:
     """Undo `enable` and `configure`."""
-    global _configuration, _enabled
+    global _configuration, _details, _enabled
     _configuration = None
-    _enabled = False
+    _details = _enabled = False
     real = _loaded()
     real.remove()
     for package in _packages:
@@ -130,6 +136,13 @@ class _LoggerWhenNeeded:
         if self._bound is None:
             self._bound = _loaded().bind(**self._extra) if self._extra else _loaded()
         return getattr(self._bound, name)
+
+
+def _enable_packages(real: Logger) -> None:
+    global _enabled
+    _enabled = True
+    for package in _packages:
+        real.enable(package)
 
 
 def _say_nothing(*args: object, **kwargs: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -77,11 +78,19 @@ class Registration:
         Raises:
             InvalidLayer: it is damaged, or leaves its root.
         """
+        began = time.monotonic()
         with while_doing(f"applying {source.name}"):
             if self._driver.capabilities.reproduces_exact_diffs:
                 self._drive(LayerStream(TarScanner(source.read_chunk), None, await_parents), source, progress)
             else:
                 self._split(source, progress, await_parents)
+        logger.info(
+            "applied {}: {}, {} bytes of files, in {:.3f} s",
+            source.name,
+            self._diff_id,
+            self._size,
+            time.monotonic() - began,
+        )
 
     @property
     def diff_id(self) -> DiffID:

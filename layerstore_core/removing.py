@@ -39,6 +39,7 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
         with deletion:
             driver.remove(record.cache_id)
             deletion.finish()
+        logger.info("deleted layer {}, {} bytes of files", record.chain_id, record.size)
         removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
         current = current.parent
     return removed

@@ -26,7 +26,7 @@ from layerstore_core.errors import (
     ReadOnlyStore,
 )
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
-from layerstore_core.log import logger
+from layerstore_core.log import logger, wants_details
 from layerstore_core.metadata import (
     BuildKitCache,
     DockerLock,
@@ -136,6 +136,11 @@ class LayerStore:
             opened.callback(locks.close)
             store = cls(config, open_driver(config, locks), locks, read_only=read_only, docker=docker)
             opened.pop_all()
+            logger.info("opened the store {}: driver {}", config.root, store.driver_name)
+            if wants_details():
+                for name, source in config.sources.items():
+                    if source != "default":
+                        logger.debug("setting {} = {} (from: {})", name, getattr(config, name), source)
             return store
 
     def close(self) -> None:

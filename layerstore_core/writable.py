@@ -60,7 +60,9 @@ def create(
             flush()
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
-                return catalog.add_mount(record, parent)
+                node = catalog.add_mount(record, parent)
+            logger.info("made writable layer {!r} as {}", name, mount_id)
+            return node
         except BaseException:
             if not _remove_all(driver, made):
                 files.abandon()
@@ -94,6 +96,7 @@ def delete(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: MountNode) 
             files.cancel()
         except OSError as error:
             logger.error("the record {} is left over: {}", files.path, error)
+    logger.info("deleted writable layer {!r}", node.record.name)
 
 
 def _remove_all(driver: BoundDriver, layer_ids: list[str]) -> bool:

@@ -122,7 +122,12 @@ def _options(args: Sequence[str]) -> Sequence[str]:
     help="Read this configuration file instead of the user's and the system's.",
 )
 @click.option("--json", is_flag=True, help="Answer in JSON; also accepted after the command.")
-@click.option("-v", "--verbose", count=True, help="Log what is done; -vv for more.")
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Log each step with its object, size and time; -vv also calls of the driver and settings.",
+)
 @click.option("--log-json", is_flag=True, help="Log in JSON, one object a line.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +20,7 @@ from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
 from layerstore_core.driver.mounts import MountCounts
 from layerstore_core.errors import DriverContractError
+from layerstore_core.log import logger, wants_details
 from layerstore_core.metadata.locks import RootLocks
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class BoundDriver:
         self.plugins.register(Fallback(self, context.id_mapping), "fallback")
         for wrapper_name, wrapper in wrappers:
             self._register(wrapper, f"wrapper {wrapper_name}")
+        if wants_details():
+            _log_calls(self.plugins, name)
         hook = self.plugins.hook
         self._hook: Final = hook
         self._mounts = MountCounts(mounts_directory, locks, self._mount, lambda layer_id: hook.put(layer_id=layer_id))
@@ -261,6 +266,26 @@ class BoundDriver:
                 f"driver {name} lacks the hooks {', '.join(missing)}, which every driver must implement "
                 "(with @hookimpl; see layerstore_core.driver.hookspecs)"
             )
+
+
+def _log_calls(plugins: pluggy.PluginManager, driver: str) -> None:
+    """Log each call of a hook with its arguments, its time in seconds, and its error or its number."""
+    calls = threading.local()
+
+    def before(hook: str, methods: object, arguments: Mapping[str, Any]) -> None:
+        calls.began = [*getattr(calls, "began", ()), time.monotonic()]  # a hook may call another one
+
+    def after(outcome: pluggy.Result[Any], hook: str, methods: object, arguments: Mapping[str, Any]) -> None:
+        *calls.began, start = calls.began
+        words = [value for value in arguments.values() if isinstance(value, str) and value]
+        end = ""
+        if outcome.exception is not None:
+            end = f": {type(outcome.exception).__name__}: {outcome.exception}"
+        elif type(outcome.get_result()) is int:
+            end = f": {outcome.get_result()} bytes"
+        logger.debug("driver {}: {} {} in {:.4f} s{}", driver, hook, " ".join(words), time.monotonic() - start, end)
+
+    plugins.add_hookcall_monitoring(before, after)
 
 
 def _check_new_id(layer_id: str) -> None:

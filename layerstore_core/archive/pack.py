@@ -271,9 +271,6 @@ class _Packer:
             return xattrs
         if self._skip is not None:
             xattrs = {key: value for key, value in xattrs.items() if not self._skip(key)}
-        for key in [key for key in xattrs if b"=" in key]:
-            del xattrs[key]
-            self.leave_out("extended attributes with an equals sign in their name, which no tar can hold")
         if sum(len(key) + len(value) + 64 for key, value in xattrs.items()) > MAX_META - 16384:
             raise OSError(errno.E2BIG, "its extended attributes do not fit a tar header", self._tree.absolute(base))
         return xattrs

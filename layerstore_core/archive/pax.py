@@ -1,11 +1,13 @@
 """PAX extended headers: the records, and what they change in an entry.
 
 Format: POSIX.1-2017, `pax`, "pax Extended Header": `<length> <key>=<value>\\n`, the length in decimal
-and counting itself. Extended attributes: star's `SCHILY.xattr.` keys, as Docker reads and writes them.
+and counting itself. Extended attributes: star's `SCHILY.xattr.` keys, as Docker reads and writes them. A key cannot
+hold an equals sign: GNU tar (1.28 and later) writes `%3D` for it, and `%25` for a percent sign, and reads both back.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from layerstore_core.archive.entry import TarEntry
@@ -13,6 +15,10 @@ from layerstore_core.archive.header import HeaderError
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
 _SPARSE_PAIR: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+#: What stands in a name for another character. A percent sign is written so only where a reader would misread it:
+#: Docker takes keys as they are.
+_ESCAPED: Final = re.compile(rb"%(25|3D)")
+_TO_ESCAPE: Final = re.compile(rb"=|%(?=25|3D)")
 
 
 def parse_records(data: bytes) -> dict[bytes, bytes]:
@@ -80,10 +86,21 @@ def parse_time(text: bytes) -> int | None:
     return sign * (int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
 
 
+def xattr_key(name: bytes) -> bytes:
+    """Return the record's key for the extended attribute `name`."""
+    return XATTR_PREFIX + _TO_ESCAPE.sub(lambda found: b"%%%02X" % ord(found[0]), name)
+
+
+def _xattr_name(key: bytes) -> bytes:
+    """Return the name of the extended attribute that a record's key stands for: `xattr_key` reversed."""
+    return _ESCAPED.sub(lambda found: b"%" if found[1] == b"25" else b"=", key[len(XATTR_PREFIX) :])
+
+
 def apply_records(entry: TarEntry, records: dict[bytes, bytes]) -> None:
     """Let the records of a local extended header override what the entry's own header says.
 
-    An empty value leaves the header's as it is. A malformed time does too, as with GNU tar.
+    An empty value leaves the header's as it is, but for an extended attribute, whose value may be empty.
+    A malformed time leaves the header's too, as with GNU tar.
 
     Raises:
         HeaderError: a size or an ID is no number, or a size is negative.
@@ -91,8 +108,7 @@ def apply_records(entry: TarEntry, records: dict[bytes, bytes]) -> None:
     xattrs: dict[bytes, bytes] = {}
     for key, value in records.items():
         if key.startswith(XATTR_PREFIX):
-            if value:
-                xattrs[key[len(XATTR_PREFIX) :]] = value
+            xattrs[_xattr_name(key)] = value
         elif not value:
             continue
         elif key == b"path":

@@ -12,7 +12,7 @@ from typing import Final
 
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import BLOCK
-from layerstore_core.archive.pax import XATTR_PREFIX
+from layerstore_core.archive.pax import xattr_key
 
 #: What ends an archive.
 END_OF_ARCHIVE: Final = bytes(2 * BLOCK)
@@ -68,7 +68,7 @@ def encode_header(entry: TarEntry) -> bytes:
         records[b"mtime"] = _format_time(entry.mtime_ns)
         seconds = min(max(seconds, 0), _MAX_LONG)
     for key, value in entry.xattrs.items():
-        records[XATTR_PREFIX + key] = value
+        records[xattr_key(key)] = value
     block = _block(
         name, entry.mode, uid, gid, size, seconds, _FLAGS[entry.type], linkname, entry.devmajor, entry.devminor, prefix
     )

@@ -24,6 +24,7 @@ from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_core.errors import ConfigError
 from layerstore_core.log import logger
 from tests.trees import Tree, build, pairs, seen, trees
@@ -199,6 +200,41 @@ def test_attributes_can_be_skipped(root: Path) -> None:
         assert member is not None
         assert member.pax_headers.get("SCHILY.xattr.user.kept") == "1"
         assert not [key for key in member.pax_headers if "skipped" in key or "overlay" in key]
+
+
+_ODD_ATTRIBUTES = {
+    b"user.empty": b"",
+    b"user.=equals==": b"1",
+    b"user.%": b"2",
+    b"user.%25": b"3",
+    b"user.%3D": b"4",
+    b"user.%3d%%25=%41": b"5",
+    b"user.\nline \xff": b"\0\n=",
+}
+
+
+def test_attributes_without_value_and_of_any_name_are_kept_by_us_and_by_gnu_tar(root: Path, tmp_path: Path) -> None:
+    (root / "file").touch()
+    for name, value in _ODD_ATTRIBUTES.items():
+        os.setxattr(root / "file", name, value)
+    tar = tar_of(root)
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for copy in ours, theirs:
+        copy.mkdir()
+    unpack(tar, ours)
+    subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "-xf", "-", "-C", theirs], input=tar, check=True)
+    for copy in ours, theirs:
+        assert read_xattrs(os.fsencode(copy / "file")) == _ODD_ATTRIBUTES
+
+
+def test_attributes_that_gnu_tar_has_written_are_read_back(root: Path, tmp_path: Path) -> None:
+    (root / "file").touch()
+    for name, value in _ODD_ATTRIBUTES.items():
+        os.setxattr(root / "file", name, value)
+    made = subprocess.run(["tar", "--xattrs", "-cf", "-", "-C", root, "file"], capture_output=True, check=True)
+    (tmp_path / "copy").mkdir()
+    unpack(made.stdout, tmp_path / "copy")
+    assert read_xattrs(os.fsencode(tmp_path / "copy" / "file")) == _ODD_ATTRIBUTES
 
 
 def test_holes_are_packed_as_zeros_in_chunks_of_bounded_size(root: Path) -> None:

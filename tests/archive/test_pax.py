@@ -139,7 +139,7 @@ def test_records_override_the_header() -> None:
         stored_size=7,
         mtime_ns=2_500_000_000,
         linkname=b"target",
-        xattrs={b"user.a": b"\0v"},
+        xattrs={b"user.a": b"\0v", b"user.empty": b""},
     )
 
 

@@ -43,6 +43,8 @@ LARGE = 1 << 40
         ({"mtime_ns": -1_500_000_000}, 3),
         ({"xattrs": {b"user.x": b"\0=\n\xff"}}, 3),
         ({"xattrs": {b"user.x": b"v" * 600}}, 4),
+        ({"xattrs": {b"user.empty": b""}}, 3),
+        ({"xattrs": {b"user.=x=": b"1", b"user.%25": b"2", b"user.%3D%3d%": b"3", b"user.%%25=%": b"4"}}, 3),
     ],
 )
 def test_an_entry_is_read_back_as_it_was_written(fields: dict[str, Any], blocks: int) -> None:

@@ -67,6 +67,10 @@ _PLAIN: Final[dict[str, list[Item]]] = {
         directory(b"d", xattrs={b"user.of-directory": b"1"}),
         file(b"read-only", b"x", mode=0o444, xattrs={b"user.k": b"v"}),
     ],
+    "attributes-without-value-and-with-odd-names": [
+        file(b"f", b"x", xattrs={b"user.empty": b"", b"user.=": b"1", b"user.%3D": b"2", b"user.%25=%": b"3"}),
+        directory(b"d", xattrs={b"user.empty": b"", b"user.a=b": b""}),
+    ],
     "long-names": [
         file(b"n" * 255, b"as long as a name may be"),
         directory(b"p" * 200),

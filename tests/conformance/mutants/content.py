@@ -35,6 +35,15 @@ class LosesAttributes(_AfterUnpacking):
             os.removexattr(path, name, follow_symlinks=False)
 
 
+class LosesEmptyAttributes(_AfterUnpacking):
+    """Extended attributes without a value are lost, as by a test of the value's truth."""
+
+    def spoil(self, path):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if not os.getxattr(path, name, follow_symlinks=False):
+                os.removexattr(path, name, follow_symlinks=False)
+
+
 class LosesNanoseconds(_AfterUnpacking):
     """Times are kept to the second."""
 

@@ -148,6 +148,7 @@ class Comparison:
             try:
                 self._upper.enter(path)
             except FileNotFoundError:
+                self._note_vanished(path)
                 continue
             before = self._looked_at
             waiting += [Task(self._upper.join(below.name), below) for below in self._visit(directory)]
@@ -197,6 +198,18 @@ class Comparison:
             return self._compare(directory)
         return self._add_all()
 
+    def _note_vanished(self, path: bytes) -> None:
+        """Note that something is gone that was listed in the upper tree: left unsaid, it would count as unchanged."""
+        self.found.pop(b"/" + path, None)
+        if self._lower is None:
+            return
+        parent, _, base = path.rpartition(b"/")
+        try:
+            os.stat(base, dir_fd=self._lower.enter(parent), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        self.found[b"/" + path] = ChangeKind.DELETE
+
     def _compare_attributes(self) -> None:
         """Compare the present directories' attributes."""
         assert self._lower is not None
@@ -242,6 +255,7 @@ class Comparison:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
+                    self._note_vanished(self._upper.join(name))
                     continue
                 if listing is not None:
                     in_lower = name in listing
@@ -289,6 +303,7 @@ class Comparison:
             try:
                 status = os.stat(name, dir_fd=self._upper.fd, follow_symlinks=False)
             except FileNotFoundError:
+                self._note_vanished(self._upper.join(name))
                 continue
             try:
                 lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)

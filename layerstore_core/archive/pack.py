@@ -5,6 +5,7 @@ directories come before what is in them; names have no `./` in front, and direct
 as in Docker's layers. Names of users and groups are left empty, as in Docker's.
 
 A socket cannot be packed, and a name that would read as a whiteout must not be: both are left out, and one warning says so.
+What a socket has replaced gets a whiteout, so that it does not come back.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _pack_changes(
                 packer.leave_out(_WHITEOUT_NAMES)
                 continue
             tree.enter(parent)
-            yield from packer.pack(base) if base else packer.pack_root()
+            yield from packer.pack(base, replaces=kinds[path] is ChangeKind.MODIFY) if base else packer.pack_root()
             if path in opaque:
                 yield _empty_file(tree.join(base) + b"/" + OPAQUE if base else OPAQUE)
     yield END_OF_ARCHIVE
@@ -196,8 +197,13 @@ class _Packer:
         status = os.fstat(self._tree.fd)
         yield encode_header(self._entry(b"./", b"", status, EntryType.DIR, self._xattrs(self._tree.fd, b"")))
 
-    def pack(self, base: bytes) -> Iterator[bytes]:
-        """The header and the content of one file of the present directory."""
+    def pack(self, base: bytes, *, replaces: bool = False) -> Iterator[bytes]:
+        """The header and the content of one file of the present directory.
+
+        Args:
+            base: its name there.
+            replaces: whether the parent has something of that name, which must not show where this is left out.
+        """
         tree = self._tree
         name = tree.join(base)
         if base.startswith(WHITEOUT_PREFIX):
@@ -209,6 +215,8 @@ class _Packer:
             raise
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
+            if replaces:
+                yield _empty_file(whiteout_name(name))
             return self.leave_out(_SOCKETS)
         if status.st_nlink > 1 and kind is not EntryType.DIR:
             first = self._first_names.setdefault((status.st_dev, status.st_ino), name)

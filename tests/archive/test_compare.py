@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hypothesis import given
 
 from layerstore_core.archive.changes import ChangeKind, change_clock, compare_trees
 from layerstore_core.archive.copy import copy_tree
+from layerstore_core.archive.descent import Descent
 from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
 
 
@@ -71,6 +73,21 @@ def test_against_nothing_everything_is_added(lower: Path) -> None:
         "A /top/two",
         "A /top/two/file",
     ]
+
+
+def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
+    upper: Path, lower: Path, since: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upper / "new").mkdir()
+    real = Descent.enter
+
+    def enter(self: Descent, path: bytes) -> int:
+        if self.root == os.fsencode(upper) and path in (b"top", b"new"):
+            shutil.rmtree(upper / path.decode(), ignore_errors=True)
+        return real(self, path)
+
+    monkeypatch.setattr(Descent, "enter", enter)
+    assert changes(upper, lower, since) == ["D /top"]
 
 
 def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: int | None) -> None:

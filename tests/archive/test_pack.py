@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -173,6 +174,24 @@ def test_sockets_and_names_of_whiteouts_are_left_out_with_one_warning_each(root:
     assert b"".join(pack_changes(root, compare_trees(root, None))) == tar
     assert [line for line in warnings if "2 of its files: sockets" in line]
     assert [line for line in warnings if ".wh." in line]
+
+
+@pytest.mark.parametrize("below", ["file", "directory", "link"])
+def test_what_a_socket_has_replaced_is_deleted(root: Path, tmp_path: Path, below: str, warnings: list[str]) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    if below == "directory":
+        (lower / "d").mkdir()
+        (lower / "d" / "in").touch()
+    elif below == "link":
+        (lower / "d").symlink_to("anywhere")
+    else:
+        (lower / "d").touch()
+    os.mknod(root / "d", stat.S_IFSOCK | 0o755)
+    os.mknod(root / "new", stat.S_IFSOCK | 0o755)
+    os.link(root / "d", root / "twin")
+    assert names(b"".join(pack_changes(root, compare_trees(root, lower)))) == [".wh.d"]
+    assert [line for line in warnings if "3 of its files: sockets" in line]
 
 
 def test_owners_are_shifted_to_the_layers_numbers(root: Path) -> None:

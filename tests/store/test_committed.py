@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
+from pathlib import Path
 
 from layerstore_core.archive.xattrs import read_xattrs
 from tests.store.layers import export, register, tar_of
@@ -31,3 +34,20 @@ def test_attributes_without_value_and_with_odd_names(store, open_store, tmp_path
             assert read_xattrs(os.fsencode(f"{path}/file")) == _ODD
             assert read_xattrs(os.fsencode(f"{path}/dir")) == _ODD
         assert seen.changes() == []
+
+
+def test_what_a_socket_has_replaced_does_not_come_back(store, said):
+    base = register(store, tar_of({"run": None, "run/file": b"x", "run/dir": None, "run/dir/in": b"y", "kept": b"z"}))
+    rw = store.create_rw_layer("box", base.chain_id)
+    with rw.mounted() as path:
+        shutil.rmtree(f"{path}/run/dir")
+        Path(path, "run/file").unlink()
+        for name in ("file", "dir", "new"):
+            os.mknod(f"{path}/run/{name}", stat.S_IFSOCK | 0o755)
+    assert [str(one) for one in rw.changes()] == ["C /run", "C /run/dir", "C /run/file", "A /run/new"]
+    committed = commit(store, rw)
+    assert [record["message"] for record in said if "sockets" in record["message"]]
+    seen = store.create_rw_layer("seen", committed.chain_id)
+    with seen.mounted() as path:
+        assert sorted(os.listdir(path)) == ["kept", "run"]
+        assert os.listdir(f"{path}/run") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,14 @@ def _many(root: Path) -> None:
     (root / "caf\udce9").write_text("x")
     os.mkfifo(root / "fifo")
     (root / "top").chmod(0o4711)
+
+
+def _put_sockets(root: Path) -> None:
+    shutil.rmtree(root / "usr/lib")
+    for name in ("top", "lib"):
+        (root / name).unlink()
+    for name in ("top", "usr/lib", "lib", "etc/new"):
+        os.mknod(root / name, stat.S_IFSOCK | 0o755)
 
 
 #: What is done in a writable layer on `_BASE`. Of these only the last two are no change.
@@ -225,6 +234,21 @@ class DiffTests(ConformanceTests):
         wanted = bench.tree(base if edit in _NO_CHANGE else layer)
         copy = bench.layer(bench.diff(layer, base), base)
         must_be(bench.tree(copy), wanted, "the layer's diff on its sibling", root=_root_counts(edit))
+
+    def test_a_socket_in_the_place_of_a_file(self, bench: Bench) -> None:
+        """A socket, which no tar can hold, is left out of a diff, and what it has replaced is deleted by it.
+
+        Otherwise files come back that a container has deleted.
+        """
+        base, layer = _edited(bench, _put_sockets)
+        shown = bench.tree(layer)
+        copy = bench.tree(bench.layer(bench.diff(layer, base), base))
+        sockets = {path for path, node in shown.items() if node.kind == "socket"}
+        assert sockets == {b"top", b"usr/lib", b"lib", b"etc/new"}
+        assert names_of(copy) == names_of(shown) - sockets
+        assert [str(one) for one in bench.driver.changes(layer, base)] == [
+            str(one) for one in expected_changes(shown, bench.tree(base))
+        ]
 
     @pytest.mark.parametrize("edit", _NO_CHANGE)
     def test_no_change_is_an_empty_tar(self, bench: Bench, edit: str) -> None:

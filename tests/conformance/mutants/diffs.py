@@ -24,6 +24,23 @@ class ForgetsWhiteouts(Mutant):
         return io.BufferedReader(IterStream(pack_changes(self.tree(layer_id), changes)))
 
 
+class LeavesOutSocketsOnly(Mutant):
+    """What cannot be packed is taken for unchanged: the file that a socket has replaced comes back."""
+
+    caught_in = "diffs"
+
+    @hookimpl
+    def diff(self, layer_id, parent_id):
+        changes = compare_trees(self.tree(layer_id), self.tree(parent_id) if parent_id else None)
+        sockets = [one for one in changes if stat.S_ISSOCK(self._mode(layer_id, one))]
+        kept = [one for one in changes if one not in sockets]
+        return io.BufferedReader(IterStream(pack_changes(self.tree(layer_id), kept)))
+
+    def _mode(self, layer_id, change):
+        path = os.fsencode(self.tree(layer_id)) + change.path
+        return os.lstat(path).st_mode if change.kind is not ChangeKind.DELETE else 0
+
+
 class ComparesTimeAndSizeOnly(Mutant):
     """A change that keeps size and time is overlooked."""
 

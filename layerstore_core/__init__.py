@@ -53,9 +53,9 @@ if TYPE_CHECKING:
         RootInUse,
         StoreDoesNotExist,
     )
-    from layerstore_core.images.documents import Platform
     from layerstore_core.images.image import Image
     from layerstore_core.images.images import Images
+    from layerstore_core.images.platforms import Platform
     from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
@@ -102,7 +102,7 @@ _HOMES = {
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
-    "Platform": "images.documents",
+    "Platform": "images.platforms",
     "Problem": "catalog",
     "RWLayer": "layers",
     "ReadOnlyStore": "errors",

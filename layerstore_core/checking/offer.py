@@ -11,7 +11,7 @@ from layerstore_core.archive.source import LayerSource
 from layerstore_core.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.container import Container, open_container
-from layerstore_core.images.layout import find_images
+from layerstore_core.images.find import find_images
 from layerstore_core.store import LayerStore
 
 
@@ -75,7 +75,7 @@ class Offer:
         except (InvalidImage, InvalidLayer):
             return False
         try:
-            images = find_images(container)
+            found = find_images(container)
         except InvalidImage:
             container.close()
             if any(name in container for name in ("manifest.json", "index.json")):
@@ -85,7 +85,7 @@ class Offer:
             container.close()
             raise
         self._container = container
-        for image in images:
+        for image in found.images:
             self.images.add(image.config.image_id)
-            self._layers.update({layer.diff_id: partial(container.open, layer.path) for layer in image.layers})
+            self._layers.update({layer.diff_id: partial(found.container.open, layer.path) for layer in image.layers})
         return True

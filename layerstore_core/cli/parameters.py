@@ -102,7 +102,7 @@ class PlatformType(click.ParamType[Any]):
     name = "platform"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from layerstore_core.images.documents import Platform
+        from layerstore_core.images.platforms import Platform
 
         if isinstance(value, Platform):
             return value

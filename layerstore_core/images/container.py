@@ -10,6 +10,7 @@ import io
 import os
 import posixpath
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
 from layerstore_core.archive.ahead import DecompressAhead
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, detect
-from layerstore_core.archive.entry import EntryType
+from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import BLOCK
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
@@ -26,12 +27,21 @@ from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: Members that an archive may have: a thousand images of a hundred layers in the old layout have fewer.
+#: Members that an archive may have, and the memory that the index of them may take, in bytes.
 MAX_MEMBERS: Final = 500_000
+MAX_INDEX: Final = 64 << 20
+#: What a member takes besides its names: an entry of a dictionary, a pair, two numbers.
+_MEMBER: Final = 250
+#: The kernel's limit for a path, in bytes.
+MAX_NAME: Final = 4095
 #: Links followed for one name: the kernel's limit.
 _MAX_LINKS: Final = 40
 #: Headers are read in pieces of this size, in bytes.
 _PIECE: Final = 16 << 10
+
+
+class TooMuch(InvalidImage):
+    """An archive has more of something than is ever looked at; nothing of it is loaded."""
 
 
 class Container(Protocol):
@@ -157,6 +167,8 @@ class DirectoryContainer:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise InvalidImage(f"{self.name}: {clean} is a symbolic link, and those are not followed") from None
+            if error.errno == errno.ENAMETOOLONG:
+                raise InvalidImage(f"{self.name}: {clean[:100]!r} cannot be the name of a file") from None
             error.filename = posixpath.join(self.name, clean)
             raise
         finally:
@@ -187,14 +199,16 @@ class TarContainer:
         name: what to call it in messages.
 
     Raises:
-        InvalidImage: it is no tar, is cut off, or has names that lead out of it, or two members of one name.
+        InvalidImage: it is no tar, is cut off, or has more members than can be kept in mind.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
         self._file = file
         self._members: dict[str, tuple[int, int]] = {}
+        #: Where links lead to, and of what else cannot be read, why.
         self._links: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
         try:
             self._index(file.tell(), os.fstat(file.fileno()).st_size)
         except BaseException:
@@ -224,8 +238,7 @@ class TarContainer:
 
     def _index(self, position: int, end: int) -> None:
         descriptor = self._file.fileno()
-        seen: set[str] = set()
-        count = 0
+        count, memory = 0, 0
         while True:
             try:
                 # The scanner never goes back or ahead of what it is given: one for each member skips the content.
@@ -247,26 +260,36 @@ class TarContainer:
                 )
             if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
                 continue
-            name = _clean(os.fsdecode(entry.name), self.name)
-            if entry.type is EntryType.DIR:
+            try:
+                name = _clean(os.fsdecode(entry.name), self.name)
+            except InvalidImage:  # nothing is made by this name: it is nobody's, and keeps nothing else from being read
                 continue
-            if name in seen:
-                raise InvalidImage(f"{self.name}: two members of the archive have the name {name}")
-            seen.add(name)
-            if entry.type is EntryType.FILE:
-                if entry.sparse is not None:
-                    raise InvalidImage(
-                        f"{self.name}: {name} is stored as a sparse file, which an image's parts cannot be"
-                    )
+            memory += _MEMBER + sys.getsizeof(name) + len(entry.linkname)
+            if memory > MAX_INDEX:
+                raise TooMuch(f"{self.name}: the names in the archive take more than {MAX_INDEX >> 20} MiB")
+            self._note(name, entry, start)
+
+    def _note(self, name: str, entry: TarEntry, start: int) -> None:
+        """Note a member; it takes the place of an earlier one of the same name, as `tar -r` and `tar -x` have it."""
+        for known in (self._members, self._links, self._unreadable):
+            known.pop(name, None)
+        if entry.type is EntryType.FILE:
+            if entry.sparse is not None:
+                self._unreadable[name] = "is stored as a sparse file, which an image's parts cannot be"
+            else:
                 self._members[name] = (start, entry.stored_size)
-            elif entry.type is EntryType.SYMLINK:
-                target = os.fsdecode(entry.linkname)
+        elif entry.type in (EntryType.SYMLINK, EntryType.HARDLINK):
+            target = os.fsdecode(entry.linkname)
+            if entry.type is EntryType.SYMLINK:
                 if target.startswith("/"):
-                    raise InvalidImage(f"{self.name}: {name} is a link out of the archive, to {target}")
-                self._links[name] = _clean(posixpath.join(posixpath.dirname(name), target), self.name)
-            elif entry.type is EntryType.HARDLINK:
-                self._links[name] = _clean(os.fsdecode(entry.linkname), self.name)
-            # Devices and fifos are nobody's content: who asks for one is told that it is missing.
+                    self._unreadable[name] = f"is a link out of the archive, to {target}"
+                    return
+                target = posixpath.join(posixpath.dirname(name), target)
+            try:
+                self._links[name] = _clean(target, self.name)
+            except InvalidImage:
+                self._unreadable[name] = f"is a link that leads out of the archive, to {target}"
+        # Devices and fifos are nobody's content: who asks for one is told that it is missing.
 
     def _resolve(self, path: str) -> str:
         name = _clean(path, self.name)
@@ -278,8 +301,10 @@ class TarContainer:
 
     def _find(self, path: str) -> tuple[int, int]:
         name = self._resolve(path)
+        if name in self._unreadable:
+            raise InvalidImage(f"{self.name}: {name} {self._unreadable[name]}")
         if name not in self._members:
-            via = "" if name == path else f", which {path} leads to,"
+            via = "" if name == _clean(path, self.name) else f", which {path} leads to,"
             raise InvalidImage(f"{self.name}: {name}{via} is missing")
         return self._members[name]
 
@@ -295,12 +320,15 @@ def _pieces(descriptor: int, position: int) -> Callable[[], bytes]:
 
 
 def _clean(path: str, where: str) -> str:
-    """A member's name, relative and without `.`; what would lead out is refused."""
-    if path.startswith("/") or "\0" in path:
-        raise InvalidImage(f"{where}: the name {path!r} leads out of the image's files")
-    clean = posixpath.normpath(path)
+    """A member's name, relative and without `.`, also where it was written with a `/` in front; what would lead out is refused."""
+    clean = posixpath.normpath(path.lstrip("/"))
     if clean == ".." or clean.startswith("../"):
         raise InvalidImage(f"{where}: the name {path!r} leads out of the image's files")
+    try:
+        if len(os.fsencode(clean)) > MAX_NAME or "\0" in clean:
+            raise InvalidImage(f"{where}: {path[:100]!r} cannot be the name of a file")
+    except UnicodeEncodeError:
+        raise InvalidImage(f"{where}: {path[:100]!r} cannot be the name of a file") from None
     return clean
 
 

@@ -1,10 +1,9 @@
-"""The JSON documents of image archives: read with limits, and with their digests checked."""
+"""The JSON documents of image archives: read within limits, and with their digests checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,59 +11,17 @@ from typing import Any, Final, Self
 
 from layerstore_core.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage
-from layerstore_core.images.container import Container
+from layerstore_core.images.container import Container, TooMuch
+from layerstore_core.images.platforms import Platform
 from layerstore_core.metadata.imagedb import MAX_CONFIG, diff_ids_of
 
 #: Of a manifest or an index, in bytes: what registries and containerd accept is no longer.
 MAX_MANIFEST: Final = 8 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
-_MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "i386": "386"}
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What an image runs on.
-
-    Attributes:
-        os: such as `linux`.
-        architecture: such as `amd64`, in Go's words.
-        variant: such as `v7`; empty for any.
-    """
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `linux/arm/v7`, `linux/amd64`, or `arm64` for one of Linux.
-
-        Raises:
-            ValueError: it is no platform.
-        """
-        parts = text.lower().split("/")
-        if len(parts) == 1:
-            parts = ["linux", *parts]
-        if len(parts) > 3 or not all(parts):
-            raise ValueError(f"{text!r} is no platform; write it as linux/amd64 or linux/arm/v7")
-        return cls(parts[0], _MACHINES.get(parts[1], parts[1]), *parts[2:])
-
-    @classmethod
-    def of_this_host(cls) -> Self:
-        """The platform of this machine."""
-        machine = platform.machine()
-        return cls("linux", _MACHINES.get(machine, machine))
-
-    def takes(self, found: Mapping[str, Any]) -> bool:
-        """Whether a platform in a descriptor, or a config, is this one."""
-        return (
-            found.get("os", "linux") == self.os
-            and found.get("architecture") == self.architecture
-            and (not self.variant or found.get("variant") == self.variant)
-        )
-
-    def __str__(self) -> str:
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+#: Of all documents of one archive together: bytes, and values (numbers, strings, lists and objects, by their commas and brackets).
+MAX_DOCUMENTS: Final = 64 << 20
+MAX_VALUES: Final = 2_000_000
+_STRUCTURE: Final = b"[{,:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +70,10 @@ class Descriptor:
         return found if isinstance(found, dict) else {}
 
     @property
-    def platform(self) -> Mapping[str, Any] | None:
+    def platform(self) -> Platform | None:
         """The platform it is for, where that is told."""
         found = self.document.get("platform")
-        return found if isinstance(found, dict) else None
+        return Platform.told_by(found) if isinstance(found, dict) else None
 
     @property
     def path(self) -> str:
@@ -143,16 +100,22 @@ class Config:
         """Read a config.
 
         Raises:
-            InvalidImage: it is none, or of another operating system.
+            InvalidImage: it is none.
         """
-        document = _parsed(data, where)
+        return cls.of(data, parse_json(data, where), where)
+
+    @classmethod
+    def of(cls, data: bytes, document: Any, where: str) -> Self:
+        """Look at a config that has been parsed.
+
+        Raises:
+            InvalidImage: it is none.
+        """
         try:
             diff_ids = tuple(diff_ids_of(document))
         except ValueError as error:
             raise InvalidImage(f"{where}: {error}") from None
         assert isinstance(document, dict)
-        if (system := document.get("os") or "linux") != "linux":
-            raise InvalidImage(f"{where}: the image is of another operating system: {system!r}")
         history = document.get("history")
         if history is not None and not (isinstance(history, list) and all(isinstance(item, dict) for item in history)):
             raise InvalidImage(f"{where}: the config's history is no list of objects")
@@ -164,67 +127,110 @@ class Config:
         return ImageID.of(self.data)
 
 
-def read_json(container: Container, path: str) -> Any:
-    """A document that is found by its name.
+class Documents:
+    """The documents of one container, read within limits for all of them together.
+
+    Args:
+        container: where they are.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.name = container.name
+        self._bytes = MAX_DOCUMENTS
+        self._values = MAX_VALUES
+        self._configs: dict[str, Config] = {}
+
+    def json(self, path: str) -> Any:
+        """Read a document that is found by its name.
+
+        Raises:
+            InvalidImage: it is missing, too long, or no JSON.
+            TooMuch: the documents are too many or too long, all together.
+        """
+        return self._parsed(self._read(path, MAX_MANIFEST), f"{self.name}: {path}")
+
+    def json_blob(self, descriptor: Descriptor) -> dict[str, Any]:
+        """Read a manifest or an index.
+
+        Raises:
+            InvalidImage: it is missing, too long, no JSON object, or not what the descriptor says.
+            TooMuch: as `json`.
+        """
+        document = self._parsed(self._blob(descriptor, MAX_MANIFEST), f"{self.name}: {descriptor.path}")
+        if not isinstance(document, dict):
+            raise InvalidImage(f"{self.name}: {descriptor.path} is no JSON object")
+        return document
+
+    def config(self, path: str) -> Config:
+        """Read the config in a file that is found by its name; errors as `Config.parse`, and as `json`."""
+        if path not in self._configs:
+            self._configs[path] = self._config(self._read(path, MAX_CONFIG), path)
+        return self._configs[path]
+
+    def config_blob(self, descriptor: Descriptor) -> Config:
+        """Read the config that a manifest names; errors as `Config.parse`, and as `json_blob`."""
+        if descriptor.path not in self._configs:
+            self._configs[descriptor.path] = self._config(self._blob(descriptor, MAX_CONFIG), descriptor.path)
+        return self._configs[descriptor.path]
+
+    def check_size(self, descriptor: Descriptor) -> None:
+        """Compare a blob's size with its descriptor.
+
+        Raises:
+            InvalidImage: it is missing, or of another size.
+        """
+        size = self.container.size(descriptor.path)
+        if size != descriptor.size:
+            raise InvalidImage(f"{self.name}: {descriptor.path} has {size} bytes, not {descriptor.size} as it should")
+
+    def _blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        self.check_size(descriptor)
+        data = self._read(descriptor.path, limit)
+        algorithm, _, expected = descriptor.digest.partition(":")
+        found = hashlib.new(algorithm, data).hexdigest()
+        if found != expected:
+            raise InvalidImage(f"{self.name}: {descriptor.path} is damaged: its digest is {algorithm}:{found}")
+        return data
+
+    def _read(self, path: str, limit: int) -> bytes:
+        size = self.container.size(path)
+        if size > limit:
+            raise InvalidImage(f"{self.name}: {path} is {size} bytes long; no such document has more than {limit}")
+        if size > self._bytes:
+            raise TooMuch(f"{self.name}: its manifests and configs have more than {MAX_DOCUMENTS >> 20} MiB together")
+        self._bytes -= size
+        with self.container.open(path) as file:
+            data = b""
+            while chunk := file.read(size + 1 - len(data)):
+                data += chunk
+        return data
+
+    def _config(self, data: bytes, path: str) -> Config:
+        where = f"{self.name}: {path}"
+        return Config.of(data, self._parsed(data, where), where)
+
+    def _parsed(self, data: bytes, where: str) -> Any:
+        self._values -= values_in(data)
+        if self._values < 0:
+            raise TooMuch(f"{where}: its manifests and configs have more than {MAX_VALUES} values together")
+        return parse_json(data, where)
+
+
+def values_in(data: bytes) -> int:
+    """Say how many values a JSON document may have, from its commas and brackets: what it takes in memory depends on these."""
+    return sum(data.count(mark) for mark in _STRUCTURE)
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse JSON.
 
     Raises:
-        InvalidImage: it is missing, too long, or no JSON.
+        InvalidImage: it is none, or is nested too deep.
     """
-    return _parsed(_read(container, path, MAX_MANIFEST), f"{container.name}: {path}")
-
-
-def read_blob(container: Container, descriptor: Descriptor, limit: int = MAX_MANIFEST) -> bytes:
-    """A blob of an OCI layout that is small enough to be kept in memory.
-
-    Raises:
-        InvalidImage: it is missing, too long, or not what the descriptor says.
-    """
-    check_size(container, descriptor)
-    data = _read(container, descriptor.path, limit)
-    algorithm, _, expected = descriptor.digest.partition(":")
-    found = hashlib.new(algorithm, data).hexdigest()
-    if found != expected:
-        raise InvalidImage(f"{container.name}: {descriptor.path} is damaged: its digest is {algorithm}:{found}")
-    return data
-
-
-def read_json_blob(container: Container, descriptor: Descriptor) -> dict[str, Any]:
-    """A manifest or an index; errors as `read_blob`."""
-    document = _parsed(read_blob(container, descriptor), f"{container.name}: {descriptor.path}")
-    if not isinstance(document, dict):
-        raise InvalidImage(f"{container.name}: {descriptor.path} is no JSON object")
-    return document
-
-
-def read_config(container: Container, path: str) -> Config:
-    """The config in a file that is found by its name; errors as `Config.parse`."""
-    return Config.parse(_read(container, path, MAX_CONFIG), f"{container.name}: {path}")
-
-
-def check_size(container: Container, descriptor: Descriptor) -> None:
-    """Compare a blob's size with its descriptor.
-
-    Raises:
-        InvalidImage: it is missing, or of another size.
-    """
-    size = container.size(descriptor.path)
-    if size != descriptor.size:
-        raise InvalidImage(f"{container.name}: {descriptor.path} has {size} bytes, not {descriptor.size} as it should")
-
-
-def _read(container: Container, path: str, limit: int) -> bytes:
-    size = container.size(path)
-    if size > limit:
-        raise InvalidImage(f"{container.name}: {path} is {size} bytes long; no such document has more than {limit}")
-    with container.open(path) as file:
-        data = b""
-        while chunk := file.read(size + 1 - len(data)):
-            data += chunk
-    return data
-
-
-def _parsed(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InvalidImage(f"{where} is not JSON that is read here: it is nested too deep") from None
+    except ValueError as error:
         raise InvalidImage(f"{where} is not JSON: {str(error)[:200]}") from None

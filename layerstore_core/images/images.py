@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 from layerstore_core.digests import ImageID
 from layerstore_core.errors import (
@@ -20,10 +20,12 @@ from layerstore_core.errors import (
 )
 from layerstore_core.images import load as loading
 from layerstore_core.images.container import open_container
-from layerstore_core.images.documents import Config, Platform
+from layerstore_core.images.documents import Config
+from layerstore_core.images.find import find_images, nothing_left
+from layerstore_core.images.found import Skipped
 from layerstore_core.images.image import HistoryEntry, Image, text_of
-from layerstore_core.images.layout import find_images
 from layerstore_core.images.output import archive_at, directory_at
+from layerstore_core.images.platforms import Platform
 from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.save import Saver
@@ -53,6 +55,18 @@ class Removal:
     untagged: list[str]
     deleted: list[ImageID]
     layers: list[RemovedLayer]
+
+
+class LoadedImages(list[Image]):
+    """The images that were loaded, each with the names that it was given.
+
+    Attributes:
+        skipped: what of the archive or layout was left out, and why.
+    """
+
+    def __init__(self, images: Iterable[Image], skipped: Iterable[Skipped] = ()) -> None:
+        super().__init__(images)
+        self.skipped = tuple(skipped)
 
 
 class Images:
@@ -117,42 +131,64 @@ class Images:
         self,
         source: BinaryIO | str | os.PathLike[str],
         *,
-        platform: Platform | None = None,
+        platform: Platform | str | Sequence[str] | None = None,
         name: str | None = None,
+        wanted: Sequence[str] | str = (),
         progress: loading.LayerProgress | None = None,
-    ) -> list[Image]:
-        """Take in all images of an archive or a layout, or none.
+    ) -> LoadedImages:
+        """Take in the images of an archive or a layout.
+
+        What is no image for this system (a signature, an attestation, an image for another platform, one with a part
+        missing) is left out, and told in the answer. Where nothing is left, that is an error.
 
         Args:
-            source: a docker-archive or an OCI layout: the path of a tar or a directory, or a binary file object.
-                Layers are read in place where it can seek.
-            platform: which to take of an image for several; `None`: this host's, or the only one there is.
+            source: a docker-archive, an OCI layout or a `dir:` layout of Skopeo: the path of a tar or a directory, or a
+                binary file object. Layers are read in place where it can seek.
+            platform: which to take of an image for several, such as `"linux/arm64"`; `None`: this host's, or the only one
+                there is.
             name: what to call the image, instead of its names there; there has to be exactly one image.
+            wanted: the images to take, by their names there, or by digests or IDs, which may be shortened to four digits;
+                none: all. What is called by a name gets this name alone. Each of them has to be there, and sound.
             progress: makes what is called with each layer's progress.
 
         Returns:
-            The images, each with the names that it was given now.
+            The images, each with the names that it was given now, and what was left out.
 
         Raises:
-            InvalidImage: it is no image, or a part is missing, damaged or contradictory; the store is as it was.
+            InvalidImage: there is no image that can be loaded, or one that is wanted is not there, or cannot be loaded;
+                the store is as it was.
             InvalidReference: the name cannot be an image's.
             OSError: it cannot be read, or the system refuses; the store is as it was.
+            ValueError, TypeError: the platform is none.
         """
         reference = Reference.parse(name) if name is not None else None
+        asked = None if platform is None else Platform.of(platform)
         container = open_container(source, spool_dir=self._store.scratch_directory())
         try:
-            found = find_images(container, platform)
+            found = find_images(container, asked, names_in(wanted))
+            images, skipped = found.images, found.skipped
             if reference is not None:
-                if len(found) > 1:
+                if len(images) > 1:
                     raise InvalidImage(
-                        f"{container.name}: it holds {len(found)} images, which cannot all be called {name}"
+                        f"{container.name}: it holds {len(images)} images, which cannot all be called {name}"
                     )
-                found = [replace(found[0], names=(reference,))]
-            loaded = loading.load(self._store, container, found, self._recipes, progress)
+                images = [replace(images[0], names=(reference,))]
+            # A single image, or one that was asked for, is all that can be loaded: what is wrong with it is the error.
+            strict = bool(wanted) or len(images) == 1
+            loaded = loading.load(
+                self._store, found.container, images, self._recipes, progress, skipped=None if strict else skipped
+            )
+            if not loaded:
+                raise nothing_left(container.name, skipped)
         finally:
             container.close()
-        names = {files.config.image_id: tuple(sorted(map(str, files.names))) for files in found}
-        return [self._image(image_id, names) for image_id in loaded]
+        return LoadedImages(
+            (
+                self._image(image.config.image_id, {image.config.image_id: tuple(sorted(map(str, image.names)))})
+                for image in loaded
+            ),
+            skipped,
+        )
 
     def save(
         self,
@@ -171,18 +207,20 @@ class Images:
                 otherwise a directory.
             progress: called now and then with the bytes of layers written so far.
 
+        Returns:
+            The images, each with the names by which it went out.
+
         Raises:
             ImageDoesNotExist: there is no such image.
             LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
             OSError: it cannot be written.
         """
         wanted: dict[ImageID, dict[str, None]] = {}
-        for name in images:
+        for name in names_in(images):
             image_id, reference = self._find(name)
             wanted.setdefault(image_id, {})
             if reference is not None:
                 wanted[image_id][reference] = None
-        names = self._names_by_image()
         path = Path(target)
         with (
             directory_at(path)
@@ -190,9 +228,9 @@ class Images:
             else archive_at(path, spool_dir=self._store.scratch_directory())
         ) as output:
             saver = Saver(self._store, output, self._recipes if form == "oci" else None, progress)
-            saved = [self._image(image_id, names) for image_id in wanted]
+            saved = [self._image(image_id, {image_id: tuple(names)}) for image_id, names in wanted.items()]
             for image in saved:
-                saver.add(image, list(wanted[image.image_id]))
+                saver.add(image, image.names)
             saver.finish(docker=form == "docker")
         return saved
 
@@ -208,6 +246,10 @@ class Images:
             ImageDoesNotExist: there is no such image.
             InvalidReference: the new name cannot be an image's.
         """
+        return self.tag_image(name, new)[0]
+
+    def tag_image(self, name: str, new: str) -> tuple[Reference, ImageID]:
+        """As `tag`; gives the new name and the ID of the image that got it."""
         reference = Reference.parse(new)
         if reference.digest:
             raise InvalidReference(f"{new!r} has a digest; an image is named by a tag")
@@ -215,7 +257,7 @@ class Images:
             image_id = self._find(name)[0]
             records.set_names({**records.names(), str(reference): image_id})
             records.set_last_updated(image_id, loading.now())
-        return reference
+        return reference, image_id
 
     def remove(self, name: str, *, force: bool = False) -> Removal:
         """Take a name away; with the last name the image goes, and the layers that nothing else holds.
@@ -337,3 +379,21 @@ class Images:
                 return replace(image, size=layer.size)
         except (LayerDoesNotExist, BadRecord):
             return replace(image, size=None)
+
+
+def names_in(value: Sequence[str] | str) -> list[str]:
+    """Take one name or several.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    names: list[object] = [value]
+    if not isinstance(value, (str, bytes)):
+        try:
+            names = list(value)
+        except TypeError:
+            raise TypeError(f"images are called by a name, or a list of names, not {value!r}") from None
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"an image is called by a name or an ID, a str, not {name!r}")
+    return cast("list[str]", names)

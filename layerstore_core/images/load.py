@@ -1,4 +1,4 @@
-"""Taking images in: all of what an archive holds, or nothing."""
+"""Taking images in: their layers first, then all the records, or nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from layerstore_core.chains import LayerInput
-from layerstore_core.digests import ImageID
-from layerstore_core.errors import InvalidImage, InvalidLayer
+from layerstore_core.errors import InvalidImage, InvalidLayer, MaxDepthExceeded
 from layerstore_core.images.blob import VerifiedBlob
 from layerstore_core.images.container import Container
-from layerstore_core.images.layout import ImageFiles, LayerFile
+from layerstore_core.images.found import ImageFiles, LayerFile, Skipped
 from layerstore_core.images.recipe import Recipes, find_recipe
 from layerstore_core.layers import Layer
 from layerstore_core.metadata import ImageDB
@@ -31,25 +30,45 @@ def load(
     images: Sequence[ImageFiles],
     recipes: Recipes,
     progress: LayerProgress | None = None,
-) -> list[ImageID]:
+    *,
+    skipped: list[Skipped] | None = None,
+) -> list[ImageFiles]:
     """Register the layers of images, then record the images and their names.
 
     A name that another image has had goes to the new one.
 
+    Args:
+        store: where they go.
+        container: where they are.
+        images: the images, each once.
+        recipes: gets how compressed layers are made again.
+        progress: makes what is called with each layer's progress.
+        skipped: gets the images with a layer that cannot be used; `None`: such an image is an error.
+
     Returns:
-        The images' IDs, in the same order.
+        The images that were recorded, with the names that were, in the same order.
 
     Raises:
         InvalidImage: a layer is damaged, or not the one that the config names; the store is as it was.
+        MaxDepthExceeded: an image has more layers than the store allows; the store is as it was.
         OSError: the system refuses; the store is as it was.
     """
     tops: list[Layer] = []
+    taken: list[ImageFiles] = []
     try:
         for image in images:
-            if image.layers:
-                tops.append(_register(store, container, image, progress))  # noqa: PERF401 - given up one by one
+            try:
+                if image.layers:
+                    tops.append(_register(store, container, image, progress))
+            except (InvalidImage, MaxDepthExceeded) as error:
+                if skipped is None:
+                    raise
+                what = ", ".join(map(str, image.names)) or image.config.image_id
+                skipped.append(Skipped(what, "invalid", str(error).removeprefix(f"{container.name}: ")))
+            else:
+                taken.append(image)
         with store.changing_images() as records:
-            _record(records, images)
+            _record(records, taken)
     except BaseException:
         for top in reversed(tops):
             store.release(top)
@@ -57,8 +76,8 @@ def load(
     # From here on the images hold their layers.
     for top in tops:
         top.close()
-    _note_blobs(store, container, images, recipes)
-    return [image.config.image_id for image in images]
+    _note_blobs(store, container, taken, recipes)
+    return taken
 
 
 def _register(store: LayerStore, container: Container, image: ImageFiles, progress: LayerProgress | None) -> Layer:
@@ -91,11 +110,12 @@ def _descriptor(layer: LayerFile) -> dict[str, object] | None:
 
 def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
     added = []
+    loaded = {image.config.image_id for image in images}
     try:
         for image in images:
             if not records.has(image.config.image_id):
                 added.append(image.config.image_id)
-            records.add(image.config.data, image.parent)
+            records.add(image.config.data, image.parent if image.parent in loaded else None)
         if names := {str(name): image.config.image_id for image in images for name in image.names}:
             records.set_names({**records.names(), **names})
     except BaseException:

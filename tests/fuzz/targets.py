@@ -16,7 +16,7 @@ from layerstore_core.archive.stream import LayerStream
 from layerstore_core.digests import ChainID, ImageID
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.container import open_container
-from layerstore_core.images.layout import find_images
+from layerstore_core.images.find import find_images
 from layerstore_core.images.reference import Reference
 from layerstore_core.metadata import BadRecord, ImageDB
 from layerstore_core.metadata.records import LayerRecord, MountRecord

@@ -64,27 +64,62 @@ def test_links_lead_to_other_members(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ([tars.entry(b"../x", b"")], "leads out"),
-        ([tars.entry(b"a/../../x", b"")], "leads out"),
-        ([tars.entry(b"/etc/passwd", b"")], "leads out"),
-        ([tars.symlink(b"x", b"/etc/passwd")], "out of the archive"),
-        ([tars.symlink(b"a/x", b"../../etc/passwd")], "leads out"),
-        ([tars.hard_link(b"x", b"../y")], "leads out"),
-        ([tars.entry(b"x", b"1"), tars.entry(b"./x", b"2")], "two members"),
-        ([tars.entry(b"x", b"1"), tars.symlink(b"x", b"y")], "two members"),
-        ([tars.sparse_pax(b"x", b"abc", [(0, 3)], "1.0")], "sparse"),
         ([b"no tar at all" * 100], "not a sound tar"),
         ([tars.header(b"x", size=1 << 40)], "cut off"),
     ],
 )
-def test_an_archive_with_tricks_is_refused(tmp_path: Path, parts: list[bytes], words: str) -> None:
+def test_an_archive_that_is_damaged_is_refused(tmp_path: Path, parts: list[bytes], words: str) -> None:
     with pytest.raises(InvalidImage, match=words):
         opened(tmp_path, *parts)
 
 
+@pytest.mark.parametrize(
+    ("parts", "path", "words"),
+    [
+        ([tars.entry(b"../x", b"")], "../x", "leads out"),
+        ([tars.entry(b"a/../../x", b"")], "x", "missing"),
+        ([tars.symlink(b"x", b"/etc/passwd")], "x", "out of the archive"),
+        ([tars.symlink(b"a/x", b"../../etc/passwd")], "a/x", "leads out"),
+        ([tars.hard_link(b"x", b"../y")], "x", "leads out"),
+        ([tars.sparse_pax(b"x", b"abc", [(0, 3)], "1.0")], "x", "sparse"),
+        ([tars.entry(b"x", b"1"), tars.symlink(b"x", b"y")], "x", "y, which x leads to, is missing"),
+        ([tars.entry(b"x", b"1"), tars.directory(b"x/")], "x", "x is missing"),
+    ],
+)
+def test_a_member_with_tricks_is_refused_and_no_other(
+    tmp_path: Path, parts: list[bytes], path: str, words: str
+) -> None:
+    with opened(tmp_path, *parts, tars.entry(b"good", b"1")) as container:
+        assert content(container, "good") == b"1"
+        assert path not in container
+        with pytest.raises(InvalidImage, match=words):
+            container.open(path)
+
+
+def test_of_two_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
+    with opened(
+        tmp_path,
+        tars.entry(b"x", b"1"),
+        tars.symlink(b"y", b"x"),
+        tars.entry(b"./x", b"2"),
+        tars.entry(b"y", b"3"),
+        tars.entry(b"/abs", b"4"),
+    ) as container:
+        assert [content(container, name) for name in ("x", "y", "abs", "/abs")] == [b"2", b"3", b"4", b"4"]
+
+
+def test_the_names_of_members_are_bounded_by_their_bytes(tmp_path: Path) -> None:
+    """A name of the kernel's greatest length, in characters of four bytes, many times: with PAX each is a small part of a tar."""
+    name = ("\U0001f600" * 1000).encode()
+    parts = [tars.pax([(b"path", b"%d/%s" % (number, name))]) + tars.entry(b"short") for number in range(17_000)]
+    with pytest.raises(InvalidImage, match="names in the archive take more than 64 MiB"):
+        opened(tmp_path, *parts)
+
+
 def test_a_message_holds_nothing_that_moves_a_cursor(tmp_path: Path) -> None:
-    with pytest.raises(InvalidImage) as caught:
-        opened(tmp_path, tars.symlink(b"a\x1b[2J\nb\xff", b"/x\x07"))
+    container = opened(tmp_path, tars.symlink(b"a\x1b[2J\nb\xff", b"/x\x07"))
+    with container, pytest.raises(InvalidImage) as caught:
+        container.open(os.fsdecode(b"a\x1b[2J\nb\xff"))
     assert str(caught.value).isprintable()
     assert r"a\x1b[2J\nb\udcff" in str(caught.value)
 

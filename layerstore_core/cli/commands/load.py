@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
@@ -15,24 +15,36 @@ from layerstore_core.cli.parameters import PLATFORM, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.images.documents import Platform
+    from layerstore_core.images.platforms import Platform
+
+#: Of what is skipped, so many are told on standard error.
+_SHOWN: Final = 20
 
 
 @click.command()
 @click.argument("file", type=click.Path(readable=False, allow_dash=True))
 @click.option("--platform", metavar="OS/ARCH", type=PLATFORM, help="Which of several. [default: this host's]")
 @click.option("--name", metavar="NAME", help="What to call the image, instead of its names in the archive.")
+@click.option(
+    "--image",
+    "wanted",
+    metavar="NAME|DIGEST",
+    multiple=True,
+    help="Load this image of FILE alone; may be repeated. [default: all]",
+)
 @json_option
 @click.pass_obj
-def load(session: Session, file: str, platform: Platform | None, name: str | None) -> None:
+def load(session: Session, file: str, platform: Platform | None, name: str | None, wanted: tuple[str, ...]) -> None:
     """Load images from an archive or a layout.
 
-    Prints their names, or the IDs of those without one. FILE is what 'docker save' writes, or an OCI image layout, as a tar or a directory; '-' is standard input. Every layer is verified. All
-    images of FILE are loaded or, if anything is wrong with one, none.
+    Prints their names, or the IDs of those without one. FILE is what 'docker save' writes, an OCI image layout, or a 'dir:' layout of Skopeo, as a tar or a directory; '-' is standard input.
+    Every layer is verified. What is no image for this system (a signature, an image for another platform, one with a part missing) is left out, and told on standard error; it is an error only
+    where nothing is left.
 
     \b
     Examples:
       layerstore load debian.tar
+      layerstore load images.tar --image debian:12
       docker save debian:12 | layerstore load -
       layerstore load layout/ --platform linux/arm64 --name example/app:1.0
     """
@@ -47,8 +59,16 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
         from layerstore_core.images import Images
 
         with progress.of_each_layer() as report:
-            loaded = Images(store).load(source, platform=platform, name=name, progress=report)
-    document = {"images": [image_document(image) for image in loaded]}
+            loaded = Images(store).load(source, platform=platform, name=name, wanted=wanted, progress=report)
+    document = {
+        "images": [image_document(image) for image in loaded],
+        "skipped": [{"what": item.what, "kind": item.kind, "reason": item.reason} for item in loaded.skipped],
+    }
+    if not session.json:
+        for item in loaded.skipped[:_SHOWN]:
+            click.echo(f"skipped {output.printable(item.what)}: {item.reason}", err=True)
+        if len(loaded.skipped) > _SHOWN:
+            click.echo(f"skipped {len(loaded.skipped) - _SHOWN} more; --json lists all", err=True)
     session.answer(
         document, lambda: [output.printable(n) for image in loaded for n in image.names or (image.image_id,)]
     )

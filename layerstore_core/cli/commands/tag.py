@@ -26,7 +26,5 @@ def tag(session: Session, image: str, name: str) -> None:
     with session.open() as store:
         from layerstore_core.images import Images
 
-        images = Images(store)
-        given = str(images.tag(image, name))
-        document = {"name": given, "id": str(images.get(given).image_id)}
-    session.answer(document, lambda: [output.printable(given)])
+        given, image_id = Images(store).tag_image(image, name)
+    session.answer({"name": str(given), "id": str(image_id)}, lambda: [output.printable(str(given))])

@@ -1,0 +1,126 @@
+"""Platforms: what an image runs on, and which of several images runs best."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+#: Other words for architectures, as kernels, Debian and the OCI specification's users write them, with Go's words for them.
+_ARCHITECTURES: Final = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv8l": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv6l": ("arm", "v6"),
+    "i686": ("386", ""),
+    "i386": ("386", ""),
+}
+#: The variant that an architecture without one stands for.
+_DEFAULT_VARIANT: Final = {"arm": 7, "arm64": 8, "amd64": 1}
+_NUMBERED = re.compile(r"v?([0-9]{1,3})", re.ASCII)
+#: How much worse an image is that needs more than the default variant: it is taken where nothing else is there.
+_NEEDS_MORE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on.
+
+    Attributes:
+        os: such as `linux`.
+        architecture: such as `amd64`, in Go's words.
+        variant: such as `v7`; empty for any.
+    """
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `linux/arm/v7`, `linux/amd64`, or `arm64` for one of Linux.
+
+        Raises:
+            ValueError: it is no platform.
+        """
+        parts = text.lower().split("/")
+        if len(parts) == 1:
+            parts = ["linux", *parts]
+        if len(parts) > 3 or not all(parts):
+            raise ValueError(f"{text!r} is no platform; write it as linux/amd64 or linux/arm/v7")
+        return cls._normal(*parts)
+
+    @classmethod
+    def of(cls, value: Platform | str | Sequence[str]) -> Platform:
+        """Take a platform in any form that a program may have it in.
+
+        Args:
+            value: a platform, its text, or its two or three parts.
+
+        Raises:
+            ValueError: it is no platform.
+            TypeError: it is none of these.
+        """
+        if isinstance(value, Platform):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        parts: list[object] = list(value) if isinstance(value, (list, tuple)) else []
+        if len(parts) in (2, 3) and all(isinstance(part, str) for part in parts):
+            return cls.parse("/".join(str(part) for part in parts if part))
+        raise TypeError(f'a platform is a Platform, "linux/arm64" or ("linux", "arm64"), not {value!r}')
+
+    @classmethod
+    def of_this_host(cls) -> Self:
+        """The platform of this machine."""
+        return cls._normal("linux", platform.machine().lower())
+
+    @classmethod
+    def told_by(cls, document: Mapping[str, Any]) -> Self | None:
+        """Read the platform in a descriptor or a config; `None` where that tells no architecture."""
+        os, architecture, variant = (
+            found.lower() if isinstance(found := document.get(key), str) else ""
+            for key in ("os", "architecture", "variant")
+        )
+        return cls._normal(os or "linux", architecture, variant) if architecture else None
+
+    @property
+    def known(self) -> bool:
+        """Whether it names a system: what attests something of an image has `unknown/unknown`."""
+        return "unknown" not in (self.os, self.architecture)
+
+    def rank(self, found: Platform) -> int | None:
+        """Say how well an image for `found` runs here: 0 is best; `None` where it does not.
+
+        A processor runs what was made for a lower variant of its architecture.
+        """
+        if (found.os, found.architecture) != (self.os, self.architecture):
+            return None
+        default = _DEFAULT_VARIANT.get(self.architecture, 0)
+        wanted, offered = _number(self.variant, default), _number(found.variant, default)
+        if wanted is None or offered is None:
+            return 0 if found.variant == self.variant else None if self.variant else 1
+        if offered <= wanted:
+            return wanted - offered
+        return None if self.variant else _NEEDS_MORE + offered - wanted
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+    @classmethod
+    def _normal(cls, os: str, architecture: str, variant: str = "") -> Self:
+        architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
+        return cls(os, architecture, variant or implied)
+
+
+def _number(variant: str, default: int) -> int | None:
+    if not variant:
+        return default
+    match = _NUMBERED.fullmatch(variant)
+    return int(match[1]) if match else None

@@ -27,6 +27,7 @@ _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 _ACCESS_LISTS: Final = b"system.posix_acl_"
 _ACL_VERSION: Final = (2).to_bytes(4, "little")
+_CAPABILITY: Final = b"security.capability"
 _NO_ID: Final = (1 << 32) - 1
 #: The latest time, in nanoseconds since 1970, that is given to the kernel; file systems clamp far below it.
 _MAX_TIME: Final = (1 << 62) * 1_000_000_000
@@ -249,6 +250,9 @@ class Creator:
     ) -> None:
         """Make a second name for a file, which also gets the entry's metadata, as with Docker.
 
+        Extended attributes that the file has and the entry has not stay: GNU tar tells them with a file's first name alone.
+        A symbolic link keeps the metadata that it has.
+
         Raises:
             FileExistsError: something of that name is there.
             FileNotFoundError: there is no such file to link to.
@@ -257,7 +261,10 @@ class Creator:
         mode = os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode
         if not stat.S_ISLNK(mode):
             with _Handle(base, directory) as path:
+                capability = _capability_of(path)
                 self._dress(path, entry)
+                if capability and _CAPABILITY not in entry.xattrs:
+                    os.setxattr(path, _CAPABILITY, capability)  # a change of owner takes it away
 
     def report(self) -> None:
         """Say once what had to be left out."""
@@ -387,6 +394,13 @@ class _Handle:
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._fd)
+
+
+def _capability_of(path: str) -> bytes:
+    try:
+        return os.getxattr(path, _CAPABILITY)
+    except OSError:
+        return b""
 
 
 def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from typing import Final
+
+_CHUNK: Final = 1 << 20
 
 
 def may_have_holes(status: os.stat_result) -> bool:
@@ -31,3 +34,25 @@ def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
     while (start := next_data(fd, offset, size)) < size:
         offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         yield start, offset - start
+
+
+def copy_extents(source: int, target: int, status: os.stat_result) -> None:
+    """Copy the data of an open file into an open, empty one; between them stay holes.
+
+    Args:
+        source: a descriptor to read from.
+        target: a descriptor to write to.
+        status: the source's.
+
+    Raises:
+        OSError: something cannot be read or written.
+    """
+    for offset, length in data_extents(source, status.st_size):
+        while length:
+            data = os.pread(source, min(length, _CHUNK), offset)
+            if not data:
+                break
+            written = os.pwrite(target, data, offset)
+            offset += written
+            length -= written
+    os.ftruncate(target, status.st_size)

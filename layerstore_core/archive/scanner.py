@@ -297,7 +297,7 @@ class TarScanner:
     def _take_padding(self, count: int) -> None:
         """Go on behind `count` bytes of padding, or to the end of a tar that leaves some of it out.
 
-        Nothing is lost without it: Go's reader, Docker's and GNU tar take the last entry so.
+        Nothing is lost without it: Go's reader, which Docker and umoci use, takes the last entry so.
         """
         self._have(count)
         self._position = min(self._position + count, len(self._buffer))

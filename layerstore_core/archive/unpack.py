@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
+from layerstore_core.archive.breaking import LinkBreaker
 from layerstore_core.archive.clearing import Clearing, join, names_in
 from layerstore_core.archive.create import Creator, HowByOwner, mtime_to_set
 from layerstore_core.archive.entry import EntryType, TarEntry
@@ -58,6 +59,7 @@ def unpack_layer(
     id_mapping: IDMapping | None = None,
     best_effort_xattrs: bool = False,
     whiteouts: WhiteoutStyle | None = None,
+    break_links: bool = False,
 ) -> int:
     """Apply a layer's tar to the directory tree `root`.
 
@@ -67,6 +69,8 @@ def unpack_layer(
         id_mapping: shifts the tar's user and group IDs.
         best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
         whiteouts: what to do about files below that are not in `root`; `None`: they all are.
+        break_links: files in `root` may be hard links to files elsewhere, such as the parent's: one that the tar links to gets
+            an inode of its own before its metadata are changed. Content is never changed in place.
 
     Returns:
         The layer's own size in bytes: lengths of the regular files and symbolic links that it leaves.
@@ -77,7 +81,9 @@ def unpack_layer(
     """
     mapping = id_mapping or IDMapping()
     with Root(root, keep_times=True, owner_of_made=None if os.geteuid() else mapping.root_pair()) as tree:
-        unpacker = _Unpacker(diff, tree, Creator(tree, mapping, best_effort_xattrs), whiteouts or WhiteoutStyle())
+        creator = Creator(tree, mapping, best_effort_xattrs)
+        breaker = LinkBreaker(tree) if break_links else None
+        unpacker = _Unpacker(diff, tree, creator, whiteouts or WhiteoutStyle(), breaker)
         try:
             unpacker.run()
         finally:
@@ -86,11 +92,14 @@ def unpack_layer(
 
 
 class _Unpacker:
-    def __init__(self, diff: LayerStream, tree: Root, creator: Creator, whiteouts: WhiteoutStyle) -> None:
+    def __init__(
+        self, diff: LayerStream, tree: Root, creator: Creator, whiteouts: WhiteoutStyle, breaker: LinkBreaker | None
+    ) -> None:
         self._diff = diff
         self._tree = tree
         self._create = creator
         self._style = whiteouts
+        self._breaker = breaker
         self._touched = diff.touched
         self._writers = FileWriters(self._files_made, self._name_taken)
         tree.settle = self._writers.settle
@@ -390,6 +399,11 @@ class _Unpacker:
         if self._style.is_whiteout(status):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
         if join(source, source_base) not in self._touched:
+            if self._breaker is not None:
+                self._writers.settle()  # it looks for names in all of the tree
+                source = self._tree.enter(parent)
+                with self._tree.pinned(source):
+                    status = self._breaker.separate(source, source_base)
             self._cleared.foreign.add(status.st_ino)
         if (source.path, source_base) == (directory.path, base):
             return  # a link to itself is there already; GNU tar takes it so

@@ -16,6 +16,8 @@ class Capabilities:
             out; `None` where the driver knows no limit of its own.
         parallel_apply: `apply_diff` of a layer does not need its parents to be complete, so that the layers of
             one image may be applied at the same time; where it does, it calls the stream's `await_parents` first.
+        shares_inodes: a child made by `create` has its parent's files under the same inodes, by hard links. Core's
+            `apply_diff` then gives a file an inode of its own before it changes its metadata.
         quota: a writable layer's `size` storage option is enforced.
     """
 
@@ -23,3 +25,4 @@ class Capabilities:
     max_depth: int | None = None
     parallel_apply: bool = False
     quota: bool = False
+    shares_inodes: bool = False

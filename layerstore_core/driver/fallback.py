@@ -57,7 +57,8 @@ class Fallback:
         from layerstore_core.archive.unpack import unpack_layer
 
         with self._driver.mounted(layer_id) as path:
-            return unpack_layer(diff, path, id_mapping=self._id_mapping)
+            shared = self._driver.capabilities.shares_inodes
+            return unpack_layer(diff, path, id_mapping=self._id_mapping, break_links=shared)
 
     @hookimpl(trylast=True)
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:

@@ -10,12 +10,12 @@ settled before it is first mounted.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from layerstore_core.archive.extents import copy_extents
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
 from layerstore_core.errors import InvalidLayer
@@ -86,7 +86,7 @@ class OverlayWhiteouts(WhiteoutStyle):
         directory = tree.enter(parent, create_mode=_IMPLIED_MODE)
         target = b"/proc/self/fd/%d/%b" % (directory.fd, base)
         if stat.S_ISREG(found.status.st_mode):
-            shutil.copyfile(found.path, target, follow_symlinks=False)
+            _copy_content(found, target)
         elif stat.S_ISLNK(found.status.st_mode):
             os.symlink(os.readlink(found.path), target)
         else:
@@ -201,6 +201,19 @@ def _is_directory(path: bytes) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _copy_content(found: Found, target: bytes) -> None:
+    """Copy a regular file, with its holes: what is sparse may be longer than the disk."""
+    source = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            copy_extents(source, copy, found.status)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(source)
 
 
 def _copy_metadata(source: bytes, status: os.stat_result, target: bytes, xattrs: OverlayXattrs) -> None:

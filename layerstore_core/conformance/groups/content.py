@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from typing import ClassVar, Final
 
 import pytest
@@ -141,6 +142,29 @@ class ContentTests(ConformanceTests):
             bench.note(f"{kind}: tried only by root")
             return
         _try(bench, _PRIVILEGED[kind])
+
+    def test_a_hard_link_entry_with_other_metadata(self, bench: Bench) -> None:
+        """The last entry of a file gives it mode, owner and time, for all of its names; attributes that it does not have stay.
+
+        Otherwise `ping` loses its capabilities where GNU tar has written a second name of it.
+        """
+        first = {b"user.one": b"1", b"user.both": b"1"}
+        last = {b"user.two": b"2", b"user.both": b"2"}
+        if bench.is_root:
+            first[b"security.capability"] = _CAPABILITY
+        owner = {"uid": 12, "gid": 34} if bench.is_root else {}
+        items = [
+            file(b"first", b"x", mode=0o755, xattrs=first),
+            directory(b"d"),
+            hard_link(b"d/last", b"first", mode=0o4751, mtime_ns=MOMENT + 5, xattrs=last, **owner),
+        ]
+        tree = bench.tree(bench.layer(items))
+        wanted = expected_tree(
+            [file(b"first", b"x", mode=0o4751, mtime_ns=MOMENT + 5, xattrs={**first, **last}, **owner)]
+        )
+        node = replace(wanted[b"first"], names=frozenset({b"first", b"d/last"}))
+        names = {path: found for path, found in tree.items() if found.kind == "file"}
+        must_be(names, {b"first": node, b"d/last": node}, "a file whose last name came with other metadata")
 
     @pytest.mark.parametrize("kind", _PLAIN)
     def test_files_show_in_a_child(self, bench: Bench, kind: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -11,7 +12,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
-from layerstore_core.conformance.tars import directory, file, hard_link, symlink, whiteout
+from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, symlink, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
 
 _BASE: Final = [
@@ -165,6 +166,29 @@ class SnapshotTests(ConformanceTests):
         ):
             tree = bench.tree(layer)
             assert {path: node.content for path, node in tree.items() if node.kind == "file"} == wanted
+
+    def test_a_hard_link_into_the_parent_does_not_reach_it(self, bench: Bench) -> None:
+        """A hard-link entry with other metadata changes the file in its own layer, under all names, and not in the parent.
+
+        Otherwise, where a child has its parent's inodes, pulling an image changes others that share its base.
+        """
+        parent = bench.layer([directory(b"d"), file(b"d/file", b"x", mode=0o755, xattrs={b"user.k": b"v"})])
+        before = bench.tree(parent)
+        links = [
+            hard_link(b"first", b"d/file", mode=0o640, mtime_ns=MOMENT + 7, xattrs={b"user.new": b"n"}),
+            hard_link(b"second", b"d/file", mode=0o600, mtime_ns=MOMENT + 8),
+        ]
+        child = bench.layer(links, parent)
+        must_be(bench.tree(parent), before, "the parent of a layer that links to its file")
+        node = replace(
+            before[b"d/file"],
+            mode=0o600,
+            mtime_ns=MOMENT + 8,
+            xattrs={b"user.k": b"v", b"user.new": b"n"},
+            names=frozenset({b"d/file", b"first", b"second"}),
+        )
+        files = {path: found for path, found in bench.tree(child).items() if found.kind == "file"}
+        must_be(files, dict.fromkeys(node.names, node), "the files of a layer that links to its parent's")
 
     def test_removing_a_child(self, bench: Bench) -> None:
         """When a child goes, its parent and its siblings stay whole, also those that are mounted.

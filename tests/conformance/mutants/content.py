@@ -44,6 +44,16 @@ class LosesEmptyAttributes(_AfterUnpacking):
                 os.removexattr(path, name, follow_symlinks=False)
 
 
+class LosesAttributesOfLinkedFiles(_AfterUnpacking):
+    """A hard link that comes without attributes takes those of its file away."""
+
+    def spoil(self, path):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            for name in os.listxattr(path):
+                os.removexattr(path, name)
+
+
 class LosesNanoseconds(_AfterUnpacking):
     """Times are kept to the second."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from layerstore_core import copy_tree, hookimpl, remove_tree
 from tests.conformance.mutants.base import Correct, Mutant
+from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 
 
 class SharesHardLinksWithTheParent(Mutant):
@@ -15,13 +15,15 @@ class SharesHardLinksWithTheParent(Mutant):
     caught_in = "snapshots"
 
     def copy(self, source, target):
-        for where, directories, names in os.walk(source):
-            here = target / Path(where).relative_to(source)
-            for name in directories:
-                if not (Path(where) / name).is_symlink():
-                    (here / name).mkdir()
-            for name in names:
-                os.link(Path(where) / name, here / name, follow_symlinks=False)
+        link_tree(source, target)
+
+
+class SharesInodesWithReadOnlyChildren(Mutant):
+    """A read-only child has hard links to the parent's files, and does not say so: a layer's hard links change both."""
+
+    caught_in = "snapshots"
+    create = LinkFarm.create
+    create_read_write = LinkFarm.create_read_write
 
 
 class ChildrenAreTheParent(Mutant):

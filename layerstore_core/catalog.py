@@ -4,7 +4,8 @@ It mirrors the records on disk. Records are loaded when they are first asked for
 costs the same however many layers it has, and it keeps up with what other processes commit and delete.
 
 A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, by a
-pin, and by the images whose topmost layer it is. It may go when nothing holds it. Handles are holds of the
+pin, and by the images whose topmost layer it is. It may go when nothing holds it, and nothing that cannot be read may
+hold it. Handles are holds of the
 kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever
 has a layer solely, and has looked at the records then, knows that nothing will come to hold it.
 """
@@ -22,8 +23,8 @@ from typing import Final
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError, LayerStoreError
 from layerstore_core.log import logger
-from layerstore_core.metadata import LayerDB, LayerRecord, MountRecord, RootLocks
-from layerstore_core.metadata.claims import claimed_parents
+from layerstore_core.metadata import BadRecord, LayerDB, LayerRecord, MountRecord, RootLocks
+from layerstore_core.metadata.claims import Claims, claimed_parents
 from layerstore_core.nodes import Holder, LayerNode, MountNode
 
 _UNKNOWN_GENERATION: Final = -2
@@ -73,7 +74,7 @@ class Catalog:
         self._layers: dict[ChainID, LayerNode] = {}
         self._mounts: dict[str, MountNode] = {}
         self._problems: dict[str, Problem] = {}
-        self._claims: dict[Path, ChainID | None] = {}
+        self._claims = Claims({}, [])
         self._generation = _UNKNOWN_GENERATION
 
     # Finding
@@ -235,8 +236,17 @@ class Catalog:
                     self.let_go(node, handle)
             return handles
 
+    def unreadable(self) -> list[BadRecord]:
+        """What cannot be read, and may refer to any layer: as long as there is something, no layer may go."""
+        with self.lock:
+            self.refresh()
+            return [*self._claims.unknown, *(bad for holder in self._holders for bad in holder.unreadable())]
+
     def is_held(self, node: LayerNode, *, by_children: bool = True) -> bool:
-        """Whether anything holds the layer, in any process; its children, too, if they are asked for."""
+        """Whether anything holds the layer, in any process; its children, too, if they are asked for.
+
+        What cannot be read is not asked: see `unreadable`.
+        """
         with self.lock:
             self.refresh()
             return bool(
@@ -257,6 +267,7 @@ class Catalog:
             holders += [f"the damaged record {record}" for record in self._claimed_by(node)]
             for holder in self._holders:
                 holders += holder.holding(node.record.chain_id)
+            holders += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
             if node.handles:
                 holders.append(f"{len(node.handles)} open handle(s)")
             elif self._locks.is_held(node.lock_key):
@@ -344,20 +355,26 @@ class Catalog:
 
     def _held_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
-        return bool(
+        if (
             node.children
             or node.mounts
             or self._held_by_record(node)
             or self._claimed_by(node)
             or self._db.has_removing_child(node.record.chain_id)
-        )
+        ):
+            return True
+        # Looked at after the holders, since repair moves what is damaged from there into quarantine.
+        unreadable = self.unreadable()
+        for bad in unreadable:
+            logger.warning("layer {} is kept, because {}", node.record.chain_id, bad)
+        return bool(unreadable)
 
     def _held_by_record(self, node: LayerNode) -> bool:
         return any(holder.holding(node.record.chain_id) for holder in self._holders)
 
     def _claimed_by(self, node: LayerNode) -> list[Path]:
-        """The damaged records that stand on a layer, or may: once they are mended they need it."""
-        return sorted(record for record, parent in self._claims.items() if parent in (node.record.chain_id, None))
+        """The damaged records that stand on a layer: once they are mended they need it."""
+        return sorted(self._claims.parents.get(node.record.chain_id, ()))
 
     def _is_loaded(self, node: LayerNode) -> bool:
         """Whether the layer is there: this store, too, may have deleted it since the caller was given the node."""

@@ -12,7 +12,7 @@ from layerstore_core.checking.driver import check_driver
 from layerstore_core.checking.finding import CODES, Finding
 from layerstore_core.checking.images import check_images
 from layerstore_core.checking.offer import Offer
-from layerstore_core.checking.records import check_pins, check_records
+from layerstore_core.checking.records import check_pins, check_records, check_references
 from layerstore_core.checking.repairing import Repair, Told
 from layerstore_core.store import LayerStore
 
@@ -42,7 +42,7 @@ def check_store(
         named = {finding.subject for finding in findings}
         layers = [layer for chain, layer in sorted(store.layers().items()) if chain not in named]
         findings += check_content(store, layers, progress=progress, resume=resume)
-    return [*findings, *check_images(store), *check_pins(store)]
+    return [*findings, *check_images(store), *check_pins(store), *check_references(store)]
 
 
 def repair(

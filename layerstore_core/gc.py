@@ -32,8 +32,9 @@ class Removed:
 def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed]:
     """Remove layers that no pin, handle, child or writable layer holds, and what was left half done.
 
-    Safe beside running processes: what they hold or are making is left alone. Layers of the driver that no record
-    names go, too, unless a damaged record may be theirs.
+    Safe beside running processes: what they hold or are making is left alone. While something cannot be read that may
+    refer to any layer, no layer is removed, and a warning says why. Layers of the driver that no record names go, too,
+    unless a damaged record may be theirs.
 
     Args:
         store: an open store.
@@ -59,6 +60,8 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
             removed.append(Removed("half-done image record", str(path), _size(path)))
             if not dry_run:
                 images.clear(path)
+    for bad in store.unreadable():
+        logger.warning("no layer is removed, because any may be wanted: {}; `layerstore check` tells more", bad)
     for layer in store.unheld_layers():
         if dry_run:
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))

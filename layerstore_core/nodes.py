@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from layerstore_core.digests import ChainID
-from layerstore_core.metadata import LayerRecord, MountRecord
+from layerstore_core.metadata import BadRecord, LayerRecord, MountRecord
 
 
 class Below(NamedTuple):
@@ -86,3 +86,6 @@ class Holder(Protocol):
 
     def holding(self, chain: ChainID, /) -> list[str]:
         """What of this holds the layer by now, in words for a person; nothing where nothing does."""
+
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read by now, and may hold any layer: as long as there is something, all stay."""

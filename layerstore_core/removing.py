@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 from layerstore_core.catalog import Catalog
-from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.layers import RemovedLayer
 from layerstore_core.log import logger
@@ -46,21 +45,26 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
 
 
 def unheld_closure(catalog: Catalog) -> list[LayerNode]:
-    """The layers that nothing holds, and those that nothing else than these hold; children first."""
+    """The layers that nothing holds, and those that nothing else than these hold; children first.
+
+    None as long as something cannot be read that may hold any layer.
+    """
     with catalog.lock:
-        doomed: dict[ChainID, LayerNode] = {}
-        pending = [node for node in catalog.layers().values() if not catalog.is_held(node)]
+        if catalog.unreadable():
+            return []
+        nodes = catalog.layers().values()
+        children = {node.record.chain_id: len(node.children) for node in nodes}
+        doomed: list[LayerNode] = []
+        pending = [node for node in nodes if not catalog.is_held(node)]
         while pending:
             node = pending.pop()
-            doomed[node.record.chain_id] = node
+            doomed.append(node)
             parent = node.parent
-            if (
-                parent is not None
-                and parent.children <= doomed.keys()
-                and not catalog.is_held(parent, by_children=False)
-            ):
-                pending.append(parent)
-        return list(doomed.values())
+            if parent is not None:
+                children[parent.record.chain_id] -= 1
+                if not children[parent.record.chain_id] and not catalog.is_held(parent, by_children=False):
+                    pending.append(parent)
+        return doomed
 
 
 def finish_removing(db: LayerDB, driver: BoundDriver, orphan: Removing) -> None:

@@ -28,14 +28,18 @@ from layerstore_core.errors import (
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger, wants_details
 from layerstore_core.metadata import (
+    BadRecord,
     BuildKitCache,
+    Counter,
     DockerLock,
     ImageDB,
     LayerDB,
     Pins,
+    Quarantined,
     RootLocks,
     check_mount_name,
 )
+from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION
 from layerstore_core.nodes import LayerNode
 from layerstore_core.presence import has_store, require_store
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
@@ -78,10 +82,11 @@ class LayerStore:
         self._docker = docker
         durable = config.durability == "full"
         self._pins = Pins(self.root, driver.name, durable=durable)
-        self.image_db: Final = ImageDB(self.root / "image" / driver.name, durable=durable)
-        self._catalog = Catalog(
-            self.db, driver.name, (self._pins, self.image_db, BuildKitCache(self.root)), locks, _warn
+        self.image_db: Final = ImageDB(
+            self.root / "image" / driver.name, durable=durable, version=self._version_of_images
         )
+        holders = self._pins, self.image_db, BuildKitCache(self.root), Quarantined(self.root, self.db, driver.name)
+        self._catalog = Catalog(self.db, driver.name, holders, locks, _warn)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -438,6 +443,11 @@ class LayerStore:
             raise self._no_layer(chain_id)
         return self._catalog.holders(node)
 
+    def unreadable(self) -> list[BadRecord]:
+        """What cannot be read, and may refer to any layer: as long as there is something, no layer is deleted."""
+        self._check_open()
+        return self._catalog.unreadable()
+
     def unheld_layers(self) -> list[Layer]:
         """Views of the layers that nothing holds, and of those that nothing else than they hold; children first."""
         self._check_open()
@@ -456,7 +466,8 @@ class LayerStore:
             The records. A new image's topmost layer is to be held until its record is written.
         """
         self._check_writable()
-        with self._locks.exclusive(f"images {self.driver.name}"):
+        with self._locks.exclusive(self._images_key):
+            self._locks.advance(Counter.IMAGES)
             yield self.image_db
 
     @contextmanager
@@ -568,6 +579,15 @@ class LayerStore:
     def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
         self._check_writable()
         return self._intake.apply(layer_id, parent_id, stream)
+
+    @property
+    def _images_key(self) -> str:
+        return f"images {self.driver.name}"
+
+    def _version_of_images(self) -> int:
+        """See `ReferenceReader`: as long as another process is at the image records, nothing is certain to hold."""
+        version = self._locks.generation(Counter.IMAGES)
+        return UNKNOWN_VERSION if self._locks.is_exclusive_elsewhere(self._images_key) else version
 
     def _name_key(self, name: str) -> str:
         return f"name {self.driver.name} {name}"

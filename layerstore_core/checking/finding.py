@@ -19,6 +19,8 @@ CODES: Final = {
     "dead-transaction": "what a dead process was making could not be removed",
     "dangling-pin": "a pin without its layer",
     "damaged-image": "an image's record, or the list of names, is damaged",
+    "image-without-config": "an image's config is missing, and a name or another image refers to it",
+    "unreadable-reference": "something that may refer to layers cannot be read, so that none is deleted",
     "image-without-layers": "an image's topmost layer is missing",
 }
 

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from layerstore_core.checking.finding import Finding
-from layerstore_core.errors import LayerStoreError
 from layerstore_core.store import LayerStore
 
 
 def check_images(store: LayerStore) -> Iterator[Finding]:
-    """Records that are damaged, and images whose layers are gone."""
+    """Records that are damaged or missing, and images whose layers are gone."""
     records = store.image_db
-    try:
-        records.names()
-    except (LayerStoreError, OSError) as error:
-        yield Finding(
-            "damaged-image",
-            str(records.names_path),
-            str(error),
-            "restore the file from a backup, or put it into quarantine with `layerstore check --repair`, "
-            "and tag the images again",
-        )
+    records.forget_all_but(())  # what was sound when it was read may be damaged by now
     present = set(store.chain_ids())
-    for image in records.image_ids():
-        try:
-            top = records.top_layer(image)
-        except FileNotFoundError:  # removed meanwhile
-            continue
-        except (LayerStoreError, OSError) as error:
+    references = records.references()
+    for bad in references.unreadable:
+        if bad.path == records.names_path:
             yield Finding(
                 "damaged-image",
-                str(records.config_path(image)),
-                str(error),
-                "remove the image with `layerstore rmi`, and load it again",
+                str(bad.path),
+                bad.reason,
+                "restore the file from a backup, or put it into quarantine with `layerstore check --repair`, "
+                "and tag the images again",
             )
-            continue
-        if top is not None and top not in present and records.has(image):
+        elif os.path.lexists(bad.path):
             yield Finding(
-                "image-without-layers",
-                image,
-                f"its topmost layer, {top}, is missing",
-                "load the image again, or remove it with `layerstore rmi`",
+                "damaged-image",
+                str(bad.path),
+                bad.reason,
+                "load the image again, restore the file from a backup, or remove the image with `layerstore rmi`; "
+                "no layer is deleted until then",
             )
+        else:
+            yield Finding(
+                "image-without-config",
+                str(bad.path),
+                bad.reason,
+                "load the image again, restore the file from a backup, or remove the image with `layerstore rmi`; "
+                "no layer is deleted until then",
+            )
+    for top, images in references.tops.items():
+        for image in images:
+            if top not in present and records.has(image):
+                yield Finding(
+                    "image-without-layers",
+                    image,
+                    f"its topmost layer, {top}, is missing",
+                    "load the image again, or remove it with `layerstore rmi`",
+                )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from layerstore_core.checking.finding import Finding
+from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.store import LayerStore
 
 _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way"
@@ -53,5 +54,23 @@ def leftovers(store: LayerStore) -> Iterator[Finding]:
 
 def check_pins(store: LayerStore) -> Iterator[Finding]:
     """Pins of layers that are not there. A layer that cannot be loaded is, and needs its pin once it has been mended."""
-    for pin in sorted(store.pins() - set(store.chain_ids())):
+    try:
+        pins = store.pins()
+    except OSError:  # a finding by itself
+        return
+    for pin in sorted(pins - set(store.chain_ids())):
         yield Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")
+
+
+def check_references(store: LayerStore) -> Iterator[Finding]:
+    """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
+    known = store.db.path.parent
+    quarantine = Quarantine(store).path
+    for bad in store.unreadable():
+        if not (bad.path.is_relative_to(known) or quarantine.parent in bad.path.parents):
+            yield Finding(
+                "unreadable-reference",
+                str(bad.path),
+                bad.reason,
+                "restore it from a backup, or move it away if nothing in it is wanted; no layer is deleted until then",
+            )

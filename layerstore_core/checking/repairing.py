@@ -13,7 +13,7 @@ from layerstore_core.checking.offer import Offer
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.checking.rebuilding import mend_driver, rebuild_layer
 from layerstore_core.checking.records import leftovers
-from layerstore_core.digests import ChainID
+from layerstore_core.digests import ChainID, ImageID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.log import logger
@@ -99,9 +99,11 @@ class Repair:
             case "not-a-record":
                 return self._set_aside(Path(finding.subject))
             case "damaged-image":
-                return self._set_aside(Path(finding.subject))
+                return self._load_image(Path(finding.subject).name) or self._set_aside_image(Path(finding.subject))
+            case "image-without-config":
+                return self._load_image(Path(finding.subject).name)
             case "image-without-layers":
-                return self._load_image(finding)
+                return self._load_image(ImageID(finding.subject).hex)
             case "unloadable":
                 return self._unloadable(finding)
             case _ if finding.code in _OF_LAYERS:
@@ -142,11 +144,15 @@ class Repair:
     def _is_whole(self, finding: Finding) -> bool:
         return not any(again.subject == finding.subject for again in check_driver(self._store))
 
-    def _load_image(self, finding: Finding) -> str:
-        if self._offer is None or finding.subject not in self._offer.images:
+    def _load_image(self, image: str) -> str:
+        if self._offer is None or image not in {offered.hex for offered in self._offer.images}:
             return ""
         Images(self._store).load(self._offer.path)
         return f"loaded again from {self._offer.path}"
+
+    def _set_aside_image(self, path: Path) -> str:
+        with self._store.changing_images():
+            return self._set_aside(path)
 
     def _set_aside(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"

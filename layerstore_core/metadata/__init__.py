@@ -5,14 +5,16 @@ from layerstore_core.metadata.deletion import Removing
 from layerstore_core.metadata.dockerlock import DockerLock
 from layerstore_core.metadata.imagedb import ImageDB
 from layerstore_core.metadata.layerdb import LayerDB
-from layerstore_core.metadata.locks import LocksUnavailable, RootLocks
+from layerstore_core.metadata.locks import Counter, LocksUnavailable, RootLocks
 from layerstore_core.metadata.pins import Pins
+from layerstore_core.metadata.quarantined import Quarantined
 from layerstore_core.metadata.records import BadRecord, LayerRecord, MountRecord, check_mount_name
 from layerstore_core.metadata.transaction import DeadTransaction, Transaction
 
 __all__ = [
     "BadRecord",
     "BuildKitCache",
+    "Counter",
     "DeadTransaction",
     "DockerLock",
     "ImageDB",
@@ -21,6 +23,7 @@ __all__ = [
     "LocksUnavailable",
     "MountRecord",
     "Pins",
+    "Quarantined",
     "Removing",
     "RootLocks",
     "Transaction",

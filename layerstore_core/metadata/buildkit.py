@@ -7,14 +7,27 @@ layer stays until BuildKit writes over it. The other way round a layer would go 
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from layerstore_core.digests import ChainID
+from layerstore_core.metadata.records import BadRecord
 
 _NAME = re.compile(rb"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _LONGEST = len("sha256:") + 64
+
+#: A meta page of bbolt (`internal/common/meta.go`) after its page header: magic, version, page size, flags; the root
+#: bucket's page and sequence, the free list's page, the number of pages, the transaction; a checksum of all that.
+_META: Final = struct.Struct("<IIII5QQ")
+_PAGE_HEADER: Final = 16
+_MAGIC: Final = 0xED0CDAED
+_VERSION: Final = 2
+#: The second meta page stands at the page size, which the first one tells; where that is damaged, these are tried.
+_PAGE_SIZES: Final = tuple(1 << power for power in range(10, 17))
 
 
 class BuildKitCache:
@@ -28,25 +41,71 @@ class BuildKitCache:
         self._path = root / "buildkit" / "snapshots.db"
         self._seen: tuple[int, int, int] | None = None
         self._layers: frozenset[bytes] = frozenset()
+        self._unreadable: list[BadRecord] = []
 
     def holding(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
-        try:
-            status = self._path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        # No daemon runs while a store is open for writing, so that the file changes between stores, if at all.
-        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if seen != self._seen:
-            self._layers, self._seen = self._read(), seen
+        self._look()
         return ["BuildKit's cache"] if chain.encode() in self._layers else []
 
-    def _read(self) -> frozenset[bytes]:
-        found: set[bytes] = set()
-        tail = b""
-        with open(self._path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                data = tail + chunk
-                found.update(_NAME.findall(data))
-                tail = data[1 - _LONGEST :]
-        return frozenset(found)
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read, and may refer to any layer."""
+        self._look()
+        return self._unreadable
+
+    def _look(self) -> None:
+        try:
+            status = self._path.stat()
+            # No daemon runs while a store is open for writing, so that the file changes between stores, if at all.
+            seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if seen == self._seen:
+                return
+            with open(self._path, "rb") as file:
+                problem = _problem(file, status.st_size)
+                self._layers = _names(file)
+            self._unreadable = [BadRecord(self._path, problem)] if problem else []
+            self._seen = seen
+        except OSError as error:
+            self._seen, self._layers, self._unreadable = None, frozenset(), []
+            missing = isinstance(error, FileNotFoundError) and not os.path.lexists(self._path)
+            if not missing:
+                self._unreadable = [BadRecord(self._path, f"BuildKit's cache cannot be read: {error.strerror}")]
+
+
+def _names(file: BinaryIO) -> frozenset[bytes]:
+    found: set[bytes] = set()
+    tail = b""
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        data = tail + chunk
+        found.update(_NAME.findall(data))
+        tail = data[1 - _LONGEST :]
+    return frozenset(found)
+
+
+def _problem(file: BinaryIO, size: int) -> str:
+    """Why names may be missing in a database; empty where none can be."""
+    start = file.read(2 * _PAGE_SIZES[-1])
+    metas = [meta for offset in (0, *_PAGE_SIZES) if (meta := _meta(start, offset)) is not None]
+    if not metas:
+        return "no database of a kind that is known here, or one that is damaged"
+    if size < max(page_size * pages for page_size, pages in metas):
+        return "the database is cut off"
+    return ""
+
+
+def _meta(start: bytes, offset: int) -> tuple[int, int] | None:
+    """The page size and the number of pages in a sound meta page at `offset`."""
+    data = start[offset + _PAGE_HEADER :][: _META.size]
+    if len(data) < _META.size:
+        return None
+    magic, version, page_size, _, _, _, _, pages, _, checksum = _META.unpack(data)
+    sound = (magic, version, checksum) == (_MAGIC, _VERSION, _fnv1a(data[:-8]))
+    return (page_size, pages) if sound else None
+
+
+def _fnv1a(data: bytes) -> int:
+    digest = 0xCBF29CE484222325
+    for byte in data:
+        digest = (digest ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return digest

@@ -7,37 +7,76 @@ for that, a damaged byte in a small file would cost the content of a whole chain
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.metadata.records import driver_ids, read_digest
+from layerstore_core.metadata.records import CACHE_ID, INIT_ID, MOUNT_ID, BadRecord, read_digest
+
+#: How the name of a layer's record ends: with the chain ID's digits, or in quarantine with the first of them.
+_CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
+_OF_RECORDS = (CACHE_ID, MOUNT_ID, INIT_ID, "diff", "parent", "size", "tar-split.json.gz")
 
 
-def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> dict[Path, ChainID | None]:
+class Claims(NamedTuple):
+    """What damaged records stand on.
+
+    Attributes:
+        parents: the layers that are certain to be what a record stands on, with the records.
+        unknown: the records of which it cannot be told: they may stand on any layer.
+    """
+
+    parents: dict[ChainID, list[Path]]
+    unknown: list[BadRecord]
+
+
+def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims:
     """The layers that damaged records stand on.
+
+    What a damaged record says of its parent counts where it is proved: by the name of the record, which is the digest of
+    parent and diff ID, or, for a writable layer, by the layer's being there.
 
     Args:
         records: the directories of the damaged records, layers' and writable layers'.
         known: the layers that can be loaded.
-
-    Returns:
-        By record, the parent; `None` where it may be any. Records without a parent are left out, and those
-        that name nothing in the driver: there is nothing to be saved.
     """
-    layers = list(known)
-    found: dict[Path, ChainID | None] = {}
-    for record in records:
+    layers = set(known)
+    found = Claims({}, [])
+    for record in filter(is_record, records):
         parent = read_digest(ChainID, record / "parent")
-        if parent is not None:
-            found[record] = parent
-        elif record.parent.name == "mounts" and not os.path.lexists(record / "parent"):
-            continue
-        elif (diff_id := read_digest(DiffID, record / "diff")) is not None:
-            # The name of the record tells which parent makes it.
-            for layer in layers:
-                if chain_id(diff_id, layer).hex == record.name:
-                    found[record] = layer
-        elif driver_ids(record):
-            found[record] = None
+        if _is_mount(record):
+            certain = parent in layers
+        else:
+            certain, parent = _proved(record, parent, layers)
+        if not certain:
+            found.unknown.append(BadRecord(record, "it is damaged, and does not tell which layer it stands on"))
+        elif parent is not None:
+            found.parents.setdefault(parent, []).append(record)
     return found
+
+
+def is_record(path: Path) -> bool:
+    """Whether this is a record, or was one: a directory with files of a record, or one that cannot be looked into."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        return not set(_OF_RECORDS).isdisjoint(os.listdir(path))
+    except OSError:
+        return True
+
+
+def _is_mount(record: Path) -> bool:
+    return record.parent.name == "mounts" or os.path.lexists(record / MOUNT_ID)
+
+
+def _proved(record: Path, parent: ChainID | None, layers: set[ChainID]) -> tuple[bool, ChainID | None]:
+    """Whether the name of a layer's record proves what it stands on, and which layer that is."""
+    match = _CHAIN_HEX.fullmatch(record.name)
+    diff_id = read_digest(DiffID, record / "diff")
+    if match is not None and diff_id is not None:
+        for candidate in (parent, None, *layers):
+            if chain_id(diff_id, candidate).hex.startswith(match[1]):
+                return True, candidate
+    return False, None

@@ -18,17 +18,19 @@ import functools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory
+from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageReferences, ReferenceReader
 from layerstore_core.metadata.records import BadRecord
 
 #: No config comes near: Docker's own limit for what it pulls is 4 MiB.
 MAX_CONFIG: Final = 16 << 20
 _MAX_NAMES: Final = 64 << 20
+_MAX_PARENT: Final = 4096
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
@@ -44,12 +46,15 @@ class ImageDB:
     Args:
         path: `<root>/image/<driver>`.
         durable: whether a change is on disk when the call returns.
+        version: see `ReferenceReader`.
 
     Attributes:
         names_path: where the names are.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, durable: bool = True, version: Callable[[], int] = lambda: UNKNOWN_VERSION
+    ) -> None:
         self.path = path
         self._durable = durable
         self._content = path / "imagedb" / "content" / "sha256"
@@ -57,6 +62,7 @@ class ImageDB:
         self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
         self._tops: dict[ImageID, ChainID | None] = {}
+        self._references = ReferenceReader(self, version)
 
     def image_ids(self) -> list[ImageID]:
         """All images, sorted."""
@@ -70,9 +76,13 @@ class ImageDB:
         """Where an image's config is."""
         return self._content / image.hex
 
+    def parent_path(self, image: ImageID) -> Path:
+        """Where it is told which image this one was built from."""
+        return self._metadata / image.hex / _PARENT
+
     def has(self, image: ImageID) -> bool:
-        """Whether there is such an image."""
-        return (self._content / image.hex).exists()
+        """Whether there is such an image, with a sound config or not."""
+        return os.path.lexists(self._content / image.hex)
 
     def read(self, image: ImageID) -> bytes:
         """An image's config.
@@ -88,18 +98,19 @@ class ImageDB:
         return content
 
     def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
-        """Record an image, whose layers the caller holds. One that is there stays as it is."""
+        """Record an image, whose layers the caller holds. One that is there, and is sound, stays as it is."""
         image = ImageID.of(config)
-        if not self.has(image):
-            if parent is not None:
-                self._write(self._metadata / image.hex / _PARENT, parent.encode(), mode=0o600)
-            self._write(self._content / image.hex, config, mode=0o600)
+        known = self.has(image)
+        if not known and parent is not None:
+            self._write(self.parent_path(image), parent.encode(), mode=0o600)
+        if not known or not self._is_sound(image):
+            self._write(self.config_path(image), config, mode=0o600)
         return image
 
     def remove(self, image: ImageID) -> None:
         """Forget an image; those that were built from it lose the mention of it."""
         for child in self.children(image):
-            self.clear(self._metadata / child.hex / _PARENT)
+            self.clear(self.parent_path(child))
         self.clear(self._content / image.hex)
         self.clear(self._metadata / image.hex)
 
@@ -111,13 +122,14 @@ class ImageDB:
         found = []
         for directory in (self.path, self._content, self._by_digest):
             found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
-        known = {image.hex for image in self.image_ids()}
+        known = set(_names_in(self._content))
+        unreadable = self.references().unreadable
         for name in _names_in(self._metadata):
-            if name not in known:
-                found.append(self._metadata / name)
-            else:
+            if name in known:
                 inner = self._metadata / name
                 found += [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+            elif not unreadable:  # otherwise it may be told of an image whose config is lost
+                found.append(self._metadata / name)
         return found
 
     def clear(self, path: Path) -> None:
@@ -131,19 +143,36 @@ class ImageDB:
                 path.unlink()
         except FileNotFoundError:
             return
+        finally:
+            self._references.forget()
         if self._durable:
             flush(path.parent)
 
     def parent(self, image: ImageID) -> ImageID | None:
         """The image that this one was built from, if that is recorded."""
         try:
-            return ImageID((self._metadata / image.hex / _PARENT).read_text().strip())
-        except (FileNotFoundError, ValueError):
+            return self.recorded_parent(image)
+        except (BadRecord, OSError):
             return None
+
+    def recorded_parent(self, image: ImageID) -> ImageID | None:
+        """As `parent`, for those who have to know.
+
+        Raises:
+            BadRecord: what is recorded is damaged.
+            OSError: it cannot be read.
+        """
+        path = self.parent_path(image)
+        try:
+            return ImageID(_read(path, _MAX_PARENT).decode("ascii", "replace").strip())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise BadRecord(path, str(error)) from None
 
     def children(self, image: ImageID) -> list[ImageID]:
         """The images that are recorded as built from this one."""
-        return [child for child in self.image_ids() if self.parent(child) == image]
+        return list(self.references().children.get(image, ()))
 
     def set_last_updated(self, image: ImageID, when: str) -> None:
         """Note when an image got a name, in RFC 3339."""
@@ -199,19 +228,28 @@ class ImageDB:
             self._tops[image] = chain_ids(diff_ids)[-1] if diff_ids else None
         return self._tops[image]
 
+    def forget_all_but(self, images: Collection[ImageID]) -> None:
+        """Forget what was read of the configs of other images."""
+        self._tops = {image: top for image, top in self._tops.items() if image in images}
+
+    def references(self) -> ImageReferences:
+        """What the records refer to."""
+        return self._references.read()
+
     def holding(self, chain: ChainID) -> list[str]:
         """The images whose topmost layer this is, in words."""
-        images = self.image_ids()
-        self._tops = {image: self._tops[image] for image in images if image in self._tops}
-        return [f"image {image}" for image in images if self._is_top(image, chain)]
+        return [f"image {image}" for image in self.references().tops.get(chain, ())]
 
-    def _is_top(self, image: ImageID, chain: ChainID) -> bool:
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read, or is missing, and may refer to any layer."""
+        return self.references().unreadable
+
+    def _is_sound(self, image: ImageID) -> bool:
         try:
-            return self.top_layer(image) == chain
-        except FileNotFoundError:  # removed a moment ago
+            self.read(image)
+        except (BadRecord, OSError):
             return False
-        except BadRecord:  # nothing can be started from it; `check` tells it
-            return False
+        return True
 
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         """Put a file in place, whole or not at all."""
@@ -231,6 +269,8 @@ class ImageDB:
             if os.path.lexists(partial):
                 os.unlink(partial)
             raise
+        finally:
+            self._references.forget()
         if self._durable:
             flush(path.parent)
 
@@ -256,9 +296,10 @@ def repository_of(name: str) -> str:
 
 
 def _names_in(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none where it cannot be read, so that nothing is cleared there."""
     try:
         return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
 
 

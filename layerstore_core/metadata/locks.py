@@ -24,6 +24,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -34,11 +35,18 @@ from layerstore_core.metadata.atomic import make_directory
 
 #: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK: Final = struct.Struct("hhqqi4x")
-#: Bytes below are set aside; the generation counter is the file's content.
+#: Bytes below are set aside; the counters are the file's content.
 _FIRST_BYTE: Final = 1 << 12
 _COUNTER: Final = struct.Struct("<q")
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Counter(IntEnum):
+    """What is counted in the lock file, each in a place of its own."""
+
+    RECORDS = 0
+    IMAGES = 1
 
 
 class LocksUnavailable(LayerStoreError):
@@ -159,6 +167,11 @@ class RootLocks:
         with self._mutex:
             return key in self._holds or self._held_elsewhere(key)
 
+    def is_exclusive_elsewhere(self, key: str) -> bool:
+        """Whether another store is in an `exclusive` block of this key."""
+        with self._mutex:
+            return self._held_elsewhere(f"exclusive {key}")
+
     @contextmanager
     def sole(self, key: str) -> Iterator[bool]:
         """A block in which nobody else gets a hold of the key.
@@ -176,20 +189,20 @@ class RootLocks:
                 with self._mutex:
                     self._restore(key)
 
-    def generation(self) -> int:
+    def generation(self, counter: Counter = Counter.RECORDS) -> int:
         """A number that changes with every change that a store makes to the records; -1 where there is none."""
         self._check_own()
         if self._fd is None:
             return -1
-        data = os.pread(self._fd, _COUNTER.size, 0)
+        data = os.pread(self._fd, _COUNTER.size, counter * _COUNTER.size)
         return _COUNTER.unpack(data)[0] if len(data) == _COUNTER.size else 0
 
-    def advance(self) -> int:
-        """Count a change to the records, in an `exclusive("records")` block; returns the new generation."""
+    def advance(self, counter: Counter = Counter.RECORDS, by: int = 1) -> int:
+        """Count a change, in an `exclusive` block; returns the new generation."""
         if self._fd is None:
             return -1
-        new = self.generation() + 1
-        os.pwrite(self._fd, _COUNTER.pack(new), 0)
+        new = self.generation(counter) + by
+        os.pwrite(self._fd, _COUNTER.pack(new), counter * _COUNTER.size)
         return new
 
     def _check_own(self) -> None:
@@ -202,7 +215,7 @@ class RootLocks:
         """See to it that counting needs no space: a full disk must not keep anybody from deleting."""
         assert self._fd is not None
         try:
-            os.posix_fallocate(self._fd, 0, _COUNTER.size)
+            os.posix_fallocate(self._fd, 0, _COUNTER.size * len(Counter))
         except OSError:
             pass  # where there is none, the first change says so
 

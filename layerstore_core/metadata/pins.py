@@ -11,6 +11,7 @@ from layerstore_core.digests import ChainID
 from layerstore_core.metadata.atomic import flush, make_directory
 from layerstore_core.metadata.layerdb import LayerDB
 from layerstore_core.metadata.ours import recorded_drivers, state_directory
+from layerstore_core.metadata.records import BadRecord
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -64,12 +65,26 @@ class Pins:
 
     def holding(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
-        return ["its pin"] if chain in self else []
+        try:
+            return ["its pin"] if chain in self else []
+        except OSError as error:
+            return [f"perhaps a pin, at which nobody can look: {error.strerror}"]
+
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read, and may refer to any layer."""
+        for directory in (self._directory, self._directory.parent):
+            try:
+                os.stat(
+                    os.path.join(directory, ".")
+                )  # as for a look at a pin, it has to be a directory that can be searched
+            except OSError as error:
+                # A missing one is well: no pin was ever made.
+                if not isinstance(error, FileNotFoundError) or os.path.lexists(directory):
+                    return [BadRecord(directory, f"the pins cannot be read: {error.strerror}")]
+        return []
 
     def __contains__(self, chain: ChainID) -> bool:
-        if (self._directory / chain.hex).exists():
-            return True
-        return self._shared(chain).exists() and self._is_ours(chain)
+        return _is_there(self._directory / chain.hex) or (_is_there(self._shared(chain)) and self._is_ours(chain))
 
     def __iter__(self) -> Iterator[ChainID]:
         own = set(_chains(self._directory))
@@ -101,3 +116,16 @@ def _chains(directory: Path) -> Iterator[ChainID]:
     for name in names:
         if _HEX.fullmatch(name):
             yield ChainID.trusted(f"sha256:{name}")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True

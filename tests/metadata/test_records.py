@@ -369,7 +369,7 @@ def test_pins(tmp_path):
 
 
 def test_what_damaged_records_stand_on(tmp_path):
-    """By the file that says so; else by the name; else, of a writable layer, any."""
+    """What the name proves, or of a writable layer what is there; else any."""
     layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
     damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex
     box, plain = mounts / "box", mounts / "plain"
@@ -381,7 +381,18 @@ def test_what_damaged_records_stand_on(tmp_path):
     (box / "mount-id").write_text("a" * 64)
     (box / "parent").write_text("damaged")
     everything = [damaged, lost, base, box, plain]
-    assert claimed_parents(everything, [ChainID("sha256:" + "7" * 64), PARENT]) == {damaged: PARENT, box: None}
+
+    def claimed(*known):
+        claims = claimed_parents(everything, known)
+        return claims.parents, [bad.path for bad in claims.unknown]
+
+    assert claimed(ChainID("sha256:" + "7" * 64), PARENT) == ({PARENT: [damaged]}, [box])
     (damaged / "parent").write_text("sha256:" + "5" * 64)
     (box / "parent").write_text(PARENT)
-    assert claimed_parents(everything, []) == {damaged: "sha256:" + "5" * 64, box: PARENT}
+    assert claimed(PARENT) == ({PARENT: [damaged, box]}, []), "another digest than the right one proves nothing"
+    assert claimed() == ({}, [damaged, box])
+    (damaged / "parent").write_text(PARENT)
+    assert claimed() == ({PARENT: [damaged]}, [box]), "the name of the record proves it"
+    (damaged / "diff").unlink()
+    (box / "parent").unlink()
+    assert claimed(PARENT) == ({}, [damaged, box])

@@ -105,7 +105,7 @@ def test_a_layer_s_file(open_store, said, name, damage):
     store = assert_left_out(open_store, names, record / name, said, rw=False)
 
     # What the damaged layer stands on stays, so that it can be mended.
-    assert f"the damaged record {record}" in store.holders(names[0])
+    assert any(str(record) in holder for holder in store.holders(names[0]))
     collect_garbage(store)
     assert store.release(store.get(names[0])) == []
     assert names[0] in store.layers()
@@ -164,13 +164,14 @@ def test_a_mended_record_is_good_again(open_store):
 
 
 def test_all_files_of_zero_bytes(open_store, said):
-    """moby 23184, after a power cut: nothing is to be saved, and nothing is in the way of anything else."""
+    """moby 23184, after a power cut: what it stood on cannot be told any more, so that nothing is deleted."""
     names, record, _ = made(open_store)
     for path in record.iterdir():
         empty(path)
     store = assert_left_out(open_store, names, record / "parent", said, rw=False)
     other = register(store, MIDDLE)
-    assert [gone.chain_id for gone in store.release(other)] == [other.chain_id]
+    assert store.release(other) == []
+    assert other.chain_id in store.layers()
 
 
 def test_a_parent_that_is_gone(open_store, said):

@@ -58,6 +58,12 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     children, mounts = holders(store, chain)
     held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
     held += store.image_db.holding(chain)
+    if unreadable := store.unreadable():
+        reasons = "".join(f"\n  {bad}" for bad in unreadable)
+        raise LayerInUse(
+            f"layer {chain} is not removed: something cannot be read that may need it; `layerstore check` says what to "
+            f"do about it:{reasons}"
+        )
     if held:
         raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove what holds it first")
     was_pinned = chain in store.pins()

@@ -34,7 +34,7 @@ class StoreConfig(BaseModel):
 
     Attributes:
         root: the store's directory.
-        driver: the graph driver's name; `None`: the one whose state is under the root, or the best that works here.
+        driver: the graph driver's name; `None`: the one the store was made with, or for a new store the best that works.
         driver_priority: the drivers to try, in this order, where nothing else decides; empty: as the drivers declare.
         drivers: options of drivers, by driver and name.
         durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.

@@ -18,6 +18,7 @@ from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, open_driver
+from layerstore_core.driver.prior import note_driver
 from layerstore_core.errors import (
     LayerDoesNotExist,
     LayerNotRetained,
@@ -117,8 +118,8 @@ class LayerStore:
             ConfigError: a setting cannot be used.
             StoreDoesNotExist: there is no store, and none is to be made.
             RootInUse: a Docker daemon is running on this root.
-            DriverNotFound: the driver is not installed.
-            DriverNotSupported: the driver cannot work here.
+            DriverNotFound: the driver, which the settings name or the store was made with, is not installed.
+            DriverNotSupported: it cannot work here.
             AmbiguousDriver: the root has the state of several drivers, and none was named.
             LocksUnavailable: the root's file system has no working locks.
         """
@@ -140,6 +141,8 @@ class LayerStore:
             locks = RootLocks(config.root / "layerstore" / "locks", read_only=read_only)
             opened.callback(locks.close)
             store = cls(config, open_driver(config, locks), locks, read_only=read_only, docker=docker)
+            if create and locks.writable:
+                note_driver(config.root, store.driver_name, durable=config.durability == "full")
             opened.pop_all()
             logger.info("opened the store {}: driver {}", config.root, store.driver_name)
             if wants_details():

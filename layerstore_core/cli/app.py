@@ -111,7 +111,11 @@ def _options(args: Sequence[str]) -> Sequence[str]:
     type=click.Path(file_okay=False, readable=False, path_type=Path),
     help="Where the store is. [default: /var/lib/layerstore for root, else below ~/.local/share]",
 )
-@click.option("--driver", metavar="NAME", help="The storage driver. [default: the one the store was made with]")
+@click.option(
+    "--driver",
+    metavar="NAME",
+    help="The storage driver. [default: the one the store was made with; for a new store the best that works]",
+)
 @click.option(
     "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="An option of the driver; may be repeated."
 )

@@ -107,7 +107,7 @@ def _tell_owner(error: PermissionError, root: Path) -> None:
 
 def _tell_other_drivers(store: LayerStore) -> None:
     """Warn a user who sees an empty store that the layers are there, with another driver."""
-    from layerstore_core.driver.select import prior_drivers
+    from layerstore_core.driver.prior import prior_drivers
     from layerstore_core.log import logger
 
     present = prior_drivers(store.root)

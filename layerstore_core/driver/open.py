@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from layerstore_core.driver import registry
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.context import DriverContext
+from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.driver.registry import DriverFactory
 from layerstore_core.driver.select import select_driver
-from layerstore_core.errors import ConfigError, DriverContractError, LayerStoreError
+from layerstore_core.errors import ConfigError, DriverContractError, DriverNotSupported, LayerStoreError
 from layerstore_core.log import driver_logger
 from layerstore_core.metadata.locks import RootLocks
 from layerstore_core.metadata.ours import state_directory
@@ -33,7 +34,12 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
         OSError: it could not make its home.
     """
     name = select_driver(config)
-    return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
+    try:
+        return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
+    except DriverNotSupported as error:
+        if config.driver is None and chosen_drivers(config.root):
+            error.add_note(f"{config.root} holds the state of driver {name!r}; no other is taken unless it is named")
+        raise
 
 
 def check_driver(config: StoreConfig) -> None:

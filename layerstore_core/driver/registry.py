@@ -77,11 +77,7 @@ def load_driver(name: str) -> DriverFactory:
     """
     offers = [point for point in _offers(DRIVERS) if point.name == name]
     if not offers:
-        names = ", ".join(sorted({driver.name for driver in installed_drivers()})) or "none"
-        raise DriverNotFound(
-            f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
-            f"perhaps: pip install layerstore-driver-{name}"
-        )
+        raise _not_installed(name)
     # What a package is called is asked only where it is to be told: its metadata take as long to read as all else here.
     if len(offers) > 1 and len({_describe(point).distribution for point in offers}) > 1:
         packages = " and ".join(_describe(point).distribution for point in offers)
@@ -140,12 +136,35 @@ def driver_name(factory: DriverFactory, name: str) -> str:
         DriverContractError: directories of a driver cannot be called so.
     """
     on_disk = str(getattr(factory, "driver_name", None) or name)
-    if not _ON_DISK.fullmatch(on_disk) or on_disk in _TAKEN:
+    if not is_name_on_disk(on_disk):
         raise DriverContractError(
             f"driver {name}: {on_disk!r} cannot be its name on disk: that is 1 to 63 letters, digits, dots, hyphens and "
             f"underscores, the first a letter or a digit; and not {' or '.join(_TAKEN)}"
         )
     return on_disk
+
+
+def is_name_on_disk(name: str) -> bool:
+    """Whether directories of a driver may be called so."""
+    return _ON_DISK.fullmatch(name) is not None and name not in _TAKEN
+
+
+def entry_point_of(on_disk: str) -> str:
+    """The installed driver that has a name on disk, by the name of its entry point.
+
+    Raises:
+        DriverNotFound: no installed package offers it, or the package cannot be imported.
+        AmbiguousDriver: several packages offer one of this name.
+    """
+    names = sorted({point.name for point in _offers(DRIVERS)}, key=lambda name: (name != on_disk, name))
+    for name in names:
+        try:
+            if driver_name(load_driver(name), name) == on_disk:
+                return name
+        except LayerStoreError:
+            if name == on_disk:
+                raise
+    raise _not_installed(on_disk)
 
 
 def priority(factory: DriverFactory) -> int | None:
@@ -178,6 +197,14 @@ def probe(name: str, root: Path) -> Probe:
 def package_of(factory: DriverFactory) -> str:
     """The top-level package that a driver comes from."""
     return str(getattr(factory, "__module__", "")).partition(".")[0]
+
+
+def _not_installed(name: str) -> DriverNotFound:
+    names = ", ".join(sorted({point.name for point in _offers(DRIVERS)})) or "none"
+    return DriverNotFound(
+        f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
+        f"perhaps: pip install layerstore-driver-{name}"
+    )
 
 
 def _offers(group: str) -> list[EntryPoint]:

@@ -1,30 +1,27 @@
 """Which driver a store uses: the first of these that says so.
 
 1. the settings: argument, environment, configuration file;
-2. the state under the root: a store stays with its driver. Two drivers' states are an error that names both; the
-   state of a last resort (vfs) does not count, as in Docker;
+2. what is under the root: a store stays with the driver that it was made with, whatever else is installed (`prior`).
+   Several are an error that names them, and one that is not installed, or does not work, is an error, too;
 3. the drivers' order of priority: the first that works here.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from layerstore_core.driver import registry
+from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
 
-#: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
-_STATE: Final = ("sha256", "mounts")
-
 
 def select_driver(config: StoreConfig) -> str:
-    """The name of the driver to use.
+    """The driver to use, by the name of its entry point.
 
     Raises:
         AmbiguousDriver: the root has the states of several drivers.
@@ -33,7 +30,7 @@ def select_driver(config: StoreConfig) -> str:
     """
     if config.driver is not None:
         return config.driver
-    prior = [name for name in prior_drivers(config.root) if not _is_last_resort(name)]
+    prior = chosen_drivers(config.root)
     if len(prior) > 1:
         raise AmbiguousDriver(
             f"{config.root} holds the state of several drivers: {', '.join(prior)}; name the one to use "
@@ -44,39 +41,14 @@ def select_driver(config: StoreConfig) -> str:
     return _first_that_works(config)
 
 
-def prior_drivers(root: Path) -> list[str]:
-    """The drivers that have state under a root, by their names on disk, sorted."""
-    try:
-        names = sorted(os.listdir(root / "image"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [name for name in names if any(_has_entries(root / "image" / name / "layerdb" / part) for part in _STATE)]
-
-
-def _has_entries(directory: Path) -> bool:
-    try:
-        with os.scandir(directory) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _is_last_resort(name: str) -> bool:
-    try:
-        return registry.is_last_resort(registry.load_driver(name))
-    except LayerStoreError:
-        return False  # somebody chose it, and has to say what to do without it
-
-
 def _require(name: str, root: Path) -> str:
     try:
-        registry.load_driver(name)
+        return registry.entry_point_of(name)
     except DriverNotFound as error:
         raise DriverNotFound(
             f"{root} holds the state of driver {name!r}, which cannot be used: {error}. To start with another "
             "driver beside it, name that driver"
         ) from error
-    return name
 
 
 def _first_that_works(config: StoreConfig) -> str:

@@ -21,6 +21,11 @@ _DATABASE: Final = Path("volumes", "metadata.db")
 _LOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 
+def docker_was_here(root: Path) -> bool:
+    """Whether a daemon has ever had a root for its data root."""
+    return (root / _DATABASE).exists()
+
+
 class DockerLock:
     """Keeps Docker daemons off a root: none starts there while this is open.
 

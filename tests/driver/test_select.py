@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from layerstore_core import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStore, StoreConfig, load_config
-from layerstore_core.driver.select import prior_drivers, select_driver
+from layerstore_core.driver.prior import prior_drivers
+from layerstore_core.driver.select import select_driver
 
 NEEDS_MORE = "class Driver(Driver):\n    priority = 50\n    @classmethod\n    def probe(cls, context):\n        raise DriverNotSupported('needs more')\n"
 
@@ -89,7 +90,7 @@ def test_two_states_are_named_though_one_driver_is_missing(root, install):
         select(root)
 
 
-def test_vfs_s_state_does_not_count(root, install, only):
+def test_vfs_s_state_does_not_count_in_a_root_of_docker_s(root, install, only):
     only("vfs")
     install("one-driver", with_priority(5), drivers="one = one_driver:Driver")
     state(root, "vfs")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from layerstore_core.text import printable
+
 
 class LayerStoreError(Exception):
     """The root of all errors of this package."""
@@ -95,7 +97,7 @@ class InvalidImage(LayerStoreError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message, backslash=False))
 
 
 class InvalidReference(LayerStoreError, ValueError):

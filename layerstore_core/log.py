@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from loguru import Logger
+    from loguru import Logger, Record
+
+from layerstore_core.text import printable
 
 __all__ = ["configure", "driver_logger", "enable", "logger", "wants_details"]
 
@@ -61,12 +63,17 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
 
     def apply(real: Logger) -> None:
         form = _DETAILED if verbosity else _SHORT
+
+        def line(record: Record) -> str:
+            # A format given as a function is used as it stands: no traceback is added to a short message.
+            record["message"] = printable(record["message"], backslash=False)
+            return form
+
         real.remove()
         real.add(
             lambda message: print(message, end="", file=sys.stderr),
             level=_LEVELS[min(max(verbosity, 0), len(_LEVELS) - 1)],
-            # A format given as a function is used as it stands: no traceback is added to a short message.
-            format=lambda _: form,
+            format=line,
             serialize=json,
             colorize=not json and sys.stderr.isatty(),
             backtrace=False,

@@ -73,8 +73,7 @@ class Application(click.Group):
             output.write_error("Terminated", str(stopped), as_json=as_json)
             return stopped.exit_code
         except LayerStoreError as error:
-            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-            output.write_error(type(error).__name__, f"{error}{notes}", as_json=as_json)
+            output.write_error(type(error).__name__, str(error), getattr(error, "__notes__", ()), as_json=as_json)
             return EXIT_FAILED
         except OSError as error:
             if error.errno == errno.EPIPE and not output.is_read():

@@ -15,6 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from layerstore_core.text import printable
+
+__all__ = [
+    "OutputClosed",
+    "StandardOutput",
+    "columns",
+    "describe_os_error",
+    "human_size",
+    "is_read",
+    "printable",
+    "write_document",
+    "write_error",
+    "write_lines",
+]
+
 
 class OutputClosed(Exception):
     """Whoever read standard output has gone (`layerstore export … | head`): no error, but the end."""
@@ -99,11 +114,15 @@ def write_document(document: Mapping[str, Any]) -> None:
     write_lines([json.dumps(document, indent=2)])
 
 
-def write_error(kind: str, message: str, *, as_json: bool) -> None:
-    """Write an error to standard error: a line for a person, or `{"error": {"type": …, "message": …}}`."""
-    text = json.dumps({"error": {"type": kind, "message": message}}) if as_json else f"layerstore: {message}"
+def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: bool) -> None:
+    """Write an error to standard error: lines for a person, or `{"error": {"type": …, "message": …}}`."""
+    parts = [message, *notes]
+    if as_json:
+        text = json.dumps({"error": {"type": kind, "message": "\n  ".join(parts)}})
+    else:
+        text = "layerstore: " + "\n  ".join(printable(part, backslash=False) for part in parts)
     if sys.stderr is not None:
-        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def describe_os_error(error: OSError) -> str:
@@ -111,24 +130,9 @@ def describe_os_error(error: OSError) -> str:
     paths = [os.fsdecode(p) if isinstance(p, str | bytes) else str(p) for p in (error.filename, error.filename2) if p]
     what = error.strerror or str(error) or type(error).__name__
     notes = getattr(error, "__notes__", ())
-    return f"{printable(' -> '.join(paths))}{': ' if paths else ''}{what}" + (f" ({'; '.join(notes)})" if notes else "")
-
-
-def printable(name: str) -> str:
-    r"""A name in one line that a terminal cannot be misled by: controls become `\n`, `\x1b`; `\` becomes `\\`.
-
-    Bytes that are no UTF-8 stay what they are.
-    """
-    return "".join(_escape(c) for c in name)
-
-
-def _escape(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    code = ord(character)
-    if code < 0x20 or 0x7F <= code < 0xA0:
-        return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}")
-    return character
+    return f"{printable(' -> '.join(paths), path=True)}{': ' if paths else ''}{what}" + (
+        f" ({'; '.join(notes)})" if notes else ""
+    )
 
 
 def human_size(size: int) -> str:

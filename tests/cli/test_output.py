@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,32 +29,6 @@ def test_sizes_are_told_in_binary_units(size: int, text: str) -> None:
 def test_no_size_is_told_as_1024_of_a_unit(size: int) -> None:
     number, unit = output.human_size(size).split()
     assert float(number) < 1024 or unit == "PiB"
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("etc/hosts", "etc/hosts"),
-        ("two\nlines", "two\\nlines"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("back\\slash", "back\\\\slash"),
-        ("c1\x9bcontrol", "c1\\x9bcontrol"),
-        ("grün", "grün"),
-    ],
-)
-def test_a_name_cannot_mislead_a_terminal(name: str, shown: str) -> None:
-    assert output.printable(name) == shown
-
-
-@given(st.binary())
-def test_printable_names_are_one_line_and_differ_where_the_names_do(raw: bytes) -> None:
-    shown = output.printable(os.fsdecode(raw))
-    assert len(shown.splitlines()) <= 1 or any(c in shown for c in "\u2028\u2029")
-    assert not any(ord(c) < 0x20 for c in shown)
-    back = shown.encode("utf-8", "surrogateescape").decode("latin-1")
-    # Undoing what was escaped gives the bytes back; C1 controls are escaped by code point.
-    assert ("\\" in shown) == any(c == "\\" or ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in os.fsdecode(raw))
-    assert back.count("\\\\") >= raw.count(b"\\")
 
 
 def test_columns_are_aligned() -> None:

@@ -21,6 +21,7 @@ from layerstore_core.images.reference import Reference
 from layerstore_core.metadata import BadRecord, ImageDB
 from layerstore_core.metadata.records import LayerRecord, MountRecord
 from layerstore_core.tarsplit.codec import decode_lines
+from layerstore_core.text import printable
 from tests import tars
 
 
@@ -137,7 +138,8 @@ def image_archive(data: bytes) -> None:
             try:
                 container = open_container(io.BytesIO(content), spool_dir=Path(name))
                 try:
-                    find_images(container)
+                    found = find_images(container)
+                    assert all(str(item.reason).isprintable() for item in found.skipped)
                 finally:
                     container.close()
             except (InvalidImage, InvalidLayer, InvalidReference):
@@ -153,7 +155,26 @@ def reference(data: bytes) -> None:
     assert str(Reference.parse(text)) == text
 
 
+def printable_text(data: bytes) -> None:
+    """Text as names and JSON have it, with surrogates in any order: what is shown can be written, in one line."""
+    for text in (os.fsdecode(data), data[: len(data) & ~1].decode("utf-16-le", "surrogatepass")):
+        for backslash in (True, False):
+            shown = printable(text, backslash=backslash)
+            assert shown.isprintable() and len(shown.splitlines()) <= 1
+            shown.encode()
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
-    for target in (tar, tar_with_checksums, pax, tar_split, records, image_records, image_archive, reference)
+    for target in (
+        tar,
+        tar_with_checksums,
+        pax,
+        tar_split,
+        records,
+        image_records,
+        image_archive,
+        reference,
+        printable_text,
+    )
 }

@@ -66,7 +66,9 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
     }
     if not session.json:
         for item in loaded.skipped[:_SHOWN]:
-            click.echo(f"skipped {output.printable(item.what)}: {item.reason}", err=True)
+            click.echo(
+                f"skipped {output.printable(item.what)}: {output.printable(item.reason, backslash=False)}", err=True
+            )
         if len(loaded.skipped) > _SHOWN:
             click.echo(f"skipped {len(loaded.skipped) - _SHOWN} more; --json lists all", err=True)
     session.answer(

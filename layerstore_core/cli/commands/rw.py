@@ -153,7 +153,7 @@ def changes(session: Session, name: str) -> None:
     with session.open(reading=True) as store, store.get_rw_layer(name) as rw:
         pairs = [str(change).split(" ", 1) for change in rw.changes()]
     document = {"name": name, "changes": [{"kind": kind, "path": path} for kind, path in pairs]}
-    session.answer(document, lambda: [f"{kind} {output.printable(path)}" for kind, path in pairs])
+    session.answer(document, lambda: [f"{kind} {output.printable(path, path=True)}" for kind, path in pairs])
 
 
 @rw.command()

@@ -111,3 +111,29 @@ def test_a_bad_archive(run: Run, tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(tar_of({"x": b""}))
     assert run("--json", "load", tmp_path / "bad.tar", code=1).error["type"] == "InvalidImage"
     assert run("--json", "load", tmp_path / "none.tar", code=1).error["type"] == "FileNotFoundError"
+
+
+@pytest.mark.parametrize(
+    "text", ["A\ud800B", "A\udcc2\udc9b31mB", "\udc9b31m", "\u202etxt.exe", "a\nb", "\x9b2J", "\u2028"]
+)
+def test_text_from_an_image_reaches_no_terminal_as_it_is(run: Run, text: str, tmp_path: Path) -> None:
+    history = [{"created": text, "created_by": text, "comment": text, "empty_layer": True}]
+    image = ImageSpec((), ("app:1",), extra={"history": history, "created": text})
+    (tmp_path / "i.tar").write_bytes(docker_archive(image, ImageSpec(LAYERS, ("app:2", f"x{text}"))))
+    loaded = run("load", tmp_path / "i.tar")
+    assert loaded.lines == ["app:1", "app:2"] and loaded.stderr.startswith("skipped x")
+    refused = run("load", tmp_path / "i.tar", "--image", f"q{text}", code=1)
+    told = [loaded.stderr, run("history", "app:1").text, run("images").text, refused.stderr]
+    assert all(line.isprintable() for said in told for line in said.splitlines()) and "\u2028" not in "".join(told)
+    assert run("history", "app:1", "--json").json["history"][0]["created_by"] == text
+    assert run("images", "--json").json["images"][0]["created"] == text
+
+
+def test_one_image_is_picked_and_what_is_left_out_is_told(run: Run, tmp_path: Path) -> None:
+    windows = ImageSpec(LAYERS[:1], ("win:1",), extra={"os": "windows"})
+    (tmp_path / "i.tar").write_bytes(docker_archive(APP, windows))
+    answer = run("load", tmp_path / "i.tar", "--json").json
+    assert [image["names"] for image in answer["images"]] == [["app:1"]]
+    assert [(item["what"], item["kind"]) for item in answer["skipped"]] == [("win:1", "platform")]
+    assert run("load", tmp_path / "i.tar", "--image", "app:1").stderr == ""
+    assert "operating system" in run("load", tmp_path / "i.tar", "--image", "win:1", code=1).stderr

@@ -10,13 +10,14 @@ from typing import Final
 
 from benchmarks.contenders import Contender, inside, layerstore, making, python
 from benchmarks.workshop import Workshop
+from layerstore_core import change_clock, take_stamps
 
 _EXTRACTALL: Final = "import sys, tarfile; tarfile.open(sys.argv[1]).extractall('x', filter='tar')"
 _COPY: Final = "import os; from layerstore_core import copy_tree; os.mkdir('copy'); copy_tree('tree', 'copy')"
 _COMPARE: Final = "import sys; from layerstore_core import compare_trees; compare_trees(*sys.argv[1:])"
 _COMPARE_SINCE: Final = (
-    "import sys; from layerstore_core import change_clock, compare_trees; "
-    "compare_trees(*sys.argv[1:], since_ns=change_clock(sys.argv[1]))"
+    "import sys; from layerstore_core import Stamps, compare_trees; "
+    "compare_trees(*sys.argv[1:3], stamps=Stamps(open(sys.argv[3], 'rb').read()))"
 )
 _INFLATE: Final = """
 import sys
@@ -167,12 +168,16 @@ def _copy(shop: Workshop) -> list[Contender]:
 
 def _changes(shop: Workshop) -> list[Contender]:
     tree, other = shop.trees
+    stamps = shop.work / "stamps"
+    stamps.write_bytes(take_stamps(tree, change_clock(shop.work)))
     rsync = ["rsync", "-an", "--delete", f"{tree}/", f"{other}/"]
     return [
         Contender(
             "layerstore compare_trees", "all metadata, attributes, content", python(_COMPARE, str(tree), str(other))
         ),
-        Contender("as vfs knows a copy", "what was touched since", python(_COMPARE_SINCE, str(tree), str(other))),
+        Contender(
+            "as vfs knows a copy", "what was touched since", python(_COMPARE_SINCE, str(tree), str(other), str(stamps))
+        ),
         Contender("diff -rq", "types, content", ["diff", "-rq", "--no-dereference", str(tree), str(other)], "diff"),
         Contender("rsync -an --delete", "size, time, mode, owner", rsync, "rsync"),
     ]

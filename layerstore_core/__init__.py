@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from layerstore_core._version import __version__
 
 if TYPE_CHECKING:
-    from layerstore_core.archive.changes import Change, ChangeKind, change_clock, compare_trees
+    from layerstore_core.archive.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps
     from layerstore_core.archive.copy import copy_tree
     from layerstore_core.archive.entry import EntryType, TarEntry
     from layerstore_core.archive.getter import TreeFiles
@@ -109,6 +109,7 @@ _HOMES = {
     "Reference": "images.reference",
     "RemovedLayer": "layers",
     "RootInUse": "errors",
+    "Stamps": "archive.changes",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -124,6 +125,7 @@ _HOMES = {
     "pack_tree": "archive.pack",
     "parse_size": "driver.sizes",
     "remove_tree": "archive.remove",
+    "take_stamps": "archive.changes",
     "unpack_layer": "archive.unpack",
 }
 
@@ -173,6 +175,7 @@ __all__ = [
     "Reference",
     "RemovedLayer",
     "RootInUse",
+    "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",
     "TarEntry",
@@ -189,6 +192,7 @@ __all__ = [
     "pack_tree",
     "parse_size",
     "remove_tree",
+    "take_stamps",
     "unpack_layer",
 ]
 

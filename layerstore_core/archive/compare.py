@@ -11,11 +11,9 @@ Content is read only where nothing cheaper tells. In this order:
 1. Another status tells that the files differ.
 2. The same inode on the same device is one file. On another device the number tells nothing, and nor does an
    equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick it was taken in.
-3. With `since_ns`, an upper file whose ctime lies before it is as it was then. The kernel sets the ctime
-   with every change of content, attributes, link count or name, and nobody can set it to a value of
-   his choice. Only a directory above can have been moved together with all that is in it: this sets
-   the ctimes of the moved directory and of the one it has come to. Where both are set, nothing below
-   the former is taken on trust; nor is what is on another device than the root (a mount, another subvolume).
+3. With `stamps`, an upper file that has the stamp which was taken there is as it was then: see `archive.stamps`. What
+   is on another device than the root (a mount, another subvolume) is not taken on trust. The order of ctimes tells
+   nothing: a clock can be set.
 4. Attributes, and then content, are read and compared.
 """
 
@@ -24,7 +22,6 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import time
 from collections import defaultdict
 from typing import Any, Final, Self
 
@@ -35,13 +32,12 @@ from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
 from layerstore_core.archive.same import same_content, same_status
 from layerstore_core.archive.sharing import share
+from layerstore_core.archive.stamps import Stamps
 from layerstore_core.archive.touched import TouchedPaths
 from layerstore_core.archive.xattrs import same_xattrs
 
 #: So many entries one process compares before it is worth starting a second one.
 _ALONE: Final = 4000
-#: Before every ctime.
-_NEVER: Final = -(1 << 63)
 
 
 def compare_trees(
@@ -50,6 +46,7 @@ def compare_trees(
     *,
     since_ns: int | None = None,
     touched: TouchedPaths | None = None,
+    stamps: Stamps | None = None,
 ) -> list[Change]:
     """The changes that make `lower` into `upper`, sorted by path.
 
@@ -61,25 +58,25 @@ def compare_trees(
     Args:
         upper: the changed tree. What vanishes from it meanwhile counts as deleted.
         lower: the tree it began as; `None` for an empty one: then everything is added.
-        since_ns: a moment, taken with `change_clock`, at which `upper` was equal to `lower`, which has not
-            changed since. What has not been touched since is then passed over unread. `None`: nothing is known
-            and files of equal status are compared by their content, unless they are one file.
+        since_ns: no longer used, since a clock that is set back tells no order; `stamps` has taken its place.
         touched: what of `upper`, a snapshot of `lower` on a file system that keeps inode numbers in
             snapshots, may differ from `lower`. Nothing else is looked at. `None`: nothing is known.
+        stamps: those of `upper`, from when it was equal to `lower`, which has not changed since. What still has its stamp
+            is passed over unread. `None`: nothing is known, and files of equal status are compared by their content, unless
+            they are one file.
 
     Raises:
         OSError: something cannot be read; the error names the path.
     """
-    with Comparison(upper, lower, since_ns, touched) as comparison:
+    with Comparison(upper, lower, touched, stamps) as comparison:
         return comparison.run()
 
 
 def change_clock(directory: str | os.PathLike[str]) -> int:
     """The present by the clock that the file system of `directory` stamps ctimes with, in nanoseconds.
 
-    That clock ticks coarsely (every few milliseconds) and may not be this machine's. Taken after the last step
-    of making a tree, and kept as a number, it serves as `since_ns`: a change within the same tick counts as
-    later. A tree that is restored from a backup has later ctimes, and is compared in full.
+    That clock ticks coarsely (every few milliseconds) and may not be this machine's. It can be set: a moment tells
+    nothing of what was before or after it, but for what has happened just now. See `take_stamps`.
     """
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         return os.fstat(file.fileno()).st_ctime_ns
@@ -97,13 +94,11 @@ class Comparison:
         self,
         upper: str | os.PathLike[str],
         lower: str | os.PathLike[str] | None,
-        since_ns: int | None,
         touched: TouchedPaths | None,
+        stamps: Stamps | None,
     ) -> None:
-        # A clock that was set back would stamp changes with the past.
-        usable = since_ns is not None and since_ns <= time.time_ns()
-        self._since = since_ns if usable and since_ns is not None else _NEVER
         self._touched = touched
+        self._stamps = stamps
         self.found: dict[bytes, ChangeKind] = {}
         self.names: list[Name] = []
         self._looked_at = 0
@@ -128,7 +123,7 @@ class Comparison:
         """Compare all, and give the changes."""
         waiting = [Task(b"", self._root())]
         self.compare(waiting, up_to=_ALONE)
-        if len(waiting) > 1 and self._lower is not None and self._since == _NEVER and self._touched is None:
+        if len(waiting) > 1 and self._lower is not None and self._stamps is None and self._touched is None:
             self._compare_in_two(waiting, self._lower)
         self.compare(waiting)
         self._report_links()
@@ -177,16 +172,20 @@ class Comparison:
 
     def _root(self) -> Directory:
         if self._lower is None:
-            return Directory("", in_lower=False, original=False, untouched=False)
+            return Directory("", in_lower=False, untouched=False)
         upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
-        untouched = upper.st_ctime_ns < self._since
+        untouched = self._is_untouched(b"", upper)
         if not untouched and (
             not same_status(upper, lower)
             or not (os.path.samestat(upper, lower) or same_xattrs(self._upper.fd, self._lower.fd))
         ):
             self.found[b"/"] = ChangeKind.MODIFY
         guided = self._touched is not None and upper.st_ino == lower.st_ino
-        return Directory("", in_lower=True, original=True, untouched=untouched, guided=guided)
+        return Directory("", in_lower=True, untouched=untouched, guided=guided)
+
+    def _is_untouched(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether what stands at `path` in the upper tree is certain to be as it was when its stamp was taken."""
+        return self._stamps is not None and status.st_dev == self._device and self._stamps.match(path, status)
 
     def _visit(self, directory: Directory) -> list[Directory]:
         """Compare what is in the upper tree's present directory; returns the directories in it."""
@@ -229,7 +228,7 @@ class Comparison:
                 path = b"/" + self._upper.join(entry.name)
                 self.found[path] = ChangeKind.ADD
                 if entry.is_dir(follow_symlinks=False):
-                    directories.append(Directory(entry.name, in_lower=False, original=False, untouched=False))
+                    directories.append(Directory(entry.name, in_lower=False, untouched=False))
                 elif self._lower is not None:
                     try:
                         status = entry.stat(follow_symlinks=False)
@@ -243,7 +242,6 @@ class Comparison:
     def _compare(self, directory: Directory) -> list[Directory]:
         assert self._lower is not None
         directories = []
-        since = self._since if directory.original else _NEVER
         # Where no name has come or gone, the lower directory need not even be listed.
         listing: set[str] | None = None
         if not directory.untouched:
@@ -263,10 +261,9 @@ class Comparison:
                 else:
                     in_lower = True
                 is_directory = stat.S_ISDIR(status.st_mode)
-                foreign = is_directory and status.st_dev != self._device
-                if in_lower and status.st_ctime_ns < since and not foreign:
+                if in_lower and self._is_untouched(self._upper.join(name), status):
                     if is_directory:
-                        directories.append(Directory(name, in_lower=True, original=True, untouched=True))
+                        directories.append(Directory(name, in_lower=True, untouched=True))
                     continue
                 try:
                     if listing is None:
@@ -279,9 +276,8 @@ class Comparison:
                     raise
                 if is_directory:
                     both = lower is not None and stat.S_ISDIR(lower.st_mode)
-                    original = directory.original and directory.untouched and not foreign
                     unread = both and lower is not None and not os.path.samestat(status, lower)
-                    directories.append(Directory(name, both, original, untouched=False, unread=unread))
+                    directories.append(Directory(name, both, untouched=False, unread=unread))
         for name in listing or ():
             self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
         return directories
@@ -315,7 +311,7 @@ class Comparison:
                 same = lower is not None and lower.st_ino == status.st_ino
                 guided = both and same
                 unread = both and lower is not None and not os.path.samestat(status, lower)
-                directories.append(Directory(name, both, False, untouched=False, guided=guided, unread=unread))
+                directories.append(Directory(name, both, untouched=False, guided=guided, unread=unread))
         return directories
 
     def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:

@@ -24,9 +24,7 @@ class Directory(NamedTuple):
     name: str
     #: There is such a directory in the lower tree.
     in_lower: bool
-    #: It is the one that was there at `since_ns`, and not another that was moved here.
-    original: bool
-    #: No name in it has come or gone since.
+    #: No name in it has come or gone since the stamps were taken.
     untouched: bool
     #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
     guided: bool = False

@@ -13,14 +13,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from layerstore_core.archive.changes import ChangeKind, change_clock, compare_trees
+from layerstore_core.archive.changes import ChangeKind, Stamps, change_clock, compare_trees, take_stamps
 from layerstore_core.archive.copy import copy_tree
 from layerstore_core.archive.descent import Descent
 from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
 
 
-def changes(upper: Path, lower: Path | None, since_ns: int | None = None) -> list[str]:
-    return [str(one) for one in compare_trees(upper, lower, since_ns=since_ns)]
+def changes(upper: Path, lower: Path | None, stamps: Stamps | None = None) -> list[str]:
+    return [str(one) for one in compare_trees(upper, lower, stamps=stamps)]
+
+
+def stamps_of(root: Path) -> Stamps:
+    return Stamps(take_stamps(root, change_clock(root.parent)))
+
+
+def wait_for_a_tick(root: Path) -> None:
+    """Wait until what has been touched in a tree up to now will have a stamp."""
+    while change_clock(root.parent) <= max(path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))):
+        pass
 
 
 @pytest.fixture
@@ -45,9 +55,13 @@ def upper(lower: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(params=["since", "nothing known"])
-def since(request: pytest.FixtureRequest, upper: Path) -> int | None:
-    return change_clock(upper.parent) if request.param == "since" else None
+@pytest.fixture(params=["stamps", "stamps of a tick ago", "nothing known"])
+def since(request: pytest.FixtureRequest, upper: Path) -> Stamps | None:
+    if request.param == "nothing known":
+        return None
+    if request.param == "stamps of a tick ago":
+        wait_for_a_tick(upper)
+    return stamps_of(upper)
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -58,7 +72,7 @@ def rewrite(path: Path, content: bytes) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_copy_has_no_changes(upper: Path, lower: Path, since: int | None, nothing_left_open: None) -> None:
+def test_a_copy_has_no_changes(upper: Path, lower: Path, since: Stamps | None, nothing_left_open: None) -> None:
     assert changes(upper, lower, since) == []
 
 
@@ -76,7 +90,7 @@ def test_against_nothing_everything_is_added(lower: Path) -> None:
 
 
 def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
-    upper: Path, lower: Path, since: int | None, monkeypatch: pytest.MonkeyPatch
+    upper: Path, lower: Path, since: Stamps | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (upper / "new").mkdir()
     real = Descent.enter
@@ -90,12 +104,12 @@ def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
     assert changes(upper, lower, since) == ["D /top"]
 
 
-def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: int | None) -> None:
+def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
     rewrite(upper / "top/one/file", b"ONE")
     assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
 
 
-def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path, since: int | None) -> None:
+def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.rename(upper / "top/one", upper / "top/aside")
     os.rename(upper / "top/two", upper / "top/one")
     os.rename(upper / "top/aside", upper / "top/two")
@@ -108,56 +122,56 @@ def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path
     ]
 
 
-def test_the_target_of_a_link_of_equal_length(upper: Path, lower: Path, since: int | None) -> None:
+def test_the_target_of_a_link_of_equal_length(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "link").unlink()
     (upper / "link").symlink_to("PLAIN")
     os.utime(upper / "link", ns=(0, TIMES[1]), follow_symlinks=False)
     assert changes(upper, lower, since) == ["C /link"]
 
 
-def test_extended_attributes(upper: Path, lower: Path, since: int | None) -> None:
+def test_extended_attributes(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.setxattr(upper / "top/one/file", "user.new", b"1")
     os.setxattr(upper / "top/two", "user.new", b"1")
     assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file", "C /top/two"]
 
 
-def test_overlays_own_attributes_do_not_count(upper: Path, lower: Path, since: int | None) -> None:
+def test_overlays_own_attributes_do_not_count(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.setxattr(upper / "top/one/file", "user.overlay.origin", b"1")
     assert changes(upper, lower, since) == []
 
 
-def test_a_directory_in_which_a_file_came_and_went_is_unchanged(upper: Path, lower: Path, since: int | None) -> None:
+def test_a_directory_in_which_a_file_came_and_went_is_unchanged(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "top/one/passing").touch()
     (upper / "top/one/passing").unlink()
     assert changes(upper, lower, since) == []
 
 
-def test_the_root_is_named_for_its_own_mode_only(upper: Path, lower: Path, since: int | None) -> None:
+def test_the_root_is_named_for_its_own_mode_only(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "new").touch()
     assert changes(upper, lower, since) == ["A /new"]
     upper.chmod(0o711)
     assert changes(upper, lower, since) == ["C /", "A /new"]
 
 
-def test_another_type_in_a_files_place(upper: Path, lower: Path, since: int | None) -> None:
+def test_another_type_in_a_files_place(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "link").unlink()
     (upper / "link").mkdir()
     (upper / "link/inner").touch()
     assert changes(upper, lower, since) == ["C /link", "A /link/inner"]
 
 
-def test_a_deleted_directory_stands_for_all_in_it(upper: Path, lower: Path, since: int | None) -> None:
+def test_a_deleted_directory_stands_for_all_in_it(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "top/one/file").unlink()
     (upper / "top/one").rmdir()
     assert changes(upper, lower, since) == ["C /top", "D /top/one"]
 
 
-def test_a_further_name_brings_all_names_of_the_file(upper: Path, lower: Path, since: int | None) -> None:
+def test_a_further_name_brings_all_names_of_the_file(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.link(upper / "plain", upper / "third")
     assert changes(upper, lower, since) == ["C /plain", "C /second", "A /third"]
 
 
-def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: int | None) -> None:
+def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "second").unlink()
     (upper / "second").write_bytes(b"plain")
     status = (upper / "plain").stat()
@@ -165,14 +179,14 @@ def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: i
     assert changes(upper, lower, since) == ["C /second"]
 
 
-def test_a_name_less_is_one_change(upper: Path, lower: Path, since: int | None) -> None:
+def test_a_name_less_is_one_change(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "second").unlink()
     assert changes(upper, lower, since) == ["D /second"]
 
 
 def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    while (since := change_clock(upper.parent)) <= max(path.lstat().st_ctime_ns for path in upper.rglob("*")):
-        pass  # a copy that ended within this tick counts as touched
+    wait_for_a_tick(upper)
+    since = stamps_of(upper)
     opened: list[str] = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more))
@@ -183,10 +197,25 @@ def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkey
     assert not [name for name in opened if "two" in name][1:]  # entered in one of the trees only
 
 
-def test_a_clock_that_was_set_back_makes_nothing_trusted(upper: Path, lower: Path) -> None:
+@pytest.mark.parametrize("step", [-3600, -1, 1, 3600])
+def test_a_clock_that_was_set_meanwhile_hides_no_change(upper: Path, lower: Path, step: int) -> None:
+    """What is stamped with ctimes of the past, or of the future, is changed all the same."""
+    second = 1_000_000_000
+    wait_for_a_tick(upper)
+    # As with a clock that stood elsewhere when the stamps were taken.
+    since = Stamps(take_stamps(upper, change_clock(upper.parent) - step * second))
     rewrite(upper / "top/one/file", b"ONE")
-    hour = 3_600_000_000_000
-    assert "C /top/one/file" in changes(upper, lower, change_clock(upper.parent) + hour)
+    os.rename(upper / "plain", upper / "top/two/plain")
+    assert changes(upper, lower, since) == changes(upper, lower)
+    assert "C /top/one/file" in changes(upper, lower, since)
+
+
+def test_a_part_of_the_stamps_says_less_and_nothing_wrong(upper: Path, lower: Path) -> None:
+    wait_for_a_tick(upper)
+    data = take_stamps(upper, change_clock(upper.parent))
+    rewrite(upper / "top/one/file", b"ONE")
+    for length in range(0, len(data), 5):
+        assert changes(upper, lower, Stamps(data[:length])) == ["C /top", "C /top/one", "C /top/one/file"]
 
 
 @pytest.fixture
@@ -225,13 +254,13 @@ def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_dev
 def test_another_file_system_in_the_tree_is_not_taken_on_trust(
     upper: Path, lower: Path, two_devices: tuple[Path, Path]
 ) -> None:
-    """Its files may be older than the moment of equality, and different all the same."""
+    """A stamp says nothing of the device: that may have another number tomorrow."""
     mounted, _ = two_devices
     copy_tree(upper / "top/one", mounted)
     rewrite(mounted / "file", b"ONE")
-    while (since := change_clock(upper.parent)) <= mounted.stat().st_ctime_ns:
-        pass
     subprocess.run(["mount", "--bind", mounted, upper / "top/one"], check=True)
+    wait_for_a_tick(upper)
+    since = stamps_of(upper)
     try:
         assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
     finally:
@@ -265,12 +294,12 @@ def test_kinds_say_where_a_path_is(pair: tuple[Tree, Tree]) -> None:
 
 
 @given(tree=trees(), todo=steps())
-def test_knowing_a_moment_of_equality_changes_no_answer(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
+def test_knowing_what_was_not_touched_changes_no_answer(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         lower, upper = build(Path(name, "lower"), tree), Path(name, "upper")
         upper.mkdir()
         copy_tree(lower, upper)
-        since = change_clock(name)
+        since = stamps_of(upper)
         change(upper, todo)
         assert changes(upper, lower, since) == changes(upper, lower)
 

@@ -1,8 +1,8 @@
 """The driver.
 
-On disk, as Docker's: `dir/<id>/` is the layer's tree. Beside it, where Docker does not look, `copied/<id>` holds
-the moment at which the parent's tree had been copied, and the parent's ID: what has not been touched since need not be
-read to be compared with the parent.
+On disk, as Docker's: `dir/<id>/` is the layer's tree. Beside it, where Docker does not look, `copied/<id>` of a writable
+layer holds a line with the moment at which the parent's tree had been copied, and the parent's ID; then the stamps of
+the copy: what has not been touched since need not be read to be compared with the parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from layerstore_core import ConfigError, hookimpl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layerstore_core import Change, DriverContext
+    from layerstore_core import Change, DriverContext, Stamps
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
@@ -50,12 +50,17 @@ class VfsDriver:
 
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
+        self._create(layer_id, parent_id, storage_opt, writable=False)
+
+    def _create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str], *, writable: bool) -> None:
         _refuse_options(storage_opt)
         self._make_home()
         tree = self._tree(layer_id)
         os.mkdir(tree, _TREE_MODE)
         try:
-            self._fill(layer_id, tree, parent_id)
+            self._fill(tree, parent_id)
+            if parent_id and writable:
+                self._write_stamps(layer_id, parent_id)
         except BaseException:
             self.remove(layer_id)
             raise
@@ -66,7 +71,7 @@ class VfsDriver:
     ) -> None:
         if mount_label:
             raise ConfigError("the vfs driver does not mount, and cannot label files for SELinux; leave the label out")
-        self.create(layer_id, parent_id, storage_opt)
+        self._create(layer_id, parent_id, storage_opt, writable=True)
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
@@ -107,7 +112,7 @@ class VfsDriver:
         return layerstore_core.compare_trees(
             self.get(layer_id),
             self.get(parent_id) if parent_id else None,
-            since_ns=self._copied_at(layer_id, parent_id),
+            stamps=self._read_stamps(layer_id, parent_id),
         )
 
     @hookimpl
@@ -131,22 +136,27 @@ class VfsDriver:
         self._trees.mkdir(_HOME_MODE, exist_ok=True)
         self._copied.mkdir(_HOME_MODE, exist_ok=True)
 
-    def _fill(self, layer_id: str, tree: Path, parent_id: str) -> None:
+    def _fill(self, tree: Path, parent_id: str) -> None:
         os.chmod(tree, _TREE_MODE)  # whatever the umask says
         if os.geteuid() == 0:
             os.chown(tree, *self._context.id_mapping.root_pair())
-        if not parent_id:
-            return
-        layerstore_core.copy_tree(self.get(parent_id), tree)
-        (self._copied / layer_id).write_text(f"{layerstore_core.change_clock(self._copied)} {parent_id}")
+        if parent_id:
+            layerstore_core.copy_tree(self.get(parent_id), tree)
 
-    def _copied_at(self, layer_id: str, parent_id: str) -> int | None:
-        """When the tree of `parent_id` had been copied, in nanoseconds; `None` where another was, or nothing is known."""
+    def _write_stamps(self, layer_id: str, parent_id: str) -> None:
+        """Keep what the layer's files are like now that they are those of its parent."""
+        moment = layerstore_core.change_clock(self._copied)
+        stamps = layerstore_core.take_stamps(self._tree(layer_id), moment)
+        (self._copied / layer_id).write_bytes(f"{moment} {parent_id}\n".encode() + stamps)
+
+    def _read_stamps(self, layer_id: str, parent_id: str) -> Stamps | None:
+        """The stamps of the layer's files from when they were those of `parent_id`; `None` where there are none."""
         try:
-            moment, copied = (self._copied / layer_id).read_text().split(" ")
-            return int(moment) if copied == parent_id else None
-        except (FileNotFoundError, ValueError):
+            head, end, stamps = (self._copied / layer_id).read_bytes().partition(b"\n")
+        except FileNotFoundError:
             return None
+        known = end and head.split(b" ")[1:] == [parent_id.encode()]
+        return layerstore_core.Stamps(stamps) if known else None
 
 
 def _refuse_options(storage_opt: Mapping[str, str]) -> None:

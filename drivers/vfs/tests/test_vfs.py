@@ -12,6 +12,7 @@ from layerstore_vfs.options import VfsOptions
 from loguru import logger
 from pydantic import ValidationError
 
+import layerstore_core
 from layerstore_core import ConfigError, DriverContext, IDMapping, IDRange, LayerStore, StoreConfig
 
 needs_root = pytest.mark.skipif(
@@ -39,6 +40,11 @@ def write(path, name, content, mtime_ns=10**18 + 7):
 
 def layer(driver, layer_id, parent_id=""):
     driver.create(layer_id, parent_id, {})
+    return Path(driver.get(layer_id))
+
+
+def writable(driver, layer_id, parent_id):
+    driver.create_read_write(layer_id, parent_id, "", {})
     return Path(driver.get(layer_id))
 
 
@@ -122,19 +128,49 @@ def test_owners_and_devices_are_copied(driver):
 def test_a_change_that_keeps_size_and_time_is_not_missed(driver):
     base = layer(driver, "a")
     write(base, "file", b"one")
-    child = layer(driver, "b", "a")
+    child = writable(driver, "b", "a")
     assert driver.changes("b", "a") == []
     write(child, "file", b"two")
     assert [str(change) for change in driver.changes("b", "a")] == ["C /file"]
 
 
-@pytest.mark.parametrize("note", ["missing", "", "garbage", "9" * 40])
+def test_the_order_of_times_is_not_trusted(driver, home):
+    """A clock that is set back stamps changes with the past; here the copy's moment is put into the future."""
+    base = layer(driver, "a")
+    write(base, "file", b"one")
+    child = writable(driver, "b", "a")
+    head, stamps = (home / "copied" / "b").read_bytes().split(b"\n", 1)
+    moment, parent = head.split()
+    (home / "copied" / "b").write_bytes(b"%d %b\n%b" % (int(moment) + 3600 * 10**9, parent, stamps))
+    write(child, "file", b"two")
+    assert [str(change) for change in driver.changes("b", "a")] == ["C /file"]
+
+
+def test_what_was_not_touched_is_not_read(driver, home, monkeypatch):
+    base = layer(driver, "a")
+    for number in range(50):
+        write(base, f"d{number}/file", b"x")
+    child = writable(driver, "b", "a")
+    # As if the copy had ended a moment before.
+    stamps = layerstore_core.take_stamps(child, 1 << 62)
+    (home / "copied" / "b").write_bytes(b"0 a\n" + stamps)
+    write(child, "d7/file", b"y")
+    opened = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(path) or real(path, *rest, **more))
+    assert [str(change) for change in driver.changes("b", "a")] == ["C /d7", "C /d7/file"]
+    assert [path for path in opened if path in ("file", b"file")] == ["file", "file"]
+
+
+@pytest.mark.parametrize(
+    "note", ["missing", "", "garbage", "9" * 40, f"{9 * 10**18} a", f"{9 * 10**18} a\n", "1 other\n"]
+)
 def test_changes_do_not_depend_on_the_note_of_the_copy(driver, home, note):
     """It spares reading what was not touched since; without it, all is compared."""
     base = layer(driver, "a")
     write(base, "same", b"same")
     write(base, "gone", b"gone")
-    child = layer(driver, "b", "a")
+    child = writable(driver, "b", "a")
     (child / "gone").unlink()
     write(child, "same", b"emas")
     write(child, "new", b"new")
@@ -193,7 +229,7 @@ def test_a_copy_that_fails_leaves_nothing(driver, home, monkeypatch):
 
 def test_removing_twice_or_in_part(driver, home):
     layer(driver, "a")
-    layer(driver, "b", "a")
+    writable(driver, "b", "a")
     (home / "copied" / "b").unlink()
     for layer_id in ("b", "b", "a", "a"):
         driver.remove(layer_id)

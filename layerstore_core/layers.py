@@ -274,7 +274,7 @@ class RWLayer:
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
-        with self._content() as node:
+        with self._content(standing=False) as node:
             fields = dict(self._store.driver.metadata(node.record.mount_id))
         fields.setdefault("ID", self.name)
         return fields
@@ -291,14 +291,20 @@ class RWLayer:
         self.close()
 
     @contextmanager
-    def _content(self) -> Iterator[MountNode]:
+    def _content(self, *, standing: bool = True) -> Iterator[MountNode]:
         """Use what the driver has of the layer.
 
+        Args:
+            standing: it is to be used together with what it stands on.
+
         Raises:
-            IntegrityError: it has nothing. After a removal that has failed the record stays, so that it can be tried again.
+            IntegrityError: it has nothing, or it stands on something else than its record says. After a removal that
+                has failed the record stays, so that it can be tried again.
         """
         node = self._live
         try:
+            if standing:
+                self._require_parent(node)
             yield node
         except Exception as error:
             if self._store.driver.exists(node.record.mount_id):
@@ -308,6 +314,15 @@ class RWLayer:
                 f"no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. Remove it "
                 f"with `layerstore rw rm {self.name}`"
             ) from error
+
+    def _require_parent(self, node: MountNode) -> None:
+        from layerstore_core.parentage import require_parent
+
+        record, what = node.record, f"the writable layer {self.name!r}"
+        require_parent(self._store, record.mount_id, node.driver_parent, what)
+        if record.init_id:
+            parent = node.parent.record.cache_id if node.parent else ""
+            require_parent(self._store, record.init_id, parent, f"the init layer of {what}")
 
     @property
     def _live(self) -> MountNode:

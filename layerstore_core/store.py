@@ -242,6 +242,12 @@ class LayerStore:
         self._check_open()
         return {name: Layer(self, node, holds=False) for name, node in self._catalog.layers().items()}
 
+    def find(self, chain_id: ChainID) -> Layer | None:
+        """A view of one layer, as `layers` has it; `None` where it cannot be loaded."""
+        self._check_open()
+        node = self._catalog.find_layer(chain_id)
+        return None if node is None else Layer(self, node, holds=False)
+
     def chain_ids(self) -> list[ChainID]:
         """The chain IDs of all layers, sorted, also of those that cannot be loaded. Reads no records, so it is quick."""
         self._check_open()

@@ -1,17 +1,26 @@
-"""Every layer's tar, put together and compared with its digest: several at a time, and to be gone on with."""
+"""Every layer's tar and files, each compared with what they should be: several layers at a time, and to be gone on with.
+
+A layer is looked at in one pass. Its tar is put together and compared with its digest; the tar's entries then tell what
+its files should be. What it inherits is compared with the parent's files, which are looked at before.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from layerstore_core.archive.expected import Brought, read_entries
+from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.verify import Difference, shown
 from layerstore_core.checking.finding import Finding
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.digests import ChainID
+from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.layers import Layer
 from layerstore_core.log import logger
 from layerstore_core.metadata.atomic import make_directory
@@ -19,6 +28,32 @@ from layerstore_core.metadata.ours import recorded_drivers, state_directory
 from layerstore_core.store import LayerStore
 
 _CHUNK: Final = 1 << 20
+
+
+@dataclass
+class Verdict:
+    """What was found of a layer.
+
+    Attributes:
+        damage: what is wrong with its tar; empty where nothing is.
+        differences: what is wrong with its files.
+        doubtful: paths at which nothing can be said of what a child inherits.
+        unknown: nothing can be said of its files, nor of what a child inherits.
+    """
+
+    damage: str = ""
+    differences: list[Difference] = field(default_factory=list)
+    doubtful: frozenset[bytes] = frozenset()
+    unknown: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found, and all was looked at."""
+        return not (self.damage or self.differences or self.doubtful or self.unknown)
+
+
+_SOUND: Final = Verdict()
+_UNKNOWN: Final = Verdict(unknown=True)
 
 
 def check_content(
@@ -32,7 +67,7 @@ def check_content(
 
     Args:
         store: an open store.
-        layers: views of the layers.
+        layers: views of the layers; of the parents that are not among them nothing is taken for certain.
         progress: called with how many are done, and how many there are.
         resume: leave out what a check that was interrupted has verified.
     """
@@ -42,40 +77,99 @@ def check_content(
     done = len(layers) - len(wanted)
     if done:
         logger.info("{} layers were verified before the last check was interrupted", done)
+    left_out = {layer.chain_id for layer in layers} - {layer.chain_id for layer in wanted}
+    verdicts: dict[ChainID, Future[Verdict]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "layerstore-check") as pool:
         try:
-            running = {pool.submit(_verify, layer): layer for layer in wanted}
+            running = {}
+            # Parents first: a layer waits for its parent's verdict, which somebody has begun to find by then.
+            for layer in sorted(wanted, key=lambda layer: layer.depth):
+                parent = layer.parent_id
+                below = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
+                task = verdicts[layer.chain_id] = pool.submit(verify, store, layer, below)
+                running[task] = layer
             if progress is not None and wanted:
                 progress(done, len(layers))
             for task in as_completed(running):
-                layer, message = running[task], task.result()
+                layer, verdict = running[task], task.result()
                 done += 1
                 if progress is not None and done < len(layers):
                     progress(done, len(layers))
-                if not message:
+                if verdict.is_sound:
                     journal.verified(layer)
-                elif store.db.cache_id(layer.chain_id) == layer.cache_id:  # not deleted meanwhile
-                    yield Finding(
-                        "damaged",
-                        layer.chain_id,
-                        message,
-                        "give the layer or its image with `layerstore check --full --repair --from FILE`, "
-                        "or remove it and register it again",
-                    )
+                elif is_current(store, layer):
+                    yield from findings_of(layer, verdict)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     journal.finish()
 
 
-def _verify(layer: Layer) -> str:
-    """What is wrong with a layer's tar; empty where nothing is."""
+def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
+    """What there is to say of a layer."""
+    if verdict.damage:
+        yield Finding(
+            "damaged",
+            layer.chain_id,
+            verdict.damage,
+            "give the layer or its image with `layerstore check --full --repair --from FILE`, "
+            "or remove it and register it again",
+        )
+    elif verdict.differences:
+        yield Finding(
+            "tree-differs",
+            layer.chain_id,
+            shown(verdict.differences),
+            "`layerstore check --full --repair` makes the layer's files anew from its tar, which is whole",
+        )
+
+
+def is_current(store: LayerStore, layer: Layer) -> bool:
+    """Whether a layer is still what it was: another process may have deleted it, or its parents with it, meanwhile."""
+    return store.db.cache_id(layer.chain_id) == layer.cache_id
+
+
+def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _SOUND) -> Verdict:
+    """Look at one layer.
+
+    Args:
+        store: an open store.
+        layer: a view of it.
+        below: what was found of its parent, or will be.
+    """
+    entries: list[Brought] = []
+    complete = True
     try:
         with layer.tar_stream() as stream:
+            try:
+                entries.extend(read_entries(LayerStream.over(stream)))
+            except InvalidLayer as error:  # other readers of tars take more than this one
+                logger.warning("the files of layer {} are not compared with its tar: {}", layer.chain_id, error)
+                complete = False
             while stream.read(_CHUNK):
                 pass
     except (LayerStoreError, OSError) as error:
-        return str(error)
-    return ""
+        return Verdict(str(error), unknown=True)
+    parent = below.result() if isinstance(below, Future) else below
+    if not complete:
+        return _UNKNOWN
+    try:
+        found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", entries)
+    except (LayerStoreError, OSError) as error:
+        if parent.unknown:  # it may be the parent's files that cannot be read: a finding by itself
+            return _UNKNOWN
+        return Verdict(f"its files cannot be compared with its tar: {error}", unknown=True)
+    paths = frozenset(difference.path for difference in found) | parent.doubtful
+    if parent.unknown:
+        found = [difference for difference in found if not difference.inherited]
+    elif parent.doubtful:
+        found = [
+            one for one in found if not (one.inherited and any(_is_in(one.path, path) for path in parent.doubtful))
+        ]
+    return Verdict("", found, paths, parent.unknown)
+
+
+def _is_in(path: bytes, directory: bytes) -> bool:
+    return path == directory or not directory or path.startswith(directory + b"/")
 
 
 class Journal:

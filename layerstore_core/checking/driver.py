@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,9 @@ from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.layers import Layer
 from layerstore_core.metadata import MountRecord
+from layerstore_core.parentage import other_parent, parent_in_words
 from layerstore_core.store import LayerStore
 
 
@@ -18,12 +20,14 @@ class Kept(NamedTuple):
     """A layer of the driver that a record names.
 
     Attributes:
+        name: of the writable layer; `None` where it is none.
         subject: the record, as findings name it.
         layer_id: the driver's ID.
         parent_id: the driver's ID of what it stands on, `""` for nothing.
         is_current: whether the record still names it: another process may have deleted both meanwhile.
     """
 
+    name: str | None
     subject: str
     layer_id: str
     parent_id: str
@@ -32,22 +36,33 @@ class Kept(NamedTuple):
 
 def kept_layers(store: LayerStore) -> Iterator[Kept]:
     """All that the records name, parents before their children."""
-    db, layers = store.db, store.layers()
+    layers = store.layers()
     for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
         below = layer.parent.cache_id if layer.parent else ""
-        yield Kept(chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id))
+        yield Kept(None, chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id))
     for name in store.rw_layers():
-        try:
-            record = db.read_mount(name)
-        except (LayerStoreError, OSError):  # deleted a moment ago
-            continue
+        yield from kept_of(store, name, layers)
+
+
+def kept_of(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[Kept]:
+    """What the record of a writable layer names, its init layer first; nothing where it was deleted a moment ago."""
+    try:
+        record = store.db.read_mount(name)
+    except (LayerStoreError, OSError):
+        return
+    else:
         is_current = partial(_is_current_mount, store, record)
-        below = layers[record.parent].cache_id if record.parent in layers else ""
-        subject = f"writable layer {name!r}"
+        below = layers[record.parent].cache_id if record.parent is not None and record.parent in layers else ""
+        subject = subject_of(name)
         if record.init_id:
-            yield Kept(subject, record.init_id, below, is_current)
+            yield Kept(name, subject, record.init_id, below, is_current)
             below = record.init_id
-        yield Kept(subject, record.mount_id, below, is_current)
+        yield Kept(name, subject, record.mount_id, below, is_current)
+
+
+def subject_of(name: str) -> str:
+    """What findings call a writable layer."""
+    return f"writable layer {name!r}"
 
 
 def check_driver(store: LayerStore) -> Iterator[Finding]:
@@ -56,27 +71,40 @@ def check_driver(store: LayerStore) -> Iterator[Finding]:
     for kept in kept_layers(store):
         exists = store.driver.exists(kept.layer_id)
         if exists or kept.layer_id in present:
-            problems = store.driver.check_layer(kept.layer_id, kept.parent_id)
-            if not exists and not problems:
-                problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
-            for problem in problems:
-                yield Finding(
-                    "broken-in-driver",
-                    kept.subject,
-                    problem,
-                    "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer "
-                    "with `--from FILE`",
-                )
+            yield from check_kept(store, kept, exists=exists)
         elif kept.is_current():
             yield Finding(
                 "missing-in-driver",
                 kept.subject,
                 f"the driver {store.driver_name} has no layer {kept.layer_id}",
                 "its content is lost; remove it with `layerstore rw rm`"
-                if kept.subject.startswith("writable")
+                if kept.name is not None
                 else "give the layer or its image with `layerstore check --repair --from FILE`",
             )
     yield from _check_strays(store)
+
+
+def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
+    """Look at one layer that the driver has, in part at least."""
+    known = other_parent(store, kept.layer_id, kept.parent_id)
+    if known is not None:
+        yield Finding(
+            "wrong-parent",
+            kept.subject,
+            f"{parent_in_words(store, kept.parent_id)} according to its record, and {parent_in_words(store, known)} "
+            f"according to the driver {store.driver_name}",
+            "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
+        )
+    problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
+    if not exists and not problems:
+        problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
+    for problem in problems:
+        yield Finding(
+            "broken-in-driver",
+            kept.subject,
+            problem,
+            "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer with `--from FILE`",
+        )
 
 
 def _is_current_layer(store: LayerStore, chain: ChainID, cache_id: str) -> bool:

@@ -15,6 +15,8 @@ CODES: Final = {
     "broken-in-driver": "the driver has the layer, but something that it needs for it is missing or damaged",
     "stray-in-driver": "the driver has a layer that no record names",
     "damaged": "a layer's tar cannot be put together, or is not what was registered (full checks only)",
+    "tree-differs": "the files that the driver shows of a layer are not what its tar makes (full checks only)",
+    "wrong-parent": "a record and the driver name different parents of a layer",
     "unfinished-removal": "a deletion was cut short, and could not be finished",
     "dead-transaction": "what a dead process was making could not be removed",
     "dangling-pin": "a pin without its layer",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,12 +39,13 @@ class Found(NamedTuple):
     size: int
 
 
-def mend_record(store: LayerStore, directory: Path) -> str:
+def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = ()) -> str:
     """Mend a damaged record of a layer.
 
     Args:
         store: an open store.
         directory: the record.
+        candidates: layers of the driver that may be its own, though other records name them.
 
     Returns:
         What was done, in a sentence; empty where nothing could be.
@@ -54,7 +55,7 @@ def mend_record(store: LayerStore, directory: Path) -> str:
     """
     name = ChainID.from_hex(directory.name)
     try:
-        found = _find(store, name, directory)
+        found = _find(store, name, directory, candidates)
     except (LayerStoreError, OSError):
         return ""
     if found is None:
@@ -66,7 +67,7 @@ def mend_record(store: LayerStore, directory: Path) -> str:
         "size": str(found.size),
     }
     with store.changing_records() as db:
-        changed = [field for field, text in wanted.items() if _put(store, directory / field, text)]
+        changed = [field for field, text in wanted.items() if put_field(store, directory / field, text)]
         try:
             db.read(name)
         except (LayerStoreError, OSError):
@@ -78,7 +79,7 @@ def mend_record(store: LayerStore, directory: Path) -> str:
     return f"{', '.join(changed)} of its record written anew; its tar has the right digest"
 
 
-def _find(store: LayerStore, name: ChainID, directory: Path) -> Found | None:
+def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[str]) -> Found | None:
     layers = store.layers()
     parent = read_digest(ChainID, directory / "parent")
     parents: list[ChainID | None] = [parent, None, *layers]
@@ -86,7 +87,8 @@ def _find(store: LayerStore, name: ChainID, directory: Path) -> Found | None:
     cache_id = read_driver_id(directory / CACHE_ID)
     if diff_id is not None:
         parents = [candidate for candidate in parents if chain_id(diff_id, candidate) == name][:1]
-    for candidate in [cache_id] if cache_id and store.driver.exists(cache_id) else Strays(store).ids:
+    named = [cache_id] if cache_id and store.driver.exists(cache_id) else []
+    for candidate in dict.fromkeys([*named, *others] if named else [*others, *Strays(store).ids]):
         below = layers[parents[0]].cache_id if parents and parents[0] is not None and parents[0] in layers else ""
         try:
             digest, size = _read_through(store, name, candidate, below)
@@ -119,8 +121,8 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
     return DiffID.from_hex(digest.hexdigest()), size.total
 
 
-def _put(store: LayerStore, path: Path, text: str | None) -> bool:
-    """Give a file of a record its content, if it has another; returns whether it was changed."""
+def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
+    """Give a file of a record its content, if it has another, which is kept; returns whether it was changed."""
     if text is None:
         if not os.path.lexists(path):
             return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, BinaryIO
 
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.checking.driver import kept_layers
@@ -14,6 +14,7 @@ from layerstore_core.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata.records import read_digest
+from layerstore_core.parentage import other_parent
 from layerstore_core.registering import Registration
 from layerstore_core.store import LayerStore
 
@@ -33,39 +34,62 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: Offer) -> str:
     if wanted is None:
         return ""
     diff_id, parent = wanted
+    if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
+        return ""
+    return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store).path}"
+
+
+def remake_layer(store: LayerStore, chain: ChainID) -> str:
+    """As `rebuild_layer`, from the layer's own tar, for one whose files are not what the tar makes.
+
+    Raises:
+        IntegrityError, OSError: the tar is not whole; all is as it was.
+    """
+    layer = store.find(chain)
+    if layer is None or not _make_anew(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
+        return ""
+    return f"its files are made anew from its tar, which has the right digest; the former ones are in {Quarantine(store).path}"
+
+
+def _make_anew(
+    store: LayerStore, chain: ChainID, diff_id: DiffID, parent: ChainID | None, open_tar: Callable[[], BinaryIO]
+) -> bool:
     with ExitStack() as stack:
         below = None
         if parent is not None:
             try:
                 below = stack.enter_context(store.get(parent))
             except (LayerStoreError, OSError):
-                return ""
+                return False
         flush = stack.enter_context(store.flushing())
-        file = stack.enter_context(offer.open(diff_id))
-        source = stack.enter_context(LayerSource(file, spool_dir=store.scratch_directory()))
         new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
-        new.apply(source)
+        with open_tar() as file, LayerSource(file, spool_dir=store.scratch_directory()) as source:
+            new.apply(source)
         if new.diff_id != diff_id:
-            return ""
+            return False
         new.write_record(_descriptor(store, chain))
         flush()
         quarantine = Quarantine(store)
         with store.changing_records() as db:
             new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))
-    mend_driver(store)
-    return f"made anew from {offer.path}; the damaged layer is in {quarantine.path}"
+    _stand_on_new(store, new.cache_id)
+    return True
 
 
-def mend_driver(store: LayerStore) -> list[str]:
-    """Let the driver mend each layer in which it finds something wrong, parents before their children."""
-    done = []
+def _stand_on_new(store: LayerStore, cache_id: str) -> None:
+    """Make what stood on a layer that was made anew stand on the new one, which has the same content."""
+    ids = {cache_id}
     for kept in kept_layers(store):
+        if kept.parent_id not in ids:
+            continue
+        ids.add(kept.layer_id)
         try:
-            if store.driver.check_layer(kept.layer_id, kept.parent_id):
-                done += store.driver.repair_layer(kept.layer_id, kept.parent_id)
+            if other_parent(store, kept.layer_id, kept.parent_id) is None and store.driver.check_layer(
+                kept.layer_id, kept.parent_id
+            ):
+                store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
         except OSError as error:
             logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
-    return done
 
 
 def _wanted(store: LayerStore, chain: ChainID, offer: Offer) -> tuple[DiffID, ChainID | None] | None:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.checking.driver import check_driver
+from layerstore_core.checking.driver import subject_of
 from layerstore_core.checking.finding import Finding
+from layerstore_core.checking.healing import Healer
 from layerstore_core.checking.mending import damaged_layers, mend_record
 from layerstore_core.checking.offer import Offer
 from layerstore_core.checking.quarantine import Quarantine
-from layerstore_core.checking.rebuilding import mend_driver, rebuild_layer
+from layerstore_core.checking.rebuilding import rebuild_layer
 from layerstore_core.checking.records import leftovers
 from layerstore_core.digests import ChainID, ImageID
 from layerstore_core.errors import LayerStoreError
@@ -21,7 +22,9 @@ from layerstore_core.store import LayerStore
 
 _LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
 #: What an offer, or force, may be the remedy of.
-_OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver")
+_OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
+#: What only a full check finds.
+_FULL: Final = ("damaged", "tree-differs")
 
 #: Called with each finding that was mended, and what was done.
 Told = Callable[[Finding, str], None]
@@ -44,13 +47,17 @@ class Repair:
         self._told = told
         self._quarantine = Quarantine(store)
         self._mended: dict[str, str] = {}
-        self._driver_mended = ""
+        self._healer = Healer(store, offer, [])
 
     def mend(self, findings: list[Finding]) -> list[Finding]:
         """Mend what can be mended; returns the findings that are left."""
         self._mend_leftovers(findings)
         still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
         self._mend_records()
+        suspects = [finding.subject for finding in findings if finding.code in _OF_LAYERS]
+        self._healer = Healer(self._store, self._offer, [ChainID(one) for one in suspects if one.startswith("sha256:")])
+        for path, done in self._mended.items():
+            self._healer.note_mended(ChainID.from_hex(Path(path).name), done)
         # From the lowest layer up: one that stands on a damaged one can be mended only after it.
         left = []
         for finding in sorted(findings, key=self._depth_of):
@@ -64,7 +71,8 @@ class Repair:
                     self._told(finding, done)
             else:
                 left.append(finding)
-        return [finding for finding in findings if finding in left]
+        found = self._healer.heal_above(self._told or (lambda _finding, _done: None))
+        return [*(finding for finding in findings if finding in left), *found]
 
     def _mend_leftovers(self, findings: list[Finding]) -> None:
         if any(finding.code in _LEFTOVERS for finding in findings):
@@ -121,28 +129,19 @@ class Repair:
         return self._set_aside(record) if self._force and record is not None else ""
 
     def _of_layer(self, finding: Finding) -> str:
-        if finding.code == "broken-in-driver" and (done := self._mend_driver(finding)):
-            return done
         if not finding.subject.startswith("sha256:"):
-            return ""
+            return self._of_writable(finding)
         chain = ChainID(finding.subject)
-        if finding.code == "missing-in-driver" and (done := mend_record(self._store, self._store.db.layer_path(chain))):
-            return done
-        if self._offer is not None and (done := rebuild_layer(self._store, chain, self._offer)):
-            return done
+        if self._healer.heal(chain, full=finding.code in _FULL):
+            return "; ".join(self._healer.done.get(chain, ())) or "what it stands on is mended"
         if self._force:
             with self._store.changing_records() as db:
                 return self._set_aside(db.layer_path(chain))
         return ""
 
-    def _mend_driver(self, finding: Finding) -> str:
-        done = "; ".join(mend_driver(self._store))
-        if done:
-            self._driver_mended = done
-        return self._driver_mended if self._is_whole(finding) else ""
-
-    def _is_whole(self, finding: Finding) -> bool:
-        return not any(again.subject == finding.subject for again in check_driver(self._store))
+    def _of_writable(self, finding: Finding) -> str:
+        name = next((name for name in self._store.rw_layers() if subject_of(name) == finding.subject), None)
+        return self._healer.heal_writable(name) if name is not None else ""
 
     def _load_image(self, image: str) -> str:
         if self._offer is None or image not in {offered.hex for offered in self._offer.images}:

@@ -25,7 +25,9 @@ from layerstore_core.metadata.locks import RootLocks
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
+    from layerstore_core.archive.expected import Brought
     from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.archive.verify import Difference
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter
 
@@ -126,10 +128,21 @@ class BoundDriver:
         """See `hookspecs.check_layer`."""
         return self._answer("check_layer", self._hook.check_layer(layer_id=layer_id, parent_id=parent_id), list)
 
-    def repair_layer(self, layer_id: str, parent_id: str) -> list[str]:
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+        """See `hookspecs.check_tree`."""
+        found = self._hook.check_tree(layer_id=layer_id, parent_id=parent_id, entries=entries)
+        return self._answer("check_tree", found, list)
+
+    def parent_of(self, layer_id: str, parent_id: str) -> str | None:
+        """See `hookspecs.parent_of`."""
+        found = self._hook.parent_of(layer_id=layer_id, parent_id=parent_id)
+        return None if found is None else self._answer("parent_of", found, str)
+
+    def repair_layer(self, layer_id: str, parent_id: str, *, proved: bool) -> list[str]:
         """See `hookspecs.repair_layer`; nobody mounts or removes the layer meanwhile."""
         with self._mounts.changing(layer_id):
-            return self._answer("repair_layer", self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id), list)
+            done = self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id, proved=proved)
+            return self._answer("repair_layer", done, list)
 
     # Mounts
 

@@ -15,8 +15,12 @@ from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.hookspecs import FileGetter, hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from layerstore_core.archive.change import Change
+    from layerstore_core.archive.expected import Brought
     from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.archive.verify import Difference
     from layerstore_core.driver.bound import BoundDriver
 
 
@@ -43,6 +47,17 @@ class Fallback:
     @hookimpl(trylast=True)
     def check_layer(self) -> list[str]:
         return []
+
+    @hookimpl(trylast=True)
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+        from layerstore_core.archive.verify import Rights, check_tree
+
+        with self._both(layer_id, parent_id) as (upper, lower):
+            return check_tree(upper, lower, entries, rights=Rights(self._driver.home), id_mapping=self._id_mapping)
+
+    @hookimpl(trylast=True)
+    def parent_of(self) -> None:
+        return None
 
     @hookimpl(trylast=True)
     def repair_layer(self) -> list[str]:

@@ -46,8 +46,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from layerstore_core.archive.changes import Change
+    from layerstore_core.archive.expected import Brought
     from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.archive.verify import Difference
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
 
@@ -159,10 +163,44 @@ def check_layer(layer_id: str, parent_id: str) -> list[str]:
 
 
 @hookspec(firstresult=True)
-def repair_layer(layer_id: str, parent_id: str) -> list[str]:
+def check_tree(layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+    """How the files that a user of the layer sees differ from what its tar makes of its parent's; changes nothing.
+
+    Left out by most drivers: the trees of both layers are compared then, as `get` shows them. A driver that keeps each
+    layer's own files apart compares these alone, with all the marks among them.
+
+    Args:
+        layer_id: a layer that `apply_diff` has filled.
+        parent_id: what it was made on, `""` for nothing; its tree is looked at before.
+        entries: the layer's tar, verified.
+    """
+
+
+@hookspec(firstresult=True)
+def parent_of(layer_id: str, parent_id: str) -> str | None:
+    """What the driver itself knows a layer to have been made on; the store holds it against its records.
+
+    Called each time a writable layer is used: it should cost a few system calls where the answer is `parent_id`.
+
+    Args:
+        layer_id: a layer that the driver holds.
+        parent_id: what a record names as its parent, `""` for nothing.
+
+    Returns:
+        The parent's ID, `""` for none; `None` where the driver has not written it down, or can read it no more. That
+        something is missing is no answer, unless nothing else than `""` can have that effect.
+    """
+
+
+@hookspec(firstresult=True)
+def repair_layer(layer_id: str, parent_id: str, proved: bool) -> list[str]:
     """Mend what `check_layer` finds, as far as nothing is lost by it; returns what was done, each in a sentence.
 
-    The layer may stand on another parent of the same content than it was made on.
+    Args:
+        layer_id: the layer.
+        parent_id: what it stands on, `""` for nothing: perhaps another layer of the same content than it was made on.
+        proved: the contents of the layer and of all below it have shown that `parent_id` is right. Otherwise only what
+            does not depend on the parent is to be mended.
     """
 
 

@@ -108,6 +108,25 @@ class BtrfsDriver:
         return [] if is_subvolume else [f"{path} is no subvolume"]
 
     @hookimpl
+    def parent_of(self, layer_id: str, parent_id: str) -> str | None:
+        try:
+            with subvolumes.opened(self._path(layer_id)) as subvolume:
+                wanted = ioctl.subvol_info(subvolume).parent_uuid
+            if not any(wanted):
+                return ""  # made empty: a snapshot never loses its parent's UUID
+            # The first is mostly right, and then no other is looked at.
+            for candidate in [parent_id, *_names(self._subvolumes)] if parent_id else _names(self._subvolumes):
+                try:
+                    with subvolumes.opened(self._path(candidate)) as subvolume:
+                        if ioctl.subvol_info(subvolume).uuid == wanted:
+                            return candidate
+                except OSError:
+                    continue
+        except OSError:
+            pass  # not a subvolume, which `check_layer` says, or a kernel that does not tell
+        return None
+
+    @hookimpl
     def get(self, layer_id: str, mount_label: str) -> str:
         path = self._path(layer_id)
         with subvolumes.opened(path) as subvolume:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core import hookimpl
 from layerstore_core.archive.changes import Change
@@ -16,6 +16,7 @@ from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.archive.pack import pack_changes
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.archive.unpack import unpack_layer
+from layerstore_core.archive.verify import Rights
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.driver.fallback import changed_size
@@ -24,12 +25,17 @@ from layerstore_overlay.applying import OverlayWhiteouts
 from layerstore_overlay.chain import Chains
 from layerstore_overlay.features import Features, remove_stale_laboratories
 from layerstore_overlay.layout import LINKS, Layout
-from layerstore_overlay.mending import mend, troubles
+from layerstore_overlay.mending import known_parent, mend, troubles
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
 from layerstore_overlay.native import NativeChanges, NotNativeError
 from layerstore_overlay.quota import ProjectQuota
 from layerstore_overlay.storage_opt import layer_size, refuse_others
+from layerstore_overlay.verifying import differences
+
+if TYPE_CHECKING:
+    from layerstore_core.archive.expected import Brought
+    from layerstore_core.archive.verify import Difference
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
 _MAX_DEPTH: Final = 499
@@ -194,8 +200,24 @@ class OverlayDriver:
         return [trouble.problem for trouble in troubles(self._layout, layer_id, parent_id)]
 
     @hookimpl
-    def repair_layer(self, layer_id: str, parent_id: str) -> list[str]:
-        return mend(self._layout, layer_id, parent_id)
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+        self._layout.require(layer_id)
+        return differences(
+            self._layout.path(layer_id, "diff"),
+            self._chains.below(layer_id),
+            self._features.xattrs,
+            entries,
+            rights=Rights(self._layout.home),
+            id_mapping=self._id_mapping,
+        )
+
+    @hookimpl
+    def parent_of(self, layer_id: str, parent_id: str) -> str | None:
+        return known_parent(self._layout, layer_id, parent_id)
+
+    @hookimpl
+    def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
+        return mend(self._layout, layer_id, parent_id, proved=proved)
 
     @hookimpl
     def status(self) -> list[tuple[str, str]]:

@@ -17,10 +17,12 @@ class Trouble(NamedTuple):
     Attributes:
         problem: in a sentence.
         mend: mends it, and says what it has done; `None` where nothing can be done here.
+        of_parent: it is mended by what is said to be the layer's parent, which is to be proved before.
     """
 
     problem: str
     mend: Callable[[], str] | None
+    of_parent: bool = False
 
 
 def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]:
@@ -44,12 +46,15 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
             partial(_mend_symlink, layout, layer_id, link),
         )
     if not parent_id:
+        if os.path.lexists(layout.path(layer_id, "lower")):
+            yield Trouble(f"{layout.path(layer_id, 'lower')} names layers below, and it has none", None)
         return
     lower = _wanted_lower(layout, parent_id)
     if lower is not None and layout.read_field(layer_id, "lower") != lower:
         yield Trouble(
             f"{layout.path(layer_id, 'lower')} does not name the layers below",
             partial(_mend_lower, layout, layer_id, lower),
+            of_parent=True,
         )
     if not _is_directory(layout.path(layer_id, "work")):
         yield Trouble(
@@ -57,9 +62,39 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
         )
 
 
-def mend(layout: Layout, layer_id: str, parent_id: str) -> list[str]:
-    """Mend what can be mended; returns what was done."""
-    return [trouble.mend() for trouble in list(troubles(layout, layer_id, parent_id)) if trouble.mend is not None]
+def mend(layout: Layout, layer_id: str, parent_id: str, *, proved: bool) -> list[str]:
+    """Mend what can be mended; returns what was done.
+
+    Args:
+        layout: where layers are.
+        layer_id: the layer.
+        parent_id: what it stands on, `""` for nothing.
+        proved: whether that is certain.
+    """
+    return [
+        trouble.mend()
+        for trouble in list(troubles(layout, layer_id, parent_id))
+        if trouble.mend is not None and (proved or not trouble.of_parent)
+    ]
+
+
+def known_parent(layout: Layout, layer_id: str, parent_id: str) -> str | None:
+    """The layer that the first name in `lower` leads to; `None` where there is none.
+
+    A base layer has no `lower`, but neither has one that has lost it: so this is never `""`.
+    """
+    lower = layout.read_field(layer_id, "lower")
+    if lower is None:
+        return None
+    first = lower.partition(":")[0]
+    if parent_id and first == f"{LINKS}/{layout.read_field(parent_id, 'link')}":
+        return parent_id
+    try:
+        diff = layout.resolve(first)
+    except (OSError, ValueError):
+        return None
+    known = os.path.basename(os.path.dirname(diff))
+    return known if diff == layout.path(known, "diff") and layout.exists(known) else None
 
 
 def _wanted_lower(layout: Layout, parent_id: str) -> str | None:

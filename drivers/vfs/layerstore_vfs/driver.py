@@ -89,6 +89,22 @@ class VfsDriver:
         except FileNotFoundError:
             return []
 
+    @hookimpl
+    def parent_of(self, layer_id: str) -> str | None:
+        """What `copied` says; a base layer has nothing there, and a layer of Docker's neither."""
+        try:
+            return (self._copied / layer_id).read_text().rpartition(" ")[2] or None
+        except (OSError, ValueError):
+            return None
+
+    @hookimpl
+    def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
+        note = self._copied / layer_id
+        if not proved or self.parent_of(layer_id) in (None, parent_id):
+            return []
+        note.unlink()
+        return [f"{note}, which names another parent, removed"]
+
     # Trees
 
     @hookimpl

@@ -20,6 +20,7 @@ from layerstore_core.driver.sizes import parse_size
 from layerstore_core.errors import ConfigError
 from layerstore_core.sources import (
     ANY_DRIVER,
+    DEFAULT_SPOOL_SIZE,
     DOCKER_MAX_DEPTH,
     default_root,
     expanded,
@@ -40,6 +41,7 @@ class StoreConfig(BaseModel):
         durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.
         max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than 125.
         max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
+        max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as `"10G"`.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
     """
@@ -53,6 +55,7 @@ class StoreConfig(BaseModel):
     durability: Literal["full", "none"] = "full"
     max_depth: int = Field(default=DOCKER_MAX_DEPTH, ge=1, le=10_000)
     max_layer_size: int | None = Field(default=None, ge=0)
+    max_spool_size: int = Field(default=DEFAULT_SPOOL_SIZE, ge=0)
     uid_map: tuple[str, ...] = ()
     gid_map: tuple[str, ...] = ()
 
@@ -63,7 +66,7 @@ class StoreConfig(BaseModel):
     def _absolute(cls, root: Path) -> Path:
         return Path(os.path.abspath(expanded(root)))
 
-    @field_validator("max_layer_size", mode="before")
+    @field_validator("max_layer_size", "max_spool_size", mode="before")
     @classmethod
     def _size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value

@@ -18,6 +18,7 @@ from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.durability import FlushPoint
 from layerstore_core.errors import MaxDepthExceeded
 from layerstore_core.layers import Layer
+from layerstore_core.limits import Limits
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
 from layerstore_core.nodes import LayerNode
@@ -60,6 +61,11 @@ class Intake:
         """How many layers a chain may have: the setting, or what the driver can hold if that is less."""
         of_driver = self._driver.capabilities.max_depth
         return self._config.max_depth if of_driver is None else min(self._config.max_depth, of_driver)
+
+    @property
+    def limits(self) -> Limits:
+        """How much of untrusted input is taken in."""
+        return Limits.of(self._config)
 
     def register(
         self,
@@ -181,4 +187,4 @@ class Intake:
             )
 
     def _source(self, stream: BinaryIO | str | os.PathLike[str]) -> LayerSource:
-        return LayerSource(stream, spool_dir=self.scratch_directory(), max_size=self._config.max_layer_size)
+        return LayerSource(stream, spool_dir=self.scratch_directory(), limits=self.limits)

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.sources import DOCKER_MAX_DEPTH, SETTINGS, default_root, files, plain_environment, variable
+from layerstore_core.sources import (
+    DEFAULT_SPOOL_SIZE,
+    DOCKER_MAX_DEPTH,
+    SETTINGS,
+    default_root,
+    files,
+    plain_environment,
+    variable,
+)
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
@@ -38,6 +46,7 @@ class PlainConfig:
     drivers: ClassVar[Mapping[str, dict[str, Any]]] = {}
     max_depth: ClassVar[int] = DOCKER_MAX_DEPTH
     max_layer_size: ClassVar[int | None] = None
+    max_spool_size: ClassVar[int] = DEFAULT_SPOOL_SIZE
     uid_map: ClassVar[tuple[str, ...]] = ()
     gid_map: ClassVar[tuple[str, ...]] = ()
     id_mapping: ClassVar[IDMapping] = IDMapping()

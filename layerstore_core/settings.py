@@ -30,6 +30,7 @@ class _Names(BaseSettings):
     durability: str = ""
     max_depth: int = 0
     max_layer_size: int | str | None = None
+    max_spool_size: int | str = 0
     uid_map: tuple[str, ...] = ()
     gid_map: tuple[str, ...] = ()
 

@@ -15,6 +15,8 @@ PREFIX: Final = "LAYERSTORE_"
 SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
 #: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
 DOCKER_MAX_DEPTH: Final = 125
+#: Of what is written to a temporary file of an archive or a stream, in bytes.
+DEFAULT_SPOOL_SIZE: Final = 64 << 30
 #: The table of options that are for whichever driver is used.
 ANY_DRIVER: Final = "*"
 #: All settings, by name.
@@ -26,11 +28,12 @@ SETTINGS: Final = (
     "durability",
     "max_depth",
     "max_layer_size",
+    "max_spool_size",
     "uid_map",
     "gid_map",
 )
 #: The settings whose variables hold one word or number each, and are no JSON.
-_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size")
+_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size")
 
 
 def default_root() -> Path:

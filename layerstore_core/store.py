@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from layerstore_core.chains import LayerInput
     from layerstore_core.config import StoreConfig
     from layerstore_core.intake import Intake
+    from layerstore_core.limits import Limits
     from layerstore_core.registering import Progress
 
 
@@ -511,6 +512,11 @@ class LayerStore:
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
         return self._intake.scratch_directory()
+
+    @property
+    def limits(self) -> Limits:
+        """How much of untrusted input is taken in."""
+        return self._intake.limits
 
     # What handles and operations share
 

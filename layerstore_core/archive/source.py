@@ -15,6 +15,7 @@ from layerstore_core.archive.ahead import DecompressAhead, ReadAhead
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, decompress, detect
 from layerstore_core.archive.hasher import Hasher
 from layerstore_core.errors import InvalidLayer, while_doing
+from layerstore_core.limits import Limits
 
 #: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
 _SPOOL_IN_MEMORY: Final = 8 << 20
@@ -32,7 +33,7 @@ class LayerSource:
     Args:
         layer: a path, or a binary file object, read from where it stands.
         spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
-        max_size: more uncompressed bytes than this are refused; `None` for no limit.
+        limits: how many bytes are taken; `None` for any number.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class LayerSource:
         layer: BinaryIO | str | os.PathLike[str],
         *,
         spool_dir: Path,
-        max_size: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._owns_file = isinstance(layer, (str, os.PathLike))
         # No buffering: chunks are large, and a buffer would only copy them once more.
         self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
         self.name = str(getattr(self._file, "name", "the layer's stream"))
         self._progress: Callable[[int], None] | None = None
-        self._max_size = max_size
+        self._limits = limits
         self._input_read = 0
         self._size = 0
         self._spool: BinaryIO | None = None
@@ -86,8 +87,8 @@ class LayerSource:
         """
         chunk = self._read_plain()
         self._size += len(chunk)
-        if self._max_size is not None and self._size > self._max_size:
-            raise InvalidLayer(f"it is larger than the limit of {self._max_size} bytes", offset=self._size)
+        if self._limits and (limit := self._limits.layer) and self._size > limit.bytes:
+            raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
         self._hasher.update(chunk)
         return chunk
 
@@ -135,12 +136,22 @@ class LayerSource:
             if chunk is None:
                 raise BlockingIOError(errno.EAGAIN, "the file does not block; a layer is read from one that does")
         if self._spool is not None:
+            self._check_spool(self._input_read + len(chunk))
             with while_doing(f"spooling {self.name}"):
                 self._spool.write(chunk)
         self._input_read += len(chunk)
         if self._progress is not None:
             self._progress(self._input_read)
         return chunk
+
+    def _check_spool(self, size: int) -> None:
+        """Keep a stream that has no end, and perhaps no content, from filling the disk."""
+        if self._limits is None:
+            return
+        if size > self._limits.spool.bytes:
+            raise InvalidLayer(f"it has more bytes than {self._limits.spool}; register it from a file")
+        if self._limits.layer and size > self._limits.layer.compressed + _READ_SIZE:
+            raise InvalidLayer(f"it is larger than {self._limits.layer}")
 
 
 class Replay:

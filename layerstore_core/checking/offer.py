@@ -37,7 +37,7 @@ class Offer:
         self._layers: dict[DiffID, Callable[[], BinaryIO]] = {}
         self._container: Container | None = None
         if not self._take_images(store):
-            with LayerSource(path, spool_dir=store.scratch_directory()) as source:
+            with LayerSource(path, spool_dir=store.scratch_directory(), limits=store.limits) as source:
                 while source.read_chunk():
                     pass
                 digest = DiffID.from_hex(source.hexdigest())
@@ -71,7 +71,7 @@ class Offer:
 
     def _take_images(self, store: LayerStore) -> bool:
         try:
-            container = open_container(self.path, spool_dir=store.scratch_directory())
+            container = open_container(self.path, spool_dir=store.scratch_directory(), limits=store.limits)
         except (InvalidImage, InvalidLayer):
             return False
         try:

@@ -11,18 +11,18 @@ import os
 import posixpath
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
-from layerstore_core.archive.ahead import DecompressAhead
-from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, detect
+from layerstore_core.archive.compression import MAGIC_SIZE, detect
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import BLOCK
 from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
+from layerstore_core.errors import InvalidImage, InvalidLayer
+from layerstore_core.images.spool import Spool
+from layerstore_core.limits import Limits
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -197,20 +197,24 @@ class TarContainer:
     Args:
         file: the tar, from where it stands to its end; it belongs to the container from now on.
         name: what to call it in messages.
+        spool: what fills the file, if it is not complete.
 
     Raises:
-        InvalidImage: it is no tar, is cut off, or has more members than can be kept in mind.
+        InvalidImage: it is no tar, is cut off, larger than it may be, or has more members than can be kept in mind.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, spool: Spool | None = None) -> None:
         self.name = name
         self._file = file
+        self._spool = spool
         self._members: dict[str, tuple[int, int]] = {}
         #: Where links lead to, and of what else cannot be read, why.
         self._links: dict[str, str] = {}
         self._unreadable: dict[str, str] = {}
         try:
-            self._index(file.tell(), os.fstat(file.fileno()).st_size)
+            self._index(file.tell())
+            if spool is not None:
+                spool.finish()
         except BaseException:
             file.close()
             raise
@@ -236,13 +240,12 @@ class TarContainer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _index(self, position: int, end: int) -> None:
-        descriptor = self._file.fileno()
+    def _index(self, position: int) -> None:
         count, memory = 0, 0
         while True:
             try:
                 # The scanner never goes back or ahead of what it is given: one for each member skips the content.
-                scanner = TarScanner(_pieces(descriptor, position))
+                scanner = TarScanner(self._pieces(position))
                 entry = scanner.next_entry()[1]
             except InvalidLayer as error:
                 where = "" if error.offset is None else f" (byte offset {position + error.offset})"
@@ -254,7 +257,9 @@ class TarContainer:
                 raise InvalidImage(f"{self.name}: the archive has more than {MAX_MEMBERS} members")
             start = position + scanner.offset
             position = start + entry.stored_size + -entry.stored_size % BLOCK
-            if start + entry.stored_size > end:
+            place = start - (self._spool.dropped if self._spool else 0)
+            limit = self._spool.too_large(entry.stored_size) if self._spool else None
+            if not self._reaches(start + entry.stored_size, keep=limit is None):
                 raise InvalidImage(
                     f"{self.name}: the archive is cut off: {os.fsdecode(entry.name)} is to have {entry.stored_size} bytes"
                 )
@@ -267,7 +272,26 @@ class TarContainer:
             memory += _MEMBER + sys.getsizeof(name) + len(entry.linkname)
             if memory > MAX_INDEX:
                 raise TooMuch(f"{self.name}: the names in the archive take more than {MAX_INDEX >> 20} MiB")
-            self._note(name, entry, start)
+            self._note(name, entry, place)
+            if limit is not None and name in self._members:
+                del self._members[name]
+                self._unreadable[name] = f"has {entry.stored_size} bytes, more than {limit}"
+
+    def _reaches(self, end: int, *, keep: bool) -> bool:
+        return self._spool.fill(end, keep=keep) if self._spool else end <= os.fstat(self._file.fileno()).st_size
+
+    def _pieces(self, position: int) -> Callable[[], bytes]:
+        def read() -> bytes:
+            nonlocal position
+            place = position
+            if self._spool is not None:
+                self._spool.fill(position + _PIECE)
+                place -= self._spool.dropped
+            data = os.pread(self._file.fileno(), _PIECE, place)
+            position += len(data)
+            return data
+
+        return read
 
     def _note(self, name: str, entry: TarEntry, start: int) -> None:
         """Note a member; it takes the place of an earlier one of the same name, as `tar -r` and `tar -x` have it."""
@@ -309,16 +333,6 @@ class TarContainer:
         return self._members[name]
 
 
-def _pieces(descriptor: int, position: int) -> Callable[[], bytes]:
-    def read() -> bytes:
-        nonlocal position
-        data = os.pread(descriptor, _PIECE, position)
-        position += len(data)
-        return data
-
-    return read
-
-
 def _clean(path: str, where: str) -> str:
     """A member's name, relative and without `.`, also where it was written with a `/` in front; what would lead out is refused."""
     clean = posixpath.normpath(path.lstrip("/"))
@@ -332,16 +346,17 @@ def _clean(path: str, where: str) -> str:
     return clean
 
 
-def open_container(source: BinaryIO | str | os.PathLike[str], *, spool_dir: Path) -> Container:
+def open_container(source: BinaryIO | str | os.PathLike[str], *, spool_dir: Path, limits: Limits) -> Container:
     """Open what images come in.
 
     Args:
         source: the path of a tar or of a directory, or a binary file object with a tar, which stays open. A tar
             that is compressed, or that cannot seek, is written to an unnamed temporary file first.
         spool_dir: where that goes.
+        limits: how much of it may be written there.
 
     Raises:
-        InvalidImage: it is neither.
+        InvalidImage: it is neither, or larger than it may be.
         OSError: it cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
@@ -352,13 +367,13 @@ def open_container(source: BinaryIO | str | os.PathLike[str], *, spool_dir: Path
     else:
         name = str(getattr(source, "name", "the stream"))
         if not _is_plain_file(source):
-            return TarContainer(_spooled(source.read, spool_dir, name), name)
+            return _spooled(source.read, spool_dir, name, limits)
         file = open(os.dup(source.fileno()), "rb", buffering=0)  # noqa: SIM115
         file.seek(source.tell())
     try:
         if not _is_plain_file(file) or detect(os.pread(file.fileno(), MAGIC_SIZE, file.tell())) is not None:
             with file:
-                return TarContainer(_spooled(file.read, spool_dir, name), name)
+                return _spooled(file.read, spool_dir, name, limits)
     except BaseException:
         file.close()
         raise
@@ -372,35 +387,9 @@ def _is_plain_file(file: BinaryIO) -> bool:
         return False
 
 
-def _spooled(read: Callable[[int], bytes], spool_dir: Path, name: str) -> BinaryIO:
-    """All that `read` gives, uncompressed, in a file without a name."""
-    first = b""
-    while len(first) < MAGIC_SIZE and (more := read(CHUNK)):
-        first += more
-
-    def next_chunk() -> bytes:
-        nonlocal first
-        chunk, first = first, b""
-        return chunk or read(CHUNK)
-
-    compression = detect(first)
-    ahead = DecompressAhead(next_chunk, compression) if compression else None
-    read_plain = ahead.read_chunk if ahead else next_chunk
-    spool = cast("BinaryIO", tempfile.TemporaryFile(dir=spool_dir, buffering=0))  # noqa: SIM115
+def _spooled(read: Callable[[int], bytes], spool_dir: Path, name: str, limits: Limits) -> TarContainer:
+    spool = Spool(read, spool_dir, name, limits)
     try:
-        with while_doing(f"spooling {name}"):
-            while chunk := read_plain():
-                view = memoryview(chunk)
-                while view:
-                    view = view[spool.write(view) :]
-        spool.seek(0)
-    except InvalidLayer as error:
-        spool.close()
-        raise InvalidImage(f"{name}: {error.reason}") from error
-    except BaseException:
-        spool.close()
-        raise
+        return TarContainer(spool.file, name, spool)
     finally:
-        if ahead is not None:
-            ahead.stop()
-    return spool
+        spool.stop()

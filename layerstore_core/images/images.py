@@ -163,7 +163,7 @@ class Images:
         """
         reference = Reference.parse(name) if name is not None else None
         asked = None if platform is None else Platform.of(platform)
-        container = open_container(source, spool_dir=self._store.scratch_directory())
+        container = open_container(source, spool_dir=self._store.scratch_directory(), limits=self._store.limits)
         try:
             found = find_images(container, asked, names_in(wanted))
             images, skipped = found.images, found.skipped

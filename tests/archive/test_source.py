@@ -9,12 +9,13 @@ import os
 import random
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pytest
 
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.limits import Limit, Limits
 
 DATA = bytes(range(256)) * 20000  # more than one chunk
 FORMS = {"plain": lambda data: data, "gzip": lambda data: gzip.compress(data, 1)}
@@ -107,11 +108,33 @@ def test_the_spools_error_says_what_was_being_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_limit_counts_uncompressed_bytes(form: str, tmp_path: Path) -> None:
     packed = FORMS[form](DATA)
-    with LayerSource(io.BytesIO(packed), spool_dir=tmp_path, max_size=len(DATA)) as source:
+    with LayerSource(io.BytesIO(packed), spool_dir=tmp_path, limits=limits(len(DATA))) as source:
         assert read_all(source) == DATA
-    small = LayerSource(io.BytesIO(packed), spool_dir=tmp_path, max_size=len(DATA) - 1)
-    with small, pytest.raises(InvalidLayer, match="larger than the limit"):
+    small = LayerSource(io.BytesIO(packed), spool_dir=tmp_path, limits=limits(len(DATA) - 1))
+    with small, pytest.raises(InvalidLayer, match=r"larger than the limit of .*setting max_layer_size, from argument"):
         read_all(small)
+
+
+def limits(layer: int | None = None, spool: int = 1 << 30) -> Limits:
+    return Limits(
+        Limit(spool, "max_spool_size", "default"),
+        None if layer is None else Limit(layer, "max_layer_size", "argument"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"), [(limits(1 << 20), "max_layer_size"), (limits(None, 1 << 20), "max_spool_size")]
+)
+def test_a_pipe_that_says_nothing_for_ever_is_not_spooled_for_ever(bounds: Limits, words: str, tmp_path: Path) -> None:
+    """Empty gzip members, one after the other: no plain byte ever comes of them."""
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            return gzip.compress(b"") * 10_000
+
+    endless = LayerSource(cast("BinaryIO", Endless()), spool_dir=tmp_path, limits=bounds)
+    with endless, pytest.raises(InvalidLayer, match=words):
+        read_all(endless)
 
 
 def test_progress_counts_input_bytes(tmp_path: Path) -> None:

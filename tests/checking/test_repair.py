@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -11,10 +12,11 @@ import pytest
 
 from layerstore_core.check import CODES, Offer, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
 from tests.images.archives import ImageSpec, docker_archive
-from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register, tar_of
 from tests.store.test_damage import DAMAGE, cut
 
 IMAGE = ImageSpec([BASE, MIDDLE, TOP], names=["demo:1"])
@@ -177,6 +179,17 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     collect_garbage(store)
     assert check_store(store, full=True) == []
     assert images.get("demo:1").size is not None
+
+
+@pytest.mark.parametrize("kind", ["layer", "image"])
+def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
+    """Neither what is looked at, nor what is written for that, is more than a layer may have."""
+    large = tar_of({"large": bytes(40 << 20)})
+    content = large if kind == "layer" else docker_archive(ImageSpec([large], names=["demo:1"]))
+    (tmp_path / "offer").write_bytes(gzip.compress(content, 1))
+    store = open_store(max_layer_size="1M")
+    with pytest.raises((InvalidImage, InvalidLayer), match="setting max_layer_size, from argument"):
+        Offer(store, tmp_path / "offer")
 
 
 def test_damaged_image_records_are_set_aside(store, archive):

@@ -18,11 +18,14 @@ from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.container import open_container
 from layerstore_core.images.find import find_images
 from layerstore_core.images.reference import Reference
+from layerstore_core.limits import Limit, Limits
 from layerstore_core.metadata import BadRecord, ImageDB
 from layerstore_core.metadata.records import LayerRecord, MountRecord
 from layerstore_core.tarsplit.codec import decode_lines
 from layerstore_core.text import printable
 from tests import tars
+
+LIMITS: Final = Limits(Limit(1 << 30, "max_spool_size", "default"))
 
 
 def tar(data: bytes) -> None:
@@ -136,7 +139,7 @@ def image_archive(data: bytes) -> None:
             ),
         ):
             try:
-                container = open_container(io.BytesIO(content), spool_dir=Path(name))
+                container = open_container(io.BytesIO(content), spool_dir=Path(name), limits=LIMITS)
                 try:
                     found = find_images(container)
                     assert all(str(item.reason).isprintable() for item in found.skipped)

@@ -4,18 +4,22 @@ import gzip
 import io
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.container import DirectoryContainer, TarContainer, open_container
+from layerstore_core.limits import Limit, Limits
 from tests import tars
+
+LIMITS = Limits(Limit(1 << 30, "max_spool_size", "default"))
 
 
 def opened(tmp_path: Path, *parts: bytes, end: bytes = tars.END) -> TarContainer:
     path = tmp_path / "a.tar"
     path.write_bytes(tars.tar(*parts, end=end))
-    container = open_container(path, spool_dir=tmp_path)
+    container = open_container(path, spool_dir=tmp_path, limits=LIMITS)
     assert isinstance(container, TarContainer)
     return container
 
@@ -145,22 +149,59 @@ def test_what_cannot_be_read_in_place_is_spooled(tmp_path: Path, how: str) -> No
     path = tmp_path / "input"
     path.write_bytes(data)
     if how == "compressed":
-        container = open_container(path, spool_dir=tmp_path)
+        container = open_container(path, spool_dir=tmp_path, limits=LIMITS)
     elif how == "memory":
-        container = open_container(io.BytesIO(data), spool_dir=tmp_path)
+        container = open_container(io.BytesIO(data), spool_dir=tmp_path, limits=LIMITS)
     else:
         with os.popen(f"cat {path}") as pipe:
-            container = open_container(pipe.buffer, spool_dir=tmp_path)
+            container = open_container(pipe.buffer, spool_dir=tmp_path, limits=LIMITS)
     with container.open("x") as file:
         assert file.read(7) == b"content"
     container.close()
     assert os.listdir(tmp_path) == ["input"]
 
 
+@pytest.mark.parametrize("how", ["pipe", "compressed"])
+def test_no_more_is_spooled_than_the_limits_allow(tmp_path: Path, how: str) -> None:
+    """A member that is larger than a layer may be is left out; one among documents is kept; all together are bounded."""
+    layer = Limit(1 << 20, "max_layer_size", "argument")
+    data = tars.tar(
+        tars.entry(b"large", bytes(40 << 20)),
+        tars.entry(b"document", b"d" * (2 << 20)),
+        tars.entry(b"small", b"s" * 1000),
+    )
+    (tmp_path / "in").write_bytes(gzip.compress(data, 1))
+
+    def read(limit: int) -> TarContainer:
+        limits = Limits(Limit(limit, "max_spool_size", "file x"), layer)
+        if how == "compressed":
+            return cast("TarContainer", open_container(tmp_path / "in", spool_dir=tmp_path, limits=limits))
+        with os.popen(f"zcat {tmp_path / 'in'}") as pipe:
+            return cast("TarContainer", open_container(pipe.buffer, spool_dir=tmp_path, limits=limits))
+
+    with read(1 << 30) as container:
+        assert os.fstat(container._file.fileno()).st_size < 4 << 20
+        assert (content(container, "document")[-1:], content(container, "small")) == (b"d", b"s" * 1000)
+        with pytest.raises(InvalidImage, match=r"large has 41943040 bytes, more than .*max_layer_size, from argument"):
+            container.open("large")
+    with pytest.raises(InvalidImage, match=r"than the limit of 20971520 bytes \(setting max_spool_size, from file x\)"):
+        read(20 << 20)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_what_follows_the_archive_is_read_but_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(gzip.compress(tars.tar(tars.entry(b"x", b"1")) + bytes(30 << 20), 1))
+    with cast("TarContainer", open_container(tmp_path / "in", spool_dir=tmp_path, limits=LIMITS)) as container:
+        assert os.fstat(container._file.fileno()).st_size < 1 << 20
+    (tmp_path / "in").write_bytes((tmp_path / "in").read_bytes()[:-5])
+    with pytest.raises(InvalidImage, match="cut off"):
+        open_container(tmp_path / "in", spool_dir=tmp_path, limits=LIMITS)
+
+
 def test_a_compressed_archive_that_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(gzip.compress(tars.tar(tars.entry(b"x", os.urandom(5000))))[:-2000])
     with pytest.raises(InvalidImage, match="damaged"):
-        open_container(tmp_path / "a", spool_dir=tmp_path)
+        open_container(tmp_path / "a", spool_dir=tmp_path, limits=LIMITS)
 
 
 def test_an_open_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> None:
@@ -168,7 +209,7 @@ def test_an_open_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path
     path.write_bytes(b"before" + tars.tar(tars.entry(b"x", b"1")))
     with open(path, "rb") as file:
         file.seek(6)
-        container = open_container(file, spool_dir=tmp_path)
+        container = open_container(file, spool_dir=tmp_path, limits=LIMITS)
         assert "x" in container
         container.close()
         assert not file.closed

@@ -20,6 +20,7 @@ from layerstore_core.text import printable
 __all__ = [
     "OutputClosed",
     "StandardOutput",
+    "check_binary",
     "columns",
     "describe_os_error",
     "human_size",
@@ -94,6 +95,23 @@ def _discard_stdout() -> None:
         os.dup2(null, sys.stdout.fileno())
     finally:
         os.close(null)
+
+
+def check_binary(as_json: bool) -> None:
+    """Look whether standard output can hold a tar.
+
+    Args:
+        as_json: whether it is to hold a JSON document.
+
+    Raises:
+        click.UsageError: it is a terminal, or to hold something else.
+    """
+    import click
+
+    if as_json:
+        raise click.UsageError("--json needs -o FILE: without it standard output holds the tar")
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
 
 
 def write_lines(lines: Iterable[str]) -> None:

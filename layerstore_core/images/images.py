@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, cast
 
 from layerstore_core.digests import ImageID
 from layerstore_core.errors import (
@@ -19,12 +18,13 @@ from layerstore_core.errors import (
     LayerStoreError,
 )
 from layerstore_core.images import load as loading
+from layerstore_core.images.arguments import Format, check_form, names_in, target_of
 from layerstore_core.images.container import open_container
 from layerstore_core.images.documents import Config
 from layerstore_core.images.find import find_images, nothing_left
 from layerstore_core.images.found import Skipped
 from layerstore_core.images.image import HistoryEntry, Image, text_of
-from layerstore_core.images.output import archive_at, directory_at
+from layerstore_core.images.output import Writer, archive_at, directory_at
 from layerstore_core.images.platforms import Platform
 from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
@@ -32,14 +32,13 @@ from layerstore_core.images.save import Saver
 from layerstore_core.layers import RemovedLayer
 from layerstore_core.metadata import BadRecord, ImageDB
 from layerstore_core.registering import Progress
+from layerstore_core.replacing import is_stream
 from layerstore_core.store import LayerStore
 
 #: The fewest hex digits by which an image may be called.
 SHORTEST_ID: Final = 4
 _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
-
-Format = Literal["docker", "oci"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +191,8 @@ class Images:
 
     def save(
         self,
-        images: Sequence[str],
-        target: str | os.PathLike[str],
+        images: Sequence[str] | str,
+        target: str | os.PathLike[str] | Writer,
         *,
         form: Format = "docker",
         progress: Progress | None = None,
@@ -202,9 +201,10 @@ class Images:
 
         Args:
             images: names or IDs. An image that is called by its ID goes out without a name.
-            target: where; it appears whole or not at all.
+            target: where; it appears whole or not at all. To a pipe, a device or a binary file object it is written when
+                it is complete.
             form: `"docker"`: a tar for `docker load`; `"oci"`: an OCI layout, a tar if the target's name ends in `.tar`,
-                otherwise a directory.
+                or there is a pipe, a device or a file object, otherwise a directory.
             progress: called now and then with the bytes of layers written so far.
 
         Returns:
@@ -214,18 +214,21 @@ class Images:
             ImageDoesNotExist: there is no such image.
             LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
             OSError: it cannot be written.
+            ValueError, TypeError: the form is unknown, or the target is none.
         """
+        check_form(form)
+        where = target_of(target)
         wanted: dict[ImageID, dict[str, None]] = {}
         for name in names_in(images):
             image_id, reference = self._find(name)
             wanted.setdefault(image_id, {})
             if reference is not None:
                 wanted[image_id][reference] = None
-        path = Path(target)
+        in_directory = form == "oci" and isinstance(where, str) and not (where.endswith(".tar") or is_stream(where))
         with (
-            directory_at(path)
-            if form == "oci" and path.suffix != ".tar"
-            else archive_at(path, spool_dir=self._store.scratch_directory())
+            directory_at(cast("str", where))
+            if in_directory
+            else archive_at(where, spool_dir=self._store.scratch_directory())
         ) as output:
             saver = Saver(self._store, output, self._recipes if form == "oci" else None, progress)
             saved = [self._image(image_id, {image_id: tuple(names)}) for image_id, names in wanted.items()]
@@ -379,21 +382,3 @@ class Images:
                 return replace(image, size=layer.size)
         except (LayerDoesNotExist, BadRecord):
             return replace(image, size=None)
-
-
-def names_in(value: Sequence[str] | str) -> list[str]:
-    """Take one name or several.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    names: list[object] = [value]
-    if not isinstance(value, (str, bytes)):
-        try:
-            names = list(value)
-        except TypeError:
-            raise TypeError(f"images are called by a name, or a list of names, not {value!r}") from None
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"an image is called by a name or an ID, a str, not {name!r}")
-    return cast("list[str]", names)

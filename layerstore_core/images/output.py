@@ -5,20 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 from layerstore_core.archive.remove import remove_tree
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.replacing import OutputFile, naming, replacing
 
 _BLOCK: Final = 512
 _RECORD: Final = 20 * _BLOCK
 _OCTAL_LIMIT: Final = 1 << 33
+_CHUNK: Final = 1 << 20
+
+
+class Writer(Protocol):
+    """What an archive can be written to: a binary file, for example."""
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Write some of `data`, and return how many bytes, or write all, and return nothing."""
 
 
 class WrongSize(LayerStoreError):
@@ -46,26 +54,25 @@ class TarOutput:
     """A tar in the ustar format; owners, modes and times are the same in every one.
 
     Args:
-        file: where it goes; it can seek.
+        file: where it goes.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: OutputFile) -> None:
         self._file = file
 
     def add(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
-        start = self._file.tell()
+        start = self._file.position
         try:
             self._file.write(_header(path, size))
             _copy(path, size, chunks, self._file)
             self._file.write(bytes(-size % _BLOCK))
         except BaseException:
-            self._file.seek(start)
-            self._file.truncate()
+            self._file.cut(start)
             raise
 
     def finish(self) -> None:
         """Write the end of the archive."""
-        position = self._file.tell() + 2 * _BLOCK
+        position = self._file.position + 2 * _BLOCK
         self._file.write(bytes(2 * _BLOCK + -position % _RECORD))
 
 
@@ -74,16 +81,19 @@ class DirectoryOutput:
 
     Args:
         path: the directory, which is there.
+        name: what the user has called it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
+        self._name = name
 
     def add(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
-        target = self._path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target, name = self._path / path, os.path.join(self._name, path)
+        with naming(name):
+            target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(target, "xb") as file:
+            with OutputFile.new(name, str(target)) as file:
                 _copy(path, size, chunks, file)
         except BaseException:
             target.unlink(missing_ok=True)
@@ -91,60 +101,56 @@ class DirectoryOutput:
 
 
 @contextmanager
-def archive_at(path: Path, *, spool_dir: Path) -> Iterator[TarOutput]:
-    """A tar that is at `path` once the block has ended well; otherwise what was there stays.
+def archive_at(target: str | Writer, *, spool_dir: Path) -> Iterator[TarOutput]:
+    """A tar that is at `target` once the block has ended well; otherwise what was there stays.
 
-    Where there is a device or a pipe, it is written to when the archive is complete.
+    A device, a pipe or a binary file object is written to when the archive is complete.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        with open(path, "wb") as target, tempfile.TemporaryFile(dir=spool_dir) as spool:
-            output = TarOutput(spool)
-            yield output
-            output.finish()
-            spool.seek(0)
-            shutil.copyfileobj(spool, target, 1 << 20)
-        return
-    partial = path.parent / f".layerstore-{secrets.token_hex(8)}.part"
-    try:
-        with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "w+b") as file:
+    with nullcontext(target) if not isinstance(target, str) else replacing(target) as file:
+        if isinstance(file, OutputFile) and not file.waits:
             output = TarOutput(file)
             yield output
             output.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+            return
+        with tempfile.TemporaryFile(dir=spool_dir) as spool:
+            opened = Descriptor(os.dup, spool.fileno())
+            with OutputFile(f"{spool_dir} (a temporary file there)", opened, waits=False) as temporary:
+                output = TarOutput(temporary)
+                yield output
+                output.finish()
+            spool.seek(0)
+            while chunk := spool.read(_CHUNK):
+                _write_all(file, chunk)
 
 
 @contextmanager
-def directory_at(path: Path) -> Iterator[DirectoryOutput]:
-    """A directory that is at `path` once the block has ended well. There is to be nothing, or an empty directory.
+def directory_at(name: str) -> Iterator[DirectoryOutput]:
+    """A directory that is at `name` once the block has ended well. There is to be nothing, or an empty directory.
 
     Raises:
         FileExistsError: there is something.
         OSError: it cannot be written.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(name))
     if os.path.lexists(path) and not (path.is_dir() and not os.listdir(path)):
-        raise FileExistsError(errno.EEXIST, "there is something already; name a new directory", str(path))
+        raise FileExistsError(errno.EEXIST, "there is something already; name a new directory", name)
     partial = path.parent / f".layerstore-{secrets.token_hex(8)}.part"
     try:
-        partial.mkdir(0o755)
-        yield DirectoryOutput(partial)
-        os.replace(partial, path)
+        with naming(name):
+            partial.mkdir(0o755)
+        yield DirectoryOutput(partial, name)
+        with naming(name):
+            os.replace(partial, path)
     except BaseException:
         if partial.is_dir():
             remove_tree(str(partial))
         raise
 
 
-def _copy(path: str, size: int, chunks: Iterable[bytes], file: BinaryIO) -> None:
+def _copy(path: str, size: int, chunks: Iterable[bytes], file: OutputFile) -> None:
     left = size
     for chunk in chunks:
         left -= len(chunk)
@@ -153,6 +159,14 @@ def _copy(path: str, size: int, chunks: Iterable[bytes], file: BinaryIO) -> None
         file.write(chunk)
     if left:
         raise WrongSize(f"{path} is not {size} bytes long, as it should be")
+
+
+def _write_all(file: Writer, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        # Files of Python's say how much they took; others take all.
+        count = file.write(left)
+        left = left[count:] if isinstance(count, int) else left[len(left) :]
 
 
 def _header(path: str, size: int) -> bytes:

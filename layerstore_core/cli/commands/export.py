@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -15,6 +12,7 @@ from layerstore_core.cli import output, progress
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.replacing import replacing
 
 if TYPE_CHECKING:
     from layerstore_core.layers import Layer
@@ -30,11 +28,17 @@ class _Writer(Protocol):
 @click.command()
 @click.argument("chain", type=CHAIN)
 @click.option(
-    "-o", "--output", "file", metavar="FILE", type=click.Path(dir_okay=False, readable=False), help="Write to FILE."
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    default="-",
+    type=click.Path(dir_okay=False, readable=False, allow_dash=True),
+    help="Write to FILE; '-' is standard output, as without this option.",
 )
 @json_option
 @click.pass_obj
-def export(session: Session, chain: str, file: str | None) -> None:
+def export(session: Session, chain: str, file: str) -> None:
     """Write a layer's tar, exactly as it was registered.
 
     It goes to standard output, or to FILE. The bytes are verified against the layer's diff ID on the way. FILE appears whole or not at all;
@@ -45,20 +49,17 @@ def export(session: Session, chain: str, file: str | None) -> None:
       layerstore export 3f1c9a2b -o layer.tar
       layerstore export 3f1c9a2b | tar -t
     """
-    if file is None:
-        if session.json:
-            raise click.UsageError("--json needs -o FILE: without it standard output holds the tar")
-        if sys.stdout is not None and sys.stdout.isatty():
-            raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
+    if file == "-":
+        output.check_binary(session.json)
     with session.open(reading=True) as store:
         chain_id = resolve(store, chain)
         with store.get(chain_id) as layer, _telling(f"while exporting layer {chain_id}"):
-            if file is None:
+            if file == "-":
                 out = output.StandardOutput()
                 _copy(layer, out)
                 out.flush()
                 return
-            with _replacing(file) as target:
+            with replacing(file) as target:
                 written = _copy(layer, target)
     document = {"chain_id": str(chain_id), "file": file, "bytes": written}
     session.answer(document, lambda: ())
@@ -74,48 +75,6 @@ def _copy(layer: Layer, target: _Writer) -> int:
         )
 
 
-class _File:
-    """A file whose errors have the name that the user gave.
-
-    Args:
-        name: what the user gave.
-        flags: of open(2).
-        path: a regular file to open in its place.
-    """
-
-    def __init__(self, name: str, flags: int, path: str | None = None) -> None:
-        self.waits = path is None
-        self._name = name
-        with _naming(name):
-            self._fd = os.open(path or name, flags | os.O_CLOEXEC, 0o644)
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        left = memoryview(data)
-        with _naming(self._name):
-            while left:
-                left = left[os.write(self._fd, left) :]
-
-    def sync(self) -> None:
-        with _naming(self._name):
-            os.fsync(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        with _naming(self._name):
-            os.close(self._fd)
-
-
-@contextmanager
-def _naming(file: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        error.filename, error.filename2 = file, None
-        raise
-
-
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
     """Add what was being done to an error: one that was found in the layer's content does not know which layer's."""
@@ -123,31 +82,4 @@ def _telling(what: str) -> Iterator[None]:
         yield
     except (LayerStoreError, OSError) as error:
         error.add_note(what)
-        raise
-
-
-@contextmanager
-def _replacing(file: str) -> Iterator[_Writer]:
-    """A writer whose bytes are `file` once the block has ended well; otherwise `file` is what it was.
-
-    A device, a pipe or a socket is written to as it is: putting a file in the place of `/dev/null` would do harm.
-    A symbolic link stays, and what it points to is replaced.
-    """
-    path = os.path.realpath(file)
-    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        with _File(file, os.O_WRONLY) as target:
-            yield target
-        return
-    import secrets
-
-    partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
-    try:
-        with _File(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, partial) as target:
-            yield target
-            target.sync()
-        with _naming(file):
-            os.replace(partial, path)
-    except BaseException:
-        if os.path.lexists(partial):
-            os.unlink(partial)
         raise

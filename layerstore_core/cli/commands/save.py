@@ -6,7 +6,7 @@ from typing import cast
 
 import click
 
-from layerstore_core.cli import progress
+from layerstore_core.cli import output, progress
 from layerstore_core.cli.describe import image_document
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
@@ -20,8 +20,8 @@ from layerstore_core.cli.session import Session
     "file",
     metavar="FILE",
     required=True,
-    type=click.Path(readable=False),
-    help="Where to write; it appears whole or not at all.",
+    type=click.Path(readable=False, allow_dash=True),
+    help="Where to write; it appears whole or not at all; '-' is standard output.",
 )
 @click.option(
     "--format",
@@ -36,18 +36,23 @@ from layerstore_core.cli.session import Session
 def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None:
     """Write images to FILE, the same bytes every time.
 
-    An image that is called by its ID goes out without a name. An OCI layout is a tar if the name of FILE ends in .tar, and a new directory otherwise.
+    An image that is called by its ID goes out without a name. An OCI layout is a tar if the name of FILE ends in .tar, or FILE is a pipe or standard output, and a new directory otherwise.
 
     \b
     Examples:
       layerstore save debian:12 app:1.0 -o images.tar
       layerstore save app:1.0 -o app-layout --format oci
-      layerstore save app:1.0 -o /dev/stdout | docker load
+      layerstore save app:1.0 -o - | docker load
     """
+    if file == "-":
+        output.check_binary(session.json)
     with session.open(reading=True) as store:
         from layerstore_core.images import Images
-        from layerstore_core.images.images import Format
+        from layerstore_core.images.arguments import Format
 
         with progress.of_bytes("Saving") as report:
-            saved = Images(store).save(image, file, form=cast("Format", form), progress=report)
+            target = output.StandardOutput() if file == "-" else file
+            saved = Images(store).save(image, target, form=cast("Format", form), progress=report)
+    if file == "-":
+        return
     session.answer({"file": file, "format": form, "images": [image_document(item) for item in saved]}, lambda: ())

@@ -13,7 +13,7 @@ from layerstore_core._version import __version__
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps
-    from layerstore_core.archive.copy import copy_tree
+    from layerstore_core.archive.copy import copy_metadata, copy_tree
     from layerstore_core.archive.entry import EntryType, TarEntry
     from layerstore_core.archive.getter import TreeFiles
     from layerstore_core.archive.idmap import IDMapping, IDRange
@@ -117,6 +117,7 @@ _HOMES = {
     "chain_id": "digests",
     "change_clock": "archive.changes",
     "compare_trees": "archive.changes",
+    "copy_metadata": "archive.copy",
     "copy_tree": "archive.copy",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
@@ -184,6 +185,7 @@ __all__ = [
     "chain_id",
     "change_clock",
     "compare_trees",
+    "copy_metadata",
     "copy_tree",
     "hookimpl",
     "hookspec",

@@ -30,7 +30,7 @@ from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.archive.compare_process import Directory, Name, Task
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
-from layerstore_core.archive.same import same_content, same_status
+from layerstore_core.archive.same import is_new_root, same_content, same_status
 from layerstore_core.archive.sharing import share
 from layerstore_core.archive.stamps import Stamps
 from layerstore_core.archive.touched import TouchedPaths
@@ -47,11 +47,13 @@ def compare_trees(
     since_ns: int | None = None,
     touched: TouchedPaths | None = None,
     stamps: Stamps | None = None,
+    root_owner: tuple[int, int] | None = None,
 ) -> list[Change]:
     """The changes that make `lower` into `upper`, sorted by path.
 
     A directory that is added comes with all that is in it; one that is deleted stands for all that was in
-    it. The root itself is named only where its own mode, owner or attributes differ.
+    it. The root itself is named only where its own mode, owner or attributes differ; against an empty tree, from those of
+    a new base layer: mode 0755, no attributes, `root_owner`.
 
     Where nothing is known and the trees are large, a second process compares a part of them: see `archive.compare_process`.
 
@@ -64,11 +66,12 @@ def compare_trees(
         stamps: those of `upper`, from when it was equal to `lower`, which has not changed since. What still has its stamp
             is passed over unread. `None`: nothing is known, and files of equal status are compared by their content, unless
             they are one file.
+        root_owner: user and group of an empty tree's root on this host; `None`: the caller's.
 
     Raises:
         OSError: something cannot be read; the error names the path.
     """
-    with Comparison(upper, lower, touched, stamps) as comparison:
+    with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
         return comparison.run()
 
 
@@ -96,7 +99,9 @@ class Comparison:
         lower: str | os.PathLike[str] | None,
         touched: TouchedPaths | None,
         stamps: Stamps | None,
+        root_owner: tuple[int, int] | None = None,
     ) -> None:
+        self._root_owner = root_owner or (os.geteuid(), os.getegid())
         self._touched = touched
         self._stamps = stamps
         self.found: dict[bytes, ChangeKind] = {}
@@ -172,6 +177,8 @@ class Comparison:
 
     def _root(self) -> Directory:
         if self._lower is None:
+            if not is_new_root(self._upper.fd, self._root_owner):
+                self.found[b"/"] = ChangeKind.ADD
             return Directory("", in_lower=False, untouched=False)
         upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
         untouched = self._is_untouched(b"", upper)

@@ -15,7 +15,7 @@ from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
 from layerstore_core.archive.sharing import share
-from layerstore_core.archive.xattrs import list_xattrs, set_xattr
+from layerstore_core.archive.xattrs import list_xattrs, read_xattrs, set_xattr
 from layerstore_core.log import logger
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
@@ -60,6 +60,27 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
             what,
             count,
         )
+
+
+def copy_metadata(source: str | bytes, target: str | bytes) -> None:
+    """Apply owner, mode, extended attributes and times of one file to another of the same type.
+
+    Attributes that are the host's own are left alone: see `read_xattrs`.
+
+    Args:
+        source: a path, of which a symbolic link at the end is not followed.
+        target: likewise.
+
+    Raises:
+        OSError: something cannot be read or set.
+    """
+    status = os.lstat(source)
+    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(target, stat.S_IMODE(status.st_mode))
+    for name, value in read_xattrs(source).items():
+        os.setxattr(target, name, value, follow_symlinks=False)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: Descent) -> None:

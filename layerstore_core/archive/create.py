@@ -204,6 +204,11 @@ class Creator:
         times = mtime_to_set(entry)
         directory.restore = (times, times)
 
+    def dress_root(self, entry: TarEntry, root: Directory) -> None:
+        """Apply the entry's metadata to the layer's root, which may have its parent's."""
+        self._drop_xattrs(root.fd, entry)
+        self.dress_directory(entry, root)
+
     def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)

@@ -8,6 +8,7 @@ import stat
 from typing import Final
 
 from layerstore_core.archive.extents import next_data
+from layerstore_core.archive.xattrs import read_xattrs
 
 #: How much of two files is compared at a time, in bytes.
 _CHUNK: Final = 1 << 18
@@ -22,6 +23,18 @@ def same_status(one: os.stat_result, other: os.stat_result) -> bool:
         and one.st_rdev == other.st_rdev
         and (stat.S_ISDIR(one.st_mode) or (one.st_mtime_ns == other.st_mtime_ns and one.st_size == other.st_size))
     )
+
+
+def is_new_root(fd: int, owner: tuple[int, int]) -> bool:
+    """Whether an open directory has the metadata of a new base layer's root.
+
+    Args:
+        fd: the directory.
+        owner: user and group of the layer's root user on this host.
+    """
+    status = os.fstat(fd)
+    is_plain = stat.S_IMODE(status.st_mode) == 0o755 and (status.st_uid, status.st_gid) == owner
+    return is_plain and not read_xattrs(fd)
 
 
 def same_content(one: int, other: int, size: int, sparse: bool) -> bool:

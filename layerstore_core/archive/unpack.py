@@ -106,6 +106,7 @@ class _Unpacker:
         self._last_parent: bytes | None = None
         self._last_directory: Directory | None = None
         self._aufs_links: bytes | None = None
+        self._root_brought = False
         self._cleared = Clearing(tree, diff)
         #: Of all that was made, whatever became of it.
         self._made_size = 0
@@ -136,7 +137,8 @@ class _Unpacker:
             raise
         finally:
             self._writers.stop()
-        self._style.implied([path for path in self._tree.made if path not in self._touched])
+        root = [] if self._root_brought else [b""]
+        self._style.implied(root + [path for path in self._tree.made if path not in self._touched])
 
     def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
         """Raise what an entry has met, with its name."""
@@ -272,7 +274,8 @@ class _Unpacker:
             if entry.type is not EntryType.DIR:
                 return  # nothing can take the root's place: Docker leaves out what has no name
             self._writers.settle()
-            self._create.dress_directory(entry, self._tree.enter(b""))
+            self._create.dress_root(entry, self._tree.enter(b""))
+            self._root_brought = True
             return
         directory, base = self._free(name)
         if entry.type is EntryType.DIR:

@@ -34,4 +34,7 @@ class WhiteoutStyle:
         return False
 
     def implied(self, paths: Sequence[bytes]) -> None:
-        """The layer is unpacked; it needed these directories, parents first, and had no entries for them."""
+        """The layer is unpacked; it needed these directories, parents first, and had no entries for them.
+
+        The root, `b""`, is among them.
+        """

@@ -84,7 +84,7 @@ class Fallback:
         with ExitStack() as mounts:
             upper = mounts.enter_context(self._driver.mounted(layer_id))
             lower = mounts.enter_context(self._driver.mounted(parent_id)) if parent_id else None
-            changes = compare_trees(upper, lower)
+            changes = compare_trees(upper, lower, root_owner=self._root_owner())
             chunks = pack_changes(upper, changes, id_mapping=self._id_mapping)
             return cast("BinaryIO", io.BufferedReader(IterStream(chunks, mounts.pop_all().close)))
 
@@ -93,7 +93,7 @@ class Fallback:
         from layerstore_core.archive.compare import compare_trees
 
         with self._both(layer_id, parent_id) as (upper, lower):
-            return compare_trees(upper, lower)
+            return compare_trees(upper, lower, root_owner=self._root_owner())
 
     @hookimpl(trylast=True)
     def diff_size(self, layer_id: str, parent_id: str) -> int:
@@ -108,6 +108,9 @@ class Fallback:
         with ExitStack() as mounts:
             path = mounts.enter_context(self._driver.mounted(layer_id))
             return TreeFiles(path, mounts.pop_all().close)
+
+    def _root_owner(self) -> tuple[int, int] | None:
+        return self._id_mapping.root_pair() if os.geteuid() == 0 else None
 
     @contextmanager
     def _both(self, layer_id: str, parent_id: str) -> Iterator[tuple[str, str | None]]:

@@ -84,8 +84,10 @@ class FileGetter(Protocol):
 def create(layer_id: str, parent_id: str, storage_opt: StorageOpt) -> None:
     """Make the read-only layer `layer_id` with its parent's content, ready for `apply_diff`.
 
-    A base layer is an empty directory of mode 0755, whatever the umask. Mode, owner, time and attributes of the root
-    belong to each layer: a child may have its parent's, or those of a new base layer, as with Docker's overlay2.
+    A base layer is an empty directory of mode 0755, whatever the umask, and belongs to the layer's root user. The root of a
+    child, a writable one too, begins with mode, owner, time and attributes of its parent's: an untouched child has no
+    changes. An entry for `/` in the layer's tar gives it others. With `Capabilities.parallel_apply` the parent may get them
+    later than its child is made: the child has them by the time of its first `get`.
     A `create` that raises leaves nothing behind.
 
     Args:
@@ -260,7 +262,11 @@ def changes(layer_id: str, parent_id: str) -> list[Change]:
     """What `layer_id` changes against `parent_id` (any layer, or `""` for nothing), sorted by path.
 
     As `layerstore_core.compare_trees` has it: of directories, size and time do not count; the directories above a
-    change are changed themselves, but for the root; a deleted directory stands for all that was in it.
+    change are changed themselves, but for the root; a deleted directory stands for all that was in it. The root is
+    named where its mode, owner or attributes differ, against nothing from those of a new base layer.
+
+    What no tar can hold (a socket) is named as it is in the tree; in `diff` it is left out, with a warning, and what it has
+    replaced is deleted.
     """
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
+import tarfile
 from pathlib import Path
 
+import pytest
+
 from layerstore_core.archive.xattrs import read_xattrs
+from tests import tars
 from tests.store.layers import export, register, tar_of
 
 _ODD = {b"user.empty": b"", b"user.=": b"1", b"user.%3D": b"2", b"user.%25=%": b"\0\n="}
@@ -51,3 +56,59 @@ def test_what_a_socket_has_replaced_does_not_come_back(store, said):
     with seen.mounted() as path:
         assert sorted(os.listdir(path)) == ["kept", "run"]
         assert os.listdir(f"{path}/run") == []
+
+
+def root_of(store, layer_or_rw, name="seen"):
+    """Mode, owner and attributes of `/`, on a mount; a layer is mounted by a new writable layer, which must be unchanged."""
+    rw = layer_or_rw
+    if not hasattr(rw, "mounted"):
+        rw = store.create_rw_layer(name, rw.chain_id if rw else "")
+        assert rw.changes() == []
+    with rw.mounted() as path:
+        status = os.stat(path)
+        return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, read_xattrs(os.fsencode(path))
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("init", [None, lambda path: None], ids=["no init layer", "init layer"])
+def test_the_root_is_that_of_the_layers(store, init):
+    entry = tars.pax([(b"SCHILY.xattr.user.k", b"v")]) + tars.directory(b"./", mode=0o1777, uid=7, gid=8)
+    base = register(store, tars.tar(entry, tars.entry(b"file", b"x")))
+    child = register(store, tar_of({"other": b"y"}), base)
+    wanted = 0o1777, 7, 8, {b"user.k": b"v"}
+    assert root_of(store, base, "base") == root_of(store, child, "child") == wanted
+
+    rw = store.create_rw_layer("box", child.chain_id, init=init)
+    assert rw.changes() == []
+    assert root_of(store, rw) == wanted
+    with rw.tar_stream() as stream:
+        assert names_in(stream.read()) == []
+    with rw.mounted() as path:
+        Path(path, "new").touch()
+    with rw.tar_stream() as stream:
+        assert names_in(stream.read()) == ["new"]
+    with rw.mounted() as path:
+        os.chmod(path, 0o700)
+        os.chown(path, 9, 10)
+        os.removexattr(path, "user.k")
+        os.setxattr(path, "user.empty", b"")
+    assert [str(one) for one in rw.changes()] == ["C /", "A /new"]
+    changed = 0o700, 9, 10, {b"user.empty": b""}
+    assert root_of(store, rw) == changed
+    committed = commit(store, rw)
+    assert root_of(store, committed, "committed") == changed
+    assert root_of(store, register(store, tar_of({"last": b""}), committed), "last") == changed
+
+
+def test_the_root_of_a_writable_layer_without_a_parent(store):
+    rw = store.create_rw_layer("box")
+    assert rw.changes() == []
+    with rw.mounted() as path:
+        os.chmod(path, 0o711)
+    assert [str(one) for one in rw.changes()] == ["A /"]
+    assert root_of(store, commit(store, rw))[0] == 0o711
+
+
+def names_in(tar):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.getnames()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from layerstore_core.archive.copy import copy_metadata
 from layerstore_core.archive.extents import copy_extents
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
@@ -29,7 +30,7 @@ class Notes(NamedTuple):
     """Paths in a layer's own directory that depend on what is below.
 
     Attributes:
-        implied: directories that the tar left out, parents first.
+        implied: directories that the tar left out, parents first; `b""` is the root.
         whiteouts: whiteouts that are not at the root.
     """
 
@@ -91,7 +92,7 @@ class OverlayWhiteouts(WhiteoutStyle):
             os.symlink(os.readlink(found.path), target)
         else:
             os.mknod(target, stat.S_IFMT(found.status.st_mode) | 0o600, found.status.st_rdev)
-        _copy_metadata(found.path, found.status, target, self._xattrs)
+        copy_metadata(found.path, target)
         if found.status.st_nlink > 1:
             with tree.pinned(directory):
                 for other in self._other_names(tree, name, found):
@@ -156,11 +157,12 @@ def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xa
     """
     for path in implied:
         target = os.path.join(upper, path)
-        if way_to(upper, path, xattrs) is not Way.OPEN or not _is_directory(target):
+        # The root is its parent's even where it hides all that is in that.
+        if path and (way_to(upper, path, xattrs) is not Way.OPEN or not _is_directory(target)):
             continue
         found = below.first(path)
         if found is not None and stat.S_ISDIR(found.status.st_mode):
-            _copy_metadata(found.path, found.status, target, xattrs)
+            copy_metadata(found.path, target)
 
 
 def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
@@ -214,13 +216,3 @@ def _copy_content(found: Found, target: bytes) -> None:
             os.close(copy)
     finally:
         os.close(source)
-
-
-def _copy_metadata(source: bytes, status: os.stat_result, target: bytes, xattrs: OverlayXattrs) -> None:
-    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(source, follow_symlinks=False):
-        if not xattrs.is_own(os.fsencode(name)):
-            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)

@@ -50,13 +50,29 @@ class Chains:
                 break
         return shown
 
+    def begin(self, layer_id: str, *, complete: bool) -> None:
+        """Have the root of a new layer take the metadata of its parent's root.
+
+        Args:
+            layer_id: a layer that has a parent.
+            complete: the parents are all complete. Otherwise it is done again when the layer is first used.
+        """
+        self._layout.write_notes(layer_id, [b"d"])
+        if complete:
+            self._settle(layer_id)
+
     def note(self, layer_id: str, notes: Notes) -> None:
         """Write down what is to be settled when all that is below is certain to be complete."""
-        if notes.implied or notes.whiteouts:
-            self._layout.write_notes(layer_id, [*(b"d" + path for path in notes.implied),
+        # The root of a layer that was in use has the metadata that it is to have.
+        begun = self._layout.read_notes(layer_id) == [b"d"]
+        implied = [path for path in notes.implied if path or begun]
+        if implied or notes.whiteouts:
+            self._layout.write_notes(layer_id, [*(b"d" + path for path in implied),
                                                 *(b"w" + path for path in notes.whiteouts)])  # fmt: skip
             # Most layers are applied after their parents: then it is right at once, also for Docker.
-            give_metadata(self._upper(layer_id), notes.implied, self.below(layer_id), self._xattrs)
+            give_metadata(self._upper(layer_id), implied, self.below(layer_id), self._xattrs)
+        else:
+            self._layout.remove_notes(layer_id)
 
     def _settle(self, layer_id: str) -> None:
         """Settle the notes of the layer and of all below it, the lowest first."""

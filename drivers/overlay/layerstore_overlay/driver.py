@@ -93,16 +93,16 @@ class OverlayDriver:
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
         refuse_others(storage_opt)
-        self._create(layer_id, parent_id, None)
+        self._create(layer_id, parent_id, None, complete=False)
 
     @hookimpl
     def create_read_write(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
         size = layer_size(storage_opt, self._size)
         if size is not None and self._quota_missing:
             raise ConfigError(f"storage option size: {self._quota_missing}")
-        self._create(layer_id, parent_id, size)
+        self._create(layer_id, parent_id, size, complete=True)
 
-    def _create(self, layer_id: str, parent_id: str, size: int | None) -> None:
+    def _create(self, layer_id: str, parent_id: str, size: int | None, *, complete: bool) -> None:
         lower = self._layout.lower_for_child(parent_id) if parent_id else []
         if len(lower) > _MAX_DEPTH + 1:
             raise MaxDepthExceeded(f"a layer with {len(lower)} layers below it: overlayfs mounts {_MAX_DEPTH + 1}")
@@ -112,6 +112,7 @@ class OverlayDriver:
                 self._quota.limit(self._layout.path(layer_id), size)
             self._layout.fill_directory(layer_id, lower)
             if parent_id:
+                self._chains.begin(layer_id, complete=complete)
                 # Last: a parent that is marked can be written to no more, child or not.
                 self._layout.commit(parent_id)
         except BaseException:
@@ -320,7 +321,10 @@ class OverlayDriver:
             return None
         try:
             return NativeChanges(
-                self._layout.path(layer_id, "diff"), self._chains.settled_below(layer_id), self._features.xattrs
+                self._layout.path(layer_id, "diff"),
+                self._chains.settled_below(layer_id),
+                self._features.xattrs,
+                self._id_mapping.root_pair(),
             )
         except NotNativeError as reason:
             self._log.debug("the changes of {} are found by comparing trees: {}", layer_id, reason)

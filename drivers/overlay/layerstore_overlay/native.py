@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from layerstore_core.archive.changes import Change, ChangeKind
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
-from layerstore_core.archive.same import same_content, same_status
+from layerstore_core.archive.same import is_new_root, same_content, same_status
 from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
@@ -58,6 +58,7 @@ class NativeChanges:
         upper: its own directory.
         below: the merged tree of the layers below.
         xattrs: how overlayfs marks opaque directories here.
+        root_owner: user and group of a new base layer's root.
 
     Raises:
         NotNativeError: overlayfs has written down more than files and marks (redirect_dir, metacopy), paths are
@@ -65,7 +66,8 @@ class NativeChanges:
         OSError: something cannot be read.
     """
 
-    def __init__(self, upper: str, below: LowerLayers, xattrs: OverlayXattrs) -> None:
+    def __init__(self, upper: str, below: LowerLayers, xattrs: OverlayXattrs, root_owner: tuple[int, int]) -> None:
+        self._root_owner = root_owner
         self._below = below
         self._xattrs = xattrs
         self._found: dict[bytes, ChangeKind] = {}
@@ -121,6 +123,8 @@ class NativeChanges:
             lower = os.lstat(stack[0])
             if not same_status(os.fstat(tree.fd), lower) or read_xattrs(tree.fd) != read_xattrs(stack[0]):
                 self._found[b"/"] = ChangeKind.MODIFY
+        elif not is_new_root(tree.fd, self._root_owner):
+            self._found[b"/"] = ChangeKind.ADD
         return _Directory("", stack, self._xattrs.is_opaque(tree.fd), whole=False)
 
     def _visit(self, tree: Descent, directory: _Directory) -> list[_Directory]:

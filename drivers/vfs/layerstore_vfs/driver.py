@@ -129,6 +129,7 @@ class VfsDriver:
             self.get(layer_id),
             self.get(parent_id) if parent_id else None,
             stamps=self._read_stamps(layer_id, parent_id),
+            root_owner=self._context.id_mapping.root_pair() if os.geteuid() == 0 else None,
         )
 
     @hookimpl

@@ -29,6 +29,7 @@ from layerstore_core import (
     DriverContext,
     DriverNotSupported,
     LayerStream,
+    copy_metadata,
     hookimpl,
     remove_tree,
     unpack_layer,
@@ -109,6 +110,9 @@ class ErofsDriver:
                 (layer / part).mkdir()
             (layer / "upper").chmod(0o755)
             os.chown(layer / "upper", *self._id_mapping.root_pair())
+            if parent_id:
+                with ExitStack() as opened:
+                    copy_metadata(f"/proc/self/fd/{self._shown(parent_id, opened)}/.", str(layer / "upper"))
         except BaseException:
             remove_tree(str(layer))
             raise

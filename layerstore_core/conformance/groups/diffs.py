@@ -132,6 +132,7 @@ _EDITS: Final[dict[str, Callable[[Path], object]]] = {
     "change-the-mode-only": lambda root: (root / "etc/passwd").chmod(0o600),
     "change-the-mode-of-a-directory": lambda root: (root / "usr/lib").chmod(0o700),
     "change-the-mode-of-the-root": lambda root: root.chmod(0o750),
+    "set-an-attribute-of-the-root": lambda root: os.setxattr(root, "user.new", b"1"),
     "change-the-time-only": lambda root: os.utime(root / "etc/passwd", ns=(1, 1_000_000_007)),
     "set-an-attribute": lambda root: os.setxattr(root / "top", "user.new", b"1"),
     "set-an-attribute-without-value": lambda root: os.setxattr(root / "top", "user.new", b""),
@@ -271,6 +272,20 @@ class DiffTests(ConformanceTests):
         must_be(bench.tree(bench.layer(bench.diff(layer, ""))), wanted, "the whole tree's tar, applied", root=False)
         kinds = {change.kind for change in bench.driver.changes(layer, "")}
         assert kinds == {ChangeKind.ADD}, f"against nothing everything is added, but changes has {kinds}"
+
+    def test_a_diff_against_nothing_has_the_root(self, bench: Bench) -> None:
+        """Where the metadata of `/` are not those of a new base layer, `diff` against no parent has an entry for it.
+
+        Otherwise a squashed image has lost them.
+        """
+        base, layer = _edited(bench, lambda root: root.chmod(0o1777))
+        for parent in base, "":
+            copy = bench.tree(bench.layer(bench.diff(layer, parent), parent))
+            assert copy[b""].mode == 0o1777
+        box = bench.writable("")
+        with bench.driver.mounted(box) as path:
+            os.chmod(path, 0o700)
+        assert bench.tree(bench.layer(bench.diff(box, "")))[b""].mode == 0o700
 
     def test_a_diff_against_a_grandparent(self, bench: Bench) -> None:
         """`diff` and `changes` against a layer that is not the direct parent hold the changes of all layers between.
@@ -434,4 +449,4 @@ def _edited(bench: Bench, edit: Callable[[Path], object]) -> tuple[str, str]:
 
 def _root_counts(edit: str) -> bool:
     """Whether the root's own metadata are in the diff: its time alone is no change."""
-    return edit == "change-the-mode-of-the-root"
+    return edit.endswith("-of-the-root")

@@ -12,7 +12,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
-from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, symlink, whiteout
+from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
 
 _BASE: Final = [
@@ -24,6 +24,7 @@ _BASE: Final = [
     symlink(b"symlink", b"dir/file"),
     directory(b"empty"),
 ]
+_ROOT: Final = directory(b".", mode=0o1777, uid=7, gid=8, xattrs={b"user.k": b"of the root"})
 
 
 def _append(root: Path) -> None:
@@ -75,18 +76,34 @@ class SnapshotTests(ConformanceTests):
     group: ClassVar = "snapshots"
 
     def test_a_child_shows_its_parent(self, bench: Bench) -> None:
-        """A child that was just made shows exactly its parent's tree; only the root's own metadata may be those of a new layer.
+        """A child that was just made shows exactly its parent's tree, the root's own metadata too.
 
         Otherwise an image is not what its layers add up to.
         """
-        parent = bench.layer([directory(b".", mode=0o711), *_BASE])
+        parent = bench.layer([_ROOT, *_BASE])
         children = [bench.new_id(), bench.new_id()]
         bench.driver.create(children[0], parent, {})
         bench.driver.create_read_write(children[1], parent, "", {})
         for child in children:
-            must_be(bench.tree(child), bench.tree(parent), "a new child of the layer", root=False)
-        if bench.tree(children[1])[b""].mode != 0o711:
-            bench.note("a child's root directory does not have the mode of its parent's")
+            must_be(bench.tree(child), bench.tree(parent), "a new child of the layer")
+
+    def test_the_root_is_that_of_the_layers(self, bench: Bench) -> None:
+        """`/` is as the nearest layer has it whose tar names it, also in a writable layer, where that is no change.
+
+        Otherwise `/` of a container is not that of its image, and each commit of an idle container changes it.
+        """
+        base = bench.layer([_ROOT, *_BASE])
+        wanted = bench.tree(base)[b""]
+        assert (wanted.mode, wanted.xattrs) == (_ROOT.entry.mode, _ROOT.entry.xattrs)
+        silent = bench.layer([file(b"more", b"m"), whiteout(b"symlink")], base)
+        speaking = bench.layer([file(b"most", b"m"), directory(b".", mode=0o711)], silent)
+        last = bench.layer([opaque(b""), file(b"alone", b"a")], speaking)
+        for layer, root in (silent, wanted), (speaking, bench.tree(speaking)[b""]), (last, bench.tree(speaking)[b""]):
+            assert bench.tree(layer)[b""] == root
+            box = bench.writable(layer)
+            must_be(bench.tree(box), bench.tree(layer), "a new writable layer")
+            assert bench.driver.changes(box, layer) == []
+        assert (bench.tree(last)[b""].mode, bench.tree(last)[b""].xattrs) == (0o711, {})
 
     @pytest.mark.parametrize("write", _WRITES)
     def test_writing_does_not_reach_the_parent(self, bench: Bench, write: str) -> None:

@@ -26,6 +26,16 @@ class SharesInodesWithReadOnlyChildren(Mutant):
     create_read_write = LinkFarm.create_read_write
 
 
+class ForgetsTheRoot(Mutant):
+    """The root of a child is that of a new base layer."""
+
+    caught_in = "snapshots"
+
+    def copy(self, source, target):
+        copy_tree(source, target)
+        target.chmod(0o755)
+
+
 class ChildrenAreTheParent(Mutant):
     """A child is its parent's own tree."""
 

@@ -9,9 +9,9 @@ Options of drivers stand in tables, `[drivers.<name>]`, and are put together key
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
@@ -22,7 +22,10 @@ from layerstore_core.sources import (
     ANY_DRIVER,
     DEFAULT_SPOOL_SIZE,
     DOCKER_MAX_DEPTH,
+    SETTINGS,
+    Settings,
     default_root,
+    did_you_mean,
     expanded,
     files,
     plain_environment,
@@ -99,7 +102,7 @@ class StoreConfig(BaseModel):
         """The settings by name, as JSON has them."""
         return self.model_dump(mode="json")
 
-    def with_overrides(self, **overrides: Any) -> StoreConfig:
+    def with_overrides(self, **overrides: Unpack[Settings]) -> StoreConfig:
         """The same settings, but for those given here.
 
         Raises:
@@ -118,7 +121,7 @@ class StoreConfig(BaseModel):
 
 
 def load_config(
-    file: Path | None = None, /, *, driver_options: Mapping[str, Any] | None = None, **overrides: Any
+    file: Path | None = None, /, *, driver_options: Mapping[str, Any] | None = None, **overrides: Unpack[Settings]
 ) -> StoreConfig:
     """Read the settings.
 
@@ -186,15 +189,27 @@ def build(layers: list[_Layer]) -> StoreConfig:
         raise ConfigError(describe_errors(error, origins_of)) from error
 
 
-def describe_errors(error: ValidationError, origins: Mapping[str, str] | None = None, what: str = "setting") -> str:
-    """What pydantic found, in sentences: each names the setting, what is wrong, and where it came from."""
+def describe_errors(
+    error: ValidationError,
+    origins: Mapping[str, str] | None = None,
+    what: str = "setting",
+    known: Iterable[str] = SETTINGS,
+) -> str:
+    """What pydantic found, in sentences: each names the setting, what is wrong, and where it came from.
+
+    Args:
+        error: what was found.
+        origins: where each setting came from.
+        what: how to call one.
+        known: the names that there are.
+    """
     sentences = []
     for problem in error.errors(include_url=False):
         name = ".".join(map(str, problem["loc"]))
         top = str(problem["loc"][0]) if problem["loc"] else ""
         origin = f" (from {origins[top]})" if origins and top in origins else ""
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"unknown {what} {name!r}{origin}")
+            sentences.append(f"unknown {what} {name!r}{origin}{did_you_mean(name, known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             given = problem["input"]

@@ -10,13 +10,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Unpack, cast
 
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.sources import (
     DEFAULT_SPOOL_SIZE,
     DOCKER_MAX_DEPTH,
     SETTINGS,
+    Settings,
     default_root,
     files,
     plain_environment,
@@ -66,7 +67,7 @@ class PlainConfig:
         values["root"] = str(self.root)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
-    def with_overrides(self, **overrides: Any) -> StoreConfig:
+    def with_overrides(self, **overrides: Unpack[Settings]) -> StoreConfig:
         """As `StoreConfig.with_overrides`; errors too."""
         from layerstore_core.config import build
 
@@ -74,8 +75,13 @@ class PlainConfig:
         return build([(overrides, dict.fromkeys(overrides, "argument")), (given, self.given)])
 
 
+def usual_config(root: Path) -> StoreConfig:
+    """The usual settings, for a root."""
+    return cast("StoreConfig", PlainConfig(root, None, "full", {}))
+
+
 def plain_config(
-    file: Path | None, *, driver_options: Mapping[str, Any] | None = None, **overrides: Any
+    file: Path | None, *, driver_options: Mapping[str, Any] | None = None, **overrides: Unpack[Settings]
 ) -> StoreConfig | None:
     """What `load_config` gives, quickly, where there is nothing in it to be validated.
 

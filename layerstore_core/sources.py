@@ -6,8 +6,10 @@ Without pydantic, so that a command with usual settings need not load it (`plain
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
 
 from layerstore_core.errors import ConfigError
 
@@ -19,6 +21,10 @@ DOCKER_MAX_DEPTH: Final = 125
 DEFAULT_SPOOL_SIZE: Final = 64 << 30
 #: The table of options that are for whichever driver is used.
 ANY_DRIVER: Final = "*"
+#: The variable that names the configuration file.
+_FILE_VARIABLE: Final = PREFIX + "CONFIG"
+#: The beginnings of variables for the tests of this package and of drivers: commands that they run see these, too.
+_OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "MUTANTS")
 #: All settings, by name.
 SETTINGS: Final = (
     "root",
@@ -32,6 +38,23 @@ SETTINGS: Final = (
     "uid_map",
     "gid_map",
 )
+
+
+class Settings(TypedDict, total=False):
+    """The settings as keywords; see `StoreConfig`."""
+
+    root: str | os.PathLike[str]
+    driver: str | None
+    driver_priority: Sequence[str]
+    drivers: Mapping[str, Mapping[str, Any]]
+    durability: Literal["full", "none"]
+    max_depth: int
+    max_layer_size: int | str | None
+    max_spool_size: int | str
+    uid_map: Sequence[str]
+    gid_map: Sequence[str]
+
+
 #: The settings whose variables hold one word or number each, and are no JSON.
 _ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size")
 
@@ -67,7 +90,12 @@ def expanded(path: Path) -> Path:
 
 
 def plain_environment() -> dict[str, Any] | None:
-    """What `settings.from_environment` gives, without pydantic-settings; `None` where that is needed."""
+    """What `settings.from_environment` gives, without pydantic-settings; `None` where that is needed.
+
+    Raises:
+        ConfigError: a variable is called as if it held a setting, and there is none of its name.
+    """
+    _refuse_unknown_variables()
     found: dict[str, Any] = {}
     for name in SETTINGS:
         names = variables(name)
@@ -78,6 +106,43 @@ def plain_environment() -> dict[str, Any] | None:
         if value := os.environ[names[0]]:
             found[name] = value
     return found
+
+
+def did_you_mean(name: str, known: Iterable[str], show: Callable[[str], str] = str) -> str:
+    """The end of a sentence about a name that nobody knows: those that are spelt alike, if there are any, as `show` has them."""
+    import difflib
+
+    near = list(map(show, difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.7)))
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _refuse_unknown_variables() -> None:
+    """Settings may be written in any case, as pydantic-settings has it; of `drivers` parts, after two underscores."""
+    unknown = {}
+    for key, value in os.environ.items():
+        upper = key.upper()
+        if value and upper.startswith(PREFIX) and key != _FILE_VARIABLE:
+            name = upper.removeprefix(PREFIX).lower()
+            if (
+                name not in SETTINGS
+                and not name.startswith("drivers__")
+                and not _is_another_s(key.removeprefix(PREFIX))
+            ):
+                unknown[key] = did_you_mean(name, ("config", *SETTINGS), lambda near: (PREFIX + near).upper())
+    if unknown:
+        raise ConfigError(
+            "; ".join(f"unknown setting in the environment: {key}{unknown[key]}" for key in sorted(unknown))
+        )
+
+
+def _is_another_s(name: str) -> bool:
+    """Whether a variable is that of the tests, or of a driver or wrapper that is installed: `LAYERSTORE_<ITS NAME>_…`."""
+    if name.startswith(_OF_TESTS):
+        return True
+    from layerstore_core.driver.registry import DRIVERS, WRAPPERS, offered_names
+
+    offered = (re.sub("[-.]", "_", own.upper()) for own in offered_names(DRIVERS, WRAPPERS))
+    return any(name.startswith(f"{own}_") for own in offered)
 
 
 def variables(name: str) -> list[str]:
@@ -100,7 +165,7 @@ def files(named: Path | None) -> list[Path]:
     Raises:
         ConfigError: it is named by a home directory that there is not.
     """
-    if named is None and (value := os.environ.get(PREFIX + "CONFIG")):
+    if named is None and (value := os.environ.get(_FILE_VARIABLE)):
         named = Path(value)
     if named is not None:
         try:

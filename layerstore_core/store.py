@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
 from layerstore_core import writable
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.driver.open import check_driver, open_driver
+from layerstore_core.driver.open import check_driver, check_options, open_driver
 from layerstore_core.driver.prior import note_driver
 from layerstore_core.errors import (
     LayerDoesNotExist,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from layerstore_core.intake import Intake
     from layerstore_core.limits import Limits
     from layerstore_core.registering import Progress
+    from layerstore_core.sources import Settings
 
 
 class LayerStore:
@@ -101,7 +102,7 @@ class LayerStore:
         *,
         create: bool = True,
         read_only: bool = False,
-        **overrides: Any,
+        **overrides: Unpack[Settings],
     ) -> LayerStore:
         """Open the store, and make it where there is none.
 
@@ -130,9 +131,10 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
-        if not create or read_only:
-            require_store(config.root, config.sources["root"])
-        elif not has_store(config.root):
+        if not has_store(config.root):
+            if read_only or not create:
+                check_options(config)
+                require_store(config.root, config.sources["root"])
             check_driver(config)
         with ExitStack() as opened:
             docker = None

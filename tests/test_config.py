@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +144,7 @@ def test_a_file_that_is_no_text(write):
     ("given", "words"),
     [
         ({"colour": 1}, ["unknown setting 'colour'", "from argument"]),
+        ({"max_dept": 1}, ["unknown setting 'max_dept' (from argument); did you mean max_depth?"]),
         ({"max_depth": 0}, ["'max_depth'", "greater than or equal to 1", "0"]),
         ({"max_depth": "many"}, ["'max_depth'", "'many'"]),
         ({"durability": "some"}, ["'durability'", "'full' or 'none'", "'some'"]),
@@ -193,7 +196,7 @@ def test_what_is_no_json_is_told_by_the_variable(monkeypatch, name):
         load_config()
 
 
-@pytest.mark.parametrize("name", ["ROOT", "DRIVER", "MAX_DEPTH", "CONFIG", "DRIVERS"])
+@pytest.mark.parametrize("name", ["ROOT", "DRIVER", "MAX_DEPTH", "CONFIG", "DRIVERS", "COLOUR"])
 def test_an_empty_variable_is_not_set(monkeypatch, name):
     unset = load_config()
     monkeypatch.setenv(f"LAYERSTORE_{name}", "")
@@ -201,13 +204,71 @@ def test_an_empty_variable_is_not_set(monkeypatch, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("LAYERSTORE_ROOTS", "LAYERSTORE_ROOT"),
+        ("LAYERSTORE_DIRVER", "LAYERSTORE_DRIVER"),
+        ("LAYERSTORE_DURABLITY", "LAYERSTORE_DURABILITY"),
+        ("LAYERSTORE_MAX_LAYERSIZE", "LAYERSTORE_MAX_LAYER_SIZE"),
+        ("LAYERSTORE_CONFG", "LAYERSTORE_CONFIG"),
+        ("LAYERSTORE_Config", "LAYERSTORE_CONFIG"),
+        ("layerstore_max_dept", "LAYERSTORE_MAX_DEPTH"),
+        ("LAYERSTORE_DRIVER__X", "LAYERSTORE_DRIVER"),
+        ("LAYERSTORE_UID_MAP__0", "LAYERSTORE_UID_MAP"),
+        ("LAYERSTORE_ROOT_", "LAYERSTORE_ROOT"),
+        ("LAYERSTORE_COLOUR", ""),
+        ("LAYERSTORE_", ""),
+        ("LAYERSTORE_VFS", ""),
+        ("LAYERSTORE_VFSX_Y", ""),
+    ],
+)
+@pytest.mark.parametrize("load", [load_config, lambda: plain_config(None)], ids=["whole", "plain"])
+def test_a_variable_that_is_no_setting_is_an_error(monkeypatch, load, name, near):
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=rf"unknown setting in the environment: {name}") as caught:
+        load()
+    assert f"did you mean {near}" in str(caught.value) if near else "did you mean" not in str(caught.value)
+
+
+def test_all_variables_that_are_no_settings_are_named(monkeypatch):
+    monkeypatch.setenv("LAYERSTORE_ROOTS", "/x")
+    monkeypatch.setenv("LAYERSTORE_COLOUR", "red")
+    with pytest.raises(ConfigError, match=r"LAYERSTORE_COLOUR; .*LAYERSTORE_ROOTS; did you mean"):
+        load_config()
+
+
+@pytest.mark.parametrize(
+    "name", ["TEST_STRICT", "SHARED", "RELIABILITY", "RELIABILITY_SEED", "FIGURES", "MUTANTS", "VFS_X", "OVERLAY2_X_Y"]
+)
+def test_variables_of_tests_and_of_installed_packages_are_not_settings(monkeypatch, name):
+    monkeypatch.setenv(f"LAYERSTORE_{name}", "1")
+    assert plain_config(None) is not None
+    assert set(load_config().sources.values()) == {"default"}
+
+
+def test_the_tests_own_variables_are_known():
+    """Whoever adds one has to say so in `sources`, or the commands that the tests run refuse it."""
+    pattern = r"(environ|getenv).*LAYERSTORE_[A-Z_]+|LAYERSTORE_[A-Z_]+="
+    places = ["Makefile", ".ci", "conftest.py", "tests", "drivers/*/tests", ":!tests/test_config.py"]
+    found = subprocess.run(
+        ["git", "grep", "-ohE", pattern, "--", *places],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = set(re.findall(r"\bLAYERSTORE_([A-Z_]+)", found.stdout))
+    assert {"TEST_STRICT", "FIGURES"} <= names
+    assert [name for name in names if name.lower() not in sources.SETTINGS and not sources._is_another_s(name)] == []
+
+
+@pytest.mark.parametrize(
     ("variables", "plain"),
     [
         ({}, True),
         ({"ROOT": "/r", "DRIVER": "vfs", "DURABILITY": "none", "MAX_DEPTH": "7", "MAX_LAYER_SIZE": "1G"}, True),
-        ({"ROOT": "", "DRIVER": " vfs ", "CONFIG": "x", "ROOTS": "x", "DURABILITY": "null"}, True),
+        ({"ROOT": "", "DRIVER": " vfs ", "CONFIG": "x", "TEST_STRICT": "x", "DURABILITY": "null"}, True),
         ({"root": "/r"}, False),
-        ({"DRIVER__X": "1"}, False),
         ({"DRIVERS__vfs__x": "1"}, False),
         ({"UID_MAP": '["0:1000:10"]', "ROOT": "/r"}, False),
     ],
@@ -286,6 +347,57 @@ def test_keywords_count_as_arguments():
 
 def test_the_names_of_all_settings():
     assert tuple(StoreConfig.model_fields) == sources.SETTINGS
+    assert tuple(sources.Settings.__annotations__) == sources.SETTINGS
+    assert tuple(settings._Names.model_fields) == sources.SETTINGS
+
+
+def test_the_table_in_the_documents_has_all_settings_with_their_defaults():
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name.strip(" `"): default for names, default, _ in rows for name in names.split(",")}
+    assert tuple(documented) == sources.SETTINGS
+    for name, value in StoreConfig().document().items():
+        if documented[name] == "none":
+            assert value in (None, [], {}), name
+        elif name not in ("root", "driver", "driver_priority"):  # whose defaults are told in words
+            told = json.loads(documented[name].strip("`"))
+            assert StoreConfig(**{name: told}).document()[name] == value, name
+
+
+SNIPPET = """
+from pathlib import Path
+from layerstore_core import LayerStore, load_config
+LayerStore.open(root="/srv", driver="vfs", create=False)
+LayerStore.open(load_config(max_depth=3), read_only=True, drivers={"vfs": {}})
+LayerStore.open(root=Path("/srv"), max_layer_size="1G", durability="none", uid_map=["0:1:1"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('LayerStore.open(roots="/srv")', 'Unexpected keyword argument "roots"'),
+        ("load_config(max_dept=3)", 'Unexpected keyword argument "max_dept"'),
+        ('load_config().with_overrides(dirver="vfs")', 'Unexpected keyword argument "dirver"'),
+        ('LayerStore.open(max_depth="many")', '"max_depth"'),
+        ('LayerStore.open(durability="some")', '"durability"'),
+    ],
+)
+def test_a_type_checker_knows_the_settings(tmp_path, call, said):
+    """As a user would run it, on code of his own."""
+    program = tmp_path / "program.py"
+    program.write_text(f"{SNIPPET}{call}  # a mistake\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    errors = [line for line in done.stdout.splitlines() if "error:" in line]
+    assert len(errors) == 1, done.stdout + done.stderr
+    assert f"program.py:{SNIPPET.count(chr(10)) + 1}: error" in errors[0]
+    assert said in errors[0]
 
 
 ASKED = ("sources", "id_mapping")

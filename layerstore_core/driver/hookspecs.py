@@ -9,15 +9,21 @@ A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get
 What else it leaves out is answered by a fallback: no capabilities, no status, and the diff family
 (`apply_diff`, `diff`, `changes`, `diff_size`, `diff_getter`) on top of `get` and `put` alone.
 
-Three class attributes are looked at, if they are there:
+Five class attributes are looked at, if they are there:
 
 - `driver_name`: the name on disk, in place of the entry point's (an alias keeps one name on disk): 1 to 63 letters,
   digits, dots, hyphens and underscores;
-- `Options`: a pydantic model of the driver's options; without it a driver has none. It may be named instead, as
+- `Options`: a pydantic model of the driver's options; without it a driver has none. An option that the model does not
+  know is an error, unless the model says otherwise (`extra`). It may be named instead, as
   `"package.module:Class"`: then it is imported, and pydantic with it, only where there are options, and a driver that
-  was given none gets an empty mapping;
+  was given none gets an empty mapping: all options need defaults then;
 - `probe(context)`, a class method: raises `DriverNotSupported` where the driver cannot work. It may
-  use a temporary directory in `context.nearest_directory()`, and leaves nothing behind.
+  use a temporary directory in `context.nearest_directory()`, and leaves nothing behind. Its context has the same
+  validated options as the constructor's;
+- `priority`, a whole number: how much the driver wants to be chosen for a new store, where nobody names one. The one
+  with the highest number that works is taken; overlay2 has 100, btrfs 90, vfs -100. Without it the driver has to be named;
+- `last_resort`, `True` or `False` (the default): whether the driver is one that Docker takes only where no other works.
+  In a root that a Docker daemon has made, its state does not keep another driver from being chosen.
 
 The life of a layer, as the driver sees it::
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from layerstore_core.driver import registry
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.driver.context import DriverContext
+from layerstore_core.driver.options import context_of, warn_of_unknown_drivers
 from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.driver.registry import DriverFactory
 from layerstore_core.driver.select import select_driver
-from layerstore_core.errors import ConfigError, DriverContractError, DriverNotSupported, LayerStoreError
-from layerstore_core.log import driver_logger
+from layerstore_core.errors import (
+    AmbiguousDriver,
+    DriverContractError,
+    DriverNotFound,
+    DriverNotSupported,
+    LayerStoreError,
+)
 from layerstore_core.metadata.locks import RootLocks
 from layerstore_core.metadata.ours import state_directory
-from layerstore_core.sources import ANY_DRIVER
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
@@ -33,6 +37,7 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
         DriverContractError: it does not keep the contract.
         OSError: it could not make its home.
     """
+    warn_of_unknown_drivers(config)
     name = select_driver(config)
     try:
         return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
@@ -46,14 +51,26 @@ def check_driver(config: StoreConfig) -> None:
     """Raise what `open_driver` would, as far as it can be known before anything is made under the root.
 
     Raises:
-        DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError: as `open_driver`.
+        DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError, DriverContractError, OSError: as `open_driver`.
     """
-    name = select_driver(config)
-    factory = registry.load_driver(name)
-    context = _context(factory, name, config)
-    ask = getattr(factory, "probe", None)
-    if ask is not None:
-        ask(context)
+    registry.ask_driver(select_driver(config), config)
+
+
+def check_options(config: StoreConfig) -> None:
+    """Validate the options of the driver that a new store would get, if there is one.
+
+    Raises:
+        ConfigError: an option is unknown to it, or cannot be used.
+        DriverContractError: it does not keep the contract.
+    """
+    if not config.drivers:
+        return
+    try:
+        name = select_driver(config)
+        factory = registry.load_driver(name)
+    except (DriverNotFound, DriverNotSupported, AmbiguousDriver):
+        return
+    context_of(factory, name, config)
 
 
 def bind_driver(
@@ -76,7 +93,7 @@ def bind_driver(
         DriverNotSupported, ConfigError, DriverContractError, OSError: as `open_driver`.
     """
     on_disk = registry.driver_name(factory, name)
-    context = replace(_context(factory, name, config), read_only=not locks.writable)
+    context = replace(context_of(factory, name, config), read_only=not locks.writable)
     try:
         instance = factory(context)
     except (LayerStoreError, OSError) as error:
@@ -92,36 +109,3 @@ def bind_driver(
         mounts_directory=state_directory(config.root, "mounts", on_disk),
         wrappers=wrappers,
     )
-
-
-def _context(factory: DriverFactory, name: str, config: StoreConfig) -> DriverContext:
-    on_disk = registry.driver_name(factory, name)
-    options = {**config.options_of(on_disk, name), **config.drivers.get(ANY_DRIVER, {})}
-    return DriverContext(
-        home=config.root / on_disk,
-        logger=driver_logger(on_disk, registry.package_of(factory)),
-        id_mapping=config.id_mapping,
-        options=_validated(factory, on_disk, options, config),
-    )
-
-
-def _validated(factory: DriverFactory, name: str, options: dict[str, Any], config: StoreConfig) -> Any:
-    model = getattr(factory, "Options", None)
-    if isinstance(model, str):
-        if not options:
-            return options
-        model = registry.load_options(model, name)
-    where = f" (from {config.sources['drivers']})" if config.sources["drivers"] != "default" else ""
-    if isinstance(model, type):
-        from pydantic import BaseModel, ValidationError
-
-        if issubclass(model, BaseModel):
-            try:
-                return model.model_validate(options)
-            except ValidationError as error:
-                from layerstore_core.config import describe_errors
-
-                raise ConfigError(f"driver {name}: {describe_errors(error, what='option')}{where}") from error
-    if options:
-        raise ConfigError(f"driver {name} has no options, but was given {', '.join(sorted(options))}{where}")
-    return options

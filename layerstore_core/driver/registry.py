@@ -7,19 +7,22 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from importlib_metadata import EntryPoint, distributions, entry_points
 
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import (
     AmbiguousDriver,
+    ConfigError,
     DriverContractError,
     DriverNotFound,
-    DriverNotSupported,
     LayerStoreError,
 )
-from layerstore_core.log import driver_logger, logger
+from layerstore_core.log import logger
+
+if TYPE_CHECKING:
+    from layerstore_core.config import StoreConfig
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
@@ -57,15 +60,22 @@ class Probe:
     Attributes:
         works: whether it does.
         reason: why not; empty where it does.
+        error: the error, where the reason is an option of the driver.
     """
 
     works: bool
     reason: str = ""
+    error: ConfigError | None = None
 
 
 def installed_drivers() -> list[InstalledDriver]:
     """All drivers that are offered, sorted by name; none is imported."""
     return sorted((_describe(point) for point in _offers(DRIVERS)), key=lambda driver: driver.name)
+
+
+def offered_names(*groups: str) -> set[str]:
+    """The names of all drivers, or wrappers, that are offered, or both."""
+    return {point.name for group in groups for point in _offers(group)}
 
 
 def load_driver(name: str) -> DriverFactory:
@@ -156,7 +166,7 @@ def entry_point_of(on_disk: str) -> str:
         DriverNotFound: no installed package offers it, or the package cannot be imported.
         AmbiguousDriver: several packages offer one of this name.
     """
-    names = sorted({point.name for point in _offers(DRIVERS)}, key=lambda name: (name != on_disk, name))
+    names = sorted(offered_names(DRIVERS), key=lambda name: (name != on_disk, name))
     for name in names:
         try:
             if driver_name(load_driver(name), name) == on_disk:
@@ -174,23 +184,49 @@ def priority(factory: DriverFactory) -> int | None:
 
 
 def is_last_resort(factory: DriverFactory) -> bool:
-    """Whether the driver's state under a root does not mean that somebody chose it."""
+    """Whether the driver's state in a root that Docker made does not mean that somebody chose it."""
     return bool(getattr(factory, "last_resort", False))
 
 
-def probe(name: str, root: Path) -> Probe:
-    """Find out whether a driver would work under a root, and leave nothing there."""
+def ask_driver(name: str, config: StoreConfig) -> None:
+    """Ask a driver whether it works under a root with its options; it leaves nothing there.
+
+    Raises:
+        DriverNotFound, AmbiguousDriver: as `load_driver`.
+        DriverNotSupported: it does not.
+        ConfigError: an option is unknown to it, or cannot be used.
+        DriverContractError: it does not keep the contract.
+        OSError: the system refuses.
+    """
+    from layerstore_core.driver.options import context_of
+
+    factory = load_driver(name)
+    context = context_of(factory, name, config)
+    ask = getattr(factory, "probe", None)
+    if ask is not None:
+        try:
+            ask(context)
+        except (LayerStoreError, OSError):
+            raise
+        except Exception as error:  # a stranger's code may fail in any way
+            raise DriverContractError(f"driver {name}: its probe failed: {type(error).__name__}: {error}") from error
+
+
+def probe(name: str, where: StoreConfig | Path) -> Probe:
+    """Find out whether a driver would work, and leave nothing behind.
+
+    Args:
+        name: the driver's.
+        where: the root, and the options of drivers; a root alone stands for the usual settings.
+    """
+    if isinstance(where, Path):
+        from layerstore_core.plainconfig import usual_config
+
+        where = usual_config(where)
     try:
-        factory = load_driver(name)
-        ask = getattr(factory, "probe", None)
-        if ask is not None:
-            ask(DriverContext(root / driver_name(factory, name), driver_logger(name, package_of(factory))))
-    except DriverNotSupported as error:
-        return Probe(False, str(error))
+        ask_driver(name, where)
     except (LayerStoreError, OSError) as error:
-        return Probe(False, str(error))
-    except Exception as error:  # a stranger's code may fail in any way, and must not take the list with it
-        return Probe(False, f"its probe failed: {type(error).__name__}: {error}")
+        return Probe(False, str(error), error if isinstance(error, ConfigError) else None)
     return Probe(True)
 
 
@@ -200,7 +236,7 @@ def package_of(factory: DriverFactory) -> str:
 
 
 def _not_installed(name: str) -> DriverNotFound:
-    names = ", ".join(sorted({point.name for point in _offers(DRIVERS)})) or "none"
+    names = ", ".join(sorted(offered_names(DRIVERS))) or "none"
     return DriverNotFound(
         f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
         f"perhaps: pip install layerstore-driver-{name}"

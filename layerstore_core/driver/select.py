@@ -15,6 +15,7 @@ from layerstore_core.driver import registry
 from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
+from layerstore_core.sources import ANY_DRIVER
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
@@ -25,6 +26,7 @@ def select_driver(config: StoreConfig) -> str:
 
     Raises:
         AmbiguousDriver: the root has the states of several drivers.
+        ConfigError: an option was given that a driver, which would be chosen by priority, cannot use.
         DriverNotFound: the driver whose state is there is not installed, or no driver is.
         DriverNotSupported: no installed driver works here.
     """
@@ -57,10 +59,12 @@ def _first_that_works(config: StoreConfig) -> str:
         raise DriverNotFound("no driver is installed that may be chosen by itself; pip install layerstore-driver-vfs")
     reasons = []
     for name in names:
-        result = registry.probe(name, config.root)
+        result = registry.probe(name, config)
         if result.works:
             logger.info("driver {} is chosen: the first by priority that works under {}", name, config.root)
             return name
+        if result.error is not None and (config.options_of(name) or ANY_DRIVER in config.drivers):
+            raise result.error  # another driver would be taken for a misspelt option
         reasons.append(f"{name}: {result.reason}")
     raise DriverNotSupported(f"no installed driver works under {config.root}. " + ". ".join(reasons))
 

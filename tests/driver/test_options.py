@@ -9,8 +9,12 @@ from layerstore_core import (
     DriverContractError,
     LayerStore,
     MaxDepthExceeded,
+    StoreConfig,
+    StoreDoesNotExist,
     load_config,
 )
+from layerstore_core.driver import registry
+from layerstore_core.driver.select import select_driver
 from tests.store.layers import BASE, MIDDLE, register
 
 
@@ -100,6 +104,18 @@ class TestOptions:
         with pytest.raises(DriverContractError, match=f"driver lost: the model of its options, '{name}'.*{words}"):
             LayerStore.open(root=root, driver="lost", drivers={"lost": {"level": 1}})
 
+    @pytest.mark.parametrize(("extra", "strict"), [("", True), ("extra='allow'", False), ("extra='ignore'", False)])
+    def test_a_model_is_strict_unless_it_says_otherwise(self, install, root, extra, strict):
+        source = OPTIONS.replace('extra="forbid"', extra)
+        install("lax-driver", source, drivers="lax = lax_driver:Choosy")
+        config = StoreConfig(root=root, driver="lax", drivers={"lax": {"level": 3, "nmae": "y"}})
+        if strict:
+            with pytest.raises(ConfigError, match=r"unknown option 'nmae'; did you mean name\?"):
+                LayerStore.open(config)
+        else:
+            with LayerStore.open(config) as store:
+                assert store.driver_status() == [("level", "3"), ("name", "x")]
+
     def test_a_driver_without_a_model_has_none(self, choosy, root):
         with pytest.raises(ConfigError, match="driver plain has no options, but was given level"):
             LayerStore.open(root=root, driver="plain", drivers={"plain": {"level": 1}})
@@ -107,6 +123,122 @@ class TestOptions:
     def test_the_driver_s_home_is_its_own(self, choosy, root):
         with LayerStore.open(root=root, driver="plain") as store:
             assert store.driver.home == root / "plain"
+
+
+NEEDY = """
+class Options(BaseModel):
+    pool: str
+    level: int = 0
+
+class Needy(Driver):
+    Options = Options
+    priority = 100
+    @classmethod
+    def probe(cls, context):
+        if context.options.pool != "tank":
+            raise DriverNotSupported(f"there is no pool {context.options.pool}")
+    def __init__(self, context):
+        super().__init__(context)
+        self.pool = context.options.pool
+    @hookimpl
+    def status(self):
+        return [("pool", self.pool)]
+"""
+
+
+class TestProbing:
+    """A driver is asked with the options that it would be opened with."""
+
+    @pytest.fixture(autouse=True)
+    def needy(self, install, only):
+        only("vfs")
+        install("needy-driver", NEEDY, drivers="needy = needy_driver:Needy")
+
+    def test_a_driver_with_options_that_it_needs(self, root):
+        config = StoreConfig(root=root, drivers={"needy": {"pool": "tank"}})
+        assert registry.probe("needy", config) == registry.Probe(True)
+        assert select_driver(config) == "needy"
+        with LayerStore.open(config) as store:
+            assert store.driver_status() == [("pool", "tank")]
+
+    def test_a_driver_that_does_not_work_with_them(self, root):
+        config = StoreConfig(root=root, drivers={"needy": {"pool": "pond"}})
+        assert registry.probe("needy", config) == registry.Probe(False, "there is no pool pond")
+        assert select_driver(config) == "vfs"
+
+    def test_without_those_that_it_needs_another_is_chosen(self, root):
+        found = registry.probe("needy", root)
+        assert (found.works, "option 'pool': Field required" in found.reason) == (False, True)
+        assert select_driver(StoreConfig(root=root)) == "vfs"
+
+    @pytest.mark.parametrize("where", ["needy", "*"])
+    def test_a_misspelt_one_does_not_make_another_driver_be_chosen(self, root, where):
+        config = StoreConfig(root=root, drivers={where: {"pool": "tank", "levle": 3}})
+        with pytest.raises(ConfigError, match=r"driver needy: unknown option 'levle'; did you mean level\?"):
+            select_driver(config)
+        assert not root.exists()
+
+    def test_those_for_any_driver_are_for_the_one_that_is_named(self, root):
+        config = StoreConfig(root=root, driver="needy", drivers={"*": {"pool": "tank"}})
+        assert registry.probe("needy", config).works
+        assert registry.probe("vfs", config).works
+        assert not registry.probe("vfs", StoreConfig(root=root, drivers={"*": {"pool": "tank"}})).works
+
+    def test_a_model_that_fails(self, install, root):
+        source = """
+            from pydantic import field_validator
+            class Options(BaseModel):
+                level: int = 0
+                @field_validator("level")
+                @classmethod
+                def _check(cls, value):
+                    raise KeyError("bug")
+            class Bad(Driver):
+                Options = Options
+        """
+        install("bad-driver", source, drivers="bad = bad_driver:Bad")
+        config = StoreConfig(root=root, driver="bad", drivers={"bad": {"level": 1}})
+        with pytest.raises(DriverContractError, match="driver bad: the model of its options failed: KeyError"):
+            LayerStore.open(config)
+
+    def test_a_probe_that_fails_is_no_traceback(self, install, root):
+        source = """
+            class Bad(Driver):
+                @classmethod
+                def probe(cls, context):
+                    raise KeyError("bug")
+        """
+        install("bad-driver", source, drivers="bad = bad_driver:Bad")
+        with pytest.raises(DriverContractError, match="driver bad: its probe failed: KeyError"):
+            LayerStore.open(root=root, driver="bad")
+        assert not root.exists()
+
+
+class TestWithoutAStore:
+    @pytest.mark.parametrize("given", [{"create": False}, {"read_only": True}, {}])
+    def test_an_unknown_option_is_an_error(self, root, given):
+        config = StoreConfig(root=root, driver="vfs", drivers={"*": {"colour": 1}})
+        with pytest.raises(ConfigError, match="driver vfs: unknown option 'colour'"):
+            LayerStore.open(config, **given)
+        assert not root.exists()
+
+    def test_so_it_is_where_the_driver_would_be_chosen(self, root, only):
+        only("vfs")
+        config = StoreConfig(root=root, drivers={"*": {"colour": 1}})
+        with pytest.raises(ConfigError, match="driver vfs: unknown option 'colour'"):
+            LayerStore.open(config, create=False)
+
+    def test_where_there_is_no_driver_the_missing_store_is_told(self, root, only):
+        only()
+        with pytest.raises(StoreDoesNotExist):
+            LayerStore.open(StoreConfig(root=root, drivers={"*": {"colour": 1}}), create=False)
+
+
+def test_options_of_a_driver_whose_name_is_misspelt_are_told(root, said):
+    with LayerStore.open(root=root, driver="vfs", drivers={"overlya2": {"size": "1G"}, "zfs": {"x": 1}}):
+        pass
+    assert ["overlya2" in record["message"] for record in said] == [True]
+    assert "did you mean overlay2" in said[0]["message"]
 
 
 class TestWrappers:

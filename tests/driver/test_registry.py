@@ -204,6 +204,7 @@ def test_a_driver_s_name_can_be_no_other_name_under_the_root(name, install, tmp_
     install("named-driver", f"class Driver(Driver):\n    driver_name = {name!r}", drivers="named = named_driver:Driver")
     with pytest.raises(DriverContractError, match="cannot be its name on disk"):
         registry.driver_name(registry.load_driver("named"), "named")
+    assert not registry.probe("named", tmp_path).works
     with pytest.raises(DriverContractError, match="cannot be its name on disk"):
         LayerStore.open(root=tmp_path / "root", driver="named")
 

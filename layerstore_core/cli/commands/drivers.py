@@ -17,18 +17,22 @@ from layerstore_core.cli.session import Session
 def drivers(session: Session) -> None:
     """List the installed drivers, and whether each works here.
 
-    Here means under this root. A driver that does not work, or whose package is broken, is listed with the reason; that is no failure.
+    Here means under this root, and with the options given. A driver that does not work, or whose package is broken, is listed with the reason; that is no failure.
 
     \b
     Example:
       layerstore drivers
     """
-    root = session.config().root
+    config = session.config()
+    if session.driver_options:
+        from layerstore_core.driver.open import check_options
+
+        check_options(config)
     from layerstore_core.driver.registry import installed_drivers, probe
 
     found: list[dict[str, Any]] = []
     for driver in installed_drivers():
-        result = probe(driver.name, root)
+        result = probe(driver.name, config)
         found.append(
             {
                 "name": driver.name,

@@ -61,9 +61,11 @@ def _contents(session: Session) -> dict[str, Any]:
 
 def _promise(config: StoreConfig) -> dict[str, Any]:
     """What the store would begin with, if it were made now."""
+    from layerstore_core.driver.open import check_options
     from layerstore_core.driver.registry import driver_name, load_driver
     from layerstore_core.driver.select import select_driver
 
+    check_options(config)
     name = select_driver(config)
     return {
         "driver": driver_name(load_driver(name), name),

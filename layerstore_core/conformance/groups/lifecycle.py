@@ -13,9 +13,8 @@ from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.tars import directory, file
 from layerstore_core.conformance.trees import must_be, names_of
-from layerstore_core.driver.context import DriverContext
+from layerstore_core.driver.options import context_of
 from layerstore_core.errors import ConfigError
-from layerstore_core.log import driver_logger
 
 _FILES = [directory(b"etc"), file(b"etc/hosts", b"127.0.0.1 localhost\n")]
 
@@ -335,7 +334,7 @@ class LifecycleTests(ConformanceTests):
             return
         root = bench.root / "to-probe"
         root.mkdir()
-        probe(DriverContext(root / bench.driver.name, driver_logger(bench.driver.name, "")))
+        probe(context_of(bench.factory, bench.name, bench.config(root)))
         left, mounts = os.listdir(root), [path for path in bench.mounts() if path.startswith(str(root))]
         assert not left and not mounts, f"probe has left {left or mounts}"
         root.rmdir()

@@ -74,6 +74,7 @@ class Catalog:
         self._layers: dict[ChainID, LayerNode] = {}
         self._mounts: dict[str, MountNode] = {}
         self._problems: dict[str, Problem] = {}
+        self._reported: set[Problem] = set()
         self._claims = Claims({}, [])
         self._generation = _UNKNOWN_GENERATION
 
@@ -442,7 +443,9 @@ class Catalog:
             reason += f"; {path} stands on it"
         problem = Problem(where, reason)
         self._problems[os.fspath(path)] = problem
-        self._report(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
+            self._report(problem)
 
     def _forget_layer(self, node: LayerNode) -> None:
         if self._layers.get(node.record.chain_id) is node:

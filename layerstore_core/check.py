@@ -28,6 +28,8 @@ def check_store(
 ) -> list[Finding]:
     """Look for damage. Safe beside running processes: what they are making or deleting is no finding.
 
+    Where something is found, it is looked at once more, while no process can change the records.
+
     Args:
         store: an open store.
         full: put every layer's tar together and compare its digest, too; this reads all content.
@@ -37,12 +39,32 @@ def check_store(
     Returns:
         What was found, in the order of looking; nothing where all is well.
     """
-    findings = [*check_records(store), *check_driver(store)]
+    findings = _first_look(store)
+    content: list[Finding] = []
     if full:
         named = {finding.subject for finding in findings}
         layers = [layer for chain, layer in sorted(store.layers().items()) if chain not in named]
-        findings += check_content(store, layers, progress=progress, resume=resume)
-    return [*findings, *check_images(store), *check_pins(store), *check_references(store)]
+        content = list(check_content(store, layers, progress=progress, resume=resume))
+    last = _last_look(store)
+    if findings or last:
+        # What other processes were changing meanwhile may have looked wrong: only what still is, while nobody can, counts.
+        seen = {(finding.code, finding.subject) for finding in (*findings, *last)}
+        with store.standing_still():
+            findings, last = (
+                [finding for finding in again if (finding.code, finding.subject) in seen]
+                for again in (_first_look(store, standing_still=True), _last_look(store))
+            )
+    return [*findings, *content, *last]
+
+
+def _first_look(store: LayerStore, *, standing_still: bool = False) -> list[Finding]:
+    """Look at the records of layers, and at the driver."""
+    return [*check_records(store), *check_driver(store, standing_still=standing_still)]
+
+
+def _last_look(store: LayerStore) -> list[Finding]:
+    """Look at what refers to layers."""
+    return [*check_images(store), *check_pins(store), *check_references(store)]
 
 
 def repair(

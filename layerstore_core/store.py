@@ -489,6 +489,17 @@ class LayerStore:
         with self._locks.exclusive("records"):
             yield
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """A block in which no process changes the records of layers and images, after which all are read anew.
+
+        Not to be nested.
+        """
+        self._check_open()
+        with self._locks.exclusive(self._images_key), self._catalog.lock, self._locks.exclusive("records"):
+            self._catalog.look_again()
+            yield
+
     def flushing(self) -> AbstractContextManager[Callable[[], None]]:
         """Open the file systems of the root; the block's function gets to disk what was written in the block.
 

@@ -65,13 +65,20 @@ def subject_of(name: str) -> str:
     return f"writable layer {name!r}"
 
 
-def check_driver(store: LayerStore) -> Iterator[Finding]:
-    """Look at each layer of the driver by itself, and for those that one side alone knows."""
+def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator[Finding]:
+    """Look at each layer of the driver by itself, and for those that one side alone knows.
+
+    Args:
+        store: an open store.
+        standing_still: whether the caller keeps the records from changing.
+    """
     present = set(store.driver.layer_ids() or ())
     for kept in kept_layers(store):
         exists = store.driver.exists(kept.layer_id)
         if exists or kept.layer_id in present:
-            yield from check_kept(store, kept, exists=exists)
+            # What is being deleted has lost its record first.
+            found = list(check_kept(store, kept, exists=exists))
+            yield from found if kept.is_current() else ()
         elif kept.is_current():
             yield Finding(
                 "missing-in-driver",
@@ -81,7 +88,7 @@ def check_driver(store: LayerStore) -> Iterator[Finding]:
                 if kept.name is not None
                 else "give the layer or its image with `layerstore check --repair --from FILE`",
             )
-    yield from _check_strays(store)
+    yield from _check_strays(Strays(store, standing_still=standing_still), store)
 
 
 def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
@@ -115,8 +122,7 @@ def _is_current_mount(store: LayerStore, record: MountRecord) -> bool:
     return store.db.mount_id(record.name) == record.mount_id
 
 
-def _check_strays(store: LayerStore) -> Iterator[Finding]:
-    strays = Strays(store)
+def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
     if strays.ids and strays.all_lost:
         yield Finding(
             "records-lost",

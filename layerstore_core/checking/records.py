@@ -15,8 +15,9 @@ _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says w
 def check_records(store: LayerStore) -> Iterator[Finding]:
     """Records that cannot be loaded, what is among them and is none, and what was left half done."""
     empty = [store.db.layer_path(chain) for chain in store.chain_ids() if not store.db.has_layer(chain)]
+    left_out = set(empty)
     for problem in store.load_problems:
-        if any(Path(problem.path).is_relative_to(path) for path in empty):
+        if not left_out.isdisjoint((Path(problem.path), *Path(problem.path).parents)):
             continue
         yield Finding(
             "unloadable",
@@ -49,6 +50,8 @@ def leftovers(store: LayerStore) -> Iterator[Finding]:
             "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
         )
     for dead in store.db.dead_transactions():
+        if dead.is_empty:
+            continue
         yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.metadata.claims import is_record
 from layerstore_core.metadata.records import LayerRecord, MountRecord, driver_ids
 from layerstore_core.store import LayerStore
 
@@ -25,6 +27,7 @@ class Strays:
 
     Args:
         store: an open store.
+        standing_still: whether the caller keeps the records from changing.
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
@@ -33,20 +36,19 @@ class Strays:
         all_lost: whether the directory of the records is gone.
     """
 
-    def __init__(self, store: LayerStore) -> None:
-        held = store.driver.layer_ids() or []
-        candidates = [layer_id for layer_id in held if _STORE_ID.fullmatch(layer_id)]
+    def __init__(self, store: LayerStore, *, standing_still: bool = False) -> None:
+        candidates = [layer_id for layer_id in store.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
         self.nameless: list[Path] = []
         self.all_lost = False
         if not candidates:
             return
-        known: set[str] = set()
-        with store.keeping_records():
-            for path in _records(store):
-                known.update(driver_ids(path))
-            self.nameless = list(_nameless(store, set(store.driver.layer_ids() or ())))
-            self.ids = sorted((layer_id for layer_id in candidates if layer_id not in known), key=_order)
+        with nullcontext() if standing_still else store.keeping_records():
+            known = set(_driver_ids(store))
+            # Again: what a deletion has finished meanwhile has neither a record nor a layer any more.
+            held = set(store.driver.layer_ids() or ())
+            self.nameless = list(_nameless(store, held))
+            self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
                 self.nameless += _missing(store)
             self.all_lost = not store.db.is_made()
@@ -61,22 +63,28 @@ def _order(layer_id: str) -> tuple[str, bool]:
     return layer_id.removesuffix("-init"), layer_id.endswith("-init")
 
 
-def _records(store: LayerStore) -> Iterator[Path]:
-    """Whatever may name a layer of the driver: records, deletions and transactions under way, and what was set aside."""
+def _driver_ids(store: LayerStore) -> Iterator[str]:
+    """The layers of the driver that something names: records, deletions and transactions under way, and what was set aside."""
     db = store.db
-    yield from map(db.layer_path, db.list_layers())
-    yield from map(db.mount_path, db.list_mounts())
-    yield from (orphan.path for orphan in db.removing())
-    yield from db.transactions()
-    yield from Quarantine(store).entries()
+    yield from filter(None, map(db.cache_id, db.list_layers()))
+    for path in (
+        *map(db.mount_path, db.list_mounts()),
+        *db.deletions(),
+        *db.transactions(),
+        *Quarantine(store).entries(),
+    ):
+        yield from driver_ids(path)
 
 
 def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
     """Records that do not tell which layer of the driver is theirs, or name one that the driver has not."""
     db = store.db
     for layer in db.list_layers():
-        if db.has_layer(layer) and db.cache_id(layer) not in held:
+        if db.cache_id(layer) not in held and db.has_layer(layer):
             yield db.layer_path(layer)
+    for path in Quarantine(store).entries():
+        if is_record(path) and not driver_ids(path):
+            yield path
     for name in db.list_mounts():
         if not db.has_mount(name):
             continue

@@ -162,7 +162,7 @@ class LayerDB:
         target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
         with while_doing(f"deleting layer {chain}"):
             # Locked before it is moved: under its new name others would take it for one that was left.
-            lock = try_lock(source)
+            lock = try_lock(source, wait=True)
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
             try:
@@ -192,6 +192,10 @@ class LayerDB:
                 lock.close()
                 found.append(Removing(path, chain, read_driver_id(path / CACHE_ID)))
         return found
+
+    def deletions(self) -> list[Path]:
+        """What is left of the records of all layers that are being deleted, by processes that live or have died."""
+        return [path for path, _ in self._deletions()]
 
     def has_removing_child(self, chain: ChainID) -> bool:
         """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""

@@ -51,13 +51,11 @@ class WriteSet:
             except BaseException:
                 self.path.rmdir()
                 raise
-            lock = try_lock(self.path)
-            # Between the two calls a collector may have taken the unlocked directory for a dead one.
-            if lock is not None and self.path.is_dir():
+            # Whoever only looks whether it is a dead one's has it locked for a moment; a collector has removed it then.
+            lock = try_lock(self.path, wait=True)
+            if lock is not None:
                 self._lock: Descriptor | None = lock
                 return
-            if lock is not None:
-                lock.close()
 
     def publish(self, target: Path) -> None:
         """Give the directory its name. Its files are to be on disk by now.
@@ -106,7 +104,7 @@ class WriteSet:
             OSError: it cannot be moved; it is where it was.
         """
         # The record's own directory is locked before it is moved: unlocked under `tmp` it would look dead.
-        lock = try_lock(source)
+        lock = try_lock(source, wait=True)
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         try:
@@ -134,7 +132,7 @@ class WriteSet:
             FileNotFoundError: there is no such record.
             OSError: they cannot be exchanged, for example because the file system does not know how to.
         """
-        lock = try_lock(target)
+        lock = try_lock(target, wait=True)
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
         try:
@@ -219,10 +217,12 @@ class DeadTransaction:
     Attributes:
         path: the directory, under `tmp/`.
         driver_ids: what the driver may have of it, in the order in which it is to be removed.
+        is_empty: whether nothing is in it: then its process may be alive, and about to lock it.
     """
 
     path: Path
     driver_ids: tuple[str, ...]
+    is_empty: bool = False
 
 
 def dead_transactions(db: Path) -> list[DeadTransaction]:
@@ -237,7 +237,7 @@ def dead_transactions(db: Path) -> list[DeadTransaction]:
         lock = try_lock(path)
         if lock is not None:
             with lock:
-                dead.append(DeadTransaction(path, driver_ids(path)))
+                dead.append(DeadTransaction(path, driver_ids(path), not os.listdir(lock.number)))
     return dead
 
 
@@ -257,8 +257,12 @@ def removing_dead(dead: DeadTransaction) -> Iterator[bool]:
         remove_tree(os.fsencode(dead.path))
 
 
-def try_lock(directory: Path) -> Descriptor | None:
+def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
     """Lock a directory, for as long as the descriptor is open or the process lives.
+
+    Args:
+        directory: which.
+        wait: wait until nobody else has the lock: whoever only looks has it for a moment.
 
     Returns:
         The descriptor; `None` where another process has the lock, or the directory is gone.
@@ -268,11 +272,14 @@ def try_lock(directory: Path) -> Descriptor | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
+        fcntl.flock(lock.number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        # Since it was opened it may have been removed, or have got another name.
+        if os.path.samestat(os.fstat(lock.number), os.stat(directory, follow_symlinks=False)):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
     except BaseException:
         lock.close()
         raise
-    return lock
+    lock.close()
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import traceback
@@ -48,6 +49,11 @@ class OtherProcess:
         if kind == "error":
             raise OtherProcessError(value)
         return value
+
+    def has_answered(self) -> bool:
+        """Whether `answer` need not wait."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def run(self, statements: str, **names: Any) -> Any:
         self.start(statements, **names)

@@ -22,7 +22,7 @@ from layerstore_core.archive.whiteouts import clean_name, leaves_root
 #: How many directories are kept open.
 _MAX_OPEN: Final = 64
 #: Links followed for one name before it is taken for a loop: the kernel's limit.
-_MAX_LINKS: Final = 40
+MAX_LINKS: Final = 40
 #: The bits of a mode that say what kind of file it is.
 _TYPE: Final = stat.S_IFMT(0xFFFF)
 #: Last components of names that are not clean.
@@ -30,6 +30,21 @@ _DOTS: Final = (b"", b".", b"..")
 _OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NoWayError(NotADirectoryError):
+    """Something that is no directory, nor leads to one, is in the way.
+
+    Args:
+        path: what names it, for the message.
+        where: its path below the root.
+        by_link: a link has led to it.
+    """
+
+    def __init__(self, path: str, where: bytes, *, by_link: bool) -> None:
+        super().__init__(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self.where = where
+        self.by_link = by_link
 
 
 class Directory:
@@ -86,6 +101,11 @@ class Root:
         self.followed = SeenNames()
         #: Called where a pending name is in the way; afterwards nothing is pending.
         self.settle: Callable[[], None] | None = None
+        #: Asked for what shows from elsewhere at a path at which the tree has nothing: the target of a link; whether it is a
+        #: directory; `None` for nothing. Without it, nothing does.
+        self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
+        #: Asked whether a link may be walked through by a name of which what is missing is made.
+        self.may_follow: Callable[[bytes], bool] = lambda _: True
         self._keep_times = keep_times
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
@@ -113,7 +133,7 @@ class Root:
 
         Raises:
             FileNotFoundError: it is not there, and was not to be made.
-            NotADirectoryError: something on the way is no directory.
+            NoWayError: something on the way is no directory, or a link that may not be followed.
             OSError: with `ELOOP` for a loop of links.
         """
         if not path:
@@ -192,7 +212,7 @@ class Root:
         clean = clean_name(name)
         # What leaves the root was never unpacked.
         parts = clean.split(b"/") if clean and not leaves_root(clean) else []
-        for _ in range(_MAX_LINKS):
+        for _ in range(MAX_LINKS):
             if not parts or parts[-1] == b"..":
                 raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
             directory = self.enter(b"/".join(parts[:-1]))
@@ -249,10 +269,12 @@ class Root:
         # `done` is where we are, `todo` what is left to walk, its next component last.
         done: list[bytes] = []
         todo = path.split(b"/")[::-1]
-        links = 0
+        links = of_links = 0
         here = self._root
         while todo:
             part = todo.pop()
+            by_link = of_links > 0
+            of_links -= by_link
             if part in (b"", b"."):
                 continue
             if part == b"..":
@@ -273,7 +295,33 @@ class Root:
                 continue
             try:
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where)
+                continue
             except FileNotFoundError:
+                target = self.below(where)
+                hides = isinstance(target, bytes) and not self._may_follow(where, here, create_mode)
+                if by_link and (hides or target is False):
+                    raise NoWayError(self._absolute(where), where, by_link=True) from None
+                target = None if hides else target
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    error.filename = self._absolute(where)
+                    raise
+                target = self._read_link(part, here)
+                if target is None or not self._may_follow(where, here, create_mode):
+                    raise NoWayError(self._absolute(where), where, by_link=by_link) from None
+            if isinstance(target, bytes):
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
+                self.followed.add(where)
+                done.pop()
+                parts = target.split(b"/")[::-1]
+                of_links += len(parts)
+                todo += parts
+                if target.startswith(b"/"):
+                    done.clear()
+                    here = self._root
+            else:
                 if create_mode is None:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
                 os.mkdir(part, create_mode, dir_fd=here.fd)
@@ -284,23 +332,12 @@ class Root:
                 if self._owner_of_made is not None:
                     os.fchown(here.fd, *self._owner_of_made)
                 os.fchmod(here.fd, create_mode)
-            except OSError as error:
-                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-                    error.filename = self._absolute(where)
-                    raise
-                target = self._read_link(part, here)
-                if target is None:
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._absolute(where)) from None
-                links += 1
-                if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
-                self.followed.add(where)
-                done.pop()
-                todo += target.split(b"/")[::-1]
-                if target.startswith(b"/"):
-                    done.clear()
-                    here = self._root
         return here
+
+    def _may_follow(self, path: bytes, directory: Directory, create_mode: int | None) -> bool:
+        """Whether the link at `path`, in an open directory, may be walked through."""
+        with self.pinned(directory):
+            return create_mode is None or self.may_follow(path)
 
     def _is_to_be_replaced(self, path: bytes) -> bool:
         """Whether a file is pending in the place of an open directory, or of one above it."""

@@ -23,6 +23,7 @@ from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.remove import remove_tree
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.stream import LayerStream
+from layerstore_core.archive.ways import Ways
 from layerstore_core.archive.whiteouts import (
     AUFS_LINKS,
     NameKind,
@@ -35,8 +36,6 @@ from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
 from layerstore_core.archive.writers import FileFailed, FileWriters, PlannedFile
 from layerstore_core.errors import InvalidLayer
 
-#: Directories that the tar does not mention but needs: Docker's mode for them.
-_IMPLIED_MODE: Final = 0o755
 # Members of enums, looked up once: this is done for each file.
 _FILE: Final = EntryType.FILE
 _PLAIN: Final = NameKind.PLAIN
@@ -108,6 +107,7 @@ class _Unpacker:
         self._aufs_links: bytes | None = None
         self._root_brought = False
         self._cleared = Clearing(tree, diff)
+        self._ways = Ways(tree, diff, whiteouts, self._cleared)
         #: Of all that was made, whatever became of it.
         self._made_size = 0
 
@@ -334,7 +334,7 @@ class _Unpacker:
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
-        directory = self._enter(parent)
+        directory = self._ways.enter(parent)
         self._last_directory = directory
         if parent != self._last_parent:
             self._last_parent = parent
@@ -342,32 +342,6 @@ class _Unpacker:
             if directory.path != parent:
                 self._touch_below(directory.path)
         return directory, base
-
-    def _enter(self, path: bytes) -> Directory:
-        """The directory at `path`, made where it is missing."""
-        try:
-            return self._tree.enter(path, create_mode=_IMPLIED_MODE)
-        except NotADirectoryError:
-            if not self._replace_whiteout(path):
-                raise
-            return self._tree.enter(path, create_mode=_IMPLIED_MODE)
-
-    def _replace_whiteout(self, path: bytes) -> bool:
-        """Make a directory where a whiteout stands in the way to `path`; whether there was one."""
-        parts = path.split(b"/")
-        directory = self._tree.enter(b"")
-        for depth, base in enumerate(parts, 1):
-            try:
-                directory = self._tree.enter(b"/".join(parts[:depth]))
-            except NotADirectoryError:
-                if not self._style.is_whiteout(os.stat(base, dir_fd=directory.fd, follow_symlinks=False)):
-                    return False
-                os.unlink(base, dir_fd=directory.fd)
-                made = self._tree.enter(b"/".join(parts[:depth]), create_mode=_IMPLIED_MODE)
-                self._style.opaque(made)
-                self._touched.add(made.path)  # the layer's own now, and not what is below
-                return True
-        return False
 
     def _touch_below(self, directory: bytes) -> None:
         """Note that this layer has written below a directory: under its name with a slash at the end."""
@@ -387,7 +361,10 @@ class _Unpacker:
             if target in self._create.skipped:
                 self._create.skipped.add(join(directory, base))
                 return
-            if not self._style.bring_up(self._tree, target):
+            above = self._ways.resolve(parent)
+            if above is None or not self._style.bring_up(
+                self._tree, above + b"/" + source_base if above else source_base
+            ):
                 raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
             self._link_to(entry, parent, source_base, directory, base)
 
@@ -423,7 +400,11 @@ class _Unpacker:
 
     def _hide_all(self, directory: bytes) -> None:
         """Delete all in a directory that this layer has not brought."""
-        pending = [self._enter(directory).path]
+        try:
+            top = self._ways.enter(directory).path
+        except NotADirectoryError:
+            return  # a file of the layer's own, which hides what is below; Docker takes it
+        pending = [top]
         while pending:
             here = self._tree.enter(pending.pop())
             with self._tree.pinned(here):
@@ -434,7 +415,7 @@ class _Unpacker:
                         pending.append(path)
                     elif path not in self._touched:
                         self._cleared.clear(here, name)
-        self._style.opaque(self._tree.enter(directory))
+        self._style.opaque(self._tree.enter(top))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
         """Put a file of aufs's directory of hard links aside until the layer is complete."""

@@ -25,6 +25,14 @@ class WhiteoutStyle:
         """Whether a file in the tree is a mark that `whiteout` has left."""
         return False
 
+    def below(self, tree: Root, path: bytes) -> bytes | bool | None:
+        """What the layers below show at a path at which the tree has nothing, with directories alone on the way to it.
+
+        Returns:
+            The target of a symbolic link; for anything else whether it is a directory; `None` where nothing shows.
+        """
+        return None
+
     def bring_up(self, tree: Root, name: bytes) -> bool:
         """Copy the file `name` from the layers below to its place in the tree, for a hard link to it.
 

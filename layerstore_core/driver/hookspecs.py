@@ -244,6 +244,21 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
     is faster. What the driver leaves unread, the store reads. With `Capabilities.parallel_apply`, the parents may be
     on their way at the same time: `diff.await_parents()` waits for them.
 
+    Directories that an entry needs and the tar does not mention are made, with mode 0755 unless a layer below has them. On the
+    path of an entry, a whiteout's as well, a symbolic link that leads to a directory is followed, inside the root. Whatever
+    else a parent has there gives way to a directory: a file of any type, or a link that leads to none. Where the layer
+    itself has it, or a link leads to it, the tar is refused. So it is with every driver. An entry that names the root and
+    is no directory makes nothing.
+
+    A hard-link entry makes a further name for a file, and gives the file its mode, owner and time, as with Docker: the
+    last entry counts. (GNU tar and umoci keep those of the first.) Of extended attributes it sets those that it has; others
+    stay, file capabilities included, since GNU tar tells them with the first name alone. A symbolic link keeps its metadata.
+
+    The parent stays as it is. A driver whose child has its parent's inodes (made as by `cp -al`) must not let an entry
+    change them: no file is written in place, but a hard-link entry changes the metadata of what it links to, which may be
+    the parent's. `unpack_layer(..., break_links=True)` makes a private copy first. A driver that leaves this hook out
+    declares `Capabilities.shares_inodes` instead. Its writable layers need files of their own from the first.
+
     Returns:
         The layer's own size in bytes: the lengths of the regular files and of the symbolic links'
         targets that it brings, each inode once.

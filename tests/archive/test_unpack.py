@@ -409,6 +409,69 @@ def test_headers_that_make_nothing(root: Path) -> None:
     assert (root / "f").stat().st_uid == os.geteuid()
 
 
+IN_THE_WAY = {
+    "a file": [tars.entry(b"a", b"x")],
+    "a fifo": [tars.entry(b"a", typeflag=b"6")],
+    "a link to a file": [tars.symlink(b"a", b"t"), tars.entry(b"t", b"t")],
+    "a link to nothing": [tars.symlink(b"a", b"t")],
+    "a link to a link to nothing": [tars.symlink(b"a", b"b"), tars.symlink(b"b", b"t")],
+    "a loop": [tars.symlink(b"a", b"b"), tars.symlink(b"b", b"a")],
+    "a file of two names": [tars.entry(b"t", b"t"), tars.hard_link(b"a", b"t")],
+}
+BELOW_IT = {
+    "a file": ([tars.entry(b"a/n", b"new")], {"a/n": b"new"}),
+    "a file deep down": ([tars.entry(b"a/d/n", b"new")], {"a/d": "d", "a/d/n": b"new"}),
+    "a directory": ([tars.directory(b"a/n")], {"a/n": "d"}),
+    "a whiteout": ([tars.entry(b"a/.wh.n")], {}),
+    "an opaque whiteout": ([tars.entry(b"a/.wh..wh..opq")], {}),
+    "a hard link": ([tars.entry(b"s", b"new"), tars.hard_link(b"a/n", b"s")], {"s": b"new", "a/n": b"new"}),
+    "two files": ([tars.entry(b"a/n", b"new"), tars.entry(b"a/m", b"too")], {"a/n": b"new", "a/m": b"too"}),
+}
+
+
+@pytest.mark.parametrize("entries", BELOW_IT)
+@pytest.mark.parametrize("old", IN_THE_WAY)
+def test_what_a_parent_has_in_the_way_becomes_a_directory(old: str, entries: str, root: Path) -> None:
+    take_in(tars.tar(*IN_THE_WAY[old]), root)
+    left = {name: what for name, what in contents(root).items() if name != "a"}
+    new, wanted = BELOW_IT[entries]
+    taken = round_trip(tars.tar(*new), root)
+    assert contents(root) == {"a": "d", **left, **wanted}
+    assert taken.size == sum(len(what) for what in {id(what): what for what in wanted.values() if what != "d"}.values())
+    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("target", [b"real", b"/real", b"real/../real/", b"other"])
+@pytest.mark.parametrize("entries", BELOW_IT)
+def test_a_link_to_a_directory_is_a_way_through(target: bytes, entries: str, root: Path) -> None:
+    take_in(tars.tar(tars.directory(b"real"), tars.symlink(b"other", b"real"), tars.symlink(b"a", target)), root)
+    new, wanted = BELOW_IT[entries]
+    round_trip(tars.tar(*new), root)
+    through = {name.replace("a/", "real/"): what for name, what in wanted.items()}
+    assert contents(root) == {"real": "d", "other": "-> real", "a": f"-> {target.decode()}", **through}
+
+
+@pytest.mark.parametrize("entries", [name for name in BELOW_IT if name != "an opaque whiteout"])
+@pytest.mark.parametrize("old", ["a file", "a fifo", "a link to a file", "a file of two names", "a loop"])
+def test_what_the_layer_itself_has_in_the_way_stays(old: str, entries: str, root: Path) -> None:
+    with pytest.raises(InvalidLayer, match=r"no directory|loop") as caught:
+        take_in(tars.tar(*IN_THE_WAY[old], *BELOW_IT[entries][0]), root)
+    assert caught.value.entry is not None
+
+
+@pytest.mark.parametrize("old", ["a file", "a fifo", "a link to a file"])
+def test_an_opaque_whiteout_below_a_file_of_the_layer_hides_nothing(old: str, root: Path) -> None:
+    round_trip(tars.tar(*IN_THE_WAY[old], tars.entry(b"a/.wh..wh..opq")), root)
+    kept = contents(root)
+    assert kept["a"] != "d"
+
+
+def test_what_a_link_of_the_layer_leads_to_in_the_parent_stays(root: Path) -> None:
+    below(root, t="t")
+    with pytest.raises(InvalidLayer, match="no directory"):
+        take_in(tars.tar(tars.symlink(b"a", b"t"), tars.entry(b"a/n", b"x")), root)
+
+
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
@@ -416,12 +479,8 @@ def test_headers_that_make_nothing(root: Path) -> None:
         (tars.entry(b".."), "leaves the layer's root"),
         (tars.entry(b"a/../../x"), "leaves the layer's root"),
         (tars.entry(b"../.wh.x"), "leaves the layer's root"),
-        (tars.entry(b"f/below"), "no directory"),
-        (tars.entry(b"fifo/below"), "no directory"),
-        (tars.entry(b"f/.wh.below"), "no directory"),
-        (tars.entry(b"f/.wh..wh..opq"), "no directory"),
-        (tars.entry(b"loop/below"), "form a loop"),
-        (tars.entry(b"loop/.wh.below"), "form a loop"),
+        (tars.hard_link(b"y", b"f/below"), "no directory"),
+        (tars.hard_link(b"y", b"loop/below"), "form a loop"),
         (tars.long_name(b"n" * 256) + tars.entry(b"n"), "too long"),
         (tars.long_name(b"n" * 256 + b"/x") + tars.entry(b"n"), "too long"),
         (tars.symlink(b"empty", b""), "without a target"),

@@ -70,6 +70,16 @@ class OverlayWhiteouts(WhiteoutStyle):
         """Whether it is a device 0:0."""
         return is_whiteout(status)
 
+    def below(self, tree: Root, path: bytes) -> bytes | bool | None:
+        """Look it up; layers that are on their way have to be waited for."""
+        self._await_below()
+        if way_to(tree.path, path, self._xattrs) is not Way.OPEN:
+            return None
+        found = self._below.first(path)
+        if found is None:
+            return None
+        return os.readlink(found.path) if stat.S_ISLNK(found.status.st_mode) else stat.S_ISDIR(found.status.st_mode)
+
     def bring_up(self, tree: Root, name: bytes) -> bool:
         """Copy a file of any type but a directory, and link it to all the names that it has below.
 

@@ -14,6 +14,7 @@ from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
+from layerstore_core.conformance.ways import EXPECTED, LEADS_THROUGH
 
 _BASE: Final = [
     directory(b"dir"),
@@ -206,6 +207,21 @@ class SnapshotTests(ConformanceTests):
         )
         files = {path: found for path, found in bench.tree(child).items() if found.kind == "file"}
         must_be(files, dict.fromkeys(node.names, node), "the files of a layer that links to its parent's")
+
+    @pytest.mark.parametrize("old", EXPECTED)
+    def test_the_way_to_an_entry(self, bench: Bench, old: str) -> None:
+        """What a parent has on the path of an entry gives way to a directory, but a link to a directory is a way through.
+
+        Otherwise an image is refused, or another one, by the driver that it meets: Debian's `/lib` is a link.
+        """
+        parent = bench.layer(EXPECTED[old][0][1])
+        before = bench.tree(parent)
+        for new, _, items, names in EXPECTED[old]:
+            child = bench.tree(bench.layer(items, parent))
+            assert names_of(child) == names, f"the names that a layer with {new} below {old} shows"
+            kind = "symbolic link" if old in LEADS_THROUGH else "directory"
+            assert child[b"a"].kind == kind, f"{old} is a {child[b'a'].kind}, with {new} below it"
+        must_be(bench.tree(parent), before, "the parent")
 
     def test_removing_a_child(self, bench: Bench) -> None:
         """When a child goes, its parent and its siblings stay whole, also those that are mounted.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 
-from layerstore_core import copy_tree, hookimpl, remove_tree
-from tests.conformance.mutants.base import Correct, Mutant
+from layerstore_core import LayerStream, copy_tree, hookimpl, remove_tree
+from tests.conformance.mutants.base import Correct, Mutant, unpack_into
 from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 
 
@@ -34,6 +36,23 @@ class ForgetsTheRoot(Mutant):
     def copy(self, source, target):
         copy_tree(source, target)
         target.chmod(0o755)
+
+
+class FollowsNoLinks(Mutant):
+    """A layer's directories take the place of its parent's links to directories."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def apply_diff(self, layer_id, parent_id, diff):
+        tar = diff.read()
+        tree = self.tree(layer_id)
+        with tarfile.open(fileobj=io.BytesIO(tar)) as entries:
+            for entry in entries:
+                top = tree / entry.name.split("/")[0]
+                if parent_id and "/" in entry.name and top.is_symlink():
+                    top.unlink()
+        return unpack_into(self, layer_id, LayerStream.over(io.BytesIO(tar)))
 
 
 class ChildrenAreTheParent(Mutant):

@@ -203,8 +203,13 @@ class MountCounts:
     def _is_kept(self, layer_id: str) -> bool:
         # Where nothing can be written, notes of earlier versions are where they were.
         for directory in (self._directory, self._directory.parent):
-            with suppress(FileNotFoundError):
+            try:
                 return (directory / layer_id).read_bytes() == _KEPT
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # it may say that somebody wants it mounted
+                logger.warning("{}: {}; the layer stays mounted", directory / layer_id, error.strerror)
+                return True
         return False
 
 

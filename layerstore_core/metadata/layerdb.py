@@ -197,9 +197,14 @@ class LayerDB:
         """What is left of the records of all layers that are being deleted, by processes that live or have died."""
         return [path for path, _ in self._deletions()]
 
-    def has_removing_child(self, chain: ChainID) -> bool:
-        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
-        return any(read_digest(ChainID, path / "parent") == chain for path, _ in self._deletions())
+    def parents_being_left(self) -> dict[Path, ChainID | None]:
+        """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
+        found = {}
+        for path in self.deletions():
+            parent = read_digest(ChainID, path / "parent")
+            if parent is not None or os.path.lexists(path / "parent"):
+                found[path] = parent
+        return found
 
     def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
         for name in _names(self.path / "sha256", wanted=_REMOVING):

@@ -47,6 +47,7 @@ class Layout:
     def __init__(self, home: str, owner: tuple[int, int]) -> None:
         self.home = home
         self._owner = owner
+        self._links: tuple[int, dict[str, list[str]]] | None = None
 
     def prepare(self) -> None:
         """Make home and the directory of links, where they are missing."""
@@ -194,11 +195,26 @@ class Layout:
                     pass
             remove_tree(self.path(layer_id))
 
+    def leads_to(self, link: str, layer_id: str) -> bool:
+        """Whether a short name, without `l/`, leads to a layer."""
+        return _read_link(os.path.join(self.home, LINKS, link)) == os.path.join("..", layer_id, "diff")
+
     def links_to(self, layer_id: str) -> list[str]:
         """The short names, without `l/`, that lead to a layer, sorted."""
-        directory, target = os.path.join(self.home, LINKS), os.path.join("..", layer_id, "diff")
-        return [name for name in sorted(os.listdir(directory))
-                if is_link_name(name) and _read_link(os.path.join(directory, name)) == target]  # fmt: skip
+        return [link for link in self._all_links().get(layer_id, ()) if self.leads_to(link, layer_id)]
+
+    def _all_links(self) -> dict[str, list[str]]:
+        """The short names of all layers; listed again only where there are others, since many layers may be asked for."""
+        directory = os.path.join(self.home, LINKS)
+        changed = os.stat(directory).st_mtime_ns
+        if self._links is None or self._links[0] != changed:
+            found: dict[str, list[str]] = {}
+            for name in sorted(os.listdir(directory)):
+                target = _read_link(os.path.join(directory, name)) if is_link_name(name) else None
+                if target is not None:
+                    found.setdefault(os.path.basename(os.path.dirname(target)), []).append(name)
+            self._links = changed, found
+        return self._links[1]
 
     def read_field(self, layer_id: str, name: str) -> str | None:
         """What stands in `link` or `lower`; `None` where it cannot be read."""
@@ -225,6 +241,9 @@ class Layout:
             os.unlink(path)
         os.symlink(os.path.join("..", layer_id, "diff"), path)
         _flush(os.path.join(self.home, LINKS))
+        if self._links is not None:
+            self._links[1].setdefault(layer_id, []).append(link)
+            self._links = os.stat(os.path.join(self.home, LINKS)).st_mtime_ns, self._links[1]
 
     def make_work(self, layer_id: str) -> None:
         """Make the directory that overlayfs works in."""

@@ -40,7 +40,7 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
     if link is None or not is_link_name(link):
         what = "missing" if link is None else "damaged"
         yield Trouble(f"{layout.path(layer_id, 'link')} is {what}", partial(_mend_link, layout, layer_id))
-    elif link not in layout.links_to(layer_id):
+    elif not layout.leads_to(link, layer_id):
         yield Trouble(
             f"the link {os.path.join(layout.home, LINKS, link)} is missing, or leads elsewhere",
             partial(_mend_symlink, layout, layer_id, link),

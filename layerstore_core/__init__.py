@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
     from layerstore_core.metadata.records import BadRecord
+    from layerstore_core.sources import Settings
     from layerstore_core.store import LayerStore
 
 #: Each public name, and the module that it comes from.
@@ -110,6 +111,7 @@ _HOMES = {
     "RemovedLayer": "layers",
     "RootInUse": "errors",
     "Stamps": "archive.changes",
+    "Settings": "sources",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -176,6 +178,7 @@ __all__ = [
     "Reference",
     "RemovedLayer",
     "RootInUse",
+    "Settings",
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",

@@ -99,9 +99,14 @@ class Pins:
         return not drivers or self._driver in drivers
 
     def _drivers_with(self, chain: ChainID) -> list[str]:
-        """The drivers that have a layer of this name, sound or not."""
-        drivers = recorded_drivers(self._root)
-        return [driver for driver in drivers if LayerDB(self._root / "image" / driver / "layerdb").has_layer(chain)]
+        """The drivers that have a layer of this name, sound or not, or may have it."""
+        return [driver for driver in recorded_drivers(self._root) if self._may_have(driver, chain)]
+
+    def _may_have(self, driver: str, chain: ChainID) -> bool:
+        try:
+            return LayerDB(self._root / "image" / driver / "layerdb").has_layer(chain)
+        except OSError:
+            return True  # nobody can tell
 
     def _flush(self, directory: Path) -> None:
         if self._durable:

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError, LayerStoreError
 from layerstore_core.log import logger
@@ -450,7 +451,7 @@ class Catalog:
 
     def _note_problem(self, path: Path, error: Exception) -> None:
         """Tell that the record at `path` could not be loaded."""
-        if not os.path.lexists(path):
+        if not inside.exists(path):
             return  # another process has just deleted it
         where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
         reason = str(getattr(error, "reason", error))

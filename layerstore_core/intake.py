@@ -21,6 +21,7 @@ from layerstore_core.layers import Layer
 from layerstore_core.limits import Limits
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
+from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.nodes import LayerNode
 from layerstore_core.registering import Progress, Registration
 
@@ -132,7 +133,7 @@ class Intake:
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
         directory = self._config.root / "layerstore" / "tmp"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory, 0o700)
         return directory
 
     def _register_missing(self, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
-from layerstore_core import writable
+from layerstore_core import inside, writable
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
@@ -78,6 +78,7 @@ class LayerStore:
     ) -> None:
         self.config = config
         self.root: Path = config.root
+        inside.guard(self.root)
         self.driver = driver
         self.db: Final = LayerDB(self.root / "image" / driver.name / "layerdb", durability=config.durability)
         self._locks = locks
@@ -131,6 +132,7 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
+        inside.guard(config.root)
         if not has_store(config.root):
             if read_only or not create:
                 check_options(config)

@@ -11,7 +11,7 @@ from layerstore_core.checking.driver import kept_layers
 from layerstore_core.checking.offer import Offer
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
+from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata.records import read_digest
 from layerstore_core.parentage import other_parent
@@ -88,7 +88,7 @@ def _stand_on_new(store: LayerStore, cache_id: str) -> None:
                 kept.layer_id, kept.parent_id
             ):
                 store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
-        except OSError as error:
+        except (BadRecord, OSError) as error:
             logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
 
 

@@ -187,6 +187,7 @@ class LayerStore:
         *,
         descriptor: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        allow_empty: bool = False,
     ) -> Layer:
         """Take in a layer.
 
@@ -195,19 +196,20 @@ class LayerStore:
             parent: the chain ID of the layer below, `""` for a base layer.
             descriptor: an OCI descriptor to keep with the layer.
             progress: called now and then with the bytes read and the entries seen so far.
+            allow_empty: take a stream without a byte for an empty layer. Two blocks of zeros, a tar's end, are one anyway.
 
         Returns:
             A handle to the layer: the new one, or the one that was there, if the chain was known.
 
         Raises:
-            InvalidLayer: the input is damaged, or leaves its root; the store is as it was.
+            InvalidLayer: the input is damaged, is empty, or leaves its root; the store is as it was.
             LayerDoesNotExist: there is no such parent.
             MaxDepthExceeded: the chain is as long as it may be.
             OSError: the system refuses; the store is as it was.
         """
         self._check_writable()
         with self._below(parent) as below:
-            return self._intake.register(stream, below, descriptor, progress)
+            return self._intake.register(stream, below, descriptor, progress, allow_empty=allow_empty)
 
     def register_chain(self, layers: Sequence[LayerInput], parent: str = "") -> Layer:
         """Take in layers that stand one on the other, all or none. Those that are known already are not read.
@@ -606,9 +608,11 @@ class LayerStore:
 
         return tar_size(self.db, self.driver, node)
 
-    def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
+    def _apply_to(
+        self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool
+    ) -> int:
         self._check_writable()
-        return self._intake.apply(layer_id, parent_id, stream)
+        return self._intake.apply(layer_id, parent_id, stream, allow_empty=allow_empty)
 
     @property
     def _images_key(self) -> str:

@@ -63,7 +63,10 @@ def _make_anew(
                 return False
         flush = stack.enter_context(store.flushing())
         new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
-        with open_tar() as file, LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits) as source:
+        with (
+            open_tar() as file,
+            LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True) as source,
+        ):
             new.apply(source)
         if new.diff_id != diff_id:
             return False

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from layerstore_core.driver.sizes import parse_size
     from layerstore_core.errors import (
         AmbiguousDriver,
-        BadRecord,
         ConfigError,
         DriverContractError,
         DriverNotFound,
@@ -60,13 +59,13 @@ if TYPE_CHECKING:
     from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
-    from layerstore_core.sources import Settings
+    from layerstore_core.metadata.records import BadRecord
     from layerstore_core.store import LayerStore
 
 #: Each public name, and the module that it comes from.
 _HOMES = {
     "AmbiguousDriver": "errors",
-    "BadRecord": "errors",
+    "BadRecord": "metadata.records",
     "Capabilities": "driver.capabilities",
     "ChainID": "digests",
     "Change": "archive.changes",
@@ -111,7 +110,6 @@ _HOMES = {
     "RemovedLayer": "layers",
     "RootInUse": "errors",
     "Stamps": "archive.changes",
-    "Settings": "sources",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -178,7 +176,6 @@ __all__ = [
     "Reference",
     "RemovedLayer",
     "RootInUse",
-    "Settings",
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",

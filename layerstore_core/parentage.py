@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from layerstore_core.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from layerstore_core.digests import ChainID
+    from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.metadata.records import BadRecord
+    from layerstore_core.nodes import LayerNode, MountNode
     from layerstore_core.store import LayerStore
 
 
@@ -55,3 +60,49 @@ def parent_in_words(store: LayerStore, layer_id: str) -> str:
 def _named(store: LayerStore, layer_id: str) -> ChainID | None:
     """The layer whose record names one of the driver's."""
     return next((chain for chain, layer in store.layers().items() if layer.cache_id == layer_id), None)
+
+
+class KnownParents:
+    """What the driver's writable layers stand on, whatever their records say: as long as one does, a layer is kept.
+
+    Args:
+        driver: the driver.
+        mounts: the writable layers, as they are by now.
+        layer: finds a layer.
+    """
+
+    def __init__(
+        self,
+        driver: BoundDriver,
+        mounts: Callable[[], Mapping[str, MountNode]],
+        layer: Callable[[ChainID], LayerNode | None],
+    ) -> None:
+        self._driver = driver
+        self._mounts = mounts
+        self._layer = layer
+        #: What the driver has said, by the ID of a writable layer: that never changes.
+        self._known: dict[str, str | None] = {}
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """The writable layers that stand on a layer without their records saying so."""
+        node = self._layer(chain)
+        if node is None:
+            return []
+        return [
+            f"writable layer {name!r}, as the driver has it"
+            for name, mount in self._mounts().items()
+            if mount.parent is not node and self._parent_of(mount) == node.record.cache_id
+        ]
+
+    def unreadable(self) -> list[BadRecord]:
+        """Nothing: what the driver does not tell, the records do."""
+        return []
+
+    def _parent_of(self, mount: MountNode) -> str | None:
+        mount_id = mount.record.mount_id
+        if mount_id not in self._known:
+            parent = mount.parent.record.cache_id if mount.parent is not None else ""
+            init_id = mount.record.init_id or f"{mount_id}-init"
+            known = self._driver.parent_of(mount_id, mount.record.init_id or parent)
+            self._known[mount_id] = self._driver.parent_of(init_id, parent) if known == init_id else known
+        return self._known[mount_id]

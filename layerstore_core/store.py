@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
-from layerstore_core import inside, writable
+from layerstore_core import writable
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
@@ -42,6 +42,7 @@ from layerstore_core.metadata import (
 )
 from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION
 from layerstore_core.nodes import LayerNode
+from layerstore_core.parentage import KnownParents
 from layerstore_core.presence import has_store, require_store
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
 
@@ -78,7 +79,6 @@ class LayerStore:
     ) -> None:
         self.config = config
         self.root: Path = config.root
-        inside.guard(self.root)
         self.driver = driver
         self.db: Final = LayerDB(self.root / "image" / driver.name / "layerdb", durability=config.durability)
         self._locks = locks
@@ -91,6 +91,7 @@ class LayerStore:
         )
         holders = self._pins, self.image_db, BuildKitCache(self.root), Quarantined(self.root, self.db, driver.name)
         self._catalog = Catalog(self.db, driver.name, holders, locks, _warn)
+        self._catalog.add_holder(KnownParents(driver, self._catalog.mounts, self._catalog.find_layer))
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -132,7 +133,6 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
-        inside.guard(config.root)
         if not has_store(config.root):
             if read_only or not create:
                 check_options(config)
@@ -187,7 +187,6 @@ class LayerStore:
         *,
         descriptor: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
-        allow_empty: bool = False,
     ) -> Layer:
         """Take in a layer.
 
@@ -196,20 +195,19 @@ class LayerStore:
             parent: the chain ID of the layer below, `""` for a base layer.
             descriptor: an OCI descriptor to keep with the layer.
             progress: called now and then with the bytes read and the entries seen so far.
-            allow_empty: take a stream without a byte for an empty layer. Two blocks of zeros, a tar's end, are one anyway.
 
         Returns:
             A handle to the layer: the new one, or the one that was there, if the chain was known.
 
         Raises:
-            InvalidLayer: the input is damaged, is empty, or leaves its root; the store is as it was.
+            InvalidLayer: the input is damaged, or leaves its root; the store is as it was.
             LayerDoesNotExist: there is no such parent.
             MaxDepthExceeded: the chain is as long as it may be.
             OSError: the system refuses; the store is as it was.
         """
         self._check_writable()
         with self._below(parent) as below:
-            return self._intake.register(stream, below, descriptor, progress, allow_empty=allow_empty)
+            return self._intake.register(stream, below, descriptor, progress)
 
     def register_chain(self, layers: Sequence[LayerInput], parent: str = "") -> Layer:
         """Take in layers that stand one on the other, all or none. Those that are known already are not read.
@@ -608,11 +606,9 @@ class LayerStore:
 
         return tar_size(self.db, self.driver, node)
 
-    def _apply_to(
-        self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool
-    ) -> int:
+    def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
         self._check_writable()
-        return self._intake.apply(layer_id, parent_id, stream, allow_empty=allow_empty)
+        return self._intake.apply(layer_id, parent_id, stream)
 
     @property
     def _images_key(self) -> str:

@@ -108,6 +108,7 @@ class Node:
         sparse: the data regions of a sparse file.
         children: of a directory: what the layer brings, or deletes (`None`).
         merged: of a directory: what the parent has in it shows.
+        touched: of a directory: the layer names it, or something in it. An opaque whiteout leaves it alone.
         names: how many names of this layer are one file.
         linked: the file of the parent that it is another name of.
         linked_path: where in the parent's tree that is.
@@ -123,6 +124,7 @@ class Node:
     sparse: list[tuple[int, int]] | None = None
     children: dict[bytes, Node | None] = field(default_factory=dict)
     merged: bool = False
+    touched: bool = False
     names: int = 1
     linked: os.stat_result | None = None
     linked_path: bytes = b""
@@ -195,7 +197,7 @@ class Expected:
             place, base = self._parent_of(whiteout_target(name))
             self._put(place, base, None)
         elif kind is NameKind.OPAQUE:
-            self._hide_all(self._enter(name.rpartition(b"/")[0]))
+            self._hide_all(name.rpartition(b"/")[0])
         elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
             self._aufs.children[name.rpartition(b"/")[2]] = _node_of(one)
 
@@ -213,6 +215,7 @@ class Expected:
             if node is None or node.kind != stat.S_IFDIR:
                 node = Node(stat.S_IFDIR)
             self._put(place, base, node)
+            node.touched = True
             _dress(node, entry)
         else:
             self._put(place, base, _node_of(one))
@@ -225,10 +228,10 @@ class Expected:
         if target.startswith(AUFS_LINKS + b"/") and self._aufs.children:
             node = self._aufs.children.get(source_base)
         else:
-            source = self._walk(parent)
-            if source is not None:
-                path = _join(source.path, source_base)
-                if path == here:
+            way = self._walk(parent)
+            if way is not None:
+                source = way[-1]
+                if _join(source.path, source_base) == here:
                     return  # a link to itself is there already
                 node = self._known(source, source_base)
         if node is None or node.kind == stat.S_IFDIR:
@@ -253,36 +256,54 @@ class Expected:
             Node(stat.S_IFMT(status.st_mode), target=found.target, linked=status, linked_path=path),
         )
 
-    def _hide_all(self, node: Node) -> None:
+    def _hide_all(self, path: bytes) -> None:
         """Delete all in a directory that this layer has not brought."""
+        way = self._walk(path, make=True)
+        if way is None:
+            return  # a file of the layer's own, which hides what is below
         self._entered = None
-        pending = [node]
+        pending = [way[-1].node]
         while pending:
             here = pending.pop()
+            assert here is not None
             here.merged = False
-            here.children = {name: child for name, child in here.children.items() if child is not None}
+            here.children = {
+                name: child
+                for name, child in here.children.items()
+                if child is not None and (child.kind != stat.S_IFDIR or child.touched)
+            }
             pending += [child for child in here.children.values() if child is not None and child.kind == stat.S_IFDIR]
 
     def _parent_of(self, name: bytes) -> tuple[Node, bytes]:
+        """The directory that an entry goes into, made where it is missing; where it is in the end stands in `_path`."""
         parent, _, base = name.rpartition(b"/")
-        return self._enter(parent), base
-
-    def _enter(self, path: bytes) -> Node:
-        """The directory at `path`, made where it is missing; where it is in the end stands in `_path`."""
-        if path == self._entered:
-            return self._entered_node
-        place = self._walk(path, make=True)
-        assert place is not None and place.node is not None
-        self._entered, self._entered_node, self._path = path, place.node, place.path
-        return place.node
+        if parent == self._entered:
+            return self._entered_node, base
+        way = self._walk(parent, make=True) or self._walk(parent, make=True, replace=True)
+        assert way is not None
+        for place in way:
+            assert place.node is not None
+            place.node.touched = True
+            self._entered_node = place.node
+        self._entered, self._path = parent, way[-1].path
+        return self._entered_node, base
 
     def _put(self, place: Node, base: bytes, node: Node | None) -> None:
         if base in place.children:
             self._entered = None  # what it led through may be gone
         place.children[base] = node
 
-    def _walk(self, path: bytes, *, make: bool = False) -> _Place | None:
-        """Go down to a directory, through links; `None` where it is not there, and not to be made."""
+    def _walk(self, path: bytes, *, make: bool = False, replace: bool = False) -> list[_Place] | None:
+        """Go down to a directory, through links.
+
+        Args:
+            path: as it stands in the tar, cleaned.
+            make: make what is missing of it, also in the place of a parent's file.
+            replace: and in the place of one that the layer itself has brought.
+
+        Returns:
+            The directories on the way, the root first; `None` where it is not there.
+        """
         way = [_Place(b"", self.root)]
         parts = path.split(b"/")[::-1]
         links = 0
@@ -314,12 +335,12 @@ class Expected:
                 parts += child.target.split(b"/")[::-1]
                 continue
             if child is None or child.kind != stat.S_IFDIR:
-                if not make:
+                if not make or (child is not None and found is None and not replace):
                     return None
                 assert here.node is not None
-                child = here.node.children[part] = Node(stat.S_IFDIR)
+                child = here.node.children[part] = Node(stat.S_IFDIR, touched=child is not None)
             way.append(_Place(there, child))
-        return way[-1]
+        return way
 
     def _seen(self, place: _Place, base: bytes) -> tuple[Node | None, Found | None]:
         """What a directory shows at a name: of this layer, or of the parent."""

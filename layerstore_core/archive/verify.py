@@ -91,23 +91,28 @@ def check_tree(
         if lower is None:
             return _Trees(tree, None, Expected(entries, None), rights, id_mapping).differences()
         with Descent(lower) as below:
-            return _Trees(tree, below, Expected(entries, _Tree(below)), rights, id_mapping).differences()
+            return _Trees(tree, below, Expected(entries, _Tree(below, tree)), rights, id_mapping).differences()
 
 
 class _Tree:
     """A parent's tree, looked up in a directory at a time."""
 
-    def __init__(self, tree: Descent) -> None:
+    def __init__(self, tree: Descent, upper: Descent) -> None:
         self._tree = tree
+        self._upper = os.fsencode(upper.root)
 
     def find(self, path: bytes) -> Found | None:
         directory, _, base = path.rpartition(b"/")
         try:
             status = os.stat(base, dir_fd=self._tree.enter(directory), follow_symlinks=False)
-            target = os.readlink(base, dir_fd=self._tree.fd) if stat.S_ISLNK(status.st_mode) else b""
+            if not stat.S_ISLNK(status.st_mode):
+                return Found(status)
+            # Not all unpackers go through a link that is in the way, or through the same ones.
+            if is_directory(os.path.join(self._upper, path)):
+                return None
+            return Found(status, os.readlink(base, dir_fd=self._tree.fd))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Found(status, target)
 
 
 class Judge:
@@ -423,6 +428,14 @@ class _Trees:
                 os.close(second)
         finally:
             os.close(first)
+
+
+def is_directory(path: bytes) -> bool:
+    """Whether there is a directory, and no link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _statuses(tree: Descent) -> dict[bytes, os.stat_result]:

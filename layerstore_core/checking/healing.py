@@ -135,7 +135,7 @@ class Healer:
         done: list[str] = []
         for _ in range(2):  # an init layer that the record had lost has a parent, too
             for kept in kept_of(self._store, name, self._store.layers()):
-                done += self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=False)
+                done += self._repair_around(kept)
                 known = other_parent(self._store, kept.layer_id, kept.parent_id)
                 if known is not None:
                     done += self._restore_parent(name, kept, known)
@@ -150,7 +150,7 @@ class Healer:
         record, path = db.read_mount(name), db.mount_path(name)
         if kept.layer_id not in (record.mount_id, record.init_id):
             return []
-        if known == f"{record.mount_id}-init" and record.init_id is None and self._store.driver.exists(known):
+        if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store).ids:
             with self._store.changing_records():
                 put_field(self._store, path / INIT_ID, known)
             return [f"{INIT_ID} of its record written anew, as the driver has it"]
@@ -171,7 +171,12 @@ class Healer:
     def _mend_around(self, chain: ChainID, kept: Kept) -> None:
         """Mend what does not depend on the layer's parent, so that its files can be found."""
         if not self._is_whole(kept):
-            self._note(chain, self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=False))
+            self._note(chain, self._repair_around(kept))
+
+    def _repair_around(self, kept: Kept) -> list[str]:
+        known = other_parent(self._store, kept.layer_id, kept.parent_id)
+        parent_id = kept.parent_id if known is None else known
+        return self._store.driver.repair_layer(kept.layer_id, parent_id, proved=False)
 
     def _prove(self, chain: ChainID) -> bool:
         """Whether a layer and all below it are proved, once their records have been mended as far as they can be."""

@@ -7,23 +7,22 @@ driver's layer and the tar-split lines make. Whatever is mended is proved by tha
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from layerstore_core import inside
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.checking.sizes import SizeCounter
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.exporting import tar_chunks
-from layerstore_core.inside import flush
-from layerstore_core.metadata.atomic import write_file
+from layerstore_core.metadata.atomic import flush, write_file
 from layerstore_core.metadata.records import CACHE_ID, read_digest, read_driver_id
 from layerstore_core.store import LayerStore
 
@@ -72,7 +71,7 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
         try:
             db.read(name)
         except (LayerStoreError, OSError):
-            if inside.exists(directory / _DESCRIPTOR):
+            if os.path.lexists(directory / _DESCRIPTOR):
                 Quarantine(store).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
                 changed.append(_DESCRIPTOR)
         flush(directory)
@@ -87,7 +86,8 @@ def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[st
     diff_id = read_digest(DiffID, directory / "diff")
     cache_id = read_driver_id(directory / CACHE_ID)
     if diff_id is not None:
-        parents = [candidate for candidate in parents if chain_id(diff_id, candidate) == name][:1]
+        # Where no parent fits, the diff ID may be another layer's, and the content has to tell.
+        parents = [one for one in parents if chain_id(diff_id, one) == name][:1] or parents
     named = [cache_id] if cache_id and store.driver.exists(cache_id) else []
     for candidate in dict.fromkeys([*named, *others] if named else [*others, *Strays(store).ids]):
         below = layers[parents[0]].cache_id if parents and parents[0] is not None and parents[0] in layers else ""
@@ -125,24 +125,25 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
 def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
     """Give a file of a record its content, if it has another, which is kept; returns whether it was changed."""
     if text is None:
-        if not inside.exists(path):
+        if not os.path.lexists(path):
             return False
     elif _content(path) == text:
         return False
-    if inside.exists(path):
+    if os.path.lexists(path):
         Quarantine(store).put(path, f"{path.parent.name[:12]}-{path.name}")
     if text is not None:
         partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         write_file(partial, text.encode())
         flush(partial)
-        inside.rename(partial, path)
+        os.replace(partial, path)
     return True
 
 
 def _content(path: Path) -> str | None:
     try:
-        return inside.read(path, _LONGEST_FIELD).decode("ascii", "replace").strip()
-    except (BadRecord, OSError):
+        with open(path, "rb") as file:
+            return file.read(_LONGEST_FIELD).decode("ascii", "replace").strip()
+    except OSError:
         return None
 
 

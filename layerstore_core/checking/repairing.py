@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from layerstore_core import inside
 from layerstore_core.checking.driver import subject_of
 from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.healing import Healer
@@ -103,7 +102,7 @@ class Repair:
                 return "the pin is removed"
             case "empty-record":
                 with self._store.changing_records():
-                    inside.rmdir(finding.subject)
+                    Path(finding.subject).rmdir()
                 return "removed"
             case "not-a-record":
                 return self._set_aside(Path(finding.subject))
@@ -157,13 +156,12 @@ class Repair:
     def _set_aside(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"
 
-    def _depth_of(self, finding: Finding) -> tuple[bool, int]:
-        try:
-            with self._store.get(finding.subject) as layer:
-                return False, layer.depth
-        except (LayerStoreError, ValueError, OSError):
-            # Images are loaded when their layers are mended.
-            return finding.code == "image-without-layers", 0
+    def _depth_of(self, finding: Finding) -> tuple[int, int]:
+        """Layers come first, the lowest before the others, then what stands on them, then images."""
+        layer = self._store.find(ChainID(finding.subject)) if finding.subject.startswith("sha256:") else None
+        if layer is not None:
+            return 0, layer.depth
+        return 2 if finding.code == "image-without-layers" else 1, 0
 
 
 def _mount_record(store: LayerStore, path: Path) -> Path | None:

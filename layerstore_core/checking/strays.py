@@ -31,8 +31,8 @@ class Strays:
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
-        nameless: records that do not tell their layer, or name one that is not there, or are missing themselves though
-            others stand on them: it may be among `ids`.
+        nameless: records that do not tell their layer, or name one that is not there or that another names, too, or are
+            missing themselves though others stand on them: it may be among `ids`.
         all_lost: whether the directory of the records is gone.
     """
 
@@ -50,7 +50,7 @@ class Strays:
             self.nameless = list(_nameless(store, held))
             self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
-                self.nameless += _missing(store)
+                self.nameless += [*_missing(store), *_without_init(store, set(self.ids))]
             self.all_lost = not store.db.is_made()
 
     @property
@@ -77,11 +77,14 @@ def _driver_ids(store: LayerStore) -> Iterator[str]:
 
 
 def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
-    """Records that do not tell which layer of the driver is theirs, or name one that the driver has not."""
+    """Records that do not tell which layer of the driver is theirs, or name one that the driver has not, or another's."""
     db = store.db
+    named: set[str | None] = set()
     for layer in db.list_layers():
-        if db.cache_id(layer) not in held and db.has_layer(layer):
+        cache_id = db.cache_id(layer)
+        if (cache_id not in held or cache_id in named) and db.has_layer(layer):
             yield db.layer_path(layer)
+        named.add(cache_id)
     for path in Quarantine(store).entries():
         if is_record(path) and not driver_ids(path):
             yield path
@@ -95,6 +98,15 @@ def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
             continue
         if not {record.mount_id, record.init_id or record.mount_id} <= held:
             yield db.mount_path(name)
+
+
+def _without_init(store: LayerStore, strays: set[str]) -> Iterator[Path]:
+    """Records of writable layers that stand, as the driver knows, on an init layer which they do not name."""
+    for name in store.db.list_mounts():
+        mount_id = store.db.mount_id(name)
+        init_id = f"{mount_id}-init"
+        if mount_id and init_id in strays and store.driver.parent_of(mount_id, init_id) == init_id:
+            yield store.db.mount_path(name)
 
 
 def _missing(store: LayerStore) -> list[Path]:

@@ -11,16 +11,16 @@ earlier versions have no notes, but more in `<root>/layerstore` than opening Doc
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
 
-from layerstore_core import inside
 from layerstore_core.driver import registry
-from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata import ImageDB
-from layerstore_core.metadata.atomic import make_directory
+from layerstore_core.metadata.atomic import flush, make_directory
 from layerstore_core.metadata.dockerlock import docker_was_here
 from layerstore_core.metadata.ours import recorded_drivers, state_directory
 
@@ -53,28 +53,28 @@ def prior_drivers(root: Path) -> list[str]:
     """The drivers that have state under a root, by their names on disk, sorted."""
     names = {*recorded_drivers(root), *_noted(root)}
     for kind in _KEPT:
-        names.update(inside.directory_names(state_directory(root, kind, "")))
-    if not docker_was_here(root) and inside.is_directory(root / "layerstore"):
+        names.update(_directories(state_directory(root, kind, "")))
+    if not docker_was_here(root) and (root / "layerstore").is_dir():
         # Whatever else there is, Docker has not made it: also a driver's layers of which no record is left.
-        names.update(inside.directory_names(root))
+        names.update(_directories(root))
     return sorted(name for name in names if registry.is_name_on_disk(name) and _has_state(root, name))
 
 
 def note_driver(root: Path, name: str, *, durable: bool) -> None:
     """Note that a store was made with a driver. Where it cannot be written, as on a full disk, that is logged."""
     note = state_directory(root, "drivers", name)
+    if note.exists():
+        return
+    # From the first note on, state without one may be Docker's.
+    names = [name] if note.parent.is_dir() else [*chosen_drivers(root), name]
     try:
-        if inside.exists(note):
-            return
-        # From the first note on, state without one may be Docker's.
-        names = [name] if inside.is_directory(note.parent) else [*chosen_drivers(root), name]
         make_directory(note.parent, 0o700, durable=durable)
         for one in names:
-            inside.write(note.with_name(one), b"", 0o644)
+            note.with_name(one).touch(0o644)
         if durable:
-            inside.flush(note.parent)
-            inside.flush(root)  # the lock file may have made the directory above, and promises nothing
-    except (BadRecord, OSError) as error:
+            flush(note.parent)
+            flush(root)  # the lock file may have made the directory above, and promises nothing
+    except OSError as error:
         logger.warning("it could not be noted in {} that the store was made with driver {}: {}", note, name, error)
 
 
@@ -88,15 +88,8 @@ def _has_state(root: Path, name: str) -> bool:
     )
 
 
-def _has_entries(directory: Path) -> bool:
-    try:
-        return inside.has_entries(directory)
-    except BadRecord:
-        return True  # who put something else there, has put away what there was
-
-
 def _has_images(image: Path) -> bool:
-    if not inside.is_directory(image):
+    if not image.is_dir():
         return False
     records = ImageDB(image)
     try:
@@ -108,8 +101,8 @@ def _has_images(image: Path) -> bool:
 def _has_layers(home: Path) -> bool:
     """Whether there is a layer in a driver's directory, or one level below it, by the IDs that layer stores give."""
     return any(
-        any(_LAYER.fullmatch(name) for name in inside.directory_names(directory))
-        for directory in (home, *(home / name for name in inside.directory_names(home)))
+        any(_LAYER.fullmatch(name) for name in _directories(directory))
+        for directory in (home, *(home / name for name in _directories(home)))
     )
 
 
@@ -118,16 +111,16 @@ def _with_homes(root: Path) -> list[str]:
     return [
         name
         for name in recorded_drivers(root)
-        if inside.is_directory(root / "image" / name / "layerdb") and inside.has_entries(root / name)
+        if (root / "image" / name / "layerdb").is_dir() and _has_entries(root / name)
     ]
 
 
 def _is_of_an_earlier_version(root: Path, name: str) -> bool:
     """Whether an earlier version has made a store with a driver; where Docker was, too, only a pin tells."""
     if not docker_was_here(root):
-        return any(entry != "locks" for entry in inside.names(root / "layerstore"))
-    layers = inside.names(root / "image" / name / "layerdb" / "sha256")
-    return not set(layers).isdisjoint(inside.names(state_directory(root, "pins", "")))
+        return any(entry != "locks" for entry in _names(root / "layerstore"))
+    layers = _names(root / "image" / name / "layerdb" / "sha256")
+    return not set(layers).isdisjoint(_names(state_directory(root, "pins", "")))
 
 
 def _is_last_resort(name: str) -> bool:
@@ -138,7 +131,27 @@ def _is_last_resort(name: str) -> bool:
 
 
 def _noted(root: Path) -> list[str]:
+    return list(filter(registry.is_name_on_disk, _names(state_directory(root, "drivers", ""))))
+
+
+def _names(directory: Path) -> list[str]:
     try:
-        return list(filter(registry.is_name_on_disk, inside.names(state_directory(root, "drivers", ""))))
-    except BadRecord:
-        return []  # something else stands there, which tells nothing
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _directories(directory: Path) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _has_entries(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False

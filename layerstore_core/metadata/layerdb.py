@@ -22,10 +22,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from layerstore_core import inside
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 from layerstore_core.metadata.ahead import MANY, read_usual_records
+from layerstore_core.metadata.atomic import flush
 from layerstore_core.metadata.deletion import Deletion, Removing
 from layerstore_core.metadata.records import (
     CACHE_ID,
@@ -65,7 +66,7 @@ class LayerDB:
 
     def is_made(self) -> bool:
         """Whether a layer or a writable layer was ever recorded here."""
-        return inside.is_directory(self.path / "sha256") or inside.is_directory(self.path / "mounts")
+        return (self.path / "sha256").is_dir() or (self.path / "mounts").is_dir()
 
     # Layers
 
@@ -84,7 +85,7 @@ class LayerDB:
 
     def has_layer(self, chain: ChainID) -> bool:
         """Whether there is a record, sound or not. An empty directory is none: a new record takes its place."""
-        return inside.has_entries(self.layer_path(chain))
+        return _has_entries(self.layer_path(chain))
 
     def read(self, chain: ChainID) -> LayerRecord:
         """Read a layer's record.
@@ -106,8 +107,8 @@ class LayerDB:
             What does the same as `read`, quickly.
         """
         try:
-            opened = inside.open_directory(self.path / "sha256")
-        except FileNotFoundError:
+            opened = Descriptor(os.open, self.path / "sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
             yield self.read
             return
         with opened as layers:
@@ -120,11 +121,11 @@ class LayerDB:
         Raises:
             FileNotFoundError: it has none.
         """
-        return open(self.layer_path(chain) / TAR_SPLIT, "rb", opener=inside.opener)
+        return open(self.layer_path(chain) / TAR_SPLIT, "rb")
 
     def has_tar_split(self, chain: ChainID) -> bool:
         """Whether a layer has tar-split lines."""
-        return inside.exists(self.layer_path(chain) / TAR_SPLIT)
+        return (self.layer_path(chain) / TAR_SPLIT).is_file()
 
     def cache_id(self, chain: ChainID) -> str | None:
         """The driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
@@ -165,12 +166,12 @@ class LayerDB:
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
             try:
-                inside.rename(source, target)
+                os.rename(source, target)
                 if self._durable:
                     try:
-                        inside.flush(target.parent)
+                        flush(target.parent)
                     except BaseException:
-                        inside.rename(target, source)
+                        os.rename(target, source)
                         raise
             except BaseException:
                 lock.close()
@@ -196,14 +197,9 @@ class LayerDB:
         """What is left of the records of all layers that are being deleted, by processes that live or have died."""
         return [path for path, _ in self._deletions()]
 
-    def parents_being_left(self) -> dict[Path, ChainID | None]:
-        """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
-        found = {}
-        for path in self.deletions():
-            parent = read_digest(ChainID, path / "parent")
-            if parent is not None or os.path.lexists(path / "parent"):
-                found[path] = parent
-        return found
+    def has_removing_child(self, chain: ChainID) -> bool:
+        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
+        return any(read_digest(ChainID, path / "parent") == chain for path, _ in self._deletions())
 
     def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
         for name in _names(self.path / "sha256", wanted=_REMOVING):
@@ -226,7 +222,7 @@ class LayerDB:
 
     def has_mount(self, name: str) -> bool:
         """Whether there is a record, sound or not; as `has_layer`."""
-        return inside.has_entries(self.mount_path(name))
+        return _has_entries(self.mount_path(name))
 
     def read_mount(self, name: str) -> MountRecord:
         """Read a writable layer's record.
@@ -253,7 +249,7 @@ class LayerDB:
         with while_doing(f"saving the writable layer {record.name!r}"):
             files = WriteSet(self.path, durable=self._durable)
             try:
-                files.chmod(0o755)
+                files.path.chmod(0o755)
                 record.write(files.path)
                 files.flush()
             except BaseException:
@@ -280,6 +276,21 @@ class LayerDB:
             return files
 
 
+def _has_entries(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
     """The names of the directories in one, those that match, sorted."""
-    return [name for name in inside.directory_names(directory) if wanted.fullmatch(name)]
+    matches = wanted.fullmatch
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(
+                entry.name for entry in entries if matches(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
+    except FileNotFoundError:
+        return []

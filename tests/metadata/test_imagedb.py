@@ -155,10 +155,10 @@ def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pyte
     db.set_names({"a:1": IMAGE})
     before = files(db)
 
-    def fail(*args: object, **options: object) -> None:
+    def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="space"):
         db.set_names({})
     with pytest.raises(OSError, match="space"):

@@ -6,18 +6,16 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import DriverNotSupported
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
@@ -75,7 +73,7 @@ class Features:
         Raises:
             DriverNotSupported: neither can be set.
         """
-        with self._laboratory() as (_, place):
+        with self._laboratory() as place:
             for flavour in (TRUSTED, USER):
                 try:
                     os.setxattr(place, flavour.opaque, b"n")
@@ -133,31 +131,31 @@ class Features:
     @cached_property
     def d_type(self) -> bool:
         """Whether directory listings tell the type of each entry, as overlayfs needs."""
-        with self._laboratory() as (_, place):
-            os.mkdir("entry", dir_fd=place)
+        with self._laboratory() as place:
+            os.mkdir(os.path.join(place, "entry"))
             return _tells_types(place)
 
     @cached_property
     def whiteouts(self) -> bool:
         """Whether the character device 0:0 can be made, which marks a deleted file."""
-        with self._laboratory() as (_, place):
+        with self._laboratory() as place:
+            path = os.path.join(place, "whiteout")
             try:
-                os.mknod("whiteout", stat.S_IFCHR, 0, dir_fd=place)
+                os.mknod(path, stat.S_IFCHR, 0)
             except PermissionError:
                 return False
-            return is_whiteout(os.stat("whiteout", dir_fd=place, follow_symlinks=False))
+            return is_whiteout(os.lstat(path))
 
     @cached_property
     def behaviour(self) -> Behaviour:
         """What the mounted overlay does when files change, by the kernel's own settings."""
-        with self._laboratory() as (path, place):
-            for name in ("l1", "l1/renamed", "l1/opaque", "l2", "l2/opaque", "upper", "work", "merged"):
-                os.mkdir(name, dir_fd=place)
-            _touch("l1/file", dir_fd=place)
-            with Descriptor(os.open, "l1/opaque", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place) as opaque:
-                os.setxattr(opaque, self.xattrs.opaque, b"y")
-            fd = self._mount(path, ("l1", "l2"), (*self.base_options, *self._trial_options))
-            upper = os.path.join(os.fsencode(path), b"upper")
+        with self._laboratory() as place:
+            for name in ("l1/renamed", "l1/opaque", "l2/opaque", "upper", "work", "merged"):
+                os.makedirs(os.path.join(place, name))
+            _touch(os.path.join(place, "l1/file"))
+            os.setxattr(os.path.join(place, "l1/opaque"), self.xattrs.opaque, b"y")
+            fd = self._mount(place, ("l1", "l2"), (*self.base_options, *self._trial_options))
+            upper = os.path.join(os.fsencode(place), b"upper")
             try:
                 os.chmod("file", 0o640, dir_fd=fd)
                 _touch("opaque/new", dir_fd=fd)
@@ -209,10 +207,10 @@ class Features:
         return f"{self._directory} ({self.backing_file_system})"
 
     def _try_mount(self, options: tuple[tuple[str, str | None], ...]) -> None:
-        with self._laboratory() as (path, place):
+        with self._laboratory() as place:
             for name in ("l1", "l2", "upper", "work", "merged"):
-                os.mkdir(name, dir_fd=place)
-            fd = self._mount(path, ("l1", "l2"), options)
+                os.mkdir(os.path.join(place, name))
+            fd = self._mount(place, ("l1", "l2"), options)
             try:
                 # Some kernels mount, read-only, on what they cannot write to.
                 _touch("new", dir_fd=fd)
@@ -226,16 +224,18 @@ class Features:
         return fd
 
     @contextmanager
-    def _laboratory(self) -> Iterator[tuple[str, int]]:
-        """A temporary directory, its path and a descriptor, locked for as long as it is in use."""
-        path = os.path.join(self._directory, TEMPORARY + secrets.token_hex(8))
-        inside.mkdir(path, 0o700)
+    def _laboratory(self) -> Iterator[str]:
+        """A temporary directory, locked for as long as it is in use."""
+        place = tempfile.mkdtemp(prefix=TEMPORARY, dir=self._directory)
         try:
-            with inside.open_directory(path) as place:
-                fcntl.flock(place, fcntl.LOCK_EX)
-                yield path, place
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield place
+            finally:
+                os.close(fd)
         finally:
-            remove_tree(path)
+            remove_tree(place)
 
     def _unsupported(self, error: OSError) -> DriverNotSupported:
         if error.errno in (errno.EPERM, errno.EACCES):
@@ -258,28 +258,42 @@ _PRIVILEGES: Final = (
 
 def remove_stale_laboratories(directory: str) -> None:
     """Remove temporary directories that a crash has left: those that no process has locked."""
-    for name in inside.directory_names(directory):
-        path = os.path.join(directory, name)
+    for name in os.listdir(directory):
         if not name.startswith(TEMPORARY):
             continue
-        with suppress(FileNotFoundError, BlockingIOError), inside.open_directory(path) as fd:
-            if time.time() - os.fstat(fd).st_mtime >= _YOUNG:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(path)
+        path = os.path.join(directory, name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        if time.time() - os.fstat(fd).st_mtime < _YOUNG:
+            os.close(fd)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            remove_tree(path)
+        finally:
+            os.close(fd)
 
 
 def _touch(path: str, *, dir_fd: int | None = None) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
-def _tells_types(directory: int) -> bool:
+def _tells_types(directory: str) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "getdents64"):
         return True  # an overlay was mounted, and the kernel sees to it itself
     libc.getdents64.restype = ctypes.c_ssize_t
     buffer = ctypes.create_string_buffer(1024)
-    os.lseek(directory, 0, os.SEEK_SET)
-    length = libc.getdents64(directory, buffer, ctypes.c_size_t(len(buffer)))
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        length = libc.getdents64(fd, buffer, ctypes.c_size_t(len(buffer)))
+    finally:
+        os.close(fd)
     data = buffer.raw[: max(length, 0)]
     types = []
     while data:

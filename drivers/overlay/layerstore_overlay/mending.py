@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from layerstore_core import inside
-from layerstore_core.errors import BadRecord
 from layerstore_overlay.layout import LINKS, Layout, is_link_name, new_link_name
 
 
@@ -34,14 +33,14 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
         layer_id: the layer.
         parent_id: what it stands on, `""` for nothing.
     """
-    if not _is_directory(layout.path(layer_id, "diff")):
+    if not os.path.isdir(layout.path(layer_id, "diff")):
         yield Trouble(f"the directory {layout.path(layer_id, 'diff')} is missing, and with it the layer's files", None)
         return
     link = layout.read_field(layer_id, "link")
     if link is None or not is_link_name(link):
         what = "missing" if link is None else "damaged"
         yield Trouble(f"{layout.path(layer_id, 'link')} is {what}", partial(_mend_link, layout, layer_id))
-    elif not layout.leads_to(link, layer_id):
+    elif link not in layout.links_to(layer_id):
         yield Trouble(
             f"the link {os.path.join(layout.home, LINKS, link)} is missing, or leads elsewhere",
             partial(_mend_symlink, layout, layer_id, link),
@@ -59,7 +58,9 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
         )
     if not _is_directory(layout.path(layer_id, "work")):
         yield Trouble(
-            f"the directory {layout.path(layer_id, 'work')} is missing", partial(_mend_work, layout, layer_id)
+            f"the directory {layout.path(layer_id, 'work')} is missing",
+            partial(_mend_work, layout, layer_id),
+            of_parent=layout.read_field(layer_id, "lower") is None,  # it may be a base layer, which has none
         )
 
 
@@ -80,13 +81,14 @@ def mend(layout: Layout, layer_id: str, parent_id: str, *, proved: bool) -> list
 
 
 def known_parent(layout: Layout, layer_id: str, parent_id: str) -> str | None:
-    """The layer that the first name in `lower` leads to; `None` where there is none.
+    """The layer that the first name in `lower` leads to; `None` where there is none that can be read.
 
-    A base layer has no `lower`, but neither has one that has lost it: so this is never `""`.
+    A base layer has no `lower`, and no `work` either: one of the two alone may have been lost.
     """
     lower = layout.read_field(layer_id, "lower")
     if lower is None:
-        return None
+        is_base = not any(os.path.lexists(layout.path(layer_id, name)) for name in ("lower", "work"))
+        return "" if is_base else None
     first = lower.partition(":")[0]
     if parent_id and first == f"{LINKS}/{layout.read_field(parent_id, 'link')}":
         return parent_id
@@ -134,6 +136,6 @@ def _mend_work(layout: Layout, layer_id: str) -> str:
 
 def _is_directory(path: str) -> bool:
     try:
-        return inside.is_directory(path)
-    except (OSError, BadRecord):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
         return False

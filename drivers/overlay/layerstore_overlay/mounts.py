@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from layerstore_core import inside
 from layerstore_overlay import syscalls
 
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
@@ -43,8 +42,7 @@ def read_mounts() -> list[Mount]:
 def is_mount_point(path: str) -> bool:
     """Whether another file system is mounted at `path`, by a look at the two device numbers."""
     try:
-        with inside.parent(path) as (above, name):
-            return os.stat(name, dir_fd=above, follow_symlinks=False).st_dev != os.fstat(above).st_dev
+        return os.lstat(path).st_dev != os.lstat(os.path.dirname(path)).st_dev
     except FileNotFoundError:
         return False
 
@@ -72,15 +70,16 @@ def unmount_all(path: str) -> bool:
     Returns:
         Whether there was something.
     """
+    point = os.fsencode(path)
     found = False
     while is_mount_point(path):
         try:
-            if not syscalls.unmount(path):
+            if not syscalls.unmount(point):
                 return found
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            syscalls.unmount(path, lazy=True)
+            syscalls.unmount(point, lazy=True)
         found = True
     return found
 
@@ -90,7 +89,7 @@ def unmount_below(path: str) -> bool:
     prefix = os.fsencode(path) + b"/"
     found = [mount.point for mount in read_mounts() if mount.point.startswith(prefix)]
     for point in reversed(found):
-        syscalls.unmount(os.fsdecode(point), lazy=True)
+        syscalls.unmount(point, lazy=True)
     return bool(found)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.expected import Brought, Expected, Found, Node
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.verify import Difference, Judge, Rights
+from layerstore_core.archive.verify import Difference, Judge, Rights, is_directory
 from layerstore_core.archive.xattrs import list_xattrs
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
 
@@ -62,8 +62,8 @@ class _Below:
             return None
         if not stat.S_ISLNK(found.status.st_mode):
             return Found(found.status)
-        # Some unpackers go through a link to a directory below, others put a directory in its place.
-        if _is_directory(os.path.join(self._upper, path)):
+        # Not all unpackers go through a link that is in the way: Docker puts a directory in its place.
+        if is_directory(os.path.join(self._upper, path)):
             return None
         return Found(found.status, os.readlink(found.path))
 
@@ -185,10 +185,3 @@ class _Own:
             return ""
         found = self._below.first(node.linked_path)
         return os.fsdecode(found.path[: -len(node.linked_path)]) if found is not None else ""
-
-
-def _is_directory(path: bytes) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False

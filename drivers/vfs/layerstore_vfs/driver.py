@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
 # What is not imported by name is loaded when it is first used, as the package does it: most commands need little of it.
 import layerstore_core
-from layerstore_core import ConfigError, hookimpl, inside
-from layerstore_core.metadata.atomic import make_directory
+from layerstore_core import ConfigError, hookimpl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
-#: Some twenty bytes for each file, of which there may be millions.
-_LONGEST_NOTE: Final = 1 << 30
+#: More bytes than the first line of a note has.
+_LONGEST_HEAD: Final = 256
 
 
 class VfsDriver:
@@ -59,7 +58,7 @@ class VfsDriver:
         _refuse_options(storage_opt)
         self._make_home()
         tree = self._tree(layer_id)
-        inside.mkdir(tree, _TREE_MODE, None if os.geteuid() else self._context.id_mapping.root_pair())
+        os.mkdir(tree, _TREE_MODE)
         try:
             self._fill(tree, parent_id)
             if parent_id and writable:
@@ -79,31 +78,36 @@ class VfsDriver:
     @hookimpl
     def remove(self, layer_id: str) -> None:
         layerstore_core.remove_tree(os.fsencode(self._tree(layer_id)))
-        inside.unlink(self._copied / layer_id, missing_ok=True)
+        (self._copied / layer_id).unlink(missing_ok=True)
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:
-        return inside.is_directory(self._tree(layer_id))
+        return self._tree(layer_id).is_dir()
 
     @hookimpl
     def layer_ids(self) -> list[str]:
-        return inside.names(self._trees)
+        try:
+            return sorted(os.listdir(self._trees))
+        except FileNotFoundError:
+            return []
 
     @hookimpl
     def parent_of(self, layer_id: str) -> str | None:
-        """What `copied` says; a base layer has nothing there, and a layer of Docker's neither."""
+        """What `copied` says; only writable layers have something there, and Docker's have not."""
         try:
-            head = inside.read(self._copied / layer_id, _LONGEST_NOTE).partition(b"\n")[0]
-            return head.decode().rpartition(" ")[2] or None
-        except (OSError, ValueError):
+            with open(self._copied / layer_id, "rb") as file:
+                head = file.readline(_LONGEST_HEAD)
+        except OSError:
             return None
+        moment, _, parent = head.rstrip(b"\n").decode("ascii", "replace").partition(" ")
+        return parent if moment.isdigit() and parent else None
 
     @hookimpl
     def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
         note = self._copied / layer_id
         if not proved or self.parent_of(layer_id) in (None, parent_id):
             return []
-        inside.unlink(note)
+        note.unlink()
         return [f"{note}, which names another parent, removed"]
 
     # Trees
@@ -111,7 +115,7 @@ class VfsDriver:
     @hookimpl
     def get(self, layer_id: str) -> str:
         tree = self._tree(layer_id)
-        inside.open_directory(tree).close()
+        os.stat(tree)
         return str(tree)
 
     @hookimpl
@@ -150,10 +154,14 @@ class VfsDriver:
         return self._trees / layer_id
 
     def _make_home(self) -> None:
-        for directory in (self._trees, self._copied):
-            make_directory(directory, _HOME_MODE)
+        self._context.home.mkdir(_HOME_MODE, parents=True, exist_ok=True)
+        self._trees.mkdir(_HOME_MODE, exist_ok=True)
+        self._copied.mkdir(_HOME_MODE, exist_ok=True)
 
     def _fill(self, tree: Path, parent_id: str) -> None:
+        os.chmod(tree, _TREE_MODE)  # whatever the umask says
+        if os.geteuid() == 0:
+            os.chown(tree, *self._context.id_mapping.root_pair())
         if parent_id:
             layerstore_core.copy_tree(self.get(parent_id), tree)
 
@@ -161,15 +169,14 @@ class VfsDriver:
         """Keep what the layer's files are like now that they are those of its parent."""
         moment = layerstore_core.change_clock(self._copied)
         stamps = layerstore_core.take_stamps(self._tree(layer_id), moment)
-        inside.write(self._copied / layer_id, f"{moment} {parent_id}\n".encode() + stamps, 0o644)
+        (self._copied / layer_id).write_bytes(f"{moment} {parent_id}\n".encode() + stamps)
 
     def _read_stamps(self, layer_id: str, parent_id: str) -> Stamps | None:
         """The stamps of the layer's files from when they were those of `parent_id`; `None` where there are none."""
         try:
-            note = inside.read(self._copied / layer_id, _LONGEST_NOTE)
+            head, end, stamps = (self._copied / layer_id).read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
-        head, end, stamps = note.partition(b"\n")
         known = end and head.split(b" ")[1:] == [parent_id.encode()]
         return layerstore_core.Stamps(stamps) if known else None
 

@@ -52,6 +52,9 @@ class Application(click.Group):
         if instruction := os.environ.get(COMPLETE_VARIABLE):
             from click.shell_completion import shell_complete
 
+            from layerstore_core.cli.shellwords import register
+
+            register()
             return shell_complete(self, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
         try:
             with self.make_context(PROGRAM, list(args)) as context:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
-from layerstore_core.errors import LayerDoesNotExist
+from layerstore_core.errors import InvalidReference, LayerDoesNotExist
+from layerstore_core.metadata.records import BadRecord
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,27 +29,32 @@ _SHOWN_CANDIDATES: Final = 10
 
 
 class ChainType(click.ParamType[str]):
-    """A chain ID or the start of one. Gives the hex digits; `resolve` finds the layer."""
+    """A layer: its chain ID or the start of one, or an image, which stands for its topmost layer; `resolve` finds it.
+
+    Gives the hex digits of an ID, or the name.
+    """
 
     name = "chain"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        match = _PREFIX.fullmatch(value)
-        if match is None:
-            self.fail(
-                f"{value!r} is not a chain ID. Give sha256:<64 lower-case hex digits>, or the first {SHORTEST} "
-                "digits or more; 'layerstore ls' lists them.",
-                param,
-                ctx,
-            )
-        return match[1]
+        word: str = value
+        if match := _PREFIX.fullmatch(word):
+            return match[1]
+        if _may_be_a_name(word):
+            return word
+        return self.fail(
+            f"{word!r} is not a chain ID, nor an image's name or ID. Give sha256:<64 lower-case hex digits>, the first "
+            f"{SHORTEST} digits or more, or a name; 'layerstore ls' and 'layerstore images' list them.",
+            param,
+            ctx,
+        )
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         # Offered as typed, with or without the algorithm: shells complete by the beginning of the word.
         with_algorithm = incomplete.startswith("sha256:")
         words = _ask_store(ctx, lambda store: store.chain_ids())
         words = [word if with_algorithm else word.removeprefix("sha256:") for word in words]
-        return _offered(words, incomplete)
+        return _offered([*words, *_ask_store(ctx, _image_names)], incomplete)
 
 
 class MountNameType(click.ParamType[str]):
@@ -92,8 +99,7 @@ class ImageType(click.ParamType[str]):
         return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = _ask_store(ctx, lambda store: sorted(store.image_db.names()))
-        return _offered(names, incomplete)
+        return _offered(_ask_store(ctx, _image_names), incomplete)
 
 
 class PlatformType(click.ParamType[Any]):
@@ -119,31 +125,71 @@ MOUNT_NAME: Final = MountNameType()
 KEY_VALUE: Final = KeyValueType()
 
 
-def resolve(store: LayerStore, digits: str) -> ChainID:
-    """The chain ID that begins with `digits` (as `ChainType` gives them).
+def resolve(store: LayerStore, word: str) -> ChainID:
+    """The layer that a word means, as `ChainType` gives it.
+
+    Args:
+        store: where it is.
+        word: the first hex digits of a chain ID or of an image's ID, or an image's name. An image stands for its
+            topmost layer.
 
     Raises:
-        LayerDoesNotExist: no layer's does.
-        click.UsageError: several do; the message lists them.
+        LayerDoesNotExist, ImageDoesNotExist: there is none, or the image has no layers.
+        click.UsageError: it may be several; the message lists them.
     """
+    found = _find(store, word)
+    if found is None:
+        raise LayerDoesNotExist(f"image {word!r} in {store.root} has no layers")
+    return found
+
+
+def resolve_parent(store: LayerStore, word: str | None) -> str:
+    """As `resolve`, for a parent: `""` where none was given, or the image has no layers."""
+    return "" if word is None else _find(store, word) or ""
+
+
+def _find(store: LayerStore, word: str) -> ChainID | None:
+    """As `resolve`; `None` for an image without layers."""
+    match = _PREFIX.fullmatch(word)
+    if match is None:
+        from layerstore_core.images import Images
+
+        return Images(store).get(word).chain_id
+    digits = match[1]
     if len(digits) == 64 and store.has_layer(ChainID.from_hex(digits)):
         return ChainID.from_hex(digits)  # without a look at all the others
-    found = [chain for chain in store.chain_ids() if chain.hex.startswith(digits)]
+    found: dict[str, ChainID | None] = {chain: chain for chain in store.chain_ids() if chain.hex.startswith(digits)}
+    images = {f"image {image}": image for image in store.image_db.image_ids() if image.hex.startswith(digits)}
+    with suppress(BadRecord):  # told where names are all that is asked for
+        if (named := store.image_db.names().get(f"{digits}:latest")) is not None:
+            images[f"image {digits}:latest"] = named
+    found.update({label: store.image_db.top_layer(image) for label, image in images.items()})
     if not found:
         raise LayerDoesNotExist(
-            f"no layer sha256:{digits}{'…' if len(digits) < 64 else ''} in {store.root}; "
-            "'layerstore ls' lists what is there"
+            f"no layer sha256:{digits}{'…' if len(digits) < 64 else ''} in {store.root}, and no image; "
+            "'layerstore ls' and 'layerstore images' list what is there"
         )
-    if len(found) > 1:
+    if len(set(found.values())) > 1:
         more = len(found) - _SHOWN_CANDIDATES
-        lines = [*found[:_SHOWN_CANDIDATES], *([f"and {more} more"] if more > 0 else [])]
-        raise click.UsageError(f"{digits!r} may be any of these layers; type more digits:\n  " + "\n  ".join(lines))
-    return found[0]
+        lines = [*list(found)[:_SHOWN_CANDIDATES], *([f"and {more} more"] if more > 0 else [])]
+        raise click.UsageError(
+            f"{digits!r} may be any of these; type more digits, or a name with its tag:\n  " + "\n  ".join(lines)
+        )
+    return next(iter(found.values()))
 
 
-def resolve_parent(store: LayerStore, digits: str | None) -> str:
-    """As `resolve`, for a parent: `""` where none was given."""
-    return "" if digits is None else resolve(store, digits)
+def _may_be_a_name(word: str) -> bool:
+    from layerstore_core.images.reference import Reference
+
+    try:
+        Reference.parse(word)
+    except InvalidReference:
+        return False
+    return not word.startswith(("sha256:", "sha512:"))
+
+
+def _image_names(store: LayerStore) -> list[str]:
+    return sorted(store.image_db.names())
 
 
 def resolve_image(store: LayerStore, name: str) -> str:

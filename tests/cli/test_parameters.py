@@ -7,6 +7,7 @@ import click
 import pytest
 
 from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME
+from tests.images.archives import ImageSpec, docker_archive
 
 from .conftest import Run, tar_of
 
@@ -19,7 +20,7 @@ def test_a_chain_id_may_be_short_and_without_the_algorithm(typed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "abc", HEX + "0", HEX.upper(), "sha512:" + HEX, "sha256:", "xyz1", "0123\n", "٠١٢٣"]
+    "typed", ["", "sha256:abc", f"sha256:{HEX}0", HEX.upper(), "sha512:" + HEX, "sha256:", "Xyz1", "0123\n", "٠١٢٣"]
 )
 def test_what_cannot_be_a_chain_id_is_wrong_usage(typed: str) -> None:
     with pytest.raises(click.UsageError, match="is not a chain ID"):
@@ -51,7 +52,7 @@ def test_a_pair_without_key_or_equals_sign_is_wrong_usage(typed: str) -> None:
 @pytest.mark.parametrize(
     "args",
     [
-        ("show", "nonsense"),
+        ("show", "Nonsense"),
         ("export", "sha256:12"),
         ("rm", "SHA256:" + HEX),
         ("register", "x.tar", "--parent", "é"),
@@ -100,6 +101,43 @@ def test_an_ambiguous_prefix_lists_the_candidates(run: Run, monkeypatch: pytest.
     assert outcome.stdout == b""
     assert all(chain in outcome.stderr for chain in candidates[:10])
     assert run("--json", "show", digit, code=2).error["type"] == "UsageError"
+
+
+@pytest.fixture
+def app(run: Run) -> ImageSpec:
+    image = ImageSpec((tar_of({"below": b"1"}), tar_of({"top": b"2"})), ("app:1", "example.com/app:2"))
+    run("load", "-", stdin=docker_archive(image, ImageSpec((), ("empty:1",))))
+    return image
+
+
+def test_an_image_stands_for_its_topmost_layer(run: Run, app: ImageSpec) -> None:
+    top = next(image["chain_id"] for image in run("images", "--json").json["images"] if "app:1" in image["names"])
+    words = ["app:1", "docker.io/library/app:1", "example.com/app:2", app.image_id, app.image_id[7:19], top, top[7:19]]
+    for number, word in enumerate(words):
+        assert run("show", word, "--json").json["chain_id"] == top
+        assert run("export", word).stdout == app.layers[1]
+        run("rw", "create", f"work{number}", "--parent", word)
+    assert {layer["parent"] for layer in run("rw", "ls", "--json").json["rw_layers"]} == {top}
+    upper = run("register", "-", "--parent", "app:1", stdin=tar_of({"more": b"3"})).text.strip()
+    assert run("show", upper, "--json").json["parent"] == top
+
+
+@pytest.mark.usefixtures("app")
+def test_an_image_without_layers_is_a_parent_but_no_layer(run: Run) -> None:
+    assert "has no layers" in run("show", "empty:1", code=1).stderr
+    run("rw", "create", "work", "--parent", "empty:1")
+    assert run("rw", "ls", "--json").json["rw_layers"][0]["parent"] is None
+    assert "no image" in run("show", "nosuch:1", code=1).stderr
+
+
+@pytest.mark.usefixtures("app")
+def test_what_may_be_a_layer_or_another_image_is_wrong_usage_and_both_are_listed(run: Run) -> None:
+    below = next(layer["chain_id"] for layer in run("ls", "--json").json["layers"] if layer["parent"] is None)
+    run("tag", "app:1", below[7:12])
+    refused = run("show", below[7:12], code=2).stderr
+    assert below in refused and f"image {below[7:12]}:latest" in refused
+    assert run("show", below[7:13], "--json").json["chain_id"] == below
+    assert run("show", f"{below[7:12]}:latest", "--json").json["chain_id"] != below
 
 
 def test_completion_offers_chain_ids_and_names(

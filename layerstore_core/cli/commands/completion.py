@@ -16,7 +16,7 @@ from layerstore_core.cli.session import Session
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
-    Chain IDs and the names of writable layers are completed too.
+    Chain IDs and the names of images and writable layers are completed too.
 
     \b
     Examples:
@@ -25,7 +25,9 @@ def completion(context: click.Context, shell: str) -> None:
       layerstore completion fish > ~/.config/fish/completions/layerstore.fish
     """
     from layerstore_core.cli.app import COMPLETE_VARIABLE, PROGRAM
+    from layerstore_core.cli.shellwords import register
 
+    register()
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"this version of click cannot write completion for {shell}")

@@ -44,6 +44,8 @@ def export(session: Session, chain: str, file: str) -> None:
     It goes to standard output, or to FILE. The bytes are verified against the layer's diff ID on the way. FILE appears whole or not at all;
     on standard output the exit code says whether the tar was good to its end.
 
+    CHAIN is a chain ID or its first digits, or the name or ID of an image, which stands for its topmost layer.
+
     \b
     Examples:
       layerstore export 3f1c9a2b -o layer.tar

@@ -44,7 +44,7 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
     \b
     Examples:
       layerstore load debian.tar
-      layerstore load images.tar --image debian:12
+      layerstore load debian.tar --image debian:12
       docker save debian:12 | layerstore load -
       layerstore load layout/ --platform linux/arm64 --name example/app:1.0
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("tar", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
-@click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on.")
+@click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on, or an image.")
 @json_option
 @click.pass_obj
 def register(session: Session, tar: str, parent: str | None) -> None:

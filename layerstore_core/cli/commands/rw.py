@@ -38,7 +38,9 @@ def rw() -> None:
 
 @rw.command()
 @click.argument("name", type=MOUNT_NAME)
-@click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer to stand on; without it the tree is empty.")
+@click.option(
+    "--parent", metavar="CHAIN", type=CHAIN, help="The layer to stand on, or an image; without it the tree is empty."
+)
 @click.option("--image", metavar="IMAGE", type=IMAGE, help="The image to stand on, instead of a layer.")
 @click.option("--mount-label", metavar="LABEL", default="", help="SELinux label for the files.")
 @click.option(

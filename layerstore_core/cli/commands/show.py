@@ -21,9 +21,12 @@ from layerstore_core.cli.session import Session
 def show(session: Session, chain: str) -> None:
     """Show a layer: its IDs, its sizes, what holds it, where it is.
 
+    CHAIN is a chain ID or its first digits, or the name or ID of an image, which stands for its topmost layer.
+
     \b
-    Example:
+    Examples:
       layerstore show 3f1c9a2b
+      layerstore show debian:12
     """
     with session.open(reading=True) as store:
         chain_id = resolve(store, chain)

@@ -111,14 +111,26 @@ def _with_homes(root: Path) -> list[str]:
     return [
         name
         for name in recorded_drivers(root)
-        if (root / "image" / name / "layerdb").is_dir() and _has_entries(root / name)
+        if (root / "image" / name / "layerdb").is_dir() and _is_used(root / name)
     ]
+
+
+def _is_used(home: Path) -> bool:
+    try:
+        return _has_entries(home)
+    except PermissionError:
+        return True
 
 
 def _is_of_an_earlier_version(root: Path, name: str) -> bool:
     """Whether an earlier version has made a store with a driver; where Docker was, too, only a pin tells."""
     if not docker_was_here(root):
-        return any(entry != "locks" for entry in _names(root / "layerstore"))
+        try:
+            return any(entry != "locks" for entry in os.listdir(root / "layerstore"))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError:
+            return True
     layers = _names(root / "image" / name / "layerdb" / "sha256")
     return not set(layers).isdisjoint(_names(state_directory(root, "pins", "")))
 
@@ -135,9 +147,10 @@ def _noted(root: Path) -> list[str]:
 
 
 def _names(directory: Path) -> list[str]:
+    # PermissionError: somebody else's store can be read, though not what is ours in it.
     try:
         return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
@@ -145,7 +158,7 @@ def _directories(directory: Path) -> list[str]:
     try:
         with os.scandir(directory) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 

@@ -12,6 +12,7 @@ from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig
 from layerstore_core.check import check_store
+from layerstore_core.driver.prior import chosen_drivers, prior_drivers
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
 from tests import tars
@@ -67,6 +68,7 @@ def test_we_open_what_docker_has_filled(driver: str, store_root: Path, tmp_path:
         fill(docker, tmp_path)
         ids = {name: docker.text("inspect", "--format", "{{.Id}}", name) for name in names}
         all_ids = set(docker.lines("images", "--all", "--quiet", "--no-trunc"))
+        assert (prior_drivers(root), chosen_drivers(root)) == ([driver], [] if driver == "vfs" else [driver])
         sizes = {name: int(docker.text("inspect", "--format", "{{.Size}}", name)) for name in names}
         saved = {name: layers_of(docker("save", name)) for name in names}
         difference = sorted(docker.lines("diff", "box"))

@@ -176,6 +176,18 @@ def test_somebody_else_s_root(driver, open_directory, ordinary_user):
 
 
 @pytest.mark.needs_root
+def test_somebody_else_s_records_can_be_read_though_not_what_is_ours(driver, open_directory, ordinary_user):
+    root = open_directory / "store"
+    with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
+        layer = register(store, BASE)
+    root.chmod(0o755)
+    for where, _, _ in os.walk(root / "image"):
+        os.chmod(where, 0o755)
+    with ordinary_user(), LayerStore.open(StoreConfig(root=root), create=False) as store:
+        assert (store.driver_name, store.chain_ids()) == (driver, [layer.chain_id])
+
+
+@pytest.mark.needs_root
 def test_a_root_where_nobody_may_write(driver, open_directory, ordinary_user):
     open_directory.chmod(0o755)
     with ordinary_user(), pytest.raises(PermissionError, match=str(open_directory)):

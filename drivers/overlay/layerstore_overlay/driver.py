@@ -82,13 +82,14 @@ class OverlayDriver:
         self._mounter = Mounter(home, mount_method)
         self._chains = Chains(self._layout, self._features.xattrs, read_only=context.read_only)
         self._quota = ProjectQuota(home)
-        if self._size is not None and self._quota_missing:
-            raise DriverNotSupported(f"driver option size: {self._quota_missing}")
+        _require_quota(self._size, self._quota)
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raises `DriverNotSupported` where overlays cannot be mounted."""
-        Features(os.path.realpath(context.nearest_directory())).require()
+        """Raise `DriverNotSupported` where overlays cannot be mounted, or not with the size limit that is wanted."""
+        directory = os.path.realpath(context.nearest_directory())
+        Features(directory).require()
+        _require_quota(context.options.size if context.options else None, ProjectQuota(directory))
 
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
@@ -334,6 +335,11 @@ class OverlayDriver:
     def _quota_missing(self) -> str | None:
         """Why layers cannot be limited in size; `None` where they can."""
         return self._quota.unavailable()
+
+
+def _require_quota(size: int | None, quota: ProjectQuota) -> None:
+    if size is not None and (missing := quota.unavailable()):
+        raise DriverNotSupported(f"driver option size: {missing}")
 
 
 def _told(fact: bool) -> str:

@@ -8,9 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from layerstore_overlay import quota, syscalls
+from layerstore_overlay import OverlayDriver, quota, syscalls
+from layerstore_overlay.options import Options
 from layerstore_overlay.quota import ProjectQuota
+from loguru import logger
 
+from layerstore_core import DriverContext
 from layerstore_core.errors import ConfigError, DriverNotSupported
 
 from .conftest import build, make_driver
@@ -207,3 +210,6 @@ def test_without_project_quota_a_size_is_refused_and_nothing_is_left(place):
     assert driver.layer_ids() == []
     with pytest.raises(DriverNotSupported, match=r"driver option size: .*no project quota"):
         make_driver(place, size="1G")
+    with pytest.raises(DriverNotSupported, match=r"driver option size: .*no project quota"):
+        OverlayDriver.probe(DriverContext(place / "overlay2", logger, Options(size=1 << 30)))
+    OverlayDriver.probe(DriverContext(place / "overlay2", logger, Options()))

@@ -45,6 +45,8 @@ class StoreConfig(BaseModel):
         max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than 125.
         max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
         max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as `"10G"`.
+        commit_owner: where the store lacks root's rights, whose the files in a commit are: `"layer"`: those of the parent are as in
+            its tar, and new ones root's; `"disk"`: as on disk, the user's own.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
     """
@@ -59,6 +61,7 @@ class StoreConfig(BaseModel):
     max_depth: int = Field(default=DOCKER_MAX_DEPTH, ge=1, le=10_000)
     max_layer_size: int | None = Field(default=None, ge=0)
     max_spool_size: int = Field(default=DEFAULT_SPOOL_SIZE, ge=0)
+    commit_owner: Literal["layer", "disk"] = "layer"
     uid_map: tuple[str, ...] = ()
     gid_map: tuple[str, ...] = ()
 

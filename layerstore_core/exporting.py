@@ -18,9 +18,10 @@ from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB
 from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
 from layerstore_core.tarsplit.blocks import BLOCKS_KEPT, SHARED, assemble_blocks
-from layerstore_core.tarsplit.codec import LineReader, decode_blocks, decode_lines
+from layerstore_core.tarsplit.codec import FileEntry, LineReader, Segment, decode_blocks, decode_lines
 
 if TYPE_CHECKING:
+    from layerstore_core.archive.idmap import IDMapping
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.nodes import LayerNode
 
@@ -116,16 +117,20 @@ def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: 
     return iter(lambda: raw.read(_CHUNK), b"")
 
 
-def _lines_and_files(
-    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, opened: ExitStack
-) -> tuple[LineReader, FileGetter]:
+def _open_lines(db: LayerDB, chain: ChainID, opened: ExitStack) -> LineReader:
     try:
-        lines = opened.enter_context(LineReader(db.open_tar_split(chain)))
+        return opened.enter_context(LineReader(db.open_tar_split(chain)))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise IntegrityError(
             f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be put together; "
             "register it again from its source"
         ) from error
+
+
+def _lines_and_files(
+    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, opened: ExitStack
+) -> tuple[LineReader, FileGetter]:
+    lines = _open_lines(db, chain, opened)
     try:
         files = driver.diff_getter(cache_id)
     except FileNotFoundError as error:
@@ -135,6 +140,51 @@ def _lines_and_files(
         ) from error
     opened.callback(files.close)
     return lines, files
+
+
+def diff_of(
+    db: LayerDB, driver: BoundDriver, ids: tuple[str, str], tars_of: LayerNode | None, id_mapping: IDMapping
+) -> BinaryIO:
+    """The driver's diff of a layer, with the metadata that the disk could not keep for want of rights.
+
+    Args:
+        ids: the driver's ID of the layer, and of what it is compared with, `""` for nothing.
+        tars_of: whose tars say what the layer's files are to be like: the layer itself, or that on which it stands.
+        id_mapping: how IDs in layers correspond to IDs on disk.
+
+    Raises:
+        IntegrityError: a layer's tar-split file is missing or damaged.
+    """
+    from layerstore_core.archive.unkept import Rights, Unkept, entries_of, give_back
+
+    rights = Rights(id_mapping)
+    if rights.complete:
+        return driver.diff(*ids)
+    unkept = Unkept()
+    for node in reversed(list(tars_of.chain()) if tars_of else []):
+        with ExitStack() as opened:
+            unkept.take(entries_of(iter(_headers(db, driver, node, opened))))
+    with ExitStack() as opened:
+        chunks = give_back(_own_diff(driver, *ids, opened), unkept, rights)
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
+
+
+def _headers(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
+    """A layer's tar, of which the headers are right: files are not read, and zeros stand for them."""
+    record = node.record
+    if driver.capabilities.reproduces_exact_diffs:
+        return _own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
+    return _with_zeros(decode_lines(_open_lines(db, record.chain_id, opened)))
+
+
+def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
+    zeros = bytes(_CHUNK)
+    for entry in entries:
+        if isinstance(entry, Segment):
+            yield entry.data
+            continue
+        for start in range(0, entry.size, _CHUNK):
+            yield zeros[: entry.size - start]
 
 
 def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:

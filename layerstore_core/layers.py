@@ -161,10 +161,10 @@ class Layer:
         """
         node = self._live
         if not parent:
-            return self._store.driver.diff(node.record.cache_id, "")
+            return self._store._diff(node.record.cache_id, "", node)
         for ancestor in node.chain():
             if ancestor is not node and ancestor.record.chain_id == parent:
-                return self._store.driver.diff(node.record.cache_id, ancestor.record.cache_id)
+                return self._store._diff(node.record.cache_id, ancestor.record.cache_id, node)
         raise LayerDoesNotExist(f"{parent} is no ancestor of layer {self.chain_id}: there is no diff between them")
 
     def close(self) -> None:
@@ -256,9 +256,13 @@ class RWLayer:
             return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
 
     def tar_stream(self) -> BinaryIO:
-        """A tar of the layer's changes, ready to be registered on its parent; to be closed."""
+        """A tar of the layer's changes, ready to be registered on its parent; to be closed.
+
+        Without root's rights, the parent's files keep the owners, modes and privileged attributes that they have in the
+        parent's tar, and what is new belongs to user and group 0; see the setting `commit_owner`.
+        """
         with self._content() as node:
-            return self._store.driver.diff(node.record.mount_id, node.driver_parent)
+            return self._store._diff(node.record.mount_id, node.driver_parent, node.parent)
 
     def apply_diff(self, stream: BinaryIO | str | os.PathLike[str]) -> int:
         """Unpack a layer's tar, compressed or not, into the writable layer.

@@ -48,6 +48,7 @@ class PlainConfig:
     max_depth: ClassVar[int] = DOCKER_MAX_DEPTH
     max_layer_size: ClassVar[int | None] = None
     max_spool_size: ClassVar[int] = DEFAULT_SPOOL_SIZE
+    commit_owner: ClassVar[Literal["layer", "disk"]] = "layer"
     uid_map: ClassVar[tuple[str, ...]] = ()
     gid_map: ClassVar[tuple[str, ...]] = ()
     id_mapping: ClassVar[IDMapping] = IDMapping()

@@ -31,6 +31,7 @@ class _Names(BaseSettings):
     max_depth: int = 0
     max_layer_size: int | str | None = None
     max_spool_size: int | str = 0
+    commit_owner: str = ""
     uid_map: tuple[str, ...] = ()
     gid_map: tuple[str, ...] = ()
 

@@ -35,6 +35,7 @@ SETTINGS: Final = (
     "max_depth",
     "max_layer_size",
     "max_spool_size",
+    "commit_owner",
     "uid_map",
     "gid_map",
 )
@@ -51,12 +52,13 @@ class Settings(TypedDict, total=False):
     max_depth: int
     max_layer_size: int | str | None
     max_spool_size: int | str
+    commit_owner: Literal["layer", "disk"]
     uid_map: Sequence[str]
     gid_map: Sequence[str]
 
 
 #: The settings whose variables hold one word or number each, and are no JSON.
-_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size")
+_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size", "commit_owner")
 
 
 def default_root() -> Path:

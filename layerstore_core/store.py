@@ -584,6 +584,13 @@ class LayerStore:
             raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
         rw._released = True
 
+    def _diff(self, layer_id: str, parent_id: str, tars_of: LayerNode | None) -> BinaryIO:
+        if self.config.commit_owner == "disk":
+            return self.driver.diff(layer_id, parent_id)
+        from layerstore_core.exporting import diff_of
+
+        return diff_of(self.db, self.driver, (layer_id, parent_id), tars_of, self.config.id_mapping)
+
     def _tar_stream(self, node: LayerNode) -> BinaryIO:
         from layerstore_core.exporting import tar_stream
 

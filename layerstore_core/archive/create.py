@@ -54,7 +54,7 @@ class Creator:
         self._id_mapping = id_mapping
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._privileged = self._uid == 0
-        self._user_ids, self._group_ids = _NamespaceIDs("/proc/self/uid_map"), _NamespaceIDs("/proc/self/gid_map")
+        self._user_ids, self._group_ids = NamespaceIDs("/proc/self/uid_map"), NamespaceIDs("/proc/self/gid_map")
         self._best_effort_xattrs = best_effort_xattrs or not self._privileged
         # A mode that the umask would not touch need not be set again.
         self._umask = _read_umask()
@@ -295,7 +295,7 @@ class Creator:
         if self._privileged:
             return entry.mode
         # Without root's rights, what the owner may not read cannot be exported again.
-        return entry.mode | (0o700 if entry.type is EntryType.DIR else 0o400)
+        return entry.mode | rights_to_read(entry.type is EntryType.DIR)
 
     def _is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
         """Whether a new file in a directory has not got its mode by being made with it."""
@@ -368,7 +368,7 @@ class Creator:
                 raise
 
 
-class _NamespaceIDs:
+class NamespaceIDs:
     """The user or group IDs that files can have in this user namespace (user_namespaces(7)).
 
     Root of a namespace that an ordinary user has made has few others: often itself alone.
@@ -386,6 +386,16 @@ class _NamespaceIDs:
 
     def __contains__(self, one: int) -> bool:
         return any(one in known for known in self._ranges)
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all that there are."""
+        return self._ranges == [range(_NO_ID)]
+
+
+def rights_to_read(is_directory: bool) -> int:
+    """The permission bits that an ordinary user gives to his files in any case, to read them again."""
+    return 0o700 if is_directory else 0o400
 
 
 class _Handle:

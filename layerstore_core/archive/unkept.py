@@ -1,0 +1,228 @@
+"""Metadata that a disk could not keep: remembered from the tars of layers, and given back in diffs.
+
+Who is not root can give files no owner but himself, nor privileged attributes, and gives himself the right to read them
+(`archive.create`); root of a user namespace has few owners to give. A diff that took the disk's word for it would make
+everything the caller's. So what a file of the parent had in its tar it has in a diff again, as far as it was not changed
+since, and what is new belongs to user and group 0, as with umoci, buildah and podman.
+
+Files are known by their paths: one that was renamed is new.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from layerstore_core.archive.create import NamespaceIDs, rights_to_read
+from layerstore_core.archive.entry import EntryType, TarEntry
+from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.archive.whiteouts import NameKind, classify, whiteout_target
+from layerstore_core.archive.write import encode_header, padding
+
+#: Attributes that only root may set.
+_PRIVILEGED: Final = (b"trusted.", b"security.")
+#: Those that the kernel keeps when a file is written to.
+_LASTING: Final = b"trusted."
+_MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
+
+
+class _Metadata(NamedTuple):
+    """What an entry said of a file; of its attributes, the privileged ones."""
+
+    type: EntryType
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    xattrs: dict[bytes, bytes]
+
+
+@dataclass(slots=True)
+class _Node:
+    """A path: what its entry said, if the disk may not keep it; and the layer that it comes from."""
+
+    layer: int
+    metadata: _Metadata | None = None
+    children: dict[bytes, _Node] = field(default_factory=dict)
+
+
+class Rights:
+    """What this process can give to files, as its user and its user namespace have it.
+
+    Args:
+        id_mapping: how IDs in layers correspond to IDs on disk.
+    """
+
+    def __init__(self, id_mapping: IDMapping) -> None:
+        self._id_mapping = id_mapping
+        self.ordinary = os.geteuid() != 0
+        self._users, self._groups = NamespaceIDs("/proc/self/uid_map"), NamespaceIDs("/proc/self/gid_map")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file can have what its entry says."""
+        return not self.ordinary and self._users.complete and self._groups.complete
+
+    def owner(self, entry: TarEntry, metadata: _Metadata | None) -> tuple[int, int]:
+        """The owner that an entry of a diff is to have, by what its file had in the parent's tar."""
+        if self.ordinary:
+            return (metadata.uid, metadata.gid) if metadata else (0, 0)
+        if metadata is None:
+            return entry.uid, entry.gid
+        # What could not be set was left as the process makes it: root's.
+        try:
+            uid, gid = self._id_mapping.to_host(metadata.uid, metadata.gid)
+        except ValueError:
+            return entry.uid, entry.gid
+        return (
+            metadata.uid if entry.uid == 0 and uid not in self._users else entry.uid,
+            metadata.gid if entry.gid == 0 and gid not in self._groups else entry.gid,
+        )
+
+
+class Unkept:
+    """What the files of a chain of layers had in their tars, where a disk may not keep it."""
+
+    def __init__(self) -> None:
+        self._root = _Node(0)
+        self._layer = 0
+
+    def take(self, entries: Iterator[TarEntry]) -> None:
+        """Take in the next layer of the chain, the base first."""
+        self._layer += 1
+        marks: list[tuple[bytes, bool]] = []
+        for entry in entries:
+            if entry.type in _MAKES_NOTHING:
+                continue
+            path = entry.path
+            kind = classify(path)
+            if kind is NameKind.WHITEOUT:
+                marks.append((whiteout_target(path), False))
+            elif kind is NameKind.OPAQUE:
+                marks.append((path.rpartition(b"/")[0], True))
+            elif kind is NameKind.PLAIN:
+                self._put(entry, path)
+        # Wherever they stand in the tar, they hide what other layers have.
+        for path, opaque in marks:
+            self._hide(path, opaque)
+
+    def find(self, entry: TarEntry) -> _Metadata | None:
+        """What the file that an entry of a diff is about had in the tars, if it is of the same type."""
+        known = self._at(entry.path)
+        if entry.type is EntryType.HARDLINK:
+            other = known or self._at(TarEntry(entry.linkname, entry.type).path)
+            return other if other and other.type is not EntryType.DIR else None
+        return known if known and known.type is entry.type else None
+
+    def _put(self, entry: TarEntry, path: bytes) -> None:
+        metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
+        metadata.xattrs.update((key, value) for key, value in entry.xattrs.items() if key.startswith(_PRIVILEGED))
+        if entry.type is EntryType.HARDLINK and (target := self._at(TarEntry(entry.linkname, entry.type).path)):
+            # Another name of a file gives it the entry's metadata, and takes no attributes away.
+            metadata = metadata._replace(
+                type=target.type, size=target.size, mtime_ns=entry.mtime_ns, xattrs={**target.xattrs, **metadata.xattrs}
+            )
+        usual = not (metadata.uid or metadata.gid or metadata.xattrs) and _shown_mode(metadata) == metadata.mode
+        node = self._root
+        for part in path.split(b"/") if path else ():
+            child = node.children.get(part)
+            if child is None:
+                if usual:
+                    return  # and nothing is known there
+                child = node.children[part] = _Node(self._layer)
+            node = child
+        node.layer, node.metadata = self._layer, None if usual else metadata
+        if entry.type is not EntryType.DIR:
+            node.children.clear()
+
+    def _at(self, path: bytes) -> _Metadata | None:
+        node: _Node | None = self._root
+        for part in path.split(b"/") if path else ():
+            node = node.children.get(part) if node is not None else None
+        return node.metadata if node is not None else None
+
+    def _hide(self, path: bytes, opaque: bool) -> None:
+        """Forget what other layers have at a path, or, if opaque, in it."""
+        node: _Node | None = self._root
+        for part in path.split(b"/") if path else ():
+            node = node.children.get(part) if node is not None else None
+        pending = [node] if node is not None else []
+        while pending:
+            here = pending.pop()
+            if here.layer != self._layer and not (opaque and here is node):
+                here.metadata = None
+            pending += here.children.values()
+
+
+def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
+    """The entries of a tar.
+
+    Raises:
+        InvalidLayer: it is malformed or cut off.
+    """
+    scanner = TarScanner(lambda: next(chunks, b""))
+    while (entry := scanner.next_entry()[1]) is not None:
+        yield entry
+
+
+def give_back(chunks: Iterator[bytes], unkept: Unkept, rights: Rights) -> Iterator[bytes]:
+    """The tar of a diff, with the metadata that the disk could not keep.
+
+    Args:
+        chunks: the diff, as the disk has it.
+        unkept: what the files of the parent had in their tars.
+        rights: what the disk could keep.
+
+    Raises:
+        InvalidLayer: the diff is malformed or cut off.
+    """
+    scanner = TarScanner(lambda: next(chunks, b""))
+    size = 0
+    while True:
+        raw, entry = scanner.next_entry()
+        if entry is None:
+            yield raw
+            break
+        given = _given(entry, unkept, rights)
+        # What comes before the header is the padding of the payload before.
+        yield raw if given is None else padding(size) + encode_header(given)
+        size = entry.stored_size
+        yield from map(bytes, scanner.payload())
+    yield from map(bytes, scanner.trailer())
+
+
+def _given(entry: TarEntry, unkept: Unkept, rights: Rights) -> TarEntry | None:
+    """An entry as it is to be; `None` where it is as it is to be already."""
+    if entry.type in _MAKES_NOTHING or entry.sparse is not None or classify(entry.path) is not NameKind.PLAIN:
+        return None
+    known = unkept.find(entry)
+    uid, gid = rights.owner(entry, known)
+    mode, xattrs = entry.mode, dict(entry.xattrs)
+    if known is not None:
+        if rights.ordinary and mode == _shown_mode(known):
+            mode = known.mode
+        for key, value in known.xattrs.items():
+            if key.startswith(_LASTING) or _is_unwritten(entry, known):
+                xattrs.setdefault(key, value)
+    if (uid, gid, mode, xattrs) == (entry.uid, entry.gid, entry.mode, dict(entry.xattrs)):
+        return None
+    return replace(entry, uid=uid, gid=gid, mode=mode, xattrs=xattrs)
+
+
+def _is_unwritten(entry: TarEntry, known: _Metadata) -> bool:
+    """Whether a file has the content that it had in the parent's tar, as far as size and time tell."""
+    if known.type is not EntryType.FILE:
+        return True
+    same_size = entry.type is EntryType.HARDLINK or entry.size == known.size
+    return same_size and entry.mtime_ns == known.mtime_ns
+
+
+def _shown_mode(metadata: _Metadata) -> int:
+    """The mode that an ordinary user's files have for one in a tar."""
+    if metadata.type is EntryType.SYMLINK:
+        return metadata.mode
+    return metadata.mode | rights_to_read(metadata.type is EntryType.DIR)

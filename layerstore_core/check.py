@@ -32,7 +32,8 @@ def check_store(
 
     Args:
         store: an open store.
-        full: put every layer's tar together and compare its digest, too; this reads all content.
+        full: put every layer's tar together and compare its digest, and the layer's files with the tar, too; this reads
+            all content.
         resume: leave out of a full check what one that was interrupted has verified.
         progress: called during a full check with how many layers are done, and how many there are.
 

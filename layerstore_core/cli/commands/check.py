@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Also read every layer and compare it with its diff ID.")
+@click.option(
+    "--full", is_flag=True, help="Also read every layer: compare its tar with its diff ID, and its files with the tar."
+)
 @click.option("--resume", is_flag=True, help="With --full: leave out what an interrupted check has verified.")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; what is in the way goes into quarantine.")
 @click.option(

@@ -4,8 +4,8 @@ The same tree gives the same bytes. Entries stand in the order of their paths' b
 directories come before what is in them; names have no `./` in front, and directories a slash at the end,
 as in Docker's layers. Names of users and groups are left empty, as in Docker's.
 
-A socket cannot be packed, and a name that would read as a whiteout must not be: both are left out, and one warning says so.
-What a socket has replaced gets a whiteout, so that it does not come back.
+A socket cannot be packed, and what would read as a whiteout must not be, a name or a device: they are left out, and one
+warning says so. What they have replaced gets a whiteout, so that it does not come back.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ def _pack_changes(
 
 
 _WHITEOUT_NAMES: Final = "names that begin with .wh., which mean deletions in a layer"
+_WHITEOUT_DEVICES: Final = "character devices 0:0, which mean deletions to overlayfs"
 _SOCKETS: Final = "sockets"
 
 
@@ -214,10 +215,10 @@ class _Packer:
             error.filename = tree.absolute(base)
             raise
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
+        if kind is None or (kind is EntryType.CHAR and status.st_rdev == 0):
             if replaces:
                 yield _empty_file(whiteout_name(name))
-            return self.leave_out(_SOCKETS)
+            return self.leave_out(_SOCKETS if kind is None else _WHITEOUT_DEVICES)
         if status.st_nlink > 1 and kind is not EntryType.DIR:
             first = self._first_names.setdefault((status.st_dev, status.st_ino), name)
             if first != name:

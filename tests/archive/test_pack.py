@@ -194,6 +194,18 @@ def test_what_a_socket_has_replaced_is_deleted(root: Path, tmp_path: Path, below
     assert [line for line in warnings if "3 of its files: sockets" in line]
 
 
+@pytest.mark.needs_root
+def test_a_device_that_is_a_whiteout_to_overlayfs_is_left_out(root: Path, tmp_path: Path, warnings: list[str]) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    (lower / "d").touch()
+    for name in ("d", "new"):
+        os.mknod(root / name, stat.S_IFCHR | 0o600, 0)
+    os.mknod(root / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    assert names(b"".join(pack_changes(root, compare_trees(root, lower)))) == [".wh.d", "null"]
+    assert [line for line in warnings if "2 of its files: character devices 0:0" in line]
+
+
 def test_owners_are_shifted_to_the_layers_numbers(root: Path) -> None:
     (root / "file").touch()
     uid, gid = os.geteuid(), (root / "file").stat().st_gid

@@ -8,7 +8,6 @@ import fcntl
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import holding_mount
 
 _DT_UNKNOWN: Final = 0
-#: Seconds within which a temporary directory may not be locked yet.
-_YOUNG: Final = 60
 #: Offset of `d_type` in `struct linux_dirent64`, and of `d_reclen`.
 _D_TYPE: Final = 18
 _D_RECLEN: Final = 16
@@ -226,16 +223,19 @@ class Features:
     @contextmanager
     def _laboratory(self) -> Iterator[str]:
         """A temporary directory, locked for as long as it is in use."""
-        place = tempfile.mkdtemp(prefix=TEMPORARY, dir=self._directory)
-        try:
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        while True:
+            place = tempfile.mkdtemp(prefix=TEMPORARY, dir=self._directory)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                yield place
+                fd = _lock(place)
+                if fd is None:
+                    continue
+                try:
+                    yield place
+                finally:
+                    os.close(fd)
+                return
             finally:
-                os.close(fd)
-        finally:
-            remove_tree(place)
+                remove_tree(place)
 
     def _unsupported(self, error: OSError) -> DriverNotSupported:
         if error.errno in (errno.EPERM, errno.EACCES):
@@ -256,6 +256,23 @@ _PRIVILEGES: Final = (
 )
 
 
+def _lock(place: str) -> int | None:
+    """Lock a new directory; `None` where somebody has taken it for a stale one before it was locked, and removed it."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.lexists(place):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
 def remove_stale_laboratories(directory: str) -> None:
     """Remove temporary directories that a crash has left: those that no process has locked."""
     for name in os.listdir(directory):
@@ -265,9 +282,6 @@ def remove_stale_laboratories(directory: str) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            continue
-        if time.time() - os.fstat(fd).st_mtime < _YOUNG:
-            os.close(fd)
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

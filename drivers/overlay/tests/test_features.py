@@ -129,10 +129,9 @@ def test_temporary_directories_of_a_crash_are_removed_when_nobody_uses_them(disk
     driver = make_driver(disk)
     home = disk / "overlay2"
     old, used, young = (home / f"{features.TEMPORARY}{name}" for name in ("old", "used", "young"))
-    for path in old, used, young:
+    for path, time in (old, 0), (used, 0), (young, 1 << 33):  # no clock is asked how old they are
         (path / "work").mkdir(parents=True)
-    for path in old, used:
-        os.utime(path, (0, 0))
+        os.utime(path, (time, time))
     fd = os.open(used, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -141,5 +140,23 @@ def test_temporary_directories_of_a_crash_are_removed_when_nobody_uses_them(disk
         os.close(fd)
     assert not old.exists()
     assert used.exists()
-    assert young.exists()
+    assert not young.exists()
     assert driver.layer_ids() == []
+
+
+def test_a_laboratory_that_was_taken_for_a_stale_one_is_made_again(disk, monkeypatch):
+    """Another process may clean up after it is made, and before it is locked."""
+    real = fcntl.flock
+    taken = []
+
+    def flock(fd, how):
+        if not taken and how == fcntl.LOCK_EX:
+            taken.append(how)
+            monkeypatch.setattr(fcntl, "flock", real)
+            features.remove_stale_laboratories(str(disk))
+        return real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    Features(str(disk)).require()
+    assert taken
+    assert not list(disk.glob(".layerstore-*"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
 from layerstore_core import writable
+from layerstore_core.arguments import chain_id_in, check_stream, check_type, parent_in
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
@@ -183,7 +184,7 @@ class LayerStore:
     def register(
         self,
         stream: BinaryIO | str | os.PathLike[str],
-        parent: str = "",
+        parent: str | Layer | None = "",
         *,
         descriptor: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
@@ -192,7 +193,7 @@ class LayerStore:
 
         Args:
             stream: its tar, as a path or a binary file object; gzip, zstd, xz and bzip2 are recognised.
-            parent: the chain ID of the layer below, `""` for a base layer.
+            parent: the layer below, or its chain ID; `""` or `None` for a base layer.
             descriptor: an OCI descriptor to keep with the layer.
             progress: called now and then with the bytes read and the entries seen so far.
 
@@ -206,17 +207,18 @@ class LayerStore:
             OSError: the system refuses; the store is as it was.
         """
         self._check_writable()
+        check_stream(stream)
         with self._below(parent) as below:
             return self._intake.register(stream, below, descriptor, progress)
 
-    def register_chain(self, layers: Sequence[LayerInput], parent: str = "") -> Layer:
+    def register_chain(self, layers: Sequence[LayerInput], parent: str | Layer | None = "") -> Layer:
         """Take in layers that stand one on the other, all or none. Those that are known already are not read.
 
         Where the driver can do it, they are read, verified and unpacked at the same time.
 
         Args:
             layers: the base first; at least one.
-            parent: the chain ID of the layer below the first, `""` for none.
+            parent: the layer below the first, or its chain ID; `""` or `None` for none.
 
         Returns:
             A handle to the topmost.
@@ -226,10 +228,12 @@ class LayerStore:
             LayerDoesNotExist, MaxDepthExceeded, OSError: as `register`.
         """
         self._check_writable()
+        if not layers:
+            raise ValueError("at least one layer is to be registered")
         with self._below(parent) as below:
             return self._intake.register_chain(layers, below)
 
-    def get(self, chain_id: str) -> Layer:
+    def get(self, chain_id: str | Layer) -> Layer:
         """A handle to a layer: one reference.
 
         Raises:
@@ -258,7 +262,7 @@ class LayerStore:
         self._check_open()
         return self.db.list_layers()
 
-    def has_layer(self, chain_id: str) -> bool:
+    def has_layer(self, chain_id: str | Layer) -> bool:
         """Whether there is such a layer, even if it cannot be loaded. Reads no records."""
         self._check_open()
         return self.db.has_layer(_parse_chain_id(chain_id))
@@ -284,12 +288,13 @@ class LayerStore:
             LayerNotRetained: the handle was released, or is a view: what nobody holds may be gone.
         """
         self._check_writable()
+        check_type(layer, Layer, "a handle to a layer, as get and register give it")
         node = layer._live
         if layer not in node.handles:
             raise LayerNotRetained(f"a view of layer {layer.chain_id} cannot be pinned; get the layer first")
         self._pins.add(node.record.chain_id)
 
-    def unpin(self, chain_id: str) -> None:
+    def unpin(self, chain_id: str | Layer) -> None:
         """Take the pin of a layer away; the layer stays until it is released or collected.
 
         Raises:
@@ -298,7 +303,7 @@ class LayerStore:
         self._check_writable()
         name = _parse_chain_id(chain_id)
         if name not in self._pins and not self.db.has_layer(name):
-            raise LayerDoesNotExist(f"there is no layer {chain_id} in {self.root}, and no pin of it")
+            raise LayerDoesNotExist(f"there is no layer {name} in {self.root}, and no pin of it")
         self._pins.remove(name)
 
     def pins(self) -> set[ChainID]:
@@ -311,7 +316,7 @@ class LayerStore:
     def create_rw_layer(
         self,
         name: str,
-        parent: str = "",
+        parent: str | Layer | None = "",
         *,
         mount_label: str = "",
         storage_opt: Mapping[str, str] | None = None,
@@ -321,7 +326,7 @@ class LayerStore:
 
         Args:
             name: what to call it: 1 to 255 bytes, no slash, not `.` or `..`.
-            parent: the chain ID of the layer below, `""` for none.
+            parent: the layer below, or its chain ID; `""` or `None` for none.
             mount_label: an SELinux label.
             storage_opt: the driver's options for this layer, such as `size`.
             init: called once with the path of a layer between parent and writable layer; what it
@@ -337,7 +342,7 @@ class LayerStore:
         check_mount_name(name)
         with ExitStack() as stack:
             stack.enter_context(self._locks.exclusive(self._name_key(name)))
-            below = stack.enter_context(self.get(parent))._live if parent else None
+            below = stack.enter_context(self._below(parent))
             writable.create(
                 self._catalog,
                 self.db,
@@ -394,6 +399,7 @@ class LayerStore:
             OSError: the driver could not delete it; the handle is good again, for another try.
         """
         self._check_writable()
+        check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
         with self._locks.exclusive(self._name_key(rw.name)):
             node = rw._live
             self._let_go_rw(rw)
@@ -445,7 +451,7 @@ class LayerStore:
         recover(self.db, self.driver)
         self.driver.cleanup()
 
-    def holders(self, chain_id: str) -> list[str]:
+    def holders(self, chain_id: str | Layer) -> list[str]:
         """What holds a layer, in words, for a person.
 
         Raises:
@@ -470,6 +476,7 @@ class LayerStore:
     def collect(self, layer: Layer) -> list[RemovedLayer]:
         """Delete a layer if nothing holds it by now, and its parents in turn."""
         self._check_writable()
+        check_type(layer, Layer, "a layer, as unheld_layers gives it")
         return delete_unheld(self._catalog, self.db, self.driver, layer._node)
 
     @contextmanager
@@ -552,12 +559,13 @@ class LayerStore:
         return Intake(self.config, self.db, self.driver, self._catalog, self._locks, self._hold)
 
     @contextmanager
-    def _below(self, parent: str) -> Iterator[LayerNode | None]:
+    def _below(self, parent: object) -> Iterator[LayerNode | None]:
         """A layer to stand on, held for the length of a block; `None` for `""`."""
-        if not parent:
+        chain_id = parent_in(parent)
+        if not chain_id:
             yield None
             return
-        with self.get(parent) as layer:
+        with self.get(chain_id) as layer:
             yield layer._live
 
     def _hold(self, name: ChainID) -> Layer | None:
@@ -571,6 +579,7 @@ class LayerStore:
         return cast("RWLayer", handle)
 
     def _let_go(self, layer: Layer) -> None:
+        check_type(layer, Layer, "a handle to a layer, as get and register give it")
         if layer._store is not self or not self._catalog.let_go(layer._node, layer):
             what = "was released before" if layer._holds else "is a view, and holds nothing"
             if layer._store is not self:
@@ -629,8 +638,10 @@ class LayerStore:
     def _name_key(self, name: str) -> str:
         return f"name {self.driver.name} {name}"
 
-    def _no_layer(self, chain_id: str) -> LayerDoesNotExist:
-        return LayerDoesNotExist(f"there is no layer {chain_id} in {self.root}; `layerstore ls` lists those there are")
+    def _no_layer(self, layer: str | Layer) -> LayerDoesNotExist:
+        return LayerDoesNotExist(
+            f"there is no layer {chain_id_in(layer)} in {self.root}; `layerstore ls` lists those there are"
+        )
 
     def _no_mount(self, name: str) -> MountDoesNotExist:
         return MountDoesNotExist(
@@ -642,8 +653,8 @@ def _warn(problem: Problem) -> None:
     logger.warning("{}: not loaded: {}", problem.path, problem.reason)
 
 
-def _parse_chain_id(text: str) -> ChainID:
+def _parse_chain_id(layer: object) -> ChainID:
     try:
-        return ChainID(text)
+        return ChainID(chain_id_in(layer))
     except ValueError as error:
         raise LayerDoesNotExist(f"{error}; `layerstore ls` lists the chain IDs there are") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, cast
 
+from layerstore_core.arguments import check_stream, check_type
 from layerstore_core.digests import ImageID
 from layerstore_core.errors import (
     ImageDoesNotExist,
@@ -76,6 +77,7 @@ class Images:
     """
 
     def __init__(self, store: LayerStore) -> None:
+        check_type(store, LayerStore, "an open LayerStore")
         self._store = store
         self._records = store.image_db
         self._recipes = Recipes(store.root, store.driver_name)
@@ -106,8 +108,15 @@ class Images:
         """
         return self._image(self._find(name)[0], self._names_by_image())
 
-    def history(self, image: Image) -> list[HistoryEntry]:
-        """How an image came about, the last step first."""
+    def history(self, image: Image | str) -> list[HistoryEntry]:
+        """How an image came about, the last step first; by its name or ID, too.
+
+        Raises:
+            ImageDoesNotExist: there is none of this name.
+            LayerDoesNotExist: a layer is missing.
+        """
+        image = self.get(image) if isinstance(image, str) else image
+        check_type(image, Image, "an image, as get gives it, or its name")
         chain_ids = iter(image.chain_ids)
         steps = []
         recorded: Sequence[Mapping[str, Any]] = image.config.document.get("history") or ({},) * len(image.diff_ids)
@@ -160,6 +169,7 @@ class Images:
             OSError: it cannot be read, or the system refuses; the store is as it was.
             ValueError, TypeError: the platform is none.
         """
+        check_stream(source)
         reference = Reference.parse(name) if name is not None else None
         asked = None if platform is None else Platform.of(platform)
         container = open_container(source, spool_dir=self._store.scratch_directory(), limits=self._store.limits)

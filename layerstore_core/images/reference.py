@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from layerstore_core.arguments import check_type
 from layerstore_core.errors import InvalidReference
 
 _DEFAULT_DOMAIN: Final = "docker.io"
@@ -53,7 +54,9 @@ class Reference:
 
         Raises:
             InvalidReference: it is no image's name; the message says why.
+            TypeError: it is no str.
         """
+        check_type(text, str, "an image's name, a str")
         rest, at, digest = text.partition("@")
         if at and not _DIGEST.fullmatch(digest):
             raise _invalid(text, "what follows the @ has to be sha256: and 64 lower-case hex digits")

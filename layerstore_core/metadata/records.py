@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from layerstore_core.arguments import check_type
 from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import IntegrityError, InvalidMountName
@@ -180,7 +181,9 @@ def check_mount_name(name: str) -> None:
 
     Raises:
         InvalidMountName: it is empty, `.`, `..`, over 255 bytes, or has a slash or a NUL in it.
+        TypeError: it is no str.
     """
+    check_type(name, str, "the name of a writable layer, a str")
     if not name:
         problem = "it is empty"
     elif name in (".", ".."):

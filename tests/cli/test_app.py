@@ -114,7 +114,7 @@ def test_wrong_usage_exits_with_2(run: Run, args: tuple[str, ...]) -> None:
     assert "Usage:" in outcome.stderr
 
 
-@pytest.mark.parametrize("args", [("--json", "frobnicate"), ("--json", "--frobnicate", "ls"), ("show", "xx", "--json")])
+@pytest.mark.parametrize("args", [("--json", "frobnicate"), ("--json", "--frobnicate", "ls"), ("show", "XX", "--json")])
 def test_wrong_usage_in_json(run: Run, args: tuple[str, ...]) -> None:
     outcome = run(*args, code=2)
     assert outcome.stdout == b""

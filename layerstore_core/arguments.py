@@ -1,0 +1,58 @@
+"""What a program gives to the store's methods, looked at once, with a message that says what is expected."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def chain_id_in(value: object) -> str:
+    """Take a layer by its chain ID, or by a handle to it.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    found = value if isinstance(value, str) else getattr(value, "chain_id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"a layer is named by its chain ID, a str, or given as a Layer, not {value!r}")
+    return found
+
+
+def parent_in(value: object) -> str:
+    """As `chain_id_in`, for a parent: `""` or `None` for none."""
+    return "" if value is None else chain_id_in(value)
+
+
+def check_stream(value: object) -> None:
+    """Look whether something can be read as a layer or an archive.
+
+    Raises:
+        TypeError: it is neither a path nor a binary file object.
+    """
+    readable = hasattr(value, "read") and not isinstance(value, io.TextIOBase)
+    if not (readable or isinstance(value, (str, os.PathLike))):
+        raise TypeError(
+            f"a tar is given as a path, or as a file object that is open in binary mode, not as {_shown(value)}"
+        )
+
+
+def check_type(value: object, kind: type[_T], what: str) -> None:
+    """Look whether a value is of a class.
+
+    Args:
+        value: the value.
+        kind: the class.
+        what: what is expected, in words.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {what}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.100}"

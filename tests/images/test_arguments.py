@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerstore_core import Platform
+from layerstore_core.images import Images
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE
+
+APP = ImageSpec((BASE,), ("app:1",))
+
+
+@pytest.fixture
+def app(images: Images) -> Images:
+    images.load(io.BytesIO(docker_archive(APP)))
+    return images
+
+
+def test_one_name_is_as_good_as_a_list(app: Images, tmp_path: Path) -> None:
+    assert [image.names for image in app.save("app:1", tmp_path / "x.tar")] == [("app:1",)]
+    assert [step.created_by for step in app.history("app:1")] == ["CMD", "step 0"]
+    with open(tmp_path / "y.tar", "wb", buffering=0) as file:
+        app.save(("app:1",), file)
+    assert (tmp_path / "y.tar").read_bytes() == (tmp_path / "x.tar").read_bytes()
+    memory = io.BytesIO()
+    app.save(["app:1"], memory, form="oci")
+    assert memory.getvalue()[:4] == b"blob"
+
+
+@pytest.mark.parametrize(
+    "platform", ["linux/amd64", "amd64", ("linux", "amd64"), ["linux", "amd64"], Platform("linux", "amd64")]
+)
+def test_a_platform_in_any_form(images: Images, platform: Any) -> None:
+    assert images.load(io.BytesIO(docker_archive(APP)), platform=platform)[0].names == ("app:1",)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda images: images.save(["app:1"], "x.tar", form="foo"), ValueError, '"docker" or "oci", not \'foo\''),
+        (lambda images: images.save(7, "x.tar"), TypeError, "a name, or a list of names, not 7"),
+        (lambda images: images.save([b"app:1"], "x.tar"), TypeError, "a str, not b'app:1'"),
+        (lambda images: images.save(b"app:1", "x.tar"), TypeError, "a str, not b'app:1'"),
+        (lambda images: images.save(["app:1"], 7), TypeError, "a path or a binary file object, not to 7"),
+        (lambda images: images.save(["app:1"], io.StringIO()), TypeError, "a path or a binary file object"),
+        (lambda images: images.load(b"x"), TypeError, "binary mode, not as bytes"),
+        (lambda images: images.load(io.BytesIO(), platform=7), TypeError, 'a Platform, "linux/arm64"'),
+        (lambda images: images.load(io.BytesIO(), platform="a/b/c/d"), ValueError, "is no platform"),
+        (lambda images: images.load(io.BytesIO(), name=7), TypeError, "an image's name, a str, not int 7"),
+        (lambda images: images.load(io.BytesIO(), wanted=7), TypeError, "a name, or a list of names, not 7"),
+        (lambda images: images.get(None), TypeError, "an image's name, a str"),
+        (lambda images: images.tag("app:1", 7), TypeError, "an image's name, a str"),
+        (lambda images: images.remove(7), TypeError, "an image's name, a str"),
+        (lambda images: images.history(7), TypeError, "an image, as get gives it, or its name"),
+        (lambda images: Images("root"), TypeError, "an open LayerStore"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_value_is_told_at_once(
+    app: Images, call: Any, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=words):
+        call(app)
+    assert not (tmp_path / "x.tar").exists()

@@ -53,8 +53,9 @@ if TYPE_CHECKING:
         RootInUse,
         StoreDoesNotExist,
     )
-    from layerstore_core.images.image import Image
-    from layerstore_core.images.images import Images
+    from layerstore_core.images.found import Skipped
+    from layerstore_core.images.image import HistoryEntry, Image
+    from layerstore_core.images.images import Images, LoadedImages, Removal
     from layerstore_core.images.platforms import Platform
     from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
@@ -80,6 +81,7 @@ _HOMES = {
     "FileGetter": "driver.hookspecs",
     "IDMapping": "archive.idmap",
     "IDRange": "archive.idmap",
+    "HistoryEntry": "images.image",
     "Image": "images.image",
     "ImageDoesNotExist": "errors",
     "ImageID": "digests",
@@ -98,6 +100,7 @@ _HOMES = {
     "LayerStore": "store",
     "LayerStoreError": "errors",
     "LayerStream": "archive.stream",
+    "LoadedImages": "images.images",
     "LocksUnavailable": "metadata.locks",
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
@@ -107,9 +110,11 @@ _HOMES = {
     "RWLayer": "layers",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
+    "Removal": "images.images",
     "RemovedLayer": "layers",
     "RootInUse": "errors",
     "Stamps": "archive.changes",
+    "Skipped": "images.found",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -145,6 +150,7 @@ __all__ = [
     "DriverNotSupported",
     "EntryType",
     "FileGetter",
+    "HistoryEntry",
     "IDMapping",
     "IDRange",
     "Image",
@@ -165,6 +171,7 @@ __all__ = [
     "LayerStore",
     "LayerStoreError",
     "LayerStream",
+    "LoadedImages",
     "LocksUnavailable",
     "MaxDepthExceeded",
     "MountDoesNotExist",
@@ -174,8 +181,10 @@ __all__ = [
     "RWLayer",
     "ReadOnlyStore",
     "Reference",
+    "Removal",
     "RemovedLayer",
     "RootInUse",
+    "Skipped",
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",

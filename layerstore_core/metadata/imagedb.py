@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory
 from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageReferences, ReferenceReader
 from layerstore_core.metadata.records import BadRecord
@@ -201,12 +202,19 @@ class ImageDB:
 
         Args:
             names: the image of each name, as `names` gives them.
+
+        Raises:
+            LayerStoreError: they are too many to be read again; they are as they were.
         """
         repositories: dict[str, dict[str, str]] = {}
         for name, image in sorted(names.items()):
             repositories.setdefault(repository_of(name), {})[name] = image
-        document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False)
-        self._write(self.names_path, document.encode(), mode=0o600)
+        document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(document) > _MAX_NAMES:  # it could not be read again
+            raise LayerStoreError(
+                f"the names of images would take {len(document)} bytes; at most {_MAX_NAMES} are kept"
+            )
+        self._write(self.names_path, document, mode=0o600)
 
     def record_blob(self, digest: str, diff_id: DiffID) -> None:
         """Note that the compressed blob `digest`, a sha256, holds this layer: Docker need not pull it again."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -125,6 +127,23 @@ def image_records(data: bytes) -> None:
                 pass
 
 
+def _layout(data: bytes, kind: str) -> bytes:
+    """An OCI layout in which a manifest, an inner index or a config is these bytes, under their digest."""
+    blobs = {}
+
+    def blob(content: bytes, media_type: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = content
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+    entry = blob(data, {"index": "application/vnd.oci.image.index.v1+json"}.get(kind, ""))
+    if kind == "config":
+        entry = blob(json.dumps({"config": entry, "layers": []}).encode(), "application/vnd.oci.image.manifest.v1+json")
+    index = json.dumps({"manifests": [entry]}).encode()
+    files = {"index.json": index, **blobs}
+    return tars.tar(*(tars.entry(name.encode(), content) for name, content in files.items()))
+
+
 def image_archive(data: bytes) -> None:
     """The readers of docker-archives and OCI layouts: any bytes, and archives whose documents are any bytes."""
     with tempfile.TemporaryDirectory() as name:
@@ -137,6 +156,9 @@ def image_archive(data: bytes) -> None:
                 tars.entry(b"c", data),
                 tars.entry(b"l", data),
             ),
+            _layout(data, "manifest"),
+            _layout(data, "index"),
+            _layout(data, "config"),
         ):
             try:
                 container = open_container(io.BytesIO(content), spool_dir=Path(name), limits=LIMITS)

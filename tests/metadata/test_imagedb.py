@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.digests import DiffID, ImageID, chain_ids
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata import BadRecord, ImageDB
 from layerstore_core.metadata.imagedb import MAX_CONFIG, repository_of
 
@@ -178,3 +179,11 @@ def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pyte
 )
 def test_the_repository_of_a_name(name: str, repository: str) -> None:
     assert repository_of(name) == repository
+
+
+def test_names_that_could_not_be_read_again_are_refused(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.set_names({"a:1": IMAGE})
+    monkeypatch.setattr("layerstore_core.metadata.imagedb._MAX_NAMES", 1000)
+    with pytest.raises(LayerStoreError, match="at most 1000 are kept"):
+        db.set_names({f"a:{number}": IMAGE for number in range(20)})
+    assert db.names() == {"a:1": IMAGE}

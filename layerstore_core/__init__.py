@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from layerstore_core.driver.sizes import parse_size
     from layerstore_core.errors import (
         AmbiguousDriver,
+        BadRecord,
         ConfigError,
         DriverContractError,
         DriverNotFound,
@@ -60,13 +61,13 @@ if TYPE_CHECKING:
     from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.metadata.locks import LocksUnavailable
-    from layerstore_core.metadata.records import BadRecord
+    from layerstore_core.sources import Settings
     from layerstore_core.store import LayerStore
 
 #: Each public name, and the module that it comes from.
 _HOMES = {
     "AmbiguousDriver": "errors",
-    "BadRecord": "metadata.records",
+    "BadRecord": "errors",
     "Capabilities": "driver.capabilities",
     "ChainID": "digests",
     "Change": "archive.changes",
@@ -115,6 +116,7 @@ _HOMES = {
     "RootInUse": "errors",
     "Stamps": "archive.changes",
     "Skipped": "images.found",
+    "Settings": "sources",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
@@ -184,6 +186,7 @@ __all__ = [
     "Removal",
     "RemovedLayer",
     "RootInUse",
+    "Settings",
     "Skipped",
     "Stamps",
     "StoreConfig",

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import IntegrityError, LayerStoreError
 from layerstore_core.log import logger
@@ -76,6 +77,7 @@ class Catalog:
         self._problems: dict[str, Problem] = {}
         self._reported: set[Problem] = set()
         self._claims = Claims({}, [])
+        self._being_left: dict[ChainID | None, set[Path]] = {}
         self._generation = _UNKNOWN_GENERATION
 
     # Finding
@@ -130,6 +132,9 @@ class Catalog:
             if generation == self._generation != -1:
                 return
             self._problems.clear()
+            self._being_left = {}
+            for path, left in self._db.parents_being_left().items():
+                self._being_left.setdefault(left, set()).add(path)
             names = self._db.list_layers()
             present = set(names)
             for gone in [
@@ -346,10 +351,12 @@ class Catalog:
             if node.parent is not None:
                 node.parent.mounts.add(node.record.name)
 
-    def drop_layer(self, node: LayerNode) -> None:
-        """A layer has been deleted."""
+    def drop_layer(self, node: LayerNode, left: Path) -> None:
+        """A layer has been deleted, but for what is left at a path as long as the driver's part is there."""
         with self.lock:
             self._forget_layer(node)
+            if node.record.parent is not None:
+                self._being_left.setdefault(node.record.parent, set()).add(left)
 
     def drop_mount(self, node: MountNode) -> None:
         """A writable layer has been deleted."""
@@ -365,7 +372,7 @@ class Catalog:
             or node.mounts
             or self._held_by_record(node)
             or self._claimed_by(node)
-            or self._db.has_removing_child(node.record.chain_id)
+            or self._has_removing_child(node)
         ):
             return True
         # Looked at after the holders, since repair moves what is damaged from there into quarantine.
@@ -373,6 +380,16 @@ class Catalog:
         for bad in unreadable:
             logger.warning("layer {} is kept, because {}", node.record.chain_id, bad)
         return bool(unreadable)
+
+    def _has_removing_child(self, node: LayerNode) -> bool:
+        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
+        for parent in (node.record.chain_id, None):
+            left = {path for path in self._being_left.get(parent, ()) if os.path.lexists(path)}
+            if left:
+                self._being_left[parent] = left
+                return True
+            self._being_left.pop(parent, None)
+        return False
 
     def _held_by_record(self, node: LayerNode) -> bool:
         return any(holder.holding(node.record.chain_id) for holder in self._holders)
@@ -438,7 +455,7 @@ class Catalog:
 
     def _note_problem(self, path: Path, error: Exception) -> None:
         """Tell that the record at `path` could not be loaded."""
-        if not os.path.lexists(path):
+        if not inside.exists(path):
             return  # another process has just deleted it
         where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
         reason = str(getattr(error, "reason", error))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from layerstore_core import inside
 from layerstore_core.errors import while_doing
 
 
@@ -56,9 +57,12 @@ class FlushPoint:
         self._opened.close()
 
     def _watch(self, path: Path) -> None:
-        while not path.is_dir() and path != path.parent:
-            path = path.parent
         with while_doing(f"opening {path} to flush its file system"):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._opened.callback(os.close, descriptor)
+            try:
+                descriptor = self._opened.enter_context(inside.open_directory(path))
+            except FileNotFoundError:
+                if path == path.parent:
+                    raise
+                self._watch(path.parent)
+                return
         self._descriptors.setdefault(os.fstat(descriptor).st_dev, (descriptor, path))

@@ -6,8 +6,10 @@ not wrapped: they stay `OSError`, with the path and, through `while_doing`, what
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from layerstore_core.text import printable
 
@@ -66,6 +68,20 @@ class ConfigError(LayerStoreError):
 
 class IntegrityError(LayerStoreError):
     """Stored data is not what it was when it was stored."""
+
+
+class BadRecord(IntegrityError):
+    """Something below the root is damaged, or not what belongs there.
+
+    Args:
+        path: the file or directory concerned.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
 
 
 class InvalidLayer(LayerStoreError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerstore_core import inside
+from layerstore_core.archive.descent import Descent
 from layerstore_core.checking.strays import Strays
+from layerstore_core.errors import BadRecord
 from layerstore_core.log import logger
 from layerstore_core.removing import finish_removing, remove_dead
 from layerstore_core.store import LayerStore
@@ -95,23 +99,30 @@ def _stray_size(store: LayerStore, layer_id: str) -> int:
     """What is in the first of the directories in which the driver says that it keeps a layer."""
     try:
         places = map(Path, store.driver.metadata(layer_id).values())
-        return next((_size(path) for path in places if path.is_relative_to(store.driver.home) and path.is_dir()), 0)
-    except (OSError, ValueError):  # only a part of a layer
+        ours = [path for path in places if path.is_relative_to(store.driver.home)]
+        return next((_size(path) for path in ours if inside.is_directory(path)), 0)
+    except (OSError, ValueError, BadRecord):  # only a part of a layer
         return 0
 
 
 def _size(path: Path) -> int:
     """How many bytes are in a file, or below a directory; what goes meanwhile, since another collector is at it, has none."""
-    if not path.is_dir():
-        try:
-            return path.lstat().st_size
-        except FileNotFoundError:
-            return 0
     total = 0
-    for where, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(where, name)).st_size
-            except FileNotFoundError:
-                continue
+    try:
+        status = inside.status(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size
+        tree = Descent(path)
+    except FileNotFoundError:
+        return 0
+    pending = [b""]
+    with tree:
+        while pending:
+            with suppress(FileNotFoundError), os.scandir(tree.enter(pending.pop())) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(tree.join(entry.name))
+                    else:
+                        with suppress(FileNotFoundError):
+                            total += entry.stat(follow_symlinks=False).st_size
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,6 +22,7 @@ from layerstore_core.layers import Layer
 from layerstore_core.limits import Limits
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord, RootLocks
+from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.nodes import LayerNode
 from layerstore_core.registering import Progress, Registration
 
@@ -73,12 +75,14 @@ class Intake:
         below: LayerNode | None,
         descriptor: Mapping[str, Any] | None,
         progress: Progress | None,
+        *,
+        allow_empty: bool = False,
     ) -> Layer:
         """Take in a layer; see `LayerStore.register`. The caller holds the layer below."""
         self._check_depth(below)
         with (
             self.flushing() as flush,
-            self._source(stream) as source,
+            self._source(stream, allow_empty=allow_empty) as source,
             Registration(self._db, self._driver, below.below if below else None) as registration,
         ):
             registration.apply(source, progress)
@@ -108,9 +112,11 @@ class Intake:
                 except Overtaken:
                     continue
 
-    def apply(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
+    def apply(
+        self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool = False
+    ) -> int:
         """Unpack a tar into a layer of the driver, and keep nothing of it; returns what `apply_diff` does."""
-        with self._source(stream) as source:
+        with self._source(stream, allow_empty=allow_empty) as source:
             diff = LayerStream(TarScanner(source.read_chunk))
             size = self._driver.apply_diff(layer_id, parent_id, diff)
             diff.drain()
@@ -132,7 +138,7 @@ class Intake:
     def scratch_directory(self) -> Path:
         """Where temporary files go; they have no names there, or go with the operation."""
         directory = self._config.root / "layerstore" / "tmp"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory, 0o700)
         return directory
 
     def _register_missing(self, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
@@ -143,7 +149,7 @@ class Intake:
                 self._driver,
                 below.below if below else None,
                 layers,
-                source=self._source,
+                source=partial(self._source, allow_empty=True),  # the digest that each is to have says what it is
                 registrations=registrations,
             )
             flush()
@@ -186,5 +192,5 @@ class Intake:
                 f"{what}; this store allows {self.max_depth} (setting max_depth, and what the driver can hold)"
             )
 
-    def _source(self, stream: BinaryIO | str | os.PathLike[str]) -> LayerSource:
-        return LayerSource(stream, spool_dir=self.scratch_directory(), limits=self.limits)
+    def _source(self, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool) -> LayerSource:
+        return LayerSource(stream, spool_dir=self.scratch_directory(), limits=self.limits, allow_empty=allow_empty)

@@ -264,17 +264,21 @@ class RWLayer:
         with self._content() as node:
             return self._store._diff(node.record.mount_id, node.driver_parent, node.parent)
 
-    def apply_diff(self, stream: BinaryIO | str | os.PathLike[str]) -> int:
+    def apply_diff(self, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool = False) -> int:
         """Unpack a layer's tar, compressed or not, into the writable layer.
+
+        Args:
+            stream: the tar, as a path or a binary file object.
+            allow_empty: take a stream without a byte for an empty layer.
 
         Returns:
             The size of what it brought, in bytes.
 
         Raises:
-            InvalidLayer: the tar is malformed, or leaves the layer's root.
+            InvalidLayer: the tar is malformed, is empty, or leaves the layer's root.
         """
         with self._content() as node:
-            return self._store._apply_to(node.record.mount_id, node.driver_parent, stream)
+            return self._store._apply_to(node.record.mount_id, node.driver_parent, stream, allow_empty=allow_empty)
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""

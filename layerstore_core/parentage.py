@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from layerstore_core.digests import ChainID
     from layerstore_core.driver.bound import BoundDriver
-    from layerstore_core.metadata.records import BadRecord
+    from layerstore_core.errors import BadRecord
     from layerstore_core.nodes import LayerNode, MountNode
     from layerstore_core.store import LayerStore
 

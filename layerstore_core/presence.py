@@ -20,7 +20,7 @@ def has_store(root: Path) -> bool:
         OSError: it cannot be seen from here.
     """
     with while_doing("looking for the store"):
-        return any(_is_directory(root / mark) for mark in _MARKS)
+        return any(_is_there(root / mark) for mark in _MARKS)
 
 
 def require_store(root: Path, source: str) -> None:
@@ -47,9 +47,11 @@ def require_store(root: Path, source: str) -> None:
     )
 
 
-def _is_directory(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
+    """Whether it is there; a link in its place is for those to tell of who open it."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        mode = os.lstat(path).st_mode
+        return stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
 

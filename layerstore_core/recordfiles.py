@@ -18,8 +18,9 @@ Fields = tuple[str, int, str, str, dict[str, Any] | None]
 #: More than a field usually takes, a descriptor too.
 _USUAL_FIELD: Final = 1024
 _MAX_SIZE: Final = (1 << 63) - 1
-# O_NONBLOCK: should a fifo stand there, opening it must not wait for a writer.
-READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+# No link is followed, see `layerstore_core.inside`; and should a FIFO stand there, opening it must not wait for a writer.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: First those that every record has: where one of them is missing, no more is looked at.
 _FILES: Final = ("diff", "size", "cache-id", "parent", "os", "descriptor.json")
 _NEEDED: Final = 3
@@ -43,12 +44,23 @@ def read_fields(layers: int, base: str) -> Fields | None:
     Returns:
         `None` where `LayerRecord.read` has to say what there is, or what is wrong.
     """
+    try:
+        directory = os.open(base, _DIRECTORY, dir_fd=layers)
+    except OSError:
+        return None
+    try:
+        return _read_fields(directory, base)
+    finally:
+        os.close(directory)
+
+
+def _read_fields(directory: int, base: str) -> Fields | None:
     contents = []
     try:
         # One loop without calls: this runs tens of thousands of times.
         for number, name in enumerate(_FILES):
             try:
-                fd = os.open(f"{base}/{name}", READ, dir_fd=layers)
+                fd = os.open(name, _READ, dir_fd=directory)
             except FileNotFoundError:
                 if number < _NEEDED:
                     return None

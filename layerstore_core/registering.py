@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from layerstore_core import inside
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.archive.stream import LayerStream
@@ -21,6 +22,7 @@ from layerstore_core.digests import DiffID, chain_id
 from layerstore_core.errors import while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord
+from layerstore_core.metadata.atomic import FILE_MODE
 from layerstore_core.metadata.transaction import TAR_SPLIT
 from layerstore_core.nodes import Below
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
@@ -186,10 +188,13 @@ class Registration:
         settled = self._transaction.path / "tar-split.settled"
         files = self._driver.diff_getter(self.cache_id)
         try:
-            with open(settled, "wb") as out, LineReader(open(provisional, "rb")) as lines:
+            with (
+                open(settled, "xb", opener=inside.opener) as out,
+                LineReader(open(provisional, "rb", opener=inside.opener)) as lines,
+            ):
+                os.fchmod(out.fileno(), FILE_MODE)
                 inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))
         finally:
             files.close()
-        os.chmod(settled, 0o644)
-        os.replace(settled, provisional)
+        inside.rename(settled, provisional)
         logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)

@@ -34,7 +34,7 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
             # it is known as a deletion to be finished, whatever happens to the driver's part.
             with catalog.changing():
                 deletion = db.mark_removing(record.chain_id)
-            catalog.drop_layer(current)
+            catalog.drop_layer(current, deletion.path)
         with deletion:
             driver.remove(record.cache_id)
             deletion.finish()

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
-from layerstore_core import writable
+from layerstore_core import inside, writable
 from layerstore_core.arguments import chain_id_in, check_stream, check_type, parent_in
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
@@ -80,6 +80,7 @@ class LayerStore:
     ) -> None:
         self.config = config
         self.root: Path = config.root
+        inside.guard(self.root)
         self.driver = driver
         self.db: Final = LayerDB(self.root / "image" / driver.name / "layerdb", durability=config.durability)
         self._locks = locks
@@ -134,6 +135,7 @@ class LayerStore:
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)
+        inside.guard(config.root)
         if not has_store(config.root):
             if read_only or not create:
                 check_options(config)
@@ -188,6 +190,7 @@ class LayerStore:
         *,
         descriptor: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        allow_empty: bool = False,
     ) -> Layer:
         """Take in a layer.
 
@@ -196,12 +199,13 @@ class LayerStore:
             parent: the layer below, or its chain ID; `""` or `None` for a base layer.
             descriptor: an OCI descriptor to keep with the layer.
             progress: called now and then with the bytes read and the entries seen so far.
+            allow_empty: take a stream without a byte for an empty layer. Two blocks of zeros, a tar's end, are one anyway.
 
         Returns:
             A handle to the layer: the new one, or the one that was there, if the chain was known.
 
         Raises:
-            InvalidLayer: the input is damaged, or leaves its root; the store is as it was.
+            InvalidLayer: the input is damaged, is empty, or leaves its root; the store is as it was.
             LayerDoesNotExist: there is no such parent.
             MaxDepthExceeded: the chain is as long as it may be.
             OSError: the system refuses; the store is as it was.
@@ -209,7 +213,7 @@ class LayerStore:
         self._check_writable()
         check_stream(stream)
         with self._below(parent) as below:
-            return self._intake.register(stream, below, descriptor, progress)
+            return self._intake.register(stream, below, descriptor, progress, allow_empty=allow_empty)
 
     def register_chain(self, layers: Sequence[LayerInput], parent: str | Layer | None = "") -> Layer:
         """Take in layers that stand one on the other, all or none. Those that are known already are not read.
@@ -622,9 +626,11 @@ class LayerStore:
 
         return tar_size(self.db, self.driver, node)
 
-    def _apply_to(self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str]) -> int:
+    def _apply_to(
+        self, layer_id: str, parent_id: str, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool
+    ) -> int:
         self._check_writable()
-        return self._intake.apply(layer_id, parent_id, stream)
+        return self._intake.apply(layer_id, parent_id, stream, allow_empty=allow_empty)
 
     @property
     def _images_key(self) -> str:

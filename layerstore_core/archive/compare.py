@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections import defaultdict
 from typing import Any, Final, Self
 
+from layerstore_core import inside
 from layerstore_core.archive import compare_process
 from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.archive.compare_process import Directory, Name, Task
@@ -81,7 +81,7 @@ def change_clock(directory: str | os.PathLike[str]) -> int:
     That clock ticks coarsely (every few milliseconds) and may not be this machine's. It can be set: a moment tells
     nothing of what was before or after it, but for what has happened just now. See `take_stamps`.
     """
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+    with inside.temporary_file(directory) as file:
         return os.fstat(file.fileno()).st_ctime_ns
 
 
@@ -95,8 +95,8 @@ class Comparison:
 
     def __init__(
         self,
-        upper: str | os.PathLike[str],
-        lower: str | os.PathLike[str] | None,
+        upper: str | os.PathLike[str] | int,
+        lower: str | os.PathLike[str] | int | None,
         touched: TouchedPaths | None,
         stamps: Stamps | None,
         root_owner: tuple[int, int] | None = None,

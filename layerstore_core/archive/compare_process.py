@@ -96,7 +96,7 @@ def work(parent: int, upper: int, lower: int, entries: int) -> None:
 
     orders = Orders(parent)
     try:
-        with Comparison(f"/proc/self/fd/{upper}", f"/proc/self/fd/{lower}", None, None) as comparison:
+        with Comparison(upper, lower, None, None) as comparison:
             orders.go_on()
             orders.send(READY)
             while True:

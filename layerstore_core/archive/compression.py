@@ -63,6 +63,23 @@ _FORMATS: Final[tuple[tuple[str, bytes, Callable[[], _Decompressor]], ...]] = (
     ("xz", b"\xfd7zXZ\0", _xz),
     ("bzip2", b"BZh", _bzip2),
 )
+#: What is recognised, to be refused by its name: magic number, name, and the program that undoes it.
+_UNSUPPORTED: Final[tuple[tuple[bytes, str, str], ...]] = (
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
+    (b"\x02\x21\x4c\x18", "lz4", "lz4 -dc"),
+    (b"LZIP", "lzip", "lzip -dc"),
+    (b"\x5d\0\0", "lzma", "xz --format=lzma -dc"),
+    (b"\x1f\x9d", "compress (.Z)", "gzip -dc"),
+    (b"\x1f\xa0", "compress -H (.Z)", "gzip -dc"),
+    (b"\x1f\x1e", "pack (.z)", "gzip -dc"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzop", "lzop -dc"),
+    (b"\xff\x06\0\0sNaPpY", "snappy", "snzip -dc"),
+    (b"LRZI", "lrzip", "lrzip -d -o -"),
+    (b"PK\x03\x04", "zip", "bsdtar -cf - @FILE"),
+    (b"PK\x05\x06", "zip", "bsdtar -cf - @FILE"),
+    (b"7z\xbc\xaf\x27\x1c", "7z", "bsdtar -cf - @FILE"),
+    (b"Rar!\x1a\x07", "rar", "bsdtar -cf - @FILE"),
+)
 #: How many bytes `detect` wants to see.
 MAGIC_SIZE: Final = 6
 
@@ -78,6 +95,17 @@ def detect(start: bytes) -> str | None:
         if start.startswith(magic):
             return name
     return None
+
+
+def why_no_tar(start: bytes) -> str:
+    """What to say of bytes that begin with `start`, a block at most, and are no tar: by which compression, and what to do."""
+    supported = detect(start)
+    if supported is not None:
+        return f"this is not a tar: it is compressed with {supported} once more; decompress it once"
+    for magic, name, program in _UNSUPPORTED:
+        if start.startswith(magic):
+            return f"this is not a tar: it is packed with {name}, which is not supported; give it what '{program}' makes of it"
+    return "this is not a tar, nor compressed with gzip, zstd, xz or bzip2"
 
 
 def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:

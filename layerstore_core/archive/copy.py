@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from layerstore_core import inside
 from layerstore_core.archive import copy_process
 from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
 from layerstore_core.archive.sharing import share
 from layerstore_core.archive.xattrs import list_xattrs, read_xattrs, set_xattr
+from layerstore_core.descriptors import Descriptor
+from layerstore_core.errors import BadRecord
 from layerstore_core.log import logger
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
@@ -68,19 +71,30 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
     Attributes that are the host's own are left alone: see `read_xattrs`.
 
     Args:
-        source: a path, of which a symbolic link at the end is not followed.
+        source: a path, of which a symbolic link at the end is not followed, nor any below a store's root.
         target: likewise.
 
     Raises:
+        BadRecord: they are not of the same type, or something on the way to one of them is no directory.
         OSError: something cannot be read or set.
     """
-    status = os.lstat(source)
-    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode))
-    for name, value in read_xattrs(source).items():
-        os.setxattr(target, name, value, follow_symlinks=False)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+    handle = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    with (
+        inside.parent(source) as (above, name),
+        inside.parent(target) as (target_above, target_name),
+        Descriptor(os.open, target_name, handle, dir_fd=target_above) as fd,
+    ):
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(status.st_mode):
+            raise BadRecord(os.fsdecode(target), f"it is not of the type of {os.fsdecode(source)} any more")
+        # A path that means this file whatever happens to its name, and no link's target.
+        held = f"/proc/self/fd/{fd}"
+        os.chown(held, status.st_uid, status.st_gid)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(held, stat.S_IMODE(status.st_mode))
+        for attribute, value in read_xattrs(f"/proc/self/fd/{above}/{name}").items():
+            os.setxattr(held, attribute, value)
+        os.utime(held, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: Descent) -> None:
@@ -295,7 +309,7 @@ class Copier:
         if first == path:
             return False
         parent, _, base = first.rpartition(b"/")
-        with Descent(self._target.root) as directory:
+        with Descent(self._target.root_fd) as directory:
             os.link(base, name, src_dir_fd=directory.enter(parent), dst_dir_fd=self._target.fd, follow_symlinks=False)
         return True
 

@@ -93,7 +93,7 @@ def work(parent: int, source: int, target: int, entries: int) -> None:
     orders = Orders(parent)
     try:
         names = orders.receive()
-        with Descent(f"/proc/self/fd/{source}") as here, Descent(f"/proc/self/fd/{target}") as there:
+        with Descent(source) as here, Descent(target) as there:
             here.root, there.root, (masked, owner) = names  # as messages are to name them
             copier = Copier(here, there, Defaults(masked, owner), go_on=orders.go_on, leave_links=True)
             orders.go_on()

@@ -10,6 +10,8 @@ import errno
 import os
 from typing import Final, Self
 
+from layerstore_core import inside
+
 #: How many directories of one way down are kept open.
 _MAX_OPEN: Final = 32
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,7 +26,7 @@ class Descent:
     where the way down came from.
 
     Args:
-        root: the top of the tree; if it is a symbolic link, what that points to.
+        root: the top of the tree, or a descriptor of it; see `layerstore_core.inside`.
 
     Attributes:
         path: the directory it stands in, relative to the root, which itself is `b""`.
@@ -33,10 +35,13 @@ class Descent:
 
     __slots__ = ("_closed", "_fds", "_lengths", "fd", "path", "root")
 
-    def __init__(self, root: str | bytes | os.PathLike[str]) -> None:
-        self.root = os.fsencode(root)
+    def __init__(self, root: str | bytes | os.PathLike[str] | int) -> None:
+        self.root = b"" if isinstance(root, int) else os.fsencode(root)
         self.path = b""
-        self.fd = _open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            self.fd = inside.open_directory(root, os.O_NOATIME).detach()
+        except PermissionError:
+            self.fd = inside.open_directory(root).detach()
         self._fds = [self.fd]
         #: How long `path` was in each of the directories above.
         self._lengths: list[int] = []

@@ -15,12 +15,12 @@ class TreeFiles:
     Implements `layerstore_core.FileGetter`.
 
     Args:
-        root: the directory.
+        root: the directory, or a descriptor of it.
         on_close: called once, when this object is closed.
     """
 
-    def __init__(self, root: str | os.PathLike[str], on_close: Callable[[], None] | None = None) -> None:
-        self._root: Root | None = Root(os.fspath(root))
+    def __init__(self, root: str | os.PathLike[str] | int, on_close: Callable[[], None] | None = None) -> None:
+        self._root: Root | None = Root(root if isinstance(root, int) else os.fspath(root))
         self._on_close = on_close
 
     def open(self, name: bytes) -> BinaryIO:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import ExitStack
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.descriptors import Descriptor
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -20,28 +22,41 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
 
     Args:
         name: what to delete.
-        dir_fd: the directory that `name` is relative to; `None`: the working directory.
+        dir_fd: the directory that `name` is relative to; `None`: it is a path, see `layerstore_core.inside`.
 
     Raises:
+        BadRecord: something on the way to it, below a store's root, is no directory.
         OSError: something could not be deleted; the rest of the tree is still there.
     """
-    top = os.fsencode(name)
+    with ExitStack() as stack:
+        above, base = dir_fd, os.fsdecode(name)
+        if above is None:
+            try:
+                above, base = stack.enter_context(inside.parent(name))
+            except FileNotFoundError:
+                return
+        try:
+            _remove(os.fsencode(base), above)
+        except OSError as error:
+            if error.filename == os.fsencode(base):
+                error.filename = os.fsdecode(name)
+            else:
+                error.add_note(f"while removing {os.fsdecode(name)}")
+            raise
+
+
+def _remove(top: bytes, dir_fd: int) -> None:
     try:
         if not stat.S_ISDIR(os.stat(top, dir_fd=dir_fd, follow_symlinks=False).st_mode):
             os.unlink(top, dir_fd=dir_fd)
             return
     except FileNotFoundError:
         return
-    try:
-        _empty(top, dir_fd)
-        os.rmdir(top, dir_fd=dir_fd)
-    except OSError as error:
-        if error.filename != top:
-            error.add_note(f"while removing {os.fsdecode(top)}")
-        raise
+    _empty(top, dir_fd)
+    os.rmdir(top, dir_fd=dir_fd)
 
 
-def _empty(top: bytes, dir_fd: int | None) -> None:
+def _empty(top: bytes, dir_fd: int) -> None:
     """Delete all that is in a directory.
 
     Only the directory worked in is open. The way back up is `..`, and it is checked to be where the way
@@ -85,13 +100,15 @@ def _unlink_files(fd: int) -> list[bytes]:
     return directories
 
 
-def _open_directory(name: bytes, dir_fd: int | None) -> Descriptor:
+def _open_directory(name: bytes, dir_fd: int) -> Descriptor:
     """Open a directory that is about to be emptied, and make it possible to do that."""
     try:
         opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
-    except PermissionError:
-        # Not through a link: the name was seen to be a directory, and fchmodat(2) has no such flag here.
-        os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd)
+    except PermissionError as error:
+        try:
+            os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd, follow_symlinks=False)
+        except (NotImplementedError, FileNotFoundError):  # an old C library, or one that needs /proc for it
+            raise error from None
         opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
     try:
         if os.geteuid() and os.fstat(opened.number).st_mode & stat.S_IRWXU != stat.S_IRWXU:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
+from layerstore_core import inside
 from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import clean_name, leaves_root
 
@@ -86,15 +87,15 @@ class Root:
     """The directories below `path`.
 
     Args:
-        path: a directory.
+        path: a directory, or a descriptor of it; see `layerstore_core.inside`.
         keep_times: give directories that are opened with `enter` their times back when they are closed.
         owner_of_made: user and group, of this host, that directories made by `enter` belong to; `None`: this process's.
     """
 
     def __init__(
-        self, path: str | bytes, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
+        self, path: str | bytes | int, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
     ) -> None:
-        self.path = os.fsencode(path)
+        self.path = b"" if isinstance(path, int) else os.fsencode(path)
         #: The directories that `enter` has made, parents first.
         self.made: list[bytes] = []
         #: Paths of the symbolic links that names have been walked through.
@@ -109,8 +110,7 @@ class Root:
         self._keep_times = keep_times
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
-        # O_NOFOLLOW does not apply here: the root itself is the caller's to choose.
-        self._root = Directory(os.open(self.path, _OPEN_DIR & ~os.O_NOFOLLOW), b"")
+        self._root = Directory(inside.open_directory(path).detach(), b"")
         self._remember_times(self._root)
         # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
         self._files_in: bytes | None = None

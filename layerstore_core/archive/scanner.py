@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
 from layerstore_core.archive import sparse
+from layerstore_core.archive.compression import why_no_tar
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import (
     BLOCK,
@@ -120,7 +121,7 @@ class TarScanner:
                 else:
                     long_link = parse_string(data)
             except HeaderError as error:
-                not_a_tar = "this is not a tar: " if offset == 0 and not is_header(block) else ""
+                not_a_tar = f"{why_no_tar(block)}: " if offset == 0 and not is_header(block) else ""
                 self._fail(f"{not_a_tar}{error}", at=offset, cause=error)
         try:
             if records:
@@ -306,7 +307,8 @@ class TarScanner:
         """The next block, `None` at the end of the archive: no more bytes, or a block of zeros."""
         if not self._have(BLOCK):
             if len(self._buffer) > self._position:
-                what = "a header" if self._entries or self.offset else "its first header: this is not a tar"
+                begin = self._buffer[self._position :]
+                what = "a header" if self._entries or self.offset else f"its first header: {why_no_tar(begin)}"
                 self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
             return None
         block = self._buffer[self._position : self._position + BLOCK]

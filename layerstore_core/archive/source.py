@@ -34,6 +34,10 @@ class LayerSource:
         layer: a path, or a binary file object, read from where it stands.
         spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
         limits: how many bytes are taken; `None` for any number.
+        allow_empty: take nothing at all for the tar of an empty layer, instead of refusing it.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
     """
 
     def __init__(
@@ -42,13 +46,17 @@ class LayerSource:
         *,
         spool_dir: Path,
         limits: Limits | None = None,
+        allow_empty: bool = False,
     ) -> None:
+        if isinstance(layer, (str, os.PathLike)) and not os.fspath(layer):
+            raise FileNotFoundError(errno.ENOENT, "the name of the layer's tar is empty, which names no file")
         self._owns_file = isinstance(layer, (str, os.PathLike))
         # No buffering: chunks are large, and a buffer would only copy them once more.
         self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
         self.name = str(getattr(self._file, "name", "the layer's stream"))
         self._progress: Callable[[int], None] | None = None
         self._limits = limits
+        self._allow_empty = allow_empty
         self._input_read = 0
         self._size = 0
         self._spool: BinaryIO | None = None
@@ -82,11 +90,17 @@ class LayerSource:
         """The next uncompressed bytes, `b""` at the end.
 
         Raises:
-            InvalidLayer: the compressed stream is damaged, or the layer is larger than allowed.
+            InvalidLayer: the compressed stream is damaged, or the layer is larger than allowed, or empty.
             OSError: the input cannot be read.
         """
         chunk = self._read_plain()
         self._size += len(chunk)
+        if not (self._size or self._allow_empty):
+            raise InvalidLayer(
+                "it is empty, while a tar without entries has blocks of zeros: what should have written it may have failed; "
+                "if not, say that it may be empty (--allow-empty; in Python allow_empty=True)",
+                offset=0,
+            )
         if self._limits and (limit := self._limits.layer) and self._size > limit.bytes:
             raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
         self._hasher.update(chunk)

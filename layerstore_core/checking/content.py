@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.archive.expected import Brought, read_entries
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.archive.verify import Difference, shown
@@ -28,6 +29,8 @@ from layerstore_core.metadata.ours import recorded_drivers, state_directory
 from layerstore_core.store import LayerStore
 
 _CHUNK: Final = 1 << 20
+#: A journal, in bytes: as many lines as there are layers.
+_LONGEST: Final = 64 << 20
 
 
 @dataclass
@@ -195,7 +198,7 @@ class Journal:
             self.finish()
             return set()
         try:
-            lines = self._path.read_text(errors="replace").splitlines()
+            lines = inside.read(self._path, _LONGEST).decode(errors="replace").splitlines()
         except FileNotFoundError:
             return set()
         return {(parts[0], parts[1]) for line in lines if len(parts := line.split(" ")) == 3}
@@ -205,23 +208,23 @@ class Journal:
         if self._path is not None:
             with suppress(OSError):
                 make_directory(self._path.parent, 0o700)
-                with open(self._path, "a") as file:
-                    file.write(f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n")
+                line = f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n"
+                inside.write(self._path, line.encode(), 0o644, append=True)
 
     def finish(self) -> None:
         """The check has come to its end."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            inside.unlink(self._path, missing_ok=True)
             with suppress(OSError):  # another driver's may be there, or no directory at all
-                self._path.parent.rmdir()
+                inside.rmdir(self._path.parent)
 
 
 def _share_out(root: Path, journals: Path) -> None:
     """Give the one journal of earlier versions to each driver: its lines name layers by IDs that no other driver has."""
-    if journals.is_file():
+    if inside.exists(journals) and not inside.is_directory(journals):
         with suppress(OSError):  # as on a full disk: what is not known is only verified again
-            lines = journals.read_bytes()
-            journals.unlink()
+            lines = inside.read(journals, _LONGEST)
+            inside.unlink(journals)
             make_directory(journals, 0o700)
             for driver in recorded_drivers(root):
-                (journals / driver).write_bytes(lines)
+                inside.write(journals / driver, lines, 0o644)

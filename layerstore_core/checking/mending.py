@@ -7,22 +7,23 @@ driver's layer and the tar-split lines make. Whatever is mended is proved by tha
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from layerstore_core import inside
 from layerstore_core.archive.scanner import TarScanner
 from layerstore_core.archive.stream import LayerStream
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.checking.sizes import SizeCounter
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.exporting import tar_chunks
-from layerstore_core.metadata.atomic import flush, write_file
+from layerstore_core.inside import flush
+from layerstore_core.metadata.atomic import write_file
 from layerstore_core.metadata.records import CACHE_ID, read_digest, read_driver_id
 from layerstore_core.store import LayerStore
 
@@ -71,7 +72,7 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
         try:
             db.read(name)
         except (LayerStoreError, OSError):
-            if os.path.lexists(directory / _DESCRIPTOR):
+            if inside.exists(directory / _DESCRIPTOR):
                 Quarantine(store).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
                 changed.append(_DESCRIPTOR)
         flush(directory)
@@ -125,25 +126,24 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
 def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
     """Give a file of a record its content, if it has another, which is kept; returns whether it was changed."""
     if text is None:
-        if not os.path.lexists(path):
+        if not inside.exists(path):
             return False
     elif _content(path) == text:
         return False
-    if os.path.lexists(path):
+    if inside.exists(path):
         Quarantine(store).put(path, f"{path.parent.name[:12]}-{path.name}")
     if text is not None:
         partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         write_file(partial, text.encode())
         flush(partial)
-        os.replace(partial, path)
+        inside.rename(partial, path)
     return True
 
 
 def _content(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return file.read(_LONGEST_FIELD).decode("ascii", "replace").strip()
-    except OSError:
+        return inside.read(path, _LONGEST_FIELD).decode("ascii", "replace").strip()
+    except (BadRecord, OSError):
         return None
 
 

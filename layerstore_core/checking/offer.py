@@ -37,7 +37,9 @@ class Offer:
         self._layers: dict[DiffID, Callable[[], BinaryIO]] = {}
         self._container: Container | None = None
         if not self._take_images(store):
-            with LayerSource(path, spool_dir=store.scratch_directory(), limits=store.limits) as source:
+            with LayerSource(
+                path, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True
+            ) as source:
                 while source.read_chunk():
                     pass
                 digest = DiffID.from_hex(source.hexdigest())

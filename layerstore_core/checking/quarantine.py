@@ -6,15 +6,14 @@ Removing an entry by hand gives them free. Entries of earlier versions stand in 
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.metadata.atomic import flush, make_directory
+from layerstore_core import inside
+from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.ours import state_directory
 from layerstore_core.store import LayerStore
 
@@ -49,15 +48,14 @@ class Quarantine:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
         target = self.path / f"{stamp}-{secrets.token_hex(3)}-{name}"
-        os.rename(path, target)
-        flush(self.path)
-        flush(path.parent)
+        inside.rename(path, target)
+        inside.flush(self.path)
+        inside.flush(path.parent)
         return target
 
     def entries(self) -> list[Path]:
         """What is here, sorted; and what is in the directory above, which names no layers if it is another driver's."""
         found: list[Path] = []
         for directory in (self.path, self.path.parent):
-            with suppress(FileNotFoundError):
-                found += sorted(directory.iterdir())
+            found += [directory / name for name in inside.names(directory)]
         return [path for path in found if path != self.path]

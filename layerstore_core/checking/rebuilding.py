@@ -11,7 +11,7 @@ from layerstore_core.checking.driver import kept_layers
 from layerstore_core.checking.offer import Offer
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
+from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata.records import read_digest
 from layerstore_core.parentage import other_parent
@@ -63,7 +63,10 @@ def _make_anew(
                 return False
         flush = stack.enter_context(store.flushing())
         new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
-        with open_tar() as file, LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits) as source:
+        with (
+            open_tar() as file,
+            LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True) as source,
+        ):
             new.apply(source)
         if new.diff_id != diff_id:
             return False
@@ -88,7 +91,7 @@ def _stand_on_new(store: LayerStore, cache_id: str) -> None:
                 kept.layer_id, kept.parent_id
             ):
                 store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
-        except OSError as error:
+        except (BadRecord, OSError) as error:
             logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.errors import BadRecord
 from layerstore_core.store import LayerStore
 
 _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way"
@@ -59,8 +60,10 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
     """Pins of layers that are not there. A layer that cannot be loaded is, and needs its pin once it has been mended."""
     try:
         pins = store.pins()
-    except OSError:  # a finding by itself
+    except (BadRecord, OSError):  # a finding by itself
         return
+    if not store.db.is_made() and store.driver.layer_ids():
+        return  # the records are lost, which is a finding by itself: once they are back they need their pins
     for pin in sorted(pins - set(store.chain_ids())):
         yield Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.checking.driver import subject_of
 from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.healing import Healer
@@ -102,7 +103,7 @@ class Repair:
                 return "the pin is removed"
             case "empty-record":
                 with self._store.changing_records():
-                    Path(finding.subject).rmdir()
+                    inside.rmdir(finding.subject)
                 return "removed"
             case "not-a-record":
                 return self._set_aside(Path(finding.subject))

@@ -12,8 +12,7 @@ import click
 
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
-from layerstore_core.errors import InvalidReference, LayerDoesNotExist
-from layerstore_core.metadata.records import BadRecord
+from layerstore_core.errors import BadRecord, InvalidReference, LayerDoesNotExist
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerstore_core import inside
 from layerstore_core.archive.idmap import IDMapping
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ class DriverContext:
     id_mapping: IDMapping = field(default_factory=IDMapping)
     read_only: bool = False
 
+    def __post_init__(self) -> None:
+        inside.guard(self.home.parent)
+
     def nearest_directory(self) -> Path:
         """`home`, or the nearest directory above it that is there: where a probe can try things out."""
         directory = self.home
+        while not inside.is_directory(directory) and directory != self.home.parent:
+            directory = directory.parent
         while not directory.is_dir():
             directory = directory.parent
         return directory

@@ -129,17 +129,21 @@ def changed_size(root: str, changes: list[Change]) -> int:
         root: the tree that the changes are of.
         changes: as `compare_trees` gives them.
     """
+    from layerstore_core.archive.descent import Descent
+
     total = 0
     seen: set[tuple[int, int]] = set()
-    for change in changes:
-        if change.kind is ChangeKind.DELETE:
-            continue
-        status = os.lstat(os.fsencode(root) + change.path)
-        if not stat.S_ISREG(status.st_mode):
-            continue
-        if status.st_nlink > 1:
-            if (status.st_dev, status.st_ino) in seen:
+    with Descent(root) as tree:
+        for change in changes:
+            if change.kind is ChangeKind.DELETE:
                 continue
-            seen.add((status.st_dev, status.st_ino))
-        total += status.st_size
+            parent, _, base = change.path.strip(b"/").rpartition(b"/")
+            status = os.stat(base or b".", dir_fd=tree.enter(parent), follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
     return total

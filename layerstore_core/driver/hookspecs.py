@@ -12,7 +12,7 @@ What else it leaves out is answered by a fallback: no capabilities, no status, a
 Five class attributes are looked at, if they are there:
 
 - `driver_name`: the name on disk, in place of the entry point's (an alias keeps one name on disk): 1 to 63 letters,
-  digits, dots, hyphens and underscores;
+  digits, dots, hyphens and underscores, the first a letter;
 - `Options`: a pydantic model of the driver's options; without it a driver has none. An option that the model does not
   know is an error, unless the model says otherwise (`extra`). It may be named instead, as
   `"package.module:Class"`: then it is imported, and pydantic with it, only where there are options, and a driver that

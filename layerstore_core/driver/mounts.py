@@ -9,19 +9,20 @@ so that mounts of processes that have died are found.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.errors import LayerStoreError, while_doing
+from layerstore_core import inside
+from layerstore_core.errors import BadRecord, LayerStoreError, while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.locks import RootLocks
 
 #: What the file of a mount holds that is to outlive the process which made it.
 _KEPT: Final = b"kept\n"
+_LONGEST: Final = 64
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -124,25 +125,21 @@ class MountCounts:
             is_ours: whether the driver has a layer; no two drivers have one of the same ID.
         """
         shared = self._directory.parent
-        try:
-            with os.scandir(shared) as entries:
-                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-        except FileNotFoundError:
-            return
-        for name in filter(is_ours, names):
+        drivers = inside.directory_names(shared)
+        for name in filter(is_ours, [name for name in inside.names(shared) if name not in drivers]):
             make_directory(self._directory, 0o700)
             with suppress(FileNotFoundError):  # another process was faster
-                os.rename(shared / name, self._directory / name)
+                inside.rename(shared / name, self._directory / name)
 
     def abandoned(self) -> list[str]:
         """The layers that were mounted by processes that have died, sorted."""
         if not self._locks.writable:
             return []
-        try:
-            names = sorted(os.listdir(self._directory))
-        except FileNotFoundError:
-            return []
-        return [name for name in names if not self._locks.is_held(_held(name)) and not self._is_kept(name)]
+        return [
+            name
+            for name in inside.names(self._directory)
+            if not self._locks.is_held(_held(name)) and not self._is_kept(name)
+        ]
 
     def unmount_abandoned(self, layer_id: str) -> None:
         """Unmount one of `abandoned()`, if it still is."""
@@ -178,7 +175,7 @@ class MountCounts:
         """
         if not self._locks.writable:
             return False
-        new = not (self._directory / layer_id).exists()
+        new = not inside.exists(self._directory / layer_id)
         if new or keep:
             try:
                 self._write(layer_id, _KEPT if keep else b"")
@@ -194,17 +191,22 @@ class MountCounts:
         make_directory(self._directory, 0o700)
         path = self._directory / layer_id
         with while_doing(f"noting in {path} that the layer is mounted"):
-            path.write_bytes(content)
+            inside.write(path, content, 0o644)
 
     def _forget(self, layer_id: str) -> None:
         if self._locks.writable:
-            (self._directory / layer_id).unlink(missing_ok=True)
+            inside.unlink(self._directory / layer_id, missing_ok=True)
 
     def _is_kept(self, layer_id: str) -> bool:
         # Where nothing can be written, notes of earlier versions are where they were.
         for directory in (self._directory, self._directory.parent):
-            with suppress(FileNotFoundError):
-                return (directory / layer_id).read_bytes() == _KEPT
+            try:
+                return inside.read(directory / layer_id, _LONGEST) == _KEPT
+            except FileNotFoundError:
+                continue
+            except (BadRecord, OSError) as error:  # it may say that somebody wants it mounted
+                logger.warning("{}; the layer stays mounted", error)
+                return True
         return False
 
 

@@ -43,12 +43,12 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> Driver
 
 
 def warn_of_unknown_drivers(config: StoreConfig) -> None:
-    """Log which tables of options are for no installed driver, and look like a misspelt one's."""
-    if config.drivers:
+    """Log which drivers in the settings are not installed, and look like a misspelt one."""
+    if config.drivers or config.driver_priority:
         known = registry.offered_names(registry.DRIVERS)
-        for name in config.drivers.keys() - known - {ANY_DRIVER}:
+        for name in sorted({*config.drivers, *config.driver_priority} - known - {ANY_DRIVER}):
             if hint := did_you_mean(name, known):
-                logger.warning("the options of driver {!r} are not used: no such driver is installed{}", name, hint)
+                logger.warning("the settings name a driver {!r}, which is not installed{}", name, hint)
 
 
 def _validated(factory: DriverFactory, name: str, options: dict[str, Any], config: StoreConfig) -> Any:

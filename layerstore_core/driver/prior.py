@@ -11,16 +11,16 @@ earlier versions have no notes, but more in `<root>/layerstore` than opening Doc
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.driver import registry
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.metadata import ImageDB
-from layerstore_core.metadata.atomic import flush, make_directory
+from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.dockerlock import docker_was_here
 from layerstore_core.metadata.ours import recorded_drivers, state_directory
 
@@ -54,7 +54,7 @@ def prior_drivers(root: Path) -> list[str]:
     names = {*recorded_drivers(root), *_noted(root)}
     for kind in _KEPT:
         names.update(_directories(state_directory(root, kind, "")))
-    if not docker_was_here(root) and (root / "layerstore").is_dir():
+    if not docker_was_here(root) and inside.is_directory(root / "layerstore"):
         # Whatever else there is, Docker has not made it: also a driver's layers of which no record is left.
         names.update(_directories(root))
     return sorted(name for name in names if registry.is_name_on_disk(name) and _has_state(root, name))
@@ -63,18 +63,18 @@ def prior_drivers(root: Path) -> list[str]:
 def note_driver(root: Path, name: str, *, durable: bool) -> None:
     """Note that a store was made with a driver. Where it cannot be written, as on a full disk, that is logged."""
     note = state_directory(root, "drivers", name)
-    if note.exists():
-        return
-    # From the first note on, state without one may be Docker's.
-    names = [name] if note.parent.is_dir() else [*chosen_drivers(root), name]
     try:
+        if inside.exists(note):
+            return
+        # From the first note on, state without one may be Docker's.
+        names = [name] if inside.is_directory(note.parent) else [*chosen_drivers(root), name]
         make_directory(note.parent, 0o700, durable=durable)
         for one in names:
-            note.with_name(one).touch(0o644)
+            inside.write(note.with_name(one), b"", 0o644)
         if durable:
-            flush(note.parent)
-            flush(root)  # the lock file may have made the directory above, and promises nothing
-    except OSError as error:
+            inside.flush(note.parent)
+            inside.flush(root)  # the lock file may have made the directory above, and promises nothing
+    except (BadRecord, OSError) as error:
         logger.warning("it could not be noted in {} that the store was made with driver {}: {}", note, name, error)
 
 
@@ -88,8 +88,15 @@ def _has_state(root: Path, name: str) -> bool:
     )
 
 
+def _has_entries(directory: Path) -> bool:
+    try:
+        return inside.has_entries(directory)
+    except BadRecord:
+        return True  # who put something else there, has put away what there was
+
+
 def _has_images(image: Path) -> bool:
-    if not image.is_dir():
+    if not inside.is_directory(image):
         return False
     records = ImageDB(image)
     try:
@@ -111,7 +118,7 @@ def _with_homes(root: Path) -> list[str]:
     return [
         name
         for name in recorded_drivers(root)
-        if (root / "image" / name / "layerdb").is_dir() and _is_used(root / name)
+        if inside.is_directory(root / "image" / name / "layerdb") and _is_used(root / name)
     ]
 
 
@@ -126,9 +133,7 @@ def _is_of_an_earlier_version(root: Path, name: str) -> bool:
     """Whether an earlier version has made a store with a driver; where Docker was, too, only a pin tells."""
     if not docker_was_here(root):
         try:
-            return any(entry != "locks" for entry in os.listdir(root / "layerstore"))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            return any(entry != "locks" for entry in inside.names(root / "layerstore"))
         except PermissionError:
             return True
     layers = _names(root / "image" / name / "layerdb" / "sha256")
@@ -143,28 +148,22 @@ def _is_last_resort(name: str) -> bool:
 
 
 def _noted(root: Path) -> list[str]:
-    return list(filter(registry.is_name_on_disk, _names(state_directory(root, "drivers", ""))))
+    try:
+        return list(filter(registry.is_name_on_disk, _names(state_directory(root, "drivers", ""))))
+    except BadRecord:
+        return []  # something else stands there, which tells nothing
 
 
 def _names(directory: Path) -> list[str]:
     # PermissionError: somebody else's store can be read, though not what is ours in it.
     try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return inside.names(directory)
+    except PermissionError:
         return []
 
 
 def _directories(directory: Path) -> list[str]:
     try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return inside.directory_names(directory)
+    except PermissionError:
         return []
-
-
-def _has_entries(directory: Path) -> bool:
-    try:
-        with os.scandir(directory) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False

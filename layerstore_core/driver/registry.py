@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
 
-#: Short of the 64 digits of an ID: entries by ID stand beside directories of drivers (`metadata/ours.py`).
-_ON_DISK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+#: Short of the 64 digits of an ID, and unlike a time: what is called so stands beside directories of drivers (`metadata/ours.py`).
+_ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
 #: What else is under a root.
 _TAKEN: Final = ("image", "layerstore")
 
@@ -149,7 +149,7 @@ def driver_name(factory: DriverFactory, name: str) -> str:
     if not is_name_on_disk(on_disk):
         raise DriverContractError(
             f"driver {name}: {on_disk!r} cannot be its name on disk: that is 1 to 63 letters, digits, dots, hyphens and "
-            f"underscores, the first a letter or a digit; and not {' or '.join(_TAKEN)}"
+            f"underscores, the first a letter; and not {' or '.join(_TAKEN)}"
         )
     return on_disk
 

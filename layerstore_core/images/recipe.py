@@ -10,7 +10,6 @@ costs next to nothing, and proved by the whole digest when the layer goes out.
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from layerstore_core import inside
 from layerstore_core.archive.compression import detect
 from layerstore_core.digests import DiffID
 from layerstore_core.errors import InvalidLayer
@@ -32,6 +32,8 @@ _PIECES, _PIECE = 32, 256 << 10
 #: So many bytes of compressed data that agree are no accident.
 _ENOUGH: Final = 1024
 _HEADER_LIMIT: Final = 64 << 10
+#: A recipe's file, in bytes: a header in hex, and little else.
+_LONGEST: Final = 4 * _HEADER_LIMIT
 #: zlib's, the most usual first.
 _LEVELS: Final = (6, 9, 1, 5, 4, 7, 8, 3, 2)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -96,29 +98,25 @@ class Recipes:
 
     def _read(self, path: Path) -> Recipe | None:
         try:
-            recipe = Recipe(**json.loads(path.read_bytes()))
+            recipe = Recipe(**json.loads(inside.read(path, _LONGEST)))
             known = recipe.level in _LEVELS and isinstance(recipe.size, int)
             return recipe if known and bytes.fromhex(recipe.header) else None
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None
 
     def put(self, diff_id: DiffID, recipe: Recipe) -> None:
         """Keep a recipe."""
         make_directory(self._directory, 0o700)
-        (self._directory / diff_id.hex).write_text(json.dumps(asdict(recipe)) + "\n")
+        inside.write(self._directory / diff_id.hex, (json.dumps(asdict(recipe)) + "\n").encode(), 0o644)
 
     def keep_only(self, wanted: Iterable[DiffID]) -> None:
         """Forget the recipes of all other layers. Those of earlier versions may be another driver's, if there is one."""
         keep = {diff_id.hex for diff_id in wanted}
         alone = recorded_drivers(self._root) in ([], [self._driver])
         for directory in (self._directory, self._directory.parent) if alone else (self._directory,):
-            try:
-                names = os.listdir(directory)
-            except FileNotFoundError:
-                continue
-            for name in names:
+            for name in inside.names(directory):
                 if _HEX.fullmatch(name) and name not in keep:
-                    (directory / name).unlink(missing_ok=True)
+                    inside.unlink(directory / name, missing_ok=True)
 
 
 def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Recipe | None:

@@ -7,17 +7,19 @@ layer stays until BuildKit writes over it. The other way round a layer would go 
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID
-from layerstore_core.metadata.records import BadRecord
+from layerstore_core.errors import BadRecord
 
 _NAME = re.compile(rb"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
+#: More layers than a cache has ever named: a file with more would fill the memory.
+_MOST = 1 << 20
 _LONGEST = len("sha256:") + 64
 
 #: A meta page of bbolt (`internal/common/meta.go`) after its page header: magic, version, page size, flags; the root
@@ -55,30 +57,33 @@ class BuildKitCache:
 
     def _look(self) -> None:
         try:
-            status = self._path.stat()
+            status = inside.status(self._path)
             # No daemon runs while a store is open for writing, so that the file changes between stores, if at all.
             seen = (status.st_ino, status.st_size, status.st_mtime_ns)
             if seen == self._seen:
                 return
-            with open(self._path, "rb") as file:
+            with open(self._path, "rb", opener=inside.opener) as file:
                 problem = _problem(file, status.st_size)
-                self._layers = _names(file)
+                self._layers = _names(file, self._path)
             self._unreadable = [BadRecord(self._path, problem)] if problem else []
             self._seen = seen
-        except OSError as error:
+        except (BadRecord, OSError) as error:
             self._seen, self._layers, self._unreadable = None, frozenset(), []
-            missing = isinstance(error, FileNotFoundError) and not os.path.lexists(self._path)
-            if not missing:
+            if isinstance(error, BadRecord):
+                self._unreadable = [error]
+            elif not isinstance(error, FileNotFoundError):
                 self._unreadable = [BadRecord(self._path, f"BuildKit's cache cannot be read: {error.strerror}")]
 
 
-def _names(file: BinaryIO) -> frozenset[bytes]:
+def _names(file: BinaryIO, path: Path) -> frozenset[bytes]:
     found: set[bytes] = set()
     tail = b""
     file.seek(0)
     while chunk := file.read(_CHUNK):
         data = tail + chunk
         found.update(_NAME.findall(data))
+        if len(found) > _MOST:
+            raise BadRecord(path, f"it names more than {_MOST} layers; a cache of BuildKit's has some thousands")
         tail = data[1 - _LONGEST :]
     return frozenset(found)
 

@@ -6,14 +6,15 @@ for that, a damaged byte in a small file would cost the content of a whole chain
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.metadata.records import CACHE_ID, INIT_ID, MOUNT_ID, BadRecord, read_digest
+from layerstore_core.errors import BadRecord
+from layerstore_core.metadata.records import CACHE_ID, INIT_ID, MOUNT_ID, read_digest
 
 #: How the name of a layer's record ends: with the chain ID's digits, or in quarantine with the first of them.
 _CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
@@ -59,16 +60,16 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
 
 def is_record(path: Path) -> bool:
     """Whether this is a record, or was one: a directory with files of a record, or one that cannot be looked into."""
-    if path.is_symlink() or not path.is_dir():
+    if not inside.is_directory(path):
         return False
     try:
-        return not set(_OF_RECORDS).isdisjoint(os.listdir(path))
+        return not set(_OF_RECORDS).isdisjoint(inside.names(path))
     except OSError:
         return True
 
 
 def _is_mount(record: Path) -> bool:
-    return record.parent.name == "mounts" or os.path.lexists(record / MOUNT_ID)
+    return record.parent.name == "mounts" or inside.exists(record / MOUNT_ID)
 
 
 def _proved(record: Path, parent: ChainID | None, layers: set[ChainID]) -> tuple[bool, ChainID | None]:

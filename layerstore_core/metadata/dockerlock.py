@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import RootInUse
 
@@ -34,6 +35,7 @@ class DockerLock:
 
     Raises:
         RootInUse: a daemon is running there; the message names its process.
+        BadRecord: something else stands in the database's place.
         OSError: the database cannot be opened.
     """
 
@@ -41,8 +43,8 @@ class DockerLock:
         self._file: Descriptor | None = None
         path = root / _DATABASE
         try:
-            self._file = Descriptor(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            self._file = inside.open_file(path)
+        except FileNotFoundError:
             return
         fd = self._file.number
         try:

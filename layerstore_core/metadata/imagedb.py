@@ -14,7 +14,6 @@ Docker has accepted: only what names layers is looked at here.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -22,11 +21,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from layerstore_core import inside
+from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
-from layerstore_core.errors import LayerStoreError
-from layerstore_core.metadata.atomic import FILE_MODE, flush, make_directory
+from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.metadata.atomic import FILE_MODE, make_directory
 from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageReferences, ReferenceReader
-from layerstore_core.metadata.records import BadRecord
 
 #: No config comes near: Docker's own limit for what it pulls is 4 MiB.
 MAX_CONFIG: Final = 16 << 20
@@ -67,11 +67,7 @@ class ImageDB:
 
     def image_ids(self) -> list[ImageID]:
         """All images, sorted."""
-        try:
-            names = sorted(os.listdir(self._content))
-        except FileNotFoundError:
-            return []
-        return [ImageID.from_hex(name) for name in names if _HEX.fullmatch(name)]
+        return [ImageID.from_hex(name) for name in inside.names(self._content) if _HEX.fullmatch(name)]
 
     def config_path(self, image: ImageID) -> Path:
         """Where an image's config is."""
@@ -83,7 +79,7 @@ class ImageDB:
 
     def has(self, image: ImageID) -> bool:
         """Whether there is such an image, with a sound config or not."""
-        return os.path.lexists(self._content / image.hex)
+        return inside.exists(self._content / image.hex)
 
     def read(self, image: ImageID) -> bytes:
         """An image's config.
@@ -93,7 +89,7 @@ class ImageDB:
             OSError: it cannot be read.
         """
         path = self.config_path(image)
-        content = _read(path, MAX_CONFIG)
+        content = inside.read(path, MAX_CONFIG)
         if ImageID.of(content) != image:
             raise BadRecord(path, "the config is not what it was: its digest is not its name")
         return content
@@ -136,18 +132,12 @@ class ImageDB:
     def clear(self, path: Path) -> None:
         """Remove a file or a directory of the records, if it is there."""
         try:
-            if path.is_dir() and not path.is_symlink():
-                import shutil
-
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        except FileNotFoundError:
-            return
+            if inside.exists(path):
+                remove_tree(os.fspath(path))
+                if self._durable:
+                    inside.flush(path.parent)
         finally:
             self._references.forget()
-        if self._durable:
-            flush(path.parent)
 
     def parent(self, image: ImageID) -> ImageID | None:
         """The image that this one was built from, if that is recorded."""
@@ -165,7 +155,7 @@ class ImageDB:
         """
         path = self.parent_path(image)
         try:
-            return ImageID(_read(path, _MAX_PARENT).decode("ascii", "replace").strip())
+            return ImageID(inside.read(path, _MAX_PARENT).decode("ascii", "replace").strip())
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -186,7 +176,7 @@ class ImageDB:
             BadRecord: the file of names is damaged.
         """
         try:
-            document = json.loads(_read(self.names_path, _MAX_NAMES))
+            document = json.loads(inside.read(self.names_path, _MAX_NAMES))
             return {
                 name: ImageID(image)
                 for references in document["Repositories"].values()
@@ -266,21 +256,15 @@ class ImageDB:
 
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
-            with open(partial, "xb", opener=functools.partial(os.open, mode=mode)) as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(content)
-                file.flush()
-                if self._durable:
-                    os.fsync(file.fileno())
-            os.replace(partial, path)
+            inside.write(partial, content, mode, new=True, durable=self._durable)
+            inside.rename(partial, path)
         except BaseException:
-            if os.path.lexists(partial):
-                os.unlink(partial)
+            inside.unlink(partial, missing_ok=True)
             raise
         finally:
             self._references.forget()
         if self._durable:
-            flush(path.parent)
+            inside.flush(path.parent)
 
 
 def diff_ids_of(config: Any) -> list[DiffID]:
@@ -306,14 +290,6 @@ def repository_of(name: str) -> str:
 def _names_in(directory: Path) -> list[str]:
     """The names in a directory, sorted; none where it cannot be read, so that nothing is cleared there."""
     try:
-        return sorted(os.listdir(directory))
-    except OSError:
+        return inside.names(directory)
+    except (BadRecord, OSError):
         return []
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with open(path, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise BadRecord(path, f"the file is longer than {limit} bytes")
-    return content

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID, ImageID
-from layerstore_core.metadata.records import BadRecord
+from layerstore_core.errors import BadRecord
 
 if TYPE_CHECKING:
     from layerstore_core.metadata.imagedb import ImageDB
@@ -70,7 +70,7 @@ class ReferenceReader:
         images: set[ImageID] = set()
         try:
             images.update(db.image_ids())
-        except OSError as error:
+        except (BadRecord, OSError) as error:
             found.unreadable.append(_bad(db.config_path(ImageID.of(b"")).parent, error))
             return found
         db.forget_all_but(images)
@@ -78,7 +78,7 @@ class ReferenceReader:
             try:
                 top = db.top_layer(image)
             except FileNotFoundError as error:
-                if os.path.lexists(db.config_path(image)):  # a link that leads nowhere
+                if inside.exists(db.config_path(image)):  # a link that leads nowhere
                     found.unreadable.append(_bad(db.config_path(image), error))
                 else:
                     images.discard(image)  # removed a moment ago

@@ -22,11 +22,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from layerstore_core.descriptors import Descriptor
+from layerstore_core import inside
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
 from layerstore_core.metadata.ahead import MANY, read_usual_records
-from layerstore_core.metadata.atomic import flush
 from layerstore_core.metadata.deletion import Deletion, Removing
 from layerstore_core.metadata.records import (
     CACHE_ID,
@@ -66,7 +65,7 @@ class LayerDB:
 
     def is_made(self) -> bool:
         """Whether a layer or a writable layer was ever recorded here."""
-        return (self.path / "sha256").is_dir() or (self.path / "mounts").is_dir()
+        return inside.is_directory(self.path / "sha256") or inside.is_directory(self.path / "mounts")
 
     # Layers
 
@@ -85,7 +84,7 @@ class LayerDB:
 
     def has_layer(self, chain: ChainID) -> bool:
         """Whether there is a record, sound or not. An empty directory is none: a new record takes its place."""
-        return _has_entries(self.layer_path(chain))
+        return inside.has_entries(self.layer_path(chain))
 
     def read(self, chain: ChainID) -> LayerRecord:
         """Read a layer's record.
@@ -107,8 +106,8 @@ class LayerDB:
             What does the same as `read`, quickly.
         """
         try:
-            opened = Descriptor(os.open, self.path / "sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            opened = inside.open_directory(self.path / "sha256")
+        except FileNotFoundError:
             yield self.read
             return
         with opened as layers:
@@ -121,11 +120,11 @@ class LayerDB:
         Raises:
             FileNotFoundError: it has none.
         """
-        return open(self.layer_path(chain) / TAR_SPLIT, "rb")
+        return open(self.layer_path(chain) / TAR_SPLIT, "rb", opener=inside.opener)
 
     def has_tar_split(self, chain: ChainID) -> bool:
         """Whether a layer has tar-split lines."""
-        return (self.layer_path(chain) / TAR_SPLIT).is_file()
+        return inside.exists(self.layer_path(chain) / TAR_SPLIT)
 
     def cache_id(self, chain: ChainID) -> str | None:
         """The driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
@@ -166,12 +165,12 @@ class LayerDB:
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
             try:
-                os.rename(source, target)
+                inside.rename(source, target)
                 if self._durable:
                     try:
-                        flush(target.parent)
+                        inside.flush(target.parent)
                     except BaseException:
-                        os.rename(target, source)
+                        inside.rename(target, source)
                         raise
             except BaseException:
                 lock.close()
@@ -197,9 +196,14 @@ class LayerDB:
         """What is left of the records of all layers that are being deleted, by processes that live or have died."""
         return [path for path, _ in self._deletions()]
 
-    def has_removing_child(self, chain: ChainID) -> bool:
-        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
-        return any(read_digest(ChainID, path / "parent") == chain for path, _ in self._deletions())
+    def parents_being_left(self) -> dict[Path, ChainID | None]:
+        """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
+        found = {}
+        for path in self.deletions():
+            parent = read_digest(ChainID, path / "parent")
+            if parent is not None or os.path.lexists(path / "parent"):
+                found[path] = parent
+        return found
 
     def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
         for name in _names(self.path / "sha256", wanted=_REMOVING):
@@ -222,7 +226,7 @@ class LayerDB:
 
     def has_mount(self, name: str) -> bool:
         """Whether there is a record, sound or not; as `has_layer`."""
-        return _has_entries(self.mount_path(name))
+        return inside.has_entries(self.mount_path(name))
 
     def read_mount(self, name: str) -> MountRecord:
         """Read a writable layer's record.
@@ -249,7 +253,7 @@ class LayerDB:
         with while_doing(f"saving the writable layer {record.name!r}"):
             files = WriteSet(self.path, durable=self._durable)
             try:
-                files.path.chmod(0o755)
+                files.chmod(0o755)
                 record.write(files.path)
                 files.flush()
             except BaseException:
@@ -276,21 +280,6 @@ class LayerDB:
             return files
 
 
-def _has_entries(directory: Path) -> bool:
-    try:
-        with os.scandir(directory) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
     """The names of the directories in one, those that match, sorted."""
-    matches = wanted.fullmatch
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(
-                entry.name for entry in entries if matches(entry.name) and entry.is_dir(follow_symlinks=False)
-            )
-    except FileNotFoundError:
-        return []
+    return [name for name in inside.directory_names(directory) if wanted.fullmatch(name)]

@@ -30,6 +30,7 @@ from threading import Lock
 from typing import Final
 from weakref import WeakSet
 
+from layerstore_core import inside
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata.atomic import make_directory
 
@@ -62,6 +63,7 @@ class RootLocks:
 
     Raises:
         LocksUnavailable: the file system does not lock.
+        BadRecord: something that is no such file stands there, a link, say: nothing is written to it.
         OSError: the file cannot be made.
 
     Attributes:
@@ -80,7 +82,7 @@ class RootLocks:
         try:
             if not read_only:
                 make_directory(path.parent, 0o700)
-                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = inside.open_file(path, os.O_RDWR | os.O_CREAT, 0o600).detach()
         except OSError as error:
             if error.errno not in _READ_ONLY or not _can_read(path.parent.parent):
                 raise

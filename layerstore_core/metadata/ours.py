@@ -7,8 +7,9 @@ every driver that has what they speak of. No name of theirs can be a driver's: s
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from layerstore_core import inside
 
 
 def state_directory(root: Path, kind: str, driver: str) -> Path:
@@ -18,7 +19,4 @@ def state_directory(root: Path, kind: str, driver: str) -> Path:
 
 def recorded_drivers(root: Path) -> list[str]:
     """The drivers that may have records under a root, by their names on disk, sorted."""
-    try:
-        return sorted(os.listdir(root / "image"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return inside.directory_names(root / "image")

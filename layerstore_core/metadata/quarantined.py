@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
+from layerstore_core import inside
 from layerstore_core.digests import ChainID
+from layerstore_core.errors import BadRecord
 from layerstore_core.metadata.claims import Claims, claimed_parents
 from layerstore_core.metadata.layerdb import LayerDB
 from layerstore_core.metadata.ours import state_directory
-from layerstore_core.metadata.records import BadRecord
 
 #: A time, and something drawn; no driver is called so.
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
@@ -46,9 +46,9 @@ class Quarantined:
         paths: list[Path] = []
         for directory in self._directories:
             try:
-                paths += [directory / name for name in sorted(os.listdir(directory)) if _ENTRY.fullmatch(name)]
-            except FileNotFoundError:
-                continue
+                paths += [directory / name for name in inside.names(directory) if _ENTRY.fullmatch(name)]
+            except BadRecord as error:
+                return Claims({}, [error])
             except OSError as error:
                 return Claims({}, [BadRecord(directory, f"the quarantine cannot be read: {error.strerror}")])
         if paths != self._paths:  # what an entry holds does not change
@@ -56,7 +56,7 @@ class Quarantined:
             self._claims.unknown.extend(
                 BadRecord(path, "it is a damaged image's config; remove it when the image is not wanted any more")
                 for path in paths
-                if _CONFIG.fullmatch(path.name) and path.is_file()
+                if _CONFIG.fullmatch(path.name) and not inside.is_directory(path)
             )
             self._paths = paths
         return self._claims

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from layerstore_core import inside
 from layerstore_core.arguments import check_type
-from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID, DiffID, chain_id
-from layerstore_core.errors import IntegrityError, InvalidMountName
+from layerstore_core.errors import BadRecord, InvalidMountName
 from layerstore_core.metadata.atomic import write_file
-from layerstore_core.recordfiles import READ, Fields, read_fields
+from layerstore_core.recordfiles import Fields, read_fields
 
 _D = TypeVar("_D", ChainID, DiffID)
 
@@ -42,20 +42,6 @@ _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
 #: Go's JSON encoder escapes these inside strings, and they stand nowhere else.
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
-
-
-class BadRecord(IntegrityError):
-    """A record on disk is damaged.
-
-    Args:
-        path: the file concerned.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +70,7 @@ class LayerRecord:
         if self.parent is not None:
             write_file(directory / "parent", self.parent.encode())
         write_file(directory / "diff", self.diff_id.encode())
-        if not os.path.lexists(directory / CACHE_ID):
+        if not inside.exists(directory / CACHE_ID):
             write_file(directory / CACHE_ID, self.cache_id.encode())
         if self.descriptor is not None:
             write_file(directory / "descriptor.json", _encode_descriptor(self.descriptor))
@@ -172,7 +158,7 @@ class MountRecord:
             OSError: a file cannot be read.
         """
         mount_id = _mount_id(directory / MOUNT_ID)
-        init_id = _mount_id(directory / INIT_ID) if os.path.lexists(directory / INIT_ID) else None
+        init_id = _mount_id(directory / INIT_ID) if inside.exists(directory / INIT_ID) else None
         return cls(name, mount_id, init_id, _read_parent(directory))
 
 
@@ -238,17 +224,11 @@ def _read_text(path: Path, *, missing: str | None = None) -> str:
 
 def _read(path: Path, limit: int, *, optional: bool) -> bytes | None:
     try:
-        with Descriptor(os.open, path, READ) as fd:
-            content = os.read(fd, limit + 1)
+        return inside.read(path, limit)
     except FileNotFoundError:
         if optional:
             return None
         raise BadRecord(path, "the file is missing") from None
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise BadRecord(path, str(error.strerror).lower()) from None
-    if len(content) > limit:
-        raise BadRecord(path, f"the file is longer than {limit} bytes")
-    return content
 
 
 def _read_descriptor(path: Path) -> Mapping[str, Any] | None:
@@ -280,7 +260,7 @@ def _digest(kind: type[_D], path: Path, text: str) -> _D:
 
 def _read_parent(directory: Path) -> ChainID | None:
     path = directory / "parent"
-    return _digest(ChainID, path, _read_text(path)) if os.path.lexists(path) else None
+    return _digest(ChainID, path, _read_text(path)) if inside.exists(path) else None
 
 
 def _mount_id(path: Path) -> str:

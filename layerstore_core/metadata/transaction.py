@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
 from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import while_doing
-from layerstore_core.metadata.atomic import FILE_MODE, exchange_names, flush, make_directory, write_file
+from layerstore_core.metadata.atomic import FILE_MODE, exchange_names, make_directory, write_file
 from layerstore_core.metadata.records import CACHE_ID, LayerRecord, driver_ids
 
 TAR_SPLIT: Final = "tar-split.json.gz"
@@ -34,7 +35,7 @@ class WriteSet:
     """
 
     def __init__(self, db: Path, *, durable: bool) -> None:
-        import tempfile  # it loads compressors, and more: who only reads need not wait for them
+        import secrets
 
         self._db = db
         self._durable = durable
@@ -43,14 +44,11 @@ class WriteSet:
         make_directory(scratch, 0o755)
         while True:
             #: Where the files are until then.
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
+            self.path = scratch / f"{_PREFIX}{secrets.token_hex(8)}"
             try:
-                self.path.chmod(0o700)  # whatever the umask says
+                inside.mkdir(self.path, 0o700)
             except FileNotFoundError:  # a collector has taken it for a dead one
                 continue
-            except BaseException:
-                self.path.rmdir()
-                raise
             # Whoever only looks whether it is a dead one's has it locked for a moment; a collector has removed it then.
             lock = try_lock(self.path, wait=True)
             if lock is not None:
@@ -69,26 +67,31 @@ class WriteSet:
         """
         make_directory(target.parent, 0o755, durable=self._durable)
         try:
-            os.rename(self.path, target)
+            inside.rename(self.path, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
             raise
         if self._durable:
             try:
-                flush(target.parent)
+                inside.flush(target.parent)
             except BaseException:
-                os.rename(target, self.path)
+                inside.rename(target, self.path)
                 raise
         self._unlock()
 
     def flush(self) -> None:
         """Get the files to disk, one by one: for a few small ones."""
         if self._durable:
-            for file in self.path.iterdir():
-                flush(file)
-            flush(self.path)
-            flush(self.path.parent)
+            for name in inside.names(self.path):
+                inside.flush(self.path / name)
+            inside.flush(self.path)
+            inside.flush(self.path.parent)
+
+    def chmod(self, mode: int) -> None:
+        """Change the directory's mode."""
+        assert self._lock is not None, "it is open until it is published or cancelled"
+        os.fchmod(self._lock.number, mode)
 
     def abandon(self) -> None:
         """Leave the files to a collector, because the driver could not remove what they name."""
@@ -108,7 +111,7 @@ class WriteSet:
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         try:
-            os.rename(source, self.path)
+            inside.rename(source, self.path)
         except BaseException:
             lock.close()
             raise
@@ -116,11 +119,11 @@ class WriteSet:
         self._lock = lock
         if self._durable:
             try:
-                flush(source.parent)
+                inside.flush(source.parent)
             except BaseException:
                 # Whatever becomes of this, `cancel` must not remove the record.
                 self._unlock()
-                os.rename(self.path, source)
+                inside.rename(self.path, source)
                 raise
 
     def exchange(self, target: Path) -> None:
@@ -143,8 +146,8 @@ class WriteSet:
         self._unlock()
         self._lock = lock
         if self._durable:
-            flush(target.parent)
-            flush(self.path.parent)
+            inside.flush(target.parent)
+            inside.flush(self.path.parent)
 
     def cancel(self) -> None:
         """Remove the files. A second call, or one after `publish`, does nothing.
@@ -196,8 +199,12 @@ class Transaction(WriteSet):
 
     def open_tar_split(self) -> BinaryIO:
         """A file for the layer's tar-split lines; the caller compresses."""
-        file = open(self.path / TAR_SPLIT, "wb")  # noqa: SIM115
-        os.fchmod(file.fileno(), FILE_MODE)
+        file = open(self.path / TAR_SPLIT, "xb", opener=inside.opener)  # noqa: SIM115
+        try:
+            os.fchmod(file.fileno(), FILE_MODE)
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def commit(self, chain: ChainID) -> None:
@@ -227,12 +234,8 @@ class DeadTransaction:
 
 def dead_transactions(db: Path) -> list[DeadTransaction]:
     """The transactions whose process is gone, sorted."""
-    try:
-        names = sorted(os.listdir(db / "tmp"))
-    except FileNotFoundError:
-        return []
     dead = []
-    for name in names:
+    for name in inside.names(db / "tmp"):
         path = db / "tmp" / name
         lock = try_lock(path)
         if lock is not None:
@@ -268,13 +271,13 @@ def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
         The descriptor; `None` where another process has the lock, or the directory is gone.
     """
     try:
-        lock = Descriptor(os.open, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+        lock = inside.open_directory(directory)
+    except FileNotFoundError:
         return None
     try:
         fcntl.flock(lock.number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         # Since it was opened it may have been removed, or have got another name.
-        if os.path.samestat(os.fstat(lock.number), os.stat(directory, follow_symlinks=False)):
+        if os.path.samestat(os.fstat(lock.number), inside.status(directory)):
             return lock
     except (BlockingIOError, FileNotFoundError):
         pass

@@ -99,7 +99,7 @@ def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
 
     from layerstore_core.archive.getter import TreeFiles
 
-    files = TreeFiles(f"/proc/self/fd/{directory}")
+    files = TreeFiles(directory)
     memory = memoryview(mmap.mmap(memory_fd, 0))
     os.write(connection, READY)
     while True:

@@ -47,7 +47,7 @@ def take_in(
     """Unpack a layer into `root`, recording it; `options` are `unpack_layer`'s."""
     out = io.BytesIO()
     given = io.BytesIO(layer) if isinstance(layer, bytes) else layer
-    with LayerSource(given, spool_dir=spool or root.parent) as source:
+    with LayerSource(given, spool_dir=spool or root.parent, allow_empty=True) as source:
         recorder = Recorder(LineWriter(out), crc64.go_iso)
         diff = LayerStream(TarScanner(source.read_chunk), recorder)
         size = unpack_layer(diff, str(root), **options)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.errors import RootInUse
+from layerstore_core import inside
+from layerstore_core.errors import BadRecord, RootInUse
 from layerstore_core.metadata import DockerLock
 
 HOLD = """
@@ -45,7 +46,9 @@ def holder(database: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_root_without_docker(tmp_path: Path) -> None:
     DockerLock(tmp_path).close()
     (tmp_path / "volumes").write_text("no directory")
-    DockerLock(tmp_path).close()
+    inside.guard(tmp_path)
+    with pytest.raises(BadRecord, match="regular file"):
+        DockerLock(tmp_path)
 
 
 def test_a_daemon_is_named(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:

@@ -28,15 +28,18 @@ def unflushed(monkeypatch, tmp_path):
     names: set[str] = set()
     mkdir, rename, fsync, flush = os.mkdir, os.rename, os.fsync, FlushPoint.flush
 
+    def whole(path, directory):
+        above = "" if directory is None else os.readlink(f"/proc/self/fd/{directory}")
+        return os.path.abspath(os.path.join(above, os.fsdecode(path)))
+
     def making(path, *rest, **options):
         mkdir(path, *rest, **options)
-        if options.get("dir_fd") is None:
-            names.add(os.path.abspath(path))
+        names.add(whole(path, options.get("dir_fd")))
 
     def renaming(old, new, **options):
         rename(old, new, **options)
-        if os.path.isdir(new) and options.get("dst_dir_fd") is None:
-            names.add(os.path.abspath(new))
+        if os.path.isdir(target := whole(new, options.get("dst_dir_fd"))):
+            names.add(target)
 
     def flushing(descriptor):
         fsync(descriptor)

@@ -156,10 +156,10 @@ def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pyte
     db.set_names({"a:1": IMAGE})
     before = files(db)
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="space"):
         db.set_names({})
     with pytest.raises(OSError, match="space"):

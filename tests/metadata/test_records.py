@@ -122,8 +122,7 @@ def test_a_deletion(db):
     deletion = db.mark_removing(CHAIN)
     path = deletion.path
     assert db.removing() == [], "it is in hand"
-    assert db.has_removing_child(PARENT)
-    assert not db.has_removing_child(CHAIN)
+    assert db.parents_being_left() == {path: PARENT}
     with deletion:
         pass
     assert path.name.startswith(f"{CHAIN.hex}-")

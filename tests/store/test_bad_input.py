@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import sys
 
 import pytest
 
-from layerstore_core import InvalidLayer
+from layerstore_core import DiffID, InvalidLayer, LayerInput
 from layerstore_core.archive.scanner import TarScanner
 from tests import tars
 from tests.store.layers import BASE, export, register, tar_of, tree, warm
@@ -66,6 +67,97 @@ def test_a_damaged_compressed_tar(store, compress):
     whole[len(whole) // 2] ^= 0x55
     with pytest.raises(InvalidLayer):
         register(store, bytes(whole))
+
+
+EMPTY = {
+    "plain": b"",
+    "gzip": gzip.compress(b""),
+    "bzip2": bz2.compress(b""),
+    "xz": lzma.compress(b""),
+    "zstd": zstd.compress(b""),
+    "two gzip streams": gzip.compress(b"") * 2,
+}
+
+
+class Pipe(io.BytesIO):
+    def seekable(self):
+        return False
+
+
+@pytest.mark.parametrize("opened", [io.BytesIO, Pipe])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_nothing_at_all_is_no_layer(store, store_root, kind, opened):
+    warm(store)
+    before = tree(store_root)
+    with pytest.raises(InvalidLayer, match="it is empty"):
+        store.register(opened(EMPTY[kind]))
+    assert tree(store_root) == before
+    layer = store.register(opened(EMPTY[kind]), allow_empty=True)
+    assert export(layer) == b""
+    store.release(layer)
+
+
+@pytest.mark.parametrize("zeros", [512, 1024, 10240])
+def test_the_end_of_a_tar_is_an_empty_layer(store, zeros):
+    layer = register(store, bytes(zeros))
+    assert export(layer) == bytes(zeros)
+    store.release(layer)
+
+
+def test_nothing_is_a_layer_whose_digest_says_so(store):
+    digest = DiffID.from_hex(hashlib.sha256(b"").hexdigest())
+    layer = store.register_chain([LayerInput(lambda: io.BytesIO(b""), digest, "layer 1")])
+    assert export(layer) == b""
+    other = DiffID.from_hex(hashlib.sha256(tars.END).hexdigest())
+    with pytest.raises(InvalidLayer, match="digest"):
+        store.register_chain([LayerInput(lambda: io.BytesIO(b""), other, "layer 1")])
+    store.release(layer)
+
+
+def test_nothing_is_not_applied_to_a_writable_layer(store):
+    with store.create_rw_layer("w", "") as rw:
+        with pytest.raises(InvalidLayer, match="it is empty"):
+            rw.apply_diff(io.BytesIO(b""))
+        assert rw.apply_diff(io.BytesIO(b""), allow_empty=True) == 0
+        assert rw.apply_diff(io.BytesIO(tars.END)) == 0
+
+
+PACKED = {
+    "lz4": b"\x04\x22\x4d\x18\x64\x40\xa7",
+    "lzip": b"LZIP\x01\x0c",
+    "lzma": b"\x5d\0\0\x80\0" + b"\xff" * 8,
+    "compress (.Z)": b"\x1f\x9d\x90",
+    "lzop": b"\x89LZO\0\r\n\x1a\n",
+    "snappy": b"\xff\x06\0\0sNaPpY",
+    "zip": b"PK\x03\x04\x14\0",
+    "7z": b"7z\xbc\xaf\x27\x1c",
+    "gzip once more": gzip.compress(b"x"),
+}
+
+
+@pytest.mark.parametrize("size", [100, 600, 5000])
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.usefixtures("unchanged")
+def test_a_compression_that_is_not_supported_is_named(store, name, size):
+    packed = PACKED[name].ljust(size, b"\x77")
+    given = gzip.compress(packed) if "once more" in name else packed
+    with pytest.raises(InvalidLayer) as caught:
+        register(store, given)
+    assert "not a tar: " in caught.value.reason
+    assert f"with {name}" in caught.value.reason
+
+
+@pytest.mark.parametrize("start", [b"LZIP", b"]\0\0", b"PK", b"7z", b"LRZI"])
+def test_a_tar_whose_first_name_looks_like_a_compression_is_one(store, start):
+    tar = tars.tar(tars.entry(start, b"x"))
+    layer = register(store, tar)
+    assert export(layer) == tar
+    store.release(layer)
+
+
+def test_an_empty_name_of_a_file_is_called_so(store):
+    with pytest.raises(FileNotFoundError, match="name of the layer's tar is empty"):
+        store.register("")
 
 
 def changed(tar, offset, data):

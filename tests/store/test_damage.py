@@ -233,10 +233,10 @@ def test_a_file_that_cannot_be_read(open_store, name, monkeypatch):
     names, record, _ = made(open_store, descriptor={"size": 1})
     real = os.open
 
-    def refuse(path, *args, **kwargs):
-        if os.fspath(path) in {str(record / name), f"{record.name}/{name}"}:
+    def refuse(path, *args, dir_fd=None, **kwargs):
+        if path == name and os.readlink(f"/proc/self/fd/{dir_fd}") == str(record):
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path, *args, **kwargs)
+        return real(path, *args, dir_fd=dir_fd, **kwargs)
 
     monkeypatch.setattr(os, "open", refuse)
     store = open_store()
@@ -259,10 +259,6 @@ def test_a_tar_split_file(open_store, damage):
     names, path = tar_split_of(open_store)
     damage(path)
     store = open_store()
-    if damage is link_to_itself:
-        with pytest.raises(OSError, match="symbolic links"):
-            export(store.get(names[1]))
-        return
     layer = store.get(names[1])
     with pytest.raises(IntegrityError):
         export(layer)

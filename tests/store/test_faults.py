@@ -191,7 +191,7 @@ def test_a_rename_that_fails_leaves_the_layer(store, store_root, base, monkeypat
     layer = register(store, MIDDLE, base.chain_id)
     before = tree(store_root)
 
-    def refuse(*args):
+    def refuse(*args, **kwargs):
         raise OSError(30, "read-only", *map(str, args))
 
     with monkeypatch.context() as patch:
@@ -317,4 +317,4 @@ def test_a_pin_that_cannot_be_made_is_none(open_store, base):
             else:
                 break
         assert store.pins() == set()
-    assert step == len(system.seen) >= 3
+    assert step >= len(system.seen) >= 3

@@ -142,6 +142,21 @@ class TestPins:
         assert repair(here, findings) == []
         assert check_store(here) == []
 
+    def test_no_pin_dangles_where_the_records_are_lost(self, root: Root, pair: tuple[str, str]) -> None:
+        """They may be put back from a backup, and need their pins then."""
+        store = root.open(pair[0])
+        store.pin(register(store, BASE))
+        store.close()
+        os.rename(root.path / "image", root.path / "backup")
+        store = root.open(pair[0])
+        findings = check_store(store)
+        assert [finding.code for finding in findings] == ["records-lost"]
+        repair(store, findings)
+        store.close()
+        os.rename(root.path / "backup", root.path / "image")
+        store = root.open(pair[0])
+        assert (len(store.pins()), collected(store), check_store(store)) == (1, [], [])
+
     def test_an_unpin_that_cannot_pin_for_the_others_changes_nothing(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore
     ) -> None:

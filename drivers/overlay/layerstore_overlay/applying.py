@@ -12,13 +12,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple
 
+from layerstore_core import inside
 from layerstore_core.archive.copy import copy_metadata
 from layerstore_core.archive.extents import copy_extents
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import InvalidLayer
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
 
@@ -95,14 +98,14 @@ class OverlayWhiteouts(WhiteoutStyle):
             raise InvalidLayer("a hard link to a directory")
         parent, _, base = name.rpartition(b"/")
         directory = tree.enter(parent, create_mode=_IMPLIED_MODE)
-        target = b"/proc/self/fd/%d/%b" % (directory.fd, base)
         if stat.S_ISREG(found.status.st_mode):
-            _copy_content(found, target)
+            _copy_content(found, base, directory.fd)
         elif stat.S_ISLNK(found.status.st_mode):
-            os.symlink(os.readlink(found.path), target)
+            with inside.parent(found.path) as (above, link):
+                os.symlink(os.readlink(link, dir_fd=above), base, dir_fd=directory.fd)
         else:
-            os.mknod(target, stat.S_IFMT(found.status.st_mode) | 0o600, found.status.st_rdev)
-        copy_metadata(found.path, target)
+            os.mknod(base, stat.S_IFMT(found.status.st_mode) | 0o600, found.status.st_rdev, dir_fd=directory.fd)
+        copy_metadata(found.path, b"/proc/self/fd/%d/%b" % (directory.fd, base))
         if found.status.st_nlink > 1:
             with tree.pinned(directory):
                 for other in self._other_names(tree, name, found):
@@ -179,14 +182,14 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
     """Remove whiteouts from directories that nothing is merged with. `below` must be complete."""
     for path in whiteouts:
         directory = path.rpartition(b"/")[0]
-        target, parent = os.path.join(upper, path), os.path.join(upper, directory)
         way = way_to(upper, path, xattrs)
         if way is Way.BLOCKED or (way is Way.OPEN and _shows_directory(below, directory)):
             continue
-        if os.path.lexists(target) and is_whiteout(os.lstat(target)):
-            times = os.lstat(parent)
-            os.unlink(target)
-            os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with suppress(FileNotFoundError), inside.parent(os.path.join(upper, path)) as (above, base):
+            if is_whiteout(os.stat(base, dir_fd=above, follow_symlinks=False)):
+                times = os.fstat(above)
+                os.unlink(base, dir_fd=above)
+                os.utime(f"/proc/self/fd/{above}", ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _shows_directory(below: LowerLayers, path: bytes) -> bool:
@@ -215,14 +218,8 @@ def _is_directory(path: bytes) -> bool:
         return False
 
 
-def _copy_content(found: Found, target: bytes) -> None:
-    """Copy a regular file, with its holes: what is sparse may be longer than the disk."""
-    source = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            copy_extents(source, copy, found.status)
-        finally:
-            os.close(copy)
-    finally:
-        os.close(source)
+def _copy_content(found: Found, base: bytes, directory: int) -> None:
+    """Copy a regular file, with its holes, to a new one: what is sparse may be longer than the disk."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with inside.open_file(found.path) as source, Descriptor(os.open, base, new, 0o600, dir_fd=directory) as copy:
+        copy_extents(source, copy, found.status)

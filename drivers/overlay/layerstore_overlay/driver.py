@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core import hookimpl
+from layerstore_core import hookimpl, inside
 from layerstore_core.archive.changes import Change
 from layerstore_core.archive.getter import TreeFiles
 from layerstore_core.archive.iterstream import IterStream
@@ -70,9 +70,10 @@ class OverlayDriver:
 
             options = Options.model_validate(options)
         self._size: Final[int | None] = options.size if options else None
-        home = os.path.realpath(context.home)
+        # The root may be reached through links; nothing below it is.
+        home = os.path.join(os.path.realpath(context.home.parent), context.home.name)
         self._layout = Layout(home, context.id_mapping.root_pair())
-        if not os.path.isdir(home):
+        if not inside.is_directory(home):
             # Where nothing works, nothing is made.
             Features(os.path.realpath(context.nearest_directory()), mount_method).require()
             self._layout.prepare()
@@ -122,7 +123,7 @@ class OverlayDriver:
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
-        if not os.path.lexists(self._layout.path(layer_id)) or layer_id == LINKS:
+        if layer_id == LINKS or not inside.exists(self._layout.path(layer_id)):
             return
         unmount_all(self._layout.path(layer_id, "merged"))
         self._delete(layer_id)
@@ -164,14 +165,16 @@ class OverlayDriver:
         options = list(self._features.base_options)
         if mount_label:
             options.append(("context", mount_label))
-        own = self._layout.link(layer_id)
-        lower = self._chains.shown_below(layer_id)
+        own = os.path.join(layer_id, "diff")
+        lower = [
+            os.path.relpath(self._layout.resolve(link), self._layout.home)
+            for link in self._chains.shown_below(layer_id)
+        ]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
         if self._layout.is_committed(layer_id):
             return OverlaySpec([own, *lower], options=tuple(options))
-        upper, work = os.path.join(layer_id, "diff"), os.path.join(layer_id, "work")
-        return OverlaySpec(lower, upper, work, tuple(options))
+        return OverlaySpec(lower, own, os.path.join(layer_id, "work"), tuple(options))
 
     @hookimpl
     def put(self, layer_id: str) -> None:
@@ -182,7 +185,7 @@ class OverlayDriver:
 
     def _remove_merged(self, merged: str) -> None:
         try:
-            os.rmdir(merged)
+            inside.rmdir(merged)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -256,10 +259,7 @@ class OverlayDriver:
     def cleanup(self) -> None:
         for link in self._layout.stray_links():
             self._log.info("removing {}: its layer is gone", link)
-            try:
-                os.unlink(link)
-            except FileNotFoundError:
-                pass
+            inside.unlink(link, missing_ok=True)
         remove_stale_laboratories(self._layout.home)
 
     @hookimpl
@@ -274,7 +274,7 @@ class OverlayDriver:
     def apply_diff(self, layer_id: str, parent_id: str, diff: LayerStream) -> int | None:
         self._layout.require(layer_id)
         upper = self._layout.path(layer_id, "diff")
-        fresh = not os.listdir(upper)
+        fresh = not inside.has_entries(upper)
         # What is mounted must not be changed behind overlayfs's back, and what it has moved is not where it seems.
         if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._features.native_diff):
             return None

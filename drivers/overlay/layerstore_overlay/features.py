@@ -6,15 +6,17 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import DriverNotSupported
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
@@ -70,7 +72,7 @@ class Features:
         Raises:
             DriverNotSupported: neither can be set.
         """
-        with self._laboratory() as place:
+        with self._laboratory() as (_, place):
             for flavour in (TRUSTED, USER):
                 try:
                     os.setxattr(place, flavour.opaque, b"n")
@@ -128,31 +130,31 @@ class Features:
     @cached_property
     def d_type(self) -> bool:
         """Whether directory listings tell the type of each entry, as overlayfs needs."""
-        with self._laboratory() as place:
-            os.mkdir(os.path.join(place, "entry"))
+        with self._laboratory() as (_, place):
+            os.mkdir("entry", dir_fd=place)
             return _tells_types(place)
 
     @cached_property
     def whiteouts(self) -> bool:
         """Whether the character device 0:0 can be made, which marks a deleted file."""
-        with self._laboratory() as place:
-            path = os.path.join(place, "whiteout")
+        with self._laboratory() as (_, place):
             try:
-                os.mknod(path, stat.S_IFCHR, 0)
+                os.mknod("whiteout", stat.S_IFCHR, 0, dir_fd=place)
             except PermissionError:
                 return False
-            return is_whiteout(os.lstat(path))
+            return is_whiteout(os.stat("whiteout", dir_fd=place, follow_symlinks=False))
 
     @cached_property
     def behaviour(self) -> Behaviour:
         """What the mounted overlay does when files change, by the kernel's own settings."""
-        with self._laboratory() as place:
-            for name in ("l1/renamed", "l1/opaque", "l2/opaque", "upper", "work", "merged"):
-                os.makedirs(os.path.join(place, name))
-            _touch(os.path.join(place, "l1/file"))
-            os.setxattr(os.path.join(place, "l1/opaque"), self.xattrs.opaque, b"y")
-            fd = self._mount(place, ("l1", "l2"), (*self.base_options, *self._trial_options))
-            upper = os.path.join(os.fsencode(place), b"upper")
+        with self._laboratory() as (path, place):
+            for name in ("l1", "l1/renamed", "l1/opaque", "l2", "l2/opaque", "upper", "work", "merged"):
+                os.mkdir(name, dir_fd=place)
+            _touch("l1/file", dir_fd=place)
+            with Descriptor(os.open, "l1/opaque", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place) as opaque:
+                os.setxattr(opaque, self.xattrs.opaque, b"y")
+            fd = self._mount(path, ("l1", "l2"), (*self.base_options, *self._trial_options))
+            upper = os.path.join(os.fsencode(path), b"upper")
             try:
                 os.chmod("file", 0o640, dir_fd=fd)
                 _touch("opaque/new", dir_fd=fd)
@@ -204,10 +206,10 @@ class Features:
         return f"{self._directory} ({self.backing_file_system})"
 
     def _try_mount(self, options: tuple[tuple[str, str | None], ...]) -> None:
-        with self._laboratory() as place:
+        with self._laboratory() as (path, place):
             for name in ("l1", "l2", "upper", "work", "merged"):
-                os.mkdir(os.path.join(place, name))
-            fd = self._mount(place, ("l1", "l2"), options)
+                os.mkdir(name, dir_fd=place)
+            fd = self._mount(path, ("l1", "l2"), options)
             try:
                 # Some kernels mount, read-only, on what they cannot write to.
                 _touch("new", dir_fd=fd)
@@ -221,21 +223,20 @@ class Features:
         return fd
 
     @contextmanager
-    def _laboratory(self) -> Iterator[str]:
-        """A temporary directory, locked for as long as it is in use."""
+    def _laboratory(self) -> Iterator[tuple[str, int]]:
+        """A temporary directory, its path and a descriptor, locked for as long as it is in use."""
         while True:
-            place = tempfile.mkdtemp(prefix=TEMPORARY, dir=self._directory)
+            path = os.path.join(self._directory, TEMPORARY + secrets.token_hex(8))
+            inside.mkdir(path, 0o700)
             try:
-                fd = _lock(place)
-                if fd is None:
+                place = _lock(path)
+                if place is None:
                     continue
-                try:
-                    yield place
-                finally:
-                    os.close(fd)
+                with place as fd:
+                    yield path, fd
                 return
             finally:
-                remove_tree(place)
+                remove_tree(path)
 
     def _unsupported(self, error: OSError) -> DriverNotSupported:
         if error.errno in (errno.EPERM, errno.EACCES):
@@ -256,58 +257,46 @@ _PRIVILEGES: Final = (
 )
 
 
-def _lock(place: str) -> int | None:
+def _lock(path: str) -> Descriptor | None:
     """Lock a new directory; `None` where somebody has taken it for a stale one before it was locked, and removed it."""
     try:
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = inside.open_directory(path)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.lexists(place):
-            return fd
+        fcntl.flock(place.number, fcntl.LOCK_EX)
+        if inside.exists(path):
+            return place
     except BaseException:
-        os.close(fd)
+        place.close()
         raise
-    os.close(fd)
+    place.close()
     return None
 
 
 def remove_stale_laboratories(directory: str) -> None:
     """Remove temporary directories that a crash has left: those that no process has locked."""
-    for name in os.listdir(directory):
+    for name in inside.directory_names(directory):
+        path = os.path.join(directory, name)
         if not name.startswith(TEMPORARY):
             continue
-        path = os.path.join(directory, name)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
+        with suppress(FileNotFoundError, BlockingIOError), inside.open_directory(path) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
             remove_tree(path)
-        finally:
-            os.close(fd)
 
 
 def _touch(path: str, *, dir_fd: int | None = None) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
-def _tells_types(directory: str) -> bool:
+def _tells_types(directory: int) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "getdents64"):
         return True  # an overlay was mounted, and the kernel sees to it itself
     libc.getdents64.restype = ctypes.c_ssize_t
     buffer = ctypes.create_string_buffer(1024)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        length = libc.getdents64(fd, buffer, ctypes.c_size_t(len(buffer)))
-    finally:
-        os.close(fd)
+    os.lseek(directory, 0, os.SEEK_SET)
+    length = libc.getdents64(directory, buffer, ctypes.c_size_t(len(buffer)))
     data = buffer.raw[: max(length, 0)]
     types = []
     while data:

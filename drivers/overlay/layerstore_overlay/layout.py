@@ -24,8 +24,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.errors import while_doing
+from layerstore_core.errors import BadRecord, while_doing
 
 LINKS: Final = "l"
 #: Temporary directories begin so; no layer's ID does.
@@ -33,6 +34,12 @@ TEMPORARY: Final = ".layerstore-"
 #: Notes that Docker does not know, and does not mind.
 _NOTES: Final = "unsettled"
 _LINK_LENGTH: Final = 26
+#: What files may hold at most, in bytes: `lower` has 29 for each layer below, of which there are 500; notes have paths.
+_LONGEST_FIELD: Final = 64 << 10
+_LONGEST_NOTES: Final = 256 << 20
+#: Where a short name leads to.
+_TARGET: Final = re.compile(r"\.\./([a-z0-9-]{1,128})/diff")
+_CHECK: Final = "`layerstore check` tells whether it can be repaired"
 _ID: Final = re.compile(r"[a-z0-9-]{1,128}")
 
 
@@ -47,16 +54,14 @@ class Layout:
     def __init__(self, home: str, owner: tuple[int, int]) -> None:
         self.home = home
         self._owner = owner
+        self._links: tuple[int, dict[str, list[str]]] | None = None
 
     def prepare(self) -> None:
         """Make home and the directory of links, where they are missing."""
         owner = (os.geteuid(), self._owner[1])
         os.makedirs(os.path.dirname(self.home), mode=0o711, exist_ok=True)
         for path, mode in (self.home, 0o710), (os.path.join(self.home, LINKS), 0o700):
-            try:
-                _make_directory(path, mode, owner)
-            except FileExistsError:
-                pass
+            _make_directory(path, mode, owner)
 
     def path(self, layer_id: str, *below: str) -> str:
         """The path of a layer's directory, or of something in it."""
@@ -64,7 +69,7 @@ class Layout:
 
     def exists(self, layer_id: str) -> bool:
         """Whether the layer was made whole."""
-        return is_layer_id(layer_id) and os.path.lexists(self.path(layer_id, "link"))
+        return is_layer_id(layer_id) and inside.exists(self.path(layer_id, "link"))
 
     def require(self, layer_id: str) -> None:
         """Raises `FileNotFoundError` where there is no such layer."""
@@ -73,10 +78,7 @@ class Layout:
 
     def layer_ids(self) -> list[str]:
         """The IDs of all layers, whole or in part."""
-        with os.scandir(self.home) as entries:
-            return sorted(
-                entry.name for entry in entries if is_layer_id(entry.name) and entry.is_dir(follow_symlinks=False)
-            )
+        return list(filter(is_layer_id, inside.directory_names(self.home)))
 
     def make_directory(self, layer_id: str) -> None:
         """Begin a layer: its directory, still empty.
@@ -86,7 +88,7 @@ class Layout:
         """
         if not is_layer_id(layer_id):
             raise FileExistsError(errno.EEXIST, "no layer can have this ID", self.path(layer_id))
-        _make_directory(self.path(layer_id), 0o710, (os.geteuid(), self._owner[1]))
+        inside.mkdir(self.path(layer_id), 0o710, (os.geteuid(), self._owner[1]))
 
     def fill_directory(self, layer_id: str, lower: list[str]) -> None:
         """Make what is in a layer's directory, and at last its link.
@@ -94,21 +96,33 @@ class Layout:
         Args:
             lower: what `lower_for_child` of the parent has said; empty for a base layer.
         """
-        _make_directory(self.path(layer_id, "diff"), 0o755, self._owner)
+        inside.mkdir(self.path(layer_id, "diff"), 0o755, self._owner)
         if lower:
-            _make_directory(self.path(layer_id, "work"), 0o700, self._owner)
-            _write_file(self.path(layer_id, "lower"), ":".join(lower), 0o644)
+            inside.mkdir(self.path(layer_id, "work"), 0o700, self._owner)
+            inside.write(self.path(layer_id, "lower"), ":".join(lower).encode("ascii"), 0o644, new=True)
         link = new_link_name()
-        _write_file(self.path(layer_id, "link"), link, 0o644)
-        os.symlink(os.path.join("..", layer_id, "diff"), os.path.join(self.home, LINKS, link))
+        inside.write(self.path(layer_id, "link"), link.encode("ascii"), 0o644, new=True)
+        self._make_link(layer_id, link)
 
     def lower(self, layer_id: str) -> list[str]:
-        """The layers below, as `l/…` relative to home, the nearest first."""
+        """The layers below, as `l/…` relative to home, the nearest first.
+
+        Raises:
+            BadRecord: the file names something else.
+        """
+        path = self.path(layer_id, "lower")
         try:
-            text = _read_file(self.path(layer_id, "lower"))
+            text = _read_file(path)
         except FileNotFoundError:
             return []
-        return text.split(":") if text else []
+        links = text.split(":") if text else []
+        for link in links:
+            directory, _, name = link.partition("/")
+            if directory != LINKS or not is_link_name(name):
+                raise BadRecord(
+                    path, f"it names {link[:80]!r}, and layers below stand as {LINKS}/ and a short name; {_CHECK}"
+                )
+        return links
 
     def link(self, layer_id: str) -> str:
         """The layer's own short name, `l/…`.
@@ -124,117 +138,150 @@ class Layout:
         return [self.link(layer_id), *self.lower(layer_id)]
 
     def resolve(self, link: str) -> str:
-        """The `diff` directory that a short name leads to.
+        """The `diff` directory that a short name leads to: links are read, and never followed.
 
         Raises:
             FileNotFoundError: the link is not there.
+            BadRecord: it is no link, or leads elsewhere.
         """
-        return os.path.normpath(os.path.join(self.home, LINKS, os.readlink(os.path.join(self.home, link))))
+        path = os.path.join(self.home, link)
+        with inside.parent(path) as (above, name):
+            target = _read_link(name, above)
+        found = _TARGET.fullmatch(target) if target is not None else None
+        if found is None:
+            if not inside.exists(path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            leads = f"it leads to {target[:80]!r}" if target is not None else "it is no link"
+            raise BadRecord(path, f"{leads}, and a short name leads to ../<layer>/diff; {_CHECK}")
+        return self.path(found[1], "diff")
 
     def is_committed(self, layer_id: str) -> bool:
         """Whether the layer has had a child, and must not change any more."""
-        return os.path.lexists(self.path(layer_id, "committed"))
+        return inside.exists(self.path(layer_id, "committed"))
 
     def commit(self, layer_id: str) -> None:
         """Note that the layer has a child."""
         if not self.is_committed(layer_id):
             try:
-                _write_file(self.path(layer_id, "committed"), "", 0o600)
+                inside.write(self.path(layer_id, "committed"), b"", 0o600, new=True)
             except FileExistsError:
                 pass
 
     def make_merged(self, layer_id: str) -> str:
         """Make the directory where the layer is mounted, if it is not there; its path."""
         path = self.path(layer_id, "merged")
-        try:
-            _make_directory(path, 0o700, self._owner)
-        except FileExistsError:
-            pass
+        _make_directory(path, 0o700, self._owner)
         return path
 
     def make_empty(self, layer_id: str) -> str:
         """An empty directory, relative to home, for a layer that hides all below it: overlayfs wants one below."""
         path = os.path.join(layer_id, "empty")
-        os.makedirs(os.path.join(self.home, path), mode=0o700, exist_ok=True)
+        _make_directory(os.path.join(self.home, path), 0o700, (os.geteuid(), os.getegid()))
         return path
 
     def write_notes(self, layer_id: str, notes: Sequence[bytes]) -> None:
         """Keep notes beside a layer, without NUL."""
         target = self.path(layer_id, _NOTES)
-        with open(target + ".new", "wb") as file:
-            file.write(b"\0".join(notes))
-        os.replace(target + ".new", target)
+        inside.write(target + ".new", b"\0".join(notes), 0o600)
+        inside.rename(target + ".new", target)
 
     def read_notes(self, layer_id: str) -> list[bytes]:
         """What `write_notes` has kept."""
         try:
-            with open(self.path(layer_id, _NOTES), "rb") as file:
-                return file.read().split(b"\0")
+            notes = inside.read(self.path(layer_id, _NOTES), _LONGEST_NOTES).split(b"\0")
         except FileNotFoundError:
             return []
+        if any(note[1:2] == b"/" or b".." in note[1:].split(b"/") for note in notes):
+            raise BadRecord(self.path(layer_id, _NOTES), f"it names what is not in the layer; {_CHECK}")
+        return notes
 
     def remove_notes(self, layer_id: str) -> None:
         """Forget what `write_notes` has kept."""
-        try:
-            os.unlink(self.path(layer_id, _NOTES))
-        except FileNotFoundError:
-            pass
+        inside.unlink(self.path(layer_id, _NOTES), missing_ok=True)
 
     def remove(self, layer_id: str) -> None:
         """Delete the layer, or what there is of it. It must not be mounted."""
         with while_doing(f"removing the layer {layer_id}"):
             try:
                 link = _read_file(self.path(layer_id, "link"))
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, BadRecord):
                 link = ""
             if is_link_name(link):
-                try:
-                    os.unlink(os.path.join(self.home, LINKS, link))
-                except FileNotFoundError:
-                    pass
+                inside.unlink(os.path.join(self.home, LINKS, link), missing_ok=True)
             remove_tree(self.path(layer_id))
+
+    def leads_to(self, link: str, layer_id: str) -> bool:
+        """Whether a short name, without `l/`, leads to a layer."""
+        with inside.parent(os.path.join(self.home, LINKS, link)) as (above, name):
+            return _read_link(name, above) == os.path.join("..", layer_id, "diff")
 
     def links_to(self, layer_id: str) -> list[str]:
         """The short names, without `l/`, that lead to a layer, sorted."""
-        directory, target = os.path.join(self.home, LINKS), os.path.join("..", layer_id, "diff")
-        return [name for name in sorted(os.listdir(directory))
-                if is_link_name(name) and _read_link(os.path.join(directory, name)) == target]  # fmt: skip
+        return [link for link in self._all_links().get(layer_id, ()) if self.leads_to(link, layer_id)]
+
+    def _all_links(self) -> dict[str, list[str]]:
+        """The short names of all layers; listed again only where there are others, since many layers may be asked for."""
+        changed = inside.status(os.path.join(self.home, LINKS)).st_mtime_ns
+        if self._links is None or self._links[0] != changed:
+            found: dict[str, list[str]] = {}
+            for name, target in self._targets():
+                found.setdefault(os.path.basename(os.path.dirname(target)), []).append(name)
+            self._links = changed, found
+        return self._links[1]
 
     def read_field(self, layer_id: str, name: str) -> str | None:
         """What stands in `link` or `lower`; `None` where it cannot be read."""
         try:
             return _read_file(self.path(layer_id, name))
-        except (OSError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError, BadRecord):
             return None
 
     def rewrite_field(self, layer_id: str, name: str, text: str) -> None:
         """Replace `link` or `lower`, whole or not at all, and on disk when this returns."""
         path = self.path(layer_id, name)
         partial = path + ".new"
-        if os.path.lexists(partial):
-            os.unlink(partial)
-        _write_file(partial, text, 0o644)
-        _flush(partial)
-        os.replace(partial, path)
-        _flush(self.path(layer_id))
+        remove_tree(partial)
+        inside.write(partial, text.encode("ascii"), 0o644, new=True, durable=True)
+        inside.rename(partial, path)
+        inside.flush(self.path(layer_id))
 
     def make_link(self, layer_id: str, link: str) -> None:
         """Make the short name `link` lead to the layer."""
-        path = os.path.join(self.home, LINKS, link)
-        if os.path.lexists(path):
-            os.unlink(path)
-        os.symlink(os.path.join("..", layer_id, "diff"), path)
-        _flush(os.path.join(self.home, LINKS))
+        inside.unlink(os.path.join(self.home, LINKS, link), missing_ok=True)
+        self._make_link(layer_id, link)
+        inside.flush(os.path.join(self.home, LINKS))
+        if self._links is not None:
+            self._links[1].setdefault(layer_id, []).append(link)
+            self._links = inside.status(os.path.join(self.home, LINKS)).st_mtime_ns, self._links[1]
 
     def make_work(self, layer_id: str) -> None:
         """Make the directory that overlayfs works in."""
-        _make_directory(self.path(layer_id, "work"), 0o700, self._owner)
+        inside.mkdir(self.path(layer_id, "work"), 0o700, self._owner)
 
     def stray_links(self) -> list[str]:
         """Short names that lead nowhere: their layers are gone."""
         directory = os.path.join(self.home, LINKS)
-        return [os.path.join(directory, name) for name in sorted(os.listdir(directory))
-                if not os.path.exists(os.path.join(directory, name))]  # fmt: skip
+        return [
+            os.path.join(directory, name)
+            for name, leads_to in self._targets()
+            if (found := _TARGET.fullmatch(leads_to)) is not None and not self._has_files(found[1])
+        ]
+
+    def _has_files(self, layer_id: str) -> bool:
+        try:
+            return inside.exists(self.path(layer_id, "diff"))
+        except FileNotFoundError:
+            return False
+
+    def _targets(self) -> list[tuple[str, str]]:
+        """All short names, without `l/`, and where they lead to, sorted."""
+        with inside.open_directory(os.path.join(self.home, LINKS)) as fd:
+            names = filter(is_link_name, sorted(os.listdir(fd)))
+            return [(name, target) for name in names if (target := _read_link(name, fd)) is not None]
+
+    def _make_link(self, layer_id: str, link: str) -> None:
+        with inside.parent(os.path.join(self.home, LINKS, link)) as (above, name):
+            os.symlink(os.path.join("..", layer_id, "diff"), name, dir_fd=above)
 
 
 def is_layer_id(name: str) -> bool:
@@ -253,38 +300,19 @@ def new_link_name() -> str:
 
 
 def _make_directory(path: str, mode: int, owner: tuple[int, int]) -> None:
-    os.mkdir(path, 0o700)
+    """Make a directory, if it is not there."""
     try:
-        if owner != (os.geteuid(), os.getegid()):
-            os.chown(path, *owner)
-        os.chmod(path, mode)
-    except BaseException:
-        os.rmdir(path)
-        raise
-
-
-def _write_file(path: str, text: str, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(text)
-        os.fchmod(fd, mode)
+        inside.mkdir(path, mode, owner)
+    except FileExistsError:
+        inside.open_directory(path).close()
 
 
 def _read_file(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
+    return inside.read(path, _LONGEST_FIELD).decode("ascii").strip()
 
 
-def _read_link(path: str) -> str | None:
+def _read_link(name: str, directory: int) -> str | None:
     try:
-        return os.readlink(path)
+        return os.readlink(name, dir_fd=directory)
     except OSError:
         return None
-
-
-def _flush(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from layerstore_core import inside
+from layerstore_core.errors import BadRecord
 from layerstore_overlay.layout import LINKS, Layout, is_link_name, new_link_name
 
 
@@ -33,14 +34,14 @@ def troubles(layout: Layout, layer_id: str, parent_id: str) -> Iterator[Trouble]
         layer_id: the layer.
         parent_id: what it stands on, `""` for nothing.
     """
-    if not os.path.isdir(layout.path(layer_id, "diff")):
+    if not _is_directory(layout.path(layer_id, "diff")):
         yield Trouble(f"the directory {layout.path(layer_id, 'diff')} is missing, and with it the layer's files", None)
         return
     link = layout.read_field(layer_id, "link")
     if link is None or not is_link_name(link):
         what = "missing" if link is None else "damaged"
         yield Trouble(f"{layout.path(layer_id, 'link')} is {what}", partial(_mend_link, layout, layer_id))
-    elif link not in layout.links_to(layer_id):
+    elif not layout.leads_to(link, layer_id):
         yield Trouble(
             f"the link {os.path.join(layout.home, LINKS, link)} is missing, or leads elsewhere",
             partial(_mend_symlink, layout, layer_id, link),
@@ -136,6 +137,6 @@ def _mend_work(layout: Layout, layer_id: str) -> str:
 
 def _is_directory(path: str) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
+        return inside.is_directory(path)
+    except (OSError, BadRecord):
         return False

@@ -1,28 +1,25 @@
 """Mounting overlays, by system calls of this process alone.
 
 The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.8
-on. Older kernels get mount(2), whose options must fit into one page: there all paths are relative to
-the driver's home. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
+on. Older kernels get mount(2), whose options must fit into one page. Every directory is opened without following
+links, see `layerstore_core.inside`, and the kernel is given the descriptors. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_overlay import syscalls
 
-#: The longest string that fsconfig(2) takes, without its final NUL.
-_MAX_FSCONFIG: Final = 255
 #: The longest data that mount(2) takes, without its final NUL.
 MAX_MOUNT_DATA: Final = os.sysconf("SC_PAGE_SIZE") - 1
-#: Bytes that overlayfs takes for its own in the paths of some options.
-_SPECIAL: Final = re.compile(rb"[\\:,]")
 #: Of a file system with fewer blocks or inodes left it is said that it is full.
 _ROOM: Final = 8
 
@@ -53,6 +50,13 @@ class OverlaySpec:
     work: str | None = None
     options: Sequence[tuple[str, str | None]] = ()
     read_only: bool = False
+
+    def directories(self) -> Iterator[tuple[str, str]]:
+        """The options that are directories, in the order in which the kernel wants them."""
+        yield from (("lowerdir+", lower) for lower in self.lower)
+        if self.upper is not None and self.work is not None:
+            yield "upperdir", self.upper
+            yield "workdir", self.work
 
 
 class Mounter:
@@ -91,7 +95,8 @@ class Mounter:
                 self._method = MountMethod.CLASSIC
             else:
                 try:
-                    syscalls.move_mount(mount_fd, path)
+                    with inside.open_directory(path) as place:
+                        syscalls.move_mount(mount_fd, place)
                 finally:
                     os.close(mount_fd)
                 return
@@ -114,9 +119,9 @@ class Mounter:
         self._mount_classic(spec, target)
         path = os.path.join(self._home, os.fsencode(target))
         try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return inside.open_directory(path).detach()
         finally:
-            syscalls.unmount(path, lazy=True)
+            syscalls.unmount(os.fsdecode(path), lazy=True)
 
     def _make(self, spec: OverlaySpec, target: bytes) -> int:
         """Make the mount, attached to nothing yet."""
@@ -130,7 +135,6 @@ class Mounter:
         return mount_fd
 
     def _make_as_it_comes(self, spec: OverlaySpec, target: bytes) -> int:
-        home_fd = os.open(self._home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         fs_fd = -1
         try:
             try:
@@ -141,15 +145,13 @@ class Mounter:
                 raise
             if _takes_anything(fs_fd):
                 raise _Unsupported(errno.EINVAL, "this kernel's overlayfs takes lower directories only all at once")
-            for key, value in self._parameters(spec, b"/proc/self/fd/%d" % home_fd):
-                try:
-                    syscalls.fsconfig_set(fs_fd, key, value)
-                except OSError as error:
-                    if key == b"lowerdir+" and error.errno == errno.EINVAL:
-                        raise _Unsupported(error.errno, _explain(error, fs_fd)) from error
-                    raise OSError(
-                        error.errno, f"{_explain(error, fs_fd)} (mount option {_shown(key, value)})"
-                    ) from error
+            for key, value in [("source", "overlay"), *spec.options]:
+                with _explained(fs_fd, key, value):
+                    syscalls.fsconfig_set(fs_fd, os.fsencode(key), None if value is None else os.fsencode(value))
+            for key, directory in spec.directories():
+                path = os.path.join(self._home, os.fsencode(directory))
+                with inside.open_directory(path) as fd, _explained(fs_fd, key, os.fsdecode(path)):
+                    syscalls.fsconfig_set_directory(fs_fd, os.fsencode(key), fd)
             try:
                 syscalls.fsconfig_create(fs_fd)
                 return syscalls.fsmount(fs_fd, read_only=spec.read_only or spec.upper is None)
@@ -160,7 +162,6 @@ class Mounter:
             error.add_note("while mounting an overlay")
             raise
         finally:
-            os.close(home_fd)
             if fs_fd >= 0:
                 os.close(fs_fd)
 
@@ -175,43 +176,35 @@ class Mounter:
         error.add_note("while mounting an overlay")
         raise error
 
-    def _parameters(self, spec: OverlaySpec, home_by_fd: bytes) -> list[tuple[bytes, bytes | None]]:
-        plain = not _SPECIAL.search(self._home)
-
-        def absolute(relative: str) -> bytes:
-            path = os.path.join(self._home, os.fsencode(relative))
-            if plain and len(path) <= _MAX_FSCONFIG:
-                return path
-            return os.path.join(home_by_fd, os.fsencode(relative))
-
-        parameters: list[tuple[bytes, bytes | None]] = [(b"source", b"overlay")]
-        parameters += [(os.fsencode(key), None if value is None else os.fsencode(value)) for key, value in spec.options]
-        parameters += [(b"lowerdir+", absolute(lower)) for lower in spec.lower]
-        if spec.upper is not None and spec.work is not None:
-            parameters += [(b"upperdir", absolute(spec.upper)), (b"workdir", absolute(spec.work))]
-        return parameters
-
     def _mount_classic(self, spec: OverlaySpec, target: str) -> None:
-        parts = [key if value is None else f'{key}="{value}"' if "," in value else f"{key}={value}"
-                 for key, value in spec.options]  # fmt: skip
-        parts.append("lowerdir=" + ":".join(spec.lower))
-        if spec.upper is not None:
-            parts += [f"upperdir={spec.upper}", f"workdir={spec.work}"]
-        data = os.fsencode(",".join(parts))
         path = os.path.join(os.fsdecode(self._home), target)
-        if len(data) > MAX_MOUNT_DATA:
-            raise OSError(
-                errno.E2BIG,
-                f"{len(spec.lower)} lower layers do not fit into the {MAX_MOUNT_DATA} bytes that mount(2) takes; "
-                "Linux 6.8 and later have no such limit",
-                path,
-            )
-        try:
-            syscalls.mount_in(self._home, os.fsencode(target), data, read_only=spec.read_only or spec.upper is None)
-        except OSError as error:
-            error.filename = path
-            error.add_note(f"while mounting an overlay with the options {os.fsdecode(data)}")
-            raise
+        with ExitStack() as opened:
+
+            def handle(directory: str) -> str:
+                fd = opened.enter_context(inside.open_directory(os.path.join(os.fsdecode(self._home), directory)))
+                return f"/proc/self/fd/{fd}"
+
+            parts = [key if value is None else f'{key}="{value}"' if "," in value else f"{key}={value}"
+                     for key, value in spec.options]  # fmt: skip
+            parts.append("lowerdir=" + ":".join(map(handle, spec.lower)))
+            if spec.upper is not None and spec.work is not None:
+                parts += [f"upperdir={handle(spec.upper)}", f"workdir={handle(spec.work)}"]
+            data = os.fsencode(",".join(parts))
+            if len(data) > MAX_MOUNT_DATA:
+                raise OSError(
+                    errno.E2BIG,
+                    f"{len(spec.lower)} lower layers do not fit into the {MAX_MOUNT_DATA} bytes that mount(2) takes; "
+                    "Linux 6.8 and later have no such limit",
+                    path,
+                )
+            try:
+                syscalls.mount(os.fsencode(handle(target)), data, read_only=spec.read_only or spec.upper is None)
+            except OSError as error:
+                error.filename = path
+                error.add_note(
+                    f"while mounting an overlay of {', '.join(spec.lower)} with the options {os.fsdecode(data)}"
+                )
+                raise
 
 
 class _Unsupported(OSError):
@@ -238,5 +231,14 @@ def _explain(error: OSError, fs_fd: int) -> str:
     return f"{words}: {'; '.join(said)}" if said else words
 
 
-def _shown(key: bytes, value: bytes | None) -> str:
-    return os.fsdecode(key if value is None else key + b"=" + value)
+@contextmanager
+def _explained(fs_fd: int, key: str, value: str | None) -> Iterator[None]:
+    """Add to an error what the kernel has said, and the option."""
+    try:
+        yield
+    except OSError as error:
+        said = _explain(error, fs_fd)
+        if key == "lowerdir+" and error.errno == errno.EINVAL:
+            raise _Unsupported(error.errno, said) from error
+        shown = key if value is None else f"{key}={value}"
+        raise OSError(error.errno, f"{said} (mount option {shown})") from error

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_overlay import syscalls
 
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
@@ -42,7 +43,8 @@ def read_mounts() -> list[Mount]:
 def is_mount_point(path: str) -> bool:
     """Whether another file system is mounted at `path`, by a look at the two device numbers."""
     try:
-        return os.lstat(path).st_dev != os.lstat(os.path.dirname(path)).st_dev
+        with inside.parent(path) as (above, name):
+            return os.stat(name, dir_fd=above, follow_symlinks=False).st_dev != os.fstat(above).st_dev
     except FileNotFoundError:
         return False
 
@@ -70,16 +72,15 @@ def unmount_all(path: str) -> bool:
     Returns:
         Whether there was something.
     """
-    point = os.fsencode(path)
     found = False
     while is_mount_point(path):
         try:
-            if not syscalls.unmount(point):
+            if not syscalls.unmount(path):
                 return found
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            syscalls.unmount(point, lazy=True)
+            syscalls.unmount(path, lazy=True)
         found = True
     return found
 
@@ -89,7 +90,7 @@ def unmount_below(path: str) -> bool:
     prefix = os.fsencode(path) + b"/"
     found = [mount.point for mount in read_mounts() if mount.point.startswith(prefix)]
     for point in reversed(found):
-        syscalls.unmount(point, lazy=True)
+        syscalls.unmount(os.fsdecode(point), lazy=True)
     return bool(found)
 
 

@@ -12,6 +12,7 @@ import stat
 from collections import defaultdict
 from dataclasses import dataclass
 
+from layerstore_core import inside
 from layerstore_core.archive.changes import Change, ChangeKind
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import may_have_holes
@@ -204,12 +205,9 @@ class NativeChanges:
             return False
         first = tree.open_file(name)
         try:
-            second = os.open(lower.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with inside.open_file(lower.path) as second:
                 sparse = may_have_holes(upper) or may_have_holes(lower.status)
                 return not same_content(first, second, upper.st_size, sparse)
-            finally:
-                os.close(second)
         finally:
             os.close(first)
 

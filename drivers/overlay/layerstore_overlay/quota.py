@@ -14,6 +14,7 @@ import secrets
 import struct
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_overlay import syscalls
 from layerstore_overlay.mounts import holding_mount
 
@@ -121,17 +122,15 @@ class ProjectQuota:
 
     def _quotactl(self, command: int, project: int, data: ctypes.Array[ctypes.c_char]) -> None:
         command = command << 8 | _PRJQUOTA
-        fd = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            syscalls.system_call(_QUOTACTL_FD, fd, command, project, data)
+            with inside.open_directory(self._home) as fd:
+                syscalls.system_call(_QUOTACTL_FD, fd, command, project, data)
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 error.filename = self._home
                 raise
             mount = holding_mount(self._home)
             syscalls.quotactl(command, mount.source if mount else b"", project, data)
-        finally:
-            os.close(fd)
 
 
 def _project(directory: str) -> int:
@@ -141,17 +140,11 @@ def _project(directory: str) -> int:
 def _set_project(directory: str, project: int) -> None:
     flags, extent_size, extents, _, cow_extent_size = _get_fsxattr(directory)
     new = _FSXATTR.pack(flags | _XFLAG_PROJINHERIT, extent_size, extents, project, cow_extent_size, bytes(8))
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with inside.open_directory(directory) as fd:
         fcntl.ioctl(fd, _FS_IOC_FSSETXATTR, new)
-    finally:
-        os.close(fd)
 
 
 def _get_fsxattr(directory: str) -> tuple[int, int, int, int, int]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with inside.open_directory(directory) as fd:
         found = _FSXATTR.unpack(fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size)))
-    finally:
-        os.close(fd)
     return found[0], found[1], found[2], found[3], found[4]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
 from typing import Final
+
+from layerstore_core import inside
 
 _MOVE_MOUNT: Final = 429
 _FSOPEN: Final = 430
@@ -20,15 +21,15 @@ _FSMOUNT: Final = 432
 _FSOPEN_CLOEXEC: Final = 1
 _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_SET_FD: Final = 5
 _FSCONFIG_CMD_CREATE: Final = 6
 _FSMOUNT_CLOEXEC: Final = 1
 _MOUNT_ATTR_RDONLY: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
-_AT_FDCWD: Final = -100
+_MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _MS_RDONLY: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
-_CLONE_FS: Final = 0x200
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -55,6 +56,17 @@ def fsconfig_set(fs_fd: int, key: bytes, value: bytes | None) -> None:
     system_call(_FSCONFIG, fs_fd, command, key, value, 0)
 
 
+def fsconfig_set_directory(fs_fd: int, key: bytes, directory: int) -> None:
+    """Set an option to an open directory, by the descriptor, or before Linux 6.13 by a path that means it."""
+    try:
+        system_call(_FSCONFIG, fs_fd, _FSCONFIG_SET_FD, key, None, directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        read_log(fs_fd)
+        fsconfig_set(fs_fd, key, b"/proc/self/fd/%d" % directory)
+
+
 def fsconfig_create(fs_fd: int) -> None:
     """Make the instance."""
     system_call(_FSCONFIG, fs_fd, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -65,9 +77,9 @@ def fsmount(fs_fd: int, *, read_only: bool) -> int:
     return system_call(_FSMOUNT, fs_fd, _FSMOUNT_CLOEXEC, _MOUNT_ATTR_RDONLY if read_only else 0)
 
 
-def move_mount(mount_fd: int, target: bytes) -> None:
-    """Attach a mount at `target`."""
-    system_call(_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
+def move_mount(mount_fd: int, target: int) -> None:
+    """Attach a mount at an open directory."""
+    system_call(_MOVE_MOUNT, mount_fd, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
 
 def read_log(fs_fd: int) -> list[str]:
@@ -81,45 +93,30 @@ def read_log(fs_fd: int) -> list[str]:
         messages.append(message.decode("utf-8", "backslashreplace").strip().removeprefix("e ").removeprefix("w "))
 
 
-def mount_in(directory: bytes, target: bytes, data: bytes, *, read_only: bool) -> None:
-    """mount(2) of an overlay, all paths relative to `directory`.
-
-    The working directory belongs to the process: a short-lived thread leaves the others for it.
-    """
-    failure: list[OSError] = []
-
-    def run() -> None:
-        try:
-            _checked(_libc.unshare(_CLONE_FS))
-            os.chdir(directory)
-            flags = ctypes.c_ulong(_MS_RDONLY if read_only else 0)
-            _checked(_libc.mount(b"overlay", target, b"overlay", flags, data))
-        except OSError as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="layerstore-mount")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+def mount(target: bytes, data: bytes, *, read_only: bool) -> None:
+    """Mount an overlay the older way, by the call of this name."""
+    flags = ctypes.c_ulong(_MS_RDONLY if read_only else 0)
+    _checked(_libc.mount(b"overlay", target, b"overlay", flags, data))
 
 
-def unmount(path: bytes, *, lazy: bool = False) -> bool:
+def unmount(path: str, *, lazy: bool = False) -> bool:
     """Unmount what is at `path`; `False` where it is no mount point or is not there.
 
     Args:
-        path: never followed if it is a symbolic link.
+        path: no link in it below a store's root is followed.
         lazy: take the mount out of the tree at once, and let it end with its last user.
 
     Raises:
         OSError: with `EBUSY` where it is in use (never if `lazy`), or any other failure.
     """
     try:
-        _checked(_libc.umount2(path, _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))
+        with inside.parent(path) as (above, name):
+            point = b"/proc/self/fd/%d/%b" % (above, os.fsencode(name))
+            _checked(_libc.umount2(point, _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return False
-        error.filename = os.fsdecode(path)
+        error.filename = path
         error.add_note("while unmounting")
         raise
     return True

@@ -84,7 +84,15 @@ def test_creation_refuses_ids_in_use_and_missing_parents_and_leaves_nothing(one_
     assert sorted(p.name for p in (disk / "overlay2").rglob("*")) == before
 
 
-@pytest.mark.parametrize("step", ["symlink", "_make_directory", "_write_file", "commit"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "os.symlink",
+        "layerstore_core.inside.mkdir",
+        "layerstore_core.inside.write",
+        "layerstore_overlay.layout.Layout.commit",
+    ],
+)
 def test_a_creation_that_fails_at_any_step_leaves_nothing(one_driver, disk, monkeypatch, step):
     one_driver.create("base", "", {})
     before = sorted(p.name for p in (disk / "overlay2").rglob("*"))
@@ -92,8 +100,7 @@ def test_a_creation_that_fails_at_any_step_leaves_nothing(one_driver, disk, monk
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    target = {"symlink": "os.symlink", "commit": "layerstore_overlay.layout.Layout.commit"}
-    monkeypatch.setattr(target.get(step, f"layerstore_overlay.layout.{step}"), fail)
+    monkeypatch.setattr(step, fail)
     with pytest.raises(OSError, match="No space"):
         one_driver.create("child", "base", {})
     monkeypatch.undo()

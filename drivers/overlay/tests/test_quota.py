@@ -178,7 +178,7 @@ def test_a_limit_is_set_before_anything_is_made_and_taken_away_with_the_layer(di
 def test_a_creation_that_fails_takes_its_limit_away(disk, monkeypatch):
     kernel = Kernel(monkeypatch)
     driver = make_driver(disk)
-    monkeypatch.setattr("os.symlink", lambda *args: os.mkdir("/proc/nowhere"))
+    monkeypatch.setattr("os.symlink", lambda *args, **named: os.mkdir("/proc/nowhere"))
     with pytest.raises(OSError, match="nowhere"):
         driver.create_read_write("rw", "", {"size": "3M"})
     assert kernel.limits == {}

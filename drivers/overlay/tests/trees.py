@@ -103,6 +103,7 @@ edits = st.lists(_edits, max_size=12)
 def edit(root, steps):
     """Do to a tree what can be done of these steps."""
     from layerstore_core.archive.remove import remove_tree
+    from layerstore_core.errors import BadRecord
 
     for what, first, second, seed in steps:
         one, two = os.path.join(root, first), os.path.join(root, second)
@@ -130,5 +131,5 @@ def edit(root, steps):
                 os.symlink("nowhere", one)
             elif what == "xattr":
                 os.setxattr(one, "trusted.edit", str(seed).encode())
-        except OSError:
+        except (BadRecord, OSError):
             pass

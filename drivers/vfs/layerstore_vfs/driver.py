@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
 # What is not imported by name is loaded when it is first used, as the package does it: most commands need little of it.
 import layerstore_core
-from layerstore_core import ConfigError, hookimpl
+from layerstore_core import ConfigError, hookimpl, inside
+from layerstore_core.metadata.atomic import make_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,8 @@ _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
 #: More bytes than the first line of a note has.
 _LONGEST_HEAD: Final = 256
+#: Some twenty bytes for each file, of which there may be millions.
+_LONGEST_NOTE: Final = 1 << 30
 
 
 class VfsDriver:
@@ -58,7 +61,7 @@ class VfsDriver:
         _refuse_options(storage_opt)
         self._make_home()
         tree = self._tree(layer_id)
-        os.mkdir(tree, _TREE_MODE)
+        inside.mkdir(tree, _TREE_MODE, None if os.geteuid() else self._context.id_mapping.root_pair())
         try:
             self._fill(tree, parent_id)
             if parent_id and writable:
@@ -78,24 +81,21 @@ class VfsDriver:
     @hookimpl
     def remove(self, layer_id: str) -> None:
         layerstore_core.remove_tree(os.fsencode(self._tree(layer_id)))
-        (self._copied / layer_id).unlink(missing_ok=True)
+        inside.unlink(self._copied / layer_id, missing_ok=True)
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:
-        return self._tree(layer_id).is_dir()
+        return inside.is_directory(self._tree(layer_id))
 
     @hookimpl
     def layer_ids(self) -> list[str]:
-        try:
-            return sorted(os.listdir(self._trees))
-        except FileNotFoundError:
-            return []
+        return inside.names(self._trees)
 
     @hookimpl
     def parent_of(self, layer_id: str) -> str | None:
         """What `copied` says; only writable layers have something there, and Docker's have not."""
         try:
-            with open(self._copied / layer_id, "rb") as file:
+            with open(self._copied / layer_id, "rb", opener=inside.opener) as file:
                 head = file.readline(_LONGEST_HEAD)
         except OSError:
             return None
@@ -107,7 +107,7 @@ class VfsDriver:
         note = self._copied / layer_id
         if not proved or self.parent_of(layer_id) in (None, parent_id):
             return []
-        note.unlink()
+        inside.unlink(note)
         return [f"{note}, which names another parent, removed"]
 
     # Trees
@@ -115,7 +115,7 @@ class VfsDriver:
     @hookimpl
     def get(self, layer_id: str) -> str:
         tree = self._tree(layer_id)
-        os.stat(tree)
+        inside.open_directory(tree).close()
         return str(tree)
 
     @hookimpl
@@ -154,14 +154,10 @@ class VfsDriver:
         return self._trees / layer_id
 
     def _make_home(self) -> None:
-        self._context.home.mkdir(_HOME_MODE, parents=True, exist_ok=True)
-        self._trees.mkdir(_HOME_MODE, exist_ok=True)
-        self._copied.mkdir(_HOME_MODE, exist_ok=True)
+        for directory in (self._trees, self._copied):
+            make_directory(directory, _HOME_MODE)
 
     def _fill(self, tree: Path, parent_id: str) -> None:
-        os.chmod(tree, _TREE_MODE)  # whatever the umask says
-        if os.geteuid() == 0:
-            os.chown(tree, *self._context.id_mapping.root_pair())
         if parent_id:
             layerstore_core.copy_tree(self.get(parent_id), tree)
 
@@ -169,14 +165,15 @@ class VfsDriver:
         """Keep what the layer's files are like now that they are those of its parent."""
         moment = layerstore_core.change_clock(self._copied)
         stamps = layerstore_core.take_stamps(self._tree(layer_id), moment)
-        (self._copied / layer_id).write_bytes(f"{moment} {parent_id}\n".encode() + stamps)
+        inside.write(self._copied / layer_id, f"{moment} {parent_id}\n".encode() + stamps, 0o644)
 
     def _read_stamps(self, layer_id: str, parent_id: str) -> Stamps | None:
         """The stamps of the layer's files from when they were those of `parent_id`; `None` where there are none."""
         try:
-            head, end, stamps = (self._copied / layer_id).read_bytes().partition(b"\n")
+            note = inside.read(self._copied / layer_id, _LONGEST_NOTE)
         except FileNotFoundError:
             return None
+        head, end, stamps = note.partition(b"\n")
         known = end and head.split(b" ")[1:] == [parent_id.encode()]
         return layerstore_core.Stamps(stamps) if known else None
 

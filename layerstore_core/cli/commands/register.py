@@ -23,28 +23,32 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("tar", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on, or an image.")
+@click.option("--allow-empty", is_flag=True, help="Take a TAR of no bytes for an empty layer.")
 @json_option
 @click.pass_obj
-def register(session: Session, tar: str, parent: str | None) -> None:
+def register(session: Session, tar: str, parent: str | None, allow_empty: bool) -> None:
     """Store the layer in a tar and print its chain ID.
 
     TAR is a file, or '-' for standard input. It may be compressed with gzip, zstd, xz or bzip2. The layer is pinned: it stays until
-    'layerstore rm' removes it. A layer that is there already is not stored again.
+    'layerstore rm' removes it. A layer that is there already is not stored again. A TAR of no bytes is refused: what should
+    have written it may have failed.
 
     \b
     Examples:
       layerstore register base.tar
       zcat app.tar.gz | layerstore register - --parent 3f1c9a2b
     """
+    if not tar:
+        raise click.UsageError("TAR is an empty name; give the name of a file, or '-' for standard input")
     if tar == "-":
         if sys.stdin is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         if sys.stdin.isatty():
             raise click.UsageError("standard input is a terminal; give it a tar: layerstore register - < layer.tar")
-        _register(session, sys.stdin.buffer, "standard input", parent)
+        _register(session, sys.stdin.buffer, "standard input", parent, allow_empty)
         return
     with _opened(tar) as stream:
-        _register(session, stream, tar, parent)
+        _register(session, stream, tar, parent, allow_empty)
 
 
 def _opened(tar: str) -> BinaryIO:
@@ -52,18 +56,20 @@ def _opened(tar: str) -> BinaryIO:
         return open(tar, "rb")
 
 
-def _register(session: Session, stream: BinaryIO, name: str, parent: str | None) -> None:
+def _register(session: Session, stream: BinaryIO, name: str, parent: str | None, allow_empty: bool) -> None:
     with session.open(create=True) as store:
         below = resolve_parent(store, parent)
         try:
-            document = register_pinned(store, interruptible(stream), below, "Registering")
+            document = register_pinned(store, interruptible(stream), below, "Registering", allow_empty=allow_empty)
         except InvalidLayer as error:
             error.add_note(f"while registering {name}")
             raise
     session.answer(document, lambda: [document["chain_id"]])
 
 
-def register_pinned(store: LayerStore, stream: BinaryIO, parent: str, what: str) -> dict[str, Any]:
+def register_pinned(
+    store: LayerStore, stream: BinaryIO, parent: str, what: str, *, allow_empty: bool
+) -> dict[str, Any]:
     """Register `stream` on the chain `parent`, pin the layer, and describe it.
 
     A layer that cannot be pinned is given up again: nothing would hold it once this process ends.
@@ -72,7 +78,7 @@ def register_pinned(store: LayerStore, stream: BinaryIO, parent: str, what: str)
         InvalidLayer, LayerDoesNotExist, MaxDepthExceeded, OSError: as `LayerStore.register`.
     """
     with progress.of_bytes(what) as report:
-        layer = store.register(stream, parent, progress=report)
+        layer = store.register(stream, parent, progress=report, allow_empty=allow_empty)
     try:
         store.pin(layer)
     except BaseException:

@@ -65,13 +65,24 @@ def test_an_unknown_parent_leaves_nothing(run: Run, base: Path, used: Path) -> N
     assert tree(used) == before
 
 
-@pytest.mark.parametrize("cut", [1, 511, 700, 1500])
+@pytest.mark.parametrize("cut", [1, 511, 513, 1500])
 def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, used: Path, cut: int) -> None:
     before = tree(used)
     outcome = run("--json", "register", "-", stdin=base.read_bytes()[:cut], code=1)
     assert outcome.stdout == b""
     assert outcome.error["type"] == "InvalidLayer"
     assert tree(used) == before
+
+
+def test_nothing_is_a_layer_only_where_that_is_said(run: Run, used: Path) -> None:
+    before = tree(used)
+    assert "--allow-empty" in run("register", "-", stdin=b"", code=1).stderr
+    assert tree(used) == before
+    run("register", "-", "--allow-empty", stdin=b"")
+
+
+def test_an_empty_name_is_wrong_usage(run: Run) -> None:
+    assert "TAR is an empty name" in run("register", "", code=2).stderr
 
 
 def test_what_is_no_layer_is_named(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""What changes between a look at the records and the lock that makes it certain."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core.layers import RWLayer
+from tests.store.faults import around
+from tests.store.layers import BASE, MIDDLE, chain, register
+from tests.store.other_process import OtherProcess
+
+
+@pytest.mark.parametrize("by", ["this process", "another store", "another process"])
+def test_a_layer_stays_while_a_child_of_it_is_being_deleted(driver, open_store, store, store_root, by):
+    """The driver has the child still, and may need the parent's files to remove it."""
+    base, top = chain(store, BASE, MIDDLE)
+    cache_id = base.cache_id
+    name = base.chain_id
+    meanwhile: list[object] = []
+    another = open_store()
+    with OtherProcess(store_root, driver) as other:
+
+        def try_parent() -> None:
+            if meanwhile:
+                return
+            if by == "this process":
+                meanwhile.append(store.release(base))
+            else:
+                base.close()
+                if by == "another store":
+                    meanwhile.append(another.release(another.get(name)))
+                else:
+                    meanwhile.append(other.run("answer = store.release(store.get(name))", name=name))
+
+        with around(store, "remove", before=try_parent):
+            gone = store.release(top)
+    assert meanwhile == [[]]
+    assert [layer.chain_id for layer in gone] == [top.chain_id, name]
+    assert not store.driver.exists(cache_id)
+
+
+@pytest.mark.parametrize("made_anew", [True, False])
+def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeypatch, made_anew):
+    base = register(store, BASE)
+    store.create_rw_layer("box", base.chain_id).close()
+    other = open_store()
+    real, done = store._locks.hold, []
+
+    def hold(key: str) -> bool:
+        if key.startswith("rw ") and not done:
+            done.append(key)
+            other.release_rw_layer(other.get_rw_layer("box"))
+            if made_anew:
+                other.create_rw_layer("box", base.chain_id)
+        return real(key)
+
+    monkeypatch.setattr(store._locks, "hold", hold)
+    found = store._catalog.hold_mount("box", lambda node: RWLayer(store, node))
+    assert done
+    if made_anew:
+        assert isinstance(found, RWLayer)
+        assert found._node.record.mount_id == other.mount_id("box")
+    else:
+        assert found is None
+    assert not store._locks.is_held(done[0]), "nothing is held of the one that is gone"

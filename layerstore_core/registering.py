@@ -83,7 +83,11 @@ class Registration:
         began = time.monotonic()
         with while_doing(f"applying {source.name}"):
             if self._driver.capabilities.reproduces_exact_diffs:
-                self._drive(LayerStream(TarScanner(source.read_chunk), None, await_parents), source, progress)
+                self._drive(
+                    LayerStream(TarScanner(source.read_chunk), None, await_parents, count_implied=source.count_implied),
+                    source,
+                    progress,
+                )
             else:
                 self._split(source, progress, await_parents)
         logger.info(
@@ -165,7 +169,9 @@ class Registration:
         try:
             with self._transaction.open_tar_split() as file:
                 recorder = Recorder(LineWriter(file), crc64.go_iso)
-                diff = LayerStream(TarScanner(source.read_chunk), recorder, await_parents)
+                diff = LayerStream(
+                    TarScanner(source.read_chunk), recorder, await_parents, count_implied=source.count_implied
+                )
                 self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
             if recorder.displaced or diff.displaced or diff.read_raw:

@@ -61,7 +61,7 @@ class Directory:
         pending: names in it that files are being made of, in batches.
     """
 
-    __slots__ = ("fd", "inherits_acl", "path", "pending", "pins", "restore", "setgid")
+    __slots__ = ("fd", "inherits_acl", "made", "path", "pending", "pins", "restore", "setgid")
 
     def __init__(self, fd: int, path: bytes) -> None:
         self.fd = fd
@@ -71,6 +71,8 @@ class Directory:
         self.inherits_acl = False
         self.pins = 0
         self.pending: set[bytes] = set()
+        #: Its number among those that its `Root` has made; -1 where that is not known.
+        self.made = -1
 
     def close(self) -> None:
         """Set the times, and close."""
@@ -96,8 +98,11 @@ class Root:
         self, path: str | bytes | int, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
     ) -> None:
         self.path = b"" if isinstance(path, int) else os.fsencode(path)
-        #: The directories that `enter` has made, parents first.
-        self.made: list[bytes] = []
+        #: What `enter` has made: what it is in, as a number here or as a path, and its name. Whole paths of deep directories
+        #: would take many times as much memory.
+        self._made: list[tuple[int | bytes, bytes]] = []
+        #: Told of each path of which `enter` is about to make a directory; what it raises is passed on.
+        self.on_make: Callable[[bytes], None] = lambda _: None
         #: Paths of the symbolic links that names have been walked through.
         self.followed = SeenNames()
         #: Called where a pending name is in the way; afterwards nothing is pending.
@@ -146,6 +151,15 @@ class Root:
             return self.enter(path, create_mode=create_mode)
         self._open.move_to_end(path)
         return found
+
+    def made(self) -> Iterator[bytes]:
+        """The directories that `enter` has made, parents first."""
+        for above, base in self._made:
+            parts = [base]
+            while isinstance(above, int):
+                above, base = self._made[above]
+                parts.append(base)
+            yield b"/".join([*([above] if above else []), *reversed(parts)])
 
     def opened(self, path: bytes) -> Directory | None:
         """The directory `path` if it is open."""
@@ -324,11 +338,13 @@ class Root:
             else:
                 if create_mode is None:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
+                self.on_make(where)
                 os.mkdir(part, create_mode, dir_fd=here.fd)
-                self.made.append(where)
+                self._made.append((here.made if here.made >= 0 else here.path, part))
                 inherits_acl = here.inherits_acl
                 here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
                 here.inherits_acl = inherits_acl
+                here.made = len(self._made) - 1
                 if self._owner_of_made is not None:
                     os.fchown(here.fd, *self._owner_of_made)
                 os.fchmod(here.fd, create_mode)

@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -74,7 +75,7 @@ class LayerSource:
             while len(first) < MAGIC_SIZE and (more := self._read_input()):
                 first += more
             if _may_be_read_ahead(self._file):
-                self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
+                self._read_ahead = ReadAhead(partial(self._file.read, _READ_SIZE))
         except BaseException:
             self.close()
             raise

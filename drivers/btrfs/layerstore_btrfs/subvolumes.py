@@ -10,6 +10,7 @@ from typing import Final
 
 from layerstore_btrfs import ioctl, search
 from layerstore_core.archive.remove import remove_tree
+from layerstore_core.descriptors import open_fd
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -17,7 +18,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 @contextlib.contextmanager
 def opened(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> Iterator[int]:
     """Open a directory for as long as the context lasts; a symbolic link is not followed."""
-    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    fd = open_fd(path, _DIRECTORY, dir_fd=dir_fd)
     try:
         yield fd
     finally:
@@ -77,7 +78,7 @@ def delete(directory: int, name: bytes) -> int | None:
         The ID that the subvolume had; `None` where there was none.
     """
     try:
-        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        fd = open_fd(name, _DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:

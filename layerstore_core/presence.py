@@ -7,10 +7,11 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.errors import StoreDoesNotExist, while_doing
+from layerstore_core.errors import LayerStoreError, StoreDoesNotExist, while_doing
 
 #: One of these is under every root: Docker's records, and our own state.
 _MARKS: Final = ("image", "layerstore")
+_DESCRIPTORS: Final = "/proc/self/fd"
 
 
 def has_store(root: Path) -> bool:
@@ -45,6 +46,19 @@ def require_store(root: Path, source: str) -> None:
         f"there is no store at {root}: {why} (setting root, from: {source}); {hint} another with --root or LAYERSTORE_ROOT, "
         "or make one with 'layerstore register' or 'layerstore rw create'"
     )
+
+
+def require_proc() -> None:
+    """See that /proc is mounted, which reading and making trees needs.
+
+    Raises:
+        LayerStoreError: it is not.
+    """
+    if not os.path.isdir(_DESCRIPTORS):
+        raise LayerStoreError(
+            f"there is no {_DESCRIPTORS}: files are given owners, modes, attributes and times by their descriptors there, so "
+            "that no link is followed; mount it with `mount -t proc proc /proc`, in a chroot or container, too"
+        )
 
 
 def _is_there(path: Path) -> bool:

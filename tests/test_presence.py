@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -75,3 +79,27 @@ def test_a_store_whose_driver_does_not_work_here_is_not_begun(tmp_path: Path, mo
     with pytest.raises(DriverNotSupported, match="not on this file system"):
         LayerStore.open(root=tmp_path / "store", driver="vfs")
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to take /proc away")
+@pytest.mark.parametrize("command", [["register", "layer.tar"], ["ls"]])
+def test_without_proc_it_is_said_what_is_missing(tmp_path: Path, command: list[str]) -> None:
+    """A sound tar was called invalid: the file that a hard link leads to was not found, by its descriptor."""
+    with tarfile.open(tmp_path / "layer.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("f"))
+        link = tarfile.TarInfo("g")
+        link.type, link.linkname = tarfile.LNKTYPE, "f"
+        tar.addfile(link)
+    (tmp_path / "root" / "layerstore").mkdir(parents=True)
+    run = [sys.executable, "-m", "layerstore_core", "--root", "root", "--driver", "vfs", *command]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *run],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there is no /proc/self/fd" in done.stderr
+    assert "mount -t proc proc /proc" in done.stderr
+    assert not (tmp_path / "root" / "image").exists()

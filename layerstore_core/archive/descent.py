@@ -11,7 +11,6 @@ import os
 from typing import Final, Self
 
 from layerstore_core import inside
-from layerstore_core.descriptors import open_fd
 
 #: How many directories of one way down are kept open.
 _MAX_OPEN: Final = 32
@@ -39,12 +38,11 @@ class Descent:
     def __init__(self, root: str | bytes | os.PathLike[str] | int) -> None:
         self.root = b"" if isinstance(root, int) else os.fsencode(root)
         self.path = b""
-        self._fds: list[int] = []
         try:
             self.fd = inside.open_directory(root, os.O_NOATIME).detach()
         except PermissionError:
             self.fd = inside.open_directory(root).detach()
-        self._fds.append(self.fd)
+        self._fds = [self.fd]
         #: How long `path` was in each of the directories above.
         self._lengths: list[int] = []
         #: Device and inode of the directories above that are closed.
@@ -70,8 +68,8 @@ class Descent:
         if far > 0 and self._fds[far] >= 0:
             status = os.fstat(self._fds[far])
             self._closed.append((status.st_dev, status.st_ino))
-            closed, self._fds[far] = self._fds[far], -1  # forgotten before it is closed: see `descriptors`
-            os.close(closed)
+            os.close(self._fds[far])
+            self._fds[far] = -1
         return fd
 
     def up(self) -> None:
@@ -80,8 +78,7 @@ class Descent:
         Raises:
             OSError: with `ESTALE` where the directory was moved meanwhile.
         """
-        left = self._fds[-1]
-        del self._fds[-1]  # no `pop`: a signal handler that raises after the call would lose the number
+        left = self._fds.pop()
         try:
             if self._fds[-1] < 0:
                 self._fds[-1] = _open(b"..", _DIRECTORY, left)
@@ -128,9 +125,9 @@ class Descent:
         """
         try:
             try:
-                return open_fd(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
+                return os.open(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
             except PermissionError:
-                return open_fd(name, _FILE, dir_fd=self.fd)
+                return os.open(name, _FILE, dir_fd=self.fd)
         except OSError as error:
             error.filename = self.absolute(name)
             raise
@@ -142,8 +139,7 @@ class Descent:
     def close(self) -> None:
         """Close all descriptors."""
         while self._fds:
-            fd = self._fds[-1]
-            del self._fds[-1]
+            fd = self._fds.pop()
             if fd >= 0:
                 os.close(fd)
 
@@ -153,13 +149,10 @@ class Descent:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
 
 def _open(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
     try:
         # Reading a layer is no reason to write to it. Only the owner may ask for that.
-        return open_fd(name, flags | os.O_NOATIME, dir_fd=dir_fd)
+        return os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
     except PermissionError:
-        return open_fd(name, flags, dir_fd=dir_fd)
+        return os.open(name, flags, dir_fd=dir_fd)

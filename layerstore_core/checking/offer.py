@@ -11,7 +11,7 @@ from layerstore_core.archive.source import LayerSource
 from layerstore_core.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.container import Container, open_container
-from layerstore_core.images.find import every_image
+from layerstore_core.images.find import find_images
 from layerstore_core.store import LayerStore
 
 
@@ -77,11 +77,10 @@ class Offer:
         except (InvalidImage, InvalidLayer):
             return False
         try:
-            found = every_image(container)
+            found = find_images(container)
         except InvalidImage:
-            claims = any(name in container for name in ("manifest.json", "index.json"))
             container.close()
-            if claims:
+            if any(name in container for name in ("manifest.json", "index.json")):
                 raise
             return False
         except BaseException:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from layerstore_core.descriptors import open_fd
 from layerstore_core.text import printable
 
 __all__ = [
@@ -91,7 +90,7 @@ def is_read() -> bool:
 
 def _discard_stdout() -> None:
     """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
-    null = open_fd(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())
     finally:

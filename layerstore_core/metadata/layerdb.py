@@ -167,10 +167,12 @@ class LayerDB:
             try:
                 inside.rename(source, target)
                 if self._durable:
-                    inside.flush(target.parent)
+                    try:
+                        inside.flush(target.parent)
+                    except BaseException:
+                        inside.rename(target, source)
+                        raise
             except BaseException:
-                if not inside.exists(source):
-                    inside.rename(target, source)
                 lock.close()
                 raise
         return Deletion(target, lock)
@@ -273,10 +275,7 @@ class LayerDB:
             try:
                 files.take(self.mount_path(name))
             except BaseException:
-                if files.taken:
-                    files.abandon()  # it is being deleted, and a collector goes on
-                else:
-                    files.cancel()
+                files.cancel()
                 raise
             return files
 

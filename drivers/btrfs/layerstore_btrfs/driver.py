@@ -10,7 +10,7 @@ import io
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -20,12 +20,14 @@ from layerstore_btrfs.labels import relabel
 from layerstore_btrfs.probe import require_btrfs, try_out
 from layerstore_btrfs.search import FIRST_FREE
 from layerstore_btrfs.storage_opt import layer_size
+from layerstore_core import inside
 from layerstore_core.archive.iterstream import IterStream
 from layerstore_core.archive.pack import pack_changes
 from layerstore_core.archive.unpack import unpack_layer
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.hookspecs import hookimpl
-from layerstore_core.metadata.atomic import write_file
+from layerstore_core.errors import BadRecord
+from layerstore_core.metadata.atomic import make_directory, write_file
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY_MODE: Final = 0o710
 _QUOTAS_MODE: Final = 0o700
+_LONGEST_LIMIT: Final = 64
 
 
 class BtrfsDriver:
@@ -85,24 +88,24 @@ class BtrfsDriver:
     def remove(self, layer_id: str) -> None:
         with subvolumes.opened(self._subvolumes) as directory, _about(self._path(layer_id)):
             subvolume_id = subvolumes.delete(directory, layer_id.encode())
-            if subvolume_id is not None and (self._quotas / layer_id).exists():
+            if subvolume_id is not None and inside.exists(self._quotas / layer_id):
                 quota.forget(directory, subvolume_id, self._logger)
-        (self._quotas / layer_id).unlink(missing_ok=True)
+        inside.unlink(self._quotas / layer_id, missing_ok=True)
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:
-        return self._path(layer_id).is_dir()
+        return inside.is_directory(self._path(layer_id))
 
     @hookimpl
     def layer_ids(self) -> list[str]:
-        return sorted({*_names(self._subvolumes), *_names(self._quotas)})
+        return sorted({*inside.names(self._subvolumes), *inside.names(self._quotas)})
 
     @hookimpl
     def check_layer(self, layer_id: str) -> list[str]:
         path = self._path(layer_id)
         try:
             # The root of every subvolume has the first number that a file can have.
-            is_subvolume = os.lstat(path).st_ino == FIRST_FREE and path.is_dir()
+            is_subvolume = inside.status(path).st_ino == FIRST_FREE and inside.is_directory(path)
         except FileNotFoundError:
             return [f"{path} is missing; of the layer there is only the size limit"]
         return [] if is_subvolume else [f"{path} is no subvolume"]
@@ -115,14 +118,16 @@ class BtrfsDriver:
             if not any(wanted):
                 return ""  # made empty: a snapshot never loses its parent's UUID
             # The first is mostly right, and then no other is looked at.
-            for candidate in [parent_id, *_names(self._subvolumes)] if parent_id else _names(self._subvolumes):
+            for candidate in (
+                [parent_id, *inside.names(self._subvolumes)] if parent_id else inside.names(self._subvolumes)
+            ):
                 try:
                     with subvolumes.opened(self._path(candidate)) as subvolume:
                         if ioctl.subvol_info(subvolume).uuid == wanted:
                             return candidate
-                except OSError:
+                except (BadRecord, OSError):
                     continue
-        except OSError:
+        except (BadRecord, OSError):
             pass  # not a subvolume, which `check_layer` says, or a kernel that does not tell
         return None
 
@@ -182,10 +187,10 @@ class BtrfsDriver:
     @hookimpl
     def cleanup(self) -> None:
         # Listed before it is looked: a limit is recorded after its subvolume was made, and dropped after it has gone.
-        for layer_id in _names(self._quotas):
-            if not os.path.lexists(self._path(layer_id)):
+        for layer_id in inside.names(self._quotas):
+            if not inside.exists(self._path(layer_id)):
                 self._logger.debug(f"removing the size limit of {layer_id}, which is gone")
-                (self._quotas / layer_id).unlink(missing_ok=True)
+                inside.unlink(self._quotas / layer_id, missing_ok=True)
 
     # Differences
 
@@ -222,7 +227,7 @@ class BtrfsDriver:
                     if not parent_id:
                         self._dress_root(subvolume)
                     if mount_label:
-                        relabel(str(path), mount_label)
+                        relabel(subvolume, str(path), mount_label)
                     if size is not None:
                         quota.limit(subvolume, size, self._logger)
                         self._record_limit(layer_id, size)
@@ -241,13 +246,12 @@ class BtrfsDriver:
         return self._subvolumes / layer_id
 
     def _record_limit(self, layer_id: str, size: int) -> None:
-        if not self._quotas.is_dir():
-            self._quotas.mkdir(_QUOTAS_MODE, exist_ok=True)
+        make_directory(self._quotas, _QUOTAS_MODE)
         write_file(self._quotas / layer_id, str(size).encode())
 
     def _recorded_limit(self, layer_id: str) -> int | None:
         try:
-            text = (self._quotas / layer_id).read_bytes()
+            text = inside.read(self._quotas / layer_id, _LONGEST_LIMIT)
         except FileNotFoundError:
             return None
         if not text.isdigit():
@@ -265,12 +269,12 @@ class BtrfsDriver:
         return True
 
     def _make_directory(self, directory: Path) -> None:
-        if directory.is_dir():
+        if inside.is_directory(directory):
             return
-        directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-        directory.chmod(_DIRECTORY_MODE)
-        if os.geteuid() == 0:
-            os.chown(directory, 0, self._id_mapping.root_pair()[1])
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            inside.mkdir(directory, _DIRECTORY_MODE, None if os.geteuid() else (0, self._id_mapping.root_pair()[1]))
+        inside.open_directory(directory).close()
 
 
 @contextmanager
@@ -282,10 +286,3 @@ def _about(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []

@@ -9,20 +9,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from layerstore_btrfs import ioctl, search
+from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import open_fd
+from layerstore_core.descriptors import Descriptor
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
 def opened(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a directory for as long as the context lasts; a symbolic link is not followed."""
-    fd = open_fd(path, _DIRECTORY, dir_fd=dir_fd)
-    try:
+    """Open a directory for as long as the context lasts; a symbolic link is not followed, nor any below a store's root."""
+    if dir_fd is None:
+        with inside.open_directory(path, os.O_NOFOLLOW) as fd:
+            yield fd
+        return
+    with Descriptor(os.open, path, _DIRECTORY, dir_fd=dir_fd) as fd:
         yield fd
-    finally:
-        os.close(fd)
 
 
 def is_subvolume(fd: int) -> bool:
@@ -78,7 +80,7 @@ def delete(directory: int, name: bytes) -> int | None:
         The ID that the subvolume had; `None` where there was none.
     """
     try:
-        fd = open_fd(name, _DIRECTORY, dir_fd=directory)
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:

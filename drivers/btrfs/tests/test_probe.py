@@ -8,7 +8,7 @@ from layerstore_btrfs import BtrfsDriver
 from loguru import logger
 
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.errors import DriverNotSupported
+from layerstore_core.errors import BadRecord, DriverNotSupported
 
 
 def context_at(home):
@@ -37,14 +37,21 @@ class TestOnBtrfs:
         BtrfsDriver.probe(context_at(filesystem / "not/there/yet"))
         assert os.listdir(filesystem) == before
 
-    def test_a_home_that_is_a_link(self, home):
+    def test_a_root_that_is_a_link(self, home):
         (home / "real").mkdir()
         (home / "link").symlink_to("real")
-        BtrfsDriver.probe(context_at(home / "link"))
-        driver = BtrfsDriver(context_at(home / "link"))
+        BtrfsDriver.probe(context_at(home / "link" / "btrfs"))
+        driver = BtrfsDriver(context_at(home / "link" / "btrfs"))
         driver.create("one", "", {})
-        assert driver.get("one", "") == str(home / "link/subvolumes/one")
+        assert driver.get("one", "") == str(home / "link/btrfs/subvolumes/one")
         driver.remove("one")
+
+    def test_a_home_that_is_a_link(self, home):
+        (home / "real").mkdir()
+        (home / "home").symlink_to("real")
+        with pytest.raises(BadRecord, match="home: a symbolic link stands there"):
+            BtrfsDriver(context_at(home / "home"))
+        assert list((home / "real").iterdir()) == []
 
     def test_a_directory_of_somebody_else(self, home, ordinary_user):
         with ordinary_user() as uid, pytest.raises(DriverNotSupported, match=rf"this user \(uid {uid}\) may not"):

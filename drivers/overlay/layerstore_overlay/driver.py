@@ -78,12 +78,33 @@ class OverlayDriver:
             Features(os.path.realpath(context.nearest_directory()), mount_method).require()
             self._layout.prepare()
         self._features = Features(home, mount_method)
-        self._features.require()
-        self._layout.prepare()
+        #: Why no overlay can be mounted here; the layers that are there can be read all the same.
+        self._cannot_mount = self._why_not()
+        if self._cannot_mount is None:
+            self._layout.prepare()
+        self._xattrs = self._features.xattrs_to_read if self._cannot_mount else self._features.xattrs
         self._mounter = Mounter(home, mount_method)
-        self._chains = Chains(self._layout, self._features.xattrs, read_only=context.read_only)
+        read_only = context.read_only or self._cannot_mount is not None
+        self._chains = Chains(self._layout, self._xattrs, read_only=read_only)
         self._quota = ProjectQuota(home)
         _require_quota(self._size, self._quota)
+
+    def _why_not(self) -> DriverNotSupported | None:
+        try:
+            self._features.require()
+        except DriverNotSupported as error:
+            if not inside.is_directory(self._layout.path(LINKS)) or not self._layout.layer_ids():
+                raise
+            self._log.info("layers can be read, and not made or mounted: {}", error)
+            return error
+        return None
+
+    def _require_mounts(self) -> None:
+        """Raise `DriverNotSupported` where no overlay can be mounted."""
+        if self._cannot_mount is not None:
+            raise DriverNotSupported(
+                f"the layers of overlay2 here can be read, but this needs a mount: {self._cannot_mount}"
+            )
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
@@ -105,6 +126,7 @@ class OverlayDriver:
         self._create(layer_id, parent_id, size, complete=True)
 
     def _create(self, layer_id: str, parent_id: str, size: int | None, *, complete: bool) -> None:
+        self._require_mounts()
         lower = self._layout.lower_for_child(parent_id) if parent_id else []
         if len(lower) > _MAX_DEPTH + 1:
             raise MaxDepthExceeded(f"a layer with {len(lower)} layers below it: overlayfs mounts {_MAX_DEPTH + 1}")
@@ -162,6 +184,7 @@ class OverlayDriver:
 
     def _spec(self, layer_id: str, mount_label: str) -> OverlaySpec:
         """How to mount a layer that has others below it."""
+        self._require_mounts()
         options = list(self._features.base_options)
         if mount_label:
             options.append(("context", mount_label))
@@ -227,6 +250,11 @@ class OverlayDriver:
     @hookimpl
     def status(self) -> list[tuple[str, str]]:
         features = self._features
+        if self._cannot_mount is not None:
+            return [
+                ("Backing Filesystem", features.backing_file_system),
+                ("Mount Method", f"none: {self._cannot_mount}"),
+            ]
         fields = [
             ("Backing Filesystem", features.backing_file_system),
             ("Supports d_type", _told(features.d_type)),
@@ -264,8 +292,9 @@ class OverlayDriver:
 
     @hookimpl
     def capabilities(self) -> Capabilities:
+        single = self._cannot_mount is not None or self._features.takes_single_lowers
         return Capabilities(
-            max_depth=_MAX_DEPTH if self._features.takes_single_lowers else _MAX_DEPTH_CLASSIC,
+            max_depth=_MAX_DEPTH if single else _MAX_DEPTH_CLASSIC,
             parallel_apply=True,
             quota=not self._quota_missing,
         )
@@ -276,11 +305,11 @@ class OverlayDriver:
         upper = self._layout.path(layer_id, "diff")
         fresh = not inside.has_entries(upper)
         # What is mounted must not be changed behind overlayfs's back, and what it has moved is not where it seems.
-        if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._features.native_diff):
+        if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._native_diff):
             return None
         if not self._layout.lower(layer_id):
             return unpack_layer(diff, upper, id_mapping=self._id_mapping)
-        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._features.xattrs, diff.await_parents)
+        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._xattrs, diff.await_parents)
         size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
         self._chains.note(layer_id, whiteouts.notes)
         return size
@@ -318,18 +347,23 @@ class OverlayDriver:
         self._layout.require(layer_id)
         lower = self._layout.lower(layer_id)
         direct = lower[:1] == [self._layout.link(parent_id)] if parent_id else not lower
-        if not direct or not self._features.native_diff:
+        if not direct or not self._native_diff:
             return None
         try:
             return NativeChanges(
                 self._layout.path(layer_id, "diff"),
                 self._chains.settled_below(layer_id),
-                self._features.xattrs,
+                self._xattrs,
                 self._id_mapping.root_pair(),
             )
         except NotNativeError as reason:
             self._log.debug("the changes of {} are found by comparing trees: {}", layer_id, reason)
             return None
+
+    @property
+    def _native_diff(self) -> bool:
+        # Where nothing can be mounted, what a kernel does is not known; what one has moved is marked.
+        return self._cannot_mount is not None or self._features.native_diff
 
     @cached_property
     def _quota_missing(self) -> str | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor, open_fd
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import DriverNotSupported
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
@@ -85,6 +85,14 @@ class Features:
             f"{self._where} holds neither extended attributes in `trusted.` nor in `user.`, which overlayfs needs "
             f"(tmpfs has the latter from Linux 6.6 on); {_ELSEWHERE}"
         )
+
+    @property
+    def xattrs_to_read(self) -> OverlayXattrs:
+        """The same where nothing can be made here, as on a read-only file system: what this user would have set."""
+        try:
+            return self.xattrs
+        except (DriverNotSupported, OSError):
+            return USER if os.geteuid() else TRUSTED
 
     @property
     def userxattr(self) -> bool:
@@ -286,7 +294,7 @@ def remove_stale_laboratories(directory: str) -> None:
 
 
 def _touch(path: str, *, dir_fd: int | None = None) -> None:
-    os.close(open_fd(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
 def _tells_types(directory: int) -> bool:

@@ -201,6 +201,41 @@ layerstore export "$commit" | tar -t
 """
 
 
+OUTSIDE = """
+layerstore() { "$PYTHON" -m layerstore_core --root "$HOME/root" --driver overlay2 "$@"; }
+chain=$(layerstore ls --json | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["layers"][0]["chain_id"])')
+layerstore ls > "$HOME/log" && echo listed
+layerstore show "$chain" > "$HOME/log" && echo shown
+layerstore images > "$HOME/log" && echo images
+layerstore info > "$HOME/log" && echo told
+layerstore check > "$HOME/log" && echo checked
+layerstore check --full > "$HOME/log" && echo checked in full
+layerstore rw ls | grep -o '^work'
+layerstore export "$chain" -o "$HOME/outside.tar" > "$HOME/log"
+cmp "$HOME/layer.tar" "$HOME/outside.tar" && echo exact
+layerstore rw mount work 2>&1 && exit 3
+layerstore register "$HOME/other.tar" 2>&1 && exit 4
+exit 0
+"""
+
+
+def test_what_was_made_in_a_user_namespace_is_read_outside(home):
+    """As far as no mount is needed; what needs one says so."""
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    setting = f"PYTHON={sys.executable} HOME={home}; export PYTHON HOME; set -e"
+    run_command_as_nobody(home, "unshare", "-Urm", "sh", "-c", setting + THE_COMMAND_LINE)
+    shutil.copy(home / "tree" / "file", home / "other")
+    subprocess.run(["tar", "-C", home, "-cf", home / "other.tar", "other"], check=True)
+    (home / "other.tar").chmod(0o644)
+    lines = run_command_as_nobody(home, "sh", "-c", setting + OUTSIDE)
+    assert lines[:8] == ["listed", "shown", "images", "told", "checked", "checked in full", "work", "exact"]
+    for line in lines[8:]:
+        assert "can be read, but this needs a mount: user" in line
+        assert "unshare -Urm" in line
+    assert len(lines) == 10
+
+
 def test_the_command_line_in_a_user_namespace(home):
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)

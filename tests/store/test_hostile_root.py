@@ -1,0 +1,199 @@
+"""A root whose owner is hostile: a link, a FIFO or another thing in the place of each component, at rest and in between.
+
+The store is made, and then each of its directories and files in turn is moved out of the root, and something else is
+put in its place: a link to where it is now, which would do for whoever follows it. Whatever is then done, what is
+outside stays as it is, nothing hangs, and what cannot be done is an error that names the component.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerstore_core import LayerStore
+from layerstore_core.check import check_store, repair
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.gc import collect_garbage
+from layerstore_core.images import Images
+from tests.driver_roots import mounts_below
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs the rights of root: what it must not do, others cannot"
+)
+
+ARCHIVE = docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"]))
+OTHER = docker_archive(ImageSpec([tar_of({"other": b"image"})], names=["other:1"]))
+#: Directories whose entries are files of layers, and no business of this test.
+TREES = ("diff", "work", "merged", "dir", "subvolumes")
+#: In seconds. What hangs, hangs for ever.
+PATIENCE = 30
+
+
+def fill(open_store: Callable[..., LayerStore]) -> None:
+    """A store that has one of everything."""
+    with open_store() as store:
+        Images(store).load(io.BytesIO(ARCHIVE))
+        with register(store, TOP, names_of(BASE, MIDDLE)[-1]) as top:
+            store.pin(top)
+            rw = store.create_rw_layer("box", top.chain_id, init=lambda path: Path(path, "init").write_bytes(b"init"))
+        with rw.mounted() as path:
+            Path(path, "new").write_bytes(b"new")
+        stranger = store.db.path / "sha256" / "stranger"
+        stranger.mkdir()
+        repair(store, check_store(store))
+        store.scratch_directory()
+
+
+def components(root: Path, top: Path | None = None) -> Iterator[Path]:
+    for path in sorted((top or root).iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink() and (top or root).name not in TREES:
+            yield from components(root, path)
+
+
+def plant_link(place: Path, outside: Path) -> None:
+    place.symlink_to(outside)
+
+
+def plant_link_to_directory(place: Path, outside: Path) -> None:
+    place.symlink_to(outside.parent)
+
+
+def plant_fifo(place: Path, outside: Path) -> None:
+    os.mkfifo(place)
+
+
+def plant_directory(place: Path, outside: Path) -> None:
+    place.mkdir()
+
+
+def plant_file(place: Path, outside: Path) -> None:
+    place.write_bytes(b"")
+
+
+PLANTED = [plant_link, plant_link_to_directory, plant_fifo, plant_directory, plant_file]
+
+
+def state(path: Path) -> list[tuple[Any, ...]]:
+    """All that somebody could have done to what is outside."""
+    found = []
+    for one in sorted([path, *path.rglob("*")]):
+        status = one.lstat()
+        content = one.read_bytes() if stat.S_ISREG(status.st_mode) else os.readlink(one) if one.is_symlink() else b""
+        found.append((str(one), status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, content))
+    return found
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    def hangs(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def use_rw(store: LayerStore) -> None:
+    rw = store.create_rw_layer("another", names_of(BASE, MIDDLE)[-1])
+    with rw.mounted() as path:
+        Path(path, "written").write_bytes(b"written")
+    rw.changes()
+    store.release_rw_layer(rw)
+
+
+def use_box(store: LayerStore) -> None:
+    rw = store.get_rw_layer("box")
+    with rw.mounted() as path:
+        Path(path, "written").write_bytes(b"written")
+    rw.changes()
+    store.release_rw_layer(rw)
+
+
+OPERATIONS: dict[str, Callable[[LayerStore], object]] = {
+    "list": lambda store: (store.layers(), store.rw_layers(), Images(store).all()),
+    "check": check_store,
+    "check in full": lambda store: check_store(store, full=True),
+    "export": lambda store: [export(layer) for layer in store.layers().values()],
+    "register": lambda store: register(store, tar_of({"more": b"more"}), names_of(BASE)[0]).close(),
+    "load": lambda store: Images(store).load(io.BytesIO(OTHER)),
+    "rw": use_rw,
+    "repair": lambda store: repair(store, check_store(store, full=True)),
+    "collect": collect_garbage,
+    "rw rm": use_box,
+    "rmi": lambda store: Images(store).remove("demo:1"),
+    "unpin": lambda store: store.unpin(names_of(BASE, MIDDLE, TOP)[-1]),
+    "collect again": collect_garbage,
+}
+
+
+def try_all(open_store: Callable[..., LayerStore]) -> dict[str, str]:
+    """Do everything; returns what was refused, and how."""
+    refused = {}
+    for name, operation in OPERATIONS.items():
+        with patience():
+            try:
+                with open_store() as store:
+                    operation(store)
+            except (LayerStoreError, OSError) as error:
+                refused[name] = str(error)
+    return refused
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "planted" in metafunc.fixturenames:
+        metafunc.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__[6:])
+
+
+def test_each_component(open_store, store_root, tmp_path, planted, driver):
+    """All components of one store in one test: they are known only when it is made."""
+    fill(open_store)
+    # A link in the place of each; of the rest some, since each takes a while.
+    number = PLANTED.index(planted)
+    step = 1 if planted is plant_link else 2 * len(PLANTED)
+    while True:
+        places = list(components(store_root))
+        if number >= len(places):
+            break
+        place = places[number]
+        number += step
+        if planted is plant_directory and place.is_dir():
+            continue
+        if planted is plant_file and not place.is_dir():
+            continue
+        outside = store_root.parent / "outside" / place.name
+        outside.parent.mkdir()
+        place.rename(outside)
+        planted(place, outside)
+        before = state(outside.parent)
+        refused = try_all(open_store)
+        assert state(outside.parent) == before, (place, refused)
+        first = next(iter(refused.values()), str(place))
+        assert place.name in first or "layer" in first, (place, refused)
+        remove_all(store_root, outside.parent)
+        fill(open_store)
+    remove_all(store_root)
+    assert number > 30
+
+
+def remove_all(*paths: Path) -> None:
+    """Remove what there is; rm(1) removes subvolumes, too, and whatever stands in their place."""
+    for path in paths:
+        for point in mounts_below(path):
+            subprocess.run(["umount", "--lazy", point], check=True)
+        subprocess.run(["rm", "-rf", path], check=True)

@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo bench clean
+.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo growth bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -56,6 +56,9 @@ $(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e . $(foreach p,$(DRIVERS),-e $(dir $(p))) $(foreach p,$(EXAMPLES),-e $(dir $(p)))
 	touch $@
+
+growth: $(VENV)/.ready  ## whether operations on stores of 20 and of 10,000 layers cost the same for each layer: takes minutes
+	LAYERSTORE_GROWTH=500 $(BIN)/python -m pytest tests/benchmarks/test_growth.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.ready  ## layerstore and the installed peers at the same work; BENCH_ARGS="--entries 10000 --rounds 3" is quicker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -182,18 +182,13 @@ class Catalog:
         """
         with self.lock:
             key = self.lock_key(name)
-            self._locks.hold(key)
+            search = object()  # holds the layer while there is no handle
             try:
+                self._locks.hold(key, search)
                 node = self.find_layer(name)
-                if node is None:
-                    self._locks.drop(key)
-                    return None
-                made = handle(node)
-                node.handles.add(made)
-            except BaseException:
-                self._locks.drop(key)
-                raise
-            return made
+                return None if node is None else self._handed_out(node, handle(node))
+            finally:
+                self._locks.drop(key, search)
 
     def hold_mount(self, name: str, handle: Callable[[MountNode], object]) -> object | None:
         """The same for a writable layer."""
@@ -202,19 +197,24 @@ class Catalog:
                 node = self.find_mount(name)
                 if node is None:
                     return None
-                self._locks.hold(node.lock_key)
+                search = object()
                 try:
+                    self._locks.hold(node.lock_key, search)
                     # Only now it cannot be deleted any more; it may have been a moment ago.
-                    if self._db.mount_id(name) != node.record.mount_id:
-                        self._locks.drop(node.lock_key)
-                        self._forget_mount(node)
-                        continue
-                    made = handle(node)
-                    node.handles.add(made)
-                except BaseException:
-                    self._locks.drop(node.lock_key)
-                    raise
-                return made
+                    if self._db.mount_id(name) == node.record.mount_id:
+                        return self._handed_out(node, handle(node))
+                    self._forget_mount(node)
+                finally:
+                    self._locks.drop(node.lock_key, search)
+
+    def _handed_out(self, node: LayerNode | MountNode, handle: object) -> object:
+        try:
+            self._locks.hold(node.lock_key, handle)
+            node.handles.add(handle)
+        except BaseException:
+            self.let_go(node, handle)
+            raise
+        return handle
 
     def let_go(self, node: LayerNode | MountNode, handle: object) -> bool:
         """Give a handle back.
@@ -223,28 +223,24 @@ class Catalog:
             Whether it was one.
         """
         with self.lock:
-            if handle not in node.handles:
-                return False
-            node.handles.remove(handle)
-            self._locks.drop(node.lock_key)
-            return True
+            # In this order: until the handle is forgotten, this can be called again.
+            self._locks.drop(node.lock_key, handle)
+            was_one = handle in node.handles
+            node.handles.discard(handle)
+            return was_one
 
     def retake(self, node: MountNode, handle: object) -> None:
         """Undo `let_go` of a writable layer that could not be deleted."""
         with self.lock:
-            self._locks.hold(node.lock_key)
-            node.handles.add(handle)
+            self._handed_out(node, handle)
 
-    def release_all(self) -> list[object]:
-        """Give all handles back, and return them."""
+    def release_all(self) -> None:
+        """Give all handles back."""
         with self.lock:
-            handles: list[object] = []
             nodes: list[LayerNode | MountNode] = [*self._layers.values(), *self._mounts.values()]
             for node in nodes:
                 for handle in list(node.handles):
-                    handles.append(handle)
                     self.let_go(node, handle)
-            return handles
 
     def unreadable(self) -> list[BadRecord]:
         """What cannot be read, and may refer to any layer: as long as there is something, no layer may go."""

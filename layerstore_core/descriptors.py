@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from functools import partial
 from itertools import starmap
-from typing import Any
+from typing import Any, Final
+from weakref import WeakSet
 
 
 class Descriptor:
@@ -28,7 +29,7 @@ class Descriptor:
         Exception: what the function raises.
     """
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("__weakref__", "_numbers")
 
     def __init__(self, function: Callable[..., int], *args: Any, **named: Any) -> None:
         self._numbers: list[int] = []
@@ -52,6 +53,10 @@ class Descriptor:
         if number >= 0:
             os.close(number)
 
+    def leave_to_parent(self) -> None:
+        """Have it closed in forked children, since a lock of the kernel's that it has would live as long as they do."""
+        _locks.add(self)
+
     def __enter__(self) -> int:
         return self._numbers[0]
 
@@ -59,7 +64,36 @@ class Descriptor:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._numbers:
+            self.close()
+
+
+def open_fd(path: str | bytes | os.PathLike[str], flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    """As `os.open`, but no signal handler runs before the caller has the number.
+
+    So it is not lost where it is stored at once, and a `try` block that ends with its closing comes next.
+    """
+    # This runs for each file of a layer, so that there is no object and no call that need not be.
+    opened: list[int] = []
+    try:
+        opened.extend(starmap(partial(os.open, dir_fd=dir_fd), ((path, flags, mode),)))
+    except BaseException:
+        for number in opened:
+            os.close(number)
+        raise
+    return opened[0]
+
+
+#: So that a fork finds them.
+_locks: Final[WeakSet[Descriptor]] = WeakSet()
+
+
+def _close_in_child() -> None:
+    for descriptor in list(_locks):
+        descriptor.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def keep(results: list[Any], function: Callable[..., Any], *args: Any, **named: Any) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
 
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -157,7 +157,7 @@ def temporary_file(directory: AnyPath) -> BinaryIO:
     def make(_: str, flags: int) -> int:
         with open_directory(directory) as above:
             try:
-                return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=above)
+                return open_fd(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=above)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
                     error.filename = os.fsdecode(directory)
@@ -165,7 +165,7 @@ def temporary_file(directory: AnyPath) -> BinaryIO:
             import secrets
 
             name = f".layerstore-{secrets.token_hex(8)}"
-            fd = os.open(name, flags | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+            fd = open_fd(name, flags | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
             os.unlink(name, dir_fd=above)
             return fd
 

@@ -117,7 +117,7 @@ class Intake:
     ) -> int:
         """Unpack a tar into a layer of the driver, and keep nothing of it; returns what `apply_diff` does."""
         with self._source(stream, allow_empty=allow_empty) as source:
-            diff = LayerStream(TarScanner(source.read_chunk))
+            diff = LayerStream(TarScanner(source.read_chunk), count_implied=source.count_implied)
             size = self._driver.apply_diff(layer_id, parent_id, diff)
             diff.drain()
             return size

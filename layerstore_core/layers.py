@@ -47,7 +47,6 @@ class Layer:
         self._store = store
         self._node = node
         self._holds = holds
-        self._released = False
 
     def __repr__(self) -> str:
         return f"<Layer {self._node.record.chain_id}{' (released)' if self._released else ''}>"
@@ -169,8 +168,8 @@ class Layer:
 
     def close(self) -> None:
         """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
-        if self._holds and not self._released:
-            self._store._let_go(self)
+        if self._holds:
+            self._store._give_back(self._node, self)
 
     def __enter__(self) -> Self:
         return self
@@ -180,9 +179,14 @@ class Layer:
 
     @property
     def _live(self) -> LayerNode:
+        self._store._locks.check_own()
         if self._released:
             raise LayerNotRetained(f"this handle to layer {self.chain_id} was released; get the layer again")
         return self._node
+
+    @property
+    def _released(self) -> bool:
+        return self._holds and self not in self._node.handles
 
 
 class RWLayer:
@@ -195,7 +199,6 @@ class RWLayer:
     def __init__(self, store: LayerStore, node: MountNode) -> None:
         self._store = store
         self._node = node
-        self._released = False
 
     def __repr__(self) -> str:
         return f"<RWLayer {self._node.record.name!r}{' (released)' if self._released else ''}>"
@@ -243,7 +246,8 @@ class RWLayer:
         try:
             yield path
         finally:
-            self.unmount()
+            if not self._store._locks.inherited:
+                self.unmount()
 
     def changes(self) -> list[Change]:
         """What the layer changes against its parent (and its init layer), sorted by path."""
@@ -289,8 +293,7 @@ class RWLayer:
 
     def close(self) -> None:
         """Give the reference back; the writable layer stays. A second call does nothing."""
-        if not self._released:
-            self._store._let_go_rw(self)
+        self._store._give_back(self._node, self)
 
     def __enter__(self) -> Self:
         return self
@@ -334,6 +337,11 @@ class RWLayer:
 
     @property
     def _live(self) -> MountNode:
+        self._store._locks.check_own()
         if self._released:
             raise LayerNotRetained(f"this handle to the writable layer {self.name!r} was released; get it again")
         return self._node
+
+    @property
+    def _released(self) -> bool:
+        return self not in self._node.handles

@@ -1,7 +1,7 @@
 """Reading the files of usual records of layers, with as little as possible around the system calls.
 
 What is not as usual is no business of this module: `LayerRecord.read` says what there is, or what is wrong.
-It is the program of a second process, too (`metadata/ahead.py` starts it), and must not load anything of the package.
+It is the program of a second process, too (`metadata/ahead.py` starts it), and must not load more of the package than it has to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
+
+from layerstore_core.descriptors import open_fd
 
 #: Diff ID, size in bytes, cache ID, the parent's chain ID (`""` for a base layer), the descriptor.
 Fields = tuple[str, int, str, str, dict[str, Any] | None]
@@ -45,7 +47,7 @@ def read_fields(layers: int, base: str) -> Fields | None:
         `None` where `LayerRecord.read` has to say what there is, or what is wrong.
     """
     try:
-        directory = os.open(base, _DIRECTORY, dir_fd=layers)
+        directory = open_fd(base, _DIRECTORY, dir_fd=layers)
     except OSError:
         return None
     try:
@@ -60,7 +62,7 @@ def _read_fields(directory: int, base: str) -> Fields | None:
         # One loop without calls: this runs tens of thousands of times.
         for number, name in enumerate(_FILES):
             try:
-                fd = os.open(name, _READ, dir_fd=directory)
+                fd = open_fd(name, _READ, dir_fd=directory)
             except FileNotFoundError:
                 if number < _NEEDED:
                     return None

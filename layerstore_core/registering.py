@@ -23,7 +23,7 @@ from layerstore_core.errors import while_doing
 from layerstore_core.log import logger
 from layerstore_core.metadata import LayerDB, LayerRecord
 from layerstore_core.metadata.atomic import FILE_MODE
-from layerstore_core.metadata.transaction import TAR_SPLIT
+from layerstore_core.metadata.transaction import TAR_SPLIT, Transaction
 from layerstore_core.nodes import Below
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
 from layerstore_core.tarsplit.record import Recorder
@@ -49,20 +49,14 @@ class Registration:
     """
 
     def __init__(self, db: LayerDB, driver: BoundDriver, parent: Below | None) -> None:
+        self._db = db
         self._driver = driver
         self._parent = parent
         self._parent_id = parent.cache_id if parent else ""
         self.cache_id = secrets.token_hex(32)
         self._diff_id: DiffID | None = None
         self._size = 0
-        self._committed = False
-        self._transaction = db.begin(self.cache_id)
-        try:
-            with while_doing(f"making a layer in {driver.home}"):
-                driver.create(self.cache_id, self._parent_id, {})
-        except BaseException:
-            self._undo()  # a wrapper may have failed when the driver had made it
-            raise
+        self._begun: Transaction | None = None
 
     def apply(
         self,
@@ -83,7 +77,11 @@ class Registration:
         began = time.monotonic()
         with while_doing(f"applying {source.name}"):
             if self._driver.capabilities.reproduces_exact_diffs:
-                self._drive(LayerStream(TarScanner(source.read_chunk), None, await_parents), source, progress)
+                self._drive(
+                    LayerStream(TarScanner(source.read_chunk), None, await_parents, count_implied=source.count_implied),
+                    source,
+                    progress,
+                )
             else:
                 self._split(source, progress, await_parents)
         logger.info(
@@ -122,7 +120,6 @@ class Registration:
             FileExistsError: a layer of this chain ID exists already.
         """
         self._transaction.commit(record.chain_id)
-        self._committed = True
 
     def replace(self, target: Path, set_aside: Callable[[Path], object]) -> None:
         """Put the layer in the place of another one, which is damaged. Its files and its record are to be on disk by now.
@@ -132,16 +129,27 @@ class Registration:
             set_aside: moves the damaged record from where it is given away; what it names in the driver stays.
         """
         self._transaction.exchange(target)
-        self._committed = True
         set_aside(self._transaction.path)
         self._transaction.abandon()
 
     def __enter__(self) -> Self:
+        try:
+            self._begun = self._db.begin(self.cache_id)
+            with while_doing(f"making a layer in {self._driver.home}"):
+                self._driver.create(self.cache_id, self._parent_id, {})
+        except BaseException:
+            self.__exit__()  # a wrapper may have failed when the driver had made it
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self._committed:
+        if self._begun is not None and not self._begun.published:
             self._undo()
+
+    @property
+    def _transaction(self) -> Transaction:
+        assert self._begun is not None, "in a `with` block only"
+        return self._begun
 
     def _undo(self) -> None:
         gone = False
@@ -165,7 +173,9 @@ class Registration:
         try:
             with self._transaction.open_tar_split() as file:
                 recorder = Recorder(LineWriter(file), crc64.go_iso)
-                diff = LayerStream(TarScanner(source.read_chunk), recorder, await_parents)
+                diff = LayerStream(
+                    TarScanner(source.read_chunk), recorder, await_parents, count_implied=source.count_implied
+                )
                 self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
             if recorder.displaced or diff.displaced or diff.read_raw:

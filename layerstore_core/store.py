@@ -7,6 +7,8 @@ formats on disk. Where that store is weak this one differs, and the tests say so
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -42,7 +44,7 @@ from layerstore_core.metadata import (
     check_mount_name,
 )
 from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION
-from layerstore_core.nodes import LayerNode
+from layerstore_core.nodes import LayerNode, MountNode
 from layerstore_core.parentage import KnownParents
 from layerstore_core.presence import has_store, require_proc, require_store
 from layerstore_core.removing import delete_unheld, recover, unheld_closure
@@ -163,18 +165,24 @@ class LayerStore:
             return store
 
     def close(self) -> None:
-        """Give all handles and mounts back; nothing is deleted. A second call does nothing."""
-        if self._closed:
-            return
+        """Give all handles and mounts back; nothing is deleted. A second call does what the first did not come to.
+
+        In a forked child, whose handles and mounts these are not, nothing is done.
+        """
         self._closed = True
-        try:
-            self.driver.close()
-        finally:
-            for handle in self._catalog.release_all():
-                cast("Layer | RWLayer", handle)._released = True
-            self._locks.close()
+        if self._locks.inherited:
+            return
+        with ExitStack() as parts:
             if self._docker is not None:
-                self._docker.close()
+                parts.callback(self._docker.close)
+            parts.callback(self._locks.close)
+            parts.callback(self._catalog.release_all)
+            parts.callback(self.driver.close)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and not self._locks.inherited and not sys.is_finalizing():
+            warnings.warn(f"the store {self.root} was never closed", ResourceWarning, stacklevel=2, source=self)
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -416,8 +424,8 @@ class LayerStore:
                 try:
                     writable.delete(self._catalog, self.db, self.driver, node)
                 except BaseException:
-                    self._catalog.retake(node, rw)
-                    rw._released = False
+                    if self.db.has_mount(rw.name):
+                        self._catalog.retake(node, rw)
                     raise
         return delete_unheld(self._catalog, self.db, self.driver, node.parent) if node.parent else []
 
@@ -552,6 +560,7 @@ class LayerStore:
     def _check_open(self) -> None:
         if self._closed:
             raise LayerStoreError(f"the store {self.root} is closed")
+        self._locks.check_own()
 
     def _check_writable(self) -> None:
         self._check_open()
@@ -592,13 +601,16 @@ class LayerStore:
             if layer._store is not self:
                 what = f"is another store's, {layer._store.root}"
             raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
-        layer._released = True
 
     def _let_go_rw(self, rw: RWLayer) -> None:
         if rw._store is not self or not self._catalog.let_go(rw._node, rw):
             what = "was released before" if rw._store is self else f"is another store's, {rw._store.root}"
             raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
-        rw._released = True
+
+    def _give_back(self, node: LayerNode | MountNode, handle: Layer | RWLayer) -> None:
+        """Give a handle back, unless it was; in a forked child, whose handles these are not, do nothing."""
+        if not self._locks.inherited:
+            self._catalog.let_go(node, handle)
 
     def _diff(self, layer_id: str, parent_id: str, tars_of: LayerNode | None) -> BinaryIO:
         if self.config.commit_owner == "disk":

@@ -64,7 +64,7 @@ def create(
             logger.info("made writable layer {!r} as {}", name, mount_id)
             return node
         except BaseException:
-            if not _remove_all(driver, made):
+            if not files.published and not _remove_all(driver, made):
                 files.abandon()
             raise
 
@@ -83,7 +83,10 @@ def delete(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: MountNode) 
             driver.remove(node.record.mount_id)
             if node.record.init_id:
                 driver.remove(node.record.init_id)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                files.abandon()  # it names what is left, for a collector
+                raise
             try:
                 with catalog.lock, catalog.changing():
                     files.publish(db.mount_path(node.record.name))

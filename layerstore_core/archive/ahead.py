@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Final
+from typing import Any, Final
 
 from layerstore_core.archive.compression import ReadChunk, decompress
+from layerstore_core.archive.hasher import join
 
 #: Compressed chunks that are read before they are asked for.
 _INPUTS: Final = 2
@@ -31,15 +32,16 @@ class ReadAhead:
     """
 
     def __init__(self, read: ReadChunk) -> None:
-        self._read = read
         self._chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
-        #: One for each chunk that there is room for. A queue, as it is of C: a semaphore would keep the interpreter longer.
-        self._room: SimpleQueue[None] = SimpleQueue()
+        #: For each chunk that there is room for, that the thread is to go on. A queue, as it is of C: a semaphore would
+        #: keep the interpreter longer.
+        self._room: SimpleQueue[bool] = SimpleQueue()
         for _ in range(_CHUNKS):
-            self._room.put(None)
-        self._stopping = False
+            self._room.put(True)
         self._end: bytes | BaseException | None = None
-        self._thread = Thread(target=self._run, name="layerstore-read", daemon=True)
+        # The thread does not know this object, so that one which is forgotten goes, and ends it.
+        arguments = read, self._chunks, self._room
+        self._thread = Thread(target=_read_all, args=arguments, name="layerstore-read", daemon=True)
         self._thread.start()
 
     def read_chunk(self) -> bytes:
@@ -51,7 +53,7 @@ class ReadAhead:
         if self._end is None:
             chunk = self._chunks.get()
             if isinstance(chunk, bytes) and chunk:
-                self._room.put(None)
+                self._room.put(True)
                 return chunk
             self._end = chunk
         if isinstance(self._end, BaseException):
@@ -60,22 +62,30 @@ class ReadAhead:
 
     def stop(self) -> None:
         """End the thread. A second call does nothing."""
-        self._stopping = True
-        self._room.put(None)
-        self._thread.join()
+        _drain(self._room)
+        self._room.put(False)
+        join(self._thread)
 
-    def _run(self) -> None:
-        try:
-            while True:
-                self._room.get()
-                if self._stopping:
-                    return
-                chunk = self._read()
-                self._chunks.put(chunk)
-                if not chunk:
-                    return
-        except BaseException as error:  # it is the reader's
-            self._chunks.put(error)
+    def __del__(self) -> None:
+        _drain(self._room)
+        self._room.put(False)
+
+
+def _read_all(read: ReadChunk, chunks: SimpleQueue[bytes | BaseException], room: SimpleQueue[bool]) -> None:
+    try:
+        while room.get():
+            chunk = read()
+            chunks.put(chunk)
+            if not chunk:
+                return
+    except BaseException as error:  # it is the reader's
+        chunks.put(error)
+
+
+def _drain(queue: SimpleQueue[Any]) -> None:
+    with suppress(Empty):
+        while True:
+            queue.get_nowait()
 
 
 class DecompressAhead:
@@ -91,14 +101,14 @@ class DecompressAhead:
 
     def __init__(self, read_chunk: ReadChunk, name: str) -> None:
         self._read_compressed = read_chunk
-        self._decompress: Callable[[], bytes] = decompress(self._next_input, name)
+        self._name = name
         self._inputs: SimpleQueue[bytes | None] = SimpleQueue()
         #: Plain bytes; `None` where an input was taken; an error, or the empty bytes, at the end.
         self._outputs: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
-        self._room: SimpleQueue[None] = SimpleQueue()
+        #: As of `ReadAhead`.
+        self._room: SimpleQueue[bool] = SimpleQueue()
         for _ in range(_OUTPUTS):
-            self._room.put(None)
-        self._stopping = False
+            self._room.put(True)
         self._thread: Thread | None = None
         self._end: bytes | BaseException | None = None
 
@@ -119,7 +129,7 @@ class DecompressAhead:
                 self._end = error
                 raise
             if isinstance(output, bytes) and output:
-                self._room.put(None)
+                self._room.put(True)
                 return output
             self._end = output
         if isinstance(self._end, BaseException):
@@ -128,36 +138,51 @@ class DecompressAhead:
 
     def stop(self) -> None:
         """End the thread. A second call does nothing."""
+        self._tell()
         if self._thread is not None:
-            self._stopping = True
-            self._inputs.put(None)
-            self._room.put(None)
-            self._thread.join()
+            join(self._thread)
             self._thread = None
+
+    def __del__(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        _drain(self._room)
+        self._room.put(False)
+        self._inputs.put(None)
 
     def _start(self) -> None:
         for _ in range(_INPUTS):
             self._inputs.put(self._read_compressed())
-        self._thread = Thread(target=self._run, name="layerstore-decompress", daemon=True)
+        # As in `ReadAhead`.
+        arguments = self._name, self._inputs, self._outputs, self._room
+        self._thread = Thread(target=_decompress_all, args=arguments, name="layerstore-decompress", daemon=True)
         self._thread.start()
 
-    def _next_input(self) -> bytes:
-        self._outputs.put(None)
-        data = self._inputs.get()
+
+def _decompress_all(
+    name: str,
+    inputs: SimpleQueue[bytes | None],
+    outputs: SimpleQueue[bytes | BaseException | None],
+    room: SimpleQueue[bool],
+) -> None:
+    def next_input() -> bytes:
+        outputs.put(None)
+        data = inputs.get()
         if data is None:
             raise _Stopped
         return data
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping:
-                output = self._decompress()
-                if output:
-                    self._room.get()
-                self._outputs.put(output)
-                if not output:
-                    return
-        except _Stopped:
-            pass
-        except BaseException as error:  # it is the reader's
-            self._outputs.put(error)
+    try:
+        decompressed = decompress(next_input, name)
+        while True:
+            output = decompressed()
+            if output and not room.get():
+                return
+            outputs.put(output)
+            if not output:
+                return
+    except _Stopped:
+        pass
+    except BaseException as error:  # it is the reader's
+        outputs.put(error)

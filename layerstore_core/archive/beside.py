@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
+
+from layerstore_core.descriptors import Descriptor, keep
 
 if TYPE_CHECKING:
     import mmap
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Copies of descriptors are made above the numbers that they get in the other process.
 _ABOVE: Final = 16
+#: After how long without a word from one it is looked at, in seconds.
+LIMIT: Final = 5
 
 
 class ProcessBeside:
@@ -26,13 +30,17 @@ class ProcessBeside:
 
     Attributes:
         pid: its number.
+        parent: the process that has started it.
         returncode: as with `subprocess.Popen`, once it was waited for; `None` where somebody else has done so.
     """
 
-    def __init__(self, pid: int, handle: int) -> None:
-        self.pid = pid
+    def __init__(self) -> None:
+        self.pid = 0
         self.returncode: int | None = None
-        self._handle = handle
+        self._pids: list[int] = []
+        self._handle: Descriptor | None = None
+        #: A forked child has a copy of this object, and is not to end what works for its parent.
+        self.parent = os.getpid()
 
     @classmethod
     def start(cls, arguments: Sequence[str], descriptors: Sequence[int | None]) -> Self | None:
@@ -57,43 +65,83 @@ class ProcessBeside:
 
         with ExitStack() as copies:
             actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+            made = cls()
             for number, descriptor in enumerate(descriptors):
                 if descriptor is None:
                     actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
                 else:
-                    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
-                    copies.callback(os.close, copy)
-                    actions.append((os.POSIX_SPAWN_DUP2, copy, number))
-            pid = os.posix_spawn(
+                    copy = Descriptor(fcntl.fcntl, descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+                    copies.enter_context(copy)
+                    actions.append((os.POSIX_SPAWN_DUP2, copy.number, number))
+            keep(
+                made._pids,
+                os.posix_spawn,
                 program,
                 [program, "-I", "-S", *arguments],
                 os.environ,
                 file_actions=actions,
                 setpgroup=0,  # what a terminal sends is for us
             )
+        made.pid = made._pids[0]
         try:
-            return cls(pid, os.pidfd_open(pid))
+            made._handle = Descriptor(os.pidfd_open, made.pid)
         except (OSError, AttributeError) as error:  # as seen by who has ended it, or an old kernel or Python
-            os.kill(pid, signal.SIGKILL)
-            _reap(pid)
+            made.end()
             raise OSError(*error.args) from error
+        return made
+
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it (SIGSTOP): it may never go on."""
+        handle = self._handle
+        if handle is None or handle.number < 0:
+            return False
+        try:
+            return os.waitid(os.P_PIDFD, handle.number, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return False
+
+    def end(self) -> int | None:
+        """Kill it, if it has not ended, and wait for that. A second call does what the first did not come to.
+
+        Returns:
+            What `returncode` is then.
+        """
+        try:
+            self.kill()
+        finally:
+            self.wait()
+        return self.returncode
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
-        if self._handle < 0:
+        """Kill it, if it has not ended."""
+        if not self._pids or os.getpid() != self.parent:
             return
         try:
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle.number, signal.SIGKILL)
+            else:
+                os.kill(self._pids[0], signal.SIGKILL)
         except ProcessLookupError:
             pass
 
     def wait(self) -> int | None:
         """Wait for its end, and forget it. A second call does nothing."""
-        if self._handle >= 0:
-            self.returncode = _reap(self.pid)  # an interrupt may come meanwhile: then it is not waited for yet
-            handle, self._handle = self._handle, -1
-            os.close(handle)
+        if self._pids and os.getpid() == self.parent:
+            # Should a signal handler raise meanwhile, it is waited for when this object goes.
+            self.returncode = _reap(self._pids[0])
+            del self._pids[:]
+        if self._handle is not None:
+            self._handle.close()
         return self.returncode
+
+    def __del__(self) -> None:
+        self.end()
+
+
+def are_enough(processes: Iterable[ProcessBeside]) -> bool:
+    """Whether this program has as many as it has pairs of cores. In a forked child, those of the parent do not count."""
+    own = [process for process in list(processes) if process.parent == os.getpid()]
+    return len(own) >= max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def start_with_memory(
@@ -108,7 +156,7 @@ def start_with_memory(
         patience: after how many seconds it gives up to wait for a message; 0 for never.
 
     Returns:
-        The process, our end of the socket, the memory; `None` as `ProcessBeside.start`.
+        The process; our end of the socket, at which reading and writing give up after `LIMIT`; the memory; `None` as `ProcessBeside.start`.
 
     Raises:
         OSError: the system refuses.
@@ -119,8 +167,7 @@ def start_with_memory(
     import struct
 
     with ExitStack() as always, ExitStack() as undo:
-        memory_fd = os.memfd_create("layerstore", os.MFD_CLOEXEC)
-        always.callback(os.close, memory_fd)
+        memory_fd = always.enter_context(Descriptor(os.memfd_create, "layerstore", os.MFD_CLOEXEC))
         os.truncate(memory_fd, size)
         memory = mmap.mmap(memory_fd, size)
         undo.callback(memory.close)
@@ -128,6 +175,8 @@ def start_with_memory(
         always.enter_context(theirs)
         undo.enter_context(ours)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", patience, 0))
+        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", LIMIT, 0))
         process = ProcessBeside.start(arguments, [theirs.fileno(), memory_fd, *descriptors])
         if process is None:
             return None

@@ -17,7 +17,7 @@ from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import data_extents, may_have_holes
 from layerstore_core.archive.sharing import share
 from layerstore_core.archive.xattrs import list_xattrs, read_xattrs, set_xattr
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
 from layerstore_core.log import logger
 
@@ -116,7 +116,9 @@ def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: 
         if share(waiting, process, lambda: copier.copy(waiting, up_to=1), pack=list, take=take):
             # Whatever it has made of that is in the way of doing it here.
             raise ChildProcessError(
-                errno.ECHILD, "the process that copies a part of a tree has died; try again", os.fsdecode(target.root)
+                errno.ECHILD,
+                "the process that copies a part of a tree has died; try again",
+                os.fsdecode(target.root),
             )
 
 
@@ -130,7 +132,7 @@ def _learn_defaults(fd: int) -> Defaults:
                 raise
     os.fchmod(fd, 0o700)
     name = b".layerstore-copy"
-    probe = os.open(name, _NEW_FILE, 0o777, dir_fd=fd)
+    probe = open_fd(name, _NEW_FILE, 0o777, dir_fd=fd)
     try:
         status = os.fstat(probe)
     finally:
@@ -316,7 +318,7 @@ class Copier:
     def _copy_file(self, name: str, status: os.stat_result) -> None:
         source = self._source.open_file(name)
         try:
-            target = os.open(name, _NEW_FILE, status.st_mode & 0o777, dir_fd=self._target.fd)
+            target = open_fd(name, _NEW_FILE, status.st_mode & 0o777, dir_fd=self._target.fd)
             try:
                 if status.st_size:
                     self._copy_content(source, target, status)

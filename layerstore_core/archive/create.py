@@ -19,6 +19,7 @@ from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.make_files import NEW_FILE, HowToMake, write_all
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.xattrs import read_xattrs, set_xattr
+from layerstore_core.descriptors import open_fd
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 
@@ -78,7 +79,7 @@ class Creator:
             FileExistsError: something of that name is there; no chunk has been taken.
         """
         mode = self._mode(entry)
-        fd = os.open(base, NEW_FILE, mode, dir_fd=directory.fd)
+        fd = open_fd(base, NEW_FILE, mode, dir_fd=directory.fd)
         try:
             if entry.sparse is None:
                 for chunk in chunks:
@@ -402,7 +403,7 @@ class _Handle:
     """A path that means one object whatever happens to its name: a descriptor below /proc/self/fd."""
 
     def __init__(self, base: bytes, directory: Directory) -> None:
-        self._fd = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        self._fd = open_fd(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
 
     def __enter__(self) -> str:
         return f"/proc/self/fd/{self._fd}"

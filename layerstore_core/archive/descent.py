@@ -11,6 +11,7 @@ import os
 from typing import Final, Self
 
 from layerstore_core import inside
+from layerstore_core.descriptors import open_fd
 
 #: How many directories of one way down are kept open.
 _MAX_OPEN: Final = 32
@@ -38,11 +39,12 @@ class Descent:
     def __init__(self, root: str | bytes | os.PathLike[str] | int) -> None:
         self.root = b"" if isinstance(root, int) else os.fsencode(root)
         self.path = b""
+        self._fds: list[int] = []
         try:
             self.fd = inside.open_directory(root, os.O_NOATIME).detach()
         except PermissionError:
             self.fd = inside.open_directory(root).detach()
-        self._fds = [self.fd]
+        self._fds.append(self.fd)
         #: How long `path` was in each of the directories above.
         self._lengths: list[int] = []
         #: Device and inode of the directories above that are closed.
@@ -68,8 +70,8 @@ class Descent:
         if far > 0 and self._fds[far] >= 0:
             status = os.fstat(self._fds[far])
             self._closed.append((status.st_dev, status.st_ino))
-            os.close(self._fds[far])
-            self._fds[far] = -1
+            closed, self._fds[far] = self._fds[far], -1  # forgotten before it is closed: see `descriptors`
+            os.close(closed)
         return fd
 
     def up(self) -> None:
@@ -78,7 +80,8 @@ class Descent:
         Raises:
             OSError: with `ESTALE` where the directory was moved meanwhile.
         """
-        left = self._fds.pop()
+        left = self._fds[-1]
+        del self._fds[-1]  # no `pop`: a signal handler that raises after the call would lose the number
         try:
             if self._fds[-1] < 0:
                 self._fds[-1] = _open(b"..", _DIRECTORY, left)
@@ -125,9 +128,9 @@ class Descent:
         """
         try:
             try:
-                return os.open(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
+                return open_fd(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
             except PermissionError:
-                return os.open(name, _FILE, dir_fd=self.fd)
+                return open_fd(name, _FILE, dir_fd=self.fd)
         except OSError as error:
             error.filename = self.absolute(name)
             raise
@@ -139,7 +142,8 @@ class Descent:
     def close(self) -> None:
         """Close all descriptors."""
         while self._fds:
-            fd = self._fds.pop()
+            fd = self._fds[-1]
+            del self._fds[-1]
             if fd >= 0:
                 os.close(fd)
 
@@ -149,10 +153,13 @@ class Descent:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
 
 def _open(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
     try:
         # Reading a layer is no reason to write to it. Only the owner may ask for that.
-        return os.open(name, flags | os.O_NOATIME, dir_fd=dir_fd)
+        return open_fd(name, flags | os.O_NOATIME, dir_fd=dir_fd)
     except PermissionError:
-        return os.open(name, flags, dir_fd=dir_fd)
+        return open_fd(name, flags, dir_fd=dir_fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Final, Self
@@ -32,7 +33,7 @@ class Beside:
         for _ in range(QUEUE):
             self._room.put(None)
         self._thread: Thread | None = None
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []
 
     def put(self, chunk: bytes | memoryview) -> None:
         """Hand a chunk over; waits while too many are still to be worked on.
@@ -41,7 +42,9 @@ class Beside:
             BaseException: what the function raised with an earlier one; it is called no more after that.
         """
         if self._thread is None:
-            self._thread = Thread(target=self._run, name=self._name, daemon=True)
+            # The thread does not know this object, so that one which is forgotten goes, and ends it.
+            arguments = self._work, self._chunks, self._room, self._errors
+            self._thread = Thread(target=_work_off, args=arguments, name=self._name, daemon=True)
             self._thread.start()
         self._room.get()
         self._raise()
@@ -60,7 +63,7 @@ class Beside:
         """End the thread, once it has done what it has. A second call does nothing."""
         if self._thread is not None:
             self._chunks.put(None)
-            self._thread.join()
+            join(self._thread)
             self._thread = None
 
     def __enter__(self) -> Self:
@@ -69,24 +72,35 @@ class Beside:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def _raise(self) -> None:
-        error, self._error = self._error, None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # the error knows this frame: the two would keep each other, and the chunk
+    def __del__(self) -> None:
+        self._chunks.put(None)
 
-    def _run(self) -> None:
-        failed = False
-        while (chunk := self._chunks.get()) is not None:
-            if not failed:
-                try:
-                    self._work(chunk)
-                except BaseException as error:
-                    self._error = error
-                    failed = True
-            self._room.put(None)
+    def _raise(self) -> None:
+        if self._errors:
+            raise self._errors.pop()
+
+
+def _work_off(
+    work: Callable[[bytes | memoryview], object],
+    chunks: SimpleQueue[bytes | memoryview | None],
+    room: SimpleQueue[None],
+    errors: list[BaseException],
+) -> None:
+    failed = False
+    while (chunk := chunks.get()) is not None:
+        if not failed:
+            try:
+                work(chunk)
+            except BaseException as error:
+                errors.append(error)
+                failed = True
+        room.put(None)
+
+
+def join(thread: Thread) -> None:
+    """Wait for the end of a thread that ends by itself; one whose `start` was interrupted need not be waited for."""
+    with suppress(RuntimeError):
+        thread.join()
 
 
 class Hasher:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
-from layerstore_core.archive.beside import ProcessBeside
+from layerstore_core.archive.beside import LIMIT, ProcessBeside
 
 READY: Final = "ready"
 _LENGTH: Final = 8
@@ -84,7 +84,8 @@ class HelperProcess(Messages):
     """The process, as the one that has started it sees it; a context manager that ends it."""
 
     def __init__(self, process: ProcessBeside, connection: socket.socket) -> None:
-        super().__init__(connection)
+        connection.settimeout(LIMIT)
+        super().__init__(connection, self._look)
         self._process = process
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -125,6 +126,10 @@ class HelperProcess(Messages):
         """Whether `receive` need not wait for it to begin."""
         return bool(self._poll.poll(0))
 
+    def _look(self) -> None:
+        if self._process.is_stopped():
+            raise EOFError
+
     def __enter__(self) -> Self:
         return self
 
@@ -133,10 +138,7 @@ class HelperProcess(Messages):
         try:
             self._connection.close()  # if an interrupt comes before the signal, this ends it
         finally:
-            try:
-                self._process.kill()
-            finally:
-                self._process.wait()
+            self._process.end()
 
 
 class Orders(Messages):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -25,6 +28,7 @@ class IterStream(io.RawIOBase):
         self._chunks = chunks
         self._on_close = on_close
         self._left = memoryview(b"")
+        self._process = os.getpid()
 
     def readable(self) -> bool:
         """Always true."""
@@ -76,6 +80,11 @@ class IterStream(io.RawIOBase):
         if self.closed:
             raise ValueError("read of a closed stream")
         while not self._left:
+            if os.getpid() != self._process:
+                # Its threads are not here, and its other processes listen to the parent.
+                raise LayerStoreError(
+                    f"the stream belongs to process {self._process}, which was forked: open the store, and it, again in the child"
+                )
             chunk = next(self._chunks, None)
             if chunk is None:
                 return False

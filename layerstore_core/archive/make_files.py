@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import starmap
 from typing import Final
 
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,15 +44,18 @@ def make_files(files: Iterable[FileToMake]) -> Outcome:
 
     Nothing that is there is touched: a name that is taken is told of, and the next file is made.
     """
+    # The number goes straight into this list: what a signal handler raises after the call would lose it (see `descriptors`).
+    opened: list[int] = []
     taken = []
     number = -1
     try:
         for number, (directory, base, (mode, owner, set_mode), mtime_ns, content) in enumerate(files):
             try:
-                fd = os.open(base, NEW_FILE, mode, dir_fd=directory)
+                opened.extend(starmap(partial(os.open, dir_fd=directory), ((base, NEW_FILE, mode),)))
             except FileExistsError:
                 taken.append(number)
                 continue
+            fd = opened[0]
             try:
                 if content:
                     write_all(fd, content)
@@ -60,9 +65,13 @@ def make_files(files: Iterable[FileToMake]) -> Outcome:
                     os.chmod(fd, mode)
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:
+                del opened[0]
                 os.close(fd)
     except OSError as error:
         return taken, (number, error.errno or 0, error.strerror or str(error), error.filename)
+    finally:
+        for fd in opened:
+            os.close(fd)
     return taken, None
 
 

@@ -10,12 +10,11 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable
-from contextlib import ExitStack
-from threading import Semaphore
 from typing import TYPE_CHECKING, Final, Self
+from weakref import WeakSet
 
 from layerstore_core.archive import make_files
-from layerstore_core.archive.beside import ProcessBeside, start_with_memory
+from layerstore_core.archive.beside import ProcessBeside, are_enough, start_with_memory
 from layerstore_core.archive.make_files import FileToMake, Order, Outcome
 from layerstore_core.log import logger
 
@@ -23,13 +22,17 @@ if TYPE_CHECKING:
     import mmap
     import socket
 
-#: How many there are in this program now: layers that are unpacked at the same time share the cores.
-_running = Semaphore(max(1, len(os.sched_getaffinity(0)) // 2))
+#: Those there are in this program now: layers that are unpacked at the same time share the cores.
+_running: Final[WeakSet[ProcessBeside]] = WeakSet()
 
 #: Contents of one order, in bytes.
 SLOT: Final = 2 << 20
 #: Orders that it may have at a time: one that it works on, and more for when it has done that.
 _SLOTS: Final = 3
+
+
+class Stopped(Exception):
+    """Somebody has stopped the process: what has become of what it was given is not known."""
 
 
 class MakerProcess:
@@ -47,6 +50,7 @@ class MakerProcess:
         self._free = deque(range(0, _SLOTS * SLOT, SLOT))
         #: Slots of the orders that have been given and not been answered.
         self._given: deque[int] = deque()
+        _running.add(process)
 
     @classmethod
     def start(cls) -> Self | None:
@@ -54,19 +58,14 @@ class MakerProcess:
 
         It takes some 20 ms until it `has_room`; it need not be waited for.
         """
-        if not os.path.isfile(make_files.__file__) or not _running.acquire(blocking=False):
+        if not os.path.isfile(make_files.__file__) or are_enough(_running):
             return None
-        with ExitStack() as undo:
-            undo.callback(_running.release)
-            try:
-                started = start_with_memory(_SLOTS * SLOT, [make_files.__file__, str(os.getpid())], [None])
-            except (OSError, AttributeError) as error:
-                logger.debug("files are made in this process: another one cannot be started: {}", error)
-                return None
-            if started is None:
-                return None
-            undo.pop_all()
-            return cls(*started)
+        try:
+            started = start_with_memory(_SLOTS * SLOT, [make_files.__file__, str(os.getpid())], [None])
+        except (OSError, AttributeError) as error:
+            logger.debug("files are made in this process: another one cannot be started: {}", error)
+            return None
+        return None if started is None else cls(*started)
 
     @property
     def has_room(self) -> bool:
@@ -124,6 +123,7 @@ class MakerProcess:
 
         Raises:
             ChildProcessError: it has died.
+            Stopped: it was stopped.
         """
         import marshal
 
@@ -138,29 +138,32 @@ class MakerProcess:
         """End it. Afterwards it makes nothing any more."""
         try:
             self._connection.close()
-            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
-            self._process.kill()
-            self._process.wait()
         finally:
+            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
+            self._process.end()
+            _running.discard(self._process)
             self._memory.close()
-            _running.release()
 
     def _receive(self, *, wait: bool) -> bytes | None:
         import socket
 
-        try:
-            message = self._connection.recv(make_files.MAX_MESSAGE, 0 if wait else socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except ConnectionResetError:
-            message = b""
+        message: bytes | None = None
+        while message is None:
+            try:
+                message = self._connection.recv(make_files.MAX_MESSAGE, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not wait:
+                    return None
+                if self._process.is_stopped():
+                    raise Stopped from None
+            except ConnectionResetError:
+                message = b""
         if not message:
             raise self._died()
         return message
 
     def _died(self) -> ChildProcessError:
-        self._process.kill()  # if it has closed its socket, and lives
-        status = self._process.wait()
+        status = self._process.end()  # it may have closed its socket, and live
         return ChildProcessError(
             errno.ECHILD, f"the process that makes files for this one has died (status {status}); try again"
         )

@@ -19,6 +19,7 @@ from typing import Final, Self
 from layerstore_core import inside
 from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import clean_name, leaves_root
+from layerstore_core.descriptors import Descriptor, open_fd
 
 #: How many directories are kept open.
 _MAX_OPEN: Final = 64
@@ -61,26 +62,29 @@ class Directory:
         pending: names in it that files are being made of, in batches.
     """
 
-    __slots__ = ("fd", "inherits_acl", "path", "pending", "pins", "restore", "setgid")
+    __slots__ = ("_descriptor", "fd", "inherits_acl", "made", "path", "pending", "pins", "restore", "setgid")
 
-    def __init__(self, fd: int, path: bytes) -> None:
-        self.fd = fd
+    def __init__(self, descriptor: Descriptor, path: bytes) -> None:
+        self._descriptor = descriptor
+        self.fd = descriptor.number
         self.path = path
         self.restore: tuple[int, int] | None = None
         self.setgid = False
         self.inherits_acl = False
         self.pins = 0
         self.pending: set[bytes] = set()
+        #: Its number among those that its `Root` has made; -1 where that is not known.
+        self.made = -1
 
     def close(self) -> None:
         """Set the times, and close."""
         # Its number may soon be another file's: nobody may use it for this directory's.
         fd, self.fd = self.fd, -1
         try:
-            if self.restore is not None:
+            if self.restore is not None and fd >= 0:
                 os.utime(fd, ns=self.restore)
         finally:
-            os.close(fd)
+            self._descriptor.close()
 
 
 class Root:
@@ -96,8 +100,11 @@ class Root:
         self, path: str | bytes | int, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
     ) -> None:
         self.path = b"" if isinstance(path, int) else os.fsencode(path)
-        #: The directories that `enter` has made, parents first.
-        self.made: list[bytes] = []
+        #: What `enter` has made: what it is in, as a number here or as a path, and its name. Whole paths of deep directories
+        #: would take many times as much memory.
+        self._made: list[tuple[int | bytes, bytes]] = []
+        #: Told of each path of which `enter` is about to make a directory; what it raises is passed on.
+        self.on_make: Callable[[bytes], None] = lambda _: None
         #: Paths of the symbolic links that names have been walked through.
         self.followed = SeenNames()
         #: Called where a pending name is in the way; afterwards nothing is pending.
@@ -110,7 +117,7 @@ class Root:
         self._keep_times = keep_times
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
-        self._root = Directory(inside.open_directory(path).detach(), b"")
+        self._root = Directory(inside.open_directory(path), b"")
         self._remember_times(self._root)
         # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
         self._files_in: bytes | None = None
@@ -147,6 +154,15 @@ class Root:
         self._open.move_to_end(path)
         return found
 
+    def made(self) -> Iterator[bytes]:
+        """The directories that `enter` has made, parents first."""
+        for above, base in self._made:
+            parts = [base]
+            while isinstance(above, int):
+                above, base = self._made[above]
+                parts.append(base)
+            yield b"/".join([*([above] if above else []), *reversed(parts)])
+
     def opened(self, path: bytes) -> Directory | None:
         """The directory `path` if it is open."""
         return self._open.get(path) if path else self._root
@@ -165,7 +181,7 @@ class Root:
         if found is not None:
             self._open.move_to_end(path)
             return found
-        child = self._opened(os.open(base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
+        child = self._opened(Descriptor(os.open, base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
         if made:
             child.inherits_acl = directory.inherits_acl
         return child
@@ -205,7 +221,7 @@ class Root:
             try:
                 # Looked at before it is opened: to open a device can set something off.
                 if os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode & _TYPE == stat.S_IFREG:
-                    return os.open(last, _OPEN_FILE, dir_fd=known.fd)
+                    return open_fd(last, _OPEN_FILE, dir_fd=known.fd)
             except OSError as error:
                 error.filename = self._absolute(name)
                 raise
@@ -219,7 +235,7 @@ class Root:
             try:
                 mode = os.stat(parts[-1], dir_fd=directory.fd, follow_symlinks=False).st_mode
                 if stat.S_ISREG(mode):
-                    return os.open(parts[-1], _OPEN_FILE, dir_fd=directory.fd)
+                    return open_fd(parts[-1], _OPEN_FILE, dir_fd=directory.fd)
                 if not stat.S_ISLNK(mode):
                     raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
                 target = os.readlink(parts[-1], dir_fd=directory.fd)
@@ -261,7 +277,7 @@ class Root:
                 self._settle()
                 return self.enter(path, create_mode=create_mode)
             try:
-                return self._opened(os.open(last, _OPEN_DIR, dir_fd=parent.fd), path)
+                return self._opened(Descriptor(os.open, last, _OPEN_DIR, dir_fd=parent.fd), path)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
                     error.filename = self._absolute(path)
@@ -294,7 +310,7 @@ class Root:
                 here = known
                 continue
             try:
-                here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where)
+                here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where)
                 continue
             except FileNotFoundError:
                 target = self.below(where)
@@ -324,11 +340,13 @@ class Root:
             else:
                 if create_mode is None:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
+                self.on_make(where)
                 os.mkdir(part, create_mode, dir_fd=here.fd)
-                self.made.append(where)
+                self._made.append((here.made if here.made >= 0 else here.path, part))
                 inherits_acl = here.inherits_acl
-                here = self._opened(os.open(part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
+                here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
                 here.inherits_acl = inherits_acl
+                here.made = len(self._made) - 1
                 if self._owner_of_made is not None:
                     os.fchown(here.fd, *self._owner_of_made)
                 os.fchmod(here.fd, create_mode)
@@ -360,8 +378,8 @@ class Root:
                 return None
             raise
 
-    def _opened(self, fd: int, path: bytes, *, made: bool = False) -> Directory:
-        directory = Directory(fd, path)
+    def _opened(self, descriptor: Descriptor, path: bytes, *, made: bool = False) -> Directory:
+        directory = Directory(descriptor, path)
         if not made:
             self._remember_times(directory)
         self._open[path] = directory

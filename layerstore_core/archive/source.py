@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -59,6 +60,7 @@ class LayerSource:
         self._allow_empty = allow_empty
         self._input_read = 0
         self._size = 0
+        self._implied = 0
         self._spool: BinaryIO | None = None
         self._start = 0
         self._hasher = Hasher()
@@ -73,7 +75,7 @@ class LayerSource:
             while len(first) < MAGIC_SIZE and (more := self._read_input()):
                 first += more
             if _may_be_read_ahead(self._file):
-                self._read_ahead = ReadAhead(lambda: self._file.read(_READ_SIZE))
+                self._read_ahead = ReadAhead(partial(self._file.read, _READ_SIZE))
         except BaseException:
             self.close()
             raise
@@ -95,16 +97,24 @@ class LayerSource:
         """
         chunk = self._read_plain()
         self._size += len(chunk)
+        self._check_size()
         if not (self._size or self._allow_empty):
             raise InvalidLayer(
                 "it is empty, while a tar without entries has blocks of zeros: what should have written it may have failed; "
                 "if not, say that it may be empty (--allow-empty; in Python allow_empty=True)",
                 offset=0,
             )
-        if self._limits and (limit := self._limits.layer) and self._size > limit.bytes:
-            raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
         self._hasher.update(chunk)
         return chunk
+
+    def count_implied(self, size: int) -> None:
+        """Count `size` bytes that are not in the tar, but would be if it had entries for all directories that it needs.
+
+        Raises:
+            InvalidLayer: the layer is larger than allowed.
+        """
+        self._implied += size
+        self._check_size()
 
     def hexdigest(self) -> str:
         """The sha256 of what has been read, in hex. Nothing may be read after this."""
@@ -136,6 +146,12 @@ class LayerSource:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _check_size(self) -> None:
+        if self._limits and (limit := self._limits.layer) and self._size + self._implied > limit.bytes:
+            if self._size > limit.bytes:
+                raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
+            raise InvalidLayer(f"with the directories that its names imply it is larger than {limit}")
 
     def _next_input(self) -> bytes:
         if self._first is not None:

@@ -58,6 +58,7 @@ class LayerStream(io.RawIOBase):
         scanner: takes the tar apart.
         listener: learns of all that passes.
         await_parents: what the method of this name is to do.
+        count_implied: told how much what the tar's names imply would take in it, in bytes; raises where that is too much.
     """
 
     def __init__(
@@ -65,8 +66,11 @@ class LayerStream(io.RawIOBase):
         scanner: TarScanner,
         listener: StreamListener | None = None,
         await_parents: Callable[[], None] | None = None,
+        *,
+        count_implied: Callable[[int], None] = lambda _: None,
     ) -> None:
         super().__init__()
+        self.count_implied = count_implied
         self._await_parents = await_parents
         self._scanner = scanner
         self._listener = listener

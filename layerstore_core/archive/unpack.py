@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NoReturn
 
 from layerstore_core.archive.breaking import LinkBreaker
@@ -138,7 +139,7 @@ class _Unpacker:
         finally:
             self._writers.stop()
         root = [] if self._root_brought else [b""]
-        self._style.implied(root + [path for path in self._tree.made if path not in self._touched])
+        self._style.implied(chain(root, (path for path in self._tree.made() if path not in self._touched)))
 
     def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
         """Raise what an entry has met, with its name."""

@@ -28,6 +28,7 @@ _NO_ID: Final = (1 << 32) - 1
 #: Modes of directories that a tar implies: ours and Docker's, and what Docker's vfs gave them once.
 _IMPLIED_MODES: Final = (0o755, 0o600)
 _ACCESS_LISTS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
+_CAPABILITY: Final = b"security.capability"
 _OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 #: Rights without which something is left out when a layer is unpacked: CAP_CHOWN, CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP.
 _RIGHTS: Final = sum(1 << number for number in (0, 21, 27, 31))
@@ -64,9 +65,11 @@ class Rights:
 
     Args:
         home: the driver's directory; if an ordinary user made it, he made its layers.
+        lossy_copies: what layers inherit may be copies of Docker's, which keep of extended attributes only capabilities.
     """
 
-    def __init__(self, home: str | Path) -> None:
+    def __init__(self, home: str | Path, *, lossy_copies: bool = False) -> None:
+        self.lossy_copies = lossy_copies
         self.limited = os.stat(home).st_uid != 0 or not _has_all_rights()
 
 
@@ -266,7 +269,7 @@ class Judge:
             elif name not in wanted:
                 if not self._may_be_given(name):
                     yield f"has the extended attribute {shown!r}, and should not"
-            elif not (self._rights.limited and name == b"security.capability"):
+            elif not (self._rights.limited and name == _CAPABILITY):
                 yield f"has another value of the extended attribute {shown!r}"
 
     def _may_be_left_out(self, kind: int, name: bytes) -> bool:
@@ -274,7 +277,7 @@ class Judge:
             return kind not in (stat.S_IFREG, stat.S_IFDIR)  # no file system has these
         if name in _ACCESS_LISTS:
             return False
-        if name.startswith(b"trusted.") or name == b"security.capability":
+        if name.startswith(b"trusted.") or name == _CAPABILITY:
             return self._rights.limited
         return True  # of other systems, or for the kernel alone to set
 
@@ -282,7 +285,7 @@ class Judge:
         """Whether a file can have got an attribute without an entry that says so: from its directory, or the host."""
         if name in _ACCESS_LISTS:
             return _ACCESS_LISTS[1] in read_xattrs(self._tree.fd)
-        return name.startswith(b"security.") and name != b"security.capability"
+        return name.startswith(b"security.") and name != _CAPABILITY
 
     def _has_content(self, name: bytes, status: os.stat_result, node: Node, lower: str) -> bool:
         if node.linked is not None:
@@ -317,6 +320,7 @@ class _Trees:
         self._upper = upper
         self._lower = lower
         self._expected = expected
+        self._rights = rights
         self._judge = Judge(upper, rights, id_mapping)
 
     def differences(self) -> list[Difference]:
@@ -406,7 +410,10 @@ class _Trees:
             yield f"time ({_time(status.st_mtime_ns)})"
         if status.st_rdev != below.st_rdev:
             yield f"device number ({_device(status.st_rdev)})"
-        if read_xattrs(self._upper.handle(name)) != read_xattrs(self._lower.handle(name)):
+        found, wanted = read_xattrs(self._upper.handle(name)), read_xattrs(self._lower.handle(name))
+        if self._rights.lossy_copies:
+            wanted = {one: value for one, value in wanted.items() if one in found or one == _CAPABILITY}
+        if found != wanted:
             yield "set of extended attributes"
         if stat.S_ISLNK(status.st_mode):
             if os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd):

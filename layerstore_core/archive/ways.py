@@ -19,6 +19,9 @@ from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
 
 #: Directories that the tar does not mention but needs: Docker's mode for them.
 _IMPLIED_MODE: Final = 0o755
+#: What an entry of a tar takes, in bytes, and how long its name may be.
+_HEADER: Final = 512
+_SHORT: Final = 100
 
 
 class Ways:
@@ -38,6 +41,7 @@ class Ways:
         self._style = style
         self._cleared = cleared
         tree.below = self._below
+        tree.on_make = self._count
         tree.may_follow = lambda path: path in self._touched or self.resolve(path) is not None
 
     def enter(self, path: bytes) -> Directory:
@@ -84,6 +88,11 @@ class Ways:
             return os.readlink(base, dir_fd=directory.fd) if stat.S_ISLNK(mode) else stat.S_ISDIR(mode)
         except FileNotFoundError:
             return self._style.below(self._tree, path)
+
+    def _count(self, path: bytes) -> None:
+        """Count a directory against the limit of the layer, as an entry of its own would count."""
+        size = _HEADER if len(path) < _SHORT else 3 * _HEADER + len(path)  # a longer name takes a header of its own
+        self._diff.count_implied(size)
 
     def _below(self, path: bytes) -> bytes | bool | None:
         found = self._style.below(self._tree, path)

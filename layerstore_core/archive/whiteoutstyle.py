@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from layerstore_core.archive.root import Directory, Root
 
@@ -41,7 +41,7 @@ class WhiteoutStyle:
         """
         return False
 
-    def implied(self, paths: Sequence[bytes]) -> None:
+    def implied(self, paths: Iterable[bytes]) -> None:
         """The layer is unpacked; it needed these directories, parents first, and had no entries for them.
 
         The root, `b""`, is among them.

@@ -14,10 +14,11 @@ from typing import Final
 
 from layerstore_core.archive.entry import TarEntry
 from layerstore_core.archive.make_files import MAX_DIRECTORIES, FileToMake, HowToMake, Outcome, make_files
-from layerstore_core.archive.maker_process import SLOT, MakerProcess
+from layerstore_core.archive.maker_process import SLOT, MakerProcess, Stopped
 from layerstore_core.archive.plainentries import PlainEntry, entry_of
 from layerstore_core.archive.root import Directory
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.log import logger
 
 _BATCH_FILES: Final = 128
 _BATCH_BYTES: Final = 3 << 19
@@ -227,6 +228,15 @@ class FileWriters:
             assert self._helper is not None
             try:
                 outcome = self._helper.outcome(wait=wait)
+            except Stopped:
+                # What it has made of these is found to be taken, and made again.
+                logger.debug("files are made in this process: the other one was stopped")
+                self._helper.close()
+                self._helper = None
+                for batch in self._given:
+                    self._make(batch)
+                self._given.clear()
+                return
             except ChildProcessError as error:
                 raise FileFailed(error, _entry_of(self._given[0].files()[0])) from error
             if outcome is None:

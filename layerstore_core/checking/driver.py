@@ -77,8 +77,8 @@ def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator
         exists = store.driver.exists(kept.layer_id)
         if exists or kept.layer_id in present:
             # What is being deleted has lost its record first.
-            found = list(check_kept(store, kept, exists=exists))
-            yield from found if kept.is_current() else ()
+            if (found := list(check_kept(store, kept, exists=exists))) and kept.is_current():
+                yield from found
         elif kept.is_current():
             yield Finding(
                 "missing-in-driver",

@@ -11,7 +11,7 @@ from layerstore_core.archive.source import LayerSource
 from layerstore_core.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.container import Container, open_container
-from layerstore_core.images.find import find_images
+from layerstore_core.images.find import every_image
 from layerstore_core.store import LayerStore
 
 
@@ -77,10 +77,11 @@ class Offer:
         except (InvalidImage, InvalidLayer):
             return False
         try:
-            found = find_images(container)
+            found = every_image(container)
         except InvalidImage:
+            claims = any(name in container for name in ("manifest.json", "index.json"))
             container.close()
-            if any(name in container for name in ("manifest.json", "index.json")):
+            if claims:
                 raise
             return False
         except BaseException:

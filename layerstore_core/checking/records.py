@@ -15,7 +15,9 @@ _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says w
 
 def check_records(store: LayerStore) -> Iterator[Finding]:
     """Records that cannot be loaded, what is among them and is none, and what was left half done."""
-    empty = [store.db.layer_path(chain) for chain in store.chain_ids() if not store.db.has_layer(chain)]
+    loaded = store.layers()
+    not_loaded = (chain for chain in store.chain_ids() if chain not in loaded)
+    empty = [store.db.layer_path(chain) for chain in not_loaded if not store.db.has_layer(chain)]
     left_out = set(empty)
     for problem in store.load_problems:
         if not left_out.isdisjoint((Path(problem.path), *Path(problem.path).parents)):

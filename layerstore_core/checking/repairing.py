@@ -147,7 +147,7 @@ class Repair:
     def _load_image(self, image: str) -> str:
         if self._offer is None or image not in {offered.hex for offered in self._offer.images}:
             return ""
-        Images(self._store).load(self._offer.path)
+        Images(self._store).load(self._offer.path, wanted=[image], keep_names=True)
         return f"loaded again from {self._offer.path}"
 
     def _set_aside_image(self, path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from layerstore_core.checking.quarantine import Quarantine
+from layerstore_core.digests import ChainID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata.claims import is_record
 from layerstore_core.metadata.records import LayerRecord, MountRecord, driver_ids
@@ -44,10 +45,11 @@ class Strays:
         if not candidates:
             return
         with nullcontext() if standing_still else store.keeping_records():
-            known = set(_driver_ids(store))
+            layers = {layer: store.db.cache_id(layer) for layer in store.db.list_layers()}
+            known = {*layers.values(), *_other_ids(store)}
             # Again: what a deletion has finished meanwhile has neither a record nor a layer any more.
             held = set(store.driver.layer_ids() or ())
-            self.nameless = list(_nameless(store, held))
+            self.nameless = list(_nameless(store, layers, held))
             self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
                 self.nameless += [*_missing(store), *_without_init(store, set(self.ids))]
@@ -63,10 +65,9 @@ def _order(layer_id: str) -> tuple[str, bool]:
     return layer_id.removesuffix("-init"), layer_id.endswith("-init")
 
 
-def _driver_ids(store: LayerStore) -> Iterator[str]:
-    """The layers of the driver that something names: records, deletions and transactions under way, and what was set aside."""
+def _other_ids(store: LayerStore) -> Iterator[str]:
+    """What is named in the driver by others than layers' records: writable layers, work under way, what was set aside."""
     db = store.db
-    yield from filter(None, map(db.cache_id, db.list_layers()))
     for path in (
         *map(db.mount_path, db.list_mounts()),
         *db.deletions(),
@@ -76,12 +77,11 @@ def _driver_ids(store: LayerStore) -> Iterator[str]:
         yield from driver_ids(path)
 
 
-def _nameless(store: LayerStore, held: set[str]) -> Iterator[Path]:
+def _nameless(store: LayerStore, layers: Mapping[ChainID, str | None], held: set[str]) -> Iterator[Path]:
     """Records that do not tell which layer of the driver is theirs, or name one that the driver has not, or another's."""
     db = store.db
     named: set[str | None] = set()
-    for layer in db.list_layers():
-        cache_id = db.cache_id(layer)
+    for layer, cache_id in layers.items():
         if (cache_id not in held or cache_id in named) and db.has_layer(layer):
             yield db.layer_path(layer)
         named.add(cache_id)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from layerstore_core.descriptors import open_fd
 from layerstore_core.text import printable
 
 __all__ = [
@@ -90,7 +91,7 @@ def is_read() -> bool:
 
 def _discard_stdout() -> None:
     """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
+    null = open_fd(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())
     finally:

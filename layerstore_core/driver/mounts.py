@@ -57,35 +57,43 @@ class MountCounts:
         with self._locks.exclusive(_key(layer_id)):
             count, path = self._users.get(layer_id, (0, ""))
             if not count:
-                noted = self._note(layer_id, keep=keep)
-                self._locks.hold(_held(layer_id))
+                noted = False
                 try:
+                    noted = self._note(layer_id, keep=keep)
+                    self._locks.hold(_held(layer_id), self)
                     path = self._driver_get(layer_id, mount_label)
+                    if not keep:
+                        self._users[layer_id] = 1, path
                 except BaseException:
-                    self._locks.drop(_held(layer_id))
+                    self._locks.drop(_held(layer_id), self)
                     if noted:
                         self._undo(layer_id)
                     raise
+                if keep:
+                    self._locks.drop(_held(layer_id), self)
             elif keep:
                 self._note(layer_id, keep=True)
-            if keep:
-                if not count:
-                    self._locks.drop(_held(layer_id))
             else:
                 self._users[layer_id] = count + 1, path
             return path
 
     def put(self, layer_id: str) -> None:
-        """Count one user less; unmount after the last. Without a user of this store nothing happens."""
+        """Count one user less; unmount after the last. Without a user of this store nothing happens, nor in a forked child."""
+        if self._locks.inherited:
+            return
         with self._locks.exclusive(_key(layer_id)):
             count, path = self._users.get(layer_id, (0, ""))
             if count > 1:
                 self._users[layer_id] = count - 1, path
             elif count:
-                del self._users[layer_id]
-                self._locks.drop(_held(layer_id))
-                if not self._is_kept(layer_id):
-                    self._unmount_unused(layer_id)
+                self._locks.drop(_held(layer_id), self)
+                try:
+                    if not self._is_kept(layer_id):
+                        self._unmount_unused(layer_id)
+                except Exception:  # the driver has refused, and is not asked again
+                    del self._users[layer_id]
+                    raise
+                del self._users[layer_id]  # last: what was interrupted, `close` does again
 
     def let_go(self, layer_id: str) -> bool:
         """End what `get(…, keep=True)` began.
@@ -109,8 +117,8 @@ class MountCounts:
         with self._locks.exclusive(_key(layer_id)):
             remove(layer_id)
             self._forget(layer_id)
-            if self._users.pop(layer_id, None) is not None:
-                self._locks.drop(_held(layer_id))
+            self._locks.drop(_held(layer_id), self)
+            self._users.pop(layer_id, None)
 
     @contextmanager
     def changing(self, layer_id: str) -> Iterator[None]:
@@ -149,10 +157,8 @@ class MountCounts:
 
     def close(self) -> None:
         """Give back all that this store uses."""
-        if self._locks.inherited:
-            self._users.clear()  # they are the parent's
         for layer_id in list(self._users):
-            while layer_id in self._users:
+            while layer_id in self._users and not self._locks.inherited:
                 self.put(layer_id)
 
     def _undo(self, layer_id: str) -> None:

@@ -20,6 +20,7 @@ from layerstore_core.archive.compression import MAGIC_SIZE, detect
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import BLOCK
 from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.descriptors import open_fd
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.spool import Spool
 from layerstore_core.limits import Limits
@@ -137,7 +138,7 @@ class DirectoryContainer:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._fd = open_fd(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __contains__(self, path: str, /) -> bool:
         try:
@@ -157,11 +158,11 @@ class DirectoryContainer:
             # No links on the way: a layout that was unpacked from elsewhere must not point into this host.
             *parents, base = clean.split("/")
             for parent in parents:
-                below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                below = open_fd(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
                 if directory != self._fd:
                     os.close(directory)
                 directory = below
-            fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            fd = open_fd(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             raise InvalidImage(f"{self.name}: {clean} is missing") from None
         except OSError as error:

@@ -15,7 +15,7 @@ from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.container import Container
 from layerstore_core.images.dockerarchive import docker_images, without_circles
 from layerstore_core.images.documents import Documents
-from layerstore_core.images.found import Candidate, Found, ImageFiles, Skipped
+from layerstore_core.images.found import Candidate, Found, ImageFiles, NotTaken, Skipped
 from layerstore_core.images.layout import layout_images
 from layerstore_core.images.platforms import Platform
 from layerstore_core.images.reference import Reference
@@ -58,6 +58,28 @@ def find_images(container: Container, platform: Platform | None = None, wanted: 
     return Found(container, without_circles(_merged(images, skipped), skipped), skipped)
 
 
+def every_image(container: Container) -> Found:
+    """Find all images in a container that are sound, for whatever platform they are.
+
+    Raises:
+        InvalidImage: it holds none.
+    """
+    container = _oci_view(container)
+    skipped: list[Skipped] = []
+    candidates = _candidates(container, skipped, with_platform=False, every=True)
+    images = [item.found for item in candidates if isinstance(item.found, ImageFiles)]
+    if not images:
+        raise nothing_left(
+            container.name,
+            [
+                Skipped(item.what, item.found.kind, str(item.found))
+                for item in candidates
+                if isinstance(item.found, NotTaken)
+            ],
+        )
+    return Found(container, images, skipped)
+
+
 def nothing_left(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
     """The error for a container of which nothing can be loaded.
 
@@ -65,6 +87,8 @@ def nothing_left(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
         where: what to call it.
         skipped: what is in it, and why each is left out.
     """
+    if not skipped:
+        return InvalidImage(f"{where}: it holds no image")
     what = [item for item in skipped if item.kind not in ("attestation", "name", "parent")] or list(skipped)
     reasons = [f"{item.what}: {item.reason}" for item in what]
     if len(reasons) == 1:

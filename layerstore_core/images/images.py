@@ -142,6 +142,7 @@ class Images:
         platform: Platform | str | Sequence[str] | None = None,
         name: str | None = None,
         wanted: Sequence[str] | str = (),
+        keep_names: bool = False,
         progress: loading.LayerProgress | None = None,
     ) -> LoadedImages:
         """Take in the images of an archive or a layout.
@@ -157,6 +158,7 @@ class Images:
             name: what to call the image, instead of its names there; there has to be exactly one image.
             wanted: the images to take, by their names there, or by digests or IDs, which may be shortened to four digits;
                 none: all. What is called by a name gets this name alone. Each of them has to be there, and sound.
+            keep_names: leave all names as they are; the images get none.
             progress: makes what is called with each layer's progress.
 
         Returns:
@@ -182,6 +184,8 @@ class Images:
                         f"{container.name}: it holds {len(images)} images, which cannot all be called {name}"
                     )
                 images = [replace(images[0], names=(reference,))]
+            if keep_names:
+                images = [replace(image, names=()) for image in images]
             # A single image, or one that was asked for, is all that can be loaded: what is wrong with it is the error.
             strict = bool(wanted) or len(images) == 1
             loaded = loading.load(

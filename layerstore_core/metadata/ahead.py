@@ -11,12 +11,16 @@ import marshal
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from layerstore_core.archive.beside import ProcessBeside
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.digests import ChainID
 from layerstore_core.metadata.records import LayerRecord
 from layerstore_core.recordfiles import CHUNK, LENGTH, Fields, read_fields
+
+if TYPE_CHECKING:
+    from socket import socket
 
 #: Of fewer records, a second process would have read next to none when all are read: it takes some 20 ms to start.
 MANY: Final = 2000
@@ -66,7 +70,7 @@ def _keep(found: dict[ChainID, LayerRecord], names: Sequence[ChainID], fields: S
 class _Beside:
     """The second process; a context manager that ends it."""
 
-    def __init__(self, process: ProcessBeside, out: int) -> None:
+    def __init__(self, process: ProcessBeside, out: socket) -> None:
         self._process = process
         self._out = out
         self._data = b""
@@ -74,20 +78,21 @@ class _Beside:
     @classmethod
     def start(cls, layers: int, names: Sequence[ChainID]) -> Self | None:
         """Start it; `None` where that would be no gain, or cannot be done."""
+        from socket import socketpair
+
         import layerstore_core
 
         package = os.path.dirname(os.path.dirname(layerstore_core.__file__))
         with ExitStack() as theirs, ExitStack() as ours:
             try:
-                listed = os.memfd_create("layerstore", os.MFD_CLOEXEC)
-                theirs.callback(os.close, listed)
+                listed = theirs.enter_context(Descriptor(os.memfd_create, "layerstore", os.MFD_CLOEXEC))
                 with open(listed, "wb", closefd=False) as file:
                     file.write("".join([name.hex for name in names]).encode())
-                out, to_us = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                ours.callback(os.close, out)
-                theirs.callback(os.close, to_us)
-                os.set_blocking(to_us, True)
-                process = ProcessBeside.start(["-c", _CODE, package], [None, to_us, None, layers, listed])
+                out, to_us = socketpair()
+                ours.enter_context(out)
+                theirs.enter_context(to_us)
+                out.setblocking(False)
+                process = ProcessBeside.start(["-c", _CODE, package], [None, to_us.fileno(), None, layers, listed])
             except (OSError, AttributeError):  # built for an old C library, Python has no `memfd_create`
                 return None
             if process is None:
@@ -99,7 +104,7 @@ class _Beside:
         """What it has told since the last call, without waiting for more: chunk by chunk, from the end."""
         chunks = []
         try:
-            while data := os.read(self._out, _READ_SIZE):
+            while data := self._out.recv(_READ_SIZE):
                 self._data += data
         except BlockingIOError:
             pass
@@ -115,6 +120,5 @@ class _Beside:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._out)
+        self._out.close()
+        self._process.end()

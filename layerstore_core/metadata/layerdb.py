@@ -167,12 +167,10 @@ class LayerDB:
             try:
                 inside.rename(source, target)
                 if self._durable:
-                    try:
-                        inside.flush(target.parent)
-                    except BaseException:
-                        inside.rename(target, source)
-                        raise
+                    inside.flush(target.parent)
             except BaseException:
+                if not inside.exists(source):
+                    inside.rename(target, source)
                 lock.close()
                 raise
         return Deletion(target, lock)
@@ -275,7 +273,10 @@ class LayerDB:
             try:
                 files.take(self.mount_path(name))
             except BaseException:
-                files.cancel()
+                if files.taken:
+                    files.abandon()  # it is being deleted, and a collector goes on
+                else:
+                    files.cancel()
                 raise
             return files
 

@@ -26,11 +26,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Final
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from layerstore_core import inside
+from layerstore_core.descriptors import Descriptor
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.metadata.atomic import make_directory
 
@@ -68,21 +69,21 @@ class RootLocks:
 
     Attributes:
         writable: whether the root can be written, and is to be. Where not, holds are not taken: nobody could delete anything.
-        inherited: whether this is the copy that a forked child got, which locks nothing, and is of no use.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._mutex = Lock()
-        self._threads: dict[str, tuple[Lock, int]] = {}
-        self._holds: dict[str, int] = {}
+        #: By key, gone when nobody uses them. Whoever was interrupted may come back while what he left is not cleaned up.
+        self._threads: WeakValueDictionary[str, RLock] = WeakValueDictionary()
+        self._holders: dict[str, list[object]] = {}
         self._path = path
-        self._fd: int | None = None
-        self.inherited = False
-        _open_here.add(self)
+        self._file: Descriptor | None = None
+        self._process = os.getpid()
         try:
             if not read_only:
                 make_directory(path.parent, 0o700)
-                self._fd = inside.open_file(path, os.O_RDWR | os.O_CREAT, 0o600).detach()
+                self._file = inside.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
+                self._file.leave_to_parent()
         except OSError as error:
             if error.errno not in _READ_ONLY or not _can_read(path.parent.parent):
                 raise
@@ -102,72 +103,92 @@ class RootLocks:
             self._make_room()
 
     def close(self) -> None:
-        """Give everything back. A second call does nothing."""
+        """Give everything back. A second call does nothing, nor does one in a forked child, whose locks these are not."""
+        if self.inherited:
+            return
         with self._mutex:
-            fd, self._fd = self._fd, None
-            self._holds.clear()
-            if fd is not None:
-                os.close(fd)
+            self._holders.clear()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is the copy that a forked child got, which locks nothing, and is of no use."""
+        return os.getpid() != self._process
+
+    def check_own(self) -> None:
+        """See that this is the process which has opened the store: in a forked child, nobody would ever unlock a mutex.
+
+        Raises:
+            LayerStoreError: it is another.
+        """
+        if self.inherited:
+            raise LayerStoreError(
+                f"the store of {self._path} belongs to process {self._process}, which was forked: open it again in the child"
+            )
 
     @contextmanager
     def exclusive(self, key: str) -> Iterator[None]:
         """Wait until no other thread or process is in a block of this key, and keep them out. Not to be nested."""
-        self._check_own()
+        self.check_own()
         with self._mutex:
-            lock, users = self._threads.get(key, (Lock(), 0))
-            self._threads[key] = lock, users + 1
-        try:
-            with lock:
-                if self._fd is None:
-                    yield
-                    return
+            lock = self._threads.setdefault(key, RLock())
+        with lock:
+            try:
                 self._set(fcntl.F_WRLCK, f"exclusive {key}", wait=True)
-                try:
-                    yield
-                finally:
-                    self._unlock(f"exclusive {key}")
-        finally:
-            with self._mutex:
-                lock, users = self._threads[key]
-                if users == 1:
-                    del self._threads[key]
-                else:
-                    self._threads[key] = lock, users - 1
+                yield
+            finally:
+                self._set(fcntl.F_UNLCK, f"exclusive {key}")
 
-    def hold(self, key: str) -> bool:
+    def hold(self, key: str, holder: object = None) -> bool:
         """Take a hold; waits while another process has it solely.
+
+        Args:
+            holder: whose hold it is. Where an exception comes out of this call, the hold may have been taken or not: to
+                drop one's own is right then.
 
         Returns:
             Whether it is this store's first hold of the key.
         """
-        self._check_own()
+        self.check_own()
         with self._mutex:
-            count = self._holds.get(key, 0)
-            if not count and self._fd is not None:
-                self._set(fcntl.F_RDLCK, key, wait=True)
-            self._holds[key] = count + 1
-            return not count
+            holders = self._holders.get(key, [])
+            try:
+                if not holders:
+                    self._set(fcntl.F_RDLCK, key, wait=True)
+                self._holders[key] = [*holders, holder]
+            except BaseException:
+                self._restore(key)
+                raise
+            return not holders
 
-    def drop(self, key: str) -> bool:
-        """Give a hold back.
+    def drop(self, key: str, holder: object = None) -> bool:
+        """Give a hold back, if the holder has one.
 
         Returns:
             Whether it was this store's last hold of the key.
         """
+        if self.inherited:
+            return False
         with self._mutex:
-            count = self._holds.get(key, 0)
-            if count > 1:
-                self._holds[key] = count - 1
+            holders = self._holders.get(key, [])
+            if holder not in holders:
                 return False
-            if count:
-                del self._holds[key]
-                self._unlock(key)
-            return bool(count)
+            at = holders.index(holder)
+            left = holders[:at] + holders[at + 1 :]
+            if left:
+                self._holders[key] = left
+                return False
+            del self._holders[key]
+            self._restore(key)
+            return True
 
     def is_held(self, key: str) -> bool:
         """Whether this or any other store holds the key."""
+        self.check_own()
         with self._mutex:
-            return key in self._holds or self._held_elsewhere(key)
+            return key in self._holders or self._held_elsewhere(key)
 
     def is_exclusive_elsewhere(self, key: str) -> bool:
         """Whether another store is in an `exclusive` block of this key."""
@@ -181,19 +202,20 @@ class RootLocks:
         Yields:
             Whether that is so: `False` where another store holds the key now. A hold of this store does not count.
         """
-        self._check_own()
-        with self._mutex:
-            alone = self._fd is not None and self._try(fcntl.F_WRLCK, key)
+        self.check_own()
+        alone = False
         try:
+            with self._mutex:
+                alone = self._fd is not None and self._try(fcntl.F_WRLCK, key)
             yield alone
         finally:
-            if alone:
+            if not self.inherited:
                 with self._mutex:
                     self._restore(key)
 
     def generation(self, counter: Counter = Counter.RECORDS) -> int:
         """A number that changes with every change that a store makes to the records; -1 where there is none."""
-        self._check_own()
+        self.check_own()
         if self._fd is None:
             return -1
         data = os.pread(self._fd, _COUNTER.size, counter * _COUNTER.size)
@@ -207,11 +229,9 @@ class RootLocks:
         os.pwrite(self._fd, _COUNTER.pack(new), counter * _COUNTER.size)
         return new
 
-    def _check_own(self) -> None:
-        if self.inherited:
-            raise LayerStoreError(
-                f"the store of {self._path} was opened before this process was forked; open it again in the child"
-            )
+    @property
+    def _fd(self) -> int | None:
+        return None if self._file is None or self._file.number < 0 else self._file.number
 
     def _make_room(self) -> None:
         """See to it that counting needs no space: a full disk must not keep anybody from deleting."""
@@ -222,13 +242,8 @@ class RootLocks:
             pass  # where there is none, the first change says so
 
     def _restore(self, key: str) -> None:
-        """Set the lock on the key's byte to what this store's count says."""
-        if self._fd is not None:
-            self._set(fcntl.F_RDLCK if key in self._holds else fcntl.F_UNLCK, key)
-
-    def _unlock(self, key: str) -> None:
-        if self._fd is not None:
-            self._set(fcntl.F_UNLCK, key)
+        """Set the lock on the key's byte to what this store's holds say."""
+        self._set(fcntl.F_RDLCK if key in self._holders else fcntl.F_UNLCK, key)
 
     def _held_elsewhere(self, key: str) -> bool:
         if self._fd is None:
@@ -248,28 +263,14 @@ class RootLocks:
         return True
 
     def _set(self, kind: int, key: str, *, wait: bool = False) -> None:
-        assert self._fd is not None
+        fd = self._fd
+        if fd is None:
+            return
         try:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(kind, key))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(kind, key))
         except OSError as error:
             error.filename = str(self._path)
             raise
-
-
-#: So that a fork finds them.
-_open_here: Final[WeakSet[RootLocks]] = WeakSet()
-
-
-def _leave_to_parent() -> None:
-    """In a forked child: close the copies of the descriptors, or the locks would live as long as the child."""
-    for locks in list(_open_here):
-        fd, locks._fd = locks._fd, None
-        locks.inherited = True
-        if fd is not None:
-            os.close(fd)
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _request(kind: int, key: str) -> bytes:

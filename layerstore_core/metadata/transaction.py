@@ -32,7 +32,14 @@ class WriteSet:
     Args:
         db: the layerdb's directory.
         durable: whether what is published is to be on disk when the call returns.
+
+    Attributes:
+        published: whether the files have their name, whatever exception came out of the call that gave it.
+        taken: whether they are a record that `take` has taken.
     """
+
+    published = False
+    taken = False
 
     def __init__(self, db: Path, *, durable: bool) -> None:
         import secrets
@@ -68,16 +75,15 @@ class WriteSet:
         make_directory(target.parent, 0o755, durable=self._durable)
         try:
             inside.rename(self.path, target)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if self._durable:
+                inside.flush(target.parent)
+        except BaseException as error:
+            if not inside.exists(self.path):
+                inside.rename(target, self.path)
+            elif isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
             raise
-        if self._durable:
-            try:
-                inside.flush(target.parent)
-            except BaseException:
-                inside.rename(target, self.path)
-                raise
+        self.published = True  # there is no call before this, after which a signal handler could raise
         self._unlock()
 
     def flush(self) -> None:
@@ -112,19 +118,16 @@ class WriteSet:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         try:
             inside.rename(source, self.path)
-        except BaseException:
-            lock.close()
-            raise
-        self._unlock()
-        self._lock = lock
-        if self._durable:
-            try:
+            if self._durable:
                 inside.flush(source.parent)
-            except BaseException:
+        except BaseException:
+            if not inside.exists(source):
                 # Whatever becomes of this, `cancel` must not remove the record.
                 self._unlock()
                 inside.rename(self.path, source)
-                raise
+            lock.close()
+            raise
+        self.taken, self._lock = True, lock  # which closes the former one
 
     def exchange(self, target: Path) -> None:
         """Put the files in the place of a record, and that record in theirs, at once. Its files are to be on disk by now.
@@ -138,13 +141,15 @@ class WriteSet:
         lock = try_lock(target, wait=True)
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
+        assert self._lock is not None
         try:
             exchange_names(self.path, target)
         except BaseException:
+            if not os.path.samestat(os.stat(self.path), os.fstat(self._lock.number)):
+                exchange_names(self.path, target)
             lock.close()
             raise
-        self._unlock()
-        self._lock = lock
+        self.published, self._lock = True, lock  # which closes the former one
         if self._durable:
             inside.flush(target.parent)
             inside.flush(self.path.parent)
@@ -272,6 +277,7 @@ def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
     """
     try:
         lock = inside.open_directory(directory)
+        lock.leave_to_parent()
     except FileNotFoundError:
         return None
     try:

@@ -14,11 +14,11 @@ import marshal
 import os
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
-from threading import Semaphore
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
+from weakref import WeakSet
 
-from layerstore_core.archive.beside import ProcessBeside, start_with_memory
+from layerstore_core.archive.beside import ProcessBeside, are_enough, start_with_memory
 from layerstore_core.archive.getter import TreeFiles
 from layerstore_core.log import logger
 from layerstore_core.tarsplit.filling import DONE, READY, FileToRead, sign_of
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     import mmap
     import socket
 
-#: How many there are in this program now: layers that are put together at the same time share the cores.
-_running = Semaphore(max(1, len(os.sched_getaffinity(0)) // 2))
+#: Those there are in this program now: layers that are put together at the same time share the cores.
+_running: Final[WeakSet[ProcessBeside]] = WeakSet()
 
 #: Orders that it may have at a time: one that it works on, and one for when it has done that.
 _MOST: Final = 2
-#: How often it looks whether anybody is there to give orders, in seconds; and how long it is waited for to have done one.
+#: How often it looks whether anybody is there to give orders, in seconds.
 _PATIENCE: Final = 5
-_LIMIT: Final = 5
 _CODE: Final = """
 import sys
 sys.path += sys.argv[2:]
@@ -62,6 +61,7 @@ class ReaderProcess:
         self._useless = False
         self._given = 0
         self._answers: deque[bool] = deque()
+        _running.add(process)
 
     @classmethod
     def start(cls, files: TreeFiles, size: int) -> Self | None:
@@ -73,25 +73,16 @@ class ReaderProcess:
             files: what it is to open.
             size: of the shared memory, in bytes.
         """
-        import socket
-        import struct
-
-        if not _running.acquire(blocking=False):
+        if are_enough(_running):
             return None
-        with ExitStack() as undo:
-            undo.callback(_running.release)
-            try:
-                started = start_with_memory(
-                    size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], patience=_PATIENCE
-                )
-            except (OSError, AttributeError) as error:
-                logger.debug("files are read in this process: another one cannot be started: {}", error)
-                return None
-            if started is None:
-                return None
-            undo.pop_all()
-        started[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _LIMIT, 0))
-        return cls(*started)
+        try:
+            started = start_with_memory(
+                size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], patience=_PATIENCE
+            )
+        except (OSError, AttributeError) as error:
+            logger.debug("files are read in this process: another one cannot be started: {}", error)
+            return None
+        return None if started is None else cls(*started)
 
     @property
     def has_room(self) -> bool:
@@ -138,18 +129,14 @@ class ReaderProcess:
 
     def close(self) -> None:
         """End it. A second call does nothing."""
-        if self._connection.fileno() < 0:
-            return
         try:
             self._connection.close()
-            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
-            self._process.kill()
-            self._process.wait()
-            self.memory.close()
-        except BufferError:
-            pass  # somebody has still a chunk: the memory goes with it
         finally:
-            _running.release()
+            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
+            self._process.end()
+            _running.discard(self._process)
+            with suppress(BufferError):  # somebody has still a chunk: the memory goes with it
+                self.memory.close()
 
     def _receive(self, *, wait: bool) -> None:
         """Take in all that it says, or wait until it says something."""
@@ -177,8 +164,7 @@ class ReaderProcess:
     def _lose(self) -> None:
         """It is gone: what it was given, it has not read."""
         logger.debug("files are read in this process: the other one is gone")
-        self._process.kill()  # if it lives: it must not come back to memory that is used for something else
-        self._process.wait()
+        self._process.end()  # if it lives: it must not come back to memory that is used for something else
         self._useless = True
         self._answers.extend([False] * self._given)
         self._given = 0

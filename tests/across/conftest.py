@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
+from layerstore_core.archive.xattrs import read_xattrs
 from tests import trees
 from tests.driver_roots import DRIVERS, remove_root, why_not
 from tests.store.layers import register
@@ -78,8 +80,10 @@ class Stores:
 
 
 def tree_of(path: Path) -> trees.Seen:
-    """All of a tree but its root, whose metadata the contract leaves to the driver, and times of just now."""
-    return {
+    """All of a tree, but for times of just now, and the root's."""
+    root = path.stat()
+    top = (root.st_mode, root.st_uid, root.st_gid, "root", b"", read_xattrs(os.fsencode(path)), ())
+    return {b"": top} | {
         name: tuple("recent" if at == 3 and time > RECENT_NS else time for at, time in enumerate(seen))
         if isinstance(seen[3], int)
         else seen

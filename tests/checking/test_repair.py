@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
-from tests.images.archives import ImageSpec, docker_archive
+from tests.images.archives import ImageSpec, docker_archive, oci_index, oci_manifest, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register, tar_of
 from tests.store.test_damage import DAMAGE, cut
 
@@ -178,6 +179,28 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     collect_garbage(store)
     assert check_store(store, full=True) == []
     assert images.get("demo:1").size is not None
+
+
+def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, tmp_path):
+    """By now the name is another image's; the offer is a layout for several platforms."""
+    files = {}
+    foreign, host = (
+        ImageSpec([BASE, layer], extra={"architecture": name}) for name, layer in (("s390x", TOP), ("amd64", MIDDLE))
+    )
+    entry = {**oci_index(files, [oci_manifest(files, host), oci_manifest(files, foreign)])}
+    entry["annotations"] = {"io.containerd.image.name": "demo:1"}
+    files["index.json"] = json.dumps({"manifests": [entry]}).encode()
+    (tmp_path / "layout.tar").write_bytes(tar_files(files))
+    images = Images(store)
+    (image,) = images.load(tmp_path / "layout.tar", platform="s390x")
+    (other,) = images.load(io.BytesIO(docker_archive(ImageSpec([MIDDLE], names=["demo:1"]))))
+    shutil.rmtree(store.db.layer_path(image.chain_id))
+    store._locks.advance()
+    with Offer(store, tmp_path / "layout.tar") as offer:
+        repair(store, check_store(store), offer=offer)
+    assert images.get(image.image_id).size is not None
+    assert images.get("demo:1").image_id == other.image_id
+    assert images.get(image.image_id).names == ()
 
 
 @pytest.mark.parametrize("kind", ["layer", "image"])

@@ -74,7 +74,15 @@ def pax_of(size):
     yield b"\n" + bytes(-length % 512) + tars.entry(b"a", b"x") + tars.END
 
 
+def implied(count, depth):
+    """A gzip of so many names that each need directories of their own, as deep as that."""
+    for number in range(count):
+        yield gzip.compress(tars.entry(b"%04d/" % number + b"d/" * depth + b"f", b"x"), 1)
+    yield gzip.compress(tars.END)
+
+
 BOMBS = {
+    "directories that names imply": (lambda: list(implied(100, 1500)), "directories that its names imply it is larger"),
     "a gigabyte of zeros": (lambda: zeros(1 << 30), "larger than the limit"),
     "a size that lies": (lambda: tars.header(b"a", size=1 << 60), "cut off"),
     "more entries than the limit has blocks": (

@@ -11,7 +11,7 @@ from typing import Final
 from layerstore_btrfs import ioctl, search
 from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.descriptors import Descriptor, open_fd
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -80,7 +80,7 @@ def delete(directory: int, name: bytes) -> int | None:
         The ID that the subvolume had; `None` where there was none.
     """
     try:
-        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        fd = open_fd(name, _DIRECTORY, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:

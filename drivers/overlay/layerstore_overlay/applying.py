@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple
@@ -76,10 +76,8 @@ class OverlayWhiteouts(WhiteoutStyle):
     def below(self, tree: Root, path: bytes) -> bytes | bool | None:
         """Look it up; layers that are on their way have to be waited for."""
         self._await_below()
-        if way_to(tree.path, path, self._xattrs) is not Way.OPEN:
-            return None
         found = self._below.first(path)
-        if found is None:
+        if found is None or way_to(tree.path, path, self._xattrs) is not Way.OPEN:
             return None
         return os.readlink(found.path) if stat.S_ISLNK(found.status.st_mode) else stat.S_ISDIR(found.status.st_mode)
 
@@ -127,9 +125,9 @@ class OverlayWhiteouts(WhiteoutStyle):
                 others.append(path)
         return others
 
-    def implied(self, paths: Sequence[bytes]) -> None:
-        """Take note."""
-        self.notes.implied.extend(paths)
+    def implied(self, paths: Iterable[bytes]) -> None:
+        """Take note of those that the layers below have: these are complete, since `below` was asked of each."""
+        self.notes.implied.extend(path for path in paths if not path or _shows_directory(self._below, path))
 
 
 class Way(Enum):

@@ -16,7 +16,7 @@ from typing import Final
 
 from layerstore_core import inside
 from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.descriptors import Descriptor, open_fd
 from layerstore_core.errors import DriverNotSupported
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
@@ -294,7 +294,7 @@ def remove_stale_laboratories(directory: str) -> None:
 
 
 def _touch(path: str, *, dir_fd: int | None = None) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
+    os.close(open_fd(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
 def _tells_types(directory: int) -> bool:

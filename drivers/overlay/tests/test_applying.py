@@ -116,9 +116,25 @@ def test_such_metadata_is_right_although_the_parent_was_applied_later(driver):
     driver.create("base", "", {})
     driver.create("middle", "base", {})
     driver.create("top", "middle", {})
-    driver.apply_diff("top", "middle", layer("a/b/top"))
-    driver.apply_diff("middle", "base", layer("a/middle"))
-    driver.apply_diff("base", "", layer(entry("a/", mode=0o700, uid=7), entry("a/b/", mode=0o711, mtime=MTIME - 9)))
+    awaited = []
+
+    def waiting(diff, apply_parent):
+        def wait():
+            if diff not in awaited:
+                awaited.append(diff)
+                apply_parent()
+
+        diff._await_parents = wait
+        return diff
+
+    def apply_base():
+        driver.apply_diff("base", "", layer(entry("a/", mode=0o700, uid=7), entry("a/b/", mode=0o711, mtime=MTIME - 9)))
+
+    def apply_middle():
+        driver.apply_diff("middle", "base", waiting(layer("a/middle"), apply_base))
+
+    driver.apply_diff("top", "middle", waiting(layer("a/b/top"), apply_middle))
+    assert len(awaited) == 2
     found = mounted_listing(driver, "top")
     assert found[b"a"][:2] == (oct(stat.S_IFDIR | 0o700), 7)
     assert found[b"a/b"][0] == oct(stat.S_IFDIR | 0o711)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layerstore_core import Change, DriverContext, Stamps
+    from layerstore_core.archive.expected import Brought
+    from layerstore_core.archive.verify import Difference
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
@@ -101,6 +103,20 @@ class VfsDriver:
             return None
         moment, _, parent = head.rstrip(b"\n").decode("ascii", "replace").partition(" ")
         return parent if moment.isdigit() and parent else None
+
+    @hookimpl
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+        from layerstore_core.archive.verify import Rights, check_tree
+
+        home = self._context.home
+        return check_tree(
+            self.get(layer_id),
+            self.get(parent_id) if parent_id else None,
+            entries,
+            # Docker's root, as opposed to ours: the database of its volumes.
+            rights=Rights(home, lossy_copies=(home.parent / "volumes" / "metadata.db").exists()),
+            id_mapping=self._context.id_mapping,
+        )
 
     @hookimpl
     def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:

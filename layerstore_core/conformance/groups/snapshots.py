@@ -10,9 +10,10 @@ from typing import ClassVar, Final
 
 import pytest
 
+from layerstore_core.archive.expected import read_entries
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
-from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, whiteout
+from layerstore_core.conformance.bench import Bench, stream_of
+from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
 from layerstore_core.conformance.ways import EXPECTED, LEADS_THROUGH
 
@@ -256,3 +257,30 @@ class SnapshotTests(ConformanceTests):
         assert [str(change) for change in bench.driver.changes(top, init)] == ["A /own"]
         assert b"resolv.conf" not in bench.tree(image)
         bench.driver.remove(top)
+
+    def test_what_the_driver_knows_of_a_layer(self, bench: Bench) -> None:
+        """`parent_of` tells what a layer was made on, or nothing, whatever it is asked; `check_tree` finds nothing in sound layers.
+
+        Otherwise a check finds faults where there are none, or a lost record makes a writable layer stand on nothing.
+        """
+        driver = bench.driver
+        above = [
+            directory(b"dir"),
+            opaque(b"dir"),
+            file(b"dir/new", b"new"),
+            whiteout(b"linked"),
+            file(b"implied/file"),
+        ]
+        base, other = bench.layer(_BASE), bench.layer([file(b"other")])
+        child = bench.layer(above, base)
+        writable = bench.writable(child)
+        for layer, parent in (base, ""), (child, base), (writable, child):
+            for asked in parent, other, "":
+                known = driver.parent_of(layer, asked)
+                assert known in (None, parent), (
+                    f"parent_of({layer}, {asked!r}) is {known!r}, and it was made on {parent!r}"
+                )
+        for layer, parent, items in (base, "", _BASE), (child, base, above):
+            entries = list(read_entries(stream_of(tar_of(items))))
+            found = driver.check_tree(layer, parent, entries)
+            assert not found, f"check_tree finds a fault in a layer that is sound: {found[0]}"

@@ -7,6 +7,7 @@ import os
 import tarfile
 
 from layerstore_core import LayerStream, copy_tree, hookimpl, remove_tree
+from layerstore_core.archive.verify import Rights, check_tree
 from tests.conformance.mutants.base import Correct, Mutant, unpack_into
 from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 
@@ -96,3 +97,25 @@ class RemovesTheParent(Mutant):
         remove_tree(str(self.tree(layer_id)))
         if parent := getattr(self, "parents", {}).get(layer_id):
             remove_tree(str(self.tree(parent)))
+
+
+class TakesTheRecordsWord(Mutant):
+    """`parent_of` answers with what it was asked, and so never disagrees with a record."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def parent_of(self, layer_id, parent_id):
+        return parent_id
+
+
+class FindsFaultsInSoundTrees(Mutant):
+    """`check_tree` compares a child's tree with its tar alone, and takes what is inherited for a fault."""
+
+    caught_in = "snapshots"
+
+    @hookimpl
+    def check_tree(self, layer_id, parent_id, entries):
+        return check_tree(
+            str(self.tree(layer_id)), None, entries, rights=Rights(self.home), id_mapping=self.context.id_mapping
+        )

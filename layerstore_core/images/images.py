@@ -311,7 +311,8 @@ class Images:
                 removal.untagged.extend(doomed)
             if goes and not built:
                 self._delete(records, image_id, removal)
-        self._recipes.keep_only(layer.diff_id for layer in self._store.layers().values())
+            # In the block: a load in another process keeps the recipe of a layer that was not there a moment ago.
+            self._recipes.keep_only(layer.diff_id for layer in self._store.layers().values())
         return removal
 
     # Inside

@@ -144,4 +144,5 @@ def _note_blobs(store: LayerStore, container: Container, images: Sequence[ImageF
             with container.open(layer.path) as file:
                 recipe = find_recipe(file, digest, layer.descriptor.size, layer.descriptor.media_type[:255])
             if recipe is not None:
-                recipes.put(layer.diff_id, recipe)
+                with store.changing_images():
+                    recipes.put(layer.diff_id, recipe)

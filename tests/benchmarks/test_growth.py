@@ -25,7 +25,7 @@ from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import register, tar_of
 
 FEW = 20
-TIMES = int(os.environ.get("LAYERSTORE_GROWTH", "10"))
+TIMES = int(os.environ.get("LAYERSTORE_GROWTH", "25"))
 #: What may come on top, for what is rounded: blocks of a directory, steps of a table.
 MORE, ALLOWANCE = 1.1, 500
 

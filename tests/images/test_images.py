@@ -182,3 +182,23 @@ def test_damaged_names_are_told(app: Images, store: LayerStore, content: bytes) 
     names.write_bytes(content)
     (finding,) = check_store(store)
     assert (finding.code, finding.subject) == ("damaged-image", str(names))
+
+
+def test_recipes_are_removed_while_no_other_process_changes_images(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A load between the look at the layers and the removal would lose its recipe."""
+    path = tmp_path / "image.tar"
+    path.write_bytes(docker_archive(ImageSpec([BASE], names=["demo:1"])))
+    images = Images(store)
+    images.load(path)
+    locked = []
+    real = images._recipes.keep_only
+
+    def keep_only(wanted):
+        locked.append(store._locks._threads.get(store._images_key) is not None)
+        real(wanted)
+
+    monkeypatch.setattr(images._recipes, "keep_only", keep_only)
+    images.remove("demo:1")
+    assert locked == [True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import keyword
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -58,7 +59,7 @@ MADE = {"benchmarks/results"}
 @cache
 def names() -> frozenset[str]:
     """Every identifier and every string constant of the code, and the names of its modules."""
-    found = {*dir(builtins), *keyword.kwlist, *OTHERS}
+    found = {*dir(builtins), *dir(os), *keyword.kwlist, *OTHERS}
     for path in SOURCES:
         found |= {*path.relative_to(TOP).with_suffix("").parts}
         for node in ast.walk(ast.parse(path.read_text())):

@@ -69,7 +69,7 @@ _SOURCES: Final[dict[str, Callable[[bytes], BinaryIO]]] = {
 
 _DAMAGED: Final[dict[str, bytes]] = {
     "no-tar": b"this is no tar, but some text that is longer than a block of one. " * 20,
-    "cut-off-in-a-header": _TAR[:700],
+    "cut-off-in-a-header": _TAR[:2700],
     "cut-off-in-a-payload": _TAR[: len(_TAR) // 2 + 100],
     "cut-off-in-the-last-file": _TAR[: -(1024 + 512)],
     "a-flipped-bit-in-a-header": _TAR[:1030] + bytes([_TAR[1030] ^ 1]) + _TAR[1031:],

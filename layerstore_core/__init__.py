@@ -6,10 +6,22 @@ Everything public is importable from here. Names are loaded when they are first 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import _signal  # type: ignore[import-not-found]
+import sys
 
-from layerstore_core._version import __version__
+# The command is not ready to clean up while it is being loaded, nor has it anything to clean up: until
+# `cli.signals.install`, Ctrl-C ends it without a traceback. Programs that use the package are left alone.
+_program = getattr(sys, "argv", None) or [""]
+if (
+    _program[0].endswith("/layerstore") or (_program[0] == "-m" and "layerstore_core" in sys.orig_argv)
+) and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+del _program
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from layerstore_core._version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from layerstore_core.archive.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps

@@ -44,6 +44,13 @@ def install() -> None:
             signal.signal(signum, stop)
 
 
+def uninstall() -> None:
+    """Let the next signal end the process at once: all is done, and nobody would catch what a handler raises."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def wakeup() -> int | None:
     """A descriptor that can be read as soon as a signal has come; `None` before `install`."""
     return _wakeup

@@ -22,7 +22,7 @@ from fastcrc import crc64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerstore_core.archive import unpack, writers
+from layerstore_core.archive import beside, unpack, writers
 from layerstore_core.archive.create import Creator
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import HeaderError, parse_common_header, parse_header
@@ -355,6 +355,25 @@ def test_it_is_left_out_where_it_cannot_be_had(like: str, root: Path, tmp_path: 
     ):
         unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
     assert len(list(root.glob("*/*"))) == 400
+
+
+def test_one_that_is_stopped_is_not_waited_for_for_ever(root: Path) -> None:
+    """What it was given is made here; some of it may have been made by then."""
+    real = MakerProcess.give
+
+    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
+        given = real(self, files)
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return given
+
+    with (
+        mock.patch.object(beside, "LIMIT", 1),
+        by_another_process(),
+        mock.patch.object(MakerProcess, "give", give),
+    ):
+        unpack.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
+    assert len(list(root.glob("*/*"))) == 400
+    assert all(path.stat().st_size for path in root.glob("*/*"))
 
 
 def test_its_death_is_an_error(root: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +35,10 @@ _KINDS: Final = {
     EntryType.BLOCK: stat.S_IFBLK,
     EntryType.FIFO: stat.S_IFIFO,
 }
+
+
+#: What nothing but a directory has in it: one for all, which nobody writes to.
+_NO_CHILDREN: Final[dict[bytes, Node | None]] = {}
 
 
 class Brought(NamedTuple):
@@ -115,8 +119,8 @@ class Node:
     """
 
     kind: int
-    metas: list[Meta] = field(default_factory=list)
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    metas: tuple[Meta, ...] = ()
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     target: bytes = b""
     device: int = 0
     size: int = 0
@@ -361,6 +365,7 @@ def _node_of(one: Brought) -> Node:
     is_device = entry.type in (EntryType.CHAR, EntryType.BLOCK)
     node = Node(
         _KINDS[entry.type],
+        children=_NO_CHILDREN,
         target=entry.linkname,
         device=os.makedev(entry.devmajor, entry.devminor) if is_device else 0,
         size=entry.size,
@@ -375,12 +380,12 @@ def _dress(node: Node, entry: TarEntry, *, keep: bool = False) -> None:
     """Give a node an entry's metadata; with `keep`, what it had is as good."""
     meta = Meta(entry.mode, entry.uid, entry.gid, mtime_to_set(entry))
     if not keep:
-        node.metas = [meta]
-        node.xattrs = dict(entry.xattrs)
+        node.metas, node.xattrs = (meta,), entry.xattrs
         return
     if meta not in node.metas:
-        node.metas.append(meta)
-    node.xattrs = {**node.xattrs, **(entry.xattrs or NO_XATTRS)}
+        node.metas = (*node.metas, meta)
+    if entry.xattrs:
+        node.xattrs = {**node.xattrs, **entry.xattrs}
 
 
 def _join(directory: bytes, base: bytes) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -258,7 +258,7 @@ class Judge:
         # Minus one means to chown(2): as it is.
         return uid in (status.st_uid, _NO_ID, -1) and gid in (status.st_gid, _NO_ID, -1)
 
-    def _xattr_faults(self, kind: int, found: dict[bytes, bytes], wanted: dict[bytes, bytes]) -> Iterator[str]:
+    def _xattr_faults(self, kind: int, found: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> Iterator[str]:
         for name in sorted(found.keys() | wanted.keys()):
             shown = os.fsdecode(name)
             if name.startswith(_OVERLAY) or found.get(name) == wanted.get(name):

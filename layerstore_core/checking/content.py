@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -139,7 +140,7 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
         layer: a view of it.
         below: what was found of its parent, or will be.
     """
-    entries: list[Brought] = []
+    entries: deque[Brought] = deque()
     complete = True
     try:
         with layer.tar_stream() as stream:
@@ -156,7 +157,7 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
     if not complete:
         return _UNKNOWN
     try:
-        found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", entries)
+        found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", _taken(entries))
     except (LayerStoreError, OSError) as error:
         if parent.unknown:  # it may be the parent's files that cannot be read: a finding by itself
             return _UNKNOWN
@@ -169,6 +170,12 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
             one for one in found if not (one.inherited and any(_is_in(one.path, path) for path in parent.doubtful))
         ]
     return Verdict("", found, paths, parent.unknown)
+
+
+def _taken(entries: deque[Brought]) -> Iterator[Brought]:
+    """Give entries away one by one, and keep none."""
+    while entries:
+        yield entries.popleft()
 
 
 def _is_in(path: bytes, directory: bytes) -> bool:

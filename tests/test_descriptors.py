@@ -14,6 +14,7 @@ import pytest
 
 from layerstore_core.archive import remove
 from layerstore_core.descriptors import Descriptor
+from layerstore_core.images import container
 from layerstore_core.metadata import transaction
 from layerstore_core.metadata.transaction import WriteSet
 
@@ -100,12 +101,24 @@ def tree(tmp_path: Path) -> Callable[[], None]:
     return lambda: remove.remove_tree(str(tmp_path / "tree"))
 
 
+def layout(tmp_path: Path) -> Callable[[], object]:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+
+    def read() -> None:
+        with container.DirectoryContainer(tmp_path) as files:
+            files.open("a/b/file").close()
+
+    return read
+
+
 @pytest.mark.parametrize(
-    ("module", "prepare", "nth"), [(transaction, write_set, 1), (remove, tree, 1), (remove, tree, 2), (remove, tree, 3)]
+    ("module", "prepare", "nth"),
+    [(container, layout, 1), (transaction, write_set, 1), (remove, tree, 1), (remove, tree, 2), (remove, tree, 3)],
 )
 def test_a_signal_right_after_a_close(
     module: object,
-    prepare: Callable[[Path], Callable[[], None]],
+    prepare: Callable[[Path], Callable[[], object]],
     nth: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -227,15 +227,11 @@ class Copier:
         # Those furthest down first: one that has its own lets nobody in.
         for path in sorted(self.locked, reverse=True):
             status = self._enter(path)
-            source, target = os.dup(self._source.fd), os.dup(self._target.fd)
-            try:
+            with Descriptor(os.dup, self._source.fd) as source, Descriptor(os.dup, self._target.fd) as target:
                 if path:  # nor does it let anybody out
                     self._source.up()
                     self._target.up()
                 self._dress_directory(path, source, target, status)
-            finally:
-                os.close(target)
-                os.close(source)
 
     def _enter(self, path: bytes) -> os.stat_result:
         """Go to a directory, in both trees; returns the source's status, from before it is read."""

@@ -19,7 +19,7 @@ from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.make_files import NEW_FILE, HowToMake, write_all
 from layerstore_core.archive.root import Directory, Root
 from layerstore_core.archive.xattrs import read_xattrs, set_xattr
-from layerstore_core.descriptors import open_fd
+from layerstore_core.descriptors import Descriptor, open_fd
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 
@@ -403,13 +403,13 @@ class _Handle:
     """A path that means one object whatever happens to its name: a descriptor below /proc/self/fd."""
 
     def __init__(self, base: bytes, directory: Directory) -> None:
-        self._fd = open_fd(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        self._descriptor = Descriptor(os.open, base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
 
     def __enter__(self) -> str:
-        return f"/proc/self/fd/{self._fd}"
+        return f"/proc/self/fd/{self._descriptor.number}"
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._fd)
+        self._descriptor.close()
 
 
 def _capability_of(path: str) -> bytes:

@@ -20,7 +20,7 @@ from layerstore_core.archive.compression import MAGIC_SIZE, detect
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.header import BLOCK
 from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.descriptors import open_fd
+from layerstore_core.descriptors import Descriptor, open_fd
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.spool import Spool
 from layerstore_core.limits import Limits
@@ -84,7 +84,7 @@ class Extent(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int, start: int, size: int, name: str) -> None:
-        self._fd = os.dup(descriptor)
+        self._duplicate = Descriptor(os.dup, descriptor)
         self._start = start
         self._size = size
         self._position = 0
@@ -113,7 +113,7 @@ class Extent(io.RawIOBase):
         target = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
         if not target:
             return 0
-        count = os.preadv(self._fd, [target], self._start + self._position)
+        count = os.preadv(self._duplicate.number, [target], self._start + self._position)
         if not count:
             raise OSError(f"{self.name} was cut off while it was read")
         self._position += count
@@ -121,8 +121,7 @@ class Extent(io.RawIOBase):
 
     def close(self) -> None:
         """Close the part; the file stays open."""
-        if not self.closed:
-            os.close(self._fd)
+        self._duplicate.close()
         super().close()
 
 
@@ -138,7 +137,7 @@ class DirectoryContainer:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        self._fd = open_fd(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = Descriptor(os.open, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __contains__(self, path: str, /) -> bool:
         try:
@@ -153,15 +152,15 @@ class DirectoryContainer:
 
     def open(self, path: str, /) -> BinaryIO:
         clean = _clean(path, self.name)
-        directory = self._fd
+        top = directory = self._directory.number
         try:
             # No links on the way: a layout that was unpacked from elsewhere must not point into this host.
             *parents, base = clean.split("/")
             for parent in parents:
                 below = open_fd(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                if directory != self._fd:
-                    os.close(directory)
-                directory = below
+                left, directory = directory, below  # forgotten before it is closed: see `descriptors`
+                if left != top:
+                    os.close(left)
             fd = open_fd(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             raise InvalidImage(f"{self.name}: {clean} is missing") from None
@@ -173,7 +172,7 @@ class DirectoryContainer:
             error.filename = posixpath.join(self.name, clean)
             raise
         finally:
-            if directory != self._fd:
+            if directory != top:
                 os.close(directory)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -181,9 +180,7 @@ class DirectoryContainer:
         return open(fd, "rb", buffering=0)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._directory.close()
 
     def __enter__(self) -> Self:
         return self

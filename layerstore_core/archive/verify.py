@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from layerstore_core import inside
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.expected import Brought, Expected, Found, Meta, Node
 from layerstore_core.archive.extents import may_have_holes, next_data
@@ -301,12 +302,9 @@ class Judge:
     def _is_copy(self, name: bytes, status: os.stat_result, original: bytes) -> bool:
         first = self._tree.open_file(name)
         try:
-            second = os.open(original, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with inside.open_file(original) as second:
                 size = os.fstat(second).st_size
                 return size == status.st_size and same_content(first, second, size, may_have_holes(status))
-            finally:
-                os.close(second)
         finally:
             os.close(first)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.archive.ahead import DecompressAhead
 from layerstore_core.archive.compression import CHUNK, MAGIC_SIZE, detect
 from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
@@ -50,7 +50,7 @@ class Spool:
         self.dropped = 0
         self._ended = False
         with while_doing(f"spooling {name}"):
-            self.file = cast("BinaryIO", tempfile.TemporaryFile(dir=directory, buffering=0))  # noqa: SIM115
+            self.file = inside.temporary_file(directory)
 
     def fill(self, end: int, *, keep: bool = True) -> bool:
         """Take the archive's bytes up to `end`.

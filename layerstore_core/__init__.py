@@ -30,12 +30,19 @@ if TYPE_CHECKING:
     from layerstore_core.archive.getter import TreeFiles
     from layerstore_core.archive.idmap import IDMapping, IDRange
     from layerstore_core.archive.iterstream import IterStream
-    from layerstore_core.archive.pack import pack_changes, pack_tree
+    from layerstore_core.archive.pack import SkipXattr, pack_changes, pack_tree
+    from layerstore_core.archive.plainentries import PlainEntry
     from layerstore_core.archive.remove import remove_tree
     from layerstore_core.archive.stream import LayerStream
+    from layerstore_core.archive.touched import TouchedPaths
     from layerstore_core.archive.unpack import unpack_layer
+    from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
     from layerstore_core.catalog import Problem
     from layerstore_core.chains import LayerInput
+    from layerstore_core.check import check_store, repair
+    from layerstore_core.checking.finding import Finding
+    from layerstore_core.checking.offer import RepairSource
+    from layerstore_core.checking.repairing import OnRepaired
     from layerstore_core.config import StoreConfig, load_config
     from layerstore_core.digests import ChainID, DiffID, ImageID, chain_id
     from layerstore_core.driver.capabilities import Capabilities
@@ -66,13 +73,20 @@ if TYPE_CHECKING:
         RootInUse,
         StoreDoesNotExist,
     )
-    from layerstore_core.images.found import Skipped
+    from layerstore_core.gc import Removed, collect_garbage
+    from layerstore_core.images.arguments import ImageFormat
+    from layerstore_core.images.documents import ImageConfig
+    from layerstore_core.images.found import SkipKind, Skipped
     from layerstore_core.images.image import HistoryEntry, Image
     from layerstore_core.images.images import Images, LoadedImages, Removal
+    from layerstore_core.images.load import LayerProgress
+    from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.platforms import Platform
     from layerstore_core.images.reference import Reference
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
+    from layerstore_core.limits import Limit, Limits
     from layerstore_core.metadata.locks import LocksUnavailable
+    from layerstore_core.registering import Progress
     from layerstore_core.sources import Settings
     from layerstore_core.store import LayerStore
 
@@ -80,6 +94,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AmbiguousDriver": "errors",
     "BadRecord": "errors",
+    "BinaryWriter": "images.output",
     "Capabilities": "driver.capabilities",
     "ChainID": "digests",
     "Change": "archive.changes",
@@ -92,11 +107,14 @@ _HOMES = {
     "DriverNotSupported": "errors",
     "EntryType": "archive.entry",
     "FileGetter": "driver.hookspecs",
+    "Finding": "checking.finding",
+    "HistoryEntry": "images.image",
     "IDMapping": "archive.idmap",
     "IDRange": "archive.idmap",
-    "HistoryEntry": "images.image",
     "Image": "images.image",
+    "ImageConfig": "images.documents",
     "ImageDoesNotExist": "errors",
+    "ImageFormat": "images.arguments",
     "ImageID": "digests",
     "ImageInUse": "errors",
     "Images": "images.images",
@@ -110,31 +128,45 @@ _HOMES = {
     "LayerDoesNotExist": "errors",
     "LayerInput": "chains",
     "LayerNotRetained": "errors",
+    "LayerProgress": "images.load",
     "LayerStore": "store",
     "LayerStoreError": "errors",
     "LayerStream": "archive.stream",
+    "Limit": "limits",
+    "Limits": "limits",
     "LoadedImages": "images.images",
     "LocksUnavailable": "metadata.locks",
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
+    "OnRepaired": "checking.repairing",
+    "PlainEntry": "archive.plainentries",
     "Platform": "images.platforms",
     "Problem": "catalog",
+    "Progress": "registering",
     "RWLayer": "layers",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
     "Removal": "images.images",
+    "Removed": "gc",
     "RemovedLayer": "layers",
+    "RepairSource": "checking.offer",
     "RootInUse": "errors",
-    "Stamps": "archive.changes",
-    "Skipped": "images.found",
     "Settings": "sources",
+    "SkipKind": "images.found",
+    "SkipXattr": "archive.pack",
+    "Skipped": "images.found",
+    "Stamps": "archive.changes",
     "StoreConfig": "config",
     "StoreDoesNotExist": "errors",
     "TarEntry": "archive.entry",
+    "TouchedPaths": "archive.touched",
     "TreeFiles": "archive.getter",
+    "WhiteoutStyle": "archive.whiteoutstyle",
     "chain_id": "digests",
     "change_clock": "archive.changes",
+    "check_store": "check",
+    "collect_garbage": "gc",
     "compare_trees": "archive.changes",
     "copy_metadata": "archive.copy",
     "copy_tree": "archive.copy",
@@ -145,6 +177,7 @@ _HOMES = {
     "pack_tree": "archive.pack",
     "parse_size": "driver.sizes",
     "remove_tree": "archive.remove",
+    "repair": "check",
     "take_stamps": "archive.changes",
     "unpack_layer": "archive.unpack",
 }
@@ -152,6 +185,7 @@ _HOMES = {
 __all__ = [
     "AmbiguousDriver",
     "BadRecord",
+    "BinaryWriter",
     "Capabilities",
     "ChainID",
     "Change",
@@ -164,11 +198,14 @@ __all__ = [
     "DriverNotSupported",
     "EntryType",
     "FileGetter",
+    "Finding",
     "HistoryEntry",
     "IDMapping",
     "IDRange",
     "Image",
+    "ImageConfig",
     "ImageDoesNotExist",
+    "ImageFormat",
     "ImageID",
     "ImageInUse",
     "Images",
@@ -182,32 +219,46 @@ __all__ = [
     "LayerDoesNotExist",
     "LayerInput",
     "LayerNotRetained",
+    "LayerProgress",
     "LayerStore",
     "LayerStoreError",
     "LayerStream",
+    "Limit",
+    "Limits",
     "LoadedImages",
     "LocksUnavailable",
     "MaxDepthExceeded",
     "MountDoesNotExist",
     "MountNameConflict",
+    "OnRepaired",
+    "PlainEntry",
     "Platform",
     "Problem",
+    "Progress",
     "RWLayer",
     "ReadOnlyStore",
     "Reference",
     "Removal",
+    "Removed",
     "RemovedLayer",
+    "RepairSource",
     "RootInUse",
     "Settings",
+    "SkipKind",
+    "SkipXattr",
     "Skipped",
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",
     "TarEntry",
+    "TouchedPaths",
     "TreeFiles",
+    "WhiteoutStyle",
     "__version__",
     "chain_id",
     "change_clock",
+    "check_store",
+    "collect_garbage",
     "compare_trees",
     "copy_metadata",
     "copy_tree",
@@ -218,6 +269,7 @@ __all__ = [
     "pack_tree",
     "parse_size",
     "remove_tree",
+    "repair",
     "take_stamps",
     "unpack_layer",
 ]

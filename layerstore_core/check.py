@@ -11,12 +11,12 @@ from layerstore_core.checking.content import check_content
 from layerstore_core.checking.driver import check_driver
 from layerstore_core.checking.finding import CODES, Finding
 from layerstore_core.checking.images import check_images
-from layerstore_core.checking.offer import Offer
+from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.records import check_pins, check_records, check_references
-from layerstore_core.checking.repairing import Repair, Told
+from layerstore_core.checking.repairing import OnRepaired, Repair
 from layerstore_core.store import LayerStore
 
-__all__ = ["CODES", "Finding", "Offer", "check_store", "repair"]
+__all__ = ["CODES", "Finding", "RepairSource", "check_store", "repair"]
 
 
 def check_store(
@@ -72,9 +72,9 @@ def repair(
     store: LayerStore,
     findings: list[Finding],
     *,
-    offer: Offer | None = None,
+    source: RepairSource | None = None,
     force: bool = False,
-    told: Told | None = None,
+    on_repaired: OnRepaired | None = None,
 ) -> list[Finding]:
     """Mend what can be mended.
 
@@ -83,11 +83,11 @@ def repair(
     Args:
         store: an open store.
         findings: what `check_store` has found a moment ago.
-        offer: layers that somebody has, from which damaged ones can be made anew.
+        source: layers that somebody has, from which damaged ones can be made anew.
         force: put into quarantine also records of layers that nothing else can mend.
-        told: called with each finding that was mended, and what was done.
+        on_repaired: called with each finding that was mended, and what was done.
 
     Returns:
         The findings that are left.
     """
-    return Repair(store, offer, force=force, told=told).mend(findings)
+    return Repair(store, source, force=force, on_repaired=on_repaired).mend(findings)

@@ -24,7 +24,7 @@ ANY_DRIVER: Final = "*"
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
 #: The beginnings of variables for the tests of this package and of drivers: commands that they run see these, too.
-_OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "MUTANTS")
+_OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "GROWTH", "MUTANTS")
 #: All settings, by name.
 SETTINGS: Final = (
     "root",

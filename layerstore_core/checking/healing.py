@@ -13,7 +13,7 @@ from layerstore_core.checking.content import findings_of, verify
 from layerstore_core.checking.driver import Kept, check_kept, kept_of
 from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.mending import mend_record, put_field
-from layerstore_core.checking.offer import Offer
+from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.rebuilding import rebuild_layer, remake_layer
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID
@@ -37,7 +37,7 @@ class Healer:
         done: what was done, by layer.
     """
 
-    def __init__(self, store: LayerStore, offer: Offer | None, suspects: list[ChainID]) -> None:
+    def __init__(self, store: LayerStore, offer: RepairSource | None, suspects: list[ChainID]) -> None:
         self._store = store
         self._offer = offer
         self.done: dict[ChainID, list[str]] = {}

@@ -15,7 +15,7 @@ from layerstore_core.images.find import every_image
 from layerstore_core.store import LayerStore
 
 
-class Offer:
+class RepairSource:
     """Layers by their diff IDs; to be closed, or used in a `with` statement.
 
     Args:

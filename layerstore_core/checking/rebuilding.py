@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from layerstore_core.archive.source import LayerSource
 from layerstore_core.checking.driver import kept_layers
-from layerstore_core.checking.offer import Offer
+from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
@@ -19,7 +19,7 @@ from layerstore_core.registering import Registration
 from layerstore_core.store import LayerStore
 
 
-def rebuild_layer(store: LayerStore, chain: ChainID, offer: Offer) -> str:
+def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
     """Make a layer anew from what is offered, and set the damaged one aside, record and files.
 
     Layers that stand on it are made to stand on the new one. What has it mounted keeps the old one until it unmounts.
@@ -95,7 +95,7 @@ def _stand_on_new(store: LayerStore, cache_id: str) -> None:
             logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
 
 
-def _wanted(store: LayerStore, chain: ChainID, offer: Offer) -> tuple[DiffID, ChainID | None] | None:
+def _wanted(store: LayerStore, chain: ChainID, offer: RepairSource) -> tuple[DiffID, ChainID | None] | None:
     """Which of the offered layers a chain ID stands for, and on what."""
     directory = store.db.layer_path(chain)
     recorded = read_digest(DiffID, directory / "diff")

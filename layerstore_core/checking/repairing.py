@@ -11,7 +11,7 @@ from layerstore_core.checking.driver import subject_of
 from layerstore_core.checking.finding import Finding
 from layerstore_core.checking.healing import Healer
 from layerstore_core.checking.mending import damaged_layers, mend_record
-from layerstore_core.checking.offer import Offer
+from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.checking.rebuilding import rebuild_layer
 from layerstore_core.checking.records import leftovers
@@ -28,7 +28,7 @@ _OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-
 _FULL: Final = ("damaged", "tree-differs")
 
 #: Called with each finding that was mended, and what was done.
-Told = Callable[[Finding, str], None]
+OnRepaired = Callable[[Finding, str], None]
 
 
 class Repair:
@@ -36,19 +36,21 @@ class Repair:
 
     Args:
         store: an open store.
-        offer: layers that a user has; `None` for none.
+        source: layers that a user has; `None` for none.
         force: put into quarantine also what may be the only copy.
-        told: hears what was done; `None`: nobody does.
+        on_repaired: called with each finding that was repaired, and what was done; `None`: nobody is.
     """
 
-    def __init__(self, store: LayerStore, offer: Offer | None, *, force: bool, told: Told | None) -> None:
+    def __init__(
+        self, store: LayerStore, source: RepairSource | None, *, force: bool, on_repaired: OnRepaired | None
+    ) -> None:
         self._store = store
-        self._offer = offer
+        self._source = source
         self._force = force
-        self._told = told
+        self._on_repaired = on_repaired
         self._quarantine = Quarantine(store)
         self._mended: dict[str, str] = {}
-        self._healer = Healer(store, offer, [])
+        self._healer = Healer(store, source, [])
 
     def mend(self, findings: list[Finding]) -> list[Finding]:
         """Mend what can be mended; returns the findings that are left."""
@@ -56,7 +58,9 @@ class Repair:
         still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
         self._mend_records()
         suspects = [finding.subject for finding in findings if finding.code in _OF_LAYERS]
-        self._healer = Healer(self._store, self._offer, [ChainID(one) for one in suspects if one.startswith("sha256:")])
+        self._healer = Healer(
+            self._store, self._source, [ChainID(one) for one in suspects if one.startswith("sha256:")]
+        )
         for path, done in self._mended.items():
             self._healer.note_mended(ChainID.from_hex(Path(path).name), done)
         # From the lowest layer up: one that stands on a damaged one can be mended only after it.
@@ -68,11 +72,11 @@ class Repair:
                 logger.error("{}: it could not be repaired: {}", finding.subject, error)
                 done = ""
             if done:
-                if self._told is not None:
-                    self._told(finding, done)
+                if self._on_repaired is not None:
+                    self._on_repaired(finding, done)
             else:
                 left.append(finding)
-        found = self._healer.heal_above(self._told or (lambda _finding, _done: None))
+        found = self._healer.heal_above(self._on_repaired or (lambda _finding, _done: None))
         return [*(finding for finding in findings if finding in left), *found]
 
     def _mend_leftovers(self, findings: list[Finding]) -> None:
@@ -86,8 +90,8 @@ class Repair:
             progress = False
             for path in list(damaged_layers(self._store)):
                 done = mend_record(self._store, path)
-                if not done and self._offer is not None:
-                    done = rebuild_layer(self._store, ChainID.from_hex(path.name), self._offer)
+                if not done and self._source is not None:
+                    done = rebuild_layer(self._store, ChainID.from_hex(path.name), self._source)
                 if not done and self._force:
                     done = f"its record is now {self._quarantine.put(path, f'layer-{path.name[:12]}')}"
                 if done:
@@ -145,10 +149,10 @@ class Repair:
         return self._healer.heal_writable(name) if name is not None else ""
 
     def _load_image(self, image: str) -> str:
-        if self._offer is None or image not in {offered.hex for offered in self._offer.images}:
+        if self._source is None or image not in {offered.hex for offered in self._source.images}:
             return ""
-        Images(self._store).load(self._offer.path, wanted=[image], keep_names=True)
-        return f"loaded again from {self._offer.path}"
+        Images(self._store).load(self._source.path, wanted=[image], keep_names=True)
+        return f"loaded again from {self._source.path}"
 
     def _set_aside_image(self, path: Path) -> str:
         with self._store.changing_images():

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from layerstore_core.images.output import Writer
+from layerstore_core.images.output import BinaryWriter
 
-Format = Literal["docker", "oci"]
+ImageFormat = Literal["docker", "oci"]
 
 
 def names_in(value: Sequence[str] | str) -> list[str]:
@@ -40,7 +40,7 @@ def check_form(form: str) -> None:
         raise ValueError(f'an image is saved in the form "docker" or "oci", not {form!r}')
 
 
-def target_of(target: object) -> str | Writer:
+def target_of(target: object) -> str | BinaryWriter:
     """Take what images are to be saved to.
 
     Raises:
@@ -51,5 +51,5 @@ def target_of(target: object) -> str | Writer:
         if isinstance(path, str):
             return path
     elif hasattr(target, "write") and not isinstance(target, io.TextIOBase):
-        return cast("Writer", target)
+        return cast("BinaryWriter", target)
     raise TypeError(f"images are saved to a path or a binary file object, not to {target!r}")

@@ -82,7 +82,7 @@ class Descriptor:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ImageConfig:
     """An image's config.
 
     Attributes:
@@ -139,7 +139,7 @@ class Documents:
         self.name = container.name
         self._bytes = MAX_DOCUMENTS
         self._values = MAX_VALUES
-        self._configs: dict[str, Config] = {}
+        self._configs: dict[str, ImageConfig] = {}
 
     def json(self, path: str) -> Any:
         """Read a document that is found by its name.
@@ -162,14 +162,14 @@ class Documents:
             raise InvalidImage(f"{self.name}: {descriptor.path} is no JSON object")
         return document
 
-    def config(self, path: str) -> Config:
-        """Read the config in a file that is found by its name; errors as `Config.parse`, and as `json`."""
+    def config(self, path: str) -> ImageConfig:
+        """Read the config in a file that is found by its name; errors as `ImageConfig.parse`, and as `json`."""
         if path not in self._configs:
             self._configs[path] = self._config(self._read(path, MAX_CONFIG), path)
         return self._configs[path]
 
-    def config_blob(self, descriptor: Descriptor) -> Config:
-        """Read the config that a manifest names; errors as `Config.parse`, and as `json_blob`."""
+    def config_blob(self, descriptor: Descriptor) -> ImageConfig:
+        """Read the config that a manifest names; errors as `ImageConfig.parse`, and as `json_blob`."""
         if descriptor.path not in self._configs:
             self._configs[descriptor.path] = self._config(self._blob(descriptor, MAX_CONFIG), descriptor.path)
         return self._configs[descriptor.path]
@@ -206,9 +206,9 @@ class Documents:
                 data += chunk
         return data
 
-    def _config(self, data: bytes, path: str) -> Config:
+    def _config(self, data: bytes, path: str) -> ImageConfig:
         where = f"{self.name}: {path}"
-        return Config.of(data, self._parsed(data, where), where)
+        return ImageConfig.of(data, self._parsed(data, where), where)
 
     def _parsed(self, data: bytes, where: str) -> Any:
         self._values -= values_in(data)

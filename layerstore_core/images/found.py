@@ -8,7 +8,7 @@ from typing import Final, Literal
 from layerstore_core.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.container import Container
-from layerstore_core.images.documents import Config, Descriptor
+from layerstore_core.images.documents import Descriptor, ImageConfig
 from layerstore_core.images.platforms import Platform
 from layerstore_core.images.reference import Reference
 
@@ -77,7 +77,7 @@ class ImageFiles:
         parent: the image that it was built from, where that is recorded and in the same archive.
     """
 
-    config: Config
+    config: ImageConfig
     layers: tuple[LayerFile, ...]
     names: tuple[Reference, ...] = ()
     parent: ImageID | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
-from layerstore_core.images.documents import Config
+from layerstore_core.images.documents import ImageConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Image:
     """
 
     image_id: ImageID
-    config: Config
+    config: ImageConfig
     names: tuple[str, ...]
     size: int | None
 

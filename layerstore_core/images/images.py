@@ -19,13 +19,13 @@ from layerstore_core.errors import (
     LayerStoreError,
 )
 from layerstore_core.images import load as loading
-from layerstore_core.images.arguments import Format, check_form, names_in, target_of
+from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
 from layerstore_core.images.container import open_container
-from layerstore_core.images.documents import Config
+from layerstore_core.images.documents import ImageConfig
 from layerstore_core.images.find import find_images, nothing_left
 from layerstore_core.images.found import Skipped
 from layerstore_core.images.image import HistoryEntry, Image, text_of
-from layerstore_core.images.output import Writer, archive_at, directory_at
+from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
 from layerstore_core.images.platforms import Platform
 from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
@@ -206,9 +206,9 @@ class Images:
     def save(
         self,
         images: Sequence[str] | str,
-        target: str | os.PathLike[str] | Writer,
+        target: str | os.PathLike[str] | BinaryWriter,
         *,
-        form: Format = "docker",
+        form: ImageFormat = "docker",
         progress: Progress | None = None,
     ) -> list[Image]:
         """Write images to an archive or a layout, the same bytes every time.
@@ -386,7 +386,7 @@ class Images:
     def _image(self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]]) -> Image:
         data = self._records.read(image_id)
         try:
-            config = Config.parse(data, str(image_id))
+            config = ImageConfig.parse(data, str(image_id))
         except InvalidImage as error:
             raise BadRecord(self._records.path / "imagedb" / "content" / "sha256" / image_id.hex, str(error)) from None
         image = Image(image_id, config, names.get(image_id, ()), 0)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.container import TooMuch
-from layerstore_core.images.documents import Config, Descriptor, Documents
+from layerstore_core.images.documents import Descriptor, Documents, ImageConfig
 from layerstore_core.images.found import (
     MAX_IMAGES,
     MAX_LAYERS,
@@ -108,7 +108,7 @@ def layout_images(
     return found
 
 
-def check_image(documents: Documents, config: Config, count: int) -> None:
+def check_image(documents: Documents, config: ImageConfig, count: int) -> None:
     """Look whether an image can be loaded here at all.
 
     Args:

@@ -22,7 +22,7 @@ _OCTAL_LIMIT: Final = 1 << 33
 _CHUNK: Final = 1 << 20
 
 
-class Writer(Protocol):
+class BinaryWriter(Protocol):
     """What an archive can be written to: a binary file, for example."""
 
     def write(self, data: bytes | memoryview, /) -> object:
@@ -101,7 +101,7 @@ class DirectoryOutput:
 
 
 @contextmanager
-def archive_at(target: str | Writer, *, spool_dir: Path) -> Iterator[TarOutput]:
+def archive_at(target: str | BinaryWriter, *, spool_dir: Path) -> Iterator[TarOutput]:
     """A tar that is at `target` once the block has ended well; otherwise what was there stays.
 
     A device, a pipe or a binary file object is written to when the archive is complete.
@@ -161,7 +161,7 @@ def _copy(path: str, size: int, chunks: Iterable[bytes], file: OutputFile) -> No
         raise WrongSize(f"{path} is not {size} bytes long, as it should be")
 
 
-def _write_all(file: Writer, data: bytes) -> None:
+def _write_all(file: BinaryWriter, data: bytes) -> None:
     left = memoryview(data)
     while left:
         # Files of Python's say how much they took; others take all.

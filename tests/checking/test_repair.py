@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.check import CODES, Offer, check_store, repair
+from layerstore_core.check import CODES, RepairSource, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.gc import collect_garbage
@@ -93,7 +93,7 @@ def test_a_descriptor_is_set_aside(open_store, store):
     path.write_bytes(b"")
     store = open_store()
     told = []
-    assert repair(store, check_store(store), told=lambda finding, done: told.append(done)) == []
+    assert repair(store, check_store(store), on_repaired=lambda finding, done: told.append(done)) == []
     assert store.get(layer._node.record.chain_id).descriptor is None
     assert len(Quarantine(store).entries()) == len(told) == 1
 
@@ -127,8 +127,8 @@ def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, ar
     if offered != "image":
         source = tmp_path / "layer"
         source.write_bytes(MIDDLE if offered == "layer" else gzip.compress(MIDDLE))
-    with Offer(store, source) as offer:
-        assert repair(store, findings, offer=offer) == []
+    with RepairSource(store, source) as offer:
+        assert repair(store, findings, source=offer) == []
     # What was damaged is there until somebody removes it, also where its record does not name it any more.
     assert len(Quarantine(store).entries()) == 1
     assert collect_garbage(store) == []
@@ -144,8 +144,8 @@ def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
     other = tmp_path / "layer"
     other.write_bytes(TOP)
     findings = check_store(store, full=True)
-    with Offer(store, other) as offer:
-        assert repair(store, findings, offer=offer) == findings
+    with RepairSource(store, other) as offer:
+        assert repair(store, findings, source=offer) == findings
     assert Quarantine(store).entries() == []
 
 
@@ -173,8 +173,8 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     store._locks.advance()
     findings = check_store(store)
     assert codes(findings) == ["image-without-layers", "stray-in-driver"]
-    with Offer(store, archive) as offer:
-        left = repair(store, findings, offer=offer)
+    with RepairSource(store, archive) as offer:
+        left = repair(store, findings, source=offer)
     assert codes(left) == ["stray-in-driver"]
     collect_garbage(store)
     assert check_store(store, full=True) == []
@@ -196,8 +196,8 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
     (other,) = images.load(io.BytesIO(docker_archive(ImageSpec([MIDDLE], names=["demo:1"]))))
     shutil.rmtree(store.db.layer_path(image.chain_id))
     store._locks.advance()
-    with Offer(store, tmp_path / "layout.tar") as offer:
-        repair(store, check_store(store), offer=offer)
+    with RepairSource(store, tmp_path / "layout.tar") as offer:
+        repair(store, check_store(store), source=offer)
     assert images.get(image.image_id).size is not None
     assert images.get("demo:1").image_id == other.image_id
     assert images.get(image.image_id).names == ()
@@ -211,7 +211,7 @@ def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
     (tmp_path / "offer").write_bytes(gzip.compress(content, 1))
     store = open_store(max_layer_size="1M")
     with pytest.raises((InvalidImage, InvalidLayer), match="setting max_layer_size, from argument"):
-        Offer(store, tmp_path / "offer")
+        RepairSource(store, tmp_path / "offer")
 
 
 def test_damaged_image_records_are_set_aside(store, archive):

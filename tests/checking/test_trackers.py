@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.check import Offer, check_store, repair
+from layerstore_core.check import RepairSource, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
@@ -146,8 +146,8 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
     assert collect_garbage(store) == []
 
     if record.exists():
-        with Offer(store, archive) as offer:
-            assert repair(store, findings, offer=offer) == []
+        with RepairSource(store, archive) as offer:
+            assert repair(store, findings, source=offer) == []
     else:
         store.pin(register(store, BASE))
         store.close()

@@ -56,13 +56,13 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
             findings = checks.check_store(store, full=full, resume=resume, progress=report)
         if repair and findings:
             with ExitStack() as opened:
-                offer = opened.enter_context(checks.Offer(store, source)) if source else None
+                given = opened.enter_context(checks.RepairSource(store, source)) if source else None
                 findings = checks.repair(
                     store,
                     findings,
-                    offer=offer,
+                    source=given,
                     force=force,
-                    told=lambda finding, done: repaired.append((finding, done)),
+                    on_repaired=lambda finding, done: repaired.append((finding, done)),
                 )
 
     def lines() -> list[str]:

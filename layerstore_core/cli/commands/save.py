@@ -48,11 +48,11 @@ def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None
         output.check_binary(session.json)
     with session.open(reading=True) as store:
         from layerstore_core.images import Images
-        from layerstore_core.images.arguments import Format
+        from layerstore_core.images.arguments import ImageFormat
 
         with progress.of_bytes("Saving") as report:
             target = output.StandardOutput() if file == "-" else file
-            saved = Images(store).save(image, target, form=cast("Format", form), progress=report)
+            saved = Images(store).save(image, target, form=cast("ImageFormat", form), progress=report)
     if file == "-":
         return
     session.answer({"file": file, "format": form, "images": [image_document(item) for item in saved]}, lambda: ())

@@ -1,0 +1,92 @@
+"""The public names of `layerstore_core`: three lists that agree, complete signatures, true documents."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import layerstore_core
+from layerstore_core import sdk
+
+PACKAGE = Path(layerstore_core.__file__).parent
+NAMES = sorted(set(layerstore_core.__all__) - {"__version__"})
+#: Made by the package alone: what their constructors take is not for users.
+NOT_CONSTRUCTED = {"Image", "Images", "Layer", "LayerStore", "LayerStream", "RWLayer"}
+#: Methods for this package's own modules, such as the checks.
+INTERNAL = {
+    "LayerStore.changing_images",
+    "LayerStore.changing_records",
+}
+
+
+@cache
+def own_types() -> frozenset[str]:
+    """The classes and type aliases that this package defines."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Assign):
+                found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return frozenset(name for name in found if re.fullmatch(r"[A-Z][A-Za-z]*[a-z][A-Za-z]*", name))
+
+
+def signatures(name: str, value: Any) -> dict[str, dict[str, Any]]:
+    """The annotations of a function, or of each public method and attribute of a class, by qualified name."""
+    if not inspect.isclass(value):
+        return {name: getattr(value, "__annotations__", {})}
+    found = {name: {key: hint for key, hint in vars(value).get("__annotations__", {}).items() if key[0] != "_"}}
+    for key, member in vars(value).items():
+        if key.startswith("_") and (key != "__init__" or name in NOT_CONSTRUCTED):
+            continue
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if inspect.isfunction(function):
+            found[f"{name}.{key}"] = function.__annotations__
+    return found
+
+
+def test_the_lists_of_public_names_agree() -> None:
+    (block,) = [
+        node
+        for node in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    imported = {
+        alias.name: str(node.module).removeprefix("layerstore_core.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == layerstore_core._HOMES
+    assert sorted(layerstore_core.__all__) == sorted([*imported, "__version__"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_name_can_be_imported_and_has_public_types(name: str) -> None:
+    private = {}
+    for where, hints in signatures(name, getattr(layerstore_core, name)).items():
+        words = {word for hint in hints.values() for word in re.findall(r"\w+", str(hint))}
+        missing = (words & own_types()) - {*NAMES, *sdk.__all__}
+        if missing and where not in INTERNAL:
+            private[where] = missing
+    assert private == {}
+
+
+def test_names_in_the_documents_are_public() -> None:
+    text = (PACKAGE.parent / "docs" / "python.md").read_text()
+    mentioned = set(re.findall(r"`(?:layerstore_core\.)?([a-z_]+|[A-Z]\w+)`", text))
+    functions = {
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    members = {key for name in NAMES for key in dir(getattr(layerstore_core, name)) if key[0] != "_"}
+    assert mentioned & (own_types() | functions) - set(NAMES) - members == set()

@@ -109,7 +109,8 @@ def make_writable(store: LayerStore, place: Place) -> None:
 
     with suppress(LayerStoreError):
         store.release_rw_layer(store.get_rw_layer("new"))
-    store.create_rw_layer("new", place.base, init=init).close()
+    if "new" not in store.rw_layers():  # a handle that the exception took keeps it
+        store.create_rw_layer("new", place.base, init=init).close()
     with store.get_rw_layer("new") as new, new.mounted() as path:
         os.listdir(path)
         new.apply_diff(place.work / "middle")

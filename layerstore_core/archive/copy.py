@@ -14,7 +14,7 @@ from layerstore_core import inside
 from layerstore_core.archive import copy_process
 from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
-from layerstore_core.archive.extents import data_extents, may_have_holes
+from layerstore_core.archive.extents import copy_extent, data_extents, may_have_holes
 from layerstore_core.archive.sharing import share
 from layerstore_core.archive.xattrs import list_xattrs, read_xattrs, set_xattr
 from layerstore_core.descriptors import Descriptor, open_fd
@@ -26,7 +26,6 @@ _FICLONE: Final = 0x40049409
 #: Errors by which a file system says that it cannot share or copy content by itself.
 _CANNOT: Final = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EINVAL}
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK: Final = 1 << 20
 #: Below this size the two calls of a plain copy are faster than the file system's own way.
 _SMALL: Final = 1 << 16
 #: What a directory may have inherited, and would hand down to the files made in it.
@@ -356,13 +355,7 @@ class Copier:
                 break
             offset += count
             length -= count
-        while length:
-            data = os.pread(source, min(length, _CHUNK), offset)
-            if not data:
-                break
-            written = os.pwrite(target, data, offset)
-            offset += written
-            length -= written
+        copy_extent(source, target, offset, length)
 
     def _dress(self, source: int, target: int, status: os.stat_result, owner: tuple[int, int]) -> None:
         """Give its metadata to what is open, and belongs to `owner`."""

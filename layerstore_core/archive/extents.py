@@ -48,11 +48,16 @@ def copy_extents(source: int, target: int, status: os.stat_result) -> None:
         OSError: something cannot be read or written.
     """
     for offset, length in data_extents(source, status.st_size):
-        while length:
-            data = os.pread(source, min(length, _CHUNK), offset)
-            if not data:
-                break
-            written = os.pwrite(target, data, offset)
-            offset += written
-            length -= written
+        copy_extent(source, target, offset, length)
     os.ftruncate(target, status.st_size)
+
+
+def copy_extent(source: int, target: int, offset: int, length: int) -> None:
+    """Copy `length` bytes from `offset` on of one open file to the same place in another; less where the source ends."""
+    while length:
+        data = os.pread(source, min(length, _CHUNK), offset)
+        if not data:
+            break
+        written = os.pwrite(target, data, offset)
+        offset += written
+        length -= written

@@ -65,3 +65,8 @@ class TarEntry:
         if path is None:
             path = self._path = clean_name(self.name)
         return path
+
+    @property
+    def is_whiteout_device(self) -> bool:
+        """Whether it is a character device 0:0. To overlayfs, and so to Docker's overlay2, that deletes its name."""
+        return self.type is EntryType.CHAR and not (self.devmajor or self.devminor)

@@ -195,11 +195,13 @@ class Expected:
         if leaves_root(name):
             return
         kind = classify(name)
-        if kind is NameKind.PLAIN:
+        if kind is NameKind.PLAIN and not entry.is_whiteout_device:
             self._bring(one, name)
-        elif kind is NameKind.WHITEOUT:
-            place, base = self._parent_of(whiteout_target(name))
-            self._put(place, base, None)
+        elif kind is NameKind.PLAIN or kind is NameKind.WHITEOUT:
+            deleted = whiteout_target(name) if kind is NameKind.WHITEOUT else name
+            if deleted:
+                place, base = self._parent_of(deleted)
+                self._put(place, base, None)
         elif kind is NameKind.OPAQUE:
             self._hide_all(name.rpartition(b"/")[0])
         elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:

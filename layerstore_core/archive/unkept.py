@@ -5,7 +5,8 @@ Who is not root can give files no owner but himself, nor privileged attributes, 
 everything the caller's. So what a file of the parent had in its tar it has in a diff again, as far as it was not changed
 since, and what is new belongs to user and group 0, as with umoci, buildah and podman.
 
-Files are known by their paths: one that was renamed is new.
+Files are known by their paths, which are those in the tree: names in tars may lead through links.
+One that was renamed is new.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Final, NamedTuple
 from layerstore_core.archive.create import NamespaceIDs, rights_to_read
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.archive.root import MAX_LINKS
 from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.whiteouts import NameKind, classify, whiteout_target
+from layerstore_core.archive.whiteouts import NameKind, classify, clean_name, whiteout_target
 from layerstore_core.archive.write import encode_header, padding
 
 #: Attributes that only root may set.
@@ -43,10 +45,11 @@ class _Metadata(NamedTuple):
 
 @dataclass(slots=True)
 class _Node:
-    """A path: what its entry said, if the disk may not keep it; and the layer that it comes from."""
+    """A path: what its entry said, if the disk may not keep it; the layer that it comes from; where a link points."""
 
     layer: int
     metadata: _Metadata | None = None
+    target: bytes = b""
     children: dict[bytes, _Node] = field(default_factory=dict)
 
 
@@ -94,68 +97,100 @@ class Unkept:
     def take(self, entries: Iterator[TarEntry]) -> None:
         """Take in the next layer of the chain, the base first."""
         self._layer += 1
-        marks: list[tuple[bytes, bool]] = []
         for entry in entries:
             if entry.type in _MAKES_NOTHING:
                 continue
             path = entry.path
             kind = classify(path)
             if kind is NameKind.WHITEOUT:
-                marks.append((whiteout_target(path), False))
+                self._delete(self._parts(whiteout_target(path)))
             elif kind is NameKind.OPAQUE:
-                marks.append((path.rpartition(b"/")[0], True))
+                self._hide_all(self._parts(path)[:-1])
             elif kind is NameKind.PLAIN:
-                self._put(entry, path)
-        # Wherever they stand in the tar, they hide what other layers have.
-        for path, opaque in marks:
-            self._hide(path, opaque)
+                if entry.is_whiteout_device:
+                    self._delete(self._parts(path))
+                else:
+                    self._put(entry, self._parts(path))
 
     def find(self, entry: TarEntry) -> _Metadata | None:
         """What the file that an entry of a diff is about had in the tars, if it is of the same type."""
-        known = self._at(entry.path)
+        known = self._at(_split(entry.path))
         if entry.type is EntryType.HARDLINK:
-            other = known or self._at(TarEntry(entry.linkname, entry.type).path)
+            other = known or self._at(_split(clean_name(entry.linkname)))
             return other if other and other.type is not EntryType.DIR else None
         return known if known and known.type is entry.type else None
 
-    def _put(self, entry: TarEntry, path: bytes) -> None:
+    def _put(self, entry: TarEntry, parts: list[bytes]) -> None:
         metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
         metadata.xattrs.update((key, value) for key, value in entry.xattrs.items() if key.startswith(_PRIVILEGED))
-        if entry.type is EntryType.HARDLINK and (target := self._at(TarEntry(entry.linkname, entry.type).path)):
+        if entry.type is EntryType.HARDLINK and (target := self._at(self._parts(clean_name(entry.linkname)))):
             # Another name of a file gives it the entry's metadata, and takes no attributes away.
             metadata = metadata._replace(
                 type=target.type, size=target.size, mtime_ns=entry.mtime_ns, xattrs={**target.xattrs, **metadata.xattrs}
             )
         usual = not (metadata.uid or metadata.gid or metadata.xattrs) and _shown_mode(metadata) == metadata.mode
         node = self._root
-        for part in path.split(b"/") if path else ():
+        for part in parts:
             child = node.children.get(part)
             if child is None:
-                if usual:
+                if usual and entry.type is not EntryType.SYMLINK:
                     return  # and nothing is known there
                 child = node.children[part] = _Node(self._layer)
             node = child
         node.layer, node.metadata = self._layer, None if usual else metadata
+        node.target = entry.linkname if entry.type is EntryType.SYMLINK else b""
         if entry.type is not EntryType.DIR:
             node.children.clear()
 
-    def _at(self, path: bytes) -> _Metadata | None:
+    def _parts(self, path: bytes) -> list[bytes]:
+        """The parts of a path, relative to the root, without links on the way; each link is taken to lead to a directory."""
+        way = [(b"", self._root)]
+        *todo, base = path.split(b"/")
+        todo.reverse()
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                del way[max(1, len(way) - 1) :]
+            elif part not in (b"", b"."):
+                child = way[-1][1].children.get(part) or _Node(0)  # not known
+                if child.target and links < MAX_LINKS:
+                    links += 1
+                    del way[1 if child.target.startswith(b"/") else len(way) :]
+                    todo += child.target.split(b"/")[::-1]
+                else:
+                    way.append((part, child))
+        return [part for part, _ in way[1:]] + _split(base)
+
+    def _node(self, parts: list[bytes]) -> _Node | None:
         node: _Node | None = self._root
-        for part in path.split(b"/") if path else ():
+        for part in parts:
             node = node.children.get(part) if node is not None else None
+        return node
+
+    def _at(self, parts: list[bytes]) -> _Metadata | None:
+        node = self._node(parts)
         return node.metadata if node is not None else None
 
-    def _hide(self, path: bytes, opaque: bool) -> None:
-        """Forget what other layers have at a path, or, if opaque, in it."""
-        node: _Node | None = self._root
-        for part in path.split(b"/") if path else ():
-            node = node.children.get(part) if node is not None else None
-        pending = [node] if node is not None else []
+    def _delete(self, parts: list[bytes]) -> None:
+        node = self._node(parts[:-1])
+        if node is not None and parts:
+            node.children.pop(parts[-1], None)
+
+    def _hide_all(self, parts: list[bytes]) -> None:
+        """Forget what other layers have in a directory."""
+        top = self._node(parts)
+        pending = [top] if top is not None else []
         while pending:
             here = pending.pop()
-            if here.layer != self._layer and not (opaque and here is node):
-                here.metadata = None
+            if here.layer != self._layer and here is not top:
+                here.metadata, here.target = None, b""
             pending += here.children.values()
+
+
+def _split(path: bytes) -> list[bytes]:
+    """The parts of a cleaned path; none of the root's."""
+    return path.split(b"/") if path else []
 
 
 def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:

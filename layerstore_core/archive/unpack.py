@@ -170,11 +170,14 @@ class _Unpacker:
         if leaves_root(name):
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(name)
-        if kind is _PLAIN:
+        if kind is _PLAIN and not entry.is_whiteout_device:
             self._bring(entry, name)
             return
         self._writers.settle()  # what is deleted may be among what is pending
-        if kind is NameKind.WHITEOUT:
+        if kind is _PLAIN:
+            if name:
+                self._whiteout(name)
+        elif kind is NameKind.WHITEOUT:
             self._whiteout(whiteout_target(name))
         elif kind is NameKind.OPAQUE:
             self._hide_all(name.rpartition(b"/")[0])

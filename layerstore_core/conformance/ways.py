@@ -38,6 +38,7 @@ _LAYERS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
     "a-link": ([symlink(b"a/new", b"anywhere")], {b"new"}, set()),
     "a-hard-link": ([file(b"a/new", b"x"), hard_link(b"a/too", b"a/new")], {b"new", b"too"}, set()),
     "a-whiteout": ([whiteout(b"a/old")], set(), {b"old"}),
+    "a-device-that-deletes": ([special(b"a/old", EntryType.CHAR)], set(), {b"old"}),
     "an-opaque-whiteout": ([opaque(b"a"), file(b"a/new", b"x")], {b"new"}, {b"old"}),
 }
 

@@ -248,7 +248,8 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
     path of an entry, a whiteout's as well, a symbolic link that leads to a directory is followed, inside the root. Whatever
     else a parent has there gives way to a directory: a file of any type, or a link that leads to none. Where the layer
     itself has it, or a link leads to it, the tar is refused. So it is with every driver. An entry that names the root and
-    is no directory makes nothing.
+    is no directory makes nothing. A character device 0:0 deletes its name, as a whiteout does: it is one to overlayfs, and so
+    to Docker's overlay2. (Docker's vfs makes a device.)
 
     A hard-link entry makes a further name for a file, and gives the file its mode, owner and time, as with Docker: the
     last entry counts. (GNU tar and umoci keep those of the first.) Of extended attributes it sets those that it has; others

@@ -157,6 +157,35 @@ def _devices() -> list[list[bytes]]:
     ]
 
 
+def _deleting_devices() -> list[list[bytes]]:
+    """What is a deletion to overlayfs is one to all: over a parent's names, over the layer's own, where nothing was."""
+    zero = b"3", (0, 0)
+    return [
+        [
+            node(b"never", *zero),
+            node(b"base/never", *zero),
+            f(b"file"),
+            d(b"dir"),
+            f(b"dir/in"),
+            d(b"merged"),
+            f(b"merged/f"),
+        ],
+        [
+            node(b"file", *zero, mode=0o600, uid=3),
+            node(b"./dir/", *zero),
+            node(b"merged/f", *zero),
+            sym(b"way", b"merged"),
+            f(b"merged/own"),
+            node(b"way/own", *zero),
+            node(b"back", *zero),
+            f(b"back"),
+            node(b"below/it/none", *zero),
+            node(b".", *zero),
+        ],
+        [f(b"file/again"), d(b"dir"), node(b"block", b"4", (0, 0))],
+    ]
+
+
 def _times() -> list[list[bytes]]:
     def at(entry: bytes, time: bytes) -> bytes:
         return with_records(entry, (b"mtime", time))
@@ -207,6 +236,7 @@ CHAINS: dict[str, Callable[[], list[list[bytes]]]] = {
     "names": _names,
     "sparse files": _sparse,
     "devices and fifos": _devices,
+    "devices that delete": _deleting_devices,
     "times": _times,
     "set-group-ID directories": _set_gid,
     "links to directories": _links_to_directories,

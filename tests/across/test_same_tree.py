@@ -23,7 +23,20 @@ def test_a_chain_that_is_hard_to_get_right(stores: Stores, name: str) -> None:
 
 NAMES = (b"a", b"b", b"c", b"\xff")
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
-KINDS = ("file", "file", "dir", "dir", "whiteout", "opaque", "symlink", "link", "fifo", "device", "sparse")
+KINDS = (
+    "file",
+    "file",
+    "dir",
+    "dir",
+    "whiteout",
+    "opaque",
+    "symlink",
+    "link",
+    "fifo",
+    "device",
+    "deleting device",
+    "sparse",
+)
 ATTRIBUTES = ({}, {}, {"user_one": b"1"}, {"security_capability": CAP_NET_RAW}, {"trusted_t": b"\0"})
 
 
@@ -50,6 +63,7 @@ class Entry:
             "dir": lambda: attributes(d(self.path, **options), **attributes_),
             "fifo": lambda: node(self.path, b"6", **options),
             "device": lambda: node(self.path, b"34"[self.seed % 2 : self.seed % 2 + 1], (7, 1 + self.seed), **options),
+            "deleting device": lambda: node(self.path, b"3", (0, 0), **options),
             "sparse": lambda: tars.sparse_pax(self.path, *SPARSE, "1.0", mtime=T),
             "file": lambda: attributes(f(self.path, b"%d" % (self.seed % 3), **options), **attributes_),
         }[self.kind]()

@@ -26,8 +26,8 @@ CHAIN = [
     tars.tar(
         tars.entry(b"o/own", uid=9),
         tars.entry(b"o/.wh..wh..opq"),
-        tars.entry(b"d/again", uid=10),
         tars.entry(b"d/.wh.again"),
+        tars.entry(b"d/again", uid=10),
         tars.entry(b"d/.wh.gone"),
         tars.entry(b".wh.t"),
         tars.directory(b"t"),
@@ -102,3 +102,46 @@ def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(unkept: Unke
     assert {name: uid for name, (uid, _, _) in given(diff, unkept, ordinary).items()} == {
         "d/kept": 0, "o/own": 9, "d/again": 3, "new": 3,
     }  # fmt: skip
+
+
+def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights) -> None:
+    known = Unkept()
+    known.take(
+        entries_of(
+            iter(
+                [
+                    tars.tar(
+                        tars.directory(b"usr/lib", uid=1),
+                        tars.symlink(b"lib", b"usr/lib"),
+                        tars.symlink(b"usr/l", b"/lib/."),
+                        tars.symlink(b"usr/up", b"../usr/l/../lib"),
+                        tars.symlink(b"loop", b"loop"),
+                        tars.entry(b"lib/a", uid=2),
+                        tars.entry(b"usr/l/b", uid=3),
+                        tars.entry(b"usr/up/c", uid=4),
+                        tars.entry(b"loop/x", uid=5),
+                        tars.entry(b"usr/lib/gone", uid=6),
+                        tars.entry(b"usr/lib/gone-too", uid=7),
+                        tars.hard_link(b"usr/lib/twin", b"lib/a", uid=2),
+                    )
+                ]
+            )
+        )
+    )
+    known.take(
+        entries_of(
+            iter(
+                [
+                    tars.tar(
+                        tars.entry(b"lib/.wh.gone"),
+                        tars.entry(b"lib/gone-too", typeflag=b"3", device=(0, 0)),
+                        tars.entry(b"usr/l/b", uid=8),
+                    )
+                ]
+            )
+        )
+    )
+    names = [b"usr/lib/a", b"usr/lib/b", b"usr/lib/c", b"usr/lib/gone", b"usr/lib/gone-too", b"usr/lib/twin"]
+    diff = tars.tar(*(tars.entry(name) for name in names))
+    owners = [uid for uid, _, _ in given(diff, known, ordinary).values()]
+    assert owners == [2, 8, 4, 0, 0, 2]

@@ -423,6 +423,7 @@ BELOW_IT = {
     "a file deep down": ([tars.entry(b"a/d/n", b"new")], {"a/d": "d", "a/d/n": b"new"}),
     "a directory": ([tars.directory(b"a/n")], {"a/n": "d"}),
     "a whiteout": ([tars.entry(b"a/.wh.n")], {}),
+    "a device that deletes": ([tars.entry(b"a/n", typeflag=b"3", device=(0, 0))], {}),
     "an opaque whiteout": ([tars.entry(b"a/.wh..wh..opq")], {}),
     "a hard link": ([tars.entry(b"s", b"new"), tars.hard_link(b"a/n", b"s")], {"s": b"new", "a/n": b"new"}),
     "two files": ([tars.entry(b"a/n", b"new"), tars.entry(b"a/m", b"too")], {"a/n": b"new", "a/m": b"too"}),

@@ -78,11 +78,12 @@ if TYPE_CHECKING:
     from layerstore_core.images.documents import ImageConfig
     from layerstore_core.images.found import SkipKind, Skipped
     from layerstore_core.images.image import HistoryEntry, Image
-    from layerstore_core.images.images import Images, LoadedImages, Removal
+    from layerstore_core.images.images import Images, LoadedImages
     from layerstore_core.images.load import LayerProgress
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.platforms import Platform
     from layerstore_core.images.reference import Reference
+    from layerstore_core.images.remove import Removal
     from layerstore_core.layers import Layer, RemovedLayer, RWLayer
     from layerstore_core.limits import Limit, Limits
     from layerstore_core.metadata.locks import LocksUnavailable
@@ -147,7 +148,7 @@ _HOMES = {
     "RWLayer": "layers",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
-    "Removal": "images.images",
+    "Removal": "images.remove",
     "Removed": "gc",
     "RemovedLayer": "layers",
     "RepairSource": "checking.offer",

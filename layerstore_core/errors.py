@@ -7,9 +7,10 @@ not wrapped: they stay `OSError`, with the path and, through `while_doing`, what
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from layerstore_core.text import printable
 
@@ -143,4 +144,33 @@ def while_doing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         error.add_note(f"while {what}")
+        raise
+
+
+def done_before(error: BaseException) -> Any:
+    """What an operation on several objects had done before it failed, as its answer would tell it; else `None`."""
+    return vars(error).get("done")
+
+
+def note_done(error: BaseException, done: Any) -> None:
+    """Give an error the attribute `done`: what the operation that fails had done before."""
+    vars(error)["done"] = done
+
+
+@contextmanager
+def keeping_done(done: Any, add: Callable[[Any], object] | None = None) -> Iterator[None]:
+    """Give an error that passes the attribute `done`, where anything was done.
+
+    Args:
+        done: what was done by now, which grows in the block; false as long as that is nothing.
+        add: adds to it what the operation inside that fails had done.
+    """
+    try:
+        yield
+    except BaseException as error:
+        inner = done_before(error)
+        if add is not None and inner is not None:
+            add(inner)
+        if done:
+            note_done(error, done)
         raise

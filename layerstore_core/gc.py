@@ -12,7 +12,8 @@ from pathlib import Path
 from layerstore_core import inside
 from layerstore_core.archive.descent import Descent
 from layerstore_core.checking.strays import Strays
-from layerstore_core.errors import BadRecord
+from layerstore_core.errors import BadRecord, keeping_done
+from layerstore_core.layers import RemovedLayer
 from layerstore_core.log import logger
 from layerstore_core.removing import finish_removing, remove_dead
 from layerstore_core.store import LayerStore
@@ -48,35 +49,50 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
         What went, children before their parents.
 
     Raises:
-        OSError: something could not be removed; what went before stays gone.
+        OSError: something could not be removed; what went before is the error's attribute `done`.
     """
-    removed = []
+    removed: list[Removed] = []
+    try:
+        with keeping_done(removed, lambda layers: removed.extend(map(_of_layer, layers))):
+            _collect(store, removed, dry_run=dry_run)
+    finally:
+        for item in removed:
+            logger.info(
+                "{} {} {}: {} bytes", "would remove" if dry_run else "removed", item.kind, item.name, item.bytes
+            )
+    return removed
+
+
+def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> None:
     for orphan in store.db.removing():
-        removed.append(Removed("unfinished removal", str(orphan.path), _size(orphan.path)))
+        found = Removed("unfinished removal", str(orphan.path), _size(orphan.path))
         if not dry_run:
             finish_removing(store.db, store.driver, orphan)
+        removed.append(found)
     for dead in store.db.dead_transactions():
         found = Removed("dead transaction", str(dead.path), _size(dead.path))
         if dry_run or remove_dead(store.db, store.driver, dead):
             removed.append(found)
     with nullcontext(store.image_db) if dry_run else store.changing_images() as images:
         for path in images.half_done():
-            removed.append(Removed("half-done image record", str(path), _size(path)))
+            found = Removed("half-done image record", str(path), _size(path))
             if not dry_run:
                 images.clear(path)
+            removed.append(found)
     for bad in store.unreadable():
         logger.warning("no layer is removed, because any may be wanted: {}; `layerstore check` tells more", bad)
     for layer in store.unheld_layers():
         if dry_run:
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))
         else:
-            removed += [Removed("layer", gone.chain_id, gone.diff_size) for gone in store.collect(layer)]
+            removed += map(_of_layer, store.collect(layer))
     removed += _strays(store, dry_run=dry_run)
     if not dry_run:
         store.cleanup()
-    for item in removed:
-        logger.info("{} {} {}: {} bytes", "would remove" if dry_run else "removed", item.kind, item.name, item.bytes)
-    return removed
+
+
+def _of_layer(gone: RemovedLayer) -> Removed:
+    return Removed("layer", gone.chain_id, gone.diff_size)
 
 
 def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:

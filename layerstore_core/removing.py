@@ -7,6 +7,7 @@ from functools import partial
 
 from layerstore_core.catalog import Catalog
 from layerstore_core.driver.bound import BoundDriver
+from layerstore_core.errors import keeping_done
 from layerstore_core.layers import RemovedLayer
 from layerstore_core.log import logger
 from layerstore_core.metadata import DeadTransaction, LayerDB, Removing
@@ -21,26 +22,27 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
 
     Raises:
         OSError: a deletion could not be begun, and the layer is as it was; or the driver could not finish it,
-            and `LayerDB.removing` lists what is left.
+            and `LayerDB.removing` lists what is left. What was deleted before is the error's `done`.
     """
     removed: list[RemovedLayer] = []
-    current: LayerNode | None = node
-    while current is not None:
-        record, size = current.record, current.chain_size
-        with catalog.unheld(current) as may_go:
-            if not may_go:
-                break
-            # The record is renamed first: from then on the layer does not exist, and what is left of
-            # it is known as a deletion to be finished, whatever happens to the driver's part.
-            with catalog.changing():
-                deletion = db.mark_removing(record.chain_id)
-            catalog.drop_layer(current, deletion.path)
-        with deletion:
-            driver.remove(record.cache_id)
-            deletion.finish()
-        logger.info("deleted layer {}, {} bytes of files", record.chain_id, record.size)
-        removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
-        current = current.parent
+    with keeping_done(removed):
+        current: LayerNode | None = node
+        while current is not None:
+            record, size = current.record, current.chain_size
+            with catalog.unheld(current) as may_go:
+                if not may_go:
+                    break
+                # The record is renamed first: from then on the layer does not exist, and what is left of
+                # it is known as a deletion to be finished, whatever happens to the driver's part.
+                with catalog.changing():
+                    deletion = db.mark_removing(record.chain_id)
+                catalog.drop_layer(current, deletion.path)
+            with deletion:
+                driver.remove(record.cache_id)
+                deletion.finish()
+            logger.info("deleted layer {}, {} bytes of files", record.chain_id, record.size)
+            removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
+            current = current.parent
     return removed
 
 

@@ -28,6 +28,8 @@ from layerstore_core.errors import (
     LayerStoreError,
     MountDoesNotExist,
     ReadOnlyStore,
+    done_before,
+    note_done,
 )
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger, wants_details
@@ -290,7 +292,7 @@ class LayerStore:
 
         Raises:
             LayerNotRetained: the handle was released before, or is a view.
-            OSError: the deletion failed; what is left is found by `cleanup`.
+            OSError: a deletion failed; what is left is found by `cleanup`. What was deleted before is the error's `done`.
         """
         self._check_open()
         self._let_go(layer)
@@ -411,7 +413,8 @@ class LayerStore:
 
         Raises:
             LayerNotRetained: the handle was released before.
-            OSError: the driver could not delete it; the handle is good again, for another try.
+            OSError: the driver could not delete it; the handle is good again, for another try. Where the error has an
+                attribute `done`, the writable layer is gone, with these layers, and a layer below could not be deleted.
         """
         self._check_writable()
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
@@ -427,7 +430,12 @@ class LayerStore:
                     if self.db.has_mount(rw.name):
                         self._catalog.retake(node, rw)
                     raise
-        return delete_unheld(self._catalog, self.db, self.driver, node.parent) if node.parent else []
+        try:
+            return delete_unheld(self._catalog, self.db, self.driver, node.parent) if node.parent else []
+        except BaseException as error:
+            error.add_note(f"the writable layer {rw.name!r} itself is removed")
+            note_done(error, done_before(error) or [])
+            raise
 
     # The store itself
 
@@ -489,7 +497,7 @@ class LayerStore:
         return [Layer(self, node, holds=False) for node in unheld_closure(self._catalog)]
 
     def collect(self, layer: Layer) -> list[RemovedLayer]:
-        """Delete a layer if nothing holds it by now, and its parents in turn."""
+        """Delete a layer if nothing holds it by now, and its parents in turn; answer and errors as `release`."""
         self._check_writable()
         check_type(layer, Layer, "a layer, as unheld_layers gives it")
         return delete_unheld(self._catalog, self.db, self.driver, layer._node)

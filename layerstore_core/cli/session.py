@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerstore_core.cli import output
-from layerstore_core.errors import while_doing
+from layerstore_core.errors import done_before, while_doing
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
     from layerstore_core.store import LayerStore
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -94,6 +97,27 @@ class Session:
             output.write_document(document)
         else:
             output.write_lines(lines())
+
+    def answer_for(self, action: Callable[[], T], answer: Callable[[T], None]) -> T:
+        """Do something to several objects, and answer; where it fails half way, answer for what was done, too.
+
+        Args:
+            action: does it; its error's attribute `done`, if there is one, is what it would have returned.
+            answer: answers for what was done.
+
+        Returns:
+            What was done.
+        """
+        try:
+            done = action()
+        except BaseException as error:
+            partly = done_before(error)
+            if partly is not None:
+                with suppress(output.OutputClosed, OSError):  # the error matters more
+                    answer(partly)
+            raise
+        answer(done)
+        return done
 
 
 def _tell_owner(error: PermissionError, root: Path) -> None:

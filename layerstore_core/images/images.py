@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, takewhile
 from typing import Any, BinaryIO, Final, cast
 
 from layerstore_core.arguments import check_stream, check_type
 from layerstore_core.digests import ImageID
 from layerstore_core.errors import (
     ImageDoesNotExist,
-    ImageInUse,
     InvalidImage,
     InvalidReference,
     LayerDoesNotExist,
     LayerStoreError,
+    keeping_done,
 )
 from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
@@ -29,9 +31,9 @@ from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
 from layerstore_core.images.platforms import Platform
 from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
+from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.save import Saver
-from layerstore_core.layers import RemovedLayer
-from layerstore_core.metadata import BadRecord, ImageDB
+from layerstore_core.metadata import BadRecord
 from layerstore_core.registering import Progress
 from layerstore_core.replacing import is_stream
 from layerstore_core.store import LayerStore
@@ -40,21 +42,6 @@ from layerstore_core.store import LayerStore
 SHORTEST_ID: Final = 4
 _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """What removing an image has done.
-
-    Attributes:
-        untagged: the names that are gone.
-        deleted: the images that are gone.
-        layers: the layers that are gone.
-    """
-
-    untagged: list[str]
-    deleted: list[ImageID]
-    layers: list[RemovedLayer]
 
 
 class LoadedImages(list[Image]):
@@ -195,10 +182,11 @@ class Images:
                 raise nothing_left(container.name, skipped)
         finally:
             container.close()
+        # From what was loaded, not from the records: another process may have removed an image by now.
         return LoadedImages(
             (
-                self._image(image.config.image_id, {image.config.image_id: tuple(sorted(map(str, image.names)))})
-                for image in loaded
+                self._with_size(Image(one.config.image_id, one.config, tuple(sorted(map(str, one.names))), 0))
+                for one in loaded
             ),
             skipped,
         )
@@ -272,94 +260,49 @@ class Images:
             raise InvalidReference(f"{new!r} has a digest; an image is named by a tag")
         with self._store.changing_images() as records:
             image_id = self._find(name)[0]
-            records.set_names({**records.names(), str(reference): image_id})
             records.set_last_updated(image_id, loading.now())
+            records.set_names(
+                {**records.names(), str(reference): image_id}
+            )  # last: an error means that nothing changed
         return reference, image_id
 
-    def remove(self, name: str, *, force: bool = False) -> Removal:
-        """Take a name away; with the last name the image goes, and the layers that nothing else holds.
+    def remove(self, name: Sequence[str] | str, *, force: bool = False) -> Removal:
+        """Take names away; with its last name an image goes, and the layers that nothing else holds.
 
         Called by its ID, an image goes with its name. Images without a name that it was built from go with it.
 
         Args:
-            name: a name or an ID.
-            force: also where it has several names and is called by its ID, or where writable layers stand on it.
+            name: a name or an ID, or several, which are removed in this order, up to the first that cannot be.
+            force: also where an image has several names and is called by its ID, or where writable layers stand on it.
 
         Raises:
             ImageDoesNotExist: there is no such image.
             ImageInUse: it has several names, writable layers stand on it, or images were built from it.
+            OSError: something could not be removed.
+
+        What was removed before an error is its attribute `done`, a `Removal`.
         """
-        removal = Removal([], [], [])
+        # In the block: a load in another process keeps the recipe of a layer that was not there a moment ago.
         with self._store.changing_images() as records:
-            image_id, reference = self._find(name)
-            names = records.names()
-            own = sorted(other for other, owner in names.items() if owner == image_id)
-            doomed = [reference] if reference is not None else own
-            goes = len(doomed) == len(own)
-            if reference is None and len(own) > 1 and not force:
-                raise ImageInUse(f"image {image_id} has several names: {', '.join(own)}; remove these, or force it")
-            built = records.children(image_id)
-            if goes and built and reference is None:
-                raise ImageInUse(f"image {image_id} is not removed: others were built from it: {', '.join(built)}")
-            if goes and not force and not built and (users := self._users(image_id)):
-                raise ImageInUse(
-                    f"image {image_id} is not removed: writable layers stand on it: {', '.join(users)}; "
-                    "remove these first, or force it"
-                )
-            if doomed:
-                records.set_names({other: owner for other, owner in names.items() if other not in doomed})
-                removal.untagged.extend(doomed)
-            if goes and not built:
-                self._delete(records, image_id, removal)
-            # In the block: a load in another process keeps the recipe of a layer that was not there a moment ago.
-            self._recipes.keep_only(layer.diff_id for layer in self._store.layers().values())
-        return removal
+            plan = RemovalPlan(self._store, records, self._find_in, force=force)
+            try:
+                for one in names_in(name):
+                    plan.add(one)
+            except LayerStoreError:
+                with keeping_done(plan.carry_out(self._recipes.keep_only)):
+                    raise
+            return plan.carry_out(self._recipes.keep_only)
 
     # Inside
 
-    def _delete(self, records: ImageDB, image_id: ImageID, removal: Removal) -> None:
-        """Delete an image, and those without a name that it was built from."""
-        named = set(records.names().values())
-        current: ImageID | None = image_id
-        while current is not None:
-            parent = records.parent(current)
-            top = self._top(current)
-            try:
-                held = self._store.get(top) if top else None
-            except LayerStoreError:  # a layer that is missing or damaged keeps no image
-                held = None
-            records.remove(current)
-            removal.deleted.append(current)
-            if held is not None:
-                removal.layers.extend(self._store.release(held))
-            spare = parent is not None and parent not in named and records.has(parent) and not records.children(parent)
-            current = parent if spare and not self._users(parent) else None
-
-    def _top(self, image_id: ImageID | None) -> str:
-        if image_id is None:
-            return ""
-        try:
-            return self._image(image_id, {}).chain_id or ""
-        except (BadRecord, InvalidImage, FileNotFoundError):
-            return ""
-
-    def _users(self, image_id: ImageID | None) -> list[str]:
-        """The writable layers that stand on an image's topmost layer."""
-        top = self._top(image_id)
-        found = []
-        # The records alone: a handle would keep a writable layer that its owner deletes at this moment.
-        for name in self._store.rw_layers() if top else ():
-            try:
-                record = self._store.db.read_mount(name)
-            except (LayerStoreError, OSError):  # deleted meanwhile
-                continue
-            if record.parent == top:
-                found.append(name)
-        return found
-
     def _find(self, name: str) -> tuple[ImageID, str | None]:
         """An image's ID, and the name by which it was called, if it was no ID."""
-        names = self._records.names()
+        return self._find_in(name, self._records.names(), self._records.image_ids)
+
+    def _find_in(
+        self, name: str, names: Mapping[str, ImageID], image_ids: Callable[[], Sequence[ImageID]]
+    ) -> tuple[ImageID, str | None]:
+        """As `_find`, among some names and images, sorted."""
         try:
             reference = str(Reference.parse(name))
             if reference in names:
@@ -367,7 +310,10 @@ class Images:
         except InvalidReference:
             reference = name
         if match := _ID.fullmatch(name):
-            found = [image for image in self._records.image_ids() if image.hex.startswith(match[1])]
+            images, start = image_ids(), f"sha256:{match[1]}"
+            found = list(
+                takewhile(lambda image: image.startswith(start), islice(images, bisect_left(images, start), None))
+            )
             if len(found) == 1:
                 return found[0], None
             if found:
@@ -389,7 +335,9 @@ class Images:
             config = ImageConfig.parse(data, str(image_id))
         except InvalidImage as error:
             raise BadRecord(self._records.path / "imagedb" / "content" / "sha256" / image_id.hex, str(error)) from None
-        image = Image(image_id, config, names.get(image_id, ()), 0)
+        return self._with_size(Image(image_id, config, names.get(image_id, ()), 0))
+
+    def _with_size(self, image: Image) -> Image:
         if image.chain_id is None:
             return image
         try:

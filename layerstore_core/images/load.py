@@ -8,12 +8,13 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from layerstore_core.chains import LayerInput
-from layerstore_core.errors import InvalidImage, InvalidLayer, MaxDepthExceeded
+from layerstore_core.errors import InvalidImage, InvalidLayer, LayerStoreError, MaxDepthExceeded
 from layerstore_core.images.blob import VerifiedBlob
 from layerstore_core.images.container import Container
 from layerstore_core.images.found import ImageFiles, LayerFile, Skipped
 from layerstore_core.images.recipe import Recipes, find_recipe
 from layerstore_core.layers import Layer
+from layerstore_core.log import logger
 from layerstore_core.metadata import ImageDB
 from layerstore_core.registering import Progress
 from layerstore_core.store import LayerStore
@@ -76,7 +77,10 @@ def load(
     # From here on the images hold their layers.
     for top in tops:
         top.close()
-    _note_blobs(store, container, taken, recipes)
+    try:
+        _note_blobs(store, container, taken, recipes)
+    except (LayerStoreError, OSError) as error:  # it saves work, and no more: the images are there
+        logger.warning("how compressed layers of {} can be made again is not kept: {}", container.name, error)
     return taken
 
 
@@ -117,13 +121,13 @@ def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
                 added.append(image.config.image_id)
             records.add(image.config.data, image.parent if image.parent in loaded else None)
         if names := {str(name): image.config.image_id for image in images for name in image.names}:
-            records.set_names({**records.names(), **names})
+            for image_id in dict.fromkeys(names.values()):
+                records.set_last_updated(image_id, now())
+            records.set_names({**records.names(), **names})  # last: an error means that nothing changed
     except BaseException:
         for image_id in reversed(added):
             records.remove(image_id)
         raise
-    for image_id in dict.fromkeys(names.values()):
-        records.set_last_updated(image_id, now())
 
 
 def now() -> str:

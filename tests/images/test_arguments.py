@@ -54,7 +54,7 @@ def test_a_platform_in_any_form(images: Images, platform: Any) -> None:
         (lambda images: images.load(io.BytesIO(), wanted=7), TypeError, "a name, or a list of names, not 7"),
         (lambda images: images.get(None), TypeError, "an image's name, a str"),
         (lambda images: images.tag("app:1", 7), TypeError, "an image's name, a str"),
-        (lambda images: images.remove(7), TypeError, "an image's name, a str"),
+        (lambda images: images.remove(7), TypeError, "a name, or a list of names, not 7"),
         (lambda images: images.history(7), TypeError, "an image, as get gives it, or its name"),
         (lambda images: Images("root"), TypeError, "an open LayerStore"),  # type: ignore[arg-type]
     ],

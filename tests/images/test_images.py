@@ -8,9 +8,9 @@ import pytest
 
 from layerstore_core import LayerStore
 from layerstore_core.check import check_store
-from layerstore_core.errors import ImageDoesNotExist, ImageInUse, InvalidReference
+from layerstore_core.errors import ImageDoesNotExist, ImageInUse, InvalidReference, done_before
 from layerstore_core.gc import collect_garbage
-from layerstore_core.images import Images
+from layerstore_core.images import Images, Removal
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, docker_archive, docker_files, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of
@@ -202,3 +202,24 @@ def test_recipes_are_removed_while_no_other_process_changes_images(
     monkeypatch.setattr(images._recipes, "keep_only", keep_only)
     images.remove("demo:1")
     assert locked == [True]
+
+
+def test_an_error_keeps_what_was_removed_before(app: Images, store: LayerStore) -> None:
+    with pytest.raises(ImageDoesNotExist) as caught:
+        app.remove(["app:1", "nosuch", "other"])
+    done = caught.value.done
+    assert isinstance(done, Removal)
+    assert (done.untagged, done.deleted, len(done.layers)) == (["app:1"], [APP.image_id], 2)
+    assert done_before(caught.value) is done
+    with pytest.raises(ImageDoesNotExist) as caught:
+        app.remove("nosuch")
+    assert done_before(caught.value) is None
+
+
+def test_images_built_from_each_other_go_in_one_go(images: Images, store: LayerStore) -> None:
+    """Each name is removed as if those before it were gone already."""
+    load_with_parent(images, APP, CHILD)
+    with pytest.raises(ImageInUse, match="others were built from it"):
+        images.remove([APP.image_id, "child:1"])
+    assert images.remove(["child:1", APP.image_id]).deleted == [CHILD.image_id, APP.image_id]
+    assert (images.all(), store.layers(), check_store(store)) == ([], {}, [])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -14,8 +15,10 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images import Images
+from layerstore_core.images import load as loading
 from layerstore_core.images.documents import MAX_MANIFEST
 from layerstore_core.images.platforms import Platform
+from layerstore_core.metadata import ImageDB
 from tests import tars
 from tests.images.archives import (
     Files,
@@ -430,3 +433,37 @@ def test_progress_tells_of_each_layer(images: Images) -> None:
     images.load(io.BytesIO(docker_archive(TOOL)), progress=begin)
     assert [name.split(" (")[0] for name in told] == ["layer 1 of 2", "layer 2 of 2"]
     assert all(counts[0] == counts[-1] for counts in told.values())
+
+
+def test_an_image_that_another_process_removes_at_once_was_loaded(
+    images: Images, store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told is what was loaded, and not what is left of it."""
+    real = loading.load
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        loaded = real(*args, **kwargs)
+        Images(store).remove(["tool:2", *map(str, APP.names)])
+        return loaded
+
+    monkeypatch.setattr(loading, "load", load)
+    loaded = images.load(io.BytesIO(docker_archive(APP, TOOL)))
+    assert [image.image_id for image in loaded] == [APP.image_id, TOOL.image_id]
+    assert [image.size for image in loaded] == [None, None]
+    assert store.layers() == {}
+
+
+def test_what_only_saves_work_fails_no_load(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images are recorded by then: an error would say that nothing is."""
+
+    calls = []
+
+    def record_blob(*_: object) -> None:
+        calls.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ImageDB, "record_blob", record_blob)
+    source = write_files(tmp_path / "layout", oci_files(packed(APP, gzip.compress)))
+    assert [image.image_id for image in images.load(source)] == [APP.image_id]
+    assert calls == [1]
+    assert [image.image_id for image in images.all()] == [APP.image_id]

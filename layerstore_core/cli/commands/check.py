@@ -11,6 +11,7 @@ import click
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
+from layerstore_core.errors import note_done
 
 if TYPE_CHECKING:
     from layerstore_core.check import Finding
@@ -49,32 +50,39 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
         raise click.UsageError("--resume goes with --full")
     session = context.ensure_object(Session)
     repaired: list[tuple[Finding, str]] = []
-    with session.open(reading=not repair) as store:
-        from layerstore_core import check as checks
 
-        with progress.of_layers("Checking") as report:
-            findings = checks.check_store(store, full=full, resume=resume, progress=report)
-        if repair and findings:
-            with ExitStack() as opened:
+    def look_and_repair() -> list[Finding]:
+        with session.open(reading=not repair) as store, ExitStack() as opened:
+            from layerstore_core import check as checks
+
+            with progress.of_layers("Checking") as report:
+                findings = checks.check_store(store, full=full, resume=resume, progress=report)
+            if not repair or not findings:
+                return findings
+            try:
                 given = opened.enter_context(checks.RepairSource(store, source)) if source else None
-                findings = checks.repair(
+                return checks.repair(
                     store,
                     findings,
                     source=given,
                     force=force,
                     on_repaired=lambda finding, done: repaired.append((finding, done)),
                 )
+            except BaseException as error:
+                if repaired:
+                    mended = [finding for finding, _ in repaired]
+                    note_done(error, [finding for finding in findings if finding not in mended])
+                raise
 
-    def lines() -> list[str]:
+    def answer(left: list[Finding]) -> None:
         found = [
             f"repaired: {finding.code}: {finding.subject}: {finding.message}: {done}" for finding, done in repaired
         ]
-        return [output.printable(line) for line in (*found, *map(str, findings))]
+        document = {
+            "findings": [asdict(finding) for finding in left],
+            "repaired": [{**asdict(finding), "done": done} for finding, done in repaired],
+        }
+        session.answer(document, lambda: [output.printable(line) for line in (*found, *map(str, left))])
 
-    document = {
-        "findings": [asdict(finding) for finding in findings],
-        "repaired": [{**asdict(finding), "done": done} for finding, done in repaired],
-    }
-    session.answer(document, lines)
-    if findings:
+    if session.answer_for(look_and_repair, answer):
         context.exit(1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
+
+if TYPE_CHECKING:
+    from layerstore_core.gc import Removed
 
 
 @click.command()
@@ -25,17 +29,23 @@ def gc(session: Session, dry_run: bool) -> None:
       layerstore gc --dry-run
       layerstore gc
     """
-    with session.open() as store:
-        from layerstore_core.gc import collect_garbage
 
-        removed = collect_garbage(store, dry_run=dry_run)
-    freed = sum(item.bytes for item in removed)
-    if removed and not session.json:
-        click.echo(f"{'Would free' if dry_run else 'Freed'} {output.human_size(freed)}", err=True)
+    def collect() -> list[Removed]:
+        with session.open() as store:
+            from layerstore_core.gc import collect_garbage
 
-    def lines() -> list[str]:
-        return output.columns(
-            (item.kind, output.printable(item.name), output.human_size(item.bytes)) for item in removed
-        )
+            return collect_garbage(store, dry_run=dry_run)
 
-    session.answer({"dry_run": dry_run, "freed": freed, "removed": [asdict(item) for item in removed]}, lines)
+    def answer(removed: list[Removed]) -> None:
+        freed = sum(item.bytes for item in removed)
+        if removed and not session.json:
+            click.echo(f"{'Would free' if dry_run else 'Freed'} {output.human_size(freed)}", err=True)
+
+        def lines() -> list[str]:
+            return output.columns(
+                (item.kind, output.printable(item.name), output.human_size(item.bytes)) for item in removed
+            )
+
+        session.answer({"dry_run": dry_run, "freed": freed, "removed": [asdict(item) for item in removed]}, lines)
+
+    session.answer_for(collect, answer)

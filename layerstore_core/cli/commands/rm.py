@@ -34,9 +34,14 @@ def rm(session: Session, chain: str) -> None:
     Example:
       layerstore rm 3f1c9a2b
     """
-    with session.open() as store:
-        removed = _remove(store, resolve(store, chain))
-    session.answer(removed_document(removed), lambda: [layer.chain_id for layer in removed])
+
+    def remove() -> list[RemovedLayer]:
+        with session.open() as store:
+            return _remove(store, resolve(store, chain))
+
+    session.answer_for(
+        remove, lambda removed: session.answer(removed_document(removed), lambda: [one.chain_id for one in removed])
+    )
 
 
 def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
@@ -73,14 +78,23 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     except BaseException:
         layer.close()
         raise
-    removed = store.release(layer)
-    if removed:
-        return removed
-    # Another process holds it, or has just built on it. A removal that fails must not cost the layer its pin.
+    try:
+        removed = store.release(layer)
+    except BaseException:
+        _pin_again(store, chain, was_pinned=was_pinned)
+        raise
+    # Another process holds it, or has just built on it.
+    if not removed and _pin_again(store, chain, was_pinned=was_pinned):
+        raise LayerInUse(f"layer {chain} is not removed: another process uses it; try again when that has ended")
+    return removed
+
+
+def _pin_again(store: LayerStore, chain: ChainID, *, was_pinned: bool) -> bool:
+    """Give a layer its pin back, which a removal that fails must not cost it; returns whether the layer is there."""
     try:
         with store.get(chain) as kept:
             if was_pinned:
                 store.pin(kept)
     except LayerDoesNotExist:
-        return removed
-    raise LayerInUse(f"layer {chain} is not removed: another process uses it; try again when that has ended")
+        return False
+    return True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.commands.rm import removed_document
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
+
+if TYPE_CHECKING:
+    from layerstore_core.images import Removal
 
 
 @click.command()
@@ -18,27 +23,32 @@ from layerstore_core.cli.session import Session
 def rmi(session: Session, image: tuple[str, ...], force: bool) -> None:
     """Remove images, or names of them.
 
-    With its last name an image goes, and the layers that nothing else holds. Prints a line for each name, image and layer that is gone.
+    With its last name an image goes, and the layers that nothing else holds. Prints a line for each name, image and layer that is gone, also where a later one cannot be removed.
 
     \b
     Example:
       layerstore rmi example/app:1.0
     """
-    untagged, deleted, layers = [], [], []
-    with session.open() as store:
-        from layerstore_core.images import Images
 
-        for name in image:
-            removal = Images(store).remove(name, force=force)
-            untagged += removal.untagged
-            deleted += removal.deleted
-            layers += removal.layers
-    document = {"untagged": untagged, "deleted": [str(image_id) for image_id in deleted], **removed_document(layers)}
-    session.answer(
-        document,
-        lambda: [
-            *(f"name {output.printable(name)}" for name in untagged),
-            *(f"image {image_id}" for image_id in deleted),
-            *(f"layer {layer.chain_id}" for layer in layers),
-        ],
-    )
+    def remove() -> Removal:
+        with session.open() as store:
+            from layerstore_core.images import Images
+
+            return Images(store).remove(image, force=force)
+
+    def answer(removal: Removal) -> None:
+        document = {
+            "untagged": removal.untagged,
+            "deleted": [str(image_id) for image_id in removal.deleted],
+            **removed_document(removal.layers),
+        }
+        session.answer(
+            document,
+            lambda: [
+                *(f"name {output.printable(name)}" for name in removal.untagged),
+                *(f"image {image_id}" for image_id in removal.deleted),
+                *(f"layer {layer.chain_id}" for layer in removal.layers),
+            ],
+        )
+
+    session.answer_for(remove, answer)

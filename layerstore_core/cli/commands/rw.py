@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from layerstore_core.cli import output
@@ -19,6 +21,9 @@ from layerstore_core.cli.parameters import (
 )
 from layerstore_core.cli.session import Session
 from layerstore_core.digests import ChainID
+
+if TYPE_CHECKING:
+    from layerstore_core.layers import RemovedLayer
 
 
 @click.group()
@@ -189,13 +194,20 @@ def rm(session: Session, name: str) -> None:
     Example:
       layerstore rw rm work
     """
-    with session.open() as store:
-        rw = store.get_rw_layer(name)
-        mount_id = store.mount_id(name)
-        removed = store.release_rw_layer(rw)
-        # By its ID: another of the same name may have been made since.
-        if store.db.mount_id(name) == mount_id:
-            raise LayerInUse(
-                f"writable layer {name!r} is not removed: another process uses it; try again when that has ended"
-            )
-    session.answer({"name": name, **removed_document(removed)}, lambda: [layer.chain_id for layer in removed])
+
+    def remove() -> list[RemovedLayer]:
+        with session.open() as store:
+            rw = store.get_rw_layer(name)
+            mount_id = store.mount_id(name)
+            removed = store.release_rw_layer(rw)
+            # By its ID: another of the same name may have been made since.
+            if store.db.mount_id(name) == mount_id:
+                raise LayerInUse(
+                    f"writable layer {name!r} is not removed: another process uses it; try again when that has ended"
+                )
+            return removed
+
+    def answer(removed: list[RemovedLayer]) -> None:
+        session.answer({"name": name, **removed_document(removed)}, lambda: [layer.chain_id for layer in removed])
+
+    session.answer_for(remove, answer)

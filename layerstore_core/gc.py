@@ -101,7 +101,7 @@ def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
         logger.warning(
             "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` tells more",
             len(strays.ids),
-            f"{strays.nameless[0]} does not tell its own" if strays.nameless else "all records are gone",
+            f"{strays.lost[0]} is missing" if strays.lost else f"{strays.nameless[0]} does not tell its own",
         )
         return
     for layer_id in strays.ids:

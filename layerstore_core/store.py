@@ -33,6 +33,7 @@ from layerstore_core.errors import (
 )
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger, wants_details
+from layerstore_core.lost import LostRecords
 from layerstore_core.metadata import (
     BadRecord,
     BuildKitCache,
@@ -98,6 +99,8 @@ class LayerStore:
         holders = self._pins, self.image_db, BuildKitCache(self.root), Quarantined(self.root, self.db, driver.name)
         self._catalog = Catalog(self.db, driver.name, holders, locks, _warn)
         self._catalog.add_holder(KnownParents(driver, self._catalog.mounts, self._catalog.find_layer))
+        self._lost: Final = LostRecords(self)
+        self._catalog.add_holder(self._lost)
         self._closed = False
         if locks.writable:
             recover(self.db, driver)
@@ -225,6 +228,7 @@ class LayerStore:
         """
         self._check_writable()
         check_stream(stream)
+        self._lost.require()
         with self._below(parent) as below:
             return self._intake.register(stream, below, descriptor, progress, allow_empty=allow_empty)
 
@@ -247,6 +251,7 @@ class LayerStore:
         self._check_writable()
         if not layers:
             raise ValueError("at least one layer is to be registered")
+        self._lost.require()
         with self._below(parent) as below:
             return self._intake.register_chain(layers, below)
 
@@ -357,6 +362,7 @@ class LayerStore:
         """
         self._check_writable()
         check_mount_name(name)
+        self._lost.require()
         with ExitStack() as stack:
             stack.enter_context(self._locks.exclusive(self._name_key(name)))
             below = stack.enter_context(self._below(parent))

@@ -123,13 +123,17 @@ def _is_current_mount(store: LayerStore, record: MountRecord) -> bool:
 
 
 def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
-    if strays.ids and strays.all_lost:
-        yield Finding(
-            "records-lost",
-            str(store.db.path),
-            f"the driver {store.driver_name} has {len(strays.ids)} layers, and there are no records at all",
-            "restore this directory from a backup; without it nobody can tell what the layers are",
-        )
+    if strays.ids and strays.lost:
+        paths = [store.db.path] if strays.lost == store.db.directories() else strays.lost
+        for path in paths:
+            yield Finding(
+                "records-lost",
+                str(path),
+                f"the directory is missing, and the driver {store.driver_name} has {len(strays.ids)} layers that no "
+                "record names",
+                "restore it from a backup: without it nobody can tell what the layers are. If nothing is wanted that was "
+                "recorded there, make it, empty",
+            )
     elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding by itself
         for layer_id in strays.ids:
             yield Finding(

@@ -8,7 +8,7 @@ from typing import Final
 #: Every code, and what it stands for. Codes never change their meaning; `docs/reliability.md` has this table.
 CODES: Final = {
     "unloadable": "a record is damaged, or stands on one that is damaged or missing",
-    "records-lost": "the driver has layers, and the directory of their records is gone",
+    "records-lost": "the driver has layers that no record names, and a directory of records is gone",
     "empty-record": "a directory without a record is left where one would be",
     "not-a-record": "something stands among the records that is none",
     "missing-in-driver": "a record names a layer that the driver has not",

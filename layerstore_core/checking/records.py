@@ -64,7 +64,7 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
         pins = store.pins()
     except (BadRecord, OSError):  # a finding by itself
         return
-    if not store.db.is_made() and store.driver.layer_ids():
+    if store.db.directories()[0] in store.db.missing_directories() and store.driver.layer_ids():
         return  # the records are lost, which is a finding by itself: once they are back they need their pins
     for pin in sorted(pins - set(store.chain_ids())):
         yield Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")

@@ -34,14 +34,14 @@ class Strays:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
         nameless: records that do not tell their layer, or name one that is not there or that another names, too, or are
             missing themselves though others stand on them: it may be among `ids`.
-        all_lost: whether the directory of the records is gone.
+        lost: the directories for records that are missing: what they held may be among `ids`.
     """
 
     def __init__(self, store: LayerStore, *, standing_still: bool = False) -> None:
         candidates = [layer_id for layer_id in store.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
         self.nameless: list[Path] = []
-        self.all_lost = False
+        self.lost: list[Path] = []
         if not candidates:
             return
         with nullcontext() if standing_still else store.keeping_records():
@@ -53,12 +53,12 @@ class Strays:
             self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
                 self.nameless += [*_missing(store), *_without_init(store, set(self.ids))]
-            self.all_lost = not store.db.is_made()
+            self.lost = store.db.missing_directories()
 
     @property
     def certain(self) -> bool:
         """Whether nothing that is still wanted can be among them."""
-        return not self.nameless and not self.all_lost
+        return not self.nameless and not self.lost
 
 
 def _order(layer_id: str) -> tuple[str, bool]:

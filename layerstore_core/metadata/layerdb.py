@@ -37,6 +37,7 @@ from layerstore_core.metadata.records import (
     read_driver_id,
 )
 from layerstore_core.metadata.transaction import (
+    OF_RECORDS,
     TAR_SPLIT,
     DeadTransaction,
     Transaction,
@@ -63,9 +64,13 @@ class LayerDB:
         self.path = path
         self._durable = durability == "full"
 
-    def is_made(self) -> bool:
-        """Whether a layer or a writable layer was ever recorded here."""
-        return inside.is_directory(self.path / "sha256") or inside.is_directory(self.path / "mounts")
+    def missing_directories(self) -> list[Path]:
+        """The directories for records that are not there: all are made with the first record, but not by Docker."""
+        return [path for path in self.directories() if not inside.is_directory(path)]
+
+    def directories(self) -> list[Path]:
+        """Where the records are, or would be."""
+        return [self.path / name for name in OF_RECORDS]
 
     # Layers
 

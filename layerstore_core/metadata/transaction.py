@@ -19,6 +19,8 @@ from layerstore_core.errors import while_doing
 from layerstore_core.metadata.atomic import FILE_MODE, exchange_names, make_directory, write_file
 from layerstore_core.metadata.records import CACHE_ID, LayerRecord, driver_ids
 
+#: The directories that records stand in: of layers, and of writable layers.
+OF_RECORDS: Final = ("sha256", "mounts")
 TAR_SPLIT: Final = "tar-split.json.gz"
 _PREFIX: Final = "write-set-"
 
@@ -72,7 +74,12 @@ class WriteSet:
             FileExistsError: the name is taken.
             OSError: it cannot be renamed, or it is not certain that the new name would last.
         """
-        make_directory(target.parent, 0o755, durable=self._durable)
+        directories = [self._db / name for name in OF_RECORDS]
+        # All with the first record, so that one which is missing later on is known to be lost.
+        if any(map(inside.exists, directories)):
+            directories = [target.parent]
+        for directory in directories:
+            make_directory(directory, 0o755, durable=self._durable)
         try:
             inside.rename(self.path, target)
             if self._durable:

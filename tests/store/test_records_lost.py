@@ -1,0 +1,81 @@
+"""A directory of records that is missing is no statement that there are none, as long as the driver has layers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import LayerStore, RWLayer
+from layerstore_core.check import check_store, repair
+from layerstore_core.errors import BadRecord
+from layerstore_core.gc import collect_garbage
+from layerstore_core.images import Images
+from tests.conftest import OpenStore
+from tests.store.layers import BASE, MIDDLE, TOP, chain, register
+
+
+def work_on(store: LayerStore) -> RWLayer:
+    """A writable layer on a layer that nothing else holds."""
+    with store.create_rw_layer("work", chain(store, BASE, MIDDLE)[-1]) as work, work.mounted() as path:
+        Path(path, "mine").write_bytes(b"wanted")
+    return work
+
+
+@pytest.mark.parametrize("lost", ["mounts", "sha256", "sha256 mounts", ""])
+def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+    work_on(store)
+    db, ids = store.db.path, store.driver.layer_ids()
+    store.close()
+    aside = db.with_name("aside")
+    shutil.copytree(db, aside, symlinks=True)
+    for name in lost.split() or [""]:
+        shutil.rmtree(db / name)
+    whole = lost in ("", "sha256 mounts")
+    for _ in range(2):  # what was looked at once is looked at again
+        with open_store() as again:
+            findings = check_store(again)
+            found = [finding.subject for finding in findings if finding.code == "records-lost"]
+            assert found == [str(db if whole else db / lost)]
+            assert {finding.code for finding in findings} <= {"records-lost", "unloadable"}
+            repair(again, findings, force=True)
+            assert collect_garbage(again, dry_run=True) == collect_garbage(again) == []
+            for layer in again.layers().values():
+                with again.get(layer.chain_id) as held:
+                    assert again.release(held) == []
+            # Nor is the directory made anew, which would look as if nothing had been there.
+            with pytest.raises(BadRecord, match="directory is missing"):
+                register(again, TOP)
+            with pytest.raises(BadRecord, match="directory is missing"):
+                again.create_rw_layer("new")
+            assert again.driver.layer_ids() == ids
+    shutil.rmtree(db, ignore_errors=True)
+    aside.rename(db)
+    with open_store() as again:
+        assert check_store(again) == []
+        with again.get_rw_layer("work") as work, work.mounted() as path:
+            assert Path(path, "mine").read_bytes() == b"wanted"
+
+
+def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenStore, store: LayerStore) -> None:
+    """Docker, too, makes the directory with the first writable layer: where nothing is lost, all works."""
+    layer = register(store, BASE)
+    store.pin(layer)
+    spare = register(store, MIDDLE)
+    store.close()
+    (store.db.path / "mounts").rmdir()
+    with open_store() as again:
+        assert check_store(again) == []
+        assert [item.name for item in collect_garbage(again)] == [spare.chain_id]
+        register(again, TOP).close()
+        with again.create_rw_layer("work", layer.chain_id):
+            pass
+        assert Images(again).all() == []
+        assert check_store(again) == []
+
+
+def test_all_directories_are_made_with_the_first_record(store: LayerStore) -> None:
+    assert store.db.missing_directories() == store.db.directories()
+    register(store, BASE)
+    assert store.db.missing_directories() == []

@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, cast
 
@@ -316,9 +317,14 @@ class TarContainer:
     def _resolve(self, path: str) -> str:
         name = _clean(path, self.name)
         for _ in range(_MAX_LINKS):
-            if name not in self._links:
+            if name in self._members or name in self._unreadable:
                 return name
-            name = self._links[name]
+            # A link on the way may stand for a directory.
+            ways = accumulate(name.split("/"), posixpath.join)
+            link = next((way for way in ways if way in self._links), None)
+            if link is None:
+                return name
+            name = posixpath.normpath(self._links[link] + name[len(link) :])
         raise InvalidImage(f"{self.name}: {path} is a link that leads round in a circle")
 
     def _find(self, path: str) -> tuple[int, int]:

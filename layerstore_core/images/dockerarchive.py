@@ -6,7 +6,6 @@ the digest of the bytes of its config, and its layers are proved by the diff IDs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,16 +66,18 @@ def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipp
     found: ImageFiles | NotTaken
     try:
         if not isinstance(item, dict):
-            raise InvalidImage(f"{documents.name}: {what} is no object")
-        names = tuple(_names(_strings(item, "RepoTags", what), skipped))
+            raise InvalidImage(f"{documents.name}: it is no object")
+        names = tuple(_names(item.get("RepoTags"), skipped))
         what = ", ".join(map(str, names)) or what
         path = item.get("Config")
         if not isinstance(path, str):
-            raise InvalidImage(f"{documents.name}: {what} has no Config")
+            raise InvalidImage(f"{documents.name}: it has no Config")
         config = documents.config(path)
         labels.add(config.image_id)
         platform = Platform.told_by(config.document)
-        paths = _strings(item, "Layers", what)
+        paths = item.get("Layers") or []
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise InvalidImage(f"{documents.name}: its Layers are no list of strings")
         files = ImageFiles(config, (), names, _image_id(item.get("Parent")))
         check_image(documents, config, len(paths))
         for path in paths:
@@ -88,13 +89,15 @@ def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipp
     return Candidate(what, None, names, frozenset(labels), frozenset(), platform, found)
 
 
-def _names(texts: list[str], skipped: list[Skipped]) -> list[Reference]:
+def _names(tags: Any, skipped: list[Skipped]) -> list[Reference]:
     names = []
-    for text in texts:
+    for tag in tags if isinstance(tags, list) else [tags] if tags else []:
         try:
-            names.append(Reference.parse(text))
+            if not isinstance(tag, str):
+                raise InvalidReference(f"{tag!r:.300} cannot name an image: it is no string")
+            names.append(Reference.parse(tag))
         except InvalidReference as error:
-            skipped.append(Skipped(text[:300], "name", str(error)))
+            skipped.append(Skipped(f"{tag:.300}" if isinstance(tag, str) else f"{tag!r:.300}", "name", str(error)))
     return names
 
 
@@ -107,10 +110,3 @@ def _image_id(text: object) -> ImageID | None:
 
 def _has_list(item: Any, key: str) -> bool:
     return isinstance(item, dict) and isinstance(item.get(key), list)
-
-
-def _strings(item: Mapping[str, Any], key: str, where: str) -> list[str]:
-    found = item.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise InvalidImage(f"{where}: {key} is no list of strings")
-    return found

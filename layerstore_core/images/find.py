@@ -198,11 +198,13 @@ def _best(group: list[Candidate], platform: Platform | None, skipped: list[Skipp
     else:
         taken = [False] * len(good)
     there = ", ".join(str(item.platform or "unknown") for item, _ in good)
-    for (item, image), take in zip(good, taken, strict=True):
-        if take:
+    images = [image for (_, image), take in zip(good, taken, strict=True) if take]
+    found = {image.config.image_id for image in images}
+    for item, image in good:
+        if image.config.image_id in found:  # perhaps by another entry
             continue
         for_what = item.platform or "an unknown platform"
-        if any(taken):
+        if images:
             reason = f"the image is for {for_what}; another one is taken"
         elif len(good) == 1:
             reason = f"the image is for {for_what}, not {asked}: no image for {asked}"
@@ -210,7 +212,7 @@ def _best(group: list[Candidate], platform: Platform | None, skipped: list[Skipp
             reason = f"the image is for {for_what}: no image for {asked}; there are: {there}. Choose with --platform"
         what = item.what if len(group) == 1 else f"{item.what} ({image.config.image_id})"
         skipped.append(Skipped(what, "platform", reason))
-    return [image for (_, image), take in zip(good, taken, strict=True) if take]
+    return images
 
 
 def _merged(images: Sequence[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:

@@ -128,6 +128,25 @@ def test_a_message_holds_nothing_that_moves_a_cursor(tmp_path: Path) -> None:
     assert r"a\x1b[2J\nb\udcff" in str(caught.value)
 
 
+def test_links_lead_to_directories_of_other_members(tmp_path: Path) -> None:
+    with opened(
+        tmp_path,
+        tars.entry(b"1/a/layer.tar", b"x"),
+        tars.symlink(b"2", b"1"),
+        tars.symlink(b"3/b", b"../2/a"),
+        tars.symlink(b"here", b"."),
+        tars.symlink(b"deeper", b"deeper/x"),
+        tars.symlink(b"4", b"1"),
+        tars.entry(b"4/a/layer.tar", b"y"),
+    ) as container:
+        for path in ("2/a/layer.tar", "3/b/layer.tar", "here/2/a/layer.tar"):
+            assert content(container, path) == b"x"
+        assert content(container, "4/a/layer.tar") == b"y"
+        assert "2/b" not in container
+        with pytest.raises(InvalidImage, match="circle"):
+            container.open("deeper/y")
+
+
 def test_links_in_a_circle(tmp_path: Path) -> None:
     with opened(tmp_path, tars.symlink(b"a", b"b"), tars.symlink(b"b", b"a")) as container:
         assert "a" not in container

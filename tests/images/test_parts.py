@@ -273,6 +273,32 @@ def test_names_that_are_no_references_are_left_out(images: Images) -> None:
     assert [item.kind for item in loaded.skipped] == ["name", "name"]
 
 
+@pytest.mark.parametrize("tags", [["app:1", 5, None, ["x"]], ["\udc9b", "app:1"]])
+def test_names_that_are_no_text_keep_no_image_from_being_loaded(images: Images, tags: list[Any]) -> None:
+    files = docker_files(APP)
+    (item,) = json.loads(files["manifest.json"])
+    files["manifest.json"] = json.dumps([{**item, "RepoTags": tags}]).encode()
+    loaded = images.load(io.BytesIO(tar_files(files)))
+    assert [image.names for image in loaded] == [("app:1",)]
+    assert {item.kind for item in loaded.skipped} == {"name"}
+    assert len(loaded.skipped) == len(tags) - 1
+
+
+def test_names_that_are_no_list_keep_no_image_from_being_loaded(images: Images) -> None:
+    files = docker_files(APP)
+    (item,) = json.loads(files["manifest.json"])
+    files["manifest.json"] = json.dumps([{**item, "RepoTags": {"a": 1}}]).encode()
+    loaded = images.load(io.BytesIO(tar_files(files)))
+    assert ([image.image_id for image in loaded], len(loaded.skipped)) == ([APP.image_id], 1)
+
+
+def test_one_image_by_two_entries_of_one_name_is_not_told_to_be_skipped(images: Images) -> None:
+    files: Files = {}
+    entry = named(oci_manifest(files, APP), "app:1")
+    loaded = images.load(layout(files, entry, entry))
+    assert ([image.image_id for image in loaded], loaded.skipped) == ([APP.image_id], ())
+
+
 def test_an_image_that_is_its_own_ancestor_has_no_parent(images: Images, store: LayerStore) -> None:
     files = docker_files(APP, TOOL)
     document = json.loads(files["manifest.json"])

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
+from layerstore_core.archive.accesslists import drop_access_lists
 from layerstore_core.archive.clearing import join, names_in
 from layerstore_core.archive.extents import copy_extents
 from layerstore_core.archive.root import Directory, Root
@@ -111,6 +112,7 @@ def _copy(directory: int, base: bytes, status: os.stat_result, target: bytes) ->
         os.mknod(target, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=directory)
     if os.geteuid() == 0:
         os.chown(target_path, status.st_uid, status.st_gid, follow_symlinks=False)
+    drop_access_lists(target_path)  # which its directory may have given it
     os.chmod(target_path, stat.S_IMODE(status.st_mode))
     for name, value in read_xattrs(source_path).items():
         set_xattr(target_path, name, value, follow_symlinks=False)

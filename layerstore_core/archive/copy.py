@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from layerstore_core import inside
 from layerstore_core.archive import copy_process
+from layerstore_core.archive.accesslists import drop_access_lists
 from layerstore_core.archive.copy_process import Defaults
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.extents import copy_extent, data_extents, may_have_holes
@@ -29,7 +30,6 @@ _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_C
 #: Below this size the two calls of a plain copy are faster than the file system's own way.
 _SMALL: Final = 1 << 16
 #: What a directory may have inherited, and would hand down to the files made in it.
-_ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 #: The permission bits without which the owner of a directory cannot open it.
 _TO_GET_IN: Final = stat.S_IRUSR | stat.S_IXUSR
 #: So many entries one process copies before it is worth starting a second one.
@@ -89,7 +89,9 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
         # A path that means this file whatever happens to its name, and no link's target.
         held = f"/proc/self/fd/{fd}"
         os.chown(held, status.st_uid, status.st_gid)
+        # What it was made in may have given it access lists.
         if not stat.S_ISLNK(status.st_mode):
+            drop_access_lists(held)
             os.chmod(held, stat.S_IMODE(status.st_mode))
         for attribute, value in read_xattrs(f"/proc/self/fd/{above}/{name}").items():
             os.setxattr(held, attribute, value)
@@ -123,12 +125,7 @@ def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: 
 
 def _learn_defaults(fd: int) -> Defaults:
     """Find out which mode and owner a new file gets by itself in the target, an empty directory; it inherits nothing."""
-    for acl in _ACLS:
-        try:
-            os.removexattr(fd, acl)
-        except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-                raise
+    drop_access_lists(fd)
     os.fchmod(fd, 0o700)
     name = b".layerstore-copy"
     probe = open_fd(name, _NEW_FILE, 0o777, dir_fd=fd)

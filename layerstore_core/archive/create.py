@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from layerstore_core.archive.accesslists import DEFAULT, drop_access_lists
 from layerstore_core.archive.entry import EntryType, TarEntry
 from layerstore_core.archive.idmap import IDMapping
 from layerstore_core.archive.make_files import NEW_FILE, HowToMake, write_all
@@ -92,6 +93,8 @@ class Creator:
             owner = self._owner_to_set(entry, directory)
             if owner is not None:
                 os.chown(fd, *owner)
+            if directory.inherits_acl:
+                drop_access_lists(fd)
             if self._is_mode_to_be_set(mode, directory):
                 os.chmod(fd, mode)
             if entry.xattrs:
@@ -108,12 +111,13 @@ class Creator:
             owner: permission bits, user and group in the layer.
 
         Returns:
-            `None` until `file` has made a first one, which tells how the file system treats owners.
+            `None` until `file` has made a first one, which tells how the file system treats owners; and where a new file
+            has an access list to lose.
 
         Raises:
             InvalidLayer: no file can have this owner.
         """
-        if self._always_chown is None:
+        if self._always_chown is None or directory.inherits_acl:
             return None
         mode, uid, gid = owner
         entry = TarEntry(b"", EntryType.FILE, mode, uid, gid)
@@ -213,7 +217,7 @@ class Creator:
     def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
         if entry.xattrs:
             self._set_xattrs(directory.fd, entry)
-            directory.inherits_acl = directory.inherits_acl or b"system.posix_acl_default" in entry.xattrs
+            directory.inherits_acl = directory.inherits_acl or DEFAULT in entry.xattrs
 
     def symlink(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
         """Make a symbolic link, with the target's bytes as they are."""
@@ -249,6 +253,8 @@ class Creator:
                 self.skipped.add(directory.path + b"/" + base if directory.path else base)
                 return
         with _Handle(base, directory) as path:
+            if directory.inherits_acl:
+                drop_access_lists(path)
             self._dress(path, entry)
 
     def hard_link(

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from layerstore_core import inside
+from layerstore_core.archive.accesslists import DEFAULT, drop_access_lists
 from layerstore_core.archive.seen import SeenNames
 from layerstore_core.archive.whiteouts import clean_name, leaves_root
 from layerstore_core.descriptors import Descriptor, open_fd
@@ -182,8 +183,8 @@ class Root:
             self._open.move_to_end(path)
             return found
         child = self._opened(Descriptor(os.open, base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
-        if made:
-            child.inherits_acl = directory.inherits_acl
+        if made and directory.inherits_acl:
+            drop_access_lists(child.fd)
         return child
 
     def forget(self, path: bytes) -> None:
@@ -345,7 +346,8 @@ class Root:
                 self._made.append((here.made if here.made >= 0 else here.path, part))
                 inherits_acl = here.inherits_acl
                 here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
-                here.inherits_acl = inherits_acl
+                if inherits_acl:
+                    drop_access_lists(here.fd)
                 here.made = len(self._made) - 1
                 if self._owner_of_made is not None:
                     os.fchown(here.fd, *self._owner_of_made)
@@ -402,7 +404,7 @@ class Root:
 
 def _has_default_acl(fd: int) -> bool:
     try:
-        os.getxattr(fd, "system.posix_acl_default")
+        os.getxattr(fd, DEFAULT)
     except OSError:
         return False
     return True

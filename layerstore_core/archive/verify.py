@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from layerstore_core import inside
+from layerstore_core.archive.accesslists import ACCESS, DEFAULT, kept
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.expected import Brought, Expected, Found, Meta, Node
 from layerstore_core.archive.extents import may_have_holes, next_data
@@ -28,7 +29,7 @@ _SECOND: Final = 1_000_000_000
 _NO_ID: Final = (1 << 32) - 1
 #: Modes of directories that a tar implies: ours and Docker's, and what Docker's vfs gave them once.
 _IMPLIED_MODES: Final = (0o755, 0o600)
-_ACCESS_LISTS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
+_ACCESS_LISTS: Final = (ACCESS, DEFAULT)
 _CAPABILITY: Final = b"security.capability"
 _OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 #: Rights without which something is left out when a layer is unpacked: CAP_CHOWN, CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP.
@@ -216,9 +217,12 @@ class Judge:
             return
         if wanted is not None and node.linked is not None and self._like(status, wanted):
             return
-        faults = [self._faults(status, meta) for meta in node.metas] or [[]]
+        metas, should_be = node.metas, node.xattrs
+        if ACCESS in should_be:
+            metas, should_be = _with_access_list(metas, should_be, xattrs.get(ACCESS), status)
+        faults = [self._faults(status, meta) for meta in metas] or [[]]
         yield from min(faults, key=len)
-        yield from self._xattr_faults(node.kind, xattrs, node.xattrs)
+        yield from self._xattr_faults(node.kind, xattrs, should_be)
 
     def _implied(
         self, status: os.stat_result, below: os.stat_result | None, xattrs: dict[bytes, bytes]
@@ -285,7 +289,7 @@ class Judge:
     def _may_be_given(self, name: bytes) -> bool:
         """Whether a file can have got an attribute without an entry that says so: from its directory, or the host."""
         if name in _ACCESS_LISTS:
-            return _ACCESS_LISTS[1] in read_xattrs(self._tree.fd)
+            return DEFAULT in read_xattrs(self._tree.fd)
         return name.startswith(b"security.") and name != _CAPABILITY
 
     def _has_content(self, name: bytes, status: os.stat_result, node: Node, lower: str) -> bool:
@@ -307,6 +311,22 @@ class Judge:
                 return size == status.st_size and same_content(first, second, size, may_have_holes(status))
         finally:
             os.close(first)
+
+
+def _with_access_list(
+    metas: tuple[Meta, ...], xattrs: Mapping[bytes, bytes], found: bytes | None, status: os.stat_result
+) -> tuple[tuple[Meta, ...], Mapping[bytes, bytes]]:
+    """What a file should have whose entry has an access list, as far as the list and the mode change each other."""
+    lists = dict(xattrs)
+    value = lists.pop(ACCESS)
+    access_list, bits = kept(value)
+    if found == access_list:
+        # The list came after the mode.
+        metas = tuple(meta._replace(mode=meta.mode & 0o7000 | bits) for meta in metas)
+    else:
+        # Or before that of another name.
+        access_list, _ = kept(value, stat.S_IMODE(status.st_mode))
+    return metas, lists if access_list is None else {**lists, ACCESS: access_list}
 
 
 class _Trees:

@@ -255,6 +255,8 @@ def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
     last entry counts. (GNU tar and umoci keep those of the first.) Of extended attributes it sets those that it has; others
     stay, file capabilities included, since GNU tar tells them with the first name alone. A symbolic link keeps its metadata.
 
+    A file has the access lists that its entry says, and none from the directory that it is made in.
+
     The parent stays as it is. A driver whose child has its parent's inodes (made as by `cp -al`) must not let an entry
     change them: no file is written in place, but a hard-link entry changes the metadata of what it links to, which may be
     the parent's. `unpack_layer(..., break_links=True)` makes a private copy first. A driver that leaves this hook out

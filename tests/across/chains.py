@@ -157,6 +157,42 @@ def _devices() -> list[list[bytes]]:
     ]
 
 
+def _access_lists() -> list[list[bytes]]:
+    """A directory's access list is for those who write in it, and not for what a tar has in it."""
+    entries = [(1, 7), (2, 5), (4, 5), (16, 5), (32, 4)]
+    value = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", *one, 9 if one[0] == 2 else (1 << 32) - 1) for one in entries
+    )
+    new = [
+        d(b"d/new"),
+        f(b"d/f"),
+        sym(b"d/l", b"f"),
+        node(b"d/p", b"6"),
+        f(b"d/implied/f"),
+        d(b"d/s", mode=0o2750),
+        f(b"d/s/f"),
+    ]
+    return [
+        [
+            attributes(d(b"d", mode=0o755), system_posix_acl_default=value, system_posix_acl_access=value),
+            *new,
+            attributes(f(b"a", mode=0o600), system_posix_acl_access=value),
+            link(b"b", b"a", mode=0o640),
+            attributes(
+                f(b"short", mode=0o600), system_posix_acl_access=value[:4] + value[4:12] + value[20:28] + value[36:]
+            ),
+        ],
+        [f(b"d/2"), d(b"d/new"), d(b"d/newer"), f(b"d/implied/2"), f(b"d/also-implied/2"), node(b"d/p2", b"6")],
+        [
+            attributes(d(b"./"), system_posix_acl_default=value),
+            d(b"d"),
+            f(b"d/3"),
+            f(b"x/y"),
+            link(b"z", b"d/f", mode=0o600),
+        ],
+    ]
+
+
 def _deleting_devices() -> list[list[bytes]]:
     """What is a deletion to overlayfs is one to all: over a parent's names, over the layer's own, where nothing was."""
     zero = b"3", (0, 0)
@@ -236,6 +272,7 @@ CHAINS: dict[str, Callable[[], list[list[bytes]]]] = {
     "names": _names,
     "sparse files": _sparse,
     "devices and fifos": _devices,
+    "access lists": _access_lists,
     "devices that delete": _deleting_devices,
     "times": _times,
     "set-group-ID directories": _set_gid,

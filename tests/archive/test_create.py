@@ -77,6 +77,9 @@ def test_modes_do_not_depend_on_a_default_access_list(where: str, root: Path) ->
     assert found["f"] == 0o666
     assert found["sub"] == 0o777
     assert found["g"] == 0o644
+    for name in ("d/f", "d/sub", "d/sub/g", "d/new", "d/new/f"):
+        if os.path.exists(root / name) and (name != "d/new" or where == "implied"):
+            assert "system.posix_acl" not in str(os.listxattr(root / name)), f"{name} has inherited an access list"
 
 
 @needs_root

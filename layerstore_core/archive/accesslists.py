@@ -1,0 +1,59 @@
+"""POSIX access lists, which a directory can give to what is made in it, and which hold a file's mode as well (acl(5))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from typing import Final
+
+ACCESS: Final = b"system.posix_acl_access"
+DEFAULT: Final = b"system.posix_acl_default"
+_NOT_THERE: Final = (errno.ENODATA, errno.ENOTSUP)
+
+# linux/posix_acl_xattr.h: a version, then tag, permissions and ID of each entry.
+_HEADER: Final = struct.Struct("<I")
+_ENTRY: Final = struct.Struct("<HHI")
+_USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 1, 4, 16, 32
+_NAMED: Final = (2, 8)
+_NO_ID: Final = (1 << 32) - 1
+
+
+def drop_access_lists(target: int | str | bytes) -> None:
+    """Remove the access lists of a file: what it has inherited from the directory that it was made in.
+
+    Args:
+        target: a descriptor, or a path, of which a symbolic link at the end is followed.
+
+    Raises:
+        OSError: they cannot be removed.
+    """
+    for name in ACCESS, DEFAULT:
+        try:
+            os.removexattr(target, name)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+
+
+def kept(value: bytes, mode: int | None = None) -> tuple[bytes | None, int]:
+    """Return what the kernel keeps of an access list, and the permission bits that a file has with it.
+
+    Args:
+        value: the attribute `ACCESS`, as a tar has it; the kernel has taken it.
+        mode: permission bits that the file was given after it.
+
+    Returns:
+        The attribute, `None` where the bits say all; and the bits.
+    """
+    entries = {}
+    for tag, bits, one in _ENTRY.iter_unpack(value[_HEADER.size :]):
+        entries[tag, one if tag in _NAMED else _NO_ID] = bits
+    group = (_MASK if (_MASK, _NO_ID) in entries else _GROUP_OBJ, _NO_ID)
+    owner, other = (_USER_OBJ, _NO_ID), (_OTHER, _NO_ID)
+    if mode is not None:
+        entries.update({owner: mode >> 6 & 7, group: mode >> 3 & 7, other: mode & 7})
+    shown = entries[owner] << 6 | entries[group] << 3 | entries[other]
+    if len(entries) == 3:
+        return None, shown
+    return value[: _HEADER.size] + b"".join(_ENTRY.pack(tag, bits, one) for (tag, one), bits in entries.items()), shown

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple
@@ -58,6 +58,8 @@ class OverlayWhiteouts(WhiteoutStyle):
         self._xattrs = xattrs
         self._await_below = await_below
         self.notes = Notes([], [])
+        #: By layer below, of those that files have been copied up from: its files with several names.
+        self._names: dict[bytes, dict[int, list[bytes]]] = {}
 
     def whiteout(self, directory: Directory, base: bytes) -> None:
         """Make a device 0:0."""
@@ -116,7 +118,9 @@ class OverlayWhiteouts(WhiteoutStyle):
         """The other names of a file below that the layer shows, as far as it has been unpacked."""
         layer = found.path[: -len(name)]
         others = []
-        for path in _names_of(layer, found.status.st_ino):
+        if layer not in self._names:
+            self._names[layer] = _find_names(layer)
+        for path in self._names[layer].get(found.status.st_ino, ()):
             if path == name or os.path.lexists(os.path.join(tree.path, path)):
                 continue
             shown = self._below.first(path)
@@ -195,8 +199,9 @@ def _shows_directory(below: LowerLayers, path: bytes) -> bool:
     return found is not None and stat.S_ISDIR(found.status.st_mode)
 
 
-def _names_of(root: bytes, inode: int) -> Iterator[bytes]:
-    """The paths below `root`, relative to it, that are no directories and have this inode number."""
+def _find_names(root: bytes) -> dict[int, list[bytes]]:
+    """The paths below `root`, relative to it, of files with several names, by inode number."""
+    names: dict[int, list[bytes]] = {}
     pending = [b""]
     while pending:
         directory = pending.pop()
@@ -205,8 +210,9 @@ def _names_of(root: bytes, inode: int) -> Iterator[bytes]:
                 path = os.path.join(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path)
-                elif entry.inode() == inode:
-                    yield path
+                elif entry.stat(follow_symlinks=False).st_nlink > 1:
+                    names.setdefault(entry.inode(), []).append(path)
+    return names
 
 
 def _is_directory(path: bytes) -> bool:

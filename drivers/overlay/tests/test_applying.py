@@ -187,6 +187,30 @@ def test_a_hard_link_to_a_file_with_several_names_below_has_them_all(driver):
     assert sorted(os.listdir(merged)) == ["2", "5", "d", "new", "own"]
 
 
+def test_a_layer_below_is_searched_once_for_the_names_of_all_its_files(driver, monkeypatch):
+    def link(name, target):
+        return entry(name, kind=tarfile.LNKTYPE, link=target)
+
+    count = 30
+    files = [entry(f"d/{number}", "x") for number in range(count)]
+    build(driver, "base", "", "d/", *files, *(link(f"twin{number}", f"d/{number}") for number in range(count)))
+    searched, below = [], upper(driver, "base")
+    scandir = os.scandir
+
+    def counting(path):
+        if not isinstance(path, int) and os.fsdecode(path).startswith(below):
+            searched.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    build(driver, "top", "base", *(link(f"new{number}", f"d/{number}") for number in range(count)))
+    assert len(searched) <= 2  # the root, and its directory
+    top = upper(driver, "top")
+    for number in range(count):
+        names = [f"{top}/d/{number}", f"{top}/twin{number}", f"{top}/new{number}"]
+        assert len({os.stat(name).st_ino for name in names}) == 1
+
+
 @pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.BLKTYPE, tarfile.SYMTYPE])
 def test_a_hard_link_to_a_special_file_below_copies_it_up(driver, kind):
     build(driver, "base", "", entry("file", kind=kind, link="nowhere" if kind == tarfile.SYMTYPE else "", mode=0o640))

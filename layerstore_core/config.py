@@ -67,6 +67,13 @@ class StoreConfig(BaseModel):
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
+    @field_validator("root", mode="before")
+    @classmethod
+    def _not_empty(cls, root: object) -> object:
+        if root == "":
+            raise ValueError("is empty; name a directory, '.' for the current one")
+        return root
+
     @field_validator("root", mode="after")
     @classmethod
     def _absolute(cls, root: Path) -> Path:

@@ -101,7 +101,7 @@ def plain_config(
     root, driver, durability = made.get("root"), made.get("driver"), made.get("durability", "full")
     if "root" not in made:
         root = default_root()
-    elif isinstance(root, str | Path) and not str(root).startswith("~"):
+    elif isinstance(root, str | Path) and str(root)[:1] not in ("", "~"):
         root = Path(os.path.abspath(Path(root)))
     else:
         return None

@@ -171,7 +171,7 @@ def files(named: Path | None) -> list[Path]:
         named = Path(value)
     if named is not None:
         try:
-            return [expanded(named)]
+            return [expanded(Path(named))]
         except ValueError as error:
             raise ConfigError(f"{named}: the configuration file cannot be read: {error}") from None
     try:

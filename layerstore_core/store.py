@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack, cast
 
 from layerstore_core import inside, writable
-from layerstore_core.arguments import chain_id_in, check_stream, check_type, parent_in
+from layerstore_core.arguments import chain_id_in, check_settings, check_stream, check_type, parent_in
 from layerstore_core.catalog import Catalog, Problem
 from layerstore_core.digests import ChainID
 from layerstore_core.driver.bound import BoundDriver
@@ -137,6 +137,7 @@ class LayerStore:
             LocksUnavailable: the root's file system has no working locks.
             LayerStoreError: /proc is not mounted, and the store is not opened for reading only.
         """
+        check_settings(config)
         if config is None:
             from layerstore_core.config import load_config  # with pydantic, which takes long to load
 

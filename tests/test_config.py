@@ -156,6 +156,7 @@ def test_a_file_that_is_no_text(write):
         ({"drivers": {"vfs": 3}}, ["'drivers.vfs'", "dictionary"]),
         ({"driver_priority": "vfs"}, ["'driver_priority'"]),
         ({"max_depth": 0, "colour": 1}, ["'max_depth'", "'colour'"]),
+        ({"root": ""}, ["'root'", "is empty", "(from argument)"]),
         (
             {"root": "~no such user/x"},
             ["'root'", "~no such user is nobody's home directory", "not '~no such user/x' (from argument"],

@@ -14,7 +14,7 @@ import click
 from layerstore_core._version import __version__
 from layerstore_core.cli import output
 from layerstore_core.cli.commands import COMMANDS
-from layerstore_core.cli.parameters import KEY_VALUE, session_from
+from layerstore_core.cli.parameters import KEY_VALUE, PathType, session_from
 from layerstore_core.cli.signals import Terminated
 from layerstore_core.errors import LayerStoreError
 
@@ -110,7 +110,7 @@ def _options(args: Sequence[str]) -> Sequence[str]:
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(file_okay=False, readable=False, path_type=Path),
+    type=PathType(file_okay=False, readable=False, path_type=Path),
     help="Where the store is. [default: /var/lib/layerstore for root, else below ~/.local/share]",
 )
 @click.option(
@@ -124,7 +124,7 @@ def _options(args: Sequence[str]) -> Sequence[str]:
 @click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    type=PathType(dir_okay=False, readable=False, path_type=Path),
     help="Read this configuration file instead of the user's and the system's.",
 )
 @click.option("--json", is_flag=True, help="Answer in JSON; also accepted after the command.")

@@ -88,6 +88,16 @@ class KeyValueType(click.ParamType[tuple[str, str]]):
         return key, text
 
 
+class PathType(click.Path):
+    """A file or a directory. An empty word, as of a variable that is not set, is neither: it would be the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            standard = ", or '-'" if self.allow_dash else ""
+            self.fail(f"it is an empty name; name a file or a directory{standard}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class ImageType(click.ParamType[str]):
     """An image's name, or its ID or the start of one."""
 

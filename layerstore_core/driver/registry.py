@@ -20,6 +20,7 @@ from layerstore_core.errors import (
     LayerStoreError,
 )
 from layerstore_core.log import logger
+from layerstore_core.sources import did_you_mean
 
 if TYPE_CHECKING:
     from layerstore_core.config import StoreConfig
@@ -236,11 +237,11 @@ def package_of(factory: DriverFactory) -> str:
 
 
 def _not_installed(name: str) -> DriverNotFound:
-    names = ", ".join(sorted(offered_names(DRIVERS))) or "none"
-    return DriverNotFound(
-        f"no driver {name!r} is installed (installed: {names}); install the package that has it, "
-        f"perhaps: pip install layerstore-driver-{name}"
-    )
+    names = sorted(offered_names(DRIVERS))
+    hint = did_you_mean(name.lower(), names)
+    if not hint and is_name_on_disk(name):
+        hint = f"; install the package that has it, perhaps: pip install layerstore-driver-{name}"
+    return DriverNotFound(f"no driver {name!r} is installed (installed: {', '.join(names) or 'none'}){hint}")
 
 
 def _offers(group: str) -> list[EntryPoint]:

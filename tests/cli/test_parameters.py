@@ -165,3 +165,21 @@ def test_completion_makes_no_store_and_no_noise(run: Run, root: Path, monkeypatc
     outcome = run(store=False)
     assert (outcome.stdout.strip(), outcome.stderr) == (b"", "")
     assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--root", "", "register", "-"),
+        ("--config", "", "ls"),
+        ("register", ""),
+        ("load", ""),
+        ("check", "--repair", "--from", ""),
+        ("export", "0123", "-o", ""),
+        ("save", "app:1", "-o", ""),
+        ("save", "app:1", "-o", "", "--format", "oci"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_of_a_file_is_wrong_usage(run: Run, args: tuple[str, ...]) -> None:
+    assert "it is an empty name; name a file or a directory" in run(*args, code=2).stderr

@@ -33,6 +33,20 @@ def test_a_driver_that_is_not_installed(install):
         registry.load_driver("nowhere")
 
 
+@pytest.mark.parametrize("name", ["Vfs", "vffs"])
+def test_a_driver_that_is_spelt_alike_is_named(name):
+    with pytest.raises(DriverNotFound, match=r"no driver .* is installed .*; did you mean vfs") as caught:
+        registry.load_driver(name)
+    assert "pip" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "x y; reboot"])
+def test_no_package_is_proposed_for_what_names_no_driver(name):
+    with pytest.raises(DriverNotFound, match="is installed") as caught:
+        registry.load_driver(name)
+    assert "pip" not in str(caught.value)
+
+
 BROKEN = {
     "raises": "raise RuntimeError('cannot be')",
     "imports": "import a_module_that_is_nowhere",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
-from layerstore_core import InvalidMountName, LayerDoesNotExist
+from layerstore_core import InvalidMountName, LayerDoesNotExist, LayerStore
 from tests.store.layers import BASE, MIDDLE, register
 
 
@@ -52,3 +53,9 @@ def test_other_wrong_values(store):
         store.get("nonsense")
     with pytest.raises(InvalidMountName):
         store.create_rw_layer("")
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda root: {"root": root}])
+def test_a_root_in_the_place_of_settings_is_told(tmp_path, kind):
+    with pytest.raises(TypeError, match=r"LayerStore\.open\(root=…\), not"):
+        LayerStore.open(kind(tmp_path))

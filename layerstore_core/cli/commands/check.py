@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerstore_core.cli import output, progress
-from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.parameters import PathType, json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import note_done
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--from",
     "source",
     metavar="FILE",
-    type=click.Path(exists=True),
+    type=PathType(exists=True),
     help="With --repair: an image archive or a layer's tar to make damaged layers anew from.",
 )
 @click.option("--force", is_flag=True, help="With --repair: put what nothing can mend into quarantine, too.")

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import KEY_VALUE, json_option
+from layerstore_core.cli.parameters import KEY_VALUE, PathType, json_option
 from layerstore_core.cli.session import Session
 
-_DIRECTORY = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_DIRECTORY = PathType(file_okay=False, path_type=Path)
+_FILE = PathType(dir_okay=False, path_type=Path)
 
 
 @click.command()

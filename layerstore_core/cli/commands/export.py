@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from layerstore_core.cli import output, progress
-from layerstore_core.cli.parameters import CHAIN, json_option, resolve
+from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.replacing import replacing
@@ -33,7 +33,7 @@ class _Writer(Protocol):
     "file",
     metavar="FILE",
     default="-",
-    type=click.Path(dir_okay=False, readable=False, allow_dash=True),
+    type=PathType(dir_okay=False, readable=False, allow_dash=True),
     help="Write to FILE; '-' is standard output, as without this option.",
 )
 @json_option

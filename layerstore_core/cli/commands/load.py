@@ -11,7 +11,7 @@ import click
 
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.describe import image_document
-from layerstore_core.cli.parameters import PLATFORM, json_option
+from layerstore_core.cli.parameters import PLATFORM, PathType, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SHOWN: Final = 20
 
 
 @click.command()
-@click.argument("file", type=click.Path(readable=False, allow_dash=True))
+@click.argument("file", type=PathType(readable=False, allow_dash=True))
 @click.option("--platform", metavar="OS/ARCH", type=PLATFORM, help="Which of several. [default: this host's]")
 @click.option("--name", metavar="NAME", help="What to call the image, instead of its names in the archive.")
 @click.option(

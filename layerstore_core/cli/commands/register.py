@@ -12,7 +12,7 @@ import click
 from layerstore_core.cli import progress
 from layerstore_core.cli.describe import layer_document
 from layerstore_core.cli.input import interruptible
-from layerstore_core.cli.parameters import CHAIN, json_option, resolve_parent
+from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve_parent
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import InvalidLayer, while_doing
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("tar", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
+@click.argument("tar", type=PathType(dir_okay=False, readable=False, allow_dash=True))
 @click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on, or an image.")
 @click.option("--allow-empty", is_flag=True, help="Take a TAR of no bytes for an empty layer.")
 @json_option
@@ -38,8 +38,6 @@ def register(session: Session, tar: str, parent: str | None, allow_empty: bool) 
       layerstore register base.tar
       zcat app.tar.gz | layerstore register - --parent 3f1c9a2b
     """
-    if not tar:
-        raise click.UsageError("TAR is an empty name; give the name of a file, or '-' for standard input")
     if tar == "-":
         if sys.stdin is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")

@@ -8,7 +8,7 @@ import click
 
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.describe import image_document
-from layerstore_core.cli.parameters import IMAGE, json_option
+from layerstore_core.cli.parameters import IMAGE, PathType, json_option
 from layerstore_core.cli.session import Session
 
 
@@ -20,7 +20,7 @@ from layerstore_core.cli.session import Session
     "file",
     metavar="FILE",
     required=True,
-    type=click.Path(readable=False, allow_dash=True),
+    type=PathType(readable=False, allow_dash=True),
     help="Where to write; it appears whole or not at all; '-' is standard output.",
 )
 @click.option(

@@ -81,10 +81,6 @@ def test_nothing_is_a_layer_only_where_that_is_said(run: Run, used: Path) -> Non
     run("register", "-", "--allow-empty", stdin=b"")
 
 
-def test_an_empty_name_is_wrong_usage(run: Run) -> None:
-    assert "TAR is an empty name" in run("register", "", code=2).stderr
-
-
 def test_what_is_no_layer_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no tar\n" * 200)
     assert run("register", tmp_path / "text", code=1).stderr.endswith(f"\n  while registering {tmp_path}/text\n")

@@ -12,7 +12,7 @@ from typing import Final
 
 from layerstore_core.digests import ImageID
 from layerstore_core.errors import InvalidImage, InvalidReference
-from layerstore_core.images.container import Container
+from layerstore_core.images.container import Container, TooMuch
 from layerstore_core.images.dockerarchive import docker_images, without_circles
 from layerstore_core.images.documents import Documents
 from layerstore_core.images.found import Candidate, Found, ImageFiles, NotTaken, Skipped
@@ -111,22 +111,36 @@ def _candidates(container: Container, skipped: list[Skipped], with_platform: boo
     documents = Documents(container)
     if isinstance(container, SkopeoDirectory):
         return layout_images(documents, container.index, skipped, "manifest.json")
-    found: list[Candidate] = []
-    has_index = "index.json" in container
-    if "manifest.json" in container and not (has_index and with_platform):
-        manifest = documents.json("manifest.json")
-        found = docker_images(documents, manifest, skipped)
-        if not every:
-            return found
-    if has_index:
-        # Names that cannot be images' names have been told for `manifest.json`.
-        found += layout_images(documents, documents.json("index.json"), [] if found else skipped)
-    elif "repositories" in container and not found:
+    forms = [form for form in ("manifest.json", "index.json") if form in container]
+    if with_platform:  # an index may have more than the one image that Docker names
+        forms.reverse()
+    if not forms and "repositories" in container:
         raise InvalidImage(
             f"{container.name}: an archive from before Docker 1.10, without manifest.json; load it into a newer Docker and save it again"
         )
-    elif "manifest.json" not in container:
+    if not forms:
         raise InvalidImage(f"{container.name}: no image: it has neither manifest.json nor index.json")
+    found: list[Candidate] = []
+    damaged: list[InvalidImage] = []
+    for form in forms:
+        told: list[Skipped] = []
+        try:
+            images = (docker_images if form == "manifest.json" else layout_images)(
+                documents, documents.json(form), told
+            )
+        except TooMuch:
+            raise
+        except InvalidImage as error:
+            damaged.append(error)
+            skipped.append(Skipped(form, "invalid", str(error).removeprefix(f"{container.name}: ")))
+            continue
+        if not found:  # names that cannot be images' names are told once
+            skipped += told
+        found += images
+        if not every and any(isinstance(item.found, ImageFiles) for item in images):
+            break
+    if damaged and not found:
+        raise damaged[0]
     return found
 
 

@@ -299,6 +299,19 @@ def test_one_image_by_two_entries_of_one_name_is_not_told_to_be_skipped(images: 
     assert ([image.image_id for image in loaded], loaded.skipped) == ([APP.image_id], ())
 
 
+@pytest.mark.parametrize("spoilt", ["manifest.json", "index.json"])
+@pytest.mark.parametrize("content", [b"junk", b"[]", b'[{"Config": "nope", "RepoTags": ["app:1"]}]', b"5"])
+@pytest.mark.parametrize(
+    "asked", [{}, {"platform": "linux/amd64"}, {"wanted": "app:1"}], ids=["nothing", "platform", "image"]
+)
+def test_one_of_two_forms_may_be_damaged(images: Images, spoilt: str, content: bytes, asked: dict[str, Any]) -> None:
+    files = docker_files(APP)
+    files["index.json"] = json.dumps({"manifests": [named(oci_manifest(files, APP), "app:1")]}).encode()
+    files[spoilt] = content
+    (image,) = images.load(io.BytesIO(tar_files(files)), **asked)
+    assert (image.image_id, image.names) == (APP.image_id, ("app:1",))
+
+
 def test_an_image_that_is_its_own_ancestor_has_no_parent(images: Images, store: LayerStore) -> None:
     files = docker_files(APP, TOOL)
     document = json.loads(files["manifest.json"])

@@ -57,8 +57,8 @@ $(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e . $(foreach p,$(DRIVERS),-e $(dir $(p))) $(foreach p,$(EXAMPLES),-e $(dir $(p)))
 	touch $@
 
-growth: $(VENV)/.ready  ## whether operations on stores of 20 and of 10,000 layers cost the same for each layer: takes minutes
-	LAYERSTORE_GROWTH=500 $(BIN)/python -m pytest tests/benchmarks/test_growth.py $(PYTEST_ARGS)
+growth: $(VENV)/.ready  ## whether operations on stores of 40 and of 10,000 layers cost the same for each layer: takes minutes
+	LAYERSTORE_GROWTH=10000 $(BIN)/python -m pytest tests/benchmarks/test_growth.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.ready  ## layerstore and the installed peers at the same work; BENCH_ARGS="--entries 10000 --rounds 3" is quicker
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -12,6 +12,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -52,14 +53,28 @@ class Difference(NamedTuple):
         path: in the layer, relative; the root is empty.
         what: what is wrong, for a sentence that begins with the path.
         inherited: the parent's tree, and not the layer's tar, says so.
+        source: where in the parent's tree that is, if at another path.
     """
 
     path: bytes
     what: str
     inherited: bool = False
+    source: bytes = b""
 
     def __str__(self) -> str:
         return f"{os.fsdecode(b'/' + self.path)!r} {self.what}"
+
+
+class Below(NamedTuple):
+    """A directory that the parent has at the path of one of the layer.
+
+    Attributes:
+        status: its status.
+        xattrs: its extended attributes.
+    """
+
+    status: os.stat_result
+    xattrs: Mapping[bytes, bytes]
 
 
 class Rights:
@@ -68,11 +83,20 @@ class Rights:
     Args:
         home: the driver's directory; if an ordinary user made it, he made its layers.
         lossy_copies: what layers inherit may be copies of Docker's, which keep of extended attributes only capabilities.
+
+    Attributes:
+        limited: not all that a tar asks for could be set.
+        inherited_lists: new files get access lists that no tar says, from the directory that they are made in.
+
+    Raises:
+        BadRecord, OSError: the directory cannot be opened.
     """
 
     def __init__(self, home: str | Path, *, lossy_copies: bool = False) -> None:
         self.lossy_copies = lossy_copies
-        self.limited = os.stat(home).st_uid != 0 or not _has_all_rights()
+        with inside.open_directory(home) as fd:
+            self.limited = os.fstat(fd).st_uid != 0 or not _has_all_rights()
+            self.inherited_lists = DEFAULT in read_xattrs(fd)
 
 
 def check_tree(
@@ -141,45 +165,49 @@ class Judge:
         self._should_be: dict[tuple[int, int], dict[object, bytes]] = defaultdict(dict)
         self._is: dict[object, dict[tuple[int, int], bytes]] = defaultdict(dict)
 
-    def tell(self, name: bytes, what: str, *, inherited: bool = False) -> None:
+    def tell(self, name: bytes, what: str, *, inherited: bool = False, source: bytes = b"") -> None:
         """Note a difference of something in the directory."""
-        self.found.append(Difference(self._tree.join(name) if name else self._tree.path, what, inherited))
+        self.found.append(Difference(self._tree.join(name) if name else self._tree.path, what, inherited, source))
 
     def may_lack(self, node: Node) -> bool:
         """Whether a file may be missing: a device that nobody was allowed to make."""
         return self._rights.limited and node.kind in (stat.S_IFCHR, stat.S_IFBLK)
 
-    def judge(
-        self, name: bytes, status: os.stat_result, node: Node, below: os.stat_result | None, lower: str = ""
-    ) -> bool:
+    def judge(self, name: bytes, status: os.stat_result, node: Node, below: Below | None, lower: str = "") -> bool:
         """Compare a file with what the layer brings.
 
         Args:
             name: in the directory; empty for the directory itself.
             status: the file's.
             node: what it should be.
-            below: of what the parent has at its path, if that is a directory.
+            below: what the parent has at its path, if that is a directory.
             lower: the parent's tree, for a file that is another name of one there.
 
         Returns:
             Whether it is of the right type.
         """
+        tell = partial(
+            self.tell,
+            name,
+            inherited=node.linked is not None or (below is not None and not node.metas),
+            source=node.linked_path,
+        )
         kind = stat.S_IFMT(status.st_mode)
         if kind != node.kind:
-            self.tell(name, f"is {_NAMES.get(kind)}, and should be {_NAMES.get(node.kind)}")
+            tell(f"is {_NAMES.get(kind)}, and should be {_NAMES.get(node.kind)}")
             return False
-        for what in self._metadata(name, status, node, below):
-            self.tell(name, what)
+        for what in self._metadata(name, status, node, below, lower):
+            tell(what)
         if kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=self._tree.fd)
             if target != node.target:
-                self.tell(name, f"leads to {os.fsdecode(target)!r}, and should to {os.fsdecode(node.target)!r}")
+                tell(f"leads to {os.fsdecode(target)!r}, and should to {os.fsdecode(node.target)!r}")
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             wanted = node.linked.st_rdev if node.linked else node.device
             if status.st_rdev != wanted:
-                self.tell(name, f"has the device numbers {_device(status.st_rdev)}, and should have {_device(wanted)}")
+                tell(f"has the device numbers {_device(status.st_rdev)}, and should have {_device(wanted)}")
         elif kind == stat.S_IFREG and not self._has_content(name, status, node, lower):
-            self.tell(name, "has another content than in the layer's tar")
+            tell("has another content than in the layer's tar")
         if kind != stat.S_IFDIR and (status.st_nlink > 1 or node.names > 1):
             self.note_link(name, status, (node.linked.st_dev, node.linked.st_ino) if node.linked else node)
         return True
@@ -208,27 +236,43 @@ class Judge:
         for name, partner in (one, other), (other, one):
             self.found.append(Difference(name, what.format(os.fsdecode(b"/" + partner)), inherited))
 
-    def _metadata(self, name: bytes, status: os.stat_result, node: Node, below: os.stat_result | None) -> Iterator[str]:
-        handle = self._tree.handle(name or b".")
-        xattrs = read_xattrs(handle)
-        wanted = node.linked or below
-        if not node.metas and node.kind == stat.S_IFDIR:
-            yield from self._implied(status, wanted, xattrs)
-            return
-        if wanted is not None and node.linked is not None and self._like(status, wanted):
-            return
-        metas, should_be = node.metas, node.xattrs
-        if ACCESS in should_be:
-            metas, should_be = _with_access_list(metas, should_be, xattrs.get(ACCESS), status)
-        faults = [self._faults(status, meta) for meta in metas] or [[]]
-        yield from min(faults, key=len)
-        yield from self._xattr_faults(node.kind, xattrs, should_be)
-
-    def _implied(
-        self, status: os.stat_result, below: os.stat_result | None, xattrs: dict[bytes, bytes]
+    def _metadata(
+        self, name: bytes, status: os.stat_result, node: Node, below: Below | None, lower: str
     ) -> Iterator[str]:
+        xattrs, wanted = read_xattrs(self._tree.handle(name or b".")), node.xattrs
+        if not node.metas and node.kind == stat.S_IFDIR:
+            yield from self._implied(status, below, xattrs)
+            return
+        metas = node.metas
+        if ACCESS in wanted:
+            metas, wanted = _with_access_list(metas, wanted, xattrs.get(ACCESS), status)
+        faults = [self._faults(status, meta) for meta in metas] or [[]] * (node.linked is None)
+        if node.linked is not None:
+            # Of the parent's file, or of the entry: some unpackers change nothing of what they link to.
+            if self._like(status, node.linked) and status.st_mtime_ns == node.linked.st_mtime_ns:
+                faults.append([])
+            elif not faults:
+                faults.append(["has another owner, mode or time than the parent's file"])
+            if lower:
+                wanted = {
+                    **self.wanted(_xattrs_of(os.path.join(os.fsencode(lower), node.linked_path)), xattrs),
+                    **wanted,
+                }
+        yield from min(faults, key=len)
+        yield from self._xattr_faults(node.kind, xattrs, wanted)
+
+    def wanted(self, below: Mapping[bytes, bytes], found: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """The extended attributes that a copy of a parent's file should have."""
+        if not self._rights.lossy_copies:
+            return below
+        return {name: value for name, value in below.items() if name in found or name == _CAPABILITY}
+
+    def _implied(self, status: os.stat_result, below: Below | None, xattrs: Mapping[bytes, bytes]) -> Iterator[str]:
         """A directory that no entry describes is as below, or as any new one."""
-        if below is not None and self._like(status, below):
+        for name, value in xattrs.items():
+            if (below is None or below.xattrs.get(name) != value) and not self._may_be_given(name):
+                yield f"has the extended attribute {os.fsdecode(name)!r}, which no entry of the layer's tar says"
+        if below is not None and self._like(status, below.status):
             return
         mode = stat.S_IMODE(status.st_mode) & ~stat.S_ISGID
         if mode not in _IMPLIED_MODES:
@@ -289,7 +333,7 @@ class Judge:
     def _may_be_given(self, name: bytes) -> bool:
         """Whether a file can have got an attribute without an entry that says so: from its directory, or the host."""
         if name in _ACCESS_LISTS:
-            return DEFAULT in read_xattrs(self._tree.fd)
+            return self._rights.inherited_lists
         return name.startswith(b"security.") and name != _CAPABILITY
 
     def _has_content(self, name: bytes, status: os.stat_result, node: Node, lower: str) -> bool:
@@ -345,7 +389,7 @@ class _Trees:
         judge, root, lower = self._judge, self._expected.root, self._lower
         if lower is not None:
             lower.enter(b"")
-        below = os.fstat(lower.fd) if lower is not None else None
+        below = Below(os.fstat(lower.fd), read_xattrs(lower.fd)) if lower is not None else None
         judge.judge(b"", os.fstat(self._upper.fd), root, below)
         pending = [self._visit(root, both=lower is not None and root.merged)]
         while pending:
@@ -429,9 +473,7 @@ class _Trees:
         if status.st_rdev != below.st_rdev:
             yield f"device number ({_device(status.st_rdev)})"
         found, wanted = read_xattrs(self._upper.handle(name)), read_xattrs(self._lower.handle(name))
-        if self._rights.lossy_copies:
-            wanted = {one: value for one, value in wanted.items() if one in found or one == _CAPABILITY}
-        if found != wanted:
+        if found != self._judge.wanted(wanted, found):
             yield "set of extended attributes"
         if stat.S_ISLNK(status.st_mode):
             if os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd):
@@ -453,6 +495,11 @@ class _Trees:
                 os.close(second)
         finally:
             os.close(first)
+
+
+def _xattrs_of(path: bytes) -> Mapping[bytes, bytes]:
+    with inside.parent(path) as (above, name):
+        return read_xattrs(f"/proc/self/fd/{above}/{name}")
 
 
 def is_directory(path: bytes) -> bool:

@@ -167,7 +167,9 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
         found = [difference for difference in found if not difference.inherited]
     elif parent.doubtful:
         found = [
-            one for one in found if not (one.inherited and any(_is_in(one.path, path) for path in parent.doubtful))
+            one
+            for one in found
+            if not (one.inherited and any(_is_in(one.source or one.path, path) for path in parent.doubtful))
         ]
     return Verdict("", found, paths, parent.unknown)
 

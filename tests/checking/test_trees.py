@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +28,8 @@ LOWER = tars.tar(
     tars.directory(b"hidden", mtime=MTIME),
     tars.entry(b"hidden/old", b"old", mtime=MTIME),
     tars.entry(b"gone", b"gone", mtime=MTIME),
+    tars.entry(b"linked", b"linked", mode=0o640, mtime=MTIME),
+    tars.entry(b"implied/file", b"implied", mtime=MTIME),
 )
 UPPER = tars.tar(
     tars.directory(b"./", mtime=MTIME),
@@ -34,6 +38,7 @@ UPPER = tars.tar(
     tars.entry(b"hidden/new", b"new", mtime=MTIME),
     tars.entry(b".wh.gone", mtime=MTIME),
     tars.entry(b"d/added", b"added", mtime=MTIME),
+    tars.hard_link(b"link", b"linked", mode=0o640, mtime=MTIME),
 )
 
 
@@ -63,6 +68,10 @@ def emptied(tree):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+#: A default access list, as the kernel takes it: rwx for the owner, r-x for all others.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, rights, 0xFFFFFFFF) for tag, rights in ((1, 7), (4, 5), (32, 5))
+)
 #: What harms a layer's tree, and a word that the finding has of it.
 HARM = {
     "content": (lambda tree: flip(tree / "d/alone"), "alone"),
@@ -73,6 +82,17 @@ HARM = {
     "a time": (lambda tree: os.utime(tree / "d/alone", (1, 1)), "/d/alone' has the time"),
     "a directory's time": (lambda tree: os.utime(tree / "d", (1, 1)), "/d' has the time"),
     "an attribute": (lambda tree: os.setxattr(tree / "d/alone", "user.x", b""), "user.x"),
+    "an attribute of an implied directory": (
+        lambda tree: os.setxattr(tree / "implied", "user.x", b""),
+        "/implied' has",
+    ),
+    "a list of the root": (lambda tree: os.setxattr(tree, "system.posix_acl_default", ACL), "'/' has"),
+    "a file with another name above": (lambda tree: (tree / "linked").chmod(0o600), "/linked' has the mode"),
+    "the content of a file with another name above": (lambda tree: flip(tree / "linked"), "/linked"),
+    "an attribute of a file with another name above": (
+        lambda tree: os.setxattr(tree / "linked", "user.x", b"1"),
+        "/linked' has",
+    ),
     "a target": (
         lambda tree: replaced(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
         "/d/link' leads to 'elsewhere'",
@@ -102,6 +122,10 @@ HARM_ABOVE = {
     "content": (lambda tree: flip(tree / "hidden/new"), "hidden/new"),
     "a mode": (lambda tree: (tree / "d/added").chmod(0o4777), "/d/added' has the mode 4777"),
     "a mode on the way": (lambda tree: (tree / "d").chmod(0o700), "/d' has"),
+    "an attribute on the way": (lambda tree: os.setxattr(tree / "d", "user.x", b""), "/d' has"),
+    "the time of a link to a file below": (lambda tree: os.utime(tree / "link", (1, 1)), "/link' has the time"),
+    "an attribute of a link to a file below": (lambda tree: os.setxattr(tree / "link", "user.x", b""), "/link' has"),
+    "the owner of a link to a file below": (lambda tree: os.chown(tree / "link", 1, 1), "/link' belongs"),
     "something more": (lambda tree: (tree / "more").touch(), "/more' is there"),
     "something more below": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
 }
@@ -141,6 +165,14 @@ HARM_MARKS = {
         lambda tree: os.setxattr(tree / "d", "trusted.overlay.redirect", b"/hidden"),
         "/d' has the attribute trusted.overlay.redirect",
     ),
+    "the attribute of a whiteout": (
+        lambda tree: os.setxattr(tree / "d/added", "trusted.overlay.whiteout", b""),
+        "/d/added' has the attribute trusted.overlay.whiteout",
+    ),
+    "content that is elsewhere": (
+        lambda tree: os.setxattr(tree / "hidden/new", "trusted.overlay.metacopy", b""),
+        "/hidden/new' has the attribute trusted.overlay.metacopy",
+    ),
     "what was deleted": (
         lambda tree: replaced(tree / "gone", lambda: (tree / "gone").write_text("gone")),
         "/gone' is there, and the layer deletes it",
@@ -162,7 +194,10 @@ def layers(store):
 
 def shown(store, layer):
     with store.driver.mounted(store.find(layer._node.record.chain_id).cache_id) as path:
-        return read_tree(path)
+        found = read_tree(path)
+    if found.get(b"implied") is not None:
+        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)  # that of a directory without an entry is not told
+    return found
 
 
 def is_found_and_mended(store, layers, harmed, harm, word):

@@ -11,15 +11,16 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
+from layerstore_core import inside
 from layerstore_core.archive.descent import Descent
 from layerstore_core.archive.expected import Brought, Expected, Found, Node
 from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.verify import Difference, Judge, Rights, is_directory
-from layerstore_core.archive.xattrs import list_xattrs
+from layerstore_core.archive.verify import Below, Difference, Judge, Rights, is_directory
+from layerstore_core.archive.xattrs import list_xattrs, read_xattrs
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
 
-#: Marks by which overlayfs takes a name or content from another place: no layer has them.
-_MOVED: Final = ("redirect", "metacopy")
+#: Marks that overlayfs gives files by itself and that change nothing of what is shown; all others are no layer's.
+_HARMLESS: Final = ("opaque", "origin", "impure", "nlink", "upper", "uuid", "protattr")
 
 
 def differences(
@@ -84,8 +85,7 @@ class _Own:
 
     def differences(self) -> list[Difference]:
         tree, judge, root = self._tree, self._judge, self._expected.root
-        lower = os.lstat(self._below.root[0]) if self._below.root else None
-        judge.judge(b"", os.fstat(tree.fd), root, lower)
+        judge.judge(b"", os.fstat(tree.fd), root, _below(self._below.root[0]) if self._below.root else None)
         hides = self._marks(b"", root, hides=not self._below.root)
         pending = [self._visit(root, hides=hides)]
         while pending:
@@ -140,18 +140,20 @@ class _Own:
                 lower = None
                 if child.kind == stat.S_IFDIR and not child.metas:
                     found = self._below.first(tree.join(name))
-                    lower = found.status if found is not None else None
-                if judge.judge(name, status, child, lower, self._lower_of(child)) and child.kind == stat.S_IFDIR:
+                    if found is not None and stat.S_ISDIR(found.status.st_mode):
+                        lower = _below(found.path)
+                if not judge.judge(name, status, child, lower, self._lower_of(child)):
+                    continue
+                if child.kind == stat.S_IFDIR:
                     directories.append((name, child, self._marks(name, child, hides=hides)))
+                else:
+                    self._own_marks(name)
         return directories
 
     def _marks(self, name: bytes, node: Node, *, hides: bool) -> bool:
         """Compare a directory's marks; returns whether all below it is hidden."""
-        handle = self._tree.handle(name or b".")
-        for moved in _MOVED:
-            if self._xattrs.prefix + moved in list_xattrs(handle):
-                self._judge.tell(name, f"has the attribute {self._xattrs.prefix}{moved}, which no layer has")
-        is_opaque = self._xattrs.is_opaque(handle)
+        self._own_marks(name)
+        is_opaque = self._xattrs.is_opaque(self._tree.handle(name or b"."))
         if not hides and is_opaque == node.merged:
             path = self._tree.join(name) if name else b""
             shows = self._below.names(self._below.directory(path))
@@ -160,6 +162,12 @@ class _Own:
             elif shows:
                 self._judge.tell(name, "is not marked as opaque: what the layer hides shows again")
         return hides or is_opaque or not node.merged
+
+    def _own_marks(self, name: bytes) -> None:
+        """Look for marks by which overlayfs takes a name or content from another place, or hides what has them."""
+        for mark in list_xattrs(self._tree.handle(name or b".")):
+            if mark.startswith(self._xattrs.prefix) and mark.removeprefix(self._xattrs.prefix) not in _HARMLESS:
+                self._judge.tell(name, f"has the attribute {mark}, which no layer has")
 
     def _is_brought_up(self, name: bytes, status: os.stat_result) -> bool:
         """Whether something stands there for a hard link to a file below: a name of that file, or a directory on the way."""
@@ -185,3 +193,8 @@ class _Own:
             return ""
         found = self._below.first(node.linked_path)
         return os.fsdecode(found.path[: -len(node.linked_path)]) if found is not None else ""
+
+
+def _below(path: bytes) -> Below:
+    with inside.open_directory(path) as fd:
+        return Below(os.fstat(fd), read_xattrs(fd))

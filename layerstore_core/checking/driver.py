@@ -93,7 +93,11 @@ def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator
 
 def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
     """Look at one layer that the driver has, in part at least."""
-    known = other_parent(store, kept.layer_id, kept.parent_id)
+    try:
+        known = other_parent(store, kept.layer_id, kept.parent_id)
+        problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
+    except (LayerStoreError, OSError) as error:
+        known, problems = None, [f"it cannot be looked at: {error}"]
     if known is not None:
         yield Finding(
             "wrong-parent",
@@ -102,7 +106,6 @@ def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterato
             f"according to the driver {store.driver_name}",
             "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
         )
-    problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
     if not exists and not problems:
         problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
     for problem in problems:

@@ -29,6 +29,13 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             "`layerstore check --repair` mends what can be told from the rest; otherwise restore the file from a backup, "
             "or give the layer with `--from FILE`",
         )
+    for path in store.db.displaced():
+        yield Finding(
+            "unloadable",
+            str(path),
+            "it stands in the place of a record, and is no directory",
+            "restore the record from a backup; or remove this, and `layerstore gc` removes what the record was of",
+        )
     yield from leftovers(store)
     for path in empty:
         yield Finding(
@@ -67,7 +74,13 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
     if store.db.directories()[0] in store.db.missing_directories() and store.driver.layer_ids():
         return  # the records are lost, which is a finding by itself: once they are back they need their pins
     for pin in sorted(pins - set(store.chain_ids())):
-        yield Finding("dangling-pin", pin, "a pin without its layer", "`layerstore check --repair` removes the pin")
+        yield Finding(
+            "dangling-pin",
+            pin,
+            "a pin without its layer",
+            "`layerstore check --repair` removes the pin; where the driver has a layer that no record names, which may be this "
+            "one's, register the layer again, restore its record from a backup, or add `--force`",
+        )
 
 
 def check_references(store: LayerStore) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.checking.rebuilding import rebuild_layer
 from layerstore_core.checking.records import leftovers
+from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID, ImageID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images import Images
@@ -102,6 +103,8 @@ class Repair:
         match finding.code:
             case "unfinished-removal" | "dead-transaction":
                 return "" if (finding.code, finding.subject) in still_there else "removed"
+            case "dangling-pin" if Strays(self._store).ids and not self._force:
+                return ""  # one of them may be the layer, whose record is lost
             case "dangling-pin":
                 self._store.unpin(finding.subject)
                 return "the pin is removed"
@@ -127,6 +130,8 @@ class Repair:
         for path, done in self._mended.items():
             if Path(finding.subject).is_relative_to(path):
                 return done
+        if Path(finding.subject) in self._store.db.displaced():
+            return ""
         # Perhaps it stood on one that is mended by now.
         if finding.subject not in {problem.path for problem in self._store.load_problems}:
             return "what it stands on is mended"
@@ -163,7 +168,8 @@ class Repair:
 
     def _depth_of(self, finding: Finding) -> tuple[int, int]:
         """Layers come first, the lowest before the others, then what stands on them, then images."""
-        layer = self._store.find(ChainID(finding.subject)) if finding.subject.startswith("sha256:") else None
+        of_layer = finding.code in _OF_LAYERS and finding.subject.startswith("sha256:")
+        layer = self._store.find(ChainID(finding.subject)) if of_layer else None
         if layer is not None:
             return 0, layer.depth
         return 2 if finding.code == "image-without-layers" else 1, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Strays:
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
         nameless: records that do not tell their layer, or name one that is not there or that another names, too, or are
-            missing themselves though others stand on them: it may be among `ids`.
+            missing themselves though others stand on them, or pins or images name them: it may be among `ids`.
         lost: the directories for records that are missing: what they held may be among `ids`.
     """
 
@@ -52,7 +52,7 @@ class Strays:
             self.nameless = list(_nameless(store, layers, held))
             self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
-                self.nameless += [*_missing(store), *_without_init(store, set(self.ids))]
+                self.nameless += [*_missing(store), *_without_init(store, set(self.ids)), *store.db.displaced()]
             self.lost = store.db.missing_directories()
 
     @property
@@ -110,12 +110,15 @@ def _without_init(store: LayerStore, strays: set[str]) -> Iterator[Path]:
 
 
 def _missing(store: LayerStore) -> list[Path]:
-    """Records that are not there, and on which others stand. The layers may well be."""
+    """Records that are not there, and on which others stand, or which pins or images name. The layers may well be."""
     db = store.db
     there = {layer for layer in db.list_layers() if db.has_layer(layer)}
     readers: list[Callable[[], LayerRecord | MountRecord]] = [partial(db.read, layer) for layer in there]
     readers += [partial(db.read_mount, name) for name in db.list_mounts() if db.has_mount(name)]
-    missing = set()
+    named = set(store.image_db.references().tops)
+    with suppress(LayerStoreError, OSError):  # a finding by itself
+        named |= store.pins()
+    missing = {db.layer_path(layer) for layer in named - there}
     for read in readers:
         try:
             parent = read().parent

@@ -83,6 +83,15 @@ class LayerDB:
         layers = self.path / "sha256"
         return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
 
+    def displaced(self) -> list[Path]:
+        """What stands in the place of a record and is no directory, sorted: the record was there, and may be wanted."""
+        found: list[Path] = []
+        for directory, wanted in (self.path / "sha256", _LAYER), (self.path / "mounts", _ANY):
+            names = [name for name in inside.names(directory) if wanted.fullmatch(name)]
+            records = set(_names(directory))  # afterwards: what was there and is no directory now may be gone
+            found += [directory / name for name in names if name not in records and inside.exists(directory / name)]
+        return found
+
     def layer_path(self, chain: ChainID) -> Path:
         """Where a layer's record is, or would be."""
         return self.path / "sha256" / chain.hex

@@ -210,6 +210,56 @@ CASES = {
         True,
         OVERLAY,
     ),
+    "lower is a directory": Case(
+        lambda root: root.own("middle", "lower").unlink() or root.own("middle", "lower").mkdir(),
+        {"broken-in-driver"},
+        True,
+        OVERLAY,
+    ),
+    "lower is a directory with something in it": Case(
+        lambda root: root.own("middle", "lower").unlink() or (root.own("middle", "lower") / "in").mkdir(parents=True),
+        {"broken-in-driver"},
+        False,
+        OVERLAY,
+    ),
+    "lower is empty": Case(
+        lambda root: root.own("middle", "lower").write_text(""), {"broken-in-driver"}, True, OVERLAY
+    ),
+    "a short name leads out of the root": Case(
+        lambda root: (
+            (root.root / "overlay2" / "l" / root.own("middle", "link").read_text()).unlink()
+            or (root.root / "overlay2" / "l" / root.own("middle", "link").read_text()).symlink_to("/etc")
+        ),
+        {"broken-in-driver"},
+        True,
+        OVERLAY,
+    ),
+    "a short name is a file": Case(
+        lambda root: (
+            (root.root / "overlay2" / "l" / root.own("middle", "link").read_text()).unlink()
+            or (root.root / "overlay2" / "l" / root.own("middle", "link").read_text()).touch()
+        ),
+        {"broken-in-driver"},
+        True,
+        OVERLAY,
+    ),
+    "the record of a layer is a file": Case(
+        lambda root: shutil.rmtree(root.record("top")) or root.record("top").touch(),
+        {"unloadable", "dangling-pin"},
+        False,
+    ),
+    "the record of a pinned layer is gone": Case(
+        lambda root: shutil.rmtree(root.record("top")), {"dangling-pin"}, False
+    ),
+    "the record of a writable layer is a file": Case(
+        lambda root: shutil.rmtree(root.record("box")) or root.record("box").touch(), {"unloadable"}, False
+    ),
+    "the records of all writable layers are gone": Case(
+        lambda root: shutil.rmtree(root.record("box").parent), {"records-lost"}, False
+    ),
+    "vfs's note of a writable layer is a FIFO": Case(
+        lambda root: root.note("box").unlink() or os.mkfifo(root.note("box")), {"broken-in-driver"}, True, ("vfs",)
+    ),
     "vfs's note of a layer names another parent": Case(
         lambda root: rewritten(root.note("top"), f"0 {root.ids['other']}"), {"wrong-parent"}, True, ("vfs",)
     ),

@@ -114,8 +114,10 @@ class Layout:
         try:
             text = _read_file(path)
         except FileNotFoundError:
+            if inside.exists(self.path(layer_id, "work")):  # which a layer without others below it has not
+                raise BadRecord(path, f"it is missing, and the layer has others below it; {_CHECK}") from None
             return []
-        links = text.split(":") if text else []
+        links = text.split(":")
         for link in links:
             directory, _, name = link.partition("/")
             if directory != LINKS or not is_link_name(name):
@@ -237,12 +239,22 @@ class Layout:
             return None
 
     def rewrite_field(self, layer_id: str, name: str, text: str) -> None:
-        """Replace `link` or `lower`, whole or not at all, and on disk when this returns."""
+        """Replace `link` or `lower`, whole or not at all, and on disk when this returns.
+
+        Raises:
+            OSError: it cannot be written, or a directory that is not empty stands there; all is as it was.
+        """
         path = self.path(layer_id, name)
         partial = path + ".new"
         remove_tree(partial)
-        inside.write(partial, text.encode("ascii"), 0o644, new=True, durable=True)
-        inside.rename(partial, path)
+        try:
+            inside.write(partial, text.encode("ascii"), 0o644, new=True, durable=True)
+            if inside.is_directory(path):
+                inside.rmdir(path)
+            inside.rename(partial, path)
+        except BaseException:
+            remove_tree(partial)
+            raise
         inside.flush(self.path(layer_id))
 
     def make_link(self, layer_id: str, link: str) -> None:

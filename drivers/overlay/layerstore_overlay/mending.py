@@ -82,23 +82,24 @@ def mend(layout: Layout, layer_id: str, parent_id: str, *, proved: bool) -> list
 
 
 def known_parent(layout: Layout, layer_id: str, parent_id: str) -> str | None:
-    """The layer that the first name in `lower` leads to; `None` where there is none that can be read.
-
-    A base layer has no `lower`, and no `work` either: one of the two alone may have been lost.
-    """
+    """The layer that the first name in `lower` leads to; `None` where there is none that can be read."""
     lower = layout.read_field(layer_id, "lower")
     if lower is None:
-        is_base = not any(os.path.lexists(layout.path(layer_id, name)) for name in ("lower", "work"))
-        return "" if is_base else None
+        return "" if _is_base(layout, layer_id) else None
     first = lower.partition(":")[0]
     if parent_id and first == f"{LINKS}/{layout.read_field(parent_id, 'link')}":
         return parent_id
     try:
         diff = layout.resolve(first)
-    except (OSError, ValueError):
+    except (OSError, BadRecord):
         return None
     known = os.path.basename(os.path.dirname(diff))
     return known if diff == layout.path(known, "diff") and layout.exists(known) else None
+
+
+def _is_base(layout: Layout, layer_id: str) -> bool:
+    """Whether a layer has no `lower`, and no `work` either: one of the two alone may have been lost."""
+    return not any(inside.exists(layout.path(layer_id, name)) for name in ("lower", "work"))
 
 
 def _wanted_lower(layout: Layout, parent_id: str) -> str | None:
@@ -107,6 +108,8 @@ def _wanted_lower(layout: Layout, parent_id: str) -> str | None:
     if link is None or not is_link_name(link):
         return None
     above = layout.read_field(parent_id, "lower")
+    if above is None and not _is_base(layout, parent_id):
+        return None
     return ":".join(filter(None, (f"{LINKS}/{link}", above)))
 
 

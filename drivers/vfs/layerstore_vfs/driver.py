@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
 # What is not imported by name is loaded when it is first used, as the package does it: most commands need little of it.
 import layerstore_core
-from layerstore_core import ConfigError, hookimpl, inside
+from layerstore_core import BadRecord, ConfigError, hookimpl, inside
+from layerstore_core.archive.remove import remove_tree
 from layerstore_core.metadata.atomic import make_directory
 
 if TYPE_CHECKING:
@@ -99,10 +100,15 @@ class VfsDriver:
         try:
             with open(self._copied / layer_id, "rb", opener=inside.opener) as file:
                 head = file.readline(_LONGEST_HEAD)
-        except OSError:
+        except (OSError, BadRecord):
             return None
         moment, _, parent = head.rstrip(b"\n").decode("ascii", "replace").partition(" ")
         return parent if moment.isdigit() and parent else None
+
+    @hookimpl
+    def check_layer(self, layer_id: str) -> list[str]:
+        problem = self._note_problem(layer_id)
+        return [problem] if problem else []
 
     @hookimpl
     def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
@@ -121,6 +127,9 @@ class VfsDriver:
     @hookimpl
     def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
         note = self._copied / layer_id
+        if self._note_problem(layer_id):
+            remove_tree(os.fsencode(note))
+            return [f"{note}, which could not be read, removed: all files will be compared"]
         if not proved or self.parent_of(layer_id) in (None, parent_id):
             return []
         inside.unlink(note)
@@ -182,6 +191,16 @@ class VfsDriver:
         moment = layerstore_core.change_clock(self._copied)
         stamps = layerstore_core.take_stamps(self._tree(layer_id), moment)
         inside.write(self._copied / layer_id, f"{moment} {parent_id}\n".encode() + stamps, 0o644)
+
+    def _note_problem(self, layer_id: str) -> str:
+        """Why the stamps of a layer's files cannot be read; empty where they can, or there are none."""
+        try:
+            inside.open_file(self._copied / layer_id).close()
+        except FileNotFoundError:
+            return ""
+        except (OSError, BadRecord) as error:
+            return str(error)
+        return ""
 
     def _read_stamps(self, layer_id: str, parent_id: str) -> Stamps | None:
         """The stamps of the layer's files from when they were those of `parent_id`; `None` where there are none."""

@@ -4,7 +4,7 @@ It mirrors the records on disk. Records are loaded when they are first asked for
 costs the same however many layers it has, and it keeps up with what other processes commit and delete.
 
 A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, by a
-pin, and by the images whose topmost layer it is. It may go when nothing holds it, and nothing that cannot be read may
+pin, and by the images that have it. It may go when nothing holds it, and nothing that cannot be read may
 hold it. Handles are holds of the
 kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever
 has a layer solely, and has looked at the records then, knows that nothing will come to hold it.

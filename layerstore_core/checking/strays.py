@@ -115,7 +115,7 @@ def _missing(store: LayerStore) -> list[Path]:
     there = {layer for layer in db.list_layers() if db.has_layer(layer)}
     readers: list[Callable[[], LayerRecord | MountRecord]] = [partial(db.read, layer) for layer in there]
     readers += [partial(db.read_mount, name) for name in db.list_mounts() if db.has_mount(name)]
-    named = set(store.image_db.references().tops)
+    named = set(store.image_db.references().layers)
     with suppress(LayerStoreError, OSError):  # a finding by itself
         named |= store.pins()
     missing = {db.layer_path(layer) for layer in named - there}

@@ -26,7 +26,8 @@ class Claims(NamedTuple):
 
     Attributes:
         parents: the layers that are certain to be what a record stands on, with the records.
-        unknown: the records of which it cannot be told: they may stand on any layer.
+        unknown: the records of which it cannot be told, or only that it is a layer whose own record is missing: that
+            one's parent may be any layer.
     """
 
     parents: dict[ChainID, list[Path]]
@@ -45,7 +46,9 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
     """
     layers = set(known)
     found = Claims({}, [])
-    for record in filter(is_record, records):
+    damaged = list(filter(is_record, records))
+    there = {match[1] for record in damaged if (match := _CHAIN_HEX.fullmatch(record.name))}
+    for record in damaged:
         parent = read_digest(ChainID, record / "parent")
         if _is_mount(record):
             certain = parent in layers
@@ -55,6 +58,8 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
             found.unknown.append(BadRecord(record, "it is damaged, and does not tell which layer it stands on"))
         elif parent is not None:
             found.parents.setdefault(parent, []).append(record)
+            if parent not in layers and there.isdisjoint((parent.hex, parent.hex[:12])):
+                found.unknown.append(BadRecord(record, f"the record of its parent, layer {parent}, is missing"))
     return found
 
 

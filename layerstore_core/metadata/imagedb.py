@@ -26,7 +26,7 @@ from layerstore_core.archive.remove import remove_tree
 from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.metadata.atomic import FILE_MODE, make_directory
-from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageReferences, ReferenceReader
+from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
 
 #: No config comes near: Docker's own limit for what it pulls is 4 MiB.
 MAX_CONFIG: Final = 16 << 20
@@ -62,7 +62,9 @@ class ImageDB:
         self._metadata = path / "imagedb" / "metadata" / "sha256"
         self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
-        self._tops: dict[ImageID, ChainID | None] = {}
+        self._tops: dict[ImageID, ImageLayer | None] = {}
+        #: What many images have in common is kept once.
+        self._layers: dict[ChainID, ImageLayer] = {}
         self._references = ReferenceReader(self, version)
 
     def image_ids(self) -> list[ImageID]:
@@ -217,26 +219,46 @@ class ImageDB:
             BadRecord: its config is damaged.
             OSError: it cannot be read.
         """
+        layer = self.top_of(image)
+        return None if layer is None else layer.chain_id
+
+    def top_of(self, image: ImageID) -> ImageLayer | None:
+        """As `top_layer`, with all that the config tells of what the layer stands on."""
         # A config never changes under its name, so that what has been read need not be read again.
-        if image not in self._tops:
-            try:
-                diff_ids = diff_ids_of(json.loads(self.read(image)))
-            except (ValueError, RecursionError) as error:
-                raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
-            self._tops[image] = chain_ids(diff_ids)[-1] if diff_ids else None
-        return self._tops[image]
+        if image in (tops := self._tops):
+            return tops[image]
+        try:
+            diff_ids = diff_ids_of(json.loads(self.read(image)))
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
+        layer = None
+        for chain in chain_ids(diff_ids):
+            layer = self._layers.setdefault(chain, ImageLayer(chain, layer))
+        self._tops[image] = layer
+        return layer
 
     def forget_all_but(self, images: Collection[ImageID]) -> None:
         """Forget what was read of the configs of other images."""
-        self._tops = {image: top for image, top in self._tops.items() if image in images}
+        tops = {image: top for image, top in self._tops.items() if image in images}
+        if len(tops) < len(self._tops):
+            layers: dict[ChainID, ImageLayer] = {}
+            for layer in tops.values():
+                while layer is not None and layer.chain_id not in layers:
+                    layers[layer.chain_id] = layer
+                    layer = layer.parent
+            self._tops, self._layers = tops, layers
 
     def references(self) -> ImageReferences:
         """What the records refer to."""
         return self._references.read()
 
     def holding(self, chain: ChainID) -> list[str]:
-        """The images whose topmost layer this is, in words."""
-        return [f"image {image}" for image in self.references().tops.get(chain, ())]
+        """The images whose topmost layer this is, in words; where there is none, one that has it further down."""
+        references = self.references()
+        images = references.tops.get(chain)
+        if images is None:
+            images = [references.layers[chain]] if chain in references.layers else []
+        return [f"image {image}" for image in images]
 
     def unreadable(self) -> list[BadRecord]:
         """What of this cannot be read, or is missing, and may refer to any layer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore_core import inside
 from layerstore_core.digests import ChainID, ImageID
@@ -18,17 +18,31 @@ if TYPE_CHECKING:
 UNKNOWN_VERSION = -1
 
 
+class ImageLayer(NamedTuple):
+    """A layer as an image's config tells of it.
+
+    Attributes:
+        chain_id: its name.
+        parent: what it stands on; `None` for a base layer.
+    """
+
+    chain_id: ChainID
+    parent: ImageLayer | None
+
+
 @dataclass
 class ImageReferences:
     """What the image records refer to.
 
     Attributes:
         tops: the images whose topmost layer is this one.
+        layers: all layers of all images, each with one of the images that have it.
         children: the images that were built from this one.
         unreadable: what cannot be read, or is missing though something names it: it may refer to any layer.
     """
 
     tops: dict[ChainID, list[ImageID]] = field(default_factory=dict)
+    layers: dict[ChainID, ImageID] = field(default_factory=dict)
     children: dict[ImageID, list[ImageID]] = field(default_factory=dict)
     unreadable: list[BadRecord] = field(default_factory=list)
 
@@ -76,21 +90,30 @@ class ReferenceReader:
         db.forget_all_but(images)
         for image in sorted(images):
             try:
-                top = db.top_layer(image)
+                self._add_layers(image, found)
             except FileNotFoundError as error:
                 if inside.exists(db.config_path(image)):  # a link that leads nowhere
                     found.unreadable.append(_bad(db.config_path(image), error))
                 else:
                     images.discard(image)  # removed a moment ago
-                continue
             except (BadRecord, OSError) as error:
                 found.unreadable.append(_bad(db.config_path(image), error))
-                continue
-            if top is not None:
-                found.tops.setdefault(top, []).append(image)
         self._add_parents(images, found)
         self._add_names(images, found)
         return found
+
+    def _add_layers(self, image: ImageID, found: ImageReferences) -> None:
+        """Add all layers of an image: the record of the topmost, which names its parent, may be lost.
+
+        Raises:
+            BadRecord, OSError: as `ImageDB.top_layer`.
+        """
+        layer = self._db.top_of(image)
+        if layer is not None:
+            found.tops.setdefault(layer.chain_id, []).append(image)
+        while layer is not None and layer.chain_id not in found.layers:  # else what it stands on is there, too
+            found.layers[layer.chain_id] = image
+            layer = layer.parent
 
     def _add_parents(self, images: set[ImageID], found: ImageReferences) -> None:
         for image in sorted(images):
@@ -118,14 +141,11 @@ class ReferenceReader:
             return
         images.add(image)
         try:
-            top = self._db.top_layer(image)  # it may have come a moment ago
+            self._add_layers(image, found)  # it may have come a moment ago
         except FileNotFoundError:
             found.unreadable.append(BadRecord(self._db.config_path(image), f"the config is missing, and {because}"))
         except (BadRecord, OSError) as error:
             found.unreadable.append(_bad(self._db.config_path(image), error))
-        else:
-            if top is not None:
-                found.tops.setdefault(top, []).append(image)
 
 
 def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:

@@ -68,15 +68,31 @@ def test_the_format_is_dockers(db: ImageDB) -> None:
     assert (db.read(IMAGE), db.parent(IMAGE), db.children(other)) == (CONFIG, other, [IMAGE])
 
 
-def test_an_image_holds_its_topmost_layer(db: ImageDB) -> None:
+def test_an_image_holds_all_its_layers(db: ImageDB) -> None:
     db.add(CONFIG)
     db.add(OTHER)
-    base, top = chain_ids(LAYERS)
-    assert (db.holding(base), db.holding(top)) == ([], [f"image {IMAGE}"])
+    held = [[f"image {IMAGE}"]] * 2
+    assert list(map(db.holding, chain_ids(LAYERS))) == held
     db.remove(IMAGE)
-    assert db.holding(top) == []
+    assert list(map(db.holding, chain_ids(LAYERS))) == [[], []]
     db.add(CONFIG)
-    assert db.holding(top) == [f"image {IMAGE}"]
+    assert list(map(db.holding, chain_ids(LAYERS))) == held
+
+
+def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: ImageDB) -> None:
+    def config(*layers: str) -> bytes:
+        return json.dumps({"rootfs": {"diff_ids": layers}}).encode()
+
+    other = LAYERS[0][:-1] + ("0" if LAYERS[0][-1] != "0" else "1")
+    base, top = chain_ids(LAYERS)
+    images = {db.add(config(*LAYERS)), db.add(config(LAYERS[0], other)), lowest := db.add(config(LAYERS[0]))}
+    assert db.holding(base) == [f"image {lowest}"]
+    for image in sorted(images):
+        db.remove(image)
+        images.remove(image)
+        assert bool(db.holding(base)) == bool(images)
+        assert set(db.holding(base)) <= {f"image {left}" for left in images}
+    assert db.holding(top) == []
 
 
 def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) -> None:

@@ -391,7 +391,7 @@ def test_what_damaged_records_stand_on(tmp_path):
     assert claimed(PARENT) == ({PARENT: [damaged, box]}, []), "another digest than the right one proves nothing"
     assert claimed() == ({}, [damaged, box])
     (damaged / "parent").write_text(PARENT)
-    assert claimed() == ({PARENT: [damaged]}, [box]), "the name of the record proves it"
+    assert claimed() == ({PARENT: [damaged]}, [damaged, box]), "the name proves it, and what that one stands on is lost"
     (damaged / "diff").unlink()
     (box / "parent").unlink()
     assert claimed(PARENT) == ({}, [damaged, box])

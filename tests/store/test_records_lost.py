@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 
 from layerstore_core import LayerStore, RWLayer
 from layerstore_core.check import check_store, repair
+from layerstore_core.digests import ChainID
 from layerstore_core.errors import BadRecord
 from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
 from tests.conftest import OpenStore
-from tests.store.layers import BASE, MIDDLE, TOP, chain, register
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, register, tar_of
 
 
 def work_on(store: LayerStore) -> RWLayer:
@@ -79,3 +82,54 @@ def test_all_directories_are_made_with_the_first_record(store: LayerStore) -> No
     assert store.db.missing_directories() == store.db.directories()
     register(store, BASE)
     assert store.db.missing_directories() == []
+
+
+CHAIN = (BASE, MIDDLE, TOP)
+
+
+def lose(store: LayerStore, name: str) -> Path:
+    """Move the record of a layer away, and close the store; returns where it is now."""
+    aside = store.root.with_name("aside")
+    store.db.layer_path(ChainID(name)).rename(aside)
+    store.close()
+    return aside
+
+
+@pytest.mark.parametrize("lost", range(3), ids=["base", "middle", "top"])
+def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore, lost: int) -> None:
+    """Its config names them all; the record that would name the next one may be lost."""
+    Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
+    names, ids = names_of(*CHAIN), store.driver.layer_ids()
+    aside = lose(store, names[lost])
+    with open_store() as again:
+        spare = register(again, tar_of({"spare": b"spare"}))
+        spare.close()
+        gone = [found.name for found in collect_garbage(again)]
+        # What stands on a lost record is damaged, and might stand on any layer.
+        assert gone == ([spare.chain_id] if names[lost] == names[-1] else [])
+        for name in names[:lost]:
+            with again.get(name) as layer:
+                assert again.release(layer) == []
+                assert any(holder.startswith("image sha256:") for holder in again.holders(name))
+        assert set(ids or ()) <= set(again.driver.layer_ids() or ())
+    aside.rename(again.db.layer_path(ChainID(names[lost])))
+    with open_store() as again:
+        collect_garbage(again)
+        assert check_store(again, full=True) == []
+        for name, tar in zip(names, CHAIN, strict=True):
+            with again.get(name) as layer:
+                assert export(layer) == tar
+
+
+def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenStore, store: LayerStore) -> None:
+    """So can another one that has its layers in common."""
+    for name, tars in ("demo:1", CHAIN), ("other:1", CHAIN[:2]):
+        Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(tars), names=[name]))))
+    lose(store, names_of(*CHAIN)[2])
+    with open_store() as again:
+        assert Images(again).remove("other:1").layers == []
+        assert collect_garbage(again) == []
+        assert len(Images(again).remove("demo:1").deleted) == 1
+        assert sorted(found.kind for found in collect_garbage(again)) == ["layer", "layer", "stray driver layer"]
+        assert check_store(again) == []
+        assert again.driver.layer_ids() == []

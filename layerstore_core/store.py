@@ -101,9 +101,9 @@ class LayerStore:
         self._catalog.add_holder(KnownParents(driver, self._catalog.mounts, self._catalog.find_layer))
         self._lost: Final = LostRecords(self)
         self._catalog.add_holder(self._lost)
-        self._closed = False
         if locks.writable:
             recover(self.db, driver)
+        self._closed = False  # from here on whoever has the store is to close it
 
     @classmethod
     def open(
@@ -160,6 +160,7 @@ class LayerStore:
             locks = RootLocks(config.root / "layerstore" / "locks", read_only=read_only)
             opened.callback(locks.close)
             store = cls(config, open_driver(config, locks), locks, read_only=read_only, docker=docker)
+            opened.callback(store.close)
             if create and locks.writable:
                 note_driver(config.root, store.driver_name, durable=config.durability == "full")
             opened.pop_all()

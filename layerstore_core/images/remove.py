@@ -115,7 +115,9 @@ class RemovalPlan:
         """Plan to delete an image, and those without a name that it was built from."""
         current: ImageID | None = image
         while current is not None:
-            del self._images[bisect_left(self._images, current)]
+            place = bisect_left(self._images, current)
+            if self._images[place : place + 1] == [current]:  # its config may be missing
+                del self._images[place]
             self._gone[current] = None
             parent = self._records.parent(current)
             current = None

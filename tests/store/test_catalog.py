@@ -46,13 +46,13 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
     other = open_store()
     real, done = store._locks.hold, []
 
-    def hold(key: str) -> bool:
+    def hold(key: str, holder: object = None) -> bool:
         if key.startswith("rw ") and not done:
             done.append(key)
             other.release_rw_layer(other.get_rw_layer("box"))
             if made_anew:
                 other.create_rw_layer("box", base.chain_id)
-        return real(key)
+        return real(key, holder)
 
     monkeypatch.setattr(store._locks, "hold", hold)
     found = store._catalog.hold_mount("box", lambda node: RWLayer(store, node))

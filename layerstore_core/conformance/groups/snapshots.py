@@ -189,7 +189,7 @@ class SnapshotTests(ConformanceTests):
     def test_a_hard_link_into_the_parent_does_not_reach_it(self, bench: Bench) -> None:
         """A hard-link entry with other metadata changes the file in its own layer, under all names, and not in the parent.
 
-        Otherwise, where a child has its parent's inodes, pulling an image changes others that share its base.
+        Otherwise a driver whose child has its parent's inodes lets one image change others that share its base.
         """
         parent = bench.layer([directory(b"d"), file(b"d/file", b"x", mode=0o755, xattrs={b"user.k": b"v"})])
         before = bench.tree(parent)

@@ -55,6 +55,7 @@ class Catalog:
         report: called with each problem when it is found.
 
     Attributes:
+        looks: how often all records have been looked at anew.
         lock: guards the maps and all holders within this process; never kept while a layer is unpacked.
     """
 
@@ -79,6 +80,7 @@ class Catalog:
         self._claims = Claims({}, [])
         self._being_left: dict[ChainID | None, set[Path]] = {}
         self._generation = _UNKNOWN_GENERATION
+        self.looks = 0
 
     # Finding
 
@@ -131,6 +133,7 @@ class Catalog:
             generation = self._locks.generation()
             if generation == self._generation != -1:
                 return
+            self.looks += 1
             self._problems.clear()
             self._being_left = {}
             for path, left in self._db.parents_being_left().items():

@@ -46,13 +46,13 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
     return removed
 
 
-def unheld_closure(catalog: Catalog) -> list[LayerNode]:
+def unheld_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list[LayerNode]:
     """The layers that nothing holds, and those that nothing else than these hold; children first.
 
-    None as long as something cannot be read that may hold any layer.
+    None as long as something cannot be read that may hold any layer, unless that is to be ignored.
     """
     with catalog.lock:
-        if catalog.unreadable():
+        if not ignore_unreadable and catalog.unreadable():
             return []
         nodes = catalog.layers().values()
         children = {node.record.chain_id: len(node.children) for node in nodes}

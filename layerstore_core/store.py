@@ -33,7 +33,7 @@ from layerstore_core.errors import (
 )
 from layerstore_core.layers import Layer, RemovedLayer, RWLayer
 from layerstore_core.log import logger, wants_details
-from layerstore_core.lost import LostRecords
+from layerstore_core.lost import LostLayers, LostRecords
 from layerstore_core.metadata import (
     BadRecord,
     BuildKitCache,
@@ -96,11 +96,13 @@ class LayerStore:
         self.image_db: Final = ImageDB(
             self.root / "image" / driver.name, durable=durable, version=self._version_of_images
         )
-        holders = self._pins, self.image_db, BuildKitCache(self.root), Quarantined(self.root, self.db, driver.name)
+        quarantined = Quarantined(self.root, self.db, driver.name)
+        holders = self._pins, self.image_db, BuildKitCache(self.root), quarantined
         self._catalog = Catalog(self.db, driver.name, holders, locks, _warn)
         self._catalog.add_holder(KnownParents(driver, self._catalog.mounts, self._catalog.find_layer))
         self._lost: Final = LostRecords(self)
         self._catalog.add_holder(self._lost)
+        self._catalog.add_holder(LostLayers(self.db, self._pins, quarantined, self._catalog))
         if locks.writable:
             recover(self.db, driver)
         self._closed = False  # from here on whoever has the store is to close it
@@ -499,10 +501,15 @@ class LayerStore:
         self._check_open()
         return self._catalog.unreadable()
 
-    def unheld_layers(self) -> list[Layer]:
-        """Views of the layers that nothing holds, and of those that nothing else than they hold; children first."""
+    def unheld_layers(self, *, ignore_unreadable: bool = False) -> list[Layer]:
+        """Views of the layers that nothing holds, and of those that nothing else than they hold; children first.
+
+        Args:
+            ignore_unreadable: also those that what cannot be read may hold.
+        """
         self._check_open()
-        return [Layer(self, node, holds=False) for node in unheld_closure(self._catalog)]
+        unheld = unheld_closure(self._catalog, ignore_unreadable=ignore_unreadable)
+        return [Layer(self, node, holds=False) for node in unheld]
 
     def collect(self, layer: Layer) -> list[RemovedLayer]:
         """Delete a layer if nothing holds it by now, and its parents in turn; answer and errors as `release`."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from layerstore_core.archive.source import LayerSource
+from layerstore_core.chains import LayerInput
 from layerstore_core.checking.driver import kept_layers
 from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.quarantine import Quarantine
@@ -37,6 +38,17 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str
     if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
         return ""
     return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store).path}"
+
+
+def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
+    """Register a layer whose record is lost, as it is offered; answer and errors as `rebuild_layer`."""
+    wanted = _wanted(store, chain, offer)
+    if wanted is None:
+        return ""
+    diff_id, parent = wanted
+    tar = LayerInput(lambda: offer.open(diff_id), diff_id, f"layer {chain}")
+    store.register_chain([tar], parent or "").close()
+    return f"registered again from {offer.path}"
 
 
 def remake_layer(store: LayerStore, chain: ChainID) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
             "dangling-pin",
             pin,
             "a pin without its layer",
-            "`layerstore check --repair` removes the pin; where the driver has a layer that no record names, which may be this "
-            "one's, register the layer again, restore its record from a backup, or add `--force`",
+            "`layerstore check --repair` removes the pin, if nothing else can be lost by that; otherwise no layer is deleted "
+            "until the layer is made anew with `--from FILE`, its record is restored from a backup, or `--force` gives it up",
         )
 
 
@@ -87,8 +88,10 @@ def check_references(store: LayerStore) -> Iterator[Finding]:
     """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
     known = store.db.path.parent
     quarantine = Quarantine(store).path
+    pins = store.root / "layerstore" / "pins"
     for bad in store.unreadable():
-        if not (bad.path.is_relative_to(known) or quarantine.parent in bad.path.parents):
+        dangling = pins in bad.path.parents and re.fullmatch("[0-9a-f]{64}", bad.path.name)  # a finding of its own
+        if not (bad.path.is_relative_to(known) or quarantine.parent in bad.path.parents or dangling):
             yield Finding(
                 "unreadable-reference",
                 str(bad.path),

@@ -13,7 +13,7 @@ from layerstore_core.checking.healing import Healer
 from layerstore_core.checking.mending import damaged_layers, mend_record
 from layerstore_core.checking.offer import RepairSource
 from layerstore_core.checking.quarantine import Quarantine
-from layerstore_core.checking.rebuilding import rebuild_layer
+from layerstore_core.checking.rebuilding import rebuild_layer, register_lost
 from layerstore_core.checking.records import leftovers
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID, ImageID
@@ -103,11 +103,8 @@ class Repair:
         match finding.code:
             case "unfinished-removal" | "dead-transaction":
                 return "" if (finding.code, finding.subject) in still_there else "removed"
-            case "dangling-pin" if Strays(self._store).ids and not self._force:
-                return ""  # one of them may be the layer, whose record is lost
             case "dangling-pin":
-                self._store.unpin(finding.subject)
-                return "the pin is removed"
+                return self._of_pin(ChainID(finding.subject))
             case "empty-record":
                 with self._store.changing_records():
                     inside.rmdir(finding.subject)
@@ -125,6 +122,15 @@ class Repair:
             case _ if finding.code in _OF_LAYERS:
                 return self._of_layer(finding)
         return ""
+
+    def _of_pin(self, pin: ChainID) -> str:
+        if self._source is not None and (done := register_lost(self._store, pin, self._source)):
+            return done
+        # The driver may have the layer still, and nothing else may keep what it stood on.
+        if not self._force and (Strays(self._store).ids or self._store.unheld_layers(ignore_unreadable=True)):
+            return ""
+        self._store.unpin(pin)
+        return "the pin is removed"
 
     def _unloadable(self, finding: Finding) -> str:
         for path, done in self._mended.items():

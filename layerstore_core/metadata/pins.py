@@ -83,6 +83,11 @@ class Pins:
                 return [BadRecord(directory, f"the pins cannot be read: {error.strerror}")]
         return []
 
+    def path_of(self, chain: ChainID) -> Path:
+        """Where a layer's pin is, or would be."""
+        shared = self._shared(chain)
+        return shared if inside.exists(shared) else self._directory / chain.hex
+
     def __contains__(self, chain: ChainID) -> bool:
         return inside.exists(self._directory / chain.hex) or (
             inside.exists(self._shared(chain)) and self._is_ours(chain)

@@ -8,7 +8,7 @@ from pathlib import Path
 from layerstore_core import inside
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import BadRecord
-from layerstore_core.metadata.claims import Claims, claimed_parents
+from layerstore_core.metadata.claims import Claims, claimed_parents, is_record
 from layerstore_core.metadata.layerdb import LayerDB
 from layerstore_core.metadata.ours import state_directory
 
@@ -37,6 +37,13 @@ class Quarantined:
     def holding(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
         return [f"{record}, in quarantine" for record in self._look().parents.get(chain, ())]
+
+    def has_record_of(self, chain: ChainID) -> bool:
+        """Whether a layer's record is here: then it is known what the layer stands on, or `unreadable` tells."""
+        self._look()
+        return any(
+            path.name.endswith((f"-{chain.hex}", f"-{chain.hex[:12]}")) and is_record(path) for path in self._paths
+        )
 
     def unreadable(self) -> list[BadRecord]:
         """What of this cannot be read, and may refer to any layer."""

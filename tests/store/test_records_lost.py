@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layerstore_core import LayerStore, RWLayer
-from layerstore_core.check import check_store, repair
+from layerstore_core.check import RepairSource, check_store, repair
+from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID
 from layerstore_core.errors import BadRecord
 from layerstore_core.gc import collect_garbage
@@ -133,3 +135,84 @@ def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenSt
         assert sorted(found.kind for found in collect_garbage(again)) == ["layer", "layer", "stray driver layer"]
         assert check_store(again) == []
         assert again.driver.layer_ids() == []
+
+
+@pytest.mark.parametrize("end", ["restored", "offered", "given up"])
+def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
+    open_store: OpenStore, store: LayerStore, tmp_path: Path, said: list[Any], end: str
+) -> None:
+    layers = chain(store, *CHAIN)
+    store.pin(layers[-1])
+    names = names_of(*CHAIN)
+    aside = lose(store, names[-1])
+    with open_store() as again:
+        with again.get(names[1]) as layer:
+            assert again.release(layer) == []
+        said.clear()
+        assert collect_garbage(again) == []
+        assert any("--repair --from FILE" in one["message"] and names[-1] in one["message"] for one in said)
+        findings = check_store(again)
+        assert [finding.code for finding in findings] == ["dangling-pin"]
+        # Neither the driver's layer nor what it stands on is known to be anything else's.
+        assert repair(again, findings) == findings
+        for stray in Strays(again).ids if end != "restored" else ():
+            again.driver.remove(stray)
+        assert bool(repair(again, findings)), "what it stood on is unheld still"
+        assert sorted(again.layers()) == sorted(names[:2])
+        if end == "offered":
+            offer = tmp_path / "layer.tar"
+            offer.write_bytes(TOP)
+            with RepairSource(again, offer) as source:
+                assert repair(again, findings, source=source) == []
+        elif end == "given up":
+            assert repair(again, findings, force=True) == []
+            assert sorted(found.name for found in collect_garbage(again)) == sorted(names[:2])
+            assert check_store(again) == []
+            return
+        else:
+            aside.rename(again.db.layer_path(ChainID(names[-1])))
+    with open_store() as again:
+        assert collect_garbage(again) == []
+        assert check_store(again, full=True) == []
+        for name, tar in zip(names, CHAIN, strict=True):
+            with again.get(name) as layer:
+                assert export(layer) == tar
+
+
+def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: OpenStore, store: LayerStore) -> None:
+    """The store was open when the record was lost; what others commit makes it look again."""
+    store.pin(chain(store, *CHAIN)[-1])
+    names = names_of(*CHAIN)
+    store.close()
+    with open_store() as one, open_store() as other:
+        assert len(one.layers()) == 3
+        shutil.rmtree(one.db.layer_path(ChainID(names[-1])))
+        spare = register(other, tar_of({"spare": b"spare"}))
+        assert other.release(spare) == collect_garbage(one) == []
+        assert set(names[:2]) < set(one.layers())
+        other.unpin(names[-1])
+        assert {names[0], names[1], spare.chain_id} < {found.name for found in collect_garbage(one)}
+
+
+def test_something_in_the_place_of_a_writable_layer_s_record(open_store: OpenStore, store: LayerStore) -> None:
+    work_on(store)
+    store.close()
+    record = store.db.mount_path("work")
+    aside = record.rename(store.root.with_name("aside"))
+    record.touch()
+    with open_store() as again:
+        assert [finding.code for finding in check_store(again)] == ["unloadable"]
+        assert collect_garbage(again) == []
+    record.unlink()
+    aside.rename(record)
+    with open_store() as again:
+        assert collect_garbage(again) == check_store(again, full=True) == []
+
+
+def test_no_pin_is_left_by_a_removal(store: LayerStore) -> None:
+    base, top = chain(store, BASE, MIDDLE)
+    store.pin(top)
+    store.unpin(top)
+    assert len(store.release(top)) == 1
+    assert store.unreadable() == []
+    assert [gone.chain_id for gone in store.release(base)] == [base.chain_id]

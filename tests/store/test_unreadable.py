@@ -287,6 +287,7 @@ def test_a_record_in_quarantine_keeps_what_it_stands_on(open_store, said):
         assert [found.kind for found in collect_garbage(store)] == []
         assert base.chain_id in store.layers()
         assert any("in quarantine" in holder for holder in store.holders(base.chain_id))
+        assert store.unreadable() == [], "a pin whose layer's record is in quarantine refers to what that stands on"
 
 
 def test_a_config_in_quarantine_keeps_the_layers(open_store, store_root, archive, said):

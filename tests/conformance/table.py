@@ -38,6 +38,7 @@ def run(*, every_group: bool = False) -> dict[str, list[tuple[str, str]]]:
             name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "LAYERSTORE"))
         }
         environment["LAYERSTORE_MUTANTS"] = "all" if every_group else ""
+        environment["HYPOTHESIS_PROFILE"] = "repeatable"  # what is drawn must not depend on who runs it
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert report.exists(), done.stdout[-4000:] + done.stderr[-4000:]
         document = json.loads(report.read_text())

@@ -235,16 +235,23 @@ class Features:
         """A temporary directory, its path and a descriptor, locked for as long as it is in use."""
         while True:
             path = os.path.join(self._directory, TEMPORARY + secrets.token_hex(8))
-            inside.mkdir(path, 0o700)
             try:
+                with inside.parent(path) as (above, name):
+                    os.mkdir(name, 0o700, dir_fd=above)
                 place = _lock(path)
                 if place is None:
                     continue
                 with place as fd:
-                    yield path, fd
+                    try:
+                        yield path, fd
+                    finally:
+                        # Before the lock is released: two at once may not remove it.
+                        remove_tree(path)
                 return
-            finally:
-                remove_tree(path)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    remove_tree(path)
+                raise
 
     def _unsupported(self, error: OSError) -> DriverNotSupported:
         if error.errno in (errno.EPERM, errno.EACCES):

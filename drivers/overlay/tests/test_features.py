@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 
 import pytest
 from layerstore_overlay import OverlayDriver, features
@@ -159,4 +160,30 @@ def test_a_laboratory_that_was_taken_for_a_stale_one_is_made_again(disk, monkeyp
     monkeypatch.setattr(fcntl, "flock", flock)
     Features(str(disk)).require()
     assert taken
+    assert not list(disk.glob(".layerstore-*"))
+
+
+def test_others_may_clean_up_at_any_moment(disk):
+    """Whatever the moment, it is not taken for something that does not work here."""
+    code = """
+import sys
+from layerstore_overlay import features
+print(flush=True)
+while True:
+    features.remove_stale_laboratories(sys.argv[1])
+"""
+    cleaners = [
+        subprocess.Popen([sys.executable, "-c", code, disk], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for cleaner in cleaners:
+            assert cleaner.stdout.readline() == b"\n"
+        for _ in range(50):
+            Features(str(disk)).require()
+        assert [cleaner.poll() for cleaner in cleaners] == [None, None]
+    finally:
+        for cleaner in cleaners:
+            cleaner.kill()
+            cleaner.communicate()
     assert not list(disk.glob(".layerstore-*"))

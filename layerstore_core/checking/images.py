@@ -24,6 +24,8 @@ def check_images(store: LayerStore) -> Iterator[Finding]:
                 "restore the file from a backup, or put it into quarantine with `layerstore check --repair`, "
                 "and tag the images again",
             )
+        elif bad.path == records.content and not os.path.lexists(bad.path):
+            yield Finding("unreadable-reference", str(bad.path), bad.reason, "no layer is deleted until then")
         elif os.path.lexists(bad.path):
             yield Finding(
                 "damaged-image",

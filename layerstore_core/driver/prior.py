@@ -22,7 +22,7 @@ from layerstore_core.log import logger
 from layerstore_core.metadata import ImageDB
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.dockerlock import docker_was_here
-from layerstore_core.metadata.ours import recorded_drivers, state_directory
+from layerstore_core.metadata.ours import driver_note, recorded_drivers, state_directory, write_driver_note
 
 #: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
 _RECORDS: Final = ("sha256", "mounts")
@@ -62,7 +62,7 @@ def prior_drivers(root: Path) -> list[str]:
 
 def note_driver(root: Path, name: str, *, durable: bool) -> None:
     """Note that a store was made with a driver. Where it cannot be written, as on a full disk, that is logged."""
-    note = state_directory(root, "drivers", name)
+    note = driver_note(root, name)
     try:
         if inside.exists(note):
             return
@@ -70,10 +70,17 @@ def note_driver(root: Path, name: str, *, durable: bool) -> None:
         names = [name] if inside.is_directory(note.parent) else [*chosen_drivers(root), name]
         make_directory(note.parent, 0o700, durable=durable)
         for one in names:
-            inside.write(note.with_name(one), b"", 0o644)
+            # Before the note, which says that they are there: if one is missing later on, it is lost.
+            make_directory(state_directory(root, "pins", one), 0o700, durable=durable)
+            make_directory(ImageDB(root / "image" / one).content, 0o700, durable=durable)
+            write_driver_note(root, one)
         if durable:
             inside.flush(note.parent)
-            inside.flush(root)  # the lock file may have made the directory above, and promises nothing
+            for directory in (
+                root / "image",
+                root,
+            ):  # locks and drivers may have made what is in them, and promise nothing
+                inside.flush(directory)
     except (BadRecord, OSError) as error:
         logger.warning("it could not be noted in {} that the store was made with driver {}: {}", note, name, error)
 

@@ -27,6 +27,7 @@ from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.metadata.atomic import FILE_MODE, make_directory
 from layerstore_core.metadata.imagerefs import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
+from layerstore_core.metadata.ours import lost_directory
 
 #: No config comes near: Docker's own limit for what it pulls is 4 MiB.
 MAX_CONFIG: Final = 16 << 20
@@ -58,7 +59,8 @@ class ImageDB:
     ) -> None:
         self.path = path
         self._durable = durable
-        self._content = path / "imagedb" / "content" / "sha256"
+        #: The directory of the configs, which Docker makes when it starts.
+        self.content = path / "imagedb" / "content" / "sha256"
         self._metadata = path / "imagedb" / "metadata" / "sha256"
         self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
@@ -69,11 +71,11 @@ class ImageDB:
 
     def image_ids(self) -> list[ImageID]:
         """All images, sorted."""
-        return [ImageID.from_hex(name) for name in inside.names(self._content) if _HEX.fullmatch(name)]
+        return [ImageID.from_hex(name) for name in inside.names(self.content) if _HEX.fullmatch(name)]
 
     def config_path(self, image: ImageID) -> Path:
         """Where an image's config is."""
-        return self._content / image.hex
+        return self.content / image.hex
 
     def parent_path(self, image: ImageID) -> Path:
         """Where it is told which image this one was built from."""
@@ -81,7 +83,7 @@ class ImageDB:
 
     def has(self, image: ImageID) -> bool:
         """Whether there is such an image, with a sound config or not."""
-        return inside.exists(self._content / image.hex)
+        return inside.exists(self.content / image.hex)
 
     def read(self, image: ImageID) -> bytes:
         """An image's config.
@@ -96,8 +98,19 @@ class ImageDB:
             raise BadRecord(path, "the config is not what it was: its digest is not its name")
         return content
 
+    def lost(self) -> BadRecord | None:
+        """The missing directory of configs, if it is known that there has been one."""
+        return lost_directory(self.path.parent.parent, self.path.name, self.content, "images")
+
     def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
-        """Record an image, whose layers the caller holds. One that is there, and is sound, stays as it is."""
+        """Record an image, whose layers the caller holds. One that is there, and is sound, stays as it is.
+
+        Raises:
+            BadRecord: the other images are lost: a new directory would look as if there had been none.
+            OSError: it cannot be recorded.
+        """
+        if lost := self.lost():
+            raise lost
         image = ImageID.of(config)
         known = self.has(image)
         if not known and parent is not None:
@@ -110,7 +123,7 @@ class ImageDB:
         """Forget an image; those that were built from it lose the mention of it."""
         for child in self.children(image):
             self.clear(self.parent_path(child))
-        self.clear(self._content / image.hex)
+        self.clear(self.content / image.hex)
         self.clear(self._metadata / image.hex)
 
     def half_done(self) -> list[Path]:
@@ -119,9 +132,9 @@ class ImageDB:
         These are files that were not put in their places yet, and what is told of images that are gone, or did not come.
         """
         found = []
-        for directory in (self.path, self._content, self._by_digest):
+        for directory in (self.path, self.content, self._by_digest):
             found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
-        known = set(_names_in(self._content))
+        known = set(_names_in(self.content))
         unreadable = self.references().unreadable
         for name in _names_in(self._metadata):
             if name in known:

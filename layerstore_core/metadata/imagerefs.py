@@ -87,6 +87,8 @@ class ReferenceReader:
         except (BadRecord, OSError) as error:
             found.unreadable.append(_bad(db.config_path(ImageID.of(b"")).parent, error))
             return found
+        if lost := db.lost():
+            found.unreadable.append(lost)
         db.forget_all_but(images)
         for image in sorted(images):
             try:

@@ -12,7 +12,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.inside import flush
 from layerstore_core.metadata.atomic import make_directory
 from layerstore_core.metadata.layerdb import LayerDB
-from layerstore_core.metadata.ours import recorded_drivers, state_directory
+from layerstore_core.metadata.ours import lost_directory, recorded_drivers, state_directory
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -23,7 +23,8 @@ class Pins:
     A pin of an earlier version, `<root>/layerstore/pins/<chain hex>`, keeps the layer in each driver that has it.
 
     Args:
-        root: the store's directory; Docker knows nothing of the pins, whose directory is made with the first.
+        root: the store's directory. Docker knows nothing of pins; their directory is made with the note of the driver (see
+            `driver.prior`), or with the first pin.
         driver: the driver's name on disk.
         durable: whether a pin is on disk when `add` returns.
     """
@@ -35,7 +36,14 @@ class Pins:
         self._durable = durable
 
     def add(self, chain: ChainID) -> None:
-        """Pin a layer. A second pin does nothing."""
+        """Pin a layer. A second pin does nothing.
+
+        Raises:
+            BadRecord: the other pins are lost: a new directory would look as if there had been none.
+            OSError: the pin cannot be made.
+        """
+        if lost := self._lost():
+            raise lost
         if not inside.is_directory(self._directory):
             make_directory(self._directory, 0o700, durable=self._durable)
             if self._durable:  # the lock file may have made the one above, and promises nothing
@@ -81,7 +89,11 @@ class Pins:
                 return [error]
             except OSError as error:
                 return [BadRecord(directory, f"the pins cannot be read: {error.strerror}")]
-        return []
+        lost = self._lost()
+        return [lost] if lost else []
+
+    def _lost(self) -> BadRecord | None:
+        return lost_directory(self._root, self._driver, self._directory, "pins")
 
     def path_of(self, chain: ChainID) -> Path:
         """Where a layer's pin is, or would be."""

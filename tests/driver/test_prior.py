@@ -63,7 +63,7 @@ def name_without_image(store):
 
 
 def damaged_names(store):
-    store.image_db.path.mkdir(parents=True)
+    store.image_db.path.mkdir(parents=True, exist_ok=True)
     store.image_db.names_path.write_text("{")
 
 

@@ -216,3 +216,59 @@ def test_no_pin_is_left_by_a_removal(store: LayerStore) -> None:
     assert len(store.release(top)) == 1
     assert store.unreadable() == []
     assert [gone.chain_id for gone in store.release(base)] == [base.chain_id]
+
+
+def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store: LayerStore) -> None:
+    layers = chain(store, BASE, MIDDLE)
+    store.pin(layers[-1])
+    pins = store.root / "layerstore" / "pins" / store.driver_name
+    store.close()
+    aside = store.root.with_name("aside")
+    pins.rename(aside)
+    with open_store() as again:
+        findings = check_store(again)
+        assert [(finding.code, finding.subject) for finding in findings] == [("unreadable-reference", str(pins))]
+        repair(again, findings, force=True)
+        assert collect_garbage(again) == []
+        # Nor is the directory made anew, which would look as if nothing had been there.
+        with (
+            again.get(layers[-1].chain_id) as held,
+            pytest.raises(BadRecord, match="the directory of the pins is missing"),
+        ):
+            again.pin(held)
+        assert not pins.exists()
+    aside.rename(pins)
+    with open_store() as again:
+        assert check_store(again) == []
+        assert collect_garbage(again) == []
+
+
+def test_a_store_of_which_nothing_was_pinned_has_a_place_for_pins(open_store: OpenStore, store: LayerStore) -> None:
+    spare = register(store, BASE)
+    store.close()
+    with open_store() as again:
+        assert check_store(again) == []
+        assert [item.name for item in collect_garbage(again)] == [spare.chain_id]
+
+
+@pytest.mark.parametrize(
+    "lost", ["imagedb", "imagedb/content", "imagedb/content/sha256", "repositories.json", "imagedb repositories.json"]
+)
+def test_nothing_is_deleted_where_images_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+    Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
+    ids = store.driver.layer_ids()
+    store.close()
+    for name in lost.split():
+        path = store.db.path.parent / name
+        path.rename(store.root.with_name(path.name))
+    with open_store() as again:
+        findings = check_store(again)
+        if lost != "repositories.json":
+            codes = {finding.code for finding in findings}
+            assert "unreadable-reference" in codes
+            assert codes <= {"unreadable-reference", "image-without-config"}
+            with pytest.raises(BadRecord, match="missing"):  # nor is the directory made anew
+                Images(again).load(io.BytesIO(docker_archive(ImageSpec([TOP], names=["other:1"]))))
+        repair(again, findings, force=True)
+        assert collect_garbage(again) == []
+        assert set(again.driver.layer_ids()) >= set(ids)

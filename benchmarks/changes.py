@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from layerstore_core import LayerStore, compare_trees
-from layerstore_core.archive.descent import Descent
+from layerstore_core.tree.walk import Descent
 from tests.driver_roots import btrfs_file_system, remove_root
 
 

@@ -15,8 +15,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
-from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
 
 _SOURCES: Final = (sysconfig.get_path("stdlib"), "/usr/share")
 #: No single file takes more than this of an input, so that inputs of different machines are alike.

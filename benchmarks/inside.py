@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from layerstore_core import DiffID, Layer, LayerStore
-from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
-from layerstore_core.chains import LayerInput
+from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
 
 _CHUNK: Final = 1 << 20
 

@@ -13,16 +13,16 @@ from typing import Final
 
 from fastcrc import crc64
 
-from layerstore_core.archive import writers
-from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.getter import TreeFiles
-from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.stream import LayerStream
-from layerstore_core.archive.unpack import unpack_layer
-from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
-from layerstore_core.tarsplit.blocks import assemble_blocks
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tarsplit.assemble_blocks import assemble_blocks
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_blocks
 from layerstore_core.tarsplit.record import Recorder
+from layerstore_core.tree.files import TreeFiles
+from layerstore_core.unpack import batches
+from layerstore_core.unpack.unpacker import unpack_layer
 
 _PER_DIRECTORY: Final = 50
 _SIZE: Final = 200
@@ -91,7 +91,7 @@ LOOPS: Final[dict[str, Callable[[bytes, str], None]]] = {
 
 if __name__ == "__main__":
     # All files are made here: how many another process would take is chance.
-    writers._BATCHES_ALONE = sys.maxsize  # type: ignore[misc]
+    batches._BATCHES_ALONE = sys.maxsize  # type: ignore[misc]
     loop, entries, where = sys.argv[1:]
     os.mkdir(where)
     LOOPS[loop](make_tar(int(entries)), where)

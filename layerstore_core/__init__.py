@@ -24,31 +24,17 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 from layerstore_core._version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from layerstore_core.archive.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps
-    from layerstore_core.archive.copy import copy_metadata, copy_tree
-    from layerstore_core.archive.entry import EntryType, TarEntry
-    from layerstore_core.archive.getter import TreeFiles
-    from layerstore_core.archive.idmap import IDMapping, IDRange
-    from layerstore_core.archive.iterstream import IterStream
-    from layerstore_core.archive.pack import SkipXattr, pack_changes, pack_tree
-    from layerstore_core.archive.plainentries import PlainEntry
-    from layerstore_core.archive.remove import remove_tree
-    from layerstore_core.archive.stream import LayerStream
-    from layerstore_core.archive.touched import TouchedPaths
-    from layerstore_core.archive.unpack import unpack_layer
-    from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
-    from layerstore_core.catalog import Problem
-    from layerstore_core.chains import LayerInput
-    from layerstore_core.check import check_store, repair
-    from layerstore_core.checking.finding import Finding
-    from layerstore_core.checking.offer import RepairSource
-    from layerstore_core.checking.repairing import OnRepaired
-    from layerstore_core.config import StoreConfig, load_config
-    from layerstore_core.digests import ChainID, DiffID, ImageID, chain_id
+    from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_id
+    from layerstore_core.base.limits import Limit, Limits
+    from layerstore_core.base.units import parse_size
+    from layerstore_core.config.model import StoreConfig, load_config
+    from layerstore_core.config.sources import Settings
+    from layerstore_core.diff.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps
+    from layerstore_core.diff.pack import SkipXattr, pack_changes, pack_tree
+    from layerstore_core.diff.touched import TouchedPaths
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
-    from layerstore_core.driver.sizes import parse_size
     from layerstore_core.errors import (
         AmbiguousDriver,
         BadRecord,
@@ -73,23 +59,37 @@ if TYPE_CHECKING:
         RootInUse,
         StoreDoesNotExist,
     )
-    from layerstore_core.gc import Removed, collect_garbage
     from layerstore_core.images.arguments import ImageFormat
-    from layerstore_core.images.documents import ImageConfig
-    from layerstore_core.images.found import SkipKind, Skipped
+    from layerstore_core.images.formats.documents import ImageConfig
+    from layerstore_core.images.formats.found import SkipKind, Skipped
+    from layerstore_core.images.formats.platforms import Platform
     from layerstore_core.images.image import HistoryEntry, Image
     from layerstore_core.images.images import Images, LoadedImages
     from layerstore_core.images.load import LayerProgress
     from layerstore_core.images.output import BinaryWriter
-    from layerstore_core.images.platforms import Platform
     from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
-    from layerstore_core.layers import Layer, RemovedLayer, RWLayer
-    from layerstore_core.limits import Limit, Limits
-    from layerstore_core.metadata.locks import LocksUnavailable
-    from layerstore_core.registering import Progress
-    from layerstore_core.sources import Settings
-    from layerstore_core.store import LayerStore
+    from layerstore_core.locking.root_locks import LocksUnavailable
+    from layerstore_core.maintenance.check import check_store, repair
+    from layerstore_core.maintenance.finding import Finding
+    from layerstore_core.maintenance.gc import Removed, collect_garbage
+    from layerstore_core.maintenance.repair import OnRepaired
+    from layerstore_core.maintenance.repair_source import RepairSource
+    from layerstore_core.store.catalog import Problem
+    from layerstore_core.store.handles import Layer, RemovedLayer, RWLayer
+    from layerstore_core.store.register_chain import LayerInput
+    from layerstore_core.store.registration import Progress
+    from layerstore_core.store.store import LayerStore
+    from layerstore_core.streams.iterstream import IterStream
+    from layerstore_core.tar.entry import EntryType, TarEntry
+    from layerstore_core.tar.layer_stream import LayerStream
+    from layerstore_core.tar.plain_entries import PlainEntry
+    from layerstore_core.tree.copy import copy_metadata, copy_tree
+    from layerstore_core.tree.files import TreeFiles
+    from layerstore_core.tree.idmap import IDMapping, IDRange
+    from layerstore_core.tree.remove import remove_tree
+    from layerstore_core.unpack.unpacker import unpack_layer
+    from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
 #: Each public name, and the module that it comes from.
 _HOMES = {
@@ -97,26 +97,26 @@ _HOMES = {
     "BadRecord": "errors",
     "BinaryWriter": "images.output",
     "Capabilities": "driver.capabilities",
-    "ChainID": "digests",
-    "Change": "archive.changes",
-    "ChangeKind": "archive.changes",
+    "ChainID": "base.digests",
+    "Change": "diff.changes",
+    "ChangeKind": "diff.changes",
     "ConfigError": "errors",
-    "DiffID": "digests",
+    "DiffID": "base.digests",
     "DriverContext": "driver.context",
     "DriverContractError": "errors",
     "DriverNotFound": "errors",
     "DriverNotSupported": "errors",
-    "EntryType": "archive.entry",
+    "EntryType": "tar.entry",
     "FileGetter": "driver.hookspecs",
-    "Finding": "checking.finding",
+    "Finding": "maintenance.finding",
     "HistoryEntry": "images.image",
-    "IDMapping": "archive.idmap",
-    "IDRange": "archive.idmap",
+    "IDMapping": "tree.idmap",
+    "IDRange": "tree.idmap",
     "Image": "images.image",
-    "ImageConfig": "images.documents",
+    "ImageConfig": "images.formats.documents",
     "ImageDoesNotExist": "errors",
     "ImageFormat": "images.arguments",
-    "ImageID": "digests",
+    "ImageID": "base.digests",
     "ImageInUse": "errors",
     "Images": "images.images",
     "IntegrityError": "errors",
@@ -124,63 +124,63 @@ _HOMES = {
     "InvalidLayer": "errors",
     "InvalidMountName": "errors",
     "InvalidReference": "errors",
-    "IterStream": "archive.iterstream",
-    "Layer": "layers",
+    "IterStream": "streams.iterstream",
+    "Layer": "store.handles",
     "LayerDoesNotExist": "errors",
-    "LayerInput": "chains",
+    "LayerInput": "store.register_chain",
     "LayerNotRetained": "errors",
     "LayerProgress": "images.load",
-    "LayerStore": "store",
+    "LayerStore": "store.store",
     "LayerStoreError": "errors",
-    "LayerStream": "archive.stream",
-    "Limit": "limits",
-    "Limits": "limits",
+    "LayerStream": "tar.layer_stream",
+    "Limit": "base.limits",
+    "Limits": "base.limits",
     "LoadedImages": "images.images",
-    "LocksUnavailable": "metadata.locks",
+    "LocksUnavailable": "locking.root_locks",
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
-    "OnRepaired": "checking.repairing",
-    "PlainEntry": "archive.plainentries",
-    "Platform": "images.platforms",
-    "Problem": "catalog",
-    "Progress": "registering",
-    "RWLayer": "layers",
+    "OnRepaired": "maintenance.repair",
+    "PlainEntry": "tar.plain_entries",
+    "Platform": "images.formats.platforms",
+    "Problem": "store.catalog",
+    "Progress": "store.registration",
+    "RWLayer": "store.handles",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
     "Removal": "images.remove",
-    "Removed": "gc",
-    "RemovedLayer": "layers",
-    "RepairSource": "checking.offer",
+    "Removed": "maintenance.gc",
+    "RemovedLayer": "store.handles",
+    "RepairSource": "maintenance.repair_source",
     "RootInUse": "errors",
-    "Settings": "sources",
-    "SkipKind": "images.found",
-    "SkipXattr": "archive.pack",
-    "Skipped": "images.found",
-    "Stamps": "archive.changes",
-    "StoreConfig": "config",
+    "Settings": "config.sources",
+    "SkipKind": "images.formats.found",
+    "SkipXattr": "diff.pack",
+    "Skipped": "images.formats.found",
+    "Stamps": "diff.changes",
+    "StoreConfig": "config.model",
     "StoreDoesNotExist": "errors",
-    "TarEntry": "archive.entry",
-    "TouchedPaths": "archive.touched",
-    "TreeFiles": "archive.getter",
-    "WhiteoutStyle": "archive.whiteoutstyle",
-    "chain_id": "digests",
-    "change_clock": "archive.changes",
-    "check_store": "check",
-    "collect_garbage": "gc",
-    "compare_trees": "archive.changes",
-    "copy_metadata": "archive.copy",
-    "copy_tree": "archive.copy",
+    "TarEntry": "tar.entry",
+    "TouchedPaths": "diff.touched",
+    "TreeFiles": "tree.files",
+    "WhiteoutStyle": "unpack.whiteout_style",
+    "chain_id": "base.digests",
+    "change_clock": "diff.changes",
+    "check_store": "maintenance.check",
+    "collect_garbage": "maintenance.gc",
+    "compare_trees": "diff.changes",
+    "copy_metadata": "tree.copy",
+    "copy_tree": "tree.copy",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
-    "load_config": "config",
-    "pack_changes": "archive.pack",
-    "pack_tree": "archive.pack",
-    "parse_size": "driver.sizes",
-    "remove_tree": "archive.remove",
-    "repair": "check",
-    "take_stamps": "archive.changes",
-    "unpack_layer": "archive.unpack",
+    "load_config": "config.model",
+    "pack_changes": "diff.pack",
+    "pack_tree": "diff.pack",
+    "parse_size": "base.units",
+    "remove_tree": "tree.remove",
+    "repair": "maintenance.check",
+    "take_stamps": "diff.changes",
+    "unpack_layer": "unpack.unpacker",
 }
 
 __all__ = [

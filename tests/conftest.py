@@ -1,11 +1,14 @@
-"""What the core's tests share: the drivers that the store is tested over."""
+"""Fixtures that the core's tests share: drivers and stores, directories, rights."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,18 @@ from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig, log
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
+from tests.tree_state import everything
 
 OpenStore = Callable[..., LayerStore]
+NOBODY = 65534
+
+needs_root = pytest.mark.needs_root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("needs_root") and os.geteuid():
+            item.add_marker(pytest.mark.skip(reason="needs the rights of root: owners, devices, mounts, other users"))
 
 
 @pytest.fixture(params=DRIVERS)
@@ -84,3 +97,72 @@ def said() -> Iterator[list[Any]]:
         logger.remove(sink)
     except ValueError:
         pass
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """A directory outside the root, which must be the same afterwards in every respect."""
+    outside = tmp_path / "outside"
+    (outside / "dir").mkdir(parents=True)
+    (outside / "file").write_bytes(b"canary")
+    (outside / "dir" / "inner").write_bytes(b"inner canary")
+    (outside / "link").symlink_to("file")
+    before = everything(outside)
+    yield outside
+    assert everything(outside) == before
+
+
+@pytest.fixture
+def ordinary_user() -> Callable[[], AbstractContextManager[None]]:
+    """A context in which this process has the rights of nobody; nothing where it has no more than that anyway."""
+
+    @contextmanager
+    def become() -> Iterator[None]:
+        if os.geteuid():
+            yield
+            return
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+    return become
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody may write in, and get to, which pytest's are not."""
+    directory = Path(tempfile.mkdtemp(prefix="layerstore-"))
+    directory.chmod(0o777)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts file systems in memory, with mount options such as their sizes."""
+    mounts: list[Path] = []
+
+    def mount(options: str) -> Path:
+        where = tmp_path / f"tmpfs{len(mounts)}"
+        where.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
+        mounts.append(where)
+        return where
+
+    yield mount
+    for where in mounts:
+        subprocess.run(["umount", "--lazy", where], check=True)

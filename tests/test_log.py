@@ -70,12 +70,12 @@ acme = log.driver_logger("acme", "acme")
 def say(how, where, logger=log.logger):
     exec(f"logger.{{how}}('{{how}} {{where}}')", {{"logger": logger, "__name__": where}})
 for how in ("debug", "warning", "error"):
-    say(how, "layerstore_core.store")
+    say(how, "layerstore_core.store.store")
     say(how, "acme.driver", acme)
 print("loguru" in sys.modules)
 """
 IMPORT = "from loguru import logger"
-OURS = ["debug layerstore_core.store", "warning layerstore_core.store", "error layerstore_core.store"]
+OURS = ["debug layerstore_core.store.store", "warning layerstore_core.store.store", "error layerstore_core.store.store"]
 ACME = ["debug acme.driver", "warning acme.driver", "error acme.driver"]
 
 
@@ -100,7 +100,7 @@ def saying(first, then):
         (IMPORT, "logger.enable('layerstore_core')", OURS),
         ("", f"{IMPORT}; logger.enable('layerstore_core')", OURS),
         ("", f"{IMPORT}; logger.enable('acme')", ACME),
-        ("", f"{IMPORT}; logger.enable('layerstore_core.store'); logger.remove()", []),
+        ("", f"{IMPORT}; logger.enable('layerstore_core.store.store'); logger.remove()", []),
         ("", "log.enable()", OURS + ACME),
         (IMPORT, "log.enable()", OURS + ACME),
         ("", f"log.enable(); {IMPORT}; logger.disable('acme')", OURS),
@@ -129,7 +129,7 @@ def test_loguru_is_not_loaded_for_what_nobody_hears():
 def test_a_message_carries_module_driver_and_line(first):
     said, _ = saying(first, "log.configure(2); log.logger.warning('here'); acme.bind(more=1).info('there')")
     assert "WARNING __main__: here" in said
-    assert "ERROR layerstore_core.store: error layerstore_core.store" in said
+    assert "ERROR layerstore_core.store.store: error layerstore_core.store.store" in said
     said, _ = saying(first, "log.configure(json=True)")
     [*_, last] = [json.loads(line)["record"] for line in said.splitlines()]
     assert (last["name"], last["level"]["name"], last["extra"], last["line"]) == (

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.digests import ChainID, ImageID
+    from layerstore_core.base.digests import ChainID, ImageID
     from layerstore_core.images.image import Image
-    from layerstore_core.layers import Layer, RWLayer
-    from layerstore_core.metadata import MountRecord
-    from layerstore_core.store import LayerStore
+    from layerstore_core.records.layer_record import MountRecord
+    from layerstore_core.store.handles import Layer, RWLayer
+    from layerstore_core.store.store import LayerStore
 
 _SHORT: Final = 12
 

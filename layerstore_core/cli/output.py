@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from layerstore_core.descriptors import open_fd
+from layerstore_core.base.descriptors import open_fd
 from layerstore_core.text import printable
 
 __all__ = [

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from layerstore_core.base.digests import ChainID
 from layerstore_core.cli.session import Session
-from layerstore_core.digests import ChainID
 from layerstore_core.errors import BadRecord, InvalidReference, LayerDoesNotExist
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from layerstore_core.store import LayerStore
+    from layerstore_core.store.store import LayerStore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -117,7 +117,7 @@ class PlatformType(click.ParamType[Any]):
     name = "platform"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from layerstore_core.images.platforms import Platform
+        from layerstore_core.images.formats.platforms import Platform
 
         if isinstance(value, Platform):
             return value

@@ -13,8 +13,8 @@ from layerstore_core.cli import output
 from layerstore_core.errors import done_before, while_doing
 
 if TYPE_CHECKING:
-    from layerstore_core.config import StoreConfig
-    from layerstore_core.store import LayerStore
+    from layerstore_core.config.model import StoreConfig
+    from layerstore_core.store.store import LayerStore
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Session:
             ConfigError: a setting is unknown or cannot be used.
         """
         from layerstore_core import log
-        from layerstore_core.plainconfig import plain_config
+        from layerstore_core.config.plain import plain_config
 
         if not self.silent:
             log.configure(self.verbosity, json=self.log_json)
@@ -51,7 +51,7 @@ class Session:
             overrides["driver"] = self.driver
         config = plain_config(self.config_file, driver_options=self.driver_options, **overrides)
         if config is None:
-            from layerstore_core.config import load_config
+            from layerstore_core.config.model import load_config
 
             config = load_config(self.config_file, driver_options=self.driver_options, **overrides)
         return config
@@ -70,7 +70,7 @@ class Session:
         """
         config = self.config()
         from layerstore_core.errors import RootInUse
-        from layerstore_core.store import LayerStore
+        from layerstore_core.store.store import LayerStore
 
         try:
             with while_doing(f"opening the store {config.root}"):

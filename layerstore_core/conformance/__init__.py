@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerstore_core.conformance.bench import Bench
+    from layerstore_core.conformance.rig import Bench
     from layerstore_core.conformance.suite import GROUPS, DriverConformance
 
 __all__ = ["GROUPS", "Bench", "DriverConformance"]

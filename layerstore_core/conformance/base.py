@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from layerstore_core.conformance.bench import Bench, file_system_of
 from layerstore_core.conformance.recorder import FILE_SYSTEM, NOTE
+from layerstore_core.conformance.rig import Bench, file_system_of
 from layerstore_core.errors import DriverNotSupported
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from layerstore_core.archive.entry import EntryType
-from layerstore_core.archive.header import BLOCK
-from layerstore_core.archive.write import END_OF_ARCHIVE, padding
 from layerstore_core.conformance.tars import (
     Item,
     directory,
@@ -22,6 +19,9 @@ from layerstore_core.conformance.tars import (
     tar_of,
     whiteout,
 )
+from layerstore_core.tar.encode import END_OF_ARCHIVE, padding
+from layerstore_core.tar.entry import EntryType
+from layerstore_core.tar.header import BLOCK
 
 _CHECKSUM: Final = slice(148, 156)
 _PREFIX_OF_GNU: Final = 345

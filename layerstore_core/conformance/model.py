@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from layerstore_core.conformance.bench import Bench, read_all
 from layerstore_core.conformance.processes import Tell, die, in_child
+from layerstore_core.conformance.rig import Bench, read_all
 from layerstore_core.conformance.scripts import InvalidScript, Step
 from layerstore_core.conformance.tars import directory, file, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, read_tree
 from layerstore_core.conformance.watch import Watch
-from layerstore_core.gc import collect_garbage
-from layerstore_core.layers import Layer, RWLayer
-from layerstore_core.store import LayerStore
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.handles import Layer, RWLayer
+from layerstore_core.store.store import LayerStore
 
 #: What a file is to the model: its kind, mode, and content or target.
 Fact = tuple[str, int, str]

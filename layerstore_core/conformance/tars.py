@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.write import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
 
 #: A moment with all nine digits after the point: 2023-11-14T22:13:20.123456789Z.
 MOMENT: Final = 1_700_000_000_123_456_789

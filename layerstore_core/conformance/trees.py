@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
-from layerstore_core.archive.change import Change, ChangeKind
-from layerstore_core.archive.entry import EntryType
-from layerstore_core.archive.xattrs import read_xattrs
 from layerstore_core.conformance.tars import Item
+from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.tar.entry import EntryType
+from layerstore_core.tree.xattrs import read_xattrs
 
 _KINDS: Final = {
     stat.S_IFREG: "file",

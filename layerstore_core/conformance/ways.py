@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from layerstore_core.archive.entry import EntryType
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, special, symlink, whiteout
+from layerstore_core.tar.entry import EntryType
 
 #: What a parent has at `a`, by what it is; and for links to a directory, where they lead.
 _GIVES_WAY: Final[dict[str, list[Item]]] = {

@@ -20,16 +20,16 @@ from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
 from layerstore_core.driver.mounts import MountCounts
 from layerstore_core.errors import DriverContractError
+from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger, wants_details
-from layerstore_core.metadata.locks import RootLocks
 
 if TYPE_CHECKING:
-    from layerstore_core.archive.changes import Change
-    from layerstore_core.archive.expected import Brought
-    from layerstore_core.archive.stream import LayerStream
-    from layerstore_core.archive.verify import Difference
+    from layerstore_core.diff.changes import Change
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter
+    from layerstore_core.tar.layer_stream import LayerStream
+    from layerstore_core.verify.expected import Brought
+    from layerstore_core.verify.verify import Difference
 
 _T = TypeVar("_T")
 

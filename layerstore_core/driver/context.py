@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerstore_core import inside
-from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.base import inside
+from layerstore_core.tree.idmap import IDMapping
 
 if TYPE_CHECKING:
     from loguru import Logger

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from layerstore_core.archive.change import ChangeKind
-from layerstore_core.archive.idmap import IDMapping
+from layerstore_core.diff.change import ChangeKind
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.hookspecs import FileGetter, hookimpl
+from layerstore_core.tree.idmap import IDMapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from layerstore_core.archive.change import Change
-    from layerstore_core.archive.expected import Brought
-    from layerstore_core.archive.stream import LayerStream
-    from layerstore_core.archive.verify import Difference
+    from layerstore_core.diff.change import Change
     from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.tar.layer_stream import LayerStream
+    from layerstore_core.verify.expected import Brought
+    from layerstore_core.verify.verify import Difference
 
 
 class Fallback:
@@ -50,7 +50,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
-        from layerstore_core.archive.verify import Rights, check_tree
+        from layerstore_core.verify.verify import Rights, check_tree
 
         with self._both(layer_id, parent_id) as (upper, lower):
             return check_tree(upper, lower, entries, rights=Rights(self._driver.home), id_mapping=self._id_mapping)
@@ -69,7 +69,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def apply_diff(self, layer_id: str, diff: LayerStream) -> int:
-        from layerstore_core.archive.unpack import unpack_layer
+        from layerstore_core.unpack.unpacker import unpack_layer
 
         with self._driver.mounted(layer_id) as path:
             shared = self._driver.capabilities.shares_inodes
@@ -77,9 +77,9 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
-        from layerstore_core.archive.compare import compare_trees
-        from layerstore_core.archive.iterstream import IterStream
-        from layerstore_core.archive.pack import pack_changes
+        from layerstore_core.diff.compare import compare_trees
+        from layerstore_core.diff.pack import pack_changes
+        from layerstore_core.streams.iterstream import IterStream
 
         with ExitStack() as mounts:
             upper = mounts.enter_context(self._driver.mounted(layer_id))
@@ -90,7 +90,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
-        from layerstore_core.archive.compare import compare_trees
+        from layerstore_core.diff.compare import compare_trees
 
         with self._both(layer_id, parent_id) as (upper, lower):
             return compare_trees(upper, lower, root_owner=self._root_owner())
@@ -103,7 +103,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff_getter(self, layer_id: str) -> FileGetter:
-        from layerstore_core.archive.getter import TreeFiles
+        from layerstore_core.tree.files import TreeFiles
 
         with ExitStack() as mounts:
             path = mounts.enter_context(self._driver.mounted(layer_id))
@@ -129,7 +129,7 @@ def changed_size(root: str, changes: list[Change]) -> int:
         root: the tree that the changes are of.
         changes: as `compare_trees` gives them.
     """
-    from layerstore_core.archive.descent import Descent
+    from layerstore_core.tree.walk import Descent
 
     total = 0
     seen: set[tuple[int, int]] = set()

@@ -54,12 +54,12 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from layerstore_core.archive.changes import Change
-    from layerstore_core.archive.expected import Brought
-    from layerstore_core.archive.stream import LayerStream
-    from layerstore_core.archive.verify import Difference
+    from layerstore_core.diff.changes import Change
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
+    from layerstore_core.tar.layer_stream import LayerStream
+    from layerstore_core.verify.expected import Brought
+    from layerstore_core.verify.verify import Difference
 
 PROJECT: Final = "layerstore"
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from layerstore_core import inside
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
 from layerstore_core.errors import BadRecord, LayerStoreError, while_doing
+from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger
-from layerstore_core.metadata.atomic import make_directory
-from layerstore_core.metadata.locks import RootLocks
 
 #: What the file of a mount holds that is to outlive the process which made it.
 _KEPT: Final = b"kept\n"

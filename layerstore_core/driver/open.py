@@ -19,11 +19,11 @@ from layerstore_core.errors import (
     DriverNotSupported,
     LayerStoreError,
 )
-from layerstore_core.metadata.locks import RootLocks
-from layerstore_core.metadata.ours import state_directory
+from layerstore_core.locking.root_locks import RootLocks
+from layerstore_core.records.own_state import state_directory
 
 if TYPE_CHECKING:
-    from layerstore_core.config import StoreConfig
+    from layerstore_core.config.model import StoreConfig
 
 
 def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:

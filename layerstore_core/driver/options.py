@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from layerstore_core.config.sources import ANY_DRIVER, did_you_mean
 from layerstore_core.driver import registry
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import ConfigError, DriverContractError
 from layerstore_core.log import driver_logger, logger
-from layerstore_core.sources import ANY_DRIVER, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from layerstore_core.config import StoreConfig
+    from layerstore_core.config.model import StoreConfig
     from layerstore_core.driver.registry import DriverFactory
 
 
@@ -66,7 +66,7 @@ def _validated(factory: DriverFactory, name: str, options: dict[str, Any], confi
                 _strict(model).model_validate(options)
                 return model.model_validate(options)
             except ValidationError as error:
-                from layerstore_core.config import describe_errors
+                from layerstore_core.config.model import describe_errors
 
                 found = describe_errors(error, what="option", known=model.model_fields)
                 raise ConfigError(f"driver {name}: {found}{where}") from error

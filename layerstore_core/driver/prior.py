@@ -15,14 +15,14 @@ import re
 from pathlib import Path
 from typing import Final
 
-from layerstore_core import inside
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
 from layerstore_core.driver import registry
 from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.locking.docker_lock import docker_was_here
 from layerstore_core.log import logger
-from layerstore_core.metadata import ImageDB
-from layerstore_core.metadata.atomic import make_directory
-from layerstore_core.metadata.dockerlock import docker_was_here
-from layerstore_core.metadata.ours import driver_note, recorded_drivers, state_directory, write_driver_note
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.records.own_state import driver_note, recorded_drivers, state_directory, write_driver_note
 
 #: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
 _RECORDS: Final = ("sha256", "mounts")

@@ -11,24 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from importlib_metadata import EntryPoint, distributions, entry_points
 
+from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.errors import (
-    AmbiguousDriver,
-    ConfigError,
-    DriverContractError,
-    DriverNotFound,
-    LayerStoreError,
-)
+from layerstore_core.errors import AmbiguousDriver, ConfigError, DriverContractError, DriverNotFound, LayerStoreError
 from layerstore_core.log import logger
-from layerstore_core.sources import did_you_mean
 
 if TYPE_CHECKING:
-    from layerstore_core.config import StoreConfig
+    from layerstore_core.config.model import StoreConfig
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
 
-#: Short of the 64 digits of an ID, and unlike a time: what is called so stands beside directories of drivers (`metadata/ours.py`).
+#: Short of the 64 digits of an ID, and unlike a time: what is called so stands beside directories of drivers (`records/own_state.py`).
 _ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
 #: What else is under a root.
 _TAKEN: Final = ("image", "layerstore")
@@ -221,7 +215,7 @@ def probe(name: str, where: StoreConfig | Path) -> Probe:
         where: the root, and the options of drivers; a root alone stands for the usual settings.
     """
     if isinstance(where, Path):
-        from layerstore_core.plainconfig import usual_config
+        from layerstore_core.config.plain import usual_config
 
         where = usual_config(where)
     try:

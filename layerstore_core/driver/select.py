@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layerstore_core.config.sources import ANY_DRIVER
 from layerstore_core.driver import registry
 from layerstore_core.driver.prior import chosen_drivers
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
-from layerstore_core.sources import ANY_DRIVER
 
 if TYPE_CHECKING:
-    from layerstore_core.config import StoreConfig
+    from layerstore_core.config.model import StoreConfig
 
 
 def select_driver(config: StoreConfig) -> str:

@@ -4,10 +4,10 @@
 `find` finds the images there (`dockerarchive`, `layout`, `skopeodir`: the forms); `load` takes them in, `save` writes them, `remove` removes them; `recipe` is how a compressed layer goes out as it came in.
 """
 
-from layerstore_core.images.found import Skipped
+from layerstore_core.images.formats.found import Skipped
+from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
 from layerstore_core.images.images import Images, LoadedImages
-from layerstore_core.images.platforms import Platform
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
 

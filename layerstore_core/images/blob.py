@@ -7,8 +7,8 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from layerstore_core.archive.hasher import Beside
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.streams.hasher import Beside
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerstore_core.digests import ChainID, DiffID, ImageID, chain_ids
-from layerstore_core.images.documents import ImageConfig
+from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.images.formats.documents import ImageConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any, BinaryIO, Final, cast
 
-from layerstore_core.arguments import check_stream, check_type
-from layerstore_core.digests import ImageID
+from layerstore_core.base.arguments import check_stream, check_type
+from layerstore_core.base.digests import ImageID
+from layerstore_core.base.replace_file import is_stream
 from layerstore_core.errors import (
+    BadRecord,
     ImageDoesNotExist,
     InvalidImage,
     InvalidReference,
@@ -22,21 +24,19 @@ from layerstore_core.errors import (
 )
 from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
-from layerstore_core.images.container import open_container
-from layerstore_core.images.documents import ImageConfig
-from layerstore_core.images.find import find_images, nothing_left
-from layerstore_core.images.found import Skipped
+from layerstore_core.images.formats.container import open_container
+from layerstore_core.images.formats.documents import ImageConfig
+from layerstore_core.images.formats.find import find_images, nothing_left
+from layerstore_core.images.formats.found import Skipped
+from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
 from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
-from layerstore_core.images.platforms import Platform
 from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.save import Saver
-from layerstore_core.metadata import BadRecord
-from layerstore_core.registering import Progress
-from layerstore_core.replacing import is_stream
-from layerstore_core.store import LayerStore
+from layerstore_core.store.registration import Progress
+from layerstore_core.store.store import LayerStore
 
 #: The fewest hex digits by which an image may be called.
 SHORTEST_ID: Final = 4

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO, cast
 
-from layerstore_core.chains import LayerInput
 from layerstore_core.errors import InvalidImage, InvalidLayer, LayerStoreError, MaxDepthExceeded
 from layerstore_core.images.blob import VerifiedBlob
-from layerstore_core.images.container import Container
-from layerstore_core.images.found import ImageFiles, LayerFile, Skipped
+from layerstore_core.images.formats.container import Container
+from layerstore_core.images.formats.found import ImageFiles, LayerFile, Skipped
 from layerstore_core.images.recipe import Recipes, find_recipe
-from layerstore_core.layers import Layer
 from layerstore_core.log import logger
-from layerstore_core.metadata import ImageDB
-from layerstore_core.registering import Progress
-from layerstore_core.store import LayerStore
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration import Progress
+from layerstore_core.store.store import LayerStore
 
 #: Gives what is called with a layer's progress, for the layer's name and the size of its file in bytes.
 LayerProgress = Callable[[str, int], Progress]

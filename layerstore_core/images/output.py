@@ -11,10 +11,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Protocol
 
-from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.replace_file import OutputFile, naming, replacing
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.replacing import OutputFile, naming, replacing
+from layerstore_core.tree.remove import remove_tree
 
 _BLOCK: Final = 512
 _RECORD: Final = 20 * _BLOCK

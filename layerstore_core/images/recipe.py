@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from layerstore_core import inside
-from layerstore_core.archive.compression import detect
-from layerstore_core.digests import DiffID
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
+from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.metadata.atomic import make_directory
-from layerstore_core.metadata.ours import recorded_drivers, state_directory
+from layerstore_core.records.own_state import recorded_drivers, state_directory
+from layerstore_core.streams.compression import detect
 
 #: How much of a blob is looked at, in bytes.
 _TRIAL: Final = 512 << 10

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from layerstore_core.arguments import check_type
+from layerstore_core.base.arguments import check_type
 from layerstore_core.errors import InvalidReference
 
 _DEFAULT_DOMAIN: Final = "docker.io"

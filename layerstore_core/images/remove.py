@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from layerstore_core.digests import ChainID, DiffID, ImageID
+from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, ImageInUse, LayerStoreError, keeping_done
-from layerstore_core.layers import RemovedLayer
-from layerstore_core.metadata import ImageDB
-from layerstore_core.store import LayerStore
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.store.handles import RemovedLayer
+from layerstore_core.store.store import LayerStore
 
 #: Finds an image by a name or an ID among names and images: its ID, and the name, if it was called by one.
 Find = Callable[[str, Mapping[str, ImageID], Callable[[], Sequence[ImageID]]], tuple[ImageID, str | None]]

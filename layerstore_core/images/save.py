@@ -14,15 +14,15 @@ from contextlib import closing
 from typing import Any, BinaryIO, Final
 
 from layerstore_core.errors import IntegrityError, LayerStoreError
+from layerstore_core.images.formats.oci_layout import NAME_ANNOTATION, REF_ANNOTATION
 from layerstore_core.images.image import Image, text_of
-from layerstore_core.images.layout import NAME_ANNOTATION, REF_ANNOTATION
 from layerstore_core.images.output import Output, WrongSize
 from layerstore_core.images.recipe import Recipe, Recipes
 from layerstore_core.images.reference import Reference
-from layerstore_core.layers import Layer
 from layerstore_core.log import logger
-from layerstore_core.registering import Progress
-from layerstore_core.store import LayerStore
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.registration import Progress
+from layerstore_core.store.store import LayerStore
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"

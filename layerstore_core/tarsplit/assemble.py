@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from layerstore_core.tarsplit.codec import FileEntry, Segment
-from layerstore_core.tarsplit.filling import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed, opened
+from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed, opened
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from layerstore_core.archive.entry import EntryType, TarEntry
-from layerstore_core.archive.plainentries import PlainEntry, entry_of
-from layerstore_core.archive.seen import SeenNames
-from layerstore_core.archive.whiteouts import NameKind, classify, leaves_root
+from layerstore_core.base.nameset import SeenNames
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.plain_entries import PlainEntry, entry_of
+from layerstore_core.tar.whiteouts import NameKind, classify, leaves_root
 from layerstore_core.tarsplit.codec import LineWriter
 
 _FILE = EntryType.FILE

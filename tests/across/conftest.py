@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.tree.xattrs import read_xattrs
 from tests import trees
 from tests.driver_roots import DRIVERS, remove_root, why_not
 from tests.store.layers import register

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, MaxDepthExceeded
-from layerstore_core.check import check_store
+from layerstore_core.maintenance.check import check_store
 from tests import tars
 from tests.conftest import OpenStore
 from tests.driver_roots import mounts_below

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from layerstore_core import LayerStore
-from layerstore_core.check import check_store
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import mounts_below
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, tree, warm
 from tests.store.other_process import OtherProcess

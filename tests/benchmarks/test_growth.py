@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
-from layerstore_core.digests import ChainID, DiffID
-from layerstore_core.gc import collect_garbage
+from layerstore_core.base.digests import ChainID, DiffID
 from layerstore_core.images import Images
-from layerstore_core.metadata import LayerDB
-from layerstore_core.metadata.deletion import Deletion
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.records.deletion import Deletion
+from layerstore_core.records.layerdb import LayerDB
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import register, tar_of
 

@@ -19,9 +19,8 @@ from layerstore_core._version import __version__
 from layerstore_core.cli.app import cli
 from layerstore_core.cli.commands.register import register
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.store import LayerStore
-
-from .conftest import Run, tar_of, tree
+from layerstore_core.store.store import LayerStore
+from tests.cli.conftest import Run, tar_of, tree
 
 HEAVY = ("pydantic", "pydantic_settings", "loguru", "rich", "pluggy", "isal", "importlib_metadata")
 UNKNOWN = "ab" * 32
@@ -55,7 +54,7 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -
     assert "layerstore_core.cli.app" in modules
     called = {"--version": set(), "--help": {walked[0] for walked, _ in COMMANDS}}.get(words[0], {words[0]})
     assert {name for name in cli.commands if f"layerstore_core.cli.commands.{name}" in modules} == called
-    assert not modules & {*HEAVY, "layerstore_core.store", "layerstore_core.config", "layerstore_core.log"}
+    assert not modules & {*HEAVY, "layerstore_core.store.store", "layerstore_core.config.model", "layerstore_core.log"}
 
 
 @pytest.mark.parametrize("command", ["register", "ls", "export"])
@@ -75,7 +74,7 @@ def test_what_takes_long_to_load_is_not_loaded_for_usual_work(command: str, driv
         [*program, command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "layerstore_core.store" in modules
+    assert "layerstore_core.store.store" in modules
     assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich"}
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from layerstore_core.base.digests import ChainID
 from layerstore_core.cli.describe import short_length
-from layerstore_core.digests import ChainID
 
 
 def test_twelve_digits_where_they_are_enough() -> None:

@@ -10,9 +10,8 @@ import click
 import pytest
 
 from layerstore_core.cli.app import cli
-
-from .conftest import Run, docker_archive, tar_of
-from .test_app import COMMANDS
+from tests.cli.conftest import Run, docker_archive, tar_of
+from tests.cli.test_app import COMMANDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECTIONS = dict(

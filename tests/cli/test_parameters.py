@@ -7,9 +7,8 @@ import click
 import pytest
 
 from layerstore_core.cli.parameters import CHAIN, KEY_VALUE, MOUNT_NAME
+from tests.cli.conftest import Run, tar_of
 from tests.images.archives import ImageSpec, docker_archive
-
-from .conftest import Run, tar_of
 
 HEX = "0123456789abcdef" * 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .conftest import Run
+from tests.cli.conftest import Run
 
 
 def test_v_logs_each_step_of_a_layer_s_life(spawn: Run, base: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store
 from tests.docker.daemon import daemon
 from tests.images.archives import ImageSpec, docker_archive, sha256
 

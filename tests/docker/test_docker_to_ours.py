@@ -11,10 +11,10 @@ from pathlib import Path
 from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
 from layerstore_core.driver.prior import chosen_drivers, prior_drivers
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars
 from tests.docker.contents import APP, BASE, MIDDLE, MTIME, SIBLING
 from tests.docker.daemon import Daemon, daemon

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
 from layerstore_core.errors import ReadOnlyStore, RootInUse
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars
 from tests.docker.contents import APP, DEEP_CHAIN, IMAGES, MTIME, REPEATED, SIBLING, SPARE
 from tests.docker.daemon import Daemon, daemon

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import (
-    IntegrityError,
-    InvalidLayer,
-    hookimpl,
-)
-from layerstore_core.gc import collect_garbage
+from layerstore_core import IntegrityError, InvalidLayer, hookimpl
+from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars
 from tests.store.drivers import ArchiveDriver, LyingDriver, SmallestDriver, open_with
 from tests.store.layers import BASE, export, record_path, register, tree, warm
@@ -166,7 +162,7 @@ class TestExactDiffs:
                 assert read == BASE[:-1]
                 with pytest.raises(IntegrityError, match=layer.diff_id):
                     stream.read()
-            from layerstore_core.check import check_store
+            from layerstore_core.maintenance.check import check_store
 
             assert [finding.code for finding in check_store(store, full=True)] == ["damaged"]
 

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import (
-    Capabilities,
-    DriverContractError,
-    DriverNotSupported,
-    MaxDepthExceeded,
-    hookimpl,
-)
+from layerstore_core import Capabilities, DriverContractError, DriverNotSupported, MaxDepthExceeded, hookimpl
 from tests import tars
 from tests.store.drivers import SmallestDriver, open_with
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of, tree, warm

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.driver.mounts import MountCounts
-from layerstore_core.metadata import RootLocks
+from layerstore_core.locking.root_locks import RootLocks
 
 LAYER = "a" * 64
 

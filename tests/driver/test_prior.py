@@ -9,10 +9,10 @@ import shutil
 import pytest
 
 from layerstore_core import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStore, StoreConfig
-from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.driver.prior import chosen_drivers, note_driver, prior_drivers
 from layerstore_core.driver.select import select_driver
 from layerstore_core.images import Images
+from layerstore_core.store.quarantine import Quarantine
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, register
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from layerstore_core import InvalidLayer
-from layerstore_core.archive.pax import parse_records
-from layerstore_core.archive.stream import LayerStream
-from layerstore_core.digests import ChainID, ImageID
-from layerstore_core.errors import InvalidImage, InvalidReference
-from layerstore_core.images.container import open_container
-from layerstore_core.images.find import find_images
+from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.base.limits import Limit, Limits
+from layerstore_core.errors import BadRecord, InvalidImage, InvalidReference
+from layerstore_core.images.formats.container import open_container
+from layerstore_core.images.formats.find import find_images
 from layerstore_core.images.reference import Reference
-from layerstore_core.limits import Limit, Limits
-from layerstore_core.metadata import BadRecord, ImageDB
-from layerstore_core.metadata.records import LayerRecord, MountRecord
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.records.layer_record import LayerRecord, MountRecord
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.pax import parse_records
 from layerstore_core.tarsplit.codec import decode_lines
 from layerstore_core.text import printable
 from tests import tars

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
-from layerstore_core.check import check_store
 from layerstore_core.errors import ImageDoesNotExist, ImageInUse, InvalidReference, done_before
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images, Removal
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, docker_archive, docker_files, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of

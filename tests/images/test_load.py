@@ -16,9 +16,9 @@ from layerstore_core import LayerStore
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images import Images
 from layerstore_core.images import load as loading
-from layerstore_core.images.documents import MAX_MANIFEST
-from layerstore_core.images.platforms import Platform
-from layerstore_core.metadata import ImageDB
+from layerstore_core.images.formats.documents import MAX_MANIFEST
+from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.records.imagedb import ImageDB
 from tests import tars
 from tests.images.archives import (
     Files,

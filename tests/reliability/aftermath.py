@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import mounts_below
 from tests.reliability.life import Expectation, facts_of
 

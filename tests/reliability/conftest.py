@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.store.conftest import open_directory, ordinary_user, pytest_collection_modifyitems
+from tests.conftest import open_directory, ordinary_user, pytest_collection_modifyitems
 
 __all__ = ["open_directory", "ordinary_user", "pytest_collection_modifyitems"]

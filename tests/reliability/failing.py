@@ -30,11 +30,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig  # noqa: E402
-from layerstore_core.check import check_store, repair  # noqa: E402
-from layerstore_core.digests import DiffID  # noqa: E402
-from layerstore_core.durability import FlushPoint  # noqa: E402
-from layerstore_core.gc import collect_garbage  # noqa: E402
+from layerstore_core.base.digests import DiffID  # noqa: E402
+from layerstore_core.base.durability import FlushPoint  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
+from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
+from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
 from tests.reliability.aftermath import look  # noqa: E402
 from tests.reliability.fuse_disk import FAILED, MARK, Failing, read_log  # noqa: E402
 from tests.reliability.life import Expectation, Words, furnish, live  # noqa: E402

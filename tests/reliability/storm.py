@@ -22,20 +22,16 @@ TOP: Final = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(TOP))
 
-from layerstore_core import (  # noqa: E402
-    ImageDoesNotExist,
-    LayerDoesNotExist,
-    LayerStore,
-    StoreConfig,
-    chain_id,
-    exporting,
-)
-from layerstore_core.archive import copy, copy_process, sharing, writers  # noqa: E402
-from layerstore_core.archive.maker_process import MakerProcess  # noqa: E402
-from layerstore_core.check import check_store, repair  # noqa: E402
-from layerstore_core.digests import DiffID  # noqa: E402
-from layerstore_core.gc import collect_garbage  # noqa: E402
+from layerstore_core import ImageDoesNotExist, LayerDoesNotExist, LayerStore, StoreConfig, chain_id  # noqa: E402
+from layerstore_core.base.digests import DiffID  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
+from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
+from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
+from layerstore_core.store import export as exporting  # noqa: E402
+from layerstore_core.tree import copy, copy_worker  # noqa: E402
+from layerstore_core.unpack import batches  # noqa: E402
+from layerstore_core.unpack.file_worker import MakerProcess  # noqa: E402
+from layerstore_core.workers import share  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
 from tests.reliability.life import Expectation, Words  # noqa: E402
 from tests.reliability.namespace import die_with_parent  # noqa: E402
@@ -288,9 +284,9 @@ def _have_second_processes() -> None:
             select.select([helper._connection], [], [])
         return helper
 
-    writers._BATCHES_ALONE, writers._BATCH_FILES = 1, 8  # type: ignore[misc]
+    batches._BATCHES_ALONE, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     MakerProcess.start = start  # type: ignore[method-assign,assignment]
-    copy._ALONE, sharing._HANDED, copy_process._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    copy._ALONE, share._HANDED, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
     exporting._BESIDE_FROM = 1  # type: ignore[misc]
 
 

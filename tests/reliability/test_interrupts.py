@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig
-from layerstore_core.archive import compare, copy, writers
-from layerstore_core.chains import LayerInput
-from layerstore_core.check import check_store, repair
-from layerstore_core.digests import DiffID
-from layerstore_core.gc import collect_garbage
+from layerstore_core.base.digests import DiffID
+from layerstore_core.diff import compare
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.tree import copy
+from layerstore_core.unpack import batches
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
 from tests.reliability.aftermath import left_over
@@ -253,8 +255,8 @@ def interrupt(
 @pytest.fixture
 def soon_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have second processes take part in small work."""
-    monkeypatch.setattr(writers, "_BATCH_FILES", 8)
-    monkeypatch.setattr(writers, "_BATCHES_ALONE", 2)
+    monkeypatch.setattr(batches, "_BATCH_FILES", 8)
+    monkeypatch.setattr(batches, "_BATCHES_ALONE", 2)
     monkeypatch.setattr(copy, "_ALONE", 5)
     monkeypatch.setattr(compare, "_ALONE", 5)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import remove_root
 from tests.reliability.aftermath import left_over
 from tests.store.layers import BASE, MIDDLE, chain, export, register, tree

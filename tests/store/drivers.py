@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from layerstore_core import Capabilities, DriverContext, LayerStore, StoreConfig, copy_tree, hookimpl, remove_tree
 from layerstore_core.driver.open import bind_driver
-from layerstore_core.metadata import RootLocks
+from layerstore_core.locking.root_locks import RootLocks
 
 
 def open_with(factory: Any, root: Path, **settings: Any) -> LayerStore:

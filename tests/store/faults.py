@@ -34,11 +34,17 @@ _ON_THE_WAY = (
     "pathlib",
     "tempfile",
     "os",
-    "layerstore_core.archive.remove",
-    "layerstore_core.descriptors",
-    "layerstore_core.inside",
+    "layerstore_core.tree.remove",
+    "layerstore_core.base.descriptors",
+    "layerstore_core.base.inside",
 )
-_RECORD_KEEPERS = ("layerstore_core.metadata.", "layerstore_core.registering", "layerstore_core.writable")
+_RECORD_KEEPERS = (
+    "layerstore_core.records.",
+    "layerstore_core.locking.",
+    "layerstore_core.base.atomic",
+    "layerstore_core.store.registration",
+    "layerstore_core.store.writable",
+)
 
 
 @contextmanager
@@ -99,7 +105,9 @@ class FaultySystem:
         self._fail = fail
         for name in CALLS:
             monkeypatch.setattr(os, name, self._stand_before(name, getattr(os, name)))
-        monkeypatch.setattr("layerstore_core.durability.FlushPoint.flush", lambda point: self._count("syncfs", point))
+        monkeypatch.setattr(
+            "layerstore_core.base.durability.FlushPoint.flush", lambda point: self._count("syncfs", point)
+        )
 
     def _stand_before(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

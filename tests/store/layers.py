@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from layerstore_core import Layer, LayerStore, chain_id
-from layerstore_core.digests import DiffID
+from layerstore_core.base.digests import DiffID
 from tests import tars
 
 MTIME = 1_700_000_000

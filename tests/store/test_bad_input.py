@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from layerstore_core import DiffID, InvalidLayer, LayerInput
-from layerstore_core.archive.scanner import TarScanner
+from layerstore_core.tar.scanner import TarScanner
 from tests import tars
 from tests.store.layers import BASE, export, register, tar_of, tree, warm
 

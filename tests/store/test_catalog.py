@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from layerstore_core.layers import RWLayer
+from layerstore_core.store.handles import RWLayer
 from tests.store.faults import around
 from tests.store.layers import BASE, MIDDLE, chain, register
 from tests.store.other_process import OtherProcess

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.tree.xattrs import read_xattrs
 from tests import tars
 from tests.store.layers import export, register, tar_of
 

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from layerstore_core import InvalidLayer
-from tests.archive.test_corpus import names, oracle, path_of, plain
+from tests.across.test_corpus import names, oracle, path_of, plain
 from tests.store.layers import export, record_path, tree, warm
 
 

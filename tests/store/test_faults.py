@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import IntegrityError, LayerDoesNotExist
-from layerstore_core.check import check_store
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars
 from tests.store.faults import FailingCall, FaultySystem, around
 from tests.store.layers import BASE, MIDDLE, export, names_of, register, tree, warm

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from layerstore_core import LayerStore
-from layerstore_core.check import check_store, repair
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of

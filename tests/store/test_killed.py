@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
-from layerstore_core.check import check_store
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import mounts_below
 from tests.store.faults import FaultySystem, around
 from tests.store.layers import BASE, MIDDLE, export, names_of, register, tree, warm

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from layerstore_core import LayerDoesNotExist, MountDoesNotExist, MountNameConflict
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.store.layers import BASE, MIDDLE, chain, export, names_of, register, tar_of, tree, warm
 from tests.store.other_process import OtherProcess, OtherProcessError
 
@@ -155,7 +155,7 @@ def test_a_writable_layer_that_another_process_holds_stays(store, other):
 def test_garbage_collection_beside_work(store, other):
     """One registers and releases chains, the other collects all the time: nothing breaks, nothing is left."""
     other.start(
-        "from layerstore_core.gc import collect_garbage\nanswer = sum(len(collect_garbage(store)) for _ in range(30))"
+        "from layerstore_core.maintenance.gc import collect_garbage\nanswer = sum(len(collect_garbage(store)) for _ in range(30))"
     )
     for number in range(15):
         layers = chain(store, BASE, MIDDLE, tar_of({f"{number}": b"x"}))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
 from layerstore_core.errors import LayerStoreError, ReadOnlyStore, StoreDoesNotExist
+from layerstore_core.maintenance.check import check_store
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree
 
 

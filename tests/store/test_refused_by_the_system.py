@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.check import check_store
+from layerstore_core.maintenance.check import check_store
 from tests.driver_roots import why_not
 from tests.store.layers import BASE, MIDDLE, export, register, tar_of, tree, warm
 

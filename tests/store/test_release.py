@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerstore_core import LayerDoesNotExist, LayerNotRetained
-from layerstore_core.gc import collect_garbage
+from layerstore_core.maintenance.gc import collect_garbage
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of, tree, warm
 
 

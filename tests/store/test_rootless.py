@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.tree.xattrs import read_xattrs
 from tests import tars
 from tests.driver_roots import remove_root, why_not
 from tests.store.layers import export, register, warm

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import BadRecord, LayerDoesNotExist, LayerStore, StoreConfig
-from layerstore_core.check import check_store, repair
-from layerstore_core.checking.quarantine import Quarantine
-from layerstore_core.checking.strays import Strays
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
+from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.quarantine import Quarantine
+from layerstore_core.store.strays import Strays
 from tests.driver_roots import btrfs_file_system, mounts_below, remove_root, why_not
 from tests.images.archives import ImageSpec, oci_files, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of

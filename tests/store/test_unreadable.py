@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
-from layerstore_core.check import check_store, repair
-from layerstore_core.gc import collect_garbage
 from layerstore_core.images import Images
-from layerstore_core.metadata.buildkit import _fnv1a
+from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.records.buildkit import _fnv1a
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, register, tar_of
 

@@ -10,10 +10,10 @@ from typing import BinaryIO
 import pytest
 from fastcrc import crc64
 
-from layerstore_core.archive.getter import TreeFiles
 from layerstore_core.errors import IntegrityError
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.codec import FileEntry, Segment
+from layerstore_core.tree.files import TreeFiles
 
 CONTENT = bytes(range(256)) * 10000  # several chunks
 

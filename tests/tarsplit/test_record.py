@@ -7,8 +7,8 @@ import io
 import pytest
 from fastcrc import crc64
 
-from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.stream import LayerStream
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tarsplit.codec import FileEntry, LineReader, LineWriter, Segment, decode_lines
 from layerstore_core.tarsplit.record import Recorder
 from tests import tars

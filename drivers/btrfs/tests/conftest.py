@@ -16,9 +16,9 @@ from layerstore_btrfs import BtrfsDriver, subvolumes
 from layerstore_btrfs.options import Options
 from loguru import logger
 
-from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.stream import LayerStream
 from layerstore_core.driver.context import DriverContext
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
 
 IMAGE_SIZE = 1 << 30
 

@@ -16,13 +16,13 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple
 
-from layerstore_core import inside
-from layerstore_core.archive.copy import copy_metadata
-from layerstore_core.archive.extents import copy_extents
-from layerstore_core.archive.root import Directory, Root
-from layerstore_core.archive.whiteoutstyle import WhiteoutStyle
-from layerstore_core.descriptors import Descriptor
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.tree.copy import copy_metadata
+from layerstore_core.tree.extents import copy_extents
+from layerstore_core.tree.root import Directory, Root
+from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
 
 #: Directories that `bring_up` makes; `give_metadata` gives them what they have below.

@@ -9,18 +9,19 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core import hookimpl, inside
-from layerstore_core.archive.changes import Change
-from layerstore_core.archive.getter import TreeFiles
-from layerstore_core.archive.iterstream import IterStream
-from layerstore_core.archive.pack import pack_changes
-from layerstore_core.archive.stream import LayerStream
-from layerstore_core.archive.unpack import unpack_layer
-from layerstore_core.archive.verify import Rights
+from layerstore_core import hookimpl
+from layerstore_core.base import inside
+from layerstore_core.diff.changes import Change
+from layerstore_core.diff.pack import pack_changes
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.driver.fallback import changed_size
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
+from layerstore_core.streams.iterstream import IterStream
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tree.files import TreeFiles
+from layerstore_core.unpack.unpacker import unpack_layer
+from layerstore_core.verify.verify import Rights
 from layerstore_overlay.applying import OverlayWhiteouts
 from layerstore_overlay.chain import Chains
 from layerstore_overlay.features import Features, remove_stale_laboratories
@@ -34,8 +35,8 @@ from layerstore_overlay.storage_opt import layer_size, refuse_others
 from layerstore_overlay.verifying import differences
 
 if TYPE_CHECKING:
-    from layerstore_core.archive.expected import Brought
-    from layerstore_core.archive.verify import Difference
+    from layerstore_core.verify.expected import Brought
+    from layerstore_core.verify.verify import Difference
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
 _MAX_DEPTH: Final = 499

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from layerstore_core import inside
-from layerstore_core.archive.remove import remove_tree
-from layerstore_core.descriptors import Descriptor, open_fd
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import DriverNotSupported
+from layerstore_core.tree.remove import remove_tree
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec

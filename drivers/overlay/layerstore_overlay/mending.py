@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from layerstore_core import inside
+from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
 from layerstore_overlay.layout import LINKS, Layout, is_link_name, new_link_name
 

@@ -2,7 +2,7 @@
 
 The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.8
 on. Older kernels get mount(2), whose options must fit into one page. Every directory is opened without following
-links, see `layerstore_core.inside`, and the kernel is given the descriptors. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
+links, see `layerstore_core.base.inside`, and the kernel is given the descriptors. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from layerstore_core import inside
+from layerstore_core.base import inside
 from layerstore_overlay import syscalls
 
 #: The longest data that mount(2) takes, without its final NUL.

@@ -1,6 +1,6 @@
 """What a layer changes, from its own directory alone: what is not there is as it is below.
 
-The answer is that of `layerstore_core.archive.compare` for the two merged trees, at the cost of the change
+The answer is that of `layerstore_core.diff.compare` for the two merged trees, at the cost of the change
 and not of the trees: the same rules of what is a change, applied to what stands in the upper directory.
 """
 
@@ -12,12 +12,12 @@ import stat
 from collections import defaultdict
 from dataclasses import dataclass
 
-from layerstore_core import inside
-from layerstore_core.archive.changes import Change, ChangeKind
-from layerstore_core.archive.descent import Descent
-from layerstore_core.archive.extents import may_have_holes
-from layerstore_core.archive.same import is_new_root, same_content, same_status
-from layerstore_core.archive.xattrs import read_xattrs
+from layerstore_core.base import inside
+from layerstore_core.diff.changes import Change, ChangeKind
+from layerstore_core.tree.equal import is_new_root, same_content, same_status
+from layerstore_core.tree.extents import may_have_holes
+from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
 

@@ -11,12 +11,12 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
-from layerstore_core import inside
-from layerstore_core.archive.descent import Descent
-from layerstore_core.archive.expected import Brought, Expected, Found, Node
-from layerstore_core.archive.idmap import IDMapping
-from layerstore_core.archive.verify import Below, Difference, Judge, Rights, is_directory
-from layerstore_core.archive.xattrs import list_xattrs, read_xattrs
+from layerstore_core.base import inside
+from layerstore_core.tree.idmap import IDMapping
+from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
+from layerstore_core.verify.expected import Brought, Expected, Found, Node
+from layerstore_core.verify.verify import Below, Difference, Judge, Rights, is_directory
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
 
 #: Marks that overlayfs gives files by itself and that change nothing of what is shown; all others are no layer's.

@@ -7,7 +7,7 @@ import stat
 import pytest
 from layerstore_overlay.layout import Layout
 
-from layerstore_core.archive.idmap import IDMapping, IDRange
+from layerstore_core.tree.idmap import IDMapping, IDRange
 
 from .conftest import build, make_driver
 
@@ -88,8 +88,8 @@ def test_creation_refuses_ids_in_use_and_missing_parents_and_leaves_nothing(one_
     "step",
     [
         "os.symlink",
-        "layerstore_core.inside.mkdir",
-        "layerstore_core.inside.write",
+        "layerstore_core.base.inside.mkdir",
+        "layerstore_core.base.inside.write",
         "layerstore_overlay.layout.Layout.commit",
     ],
 )

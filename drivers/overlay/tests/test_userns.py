@@ -14,8 +14,8 @@ NOBODY = 65534
 PREAMBLE = """
 import io, os, sys, tarfile
 from pathlib import Path
-from layerstore_core.archive.scanner import TarScanner
-from layerstore_core.archive.stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import DriverNotSupported
 from layerstore_core.log import driver_logger

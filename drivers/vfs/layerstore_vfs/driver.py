@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Final, cast
 
 # What is not imported by name is loaded when it is first used, as the package does it: most commands need little of it.
 import layerstore_core
-from layerstore_core import BadRecord, ConfigError, hookimpl, inside
-from layerstore_core.archive.remove import remove_tree
-from layerstore_core.metadata.atomic import make_directory
+from layerstore_core import BadRecord, ConfigError, hookimpl
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
+from layerstore_core.tree.remove import remove_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from layerstore_core import Change, DriverContext, Stamps
-    from layerstore_core.archive.expected import Brought
-    from layerstore_core.archive.verify import Difference
+    from layerstore_core.verify.expected import Brought
+    from layerstore_core.verify.verify import Difference
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
@@ -112,7 +113,7 @@ class VfsDriver:
 
     @hookimpl
     def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
-        from layerstore_core.archive.verify import Rights, check_tree
+        from layerstore_core.verify.verify import Rights, check_tree
 
         home = self._context.home
         return check_tree(

@@ -14,7 +14,7 @@ from layerstore_core.cli.session import Session
 from layerstore_core.errors import note_done
 
 if TYPE_CHECKING:
-    from layerstore_core.check import Finding
+    from layerstore_core.maintenance.check import Finding
 
 
 @click.command()
@@ -53,7 +53,7 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
 
     def look_and_repair() -> list[Finding]:
         with session.open(reading=not repair) as store, ExitStack() as opened:
-            from layerstore_core import check as checks
+            from layerstore_core.maintenance import check as checks
 
             with progress.of_layers("Checking") as report:
                 findings = checks.check_store(store, full=full, resume=resume, progress=report)

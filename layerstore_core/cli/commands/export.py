@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from layerstore_core.base.replace_file import replacing
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.replacing import replacing
 
 if TYPE_CHECKING:
-    from layerstore_core.layers import Layer
+    from layerstore_core.store.handles import Layer
 
 
 class _Writer(Protocol):

@@ -12,7 +12,7 @@ from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.gc import Removed
+    from layerstore_core.maintenance.gc import Removed
 
 
 @click.command()
@@ -32,7 +32,7 @@ def gc(session: Session, dry_run: bool) -> None:
 
     def collect() -> list[Removed]:
         with session.open() as store:
-            from layerstore_core.gc import collect_garbage
+            from layerstore_core.maintenance.gc import collect_garbage
 
             return collect_garbage(store, dry_run=dry_run)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
-from layerstore_core.digests import ChainID
 
 
 @click.command()

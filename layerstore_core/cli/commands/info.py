@@ -13,7 +13,7 @@ from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.config import StoreConfig
+    from layerstore_core.config.model import StoreConfig
 
 
 @click.command()
@@ -30,7 +30,7 @@ def info(session: Session) -> None:
       layerstore --root /srv/layers info
     """
     config = session.config()
-    from layerstore_core.presence import has_store
+    from layerstore_core.store.locate import has_store
 
     exists = has_store(config.root)
     document: dict[str, Any] = {

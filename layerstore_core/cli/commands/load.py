@@ -15,7 +15,7 @@ from layerstore_core.cli.parameters import PLATFORM, PathType, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.images.platforms import Platform
+    from layerstore_core.images.formats.platforms import Platform
 
 #: Of what is skipped, so many are told on standard error.
 _SHOWN: Final = 20

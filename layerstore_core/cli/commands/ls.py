@@ -13,7 +13,7 @@ from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.digests import ChainID
+    from layerstore_core.base.digests import ChainID
 
 
 @click.command()

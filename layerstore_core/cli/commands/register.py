@@ -17,7 +17,7 @@ from layerstore_core.cli.session import Session
 from layerstore_core.errors import InvalidLayer, while_doing
 
 if TYPE_CHECKING:
-    from layerstore_core.store import LayerStore
+    from layerstore_core.store.store import LayerStore
 
 
 @click.command()

@@ -12,9 +12,9 @@ from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.digests import ChainID
-    from layerstore_core.layers import RemovedLayer
-    from layerstore_core.store import LayerStore
+    from layerstore_core.base.digests import ChainID
+    from layerstore_core.store.handles import RemovedLayer
+    from layerstore_core.store.store import LayerStore
 
 
 class LayerInUse(LayerStoreError):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
 from layerstore_core.cli.commands.register import register_pinned
 from layerstore_core.cli.commands.rm import LayerInUse, removed_document
@@ -20,10 +21,9 @@ from layerstore_core.cli.parameters import (
     resolve_parent,
 )
 from layerstore_core.cli.session import Session
-from layerstore_core.digests import ChainID
 
 if TYPE_CHECKING:
-    from layerstore_core.layers import RemovedLayer
+    from layerstore_core.store.handles import RemovedLayer
 
 
 @click.group()

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, read_all, stream_of
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.groups.streams import must_be_same_bytes
+from layerstore_core.conformance.rig import Bench, read_all, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, differences
 from layerstore_core.driver.capabilities import Capabilities

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, read_all
 from layerstore_core.conformance.processes import Child
+from layerstore_core.conformance.rig import Bench, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, read_tree
 

@@ -9,13 +9,13 @@ from typing import ClassVar, Final
 
 import pytest
 
-from layerstore_core.archive.entry import EntryType
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.dialects import DIALECTS
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import MOMENT, Item, directory, file, hard_link, special, symlink
 from layerstore_core.conformance.trees import expected_tree, must_be, readable, shown
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.tar.entry import EntryType
 
 #: Version 2 of the kernel's structure, without a root ID: CAP_NET_BIND_SERVICE, permitted and effective.
 _CAPABILITY: Final = bytes.fromhex("0100000200040000000000000000000000000000")

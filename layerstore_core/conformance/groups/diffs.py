@@ -13,11 +13,11 @@ from typing import ClassVar, Final
 
 import pytest
 
-from layerstore_core.archive.change import Change, ChangeKind
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, read_all
+from layerstore_core.conformance.rig import Bench, read_all
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
 from layerstore_core.conformance.trees import expected_changes, must_be, names_of, read_tree
+from layerstore_core.diff.change import Change, ChangeKind
 
 _BASE: Final = [
     directory(b"etc"),

@@ -14,16 +14,16 @@ from typing import ClassVar, Final
 
 import pytest
 
-from layerstore_core.check import check_store
+from layerstore_core.base.digests import DiffID, chain_id
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, mounts_below, read_all
 from layerstore_core.conformance.processes import Tell, die, in_child
+from layerstore_core.conformance.rig import Bench, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.watch import Watch
-from layerstore_core.digests import DiffID, chain_id
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.gc import collect_garbage
-from layerstore_core.store import LayerStore
+from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.store import LayerStore
 
 _BASE: Final = tar_of([directory(b"d"), file(b"d/one", b"1" * 3000), file(b"d/two", b"2")])
 _TOP: Final = tar_of([file(b"d/three", b"3" * 3000), whiteout(b"d/two")])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import directory, file
 from layerstore_core.conformance.trees import must_be, names_of
 from layerstore_core.driver.options import context_of

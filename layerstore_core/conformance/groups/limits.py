@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import ClassVar, Final
 
+from layerstore_core.config.sources import DOCKER_MAX_DEPTH
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import directory, file, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
-from layerstore_core.sources import DOCKER_MAX_DEPTH
 
 _MANY_FILES: Final = 1500
 _MANY_CHILDREN: Final = 60

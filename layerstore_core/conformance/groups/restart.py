@@ -10,9 +10,9 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, mounts_below, read_all
 from layerstore_core.conformance.groups.lifecycle import raw_get, raw_put
 from layerstore_core.conformance.processes import die, in_child
+from layerstore_core.conformance.rig import Bench, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be
 

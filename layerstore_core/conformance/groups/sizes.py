@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
 
 _BASE: Final = [

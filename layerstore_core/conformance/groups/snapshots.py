@@ -10,12 +10,12 @@ from typing import ClassVar, Final
 
 import pytest
 
-from layerstore_core.archive.expected import read_entries
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, stream_of
+from layerstore_core.conformance.rig import Bench, stream_of
 from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
 from layerstore_core.conformance.ways import EXPECTED, LEADS_THROUGH
+from layerstore_core.verify.expected import read_entries
 
 _BASE: Final = [
     directory(b"dir"),

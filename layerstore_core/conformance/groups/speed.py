@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.recorder import FIGURES
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import Item, directory, file
 from layerstore_core.driver import registry
 

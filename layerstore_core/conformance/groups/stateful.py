@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench
 from layerstore_core.conformance.model import Player, replay
+from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.scripts import InvalidScript, Step, read_script, shorten, write_script
 
 #: How many sequences are tried, and how many steps each may have.

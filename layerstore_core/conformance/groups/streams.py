@@ -15,8 +15,8 @@ from typing import BinaryIO, ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.bench import Bench, read_all, stream_of
 from layerstore_core.conformance.dialects import DIALECTS
+from layerstore_core.conformance.rig import Bench, read_all, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, opaque, tar_of, whiteout
 from layerstore_core.conformance.trees import expected_tree, must_be, names_of, shown
 from layerstore_core.errors import InvalidLayer

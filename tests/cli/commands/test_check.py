@@ -8,9 +8,8 @@ import pytest
 from layerstore_vfs.driver import VfsDriver
 
 from layerstore_core import hookimpl
+from tests.cli.commands.test_export import corrupt
 from tests.cli.conftest import Run
-
-from .test_export import corrupt
 
 
 def test_all_is_well(run: Run, base: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerstore_core.store import LayerStore
+from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.checking.repairing import Repair
 from layerstore_core.driver.bound import BoundDriver
-from layerstore_core.metadata import ImageDB
-from layerstore_core.store import LayerStore
+from layerstore_core.maintenance.repair import Repair
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run, tar_of
 from tests.images.archives import ImageSpec, docker_archive
 
@@ -96,7 +96,7 @@ def test_rm_tells_what_is_gone_of_a_chain(run: Run, base: Path, upper: Path, roo
 
 
 def test_rm_that_fails_costs_no_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerstore_core.metadata import LayerDB
+    from layerstore_core.records.layerdb import LayerDB
 
     def mark_removing(self: LayerDB, chain: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))

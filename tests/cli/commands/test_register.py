@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import store as store_module
-from layerstore_core.digests import ChainID, DiffID, chain_id
+from layerstore_core.base.digests import ChainID, DiffID, chain_id
+from layerstore_core.store import store as store_module
 from tests.cli.conftest import Run, tar_of, tree
 
 

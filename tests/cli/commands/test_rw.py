@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.store import LayerStore
+from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Held, Run, tree
 
 

@@ -32,7 +32,7 @@ def test_the_fields(run: Run, base: Path, upper: Path, root: Path) -> None:
 
 
 def test_the_descriptor_is_told(run: Run, base: Path, root: Path) -> None:
-    from layerstore_core.store import LayerStore
+    from layerstore_core.store.store import LayerStore
 
     descriptor = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 1, "digest": "sha256:" + "0" * 64}
     with LayerStore.open(root=root, driver="vfs") as store, store.register(base, descriptor=descriptor) as layer:

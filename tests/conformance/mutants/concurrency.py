@@ -15,7 +15,7 @@ class UnpacksInOnePlace(Mutant):
 
     @hookimpl
     def apply_diff(self, layer_id, diff):
-        from layerstore_core.conformance.bench import stream_of
+        from layerstore_core.conformance.rig import stream_of
 
         data = diff.read()
         scratch = self.context.home.parent / "layerstore" / "scratch"

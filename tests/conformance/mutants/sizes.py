@@ -20,7 +20,7 @@ class CountsTheTar(Mutant):
         return len(data)
 
     def _apply(self, layer_id, data):
-        from layerstore_core.conformance.bench import stream_of
+        from layerstore_core.conformance.rig import stream_of
 
         return unpack_into(self, layer_id, stream_of(data))
 

@@ -7,7 +7,7 @@ import os
 import tarfile
 
 from layerstore_core import LayerStream, copy_tree, hookimpl, remove_tree
-from layerstore_core.archive.verify import Rights, check_tree
+from layerstore_core.verify.verify import Rights, check_tree
 from tests.conformance.mutants.base import Correct, Mutant, unpack_into
 from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 

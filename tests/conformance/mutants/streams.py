@@ -15,7 +15,7 @@ class ReturnsBeforeDataIsThere(Mutant):
 
     @hookimpl
     def apply_diff(self, layer_id, diff):
-        from layerstore_core.conformance.bench import stream_of
+        from layerstore_core.conformance.rig import stream_of
 
         data = diff.read()
 
@@ -50,7 +50,7 @@ class ReadsShort(Mutant):
 
     @hookimpl
     def apply_diff(self, layer_id, diff):
-        from layerstore_core.conformance.bench import stream_of
+        from layerstore_core.conformance.rig import stream_of
 
         size = unpack_into(self, layer_id, stream_of(diff.read(4096).ljust(10240, b"\0")))
         diff.drain()

@@ -1,0 +1,149 @@
+"""Files that appear whole or not at all, and what else output can go to: devices, pipes, the process's own descriptors."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Self
+
+from layerstore_core.base.descriptors import Descriptor
+
+_OWN: Final = re.compile(r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([0-9]{1,9})", re.ASCII)
+_STANDARD: Final = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+#: Links followed for one name: the kernel's limit.
+_MAX_LINKS: Final = 40
+
+
+class OutputFile:
+    """A file that is written from its start to its end; its errors have the name that the user gave.
+
+    Args:
+        name: what the user gave.
+        opened: the open file; it belongs to this object from now on.
+        waits: whether a write may take as long as another program likes.
+
+    Attributes:
+        position: how many bytes have been written.
+    """
+
+    def __init__(self, name: str, opened: Descriptor, *, waits: bool) -> None:
+        self.waits = waits
+        self.position = 0
+        self._name = name
+        self._file = opened
+
+    @classmethod
+    def new(cls, name: str, path: str) -> Self:
+        """Make a regular file at `path`, where there is nothing, for what the user has called `name`.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with naming(name):
+            return cls(name, Descriptor(os.open, path, flags, 0o644), waits=False)
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Write all of `data`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        left = memoryview(data)
+        with naming(self._name):
+            while left:
+                count = os.write(self._file.number, left)
+                left = left[count:]
+                self.position += count
+
+    def cut(self, position: int) -> None:
+        """Go back to a position, and forget what comes after it; not where `waits`."""
+        with naming(self._name):
+            os.ftruncate(self._file.number, position)
+            os.lseek(self._file.number, position, os.SEEK_SET)
+        self.position = position
+
+    def sync(self) -> None:
+        """Wait until the file is on disk."""
+        with naming(self._name):
+            os.fsync(self._file.number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with naming(self._name):
+            self._file.close()
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Give an `OSError` the name of what the user has asked for, in place of a temporary file's."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = name, None
+        raise
+
+
+def is_stream(path: str) -> bool:
+    """Tell whether what is written to `path` goes straight on: to a device, a pipe or an open file of this process."""
+    if own_descriptor(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def own_descriptor(path: str) -> int | None:
+    """The number of the open file of this process that `path` stands for, as `/dev/stdout` does; `None` for no such path."""
+    for _ in range(_MAX_LINKS):
+        if path in _STANDARD:
+            return _STANDARD[path]
+        if (match := _OWN.fullmatch(path)) and match[1] in (None, str(os.getpid())):
+            return int(match[2])
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            return None
+    return None
+
+
+@contextmanager
+def replacing(file: str) -> Iterator[OutputFile]:
+    """Write what is `file` once the block has ended well; otherwise `file` is what it was.
+
+    A device, a pipe or a socket is written to as it is: putting a file in the place of `/dev/null` would do harm. So is
+    an open file of this process, such as `/dev/stdout`. A symbolic link stays, and what it points to is replaced.
+
+    Raises:
+        OSError: it cannot be written; the error has the name `file`.
+    """
+    if is_stream(file):
+        number = own_descriptor(file)
+        with naming(file):
+            opened = (
+                Descriptor(os.open, file, os.O_WRONLY | os.O_CLOEXEC) if number is None else Descriptor(os.dup, number)
+            )
+        with OutputFile(file, opened, waits=True) as target:
+            yield target
+        return
+    import secrets
+
+    path = os.path.realpath(file)
+    partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
+    try:
+        with OutputFile.new(file, partial) as target:
+            yield target
+            target.sync()
+        with naming(file):
+            os.replace(partial, path)
+    except BaseException:
+        if os.path.lexists(partial):
+            os.unlink(partial)
+        raise

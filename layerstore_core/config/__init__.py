@@ -1,0 +1,1 @@
+"""Settings: what there is, where each comes from, how it is validated."""

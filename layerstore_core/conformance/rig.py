@@ -1,0 +1,257 @@
+"""The bench on which a test tries one driver: a root of its own, layers by one call, and what is left at the end."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+from layerstore_core.config.model import StoreConfig
+from layerstore_core.conformance.tars import Item, tar_of
+from layerstore_core.conformance.trees import Tree, read_tree
+from layerstore_core.driver import registry
+from layerstore_core.driver.bound import BoundDriver
+from layerstore_core.driver.open import bind_driver
+from layerstore_core.driver.registry import DriverFactory
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.locking.root_locks import RootLocks
+from layerstore_core.store.store import LayerStore
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tree.remove import remove_tree
+
+_CHUNK: Final = 1 << 20
+#: What a wrapper is called in the plugin manager, with the wrapper.
+Wrapper = tuple[str, object]
+
+
+class Bench:
+    """One driver on one fresh root.
+
+    Args:
+        name: the driver's name.
+        factory: the driver's class or maker; `None`: the installed driver of this name.
+        options: the driver's options.
+        root: a directory that is not there yet, on the file system which the driver needs.
+        note: called with what a reader of the report should know.
+
+    Attributes:
+        driver: the driver, opened on the root.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        factory: DriverFactory | None,
+        options: Mapping[str, Any],
+        root: Path,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name: Final = name
+        self.factory: Final = factory if factory is not None else registry.load_driver(name)
+        self.options: Final = dict(options)
+        self.root: Final = root
+        self.note: Final = note
+        self.is_root: Final = os.geteuid() == 0
+        self._made: list[str] = []
+        self._opened: list[tuple[BoundDriver, RootLocks]] = []
+        root.mkdir(parents=True)
+        try:
+            self.driver = self.open()
+        except BaseException:
+            remove_tree(os.fsencode(root))
+            raise
+
+    # Instances
+
+    def config(self, root: Path | None = None) -> StoreConfig:
+        """The settings of a store on this root, or another, with this driver and its options."""
+        return StoreConfig(
+            root=root or self.root,
+            driver=self.name,
+            drivers={self.name: self.options} if self.options else {},
+            durability="none",
+        )
+
+    def open(self, *wrappers: Wrapper) -> BoundDriver:
+        """One more instance of the driver on the same root, as another process would have it."""
+        locks = RootLocks(self.root / "layerstore" / "locks")
+        try:
+            driver = bind_driver(self.factory, self.name, self.config(), locks, wrappers)
+        except BaseException:
+            locks.close()
+            raise
+        self._opened.append((driver, locks))
+        return driver
+
+    def reopen(self) -> BoundDriver:
+        """Close all instances, and open one anew: the process has ended, and another begins."""
+        self.close()
+        self.driver = self.open()
+        return self.driver
+
+    def close(self) -> None:
+        """Close all instances; what they had mounted is unmounted."""
+        with ExitStack() as stack:
+            for driver, locks in self._opened:
+                stack.callback(locks.close)
+                stack.callback(driver.close)
+            self._opened.clear()
+
+    @contextmanager
+    def store(self, *wrappers: Wrapper, root: Path | None = None) -> Iterator[LayerStore]:
+        """An open store with an instance of the driver of its own."""
+        config = self.config(root)
+        locks = RootLocks(config.root / "layerstore" / "locks")
+        try:
+            store = LayerStore(config, bind_driver(self.factory, self.name, config, locks, wrappers), locks)
+        except BaseException:
+            locks.close()
+            raise
+        with store:
+            yield store
+
+    # Layers
+
+    def new_id(self, suffix: str = "") -> str:
+        """An ID as the store makes them; what is made with it is removed at the end."""
+        layer_id = secrets.token_hex(32) + suffix
+        self._made.append(layer_id)
+        return layer_id
+
+    def layer(self, content: bytes | Iterable[Item] = (), parent: str = "", *, layer_id: str = "") -> str:
+        """Make a read-only layer, and return its ID.
+
+        Args:
+            content: its tar, or the items of it.
+            parent: the ID of the layer below.
+            layer_id: the ID that it is to have; otherwise a new one.
+        """
+        layer_id = layer_id or self.new_id()
+        self.driver.create(layer_id, parent, {})
+        self.apply(layer_id, parent, content)
+        return layer_id
+
+    def writable(self, parent: str = "", *, layer_id: str = "") -> str:
+        """Make a writable layer, and return its ID."""
+        layer_id = layer_id or self.new_id()
+        self.driver.create_read_write(layer_id, parent, "", {})
+        return layer_id
+
+    def apply(self, layer_id: str, parent: str, content: bytes | Iterable[Item]) -> int:
+        """Apply a tar to a layer that was just made, as the store does; returns the size that the driver tells."""
+        stream = stream_of(content if isinstance(content, bytes) else tar_of(content))
+        size = self.driver.apply_diff(layer_id, parent, stream)
+        stream.drain()
+        return size
+
+    def tree(self, layer_id: str) -> Tree:
+        """What the layer shows."""
+        with self.driver.mounted(layer_id) as path:
+            return read_tree(path)
+
+    def diff(self, layer_id: str, parent: str) -> bytes:
+        """The whole tar of a layer's changes."""
+        with self.driver.diff(layer_id, parent) as stream:
+            return b"".join(iter(lambda: stream.read(_CHUNK), b""))
+
+    def forget(self, layer_id: str) -> None:
+        """Do not remove this ID at the end."""
+        self._made.remove(layer_id)
+
+    # Looking behind it
+
+    def implements(self, hook: str) -> bool:
+        """Whether the driver itself has this hook, and not only the fallback."""
+        return any(
+            implementation.plugin_name.startswith("driver ")
+            for implementation in getattr(self.driver.plugins.hook, hook).get_hookimpls()
+        )
+
+    def layer_ids(self) -> set[str] | None:
+        """The IDs that the driver says it holds; `None` where it cannot tell."""
+        found = self.driver.layer_ids()
+        return None if found is None else set(found)
+
+    def mounts(self) -> list[str]:
+        """The mount points below the root, the deepest last."""
+        return mounts_below(self.root)
+
+    def open_files(self) -> list[str]:
+        """The files below the root that this process has open, but for the lock file."""
+        gc.collect()
+        top = os.path.realpath(self.root) + "/"
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{name}")
+            except FileNotFoundError:
+                continue
+            if target.startswith(top) and not target.startswith(top + "layerstore/"):
+                found.append(target)
+        return sorted(found)
+
+    # Its end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._remove_layers()
+        finally:
+            self.close()
+            # What a failed call has left to the collector may keep the file system busy.
+            gc.collect()
+            for path in reversed(self.mounts()):
+                subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
+            remove_tree(os.fsencode(self.root))
+
+    def _remove_layers(self) -> None:
+        """Remove what was made, children first: a file system may refuse to delete a driver's layers otherwise."""
+        left = [*self._made, *sorted((self.layer_ids() or set()) - set(self._made))]
+        for layer_id in reversed(left):
+            try:
+                self.driver.remove(layer_id)
+            except (OSError, LayerStoreError) as error:
+                self.note(f"layer {layer_id[:12]} could not be removed at the end: {error}")
+
+
+def stream_of(tar: bytes, chunk: int = _CHUNK, await_parents: Callable[[], None] | None = None) -> LayerStream:
+    """A tar as `apply_diff` gets it, arriving in pieces of `chunk` bytes."""
+    file = io.BytesIO(tar)
+    return LayerStream(TarScanner(lambda: file.read(chunk)), await_parents=await_parents)
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """The mount points below a directory, in the order in which they were made."""
+    top = os.path.realpath(directory) + "/"
+    with open("/proc/self/mountinfo", "rb") as lines:
+        points = [line.split(b" ")[4].decode("unicode_escape") for line in lines]
+    return [point for point in points if point.startswith(top)]
+
+
+def read_all(stream: BinaryIO) -> bytes:
+    """Read a stream to its end, and close it."""
+    with stream:
+        return b"".join(iter(lambda: stream.read(_CHUNK), b""))
+
+
+def file_system_of(directory: Path) -> str:
+    """The type of the file system that a directory is on, as the kernel names it."""
+    best = ("", "")
+    path = os.path.realpath(directory)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields, _, rest = line.partition(" - ")
+            point = fields.split()[4]
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best[0]):
+                best = (point, rest.split()[0])
+    return best[1]

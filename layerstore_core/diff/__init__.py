@@ -1,0 +1,1 @@
+"""From trees of files to changes, and from changes to a tar."""

@@ -1,0 +1,397 @@
+"""Comparing two trees: what has to be done to the lower one to make it the upper one.
+
+Two files are the same where type, mode, owner, device, size, modification time to the nanosecond,
+target, extended attributes, content, and the other names they go by are the same. Of directories,
+size and modification time do not count, as with Docker (moby issue 9874): a temporary file that came
+and went is no change. A directory with a change in it is reported as changed itself, as with Docker,
+and so a layer brings its time along.
+
+Content is read only where nothing cheaper tells. In this order:
+
+1. Another status tells that the files differ.
+2. The same inode on the same device is one file. On another device the number tells nothing, and nor does an
+   equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick it was taken in.
+3. With `stamps`, an upper file that has the stamp which was taken there is as it was then: see `archive.stamps`. What
+   is on another device than the root (a mount, another subvolume) is not taken on trust. The order of ctimes tells
+   nothing: a clock can be set.
+4. Attributes, and then content, are read and compared.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import defaultdict
+from typing import Any, Final, Self
+
+from layerstore_core.base import inside
+from layerstore_core.diff import compare_worker
+from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.diff.compare_worker import Directory, Name, Task
+from layerstore_core.diff.stamps import Stamps
+from layerstore_core.diff.touched import TouchedPaths
+from layerstore_core.tree.equal import is_new_root, same_content, same_status
+from layerstore_core.tree.extents import may_have_holes
+from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.xattrs import same_xattrs
+from layerstore_core.workers.share import share
+
+#: So many entries one process compares before it is worth starting a second one.
+_ALONE: Final = 4000
+
+
+def compare_trees(
+    upper: str | os.PathLike[str],
+    lower: str | os.PathLike[str] | None,
+    *,
+    since_ns: int | None = None,
+    touched: TouchedPaths | None = None,
+    stamps: Stamps | None = None,
+    root_owner: tuple[int, int] | None = None,
+) -> list[Change]:
+    """The changes that make `lower` into `upper`, sorted by path.
+
+    A directory that is added comes with all that is in it; one that is deleted stands for all that was in
+    it. The root itself is named only where its own mode, owner or attributes differ; against an empty tree, from those of
+    a new base layer: mode 0755, no attributes, `root_owner`.
+
+    Where nothing is known and the trees are large, a second process compares a part of them: see `archive.compare_process`.
+
+    Args:
+        upper: the changed tree. What vanishes from it meanwhile counts as deleted.
+        lower: the tree it began as; `None` for an empty one: then everything is added.
+        since_ns: no longer used, since a clock that is set back tells no order; `stamps` has taken its place.
+        touched: what of `upper`, a snapshot of `lower` on a file system that keeps inode numbers in
+            snapshots, may differ from `lower`. Nothing else is looked at. `None`: nothing is known.
+        stamps: those of `upper`, from when it was equal to `lower`, which has not changed since. What still has its stamp
+            is passed over unread. `None`: nothing is known, and files of equal status are compared by their content, unless
+            they are one file.
+        root_owner: user and group of an empty tree's root on this host; `None`: the caller's.
+
+    Raises:
+        OSError: something cannot be read; the error names the path.
+    """
+    with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
+        return comparison.run()
+
+
+def change_clock(directory: str | os.PathLike[str]) -> int:
+    """The present by the clock that the file system of `directory` stamps ctimes with, in nanoseconds.
+
+    That clock ticks coarsely (every few milliseconds) and may not be this machine's. It can be set: a moment tells
+    nothing of what was before or after it, but for what has happened just now. See `take_stamps`.
+    """
+    with inside.temporary_file(directory) as file:
+        return os.fstat(file.fileno()).st_ctime_ns
+
+
+class Comparison:
+    """One comparison of two trees; see `compare_trees`.
+
+    Attributes:
+        found: what has been found to differ, by path.
+        names: the names of files that have several.
+    """
+
+    def __init__(
+        self,
+        upper: str | os.PathLike[str] | int,
+        lower: str | os.PathLike[str] | int | None,
+        touched: TouchedPaths | None,
+        stamps: Stamps | None,
+        root_owner: tuple[int, int] | None = None,
+    ) -> None:
+        self._root_owner = root_owner or (os.geteuid(), os.getegid())
+        self._touched = touched
+        self._stamps = stamps
+        self.found: dict[bytes, ChangeKind] = {}
+        self.names: list[Name] = []
+        self._looked_at = 0
+        self._upper = Descent(upper)
+        self._device = os.fstat(self._upper.fd).st_dev
+        self._lower: Descent | None = None
+        try:
+            self._lower = Descent(lower) if lower is not None else None
+        except BaseException:
+            self._upper.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._upper.close()
+        if self._lower is not None:
+            self._lower.close()
+
+    def run(self) -> list[Change]:
+        """Compare all, and give the changes."""
+        waiting = [Task(b"", self._root())]
+        self.compare(waiting, up_to=_ALONE)
+        if len(waiting) > 1 and self._lower is not None and self._stamps is None and self._touched is None:
+            self._compare_in_two(waiting, self._lower)
+        self.compare(waiting)
+        self._report_links()
+        self._report_directories()
+        return [Change(path, self.found[path]) for path in sorted(self.found)]
+
+    def compare(self, waiting: list[Task], *, up_to: int | None = None) -> None:
+        """Compare directories with all that is in them, the last first.
+
+        Args:
+            waiting: the directories; what is done is taken out, and what is left to be done is put in.
+            up_to: stop when so many entries have been looked at, or a few more; `None`: when all is done.
+        """
+        looked_at = 0
+        while waiting and (up_to is None or looked_at < up_to):
+            path, directory = waiting.pop()
+            try:
+                self._upper.enter(path)
+            except FileNotFoundError:
+                self._note_vanished(path)
+                continue
+            before = self._looked_at
+            waiting += [Task(self._upper.join(below.name), below) for below in self._visit(directory)]
+            looked_at += self._looked_at - before + 1
+
+    def _compare_in_two(self, waiting: list[Task], lower: Descent) -> None:
+        """As `compare`, together with a second process if one can be had; what that could not do is left."""
+        process = compare_worker.start(self._upper.root_fd, lower.root_fd)
+        if process is not None:
+            with process:
+                # Should it fail, it is done here, and an error that it has met comes up again.
+                waiting += share(
+                    waiting,
+                    process,
+                    lambda: self.compare(waiting, up_to=1),
+                    pack=compare_worker.packed,
+                    take=self._take,
+                )
+
+    def _take(self, message: Any) -> list[Task]:
+        """Take in what the second process has done; returns what it has left."""
+        answer = compare_worker.Answer.of(message)
+        self.found.update(answer.found)
+        self.names += answer.names
+        return answer.left
+
+    def _root(self) -> Directory:
+        if self._lower is None:
+            if not is_new_root(self._upper.fd, self._root_owner):
+                self.found[b"/"] = ChangeKind.ADD
+            return Directory("", in_lower=False, untouched=False)
+        upper, lower = os.fstat(self._upper.fd), os.fstat(self._lower.fd)
+        untouched = self._is_untouched(b"", upper)
+        if not untouched and (
+            not same_status(upper, lower)
+            or not (os.path.samestat(upper, lower) or same_xattrs(self._upper.fd, self._lower.fd))
+        ):
+            self.found[b"/"] = ChangeKind.MODIFY
+        guided = self._touched is not None and upper.st_ino == lower.st_ino
+        return Directory("", in_lower=True, untouched=untouched, guided=guided)
+
+    def _is_untouched(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether what stands at `path` in the upper tree is certain to be as it was when its stamp was taken."""
+        return self._stamps is not None and status.st_dev == self._device and self._stamps.match(path, status)
+
+    def _visit(self, directory: Directory) -> list[Directory]:
+        """Compare what is in the upper tree's present directory; returns the directories in it."""
+        if directory.unread:
+            self._compare_attributes()
+        if directory.guided and self._touched is not None:
+            return self._compare_touched(self._touched)
+        if directory.in_lower:
+            return self._compare(directory)
+        return self._add_all()
+
+    def _note_vanished(self, path: bytes) -> None:
+        """Note that something is gone that was listed in the upper tree: left unsaid, it would count as unchanged."""
+        self.found.pop(b"/" + path, None)
+        if self._lower is None:
+            return
+        parent, _, base = path.rpartition(b"/")
+        try:
+            os.stat(base, dir_fd=self._lower.enter(parent), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        self.found[b"/" + path] = ChangeKind.DELETE
+
+    def _compare_attributes(self) -> None:
+        """Compare the present directories' attributes."""
+        assert self._lower is not None
+        path = b"/" + self._upper.path
+        if path not in self.found:
+            try:
+                if not same_xattrs(self._upper.fd, self._lower.enter(self._upper.path)):
+                    self.found[path] = ChangeKind.MODIFY
+            except OSError as error:
+                error.filename = error.filename or self._upper.absolute(b"")
+                raise
+
+    def _add_all(self) -> list[Directory]:
+        directories = []
+        with os.scandir(self._upper.fd) as entries:
+            for entry in entries:
+                path = b"/" + self._upper.join(entry.name)
+                self.found[path] = ChangeKind.ADD
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(Directory(entry.name, in_lower=False, untouched=False))
+                elif self._lower is not None:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        del self.found[path]
+                        continue
+                    if status.st_nlink > 1:
+                        self.names.append(Name(path, (status.st_dev, status.st_ino), None))
+        return directories
+
+    def _compare(self, directory: Directory) -> list[Directory]:
+        assert self._lower is not None
+        directories = []
+        # Where no name has come or gone, the lower directory need not even be listed.
+        listing: set[str] | None = None
+        if not directory.untouched:
+            listing = set(os.listdir(self._lower.enter(self._upper.path)))
+            self._looked_at += len(listing)
+        with os.scandir(self._upper.fd) as entries:
+            for entry in entries:
+                name = entry.name
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    self._note_vanished(self._upper.join(name))
+                    continue
+                if listing is not None:
+                    in_lower = name in listing
+                    listing.discard(name)
+                else:
+                    in_lower = True
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if in_lower and self._is_untouched(self._upper.join(name), status):
+                    if is_directory:
+                        directories.append(Directory(name, in_lower=True, untouched=True))
+                    continue
+                try:
+                    if listing is None:
+                        self._lower.enter(self._upper.path)
+                    lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
+                    self._pair(name, status, lower)
+                except OSError as error:
+                    error.filename = self._upper.absolute(name)
+                    error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
+                    raise
+                if is_directory:
+                    both = lower is not None and stat.S_ISDIR(lower.st_mode)
+                    unread = both and lower is not None and not os.path.samestat(status, lower)
+                    directories.append(Directory(name, both, untouched=False, unread=unread))
+        for name in listing or ():
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+        return directories
+
+    def _compare_touched(self, touched: TouchedPaths) -> list[Directory]:
+        """As `_compare`, but looking only at what was touched."""
+        assert self._lower is not None
+        path = self._upper.path
+        self._lower.enter(path)
+        names = touched.names_in(path)
+        if path in touched:
+            present, before = _inodes_in(self._upper.fd), _inodes_in(self._lower.fd)
+            # Of what the lower tree has had put in another's place since, nothing in the upper tree tells.
+            names |= {name for name, inode in present.items() if before.get(name) != inode}
+            for name in before.keys() - present.keys():
+                self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
+        directories = []
+        for name in names:
+            try:
+                status = os.stat(name, dir_fd=self._upper.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                self._note_vanished(self._upper.join(name))
+                continue
+            try:
+                lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                lower = None
+            self._pair(name, status, lower)
+            if stat.S_ISDIR(status.st_mode):
+                both = lower is not None and stat.S_ISDIR(lower.st_mode)
+                same = lower is not None and lower.st_ino == status.st_ino
+                guided = both and same
+                unread = both and lower is not None and not os.path.samestat(status, lower)
+                directories.append(Directory(name, both, untouched=False, guided=guided, unread=unread))
+        return directories
+
+    def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
+        """Compare what a name stands for in the two trees, but not what is in directories, nor their attributes."""
+        if lower is None:
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.ADD
+        elif self._differ(name, upper, lower):
+            self.found[b"/" + self._upper.join(name)] = ChangeKind.MODIFY
+        if stat.S_ISDIR(upper.st_mode):
+            return
+        if upper.st_nlink > 1 or (lower is not None and lower.st_nlink > 1 and not stat.S_ISDIR(lower.st_mode)):
+            below = (lower.st_dev, lower.st_ino) if lower is not None else None
+            self.names.append(Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
+
+    def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+        if not same_status(upper, lower):
+            return True
+        if os.path.samestat(upper, lower):
+            return False
+        if stat.S_ISREG(upper.st_mode):
+            return self._files_differ(name, upper, lower)
+        if stat.S_ISDIR(upper.st_mode):
+            return False
+        assert self._lower is not None
+        if not same_xattrs(self._upper.handle(name), self._lower.handle(name)):
+            return True
+        if stat.S_ISLNK(upper.st_mode):
+            return os.readlink(name, dir_fd=self._upper.fd) != os.readlink(name, dir_fd=self._lower.fd)
+        return False
+
+    def _files_differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+        assert self._lower is not None
+        first = self._upper.open_file(name)
+        try:
+            second = self._lower.open_file(name)
+            try:
+                if not same_xattrs(first, second):
+                    return True
+                sparse = may_have_holes(upper) or may_have_holes(lower)
+                return not same_content(first, second, upper.st_size, sparse)
+            finally:
+                os.close(second)
+        finally:
+            os.close(first)
+
+    def _report_links(self) -> None:
+        """Report the names without which a layer could not say which names are one file.
+
+        What a layer brings is linked among itself, and what it leaves alone stays linked as it is. So the
+        names of one file are either all brought, or all left; and of what was one file and is several,
+        only one may be left.
+        """
+        files: dict[tuple[int, int], list[Name]] = defaultdict(list)
+        for name in self.names:
+            files[name.upper].append(name)
+        left: dict[tuple[int, int], list[Name]] = {}
+        for names in sorted(files.values(), key=lambda names: min(name.path for name in names)):
+            before = {name.lower for name in names}
+            lower = names[0].lower
+            brought = any(name.path in self.found for name in names)
+            if brought or len(before) > 1 or lower is None or lower in left:
+                for name in names:
+                    self.found.setdefault(name.path, ChangeKind.MODIFY)
+            else:
+                left[lower] = names
+
+    def _report_directories(self) -> None:
+        """Report the directories above all changes."""
+        for path in list(self.found):
+            while (path := path.rpartition(b"/")[0]) and path not in self.found:
+                self.found[path] = ChangeKind.MODIFY
+
+
+def _inodes_in(directory: int) -> dict[str, int]:
+    with os.scandir(directory) as entries:
+        return {entry.name: entry.inode() for entry in entries}

@@ -1,0 +1,334 @@
+"""Packing: a tree, or what has changed in it, becomes an uncompressed tar.
+
+The same tree gives the same bytes. Entries stand in the order of their paths' bytes, so that
+directories come before what is in them; names have no `./` in front, and directories a slash at the end,
+as in Docker's layers. Names of users and groups are left empty, as in Docker's.
+
+A socket cannot be packed, and what would read as a whiteout must not be, a name or a device: they are left out, and one
+warning says so. What they have replaced gets a whiteout, so that it does not come back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.errors import ConfigError
+from layerstore_core.log import logger
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.scanner import MAX_META
+from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, whiteout_name
+from layerstore_core.tree.extents import data_extents, may_have_holes
+from layerstore_core.tree.idmap import IDMapping
+from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.xattrs import read_xattrs
+
+#: How much of a file is read at a time, in bytes.
+_CHUNK: Final = 1 << 20
+#: Files up to this size are read at once; small pieces are joined up to it.
+_SMALL: Final = 1 << 17
+_ZEROS: Final = bytes(_CHUNK)
+_WHITEOUT_MODE: Final = 0o600
+_UNMAPPED: Final = IDMapping()
+
+SkipXattr = Callable[[bytes], bool]
+
+
+def pack_tree(
+    root: str | os.PathLike[str], *, id_mapping: IDMapping = _UNMAPPED, skip_xattrs: SkipXattr | None = None
+) -> Iterator[bytes]:
+    """The tar of everything below `root`, the root itself left out.
+
+    Arguments and errors are those of `pack_changes`, and the tar is that of all files as added.
+    """
+    return _joined(_pack_tree(root, id_mapping, skip_xattrs))
+
+
+def pack_changes(
+    root: str | os.PathLike[str],
+    changes: Iterable[Change],
+    *,
+    id_mapping: IDMapping = _UNMAPPED,
+    opaque: Collection[bytes] = (),
+    skip_xattrs: SkipXattr | None = None,
+) -> Iterator[bytes]:
+    """The tar of these changes.
+
+    Args:
+        root: the tree that has been changed. It should be at rest: what is not packed as it was found is an error.
+        changes: each path once, in any order. What is deleted becomes a whiteout.
+        id_mapping: shifts the files' owners to the layer's numbers.
+        opaque: paths, as in `changes`, of directories that hide what is below them in the parent: these
+            get an opaque whiteout.
+        skip_xattrs: names for which it answers true are left out, as overlayfs's own always are.
+
+    Returns:
+        The tar in chunks of up to 1 MiB and a little. The iterator has a `close`, which releases what it holds.
+
+    Raises:
+        FileNotFoundError: a changed file is no longer there.
+        OSError: a file cannot be read; with `ESTALE` where it was changed while it was read. The error names it.
+        ConfigError: an owner is in none of the mapping's ranges.
+    """
+    return _joined(_pack_changes(root, changes, id_mapping, opaque, skip_xattrs))
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small pieces, since each chunk costs those who take it a round."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            parts.append(piece)
+            size += len(piece)
+            if size >= _SMALL:
+                yield b"".join(parts) if len(parts) > 1 else piece
+                parts.clear()
+                size = 0
+        yield b"".join(parts)
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def _pack_tree(root: str | os.PathLike[str], id_mapping: IDMapping, skip: SkipXattr | None) -> Iterator[bytes]:
+    with Descent(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
+        pending = [_steps(tree.fd)]
+        while True:
+            if pending[-1]:
+                step = pending[-1].pop()
+                if step.endswith(b"/"):
+                    tree.down(step[:-1])
+                    pending.append(_steps(tree.fd))
+                else:
+                    yield from packer.pack(step)
+            else:
+                pending.pop()
+                if not pending:
+                    break
+                tree.up()
+    yield END_OF_ARCHIVE
+
+
+def _steps(fd: int) -> list[bytes]:
+    """What to do in a directory, the last first: pack a name, or go into one that has a slash at its end.
+
+    These are two steps, since other names can sort between a directory and what is in it: `a`, `a-b`, `a/c`.
+    """
+    steps = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            steps.append(name)
+            if entry.is_dir(follow_symlinks=False) and not name.startswith(WHITEOUT_PREFIX):
+                steps.append(name + b"/")
+    steps.sort(reverse=True)
+    return steps
+
+
+def _pack_changes(
+    root: str | os.PathLike[str],
+    changes: Iterable[Change],
+    id_mapping: IDMapping,
+    opaque: Collection[bytes],
+    skip: SkipXattr | None,
+) -> Iterator[bytes]:
+    kinds = dict.fromkeys(opaque, ChangeKind.MODIFY)
+    kinds.update((change.path, change.kind) for change in changes)
+    with Descent(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
+        for path in sorted(kinds):
+            parent, _, base = path.strip(b"/").rpartition(b"/")
+            if kinds[path] is ChangeKind.DELETE:
+                yield _empty_file(whiteout_name(path.strip(b"/")))
+                continue
+            if (
+                base.startswith(WHITEOUT_PREFIX)
+                or b"/" + WHITEOUT_PREFIX in parent
+                or parent.startswith(WHITEOUT_PREFIX)
+            ):
+                packer.leave_out(_WHITEOUT_NAMES)
+                continue
+            tree.enter(parent)
+            yield from packer.pack(base, replaces=kinds[path] is ChangeKind.MODIFY) if base else packer.pack_root()
+            if path in opaque:
+                yield _empty_file(tree.join(base) + b"/" + OPAQUE if base else OPAQUE)
+    yield END_OF_ARCHIVE
+
+
+_WHITEOUT_NAMES: Final = "names that begin with .wh., which mean deletions in a layer"
+_WHITEOUT_DEVICES: Final = "character devices 0:0, which mean deletions to overlayfs"
+_SOCKETS: Final = "sockets"
+
+
+def _empty_file(name: bytes) -> bytes:
+    return encode_header(TarEntry(name, EntryType.FILE, mode=_WHITEOUT_MODE))
+
+
+class _Packer:
+    """Packs files of a tree, from the directory where the descent stands."""
+
+    def __init__(self, tree: Descent, id_mapping: IDMapping, skip: SkipXattr | None) -> None:
+        self._tree = tree
+        self._id_mapping = id_mapping
+        self._skip = skip
+        #: By device and inode, the first name in the tar of a file that has several.
+        self._first_names: dict[tuple[int, int], bytes] = {}
+        self._left_out: Counter[str] = Counter()
+
+    @contextmanager
+    def reporting(self) -> Iterator[_Packer]:
+        """Say once, at the end, what had to be left out."""
+        yield self
+        for what, count in self._left_out.items():
+            logger.warning("{}: left out {} of its files: {}", os.fsdecode(self._tree.root), count, what)
+
+    def leave_out(self, what: str) -> None:
+        self._left_out[what] += 1
+
+    def pack_root(self) -> Iterator[bytes]:
+        """The entry of the root itself."""
+        status = os.fstat(self._tree.fd)
+        yield encode_header(self._entry(b"./", b"", status, EntryType.DIR, self._xattrs(self._tree.fd, b"")))
+
+    def pack(self, base: bytes, *, replaces: bool = False) -> Iterator[bytes]:
+        """The header and the content of one file of the present directory.
+
+        Args:
+            base: its name there.
+            replaces: whether the parent has something of that name, which must not show where this is left out.
+        """
+        tree = self._tree
+        name = tree.join(base)
+        if base.startswith(WHITEOUT_PREFIX):
+            return self.leave_out(_WHITEOUT_NAMES)
+        try:
+            status = os.stat(base, dir_fd=tree.fd, follow_symlinks=False)
+        except OSError as error:
+            error.filename = tree.absolute(base)
+            raise
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        if kind is None or (kind is EntryType.CHAR and status.st_rdev == 0):
+            if replaces:
+                yield _empty_file(whiteout_name(name))
+            return self.leave_out(_SOCKETS if kind is None else _WHITEOUT_DEVICES)
+        if status.st_nlink > 1 and kind is not EntryType.DIR:
+            first = self._first_names.setdefault((status.st_dev, status.st_ino), name)
+            if first != name:
+                entry = self._entry(name, base, status, EntryType.HARDLINK, self._xattrs(tree.handle(base), base))
+                entry.linkname = first
+                yield encode_header(entry)
+                return None
+        if kind is EntryType.FILE:
+            yield from self._file(base, name, status)
+            return None
+        entry = self._entry(
+            name + b"/" if kind is EntryType.DIR else name, base, status, kind, self._xattrs(tree.handle(base), base)
+        )
+        if kind is EntryType.SYMLINK:
+            entry.linkname = os.readlink(base, dir_fd=tree.fd)
+        yield encode_header(entry)
+        return None
+
+    def _file(self, base: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes]:
+        fd = self._tree.open_file(base)
+        try:
+            size = status.st_size
+            entry = self._entry(name, base, status, EntryType.FILE, self._xattrs(fd, base))
+            entry.size = size
+            header = encode_header(entry)
+            if size <= _SMALL:
+                # A byte more is asked for, to see that there is none.
+                data = os.read(fd, size + 1) if size else b""
+                if len(data) != size:
+                    self._changed(base)
+                yield header + data + padding(size)
+            else:
+                yield header
+                for chunk in _content(fd, status):
+                    if not chunk:
+                        self._changed(base)
+                    yield chunk
+                yield padding(size)
+            now = os.fstat(fd)
+            if not os.path.samestat(now, status) or _stamp(now) != _stamp(status):
+                self._changed(base)
+        finally:
+            os.close(fd)
+
+    def _changed(self, base: bytes) -> None:
+        raise OSError(
+            errno.ESTALE,
+            "the file was changed while it was packed; pack it when nobody writes",
+            self._tree.absolute(base),
+        )
+
+    def _xattrs(self, target: int | bytes, base: bytes) -> dict[bytes, bytes]:
+        try:
+            xattrs = read_xattrs(target)
+        except OSError as error:
+            error.filename = self._tree.absolute(base)
+            raise
+        if not xattrs:
+            return xattrs
+        if self._skip is not None:
+            xattrs = {key: value for key, value in xattrs.items() if not self._skip(key)}
+        if sum(len(key) + len(value) + 64 for key, value in xattrs.items()) > MAX_META - 16384:
+            raise OSError(errno.E2BIG, "its extended attributes do not fit a tar header", self._tree.absolute(base))
+        return xattrs
+
+    def _entry(
+        self, name: bytes, base: bytes, status: os.stat_result, kind: EntryType, xattrs: dict[bytes, bytes]
+    ) -> TarEntry:
+        try:
+            uid, gid = self._id_mapping.to_container(status.st_uid, status.st_gid)
+        except ValueError as error:
+            raise ConfigError(f"{self._tree.absolute(base)}: {error}") from error
+        entry = TarEntry(name, kind, stat.S_IMODE(status.st_mode), uid, gid, mtime_ns=status.st_mtime_ns, xattrs=xattrs)
+        if kind in (EntryType.CHAR, EntryType.BLOCK):
+            entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        return entry
+
+
+_TYPES: Final = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.DIR,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHAR,
+    stat.S_IFBLK: EntryType.BLOCK,
+    stat.S_IFIFO: EntryType.FIFO,
+}
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells that a file was written to; the ctime also where size and mtime were put back."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _content(fd: int, status: os.stat_result) -> Iterator[bytes]:
+    """A file's content, its holes as zeros, which are not read; an empty chunk where the file ends too early."""
+    size = status.st_size
+    extents: Iterable[tuple[int, int]] = data_extents(fd, size) if may_have_holes(status) else ((0, size),)
+    offset = 0
+    for start, length in extents:
+        yield from _zeros(start - offset)
+        offset = start
+        end = start + length
+        while offset < end:
+            chunk = os.pread(fd, min(_CHUNK, end - offset), offset)
+            yield chunk
+            offset += len(chunk)
+    yield from _zeros(size - offset)
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count > 0:
+        yield _ZEROS[:count] if count < _CHUNK else _ZEROS
+        count -= _CHUNK

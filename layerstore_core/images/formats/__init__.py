@@ -1,0 +1,1 @@
+"""Image archives and directories: Docker's, OCI layouts, and skopeo's."""

@@ -1,0 +1,120 @@
+"""What images a docker-archive holds, by its `manifest.json`.
+
+Source: moby, `image/tarexport`. The names of configs and layers are only names, as for Skopeo and Podman: an image's ID is
+the digest of the bytes of its config, and its layers are proved by the diff IDs there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from layerstore_core.base.digests import ImageID
+from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.images.formats.container import TooMuch
+from layerstore_core.images.formats.documents import Documents
+from layerstore_core.images.formats.found import (
+    MAX_IMAGES,
+    MAX_NAMES,
+    Candidate,
+    ImageFiles,
+    LayerFile,
+    NotTaken,
+    Skipped,
+)
+from layerstore_core.images.formats.oci_layout import check_image, not_taken
+from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.reference import Reference
+
+
+def docker_images(documents: Documents, manifest: Any, skipped: list[Skipped]) -> list[Candidate]:
+    """Find the images in a docker-archive.
+
+    Args:
+        documents: its documents.
+        manifest: its `manifest.json`, parsed.
+        skipped: gets the names that cannot be images' names.
+
+    Raises:
+        InvalidImage: that is no list of images.
+        TooMuch: there are too many.
+    """
+    where = f"{documents.name}: manifest.json"
+    if not isinstance(manifest, list):
+        raise InvalidImage(f"{where} is no list of images")
+    if len(manifest) > MAX_IMAGES:
+        raise TooMuch(f"{where} names {len(manifest)} images; at most {MAX_IMAGES} are accepted")
+    if sum(len(item["RepoTags"]) for item in manifest if _has_list(item, "RepoTags")) > MAX_NAMES:
+        raise TooMuch(f"{where} has more than {MAX_NAMES} names of images")
+    return [_candidate(documents, number, item, skipped) for number, item in enumerate(manifest, 1)]
+
+
+def without_circles(images: list[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
+    """Forget parents that are not among the images, and those of an image that would be its own ancestor."""
+    parents: dict[ImageID, ImageID | None] = {image.config.image_id: None for image in images}
+    kept = []
+    for image in images:
+        image_id, parent = image.config.image_id, image.parent if image.parent in parents else None
+        ancestor: ImageID | None = parent
+        while ancestor is not None and ancestor != image_id:
+            ancestor = parents[ancestor]
+        if ancestor is not None:
+            skipped.append(Skipped(image_id, "parent", f"the image would be its own ancestor, by way of {parent}"))
+            parent = None
+        parents[image_id] = parent
+        kept.append(replace(image, parent=parent))
+    return kept
+
+
+def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipped]) -> Candidate:
+    what = f"image {number} in manifest.json"
+    names: tuple[Reference, ...] = ()
+    labels: set[str] = set()
+    platform = None
+    found: ImageFiles | NotTaken
+    try:
+        if not isinstance(item, dict):
+            raise InvalidImage(f"{documents.name}: it is no object")
+        names = tuple(_names(item.get("RepoTags"), skipped))
+        what = ", ".join(map(str, names)) or what
+        path = item.get("Config")
+        if not isinstance(path, str):
+            raise InvalidImage(f"{documents.name}: it has no Config")
+        config = documents.config(path)
+        labels.add(config.image_id)
+        platform = Platform.told_by(config.document)
+        paths = item.get("Layers") or []
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise InvalidImage(f"{documents.name}: its Layers are no list of strings")
+        files = ImageFiles(config, (), names, _image_id(item.get("Parent")))
+        check_image(documents, config, len(paths))
+        for path in paths:
+            documents.container.size(path)
+        layers = tuple(LayerFile(path, diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True))
+        found = replace(files, layers=layers)
+    except InvalidImage as error:
+        found = not_taken(error, documents)
+    return Candidate(what, None, names, frozenset(labels), frozenset(), platform, found)
+
+
+def _names(tags: Any, skipped: list[Skipped]) -> list[Reference]:
+    names = []
+    for tag in tags if isinstance(tags, list) else [tags] if tags else []:
+        try:
+            if not isinstance(tag, str):
+                raise InvalidReference(f"{tag!r:.300} cannot name an image: it is no string")
+            names.append(Reference.parse(tag))
+        except InvalidReference as error:
+            skipped.append(Skipped(f"{tag:.300}" if isinstance(tag, str) else f"{tag!r:.300}", "name", str(error)))
+    return names
+
+
+def _image_id(text: object) -> ImageID | None:
+    try:
+        return ImageID(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _has_list(item: Any, key: str) -> bool:
+    return isinstance(item, dict) and isinstance(item.get(key), list)

@@ -1,0 +1,1 @@
+"""Kernel locks that several processes share."""

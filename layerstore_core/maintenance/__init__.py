@@ -1,0 +1,1 @@
+"""Check, repair and garbage collection of a store."""

@@ -1,0 +1,93 @@
+"""Proving a store: do the records, the driver's layers and the tars still belong together?
+
+`check_store` looks and changes nothing. `repair` mends: nothing that may be somebody's only copy is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from layerstore_core.maintenance.content import check_content
+from layerstore_core.maintenance.driver import check_driver
+from layerstore_core.maintenance.finding import CODES, Finding
+from layerstore_core.maintenance.images import check_images
+from layerstore_core.maintenance.records import check_pins, check_records, check_references
+from layerstore_core.maintenance.repair import OnRepaired, Repair
+from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.store.store import LayerStore
+
+__all__ = ["CODES", "Finding", "RepairSource", "check_store", "repair"]
+
+
+def check_store(
+    store: LayerStore,
+    *,
+    full: bool = False,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Look for damage. Safe beside running processes: what they are making or deleting is no finding.
+
+    Where something is found, it is looked at once more, while no process can change the records.
+
+    Args:
+        store: an open store.
+        full: put every layer's tar together and compare its digest, and the layer's files with the tar, too; this reads
+            all content.
+        resume: leave out of a full check what one that was interrupted has verified.
+        progress: called during a full check with how many layers are done, and how many there are.
+
+    Returns:
+        What was found, in the order of looking; nothing where all is well.
+    """
+    findings = _first_look(store)
+    content: list[Finding] = []
+    if full:
+        named = {finding.subject for finding in findings}
+        layers = [layer for chain, layer in sorted(store.layers().items()) if chain not in named]
+        content = list(check_content(store, layers, progress=progress, resume=resume))
+    last = _last_look(store)
+    if findings or last:
+        # What other processes were changing meanwhile may have looked wrong: only what still is, while nobody can, counts.
+        seen = {(finding.code, finding.subject) for finding in (*findings, *last)}
+        with store.standing_still():
+            findings, last = (
+                [finding for finding in again if (finding.code, finding.subject) in seen]
+                for again in (_first_look(store, standing_still=True), _last_look(store))
+            )
+    return [*findings, *content, *last]
+
+
+def _first_look(store: LayerStore, *, standing_still: bool = False) -> list[Finding]:
+    """Look at the records of layers, and at the driver."""
+    return [*check_records(store), *check_driver(store, standing_still=standing_still)]
+
+
+def _last_look(store: LayerStore) -> list[Finding]:
+    """Look at what refers to layers."""
+    return [*check_images(store), *check_pins(store), *check_references(store)]
+
+
+def repair(
+    store: LayerStore,
+    findings: list[Finding],
+    *,
+    source: RepairSource | None = None,
+    force: bool = False,
+    on_repaired: OnRepaired | None = None,
+) -> list[Finding]:
+    """Mend what can be mended.
+
+    What is in the way is put into quarantine, `<root>/layerstore/quarantine/<driver>`, and not deleted.
+
+    Args:
+        store: an open store.
+        findings: what `check_store` has found a moment ago.
+        source: layers that somebody has, from which damaged ones can be made anew.
+        force: put into quarantine also records of layers that nothing else can mend.
+        on_repaired: called with each finding that was mended, and what was done.
+
+    Returns:
+        The findings that are left.
+    """
+    return Repair(store, source, force=force, on_repaired=on_repaired).mend(findings)

@@ -1,0 +1,239 @@
+"""Every layer's tar and files, each compared with what they should be: several layers at a time, and to be gone on with.
+
+A layer is looked at in one pass. Its tar is put together and compared with its digest; the tar's entries then tell what
+its files should be. What it inherits is compared with the parent's files, which are looked at before.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import InvalidLayer, LayerStoreError
+from layerstore_core.log import logger
+from layerstore_core.maintenance.finding import Finding
+from layerstore_core.records.own_state import recorded_drivers, state_directory
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.store import LayerStore
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.verify.expected import Brought, read_entries
+from layerstore_core.verify.verify import Difference, shown
+
+_CHUNK: Final = 1 << 20
+#: A journal, in bytes: as many lines as there are layers.
+_LONGEST: Final = 64 << 20
+
+
+@dataclass
+class Verdict:
+    """What was found of a layer.
+
+    Attributes:
+        damage: what is wrong with its tar; empty where nothing is.
+        differences: what is wrong with its files.
+        doubtful: paths at which nothing can be said of what a child inherits.
+        unknown: nothing can be said of its files, nor of what a child inherits.
+    """
+
+    damage: str = ""
+    differences: list[Difference] = field(default_factory=list)
+    doubtful: frozenset[bytes] = frozenset()
+    unknown: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found, and all was looked at."""
+        return not (self.damage or self.differences or self.doubtful or self.unknown)
+
+
+_SOUND: Final = Verdict()
+_UNKNOWN: Final = Verdict(unknown=True)
+
+
+def check_content(
+    store: LayerStore,
+    layers: Sequence[Layer],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    resume: bool = False,
+) -> Iterator[Finding]:
+    """Verify layers.
+
+    Args:
+        store: an open store.
+        layers: views of the layers; of the parents that are not among them nothing is taken for certain.
+        progress: called with how many are done, and how many there are.
+        resume: leave out what a check that was interrupted has verified.
+    """
+    journal = Journal(store)
+    known = journal.begin(resume=resume)
+    wanted = [layer for layer in layers if (str(layer.chain_id), layer.cache_id) not in known]
+    done = len(layers) - len(wanted)
+    if done:
+        logger.info("{} layers were verified before the last check was interrupted", done)
+    left_out = {layer.chain_id for layer in layers} - {layer.chain_id for layer in wanted}
+    verdicts: dict[ChainID, Future[Verdict]] = {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "layerstore-check") as pool:
+        try:
+            running = {}
+            # Parents first: a layer waits for its parent's verdict, which somebody has begun to find by then.
+            for layer in sorted(wanted, key=lambda layer: layer.depth):
+                parent = layer.parent_id
+                below = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
+                task = verdicts[layer.chain_id] = pool.submit(verify, store, layer, below)
+                running[task] = layer
+            if progress is not None and wanted:
+                progress(done, len(layers))
+            for task in as_completed(running):
+                layer, verdict = running[task], task.result()
+                done += 1
+                if progress is not None and done < len(layers):
+                    progress(done, len(layers))
+                if verdict.is_sound:
+                    journal.verified(layer)
+                elif is_current(store, layer):
+                    yield from findings_of(layer, verdict)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    journal.finish()
+
+
+def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
+    """What there is to say of a layer."""
+    if verdict.damage:
+        yield Finding(
+            "damaged",
+            layer.chain_id,
+            verdict.damage,
+            "give the layer or its image with `layerstore check --full --repair --from FILE`, "
+            "or remove it and register it again",
+        )
+    elif verdict.differences:
+        yield Finding(
+            "tree-differs",
+            layer.chain_id,
+            shown(verdict.differences),
+            "`layerstore check --full --repair` makes the layer's files anew from its tar, which is whole",
+        )
+
+
+def is_current(store: LayerStore, layer: Layer) -> bool:
+    """Whether a layer is still what it was: another process may have deleted it, or its parents with it, meanwhile."""
+    return store.db.cache_id(layer.chain_id) == layer.cache_id
+
+
+def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _SOUND) -> Verdict:
+    """Look at one layer.
+
+    Args:
+        store: an open store.
+        layer: a view of it.
+        below: what was found of its parent, or will be.
+    """
+    entries: deque[Brought] = deque()
+    complete = True
+    try:
+        with layer.tar_stream() as stream:
+            try:
+                entries.extend(read_entries(LayerStream.over(stream)))
+            except InvalidLayer as error:  # other readers of tars take more than this one
+                logger.warning("the files of layer {} are not compared with its tar: {}", layer.chain_id, error)
+                complete = False
+            while stream.read(_CHUNK):
+                pass
+    except (LayerStoreError, OSError) as error:
+        return Verdict(str(error), unknown=True)
+    parent = below.result() if isinstance(below, Future) else below
+    if not complete:
+        return _UNKNOWN
+    try:
+        found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", _taken(entries))
+    except (LayerStoreError, OSError) as error:
+        if parent.unknown:  # it may be the parent's files that cannot be read: a finding by itself
+            return _UNKNOWN
+        return Verdict(f"its files cannot be compared with its tar: {error}", unknown=True)
+    paths = frozenset(difference.path for difference in found) | parent.doubtful
+    if parent.unknown:
+        found = [difference for difference in found if not difference.inherited]
+    elif parent.doubtful:
+        found = [
+            one
+            for one in found
+            if not (one.inherited and any(_is_in(one.source or one.path, path) for path in parent.doubtful))
+        ]
+    return Verdict("", found, paths, parent.unknown)
+
+
+def _taken(entries: deque[Brought]) -> Iterator[Brought]:
+    """Give entries away one by one, and keep none."""
+    while entries:
+        yield entries.popleft()
+
+
+def _is_in(path: bytes, directory: bytes) -> bool:
+    return path == directory or not directory or path.startswith(directory + b"/")
+
+
+class Journal:
+    """What a check has verified, in `<root>/layerstore/verified/<driver>`, until it has come to its end.
+
+    A line for each layer: chain ID, driver's ID, and the time in seconds since 1970.
+
+    Args:
+        store: an open store; what cannot be written has no journal.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self._path: Path | None = None
+        if not store.read_only:
+            self._path = state_directory(store.root, "verified", store.driver_name)
+            _share_out(store.root, self._path.parent)
+
+    def begin(self, *, resume: bool) -> set[tuple[str, str]]:
+        """What is verified already: nothing, unless an interrupted check is gone on with."""
+        if self._path is None:
+            return set()
+        if not resume:
+            self.finish()
+            return set()
+        try:
+            lines = inside.read(self._path, _LONGEST).decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return set()
+        return {(parts[0], parts[1]) for line in lines if len(parts := line.split(" ")) == 3}
+
+    def verified(self, layer: Layer) -> None:
+        """Note that a layer is sound. What cannot be noted, as on a full disk, is only verified again by another check."""
+        if self._path is not None:
+            with suppress(OSError):
+                make_directory(self._path.parent, 0o700)
+                line = f"{layer.chain_id} {layer.cache_id} {time.time():.0f}\n"
+                inside.write(self._path, line.encode(), 0o644, append=True)
+
+    def finish(self) -> None:
+        """The check has come to its end."""
+        if self._path is not None:
+            inside.unlink(self._path, missing_ok=True)
+            with suppress(OSError):  # another driver's may be there, or no directory at all
+                inside.rmdir(self._path.parent)
+
+
+def _share_out(root: Path, journals: Path) -> None:
+    """Give the one journal of earlier versions to each driver: its lines name layers by IDs that no other driver has."""
+    if inside.exists(journals) and not inside.is_directory(journals):
+        with suppress(OSError):  # as on a full disk: what is not known is only verified again
+            lines = inside.read(journals, _LONGEST)
+            inside.unlink(journals)
+            make_directory(journals, 0o700)
+            for driver in recorded_drivers(root):
+                inside.write(journals / driver, lines, 0o644)

@@ -1,0 +1,147 @@
+"""The records against the driver, both ways, and what the driver itself finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.maintenance.finding import Finding
+from layerstore_core.records.layer_record import MountRecord
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.parentage import other_parent, parent_in_words
+from layerstore_core.store.store import LayerStore
+from layerstore_core.store.strays import Strays
+
+
+class Kept(NamedTuple):
+    """A layer of the driver that a record names.
+
+    Attributes:
+        name: of the writable layer; `None` where it is none.
+        subject: the record, as findings name it.
+        layer_id: the driver's ID.
+        parent_id: the driver's ID of what it stands on, `""` for nothing.
+        is_current: whether the record still names it: another process may have deleted both meanwhile.
+    """
+
+    name: str | None
+    subject: str
+    layer_id: str
+    parent_id: str
+    is_current: Callable[[], bool]
+
+
+def kept_layers(store: LayerStore) -> Iterator[Kept]:
+    """All that the records name, parents before their children."""
+    layers = store.layers()
+    for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
+        below = layer.parent.cache_id if layer.parent else ""
+        yield Kept(None, chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id))
+    for name in store.rw_layers():
+        yield from kept_of(store, name, layers)
+
+
+def kept_of(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[Kept]:
+    """What the record of a writable layer names, its init layer first; nothing where it was deleted a moment ago."""
+    try:
+        record = store.db.read_mount(name)
+    except (LayerStoreError, OSError):
+        return
+    else:
+        is_current = partial(_is_current_mount, store, record)
+        below = layers[record.parent].cache_id if record.parent is not None and record.parent in layers else ""
+        subject = subject_of(name)
+        if record.init_id:
+            yield Kept(name, subject, record.init_id, below, is_current)
+            below = record.init_id
+        yield Kept(name, subject, record.mount_id, below, is_current)
+
+
+def subject_of(name: str) -> str:
+    """What findings call a writable layer."""
+    return f"writable layer {name!r}"
+
+
+def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator[Finding]:
+    """Look at each layer of the driver by itself, and for those that one side alone knows.
+
+    Args:
+        store: an open store.
+        standing_still: whether the caller keeps the records from changing.
+    """
+    present = set(store.driver.layer_ids() or ())
+    for kept in kept_layers(store):
+        exists = store.driver.exists(kept.layer_id)
+        if exists or kept.layer_id in present:
+            # What is being deleted has lost its record first.
+            if (found := list(check_kept(store, kept, exists=exists))) and kept.is_current():
+                yield from found
+        elif kept.is_current():
+            yield Finding(
+                "missing-in-driver",
+                kept.subject,
+                f"the driver {store.driver_name} has no layer {kept.layer_id}",
+                "its content is lost; remove it with `layerstore rw rm`"
+                if kept.name is not None
+                else "give the layer or its image with `layerstore check --repair --from FILE`",
+            )
+    yield from _check_strays(Strays(store, standing_still=standing_still), store)
+
+
+def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
+    """Look at one layer that the driver has, in part at least."""
+    try:
+        known = other_parent(store, kept.layer_id, kept.parent_id)
+        problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
+    except (LayerStoreError, OSError) as error:
+        known, problems = None, [f"it cannot be looked at: {error}"]
+    if known is not None:
+        yield Finding(
+            "wrong-parent",
+            kept.subject,
+            f"{parent_in_words(store, kept.parent_id)} according to its record, and {parent_in_words(store, known)} "
+            f"according to the driver {store.driver_name}",
+            "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
+        )
+    if not exists and not problems:
+        problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
+    for problem in problems:
+        yield Finding(
+            "broken-in-driver",
+            kept.subject,
+            problem,
+            "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer with `--from FILE`",
+        )
+
+
+def _is_current_layer(store: LayerStore, chain: ChainID, cache_id: str) -> bool:
+    return store.db.cache_id(chain) == cache_id
+
+
+def _is_current_mount(store: LayerStore, record: MountRecord) -> bool:
+    return store.db.mount_id(record.name) == record.mount_id
+
+
+def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
+    if strays.ids and strays.lost:
+        paths = [store.db.path] if strays.lost == store.db.directories() else strays.lost
+        for path in paths:
+            yield Finding(
+                "records-lost",
+                str(path),
+                f"the directory is missing, and the driver {store.driver_name} has {len(strays.ids)} layers that no "
+                "record names",
+                "restore it from a backup: without it nobody can tell what the layers are. If nothing is wanted that was "
+                "recorded there, make it, empty",
+            )
+    elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding by itself
+        for layer_id in strays.ids:
+            yield Finding(
+                "stray-in-driver",
+                layer_id,
+                f"the driver {store.driver_name} has a layer that no record names",
+                "`layerstore gc` removes it",
+            )

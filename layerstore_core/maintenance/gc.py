@@ -1,0 +1,144 @@
+"""Garbage: what nothing refers to any more, and how to be rid of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerstore_core.base import inside
+from layerstore_core.errors import BadRecord, keeping_done
+from layerstore_core.log import logger
+from layerstore_core.store.delete import finish_removing, remove_dead
+from layerstore_core.store.handles import RemovedLayer
+from layerstore_core.store.store import LayerStore
+from layerstore_core.store.strays import Strays
+from layerstore_core.tree.walk import Descent
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Something that was collected, or would be.
+
+    Attributes:
+        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"` or `"stray driver layer"`.
+        name: the chain ID, the path, or the driver's ID.
+        bytes: how much it took, as far as that is recorded or can be seen.
+    """
+
+    kind: str
+    name: str
+    bytes: int
+
+
+def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed]:
+    """Remove layers that no pin, handle, child or writable layer holds, and what was left half done.
+
+    Safe beside running processes: what they hold or are making is left alone. While something cannot be read that may
+    refer to any layer, no layer is removed, and a warning says why. Layers of the driver that no record names go, too,
+    unless a damaged record may be theirs.
+
+    Args:
+        store: an open store.
+        dry_run: say what would go, and leave it.
+
+    Returns:
+        What went, children before their parents.
+
+    Raises:
+        OSError: something could not be removed; what went before is the error's attribute `done`.
+    """
+    removed: list[Removed] = []
+    try:
+        with keeping_done(removed, lambda layers: removed.extend(map(_of_layer, layers))):
+            _collect(store, removed, dry_run=dry_run)
+    finally:
+        for item in removed:
+            logger.info(
+                "{} {} {}: {} bytes", "would remove" if dry_run else "removed", item.kind, item.name, item.bytes
+            )
+    return removed
+
+
+def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> None:
+    for orphan in store.db.removing():
+        found = Removed("unfinished removal", str(orphan.path), _size(orphan.path))
+        if not dry_run:
+            finish_removing(store.db, store.driver, orphan)
+        removed.append(found)
+    for dead in store.db.dead_transactions():
+        found = Removed("dead transaction", str(dead.path), _size(dead.path))
+        if dry_run or remove_dead(store.db, store.driver, dead):
+            removed.append(found)
+    with nullcontext(store.image_db) if dry_run else store.changing_images() as images:
+        for path in images.half_done():
+            found = Removed("half-done image record", str(path), _size(path))
+            if not dry_run:
+                images.clear(path)
+            removed.append(found)
+    for bad in store.unreadable():
+        logger.warning("no layer is removed, because any may be wanted: {}; `layerstore check` tells more", bad)
+    for layer in store.unheld_layers():
+        if dry_run:
+            removed.append(Removed("layer", layer.chain_id, layer.diff_size))
+        else:
+            removed += map(_of_layer, store.collect(layer))
+    removed += _strays(store, dry_run=dry_run)
+    if not dry_run:
+        store.cleanup()
+
+
+def _of_layer(gone: RemovedLayer) -> Removed:
+    return Removed("layer", gone.chain_id, gone.diff_size)
+
+
+def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
+    strays = Strays(store)
+    if strays.ids and not strays.certain:
+        logger.warning(
+            "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` tells more",
+            len(strays.ids),
+            f"{strays.lost[0]} is missing" if strays.lost else f"{strays.nameless[0]} does not tell its own",
+        )
+        return
+    for layer_id in strays.ids:
+        found = Removed("stray driver layer", layer_id, _stray_size(store, layer_id))
+        if not dry_run:
+            store.driver.remove(layer_id)
+        yield found
+
+
+def _stray_size(store: LayerStore, layer_id: str) -> int:
+    """What is in the first of the directories in which the driver says that it keeps a layer."""
+    try:
+        places = map(Path, store.driver.metadata(layer_id).values())
+        ours = [path for path in places if path.is_relative_to(store.driver.home)]
+        return next((_size(path) for path in ours if inside.is_directory(path)), 0)
+    except (OSError, ValueError, BadRecord):  # only a part of a layer
+        return 0
+
+
+def _size(path: Path) -> int:
+    """How many bytes are in a file, or below a directory; what goes meanwhile, since another collector is at it, has none."""
+    total = 0
+    try:
+        status = inside.status(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size
+        tree = Descent(path)
+    except FileNotFoundError:
+        return 0
+    pending = [b""]
+    with tree:
+        while pending:
+            with suppress(FileNotFoundError), os.scandir(tree.enter(pending.pop())) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(tree.join(entry.name))
+                    else:
+                        with suppress(FileNotFoundError):
+                            total += entry.stat(follow_symlinks=False).st_size
+    return total

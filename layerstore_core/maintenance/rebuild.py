@@ -1,0 +1,128 @@
+"""Rebuilding a layer from its tar, which somebody offers: as a new layer of the driver, put in the damaged one's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, BinaryIO
+
+from layerstore_core.base.digests import ChainID, DiffID, chain_id
+from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
+from layerstore_core.log import logger
+from layerstore_core.maintenance.driver import kept_layers
+from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.records.layer_record import read_digest
+from layerstore_core.store.parentage import other_parent
+from layerstore_core.store.quarantine import Quarantine
+from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration import Registration
+from layerstore_core.store.store import LayerStore
+from layerstore_core.streams.source import LayerSource
+
+
+def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
+    """Make a layer anew from what is offered, and set the damaged one aside, record and files.
+
+    Layers that stand on it are made to stand on the new one. What has it mounted keeps the old one until it unmounts.
+
+    Returns:
+        What was done, in a sentence; empty where the offer has not this layer, or it stands on one that is missing.
+
+    Raises:
+        InvalidLayer, OSError: it could not be made; all is as it was.
+    """
+    wanted = _wanted(store, chain, offer)
+    if wanted is None:
+        return ""
+    diff_id, parent = wanted
+    if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
+        return ""
+    return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store).path}"
+
+
+def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
+    """Register a layer whose record is lost, as it is offered; answer and errors as `rebuild_layer`."""
+    wanted = _wanted(store, chain, offer)
+    if wanted is None:
+        return ""
+    diff_id, parent = wanted
+    tar = LayerInput(lambda: offer.open(diff_id), diff_id, f"layer {chain}")
+    store.register_chain([tar], parent or "").close()
+    return f"registered again from {offer.path}"
+
+
+def remake_layer(store: LayerStore, chain: ChainID) -> str:
+    """As `rebuild_layer`, from the layer's own tar, for one whose files are not what the tar makes.
+
+    Raises:
+        IntegrityError, OSError: the tar is not whole; all is as it was.
+    """
+    layer = store.find(chain)
+    if layer is None or not _make_anew(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
+        return ""
+    return f"its files are made anew from its tar, which has the right digest; the former ones are in {Quarantine(store).path}"
+
+
+def _make_anew(
+    store: LayerStore, chain: ChainID, diff_id: DiffID, parent: ChainID | None, open_tar: Callable[[], BinaryIO]
+) -> bool:
+    with ExitStack() as stack:
+        below = None
+        if parent is not None:
+            try:
+                below = stack.enter_context(store.get(parent))
+            except (LayerStoreError, OSError):
+                return False
+        flush = stack.enter_context(store.flushing())
+        new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
+        with (
+            open_tar() as file,
+            LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True) as source,
+        ):
+            new.apply(source)
+        if new.diff_id != diff_id:
+            return False
+        new.write_record(_descriptor(store, chain))
+        flush()
+        quarantine = Quarantine(store)
+        with store.changing_records() as db:
+            new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))
+    _stand_on_new(store, new.cache_id)
+    return True
+
+
+def _stand_on_new(store: LayerStore, cache_id: str) -> None:
+    """Make what stood on a layer that was made anew stand on the new one, which has the same content."""
+    ids = {cache_id}
+    for kept in kept_layers(store):
+        if kept.parent_id not in ids:
+            continue
+        ids.add(kept.layer_id)
+        try:
+            if other_parent(store, kept.layer_id, kept.parent_id) is None and store.driver.check_layer(
+                kept.layer_id, kept.parent_id
+            ):
+                store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
+        except (BadRecord, OSError) as error:
+            logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
+
+
+def _wanted(store: LayerStore, chain: ChainID, offer: RepairSource) -> tuple[DiffID, ChainID | None] | None:
+    """Which of the offered layers a chain ID stands for, and on what."""
+    directory = store.db.layer_path(chain)
+    recorded = read_digest(DiffID, directory / "diff")
+    parents = [read_digest(ChainID, directory / "parent"), None, *store.layers()]
+    for diff_id in [recorded, *offer.diff_ids()]:
+        if diff_id is not None and diff_id in offer:
+            for parent in parents:
+                if chain_id(diff_id, parent) == chain:
+                    return diff_id, parent
+    return None
+
+
+def _descriptor(store: LayerStore, chain: ChainID) -> Mapping[str, Any] | None:
+    try:
+        with store.get(chain) as layer:
+            return layer.descriptor
+    except (LayerDoesNotExist, LayerStoreError, OSError):
+        return None

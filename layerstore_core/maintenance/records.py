@@ -1,0 +1,100 @@
+"""The records, looked at by themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from layerstore_core.errors import BadRecord
+from layerstore_core.maintenance.finding import Finding
+from layerstore_core.store.quarantine import Quarantine
+from layerstore_core.store.store import LayerStore
+
+_AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way"
+
+
+def check_records(store: LayerStore) -> Iterator[Finding]:
+    """Records that cannot be loaded, what is among them and is none, and what was left half done."""
+    loaded = store.layers()
+    not_loaded = (chain for chain in store.chain_ids() if chain not in loaded)
+    empty = [store.db.layer_path(chain) for chain in not_loaded if not store.db.has_layer(chain)]
+    left_out = set(empty)
+    for problem in store.load_problems:
+        if not left_out.isdisjoint((Path(problem.path), *Path(problem.path).parents)):
+            continue
+        yield Finding(
+            "unloadable",
+            problem.path,
+            problem.reason,
+            "`layerstore check --repair` mends what can be told from the rest; otherwise restore the file from a backup, "
+            "or give the layer with `--from FILE`",
+        )
+    for path in store.db.displaced():
+        yield Finding(
+            "unloadable",
+            str(path),
+            "it stands in the place of a record, and is no directory",
+            "restore the record from a backup; or remove this, and `layerstore gc` removes what the record was of",
+        )
+    yield from leftovers(store)
+    for path in empty:
+        yield Finding(
+            "empty-record",
+            str(path),
+            "an empty directory, as a crash leaves it; it is in nobody's way here",
+            "`layerstore check --repair` removes it",
+        )
+    for path in store.db.strangers():
+        yield Finding(
+            "not-a-record",
+            str(path),
+            "it stands among the layers, and is none",
+            "`layerstore check --repair` puts it into quarantine",
+        )
+
+
+def leftovers(store: LayerStore) -> Iterator[Finding]:
+    """What `recover` ends, if it can."""
+    for orphan in store.db.removing():
+        yield Finding(
+            "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
+        )
+    for dead in store.db.dead_transactions():
+        if dead.is_empty:
+            continue
+        yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)
+
+
+def check_pins(store: LayerStore) -> Iterator[Finding]:
+    """Pins of layers that are not there. A layer that cannot be loaded is, and needs its pin once it has been mended."""
+    try:
+        pins = store.pins()
+    except (BadRecord, OSError):  # a finding by itself
+        return
+    if store.db.directories()[0] in store.db.missing_directories() and store.driver.layer_ids():
+        return  # the records are lost, which is a finding by itself: once they are back they need their pins
+    for pin in sorted(pins - set(store.chain_ids())):
+        yield Finding(
+            "dangling-pin",
+            pin,
+            "a pin without its layer",
+            "`layerstore check --repair` removes the pin, if nothing else can be lost by that; otherwise no layer is deleted "
+            "until the layer is made anew with `--from FILE`, its record is restored from a backup, or `--force` gives it up",
+        )
+
+
+def check_references(store: LayerStore) -> Iterator[Finding]:
+    """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
+    known = store.db.path.parent
+    quarantine = Quarantine(store).path
+    pins = store.root / "layerstore" / "pins"
+    for bad in store.unreadable():
+        dangling = pins in bad.path.parents and re.fullmatch("[0-9a-f]{64}", bad.path.name)  # a finding of its own
+        if not (bad.path.is_relative_to(known) or quarantine.parent in bad.path.parents or dangling):
+            yield Finding(
+                "unreadable-reference",
+                str(bad.path),
+                bad.reason,
+                "restore it from a backup, or move it away if nothing in it is wanted; no layer is deleted until then",
+            )

@@ -1,0 +1,187 @@
+"""Mending what a check has found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.images import Images
+from layerstore_core.log import logger
+from layerstore_core.maintenance.driver import subject_of
+from layerstore_core.maintenance.finding import Finding
+from layerstore_core.maintenance.rebuild import rebuild_layer, register_lost
+from layerstore_core.maintenance.records import leftovers
+from layerstore_core.maintenance.repair_layer import Healer
+from layerstore_core.maintenance.repair_record import damaged_layers, mend_record
+from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.store.quarantine import Quarantine
+from layerstore_core.store.store import LayerStore
+from layerstore_core.store.strays import Strays
+
+_LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
+#: What an offer, or force, may be the remedy of.
+_OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
+#: What only a full check finds.
+_FULL: Final = ("damaged", "tree-differs")
+
+#: Called with each finding that was mended, and what was done.
+OnRepaired = Callable[[Finding, str], None]
+
+
+class Repair:
+    """One repair.
+
+    Args:
+        store: an open store.
+        source: layers that a user has; `None` for none.
+        force: put into quarantine also what may be the only copy.
+        on_repaired: called with each finding that was repaired, and what was done; `None`: nobody is.
+    """
+
+    def __init__(
+        self, store: LayerStore, source: RepairSource | None, *, force: bool, on_repaired: OnRepaired | None
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._force = force
+        self._on_repaired = on_repaired
+        self._quarantine = Quarantine(store)
+        self._mended: dict[str, str] = {}
+        self._healer = Healer(store, source, [])
+
+    def mend(self, findings: list[Finding]) -> list[Finding]:
+        """Mend what can be mended; returns the findings that are left."""
+        self._mend_leftovers(findings)
+        still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
+        self._mend_records()
+        suspects = [finding.subject for finding in findings if finding.code in _OF_LAYERS]
+        self._healer = Healer(
+            self._store, self._source, [ChainID(one) for one in suspects if one.startswith("sha256:")]
+        )
+        for path, done in self._mended.items():
+            self._healer.note_mended(ChainID.from_hex(Path(path).name), done)
+        # From the lowest layer up: one that stands on a damaged one can be mended only after it.
+        left = []
+        for finding in sorted(findings, key=self._depth_of):
+            try:
+                done = self._mend_one(finding, still_there)
+            except (LayerStoreError, OSError) as error:
+                logger.error("{}: it could not be repaired: {}", finding.subject, error)
+                done = ""
+            if done:
+                if self._on_repaired is not None:
+                    self._on_repaired(finding, done)
+            else:
+                left.append(finding)
+        found = self._healer.heal_above(self._on_repaired or (lambda _finding, _done: None))
+        return [*(finding for finding in findings if finding in left), *found]
+
+    def _mend_leftovers(self, findings: list[Finding]) -> None:
+        if any(finding.code in _LEFTOVERS for finding in findings):
+            self._store.cleanup()
+
+    def _mend_records(self) -> None:
+        """Mend damaged records from what is left of them, as long as one more can be."""
+        progress = True
+        while progress:
+            progress = False
+            for path in list(damaged_layers(self._store)):
+                done = mend_record(self._store, path)
+                if not done and self._source is not None:
+                    done = rebuild_layer(self._store, ChainID.from_hex(path.name), self._source)
+                if not done and self._force:
+                    done = f"its record is now {self._quarantine.put(path, f'layer-{path.name[:12]}')}"
+                if done:
+                    self._mended[str(path)] = done
+                    progress = True
+
+    def _mend_one(self, finding: Finding, still_there: set[tuple[str, str]]) -> str:
+        match finding.code:
+            case "unfinished-removal" | "dead-transaction":
+                return "" if (finding.code, finding.subject) in still_there else "removed"
+            case "dangling-pin":
+                return self._of_pin(ChainID(finding.subject))
+            case "empty-record":
+                with self._store.changing_records():
+                    inside.rmdir(finding.subject)
+                return "removed"
+            case "not-a-record":
+                return self._set_aside(Path(finding.subject))
+            case "damaged-image":
+                return self._load_image(Path(finding.subject).name) or self._set_aside_image(Path(finding.subject))
+            case "image-without-config":
+                return self._load_image(Path(finding.subject).name)
+            case "image-without-layers":
+                return self._load_image(ImageID(finding.subject).hex)
+            case "unloadable":
+                return self._unloadable(finding)
+            case _ if finding.code in _OF_LAYERS:
+                return self._of_layer(finding)
+        return ""
+
+    def _of_pin(self, pin: ChainID) -> str:
+        if self._source is not None and (done := register_lost(self._store, pin, self._source)):
+            return done
+        # The driver may have the layer still, and nothing else may keep what it stood on.
+        if not self._force and (Strays(self._store).ids or self._store.unheld_layers(ignore_unreadable=True)):
+            return ""
+        self._store.unpin(pin)
+        return "the pin is removed"
+
+    def _unloadable(self, finding: Finding) -> str:
+        for path, done in self._mended.items():
+            if Path(finding.subject).is_relative_to(path):
+                return done
+        if Path(finding.subject) in self._store.db.displaced():
+            return ""
+        # Perhaps it stood on one that is mended by now.
+        if finding.subject not in {problem.path for problem in self._store.load_problems}:
+            return "what it stands on is mended"
+        record = _mount_record(self._store, Path(finding.subject))
+        return self._set_aside(record) if self._force and record is not None else ""
+
+    def _of_layer(self, finding: Finding) -> str:
+        if not finding.subject.startswith("sha256:"):
+            return self._of_writable(finding)
+        chain = ChainID(finding.subject)
+        if self._healer.heal(chain, full=finding.code in _FULL):
+            return "; ".join(self._healer.done.get(chain, ())) or "what it stands on is mended"
+        if self._force:
+            with self._store.changing_records() as db:
+                return self._set_aside(db.layer_path(chain))
+        return ""
+
+    def _of_writable(self, finding: Finding) -> str:
+        name = next((name for name in self._store.rw_layers() if subject_of(name) == finding.subject), None)
+        return self._healer.heal_writable(name) if name is not None else ""
+
+    def _load_image(self, image: str) -> str:
+        if self._source is None or image not in {offered.hex for offered in self._source.images}:
+            return ""
+        Images(self._store).load(self._source.path, wanted=[image], keep_names=True)
+        return f"loaded again from {self._source.path}"
+
+    def _set_aside_image(self, path: Path) -> str:
+        with self._store.changing_images():
+            return self._set_aside(path)
+
+    def _set_aside(self, path: Path) -> str:
+        return f"it is now {self._quarantine.put(path, path.name)}"
+
+    def _depth_of(self, finding: Finding) -> tuple[int, int]:
+        """Layers come first, the lowest before the others, then what stands on them, then images."""
+        of_layer = finding.code in _OF_LAYERS and finding.subject.startswith("sha256:")
+        layer = self._store.find(ChainID(finding.subject)) if of_layer else None
+        if layer is not None:
+            return 0, layer.depth
+        return 2 if finding.code == "image-without-layers" else 1, 0
+
+
+def _mount_record(store: LayerStore, path: Path) -> Path | None:
+    """The writable layer's record that a damaged file is in."""
+    mounts = store.db.path / "mounts"
+    return mounts / path.relative_to(mounts).parts[0] if path.is_relative_to(mounts) else None

@@ -1,0 +1,273 @@
+"""Mending layers in which a check has found something: what the records say, or the driver, is believed when it is proved.
+
+A layer is proved by its tar: the record's lines and the driver's files make a stream of the right digest. Since a chain
+ID tells the parent, a chain of proved layers tells what each stands on. Nothing is written before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain as chained
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.maintenance.content import findings_of, verify
+from layerstore_core.maintenance.driver import Kept, check_kept, kept_of
+from layerstore_core.maintenance.finding import Finding
+from layerstore_core.maintenance.rebuild import rebuild_layer, remake_layer
+from layerstore_core.maintenance.repair_record import mend_record, put_field
+from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.records.layer_record import INIT_ID, driver_ids
+from layerstore_core.store.parentage import other_parent
+from layerstore_core.store.store import LayerStore
+from layerstore_core.store.strays import Strays
+
+_CHUNK = 1 << 20
+
+
+class Healer:
+    """Mends the layers of one store.
+
+    Args:
+        store: an open store.
+        offer: layers that a user has; `None` for none.
+        suspects: layers that may have each other's files.
+
+    Attributes:
+        done: what was done, by layer.
+    """
+
+    def __init__(self, store: LayerStore, offer: RepairSource | None, suspects: list[ChainID]) -> None:
+        self._store = store
+        self._offer = offer
+        self.done: dict[ChainID, list[str]] = {}
+        self._proved: dict[ChainID, bool] = {}
+        self._healed: dict[ChainID, bool] = {}
+        #: What others that inherit from it are to be held against again.
+        self._made_anew: set[ChainID] = set()
+        # As the records are before anything is mended.
+        self._candidates = list(
+            chained.from_iterable(driver_ids(store.db.layer_path(one)) for one in suspects if store.db.has_layer(one))
+        )
+
+    def heal(self, chain: ChainID, *, full: bool = True) -> bool:
+        """Mend a layer, and those below it as far as that depends on them.
+
+        Args:
+            chain: the layer.
+            full: its tar and its files are to be looked at in any case.
+
+        Returns:
+            Whether all is as it should be.
+
+        Raises:
+            LayerStoreError, OSError: something could not be read or made; what is not mended is as it was.
+        """
+        if chain not in self._healed:
+            self._healed[chain] = self._heal(chain, full)
+        return self._healed[chain]
+
+    def _heal(self, chain: ChainID, full: bool) -> bool:
+        kept = self._kept(chain)
+        if kept is None:
+            return False
+        self._mend_around(chain, kept)
+        if not full and self._is_whole(kept):
+            return True  # what it stands on has been mended, or what is around it
+        if not self._prove(chain):
+            return False
+        kept = self._kept(chain)
+        if kept is None:
+            return False
+        if not self._is_whole(kept):
+            self._note(chain, self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True))
+        if self._is_whole(kept) and self._verify(chain):
+            return True
+        self._note(chain, [remake_layer(self._store, chain)])
+        self._made_anew.add(chain)
+        kept = self._kept(chain)
+        return kept is not None and self._is_whole(kept) and self._verify(chain)
+
+    def heal_above(self, told: Callable[[Finding, str], None]) -> Iterator[Finding]:
+        """Look at what stands on layers that were mended: only now can be said what it should be.
+
+        Args:
+            told: called with what was found of a layer and mended, and what was done.
+
+        Returns:
+            What was found and is left.
+        """
+        mended = {chain for chain, done in self.done.items() if done}
+        layers = self._store.layers()
+        for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
+            if layer.parent_id is None or layer.parent_id not in mended:
+                continue
+            mended.add(chain)
+            kept = self._kept(chain)
+            if chain in self._healed or kept is None:
+                continue
+            findings = list(check_kept(self._store, kept))
+            if layer.parent_id in self._made_anew:
+                self._made_anew.add(chain)
+                findings += findings_of(layer, verify(self._store, layer))
+            if findings and not self.heal(chain):
+                yield from findings
+            else:
+                for finding in findings:
+                    told(finding, "; ".join(self.done[chain]))
+        for name in self._store.rw_layers():
+            all_kept = list(kept_of(self._store, name, layers))
+            if any(self._chain_of(kept.parent_id) in mended for kept in all_kept):
+                findings = [finding for kept in all_kept for finding in check_kept(self._store, kept)]
+                done = self.heal_writable(name) if findings else ""
+                for finding in findings:
+                    if done:
+                        told(finding, done)
+                    else:
+                        yield finding
+
+    def heal_writable(self, name: str) -> str:
+        """Mend a writable layer's record, or what the driver has around it. Its own content proves nothing.
+
+        Returns:
+            What was done, in a sentence; empty where something is left.
+        """
+        done: list[str] = []
+        for _ in range(2):  # an init layer that the record had lost has a parent, too
+            for kept in kept_of(self._store, name, self._store.layers()):
+                done += self._repair_around(kept)
+                known = other_parent(self._store, kept.layer_id, kept.parent_id)
+                if known is not None:
+                    done += self._restore_parent(name, kept, known)
+                elif not self._is_whole(kept) and self._is_proved(kept.parent_id):
+                    done += self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
+        left = [kept for kept in kept_of(self._store, name, self._store.layers()) if not self._is_whole(kept)]
+        return "" if left else "; ".join(done) or "what it stands on is mended"
+
+    def _restore_parent(self, name: str, kept: Kept, known: str) -> list[str]:
+        """Give a record the parent that it has lost. One that names another is not changed: either may be right."""
+        db = self._store.db
+        record, path = db.read_mount(name), db.mount_path(name)
+        if kept.layer_id not in (record.mount_id, record.init_id):
+            return []
+        if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store).ids:
+            with self._store.changing_records():
+                put_field(self._store, path / INIT_ID, known)
+            return [f"{INIT_ID} of its record written anew, as the driver has it"]
+        chain = self._chain_of(known)
+        if record.parent is not None or chain is None or not self._prove(chain):
+            return []
+        with self._store.changing_records():
+            put_field(self._store, path / "parent", chain)
+        return ["parent of its record written anew, as the driver has it"]
+
+    def _is_proved(self, layer_id: str) -> bool:
+        """Whether a layer of the driver that others stand on is what the records take it for."""
+        if layer_id.endswith("-init") or not layer_id:
+            return True  # nobody can say more of an init layer
+        chain = self._chain_of(layer_id)
+        return chain is not None and self._prove(chain)
+
+    def _mend_around(self, chain: ChainID, kept: Kept) -> None:
+        """Mend what does not depend on the layer's parent, so that its files can be found."""
+        if not self._is_whole(kept):
+            self._note(chain, self._repair_around(kept))
+
+    def _repair_around(self, kept: Kept) -> list[str]:
+        known = other_parent(self._store, kept.layer_id, kept.parent_id)
+        parent_id = kept.parent_id if known is None else known
+        return self._store.driver.repair_layer(kept.layer_id, parent_id, proved=False)
+
+    def _prove(self, chain: ChainID) -> bool:
+        """Whether a layer and all below it are proved, once their records have been mended as far as they can be."""
+        unproved = []
+        layer = self._store.find(chain)
+        if layer is None:
+            return False
+        proved = True
+        while layer is not None:
+            known = self._proved.get(layer.chain_id)
+            if known is not None:
+                proved = known
+                break
+            unproved.append(layer.chain_id)
+            layer = layer.parent
+        for one in reversed(unproved):
+            proved = self._proved[one] = proved and self._prove_one(one)
+        return proved
+
+    def _prove_one(self, chain: ChainID) -> bool:
+        kept = self._kept(chain)
+        if kept is None:
+            return False
+        self._mend_around(chain, kept)
+        if self._has_right_digest(chain):
+            return True
+        candidates = [*self._candidates, *self._claimed(chain), *Strays(self._store).ids]
+        if done := mend_record(self._store, self._store.db.layer_path(chain), candidates):
+            self.note_mended(chain, done)
+            self._proved[chain] = self._has_right_digest(chain)
+            self._prove_others(chain)
+            return self._proved[chain]
+        if self._offer is not None and (done := rebuild_layer(self._store, chain, self._offer)):
+            self.note_mended(chain, done)
+            return True
+        return False
+
+    def _prove_others(self, chain: ChainID) -> None:
+        """Look at the records that name the same layer of the driver as one that has been proved to be its own."""
+        mended = self._store.find(chain)
+        for other, layer in self._store.layers().items():
+            if (
+                mended is not None
+                and other != chain
+                and layer.cache_id == mended.cache_id
+                and not self._proved.get(other)
+            ):
+                self._proved.pop(other, None)
+                self._prove(other)
+
+    def _claimed(self, chain: ChainID) -> Iterator[str]:
+        """The layers of the driver on which it says that a layer's children stand."""
+        for layer in self._store.layers().values():
+            if layer.parent_id == chain and layer.parent is not None:
+                known = self._store.driver.parent_of(layer.cache_id, layer.parent.cache_id)
+                if known:
+                    yield known
+
+    def _has_right_digest(self, chain: ChainID) -> bool:
+        layer = self._store.find(chain)
+        if layer is None:
+            return False
+        try:
+            with layer.tar_stream() as stream:
+                while stream.read(_CHUNK):
+                    pass
+        except (LayerStoreError, OSError):
+            return False
+        return True
+
+    def _verify(self, chain: ChainID) -> bool:
+        layer = self._store.find(chain)
+        return layer is not None and verify(self._store, layer).is_sound
+
+    def _is_whole(self, kept: Kept) -> bool:
+        exists = self._store.driver.exists(kept.layer_id)
+        return exists and not any(check_kept(self._store, kept))
+
+    def _kept(self, chain: ChainID) -> Kept | None:
+        layer = self._store.find(chain)
+        if layer is None:
+            return None
+        return Kept(None, chain, layer.cache_id, layer.parent.cache_id if layer.parent else "", lambda: True)
+
+    def _chain_of(self, layer_id: str) -> ChainID | None:
+        return next((chain for chain, layer in self._store.layers().items() if layer.cache_id == layer_id), None)
+
+    def note_mended(self, chain: ChainID, done: str) -> None:
+        """Note that a layer's record, or all of it, is another than before."""
+        self._note(chain, [done])
+        self._made_anew.add(chain)
+
+    def _note(self, chain: ChainID, done: list[str]) -> None:
+        self.done.setdefault(chain, []).extend(filter(None, done))

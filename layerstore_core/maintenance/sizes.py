@@ -1,0 +1,31 @@
+"""A layer's size, from its tar: what unpacking it would have counted."""
+
+from __future__ import annotations
+
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.whiteouts import clean_name
+
+
+class SizeCounter:
+    """Counts the lengths of the regular files and symbolic links' targets that a tar leaves, each name once.
+
+    Of a name that comes again the last entry counts. What is deleted within one tar, or lost to a directory that
+    becomes a file, is not looked at: the size is a figure for people, and such tars are rare.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[bytes, int] = {}
+
+    def add(self, entry: TarEntry) -> None:
+        """Take in the next entry."""
+        if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
+            return
+        size = {EntryType.FILE: entry.size, EntryType.SYMLINK: len(entry.linkname)}.get(entry.type, 0)
+        name = clean_name(entry.name)
+        if size or name in self._sizes:
+            self._sizes[name] = size
+
+    @property
+    def total(self) -> int:
+        """The size so far, in bytes."""
+        return sum(self._sizes.values())

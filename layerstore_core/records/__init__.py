@@ -1,0 +1,1 @@
+"""Records on disk: Docker's layerdb and image records, and our own state next to them."""

@@ -1,0 +1,88 @@
+"""What damaged records stand on: layers that have to stay until somebody has mended or removed the record.
+
+A record that cannot be loaded is no child of any layer, as far as the catalog goes. Were its parent deleted
+for that, a damaged byte in a small file would cost the content of a whole chain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID, DiffID, chain_id
+from layerstore_core.errors import BadRecord
+from layerstore_core.records.layer_record import CACHE_ID, INIT_ID, MOUNT_ID, read_digest
+
+#: How the name of a layer's record ends: with the chain ID's digits, or in quarantine with the first of them.
+_CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
+_OF_RECORDS = (CACHE_ID, MOUNT_ID, INIT_ID, "diff", "parent", "size", "tar-split.json.gz")
+
+
+class Claims(NamedTuple):
+    """What damaged records stand on.
+
+    Attributes:
+        parents: the layers that are certain to be what a record stands on, with the records.
+        unknown: the records of which it cannot be told, or only that it is a layer whose own record is missing: that
+            one's parent may be any layer.
+    """
+
+    parents: dict[ChainID, list[Path]]
+    unknown: list[BadRecord]
+
+
+def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims:
+    """The layers that damaged records stand on.
+
+    What a damaged record says of its parent counts where it is proved: by the name of the record, which is the digest of
+    parent and diff ID, or, for a writable layer, by the layer's being there.
+
+    Args:
+        records: the directories of the damaged records, layers' and writable layers'.
+        known: the layers that can be loaded.
+    """
+    layers = set(known)
+    found = Claims({}, [])
+    damaged = list(filter(is_record, records))
+    there = {match[1] for record in damaged if (match := _CHAIN_HEX.fullmatch(record.name))}
+    for record in damaged:
+        parent = read_digest(ChainID, record / "parent")
+        if _is_mount(record):
+            certain = parent in layers
+        else:
+            certain, parent = _proved(record, parent, layers)
+        if not certain:
+            found.unknown.append(BadRecord(record, "it is damaged, and does not tell which layer it stands on"))
+        elif parent is not None:
+            found.parents.setdefault(parent, []).append(record)
+            if parent not in layers and there.isdisjoint((parent.hex, parent.hex[:12])):
+                found.unknown.append(BadRecord(record, f"the record of its parent, layer {parent}, is missing"))
+    return found
+
+
+def is_record(path: Path) -> bool:
+    """Whether this is a record, or was one: a directory with files of a record, or one that cannot be looked into."""
+    if not inside.is_directory(path):
+        return False
+    try:
+        return not set(_OF_RECORDS).isdisjoint(inside.names(path))
+    except OSError:
+        return True
+
+
+def _is_mount(record: Path) -> bool:
+    return record.parent.name == "mounts" or inside.exists(record / MOUNT_ID)
+
+
+def _proved(record: Path, parent: ChainID | None, layers: set[ChainID]) -> tuple[bool, ChainID | None]:
+    """Whether the name of a layer's record proves what it stands on, and which layer that is."""
+    match = _CHAIN_HEX.fullmatch(record.name)
+    diff_id = read_digest(DiffID, record / "diff")
+    if match is not None and diff_id is not None:
+        for candidate in (parent, None, *layers):
+            if chain_id(diff_id, candidate).hex.startswith(match[1]):
+                return True, candidate
+    return False, None

@@ -1,0 +1,52 @@
+"""A layer's record on its way out: renamed first, and removed when the driver's part is gone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import while_doing
+from layerstore_core.tree.remove import remove_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Removing:
+    """A deletion that was begun, and that no process is at.
+
+    Attributes:
+        path: what is left of the layer's record.
+        chain_id: the layer that was deleted.
+        cache_id: the driver's ID for it, which may still have to go; `None` where it is not known.
+    """
+
+    path: Path
+    chain_id: ChainID
+    cache_id: str | None
+
+
+class Deletion:
+    """A deletion in the hands of this process; a context manager, at whose end it is left to others.
+
+    Args:
+        path: what is left of the record.
+        lock: keeps other processes away from it.
+    """
+
+    def __init__(self, path: Path, lock: Descriptor) -> None:
+        self.path = path
+        self._lock = lock
+
+    def finish(self) -> None:
+        """Remove what is left of the record, when the driver's part is gone."""
+        with while_doing(f"finishing the deletion of {self.path}"):
+            remove_tree(os.fsencode(self.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.close()

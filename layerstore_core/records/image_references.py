@@ -1,0 +1,154 @@
+"""What the image records refer to: looked at once, and again only where somebody may have changed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.errors import BadRecord
+
+if TYPE_CHECKING:
+    from layerstore_core.records.imagedb import ImageDB
+
+#: What an `ImageDB` has for its version where nobody counts changes.
+UNKNOWN_VERSION = -1
+
+
+class ImageLayer(NamedTuple):
+    """A layer as an image's config tells of it.
+
+    Attributes:
+        chain_id: its name.
+        parent: what it stands on; `None` for a base layer.
+    """
+
+    chain_id: ChainID
+    parent: ImageLayer | None
+
+
+@dataclass
+class ImageReferences:
+    """What the image records refer to.
+
+    Attributes:
+        tops: the images whose topmost layer is this one.
+        layers: all layers of all images, each with one of the images that have it.
+        children: the images that were built from this one.
+        unreadable: what cannot be read, or is missing though something names it: it may refer to any layer.
+    """
+
+    tops: dict[ChainID, list[ImageID]] = field(default_factory=dict)
+    layers: dict[ChainID, ImageID] = field(default_factory=dict)
+    children: dict[ImageID, list[ImageID]] = field(default_factory=dict)
+    unreadable: list[BadRecord] = field(default_factory=list)
+
+
+class ReferenceReader:
+    """Reads the references of image records, and keeps them for as long as they are certain to hold.
+
+    Args:
+        db: the image records.
+        version: gives a number that is another one before each change that a store makes to them; `UNKNOWN_VERSION` where
+            nobody counts, or while another store is making changes.
+    """
+
+    def __init__(self, db: ImageDB, version: Callable[[], int]) -> None:
+        self._db = db
+        self._version = version
+        self._known: tuple[int, ImageReferences] | None = None
+        self._forgotten = 0
+
+    def forget(self) -> None:
+        """Forget what is known, because this store has changed it."""
+        self._forgotten += 1
+        self._known = None
+
+    def read(self) -> ImageReferences:
+        """What the records refer to now."""
+        version = self._version()
+        known, forgotten = self._known, self._forgotten
+        if known is not None and known[0] == version:
+            return known[1]
+        found = self._look()
+        # What is damaged may be put right by hand, which nobody counts.
+        if version != UNKNOWN_VERSION and not found.unreadable and forgotten == self._forgotten:
+            self._known = version, found
+        return found
+
+    def _look(self) -> ImageReferences:
+        db, found = self._db, ImageReferences()
+        images: set[ImageID] = set()
+        try:
+            images.update(db.image_ids())
+        except (BadRecord, OSError) as error:
+            found.unreadable.append(_bad(db.config_path(ImageID.of(b"")).parent, error))
+            return found
+        if lost := db.lost():
+            found.unreadable.append(lost)
+        db.forget_all_but(images)
+        for image in sorted(images):
+            try:
+                self._add_layers(image, found)
+            except FileNotFoundError as error:
+                if inside.exists(db.config_path(image)):  # a link that leads nowhere
+                    found.unreadable.append(_bad(db.config_path(image), error))
+                else:
+                    images.discard(image)  # removed a moment ago
+            except (BadRecord, OSError) as error:
+                found.unreadable.append(_bad(db.config_path(image), error))
+        self._add_parents(images, found)
+        self._add_names(images, found)
+        return found
+
+    def _add_layers(self, image: ImageID, found: ImageReferences) -> None:
+        """Add all layers of an image: the record of the topmost, which names its parent, may be lost.
+
+        Raises:
+            BadRecord, OSError: as `ImageDB.top_layer`.
+        """
+        layer = self._db.top_of(image)
+        if layer is not None:
+            found.tops.setdefault(layer.chain_id, []).append(image)
+        while layer is not None and layer.chain_id not in found.layers:  # else what it stands on is there, too
+            found.layers[layer.chain_id] = image
+            layer = layer.parent
+
+    def _add_parents(self, images: set[ImageID], found: ImageReferences) -> None:
+        for image in sorted(images):
+            try:
+                parent = self._db.recorded_parent(image)
+            except (BadRecord, OSError) as error:
+                found.unreadable.append(_bad(self._db.parent_path(image), error))
+                continue
+            if parent is not None:
+                found.children.setdefault(parent, []).append(image)
+                self._require(parent, images, f"image {image} is recorded as built from it", found)
+
+    def _add_names(self, images: set[ImageID], found: ImageReferences) -> None:
+        try:
+            names = self._db.names()
+        except (BadRecord, OSError) as error:
+            found.unreadable.append(_bad(self._db.names_path, error))
+            return
+        for name, image in names.items():
+            self._require(image, images, f"the name {name} stands for it", found)
+
+    def _require(self, image: ImageID, images: set[ImageID], because: str, found: ImageReferences) -> None:
+        """See to it that the config of an image which something names is there."""
+        if image in images:
+            return
+        images.add(image)
+        try:
+            self._add_layers(image, found)  # it may have come a moment ago
+        except FileNotFoundError:
+            found.unreadable.append(BadRecord(self._db.config_path(image), f"the config is missing, and {because}"))
+        except (BadRecord, OSError) as error:
+            found.unreadable.append(_bad(self._db.config_path(image), error))
+
+
+def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:
+    return error if isinstance(error, BadRecord) else BadRecord(path, error.strerror or str(error))

@@ -1,0 +1,330 @@
+"""Docker's image records: configs, names, and which compressed blob became which layer.
+
+::
+
+    <root>/image/<driver>/
+        imagedb/content/sha256/<image id>       the config's JSON, byte for byte; its sha256 is the ID
+        imagedb/metadata/sha256/<image id>/     parent: the image that it was built from; lastUpdated: when it was named
+        repositories.json                       0600: the names
+        distribution/diffid-by-digest/sha256/<digest of a compressed blob>      the diff ID
+
+The format is moby's (`image/fs.go`, `reference/store.go`, `distribution/metadata/`). A config may be any JSON that
+Docker has accepted: only what names layers is looked at here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import FILE_MODE, make_directory
+from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
+from layerstore_core.records.own_state import lost_directory
+from layerstore_core.tree.remove import remove_tree
+
+#: No config comes near: Docker's own limit for what it pulls is 4 MiB.
+MAX_CONFIG: Final = 16 << 20
+_MAX_NAMES: Final = 64 << 20
+_MAX_PARENT: Final = 4096
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PARENT: Final = "parent"
+_LAST_UPDATED: Final = "lastUpdated"
+#: How files begin, here and with Docker, that are not put in their places yet.
+_PARTIAL: Final = ".tmp-"
+
+
+class ImageDB:
+    """The image records beside one layerdb.
+
+    Reading writes nothing. Changes are to be made by one store at a time.
+
+    Args:
+        path: `<root>/image/<driver>`.
+        durable: whether a change is on disk when the call returns.
+        version: see `ReferenceReader`.
+
+    Attributes:
+        names_path: where the names are.
+    """
+
+    def __init__(
+        self, path: Path, *, durable: bool = True, version: Callable[[], int] = lambda: UNKNOWN_VERSION
+    ) -> None:
+        self.path = path
+        self._durable = durable
+        #: The directory of the configs, which Docker makes when it starts.
+        self.content = path / "imagedb" / "content" / "sha256"
+        self._metadata = path / "imagedb" / "metadata" / "sha256"
+        self.names_path = path / "repositories.json"
+        self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
+        self._tops: dict[ImageID, ImageLayer | None] = {}
+        #: What many images have in common is kept once.
+        self._layers: dict[ChainID, ImageLayer] = {}
+        self._references = ReferenceReader(self, version)
+
+    def image_ids(self) -> list[ImageID]:
+        """All images, sorted."""
+        return [ImageID.from_hex(name) for name in inside.names(self.content) if _HEX.fullmatch(name)]
+
+    def config_path(self, image: ImageID) -> Path:
+        """Where an image's config is."""
+        return self.content / image.hex
+
+    def parent_path(self, image: ImageID) -> Path:
+        """Where it is told which image this one was built from."""
+        return self._metadata / image.hex / _PARENT
+
+    def has(self, image: ImageID) -> bool:
+        """Whether there is such an image, with a sound config or not."""
+        return inside.exists(self.content / image.hex)
+
+    def read(self, image: ImageID) -> bytes:
+        """An image's config.
+
+        Raises:
+            BadRecord: it is missing, or not what its name says.
+            OSError: it cannot be read.
+        """
+        path = self.config_path(image)
+        content = inside.read(path, MAX_CONFIG)
+        if ImageID.of(content) != image:
+            raise BadRecord(path, "the config is not what it was: its digest is not its name")
+        return content
+
+    def lost(self) -> BadRecord | None:
+        """The missing directory of configs, if it is known that there has been one."""
+        return lost_directory(self.path.parent.parent, self.path.name, self.content, "images")
+
+    def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
+        """Record an image, whose layers the caller holds. One that is there, and is sound, stays as it is.
+
+        Raises:
+            BadRecord: the other images are lost: a new directory would look as if there had been none.
+            OSError: it cannot be recorded.
+        """
+        if lost := self.lost():
+            raise lost
+        image = ImageID.of(config)
+        known = self.has(image)
+        if not known and parent is not None:
+            self._write(self.parent_path(image), parent.encode(), mode=0o600)
+        if not known or not self._is_sound(image):
+            self._write(self.config_path(image), config, mode=0o600)
+        return image
+
+    def remove(self, image: ImageID) -> None:
+        """Forget an image; those that were built from it lose the mention of it."""
+        for child in self.children(image):
+            self.clear(self.parent_path(child))
+        self.clear(self.content / image.hex)
+        self.clear(self._metadata / image.hex)
+
+    def half_done(self) -> list[Path]:
+        """What those who have died while they changed the records have left: whoever may change them may `clear` it.
+
+        These are files that were not put in their places yet, and what is told of images that are gone, or did not come.
+        """
+        found = []
+        for directory in (self.path, self.content, self._by_digest):
+            found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
+        known = set(_names_in(self.content))
+        unreadable = self.references().unreadable
+        for name in _names_in(self._metadata):
+            if name in known:
+                inner = self._metadata / name
+                found += [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+            elif not unreadable:  # otherwise it may be told of an image whose config is lost
+                found.append(self._metadata / name)
+        return found
+
+    def clear(self, path: Path) -> None:
+        """Remove a file or a directory of the records, if it is there."""
+        try:
+            if inside.exists(path):
+                remove_tree(os.fspath(path))
+                if self._durable:
+                    inside.flush(path.parent)
+        finally:
+            self._references.forget()
+
+    def parent(self, image: ImageID) -> ImageID | None:
+        """The image that this one was built from, if that is recorded."""
+        try:
+            return self.recorded_parent(image)
+        except (BadRecord, OSError):
+            return None
+
+    def recorded_parent(self, image: ImageID) -> ImageID | None:
+        """As `parent`, for those who have to know.
+
+        Raises:
+            BadRecord: what is recorded is damaged.
+            OSError: it cannot be read.
+        """
+        path = self.parent_path(image)
+        try:
+            return ImageID(inside.read(path, _MAX_PARENT).decode("ascii", "replace").strip())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise BadRecord(path, str(error)) from None
+
+    def children(self, image: ImageID) -> list[ImageID]:
+        """The images that are recorded as built from this one."""
+        return list(self.references().children.get(image, ()))
+
+    def set_last_updated(self, image: ImageID, when: str) -> None:
+        """Note when an image got a name, in RFC 3339."""
+        self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
+
+    def names(self) -> dict[str, ImageID]:
+        """All names, such as `debian:12`, as Docker shows them, and the image of each.
+
+        Raises:
+            BadRecord: the file of names is damaged.
+        """
+        try:
+            document = json.loads(inside.read(self.names_path, _MAX_NAMES))
+            return {
+                name: ImageID(image)
+                for references in document["Repositories"].values()
+                for name, image in references.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+            raise BadRecord(self.names_path, f"not a list of image names: {error}") from None
+
+    def set_names(self, names: Mapping[str, ImageID]) -> None:
+        """Replace all names.
+
+        Args:
+            names: the image of each name, as `names` gives them.
+
+        Raises:
+            LayerStoreError: they are too many to be read again; they are as they were.
+        """
+        repositories: dict[str, dict[str, str]] = {}
+        for name, image in sorted(names.items()):
+            repositories.setdefault(repository_of(name), {})[name] = image
+        document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(document) > _MAX_NAMES:  # it could not be read again
+            raise LayerStoreError(
+                f"the names of images would take {len(document)} bytes; at most {_MAX_NAMES} are kept"
+            )
+        self._write(self.names_path, document, mode=0o600)
+
+    def record_blob(self, digest: str, diff_id: DiffID) -> None:
+        """Note that the compressed blob `digest`, a sha256, holds this layer: Docker need not pull it again."""
+        self._write(self._by_digest / digest.removeprefix("sha256:"), diff_id.encode())
+
+    def top_layer(self, image: ImageID) -> ChainID | None:
+        """An image's topmost layer; `None` where it has none.
+
+        Raises:
+            BadRecord: its config is damaged.
+            OSError: it cannot be read.
+        """
+        layer = self.top_of(image)
+        return None if layer is None else layer.chain_id
+
+    def top_of(self, image: ImageID) -> ImageLayer | None:
+        """As `top_layer`, with all that the config tells of what the layer stands on."""
+        # A config never changes under its name, so that what has been read need not be read again.
+        if image in (tops := self._tops):
+            return tops[image]
+        try:
+            diff_ids = diff_ids_of(json.loads(self.read(image)))
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
+        layer = None
+        for chain in chain_ids(diff_ids):
+            layer = self._layers.setdefault(chain, ImageLayer(chain, layer))
+        self._tops[image] = layer
+        return layer
+
+    def forget_all_but(self, images: Collection[ImageID]) -> None:
+        """Forget what was read of the configs of other images."""
+        tops = {image: top for image, top in self._tops.items() if image in images}
+        if len(tops) < len(self._tops):
+            layers: dict[ChainID, ImageLayer] = {}
+            for layer in tops.values():
+                while layer is not None and layer.chain_id not in layers:
+                    layers[layer.chain_id] = layer
+                    layer = layer.parent
+            self._tops, self._layers = tops, layers
+
+    def references(self) -> ImageReferences:
+        """What the records refer to."""
+        return self._references.read()
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """The images whose topmost layer this is, in words; where there is none, one that has it further down."""
+        references = self.references()
+        images = references.tops.get(chain)
+        if images is None:
+            images = [references.layers[chain]] if chain in references.layers else []
+        return [f"image {image}" for image in images]
+
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read, or is missing, and may refer to any layer."""
+        return self.references().unreadable
+
+    def _is_sound(self, image: ImageID) -> bool:
+        try:
+            self.read(image)
+        except (BadRecord, OSError):
+            return False
+        return True
+
+    def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+        """Put a file in place, whole or not at all."""
+        make_directory(path.parent, 0o700, durable=self._durable)
+        import secrets
+
+        partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
+        try:
+            inside.write(partial, content, mode, new=True, durable=self._durable)
+            inside.rename(partial, path)
+        except BaseException:
+            inside.unlink(partial, missing_ok=True)
+            raise
+        finally:
+            self._references.forget()
+        if self._durable:
+            inside.flush(path.parent)
+
+
+def diff_ids_of(config: Any) -> list[DiffID]:
+    """The diff IDs of an image's layers, the base first, from its config.
+
+    Raises:
+        ValueError: it has no list of them, or one is no digest.
+    """
+    try:
+        return [DiffID(text) for text in config["rootfs"].get("diff_ids") or ()]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("it is no image's config: its rootfs has no list of diff_ids") from None
+
+
+def repository_of(name: str) -> str:
+    """A name without its tag or digest."""
+    if "@" in name:
+        return name.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
+
+
+def _names_in(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none where it cannot be read, so that nothing is cleared there."""
+    try:
+        return inside.names(directory)
+    except (BadRecord, OSError):
+        return []

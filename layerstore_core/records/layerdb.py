@@ -1,0 +1,300 @@
+"""The layerdb: the records of all layers and writable layers of one driver, in Docker's format.
+
+::
+
+    <layerdb>/                          0700
+        sha256/<chain hex>/             a layer's record
+        sha256/<chain hex>-<random>-removing/
+                                        a deletion under way: the driver's part may or may not be gone
+        mounts/<name>/                  a writable layer's record
+        tmp/write-set-<random>/         a transaction
+
+Opening and reading write nothing, so that a store on read-only media can be read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import while_doing
+from layerstore_core.records.deletion import Deletion, Removing
+from layerstore_core.records.layer_record import (
+    CACHE_ID,
+    MOUNT_ID,
+    LayerRecord,
+    MountRecord,
+    check_mount_name,
+    read_digest,
+    read_driver_id,
+)
+from layerstore_core.records.read_worker import MANY, read_usual_records
+from layerstore_core.records.transaction import (
+    OF_RECORDS,
+    TAR_SPLIT,
+    DeadTransaction,
+    Transaction,
+    WriteSet,
+    dead_transactions,
+    removing_dead,
+    try_lock,
+)
+
+_LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
+_ANY = re.compile(r".*", re.DOTALL)
+
+
+class LayerDB:
+    """The records under one directory.
+
+    Args:
+        path: the directory, `<root>/image/<driver>/layerdb`; it is made when something is written.
+        durability: `"full"`: what a call has written is on disk when it returns; `"none"`: some time later.
+    """
+
+    def __init__(self, path: Path, *, durability: Literal["full", "none"] = "full") -> None:
+        self.path = path
+        self._durable = durability == "full"
+
+    def missing_directories(self) -> list[Path]:
+        """The directories for records that are not there: all are made with the first record, but not by Docker."""
+        return [path for path in self.directories() if not inside.is_directory(path)]
+
+    def directories(self) -> list[Path]:
+        """Where the records are, or would be."""
+        return [self.path / name for name in OF_RECORDS]
+
+    # Layers
+
+    def list_layers(self) -> list[ChainID]:
+        """The chain IDs of all records, sound or not, sorted."""
+        return [ChainID.trusted(f"sha256:{name}") for name in _names(self.path / "sha256", wanted=_LAYER)]
+
+    def strangers(self) -> list[Path]:
+        """What stands among the layers and is none, sorted."""
+        layers = self.path / "sha256"
+        return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
+
+    def displaced(self) -> list[Path]:
+        """What stands in the place of a record and is no directory, sorted: the record was there, and may be wanted."""
+        found: list[Path] = []
+        for directory, wanted in (self.path / "sha256", _LAYER), (self.path / "mounts", _ANY):
+            names = [name for name in inside.names(directory) if wanted.fullmatch(name)]
+            records = set(_names(directory))  # afterwards: what was there and is no directory now may be gone
+            found += [directory / name for name in names if name not in records and inside.exists(directory / name)]
+        return found
+
+    def layer_path(self, chain: ChainID) -> Path:
+        """Where a layer's record is, or would be."""
+        return self.path / "sha256" / chain.hex
+
+    def has_layer(self, chain: ChainID) -> bool:
+        """Whether there is a record, sound or not. An empty directory is none: a new record takes its place."""
+        return inside.has_entries(self.layer_path(chain))
+
+    def read(self, chain: ChainID) -> LayerRecord:
+        """Read a layer's record.
+
+        Raises:
+            BadRecord: it is damaged; the error names the file.
+            OSError: it cannot be read.
+        """
+        return LayerRecord.read(self.layer_path(chain), chain)
+
+    @contextmanager
+    def reading_many(self, names: Sequence[ChainID] = ()) -> Iterator[Callable[[ChainID], LayerRecord]]:
+        """A block in which the records of many layers are read.
+
+        Args:
+            names: those that will be, as far as is known: where they are very many, they are read at once.
+
+        Yields:
+            What does the same as `read`, quickly.
+        """
+        try:
+            opened = inside.open_directory(self.path / "sha256")
+        except FileNotFoundError:
+            yield self.read
+            return
+        with opened as layers:
+            found = read_usual_records(layers, names) if len(names) >= MANY else {}
+            yield lambda chain: found.pop(chain, None) or LayerRecord.read_usual(layers, chain) or self.read(chain)
+
+    def open_tar_split(self, chain: ChainID) -> BinaryIO:
+        """A layer's tar-split lines, compressed.
+
+        Raises:
+            FileNotFoundError: it has none.
+        """
+        return open(self.layer_path(chain) / TAR_SPLIT, "rb", opener=inside.opener)
+
+    def has_tar_split(self, chain: ChainID) -> bool:
+        """Whether a layer has tar-split lines."""
+        return inside.exists(self.layer_path(chain) / TAR_SPLIT)
+
+    def cache_id(self, chain: ChainID) -> str | None:
+        """The driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
+        return read_driver_id(self.layer_path(chain) / CACHE_ID)
+
+    def begin(self, cache_id: str) -> Transaction:
+        """Begin a new layer's record; from now on it is on disk that the driver may have `cache_id`."""
+        with while_doing(f"starting a transaction in {self.path}"):
+            return Transaction(self.path, cache_id, durable=self._durable)
+
+    def transactions(self) -> list[Path]:
+        """The directories of all transactions, of processes that live and of others, sorted."""
+        return [self.path / "tmp" / name for name in _names(self.path / "tmp")]
+
+    def dead_transactions(self) -> list[DeadTransaction]:
+        """What processes that are gone have left of theirs, sorted."""
+        return dead_transactions(self.path)
+
+    def removing_dead(self, dead: DeadTransaction) -> AbstractContextManager[bool]:
+        """A block for removing what the driver has of one, if it is still there; at its end it goes."""
+        return removing_dead(dead)
+
+    # Deletion
+
+    def mark_removing(self, chain: ChainID) -> Deletion:
+        """Begin a deletion: from now on the layer does not exist.
+
+        Raises:
+            OSError: it cannot be renamed, or not for certain; the layer is as it was.
+        """
+        import secrets
+
+        source = self.layer_path(chain)
+        target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
+        with while_doing(f"deleting layer {chain}"):
+            # Locked before it is moved: under its new name others would take it for one that was left.
+            lock = try_lock(source, wait=True)
+            if lock is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+            try:
+                inside.rename(source, target)
+                if self._durable:
+                    inside.flush(target.parent)
+            except BaseException:
+                if not inside.exists(source):
+                    inside.rename(target, source)
+                lock.close()
+                raise
+        return Deletion(target, lock)
+
+    def take_over(self, removing: Removing) -> Deletion | None:
+        """Take a deletion in hand that was left; `None` where another process has it, or it is gone."""
+        lock = try_lock(removing.path)
+        return None if lock is None else Deletion(removing.path, lock)
+
+    def removing(self) -> list[Removing]:
+        """Deletions that were begun and left, sorted."""
+        found = []
+        for path, chain in self._deletions():
+            lock = try_lock(path)
+            if lock is not None:
+                lock.close()
+                found.append(Removing(path, chain, read_driver_id(path / CACHE_ID)))
+        return found
+
+    def deletions(self) -> list[Path]:
+        """What is left of the records of all layers that are being deleted, by processes that live or have died."""
+        return [path for path, _ in self._deletions()]
+
+    def parents_being_left(self) -> dict[Path, ChainID | None]:
+        """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
+        found = {}
+        for path in self.deletions():
+            parent = read_digest(ChainID, path / "parent")
+            if parent is not None or os.path.lexists(path / "parent"):
+                found[path] = parent
+        return found
+
+    def _deletions(self) -> Iterator[tuple[Path, ChainID]]:
+        for name in _names(self.path / "sha256", wanted=_REMOVING):
+            yield self.path / "sha256" / name, ChainID.from_hex(name[:64])
+
+    # Writable layers
+
+    def mount_path(self, name: str) -> Path:
+        """Where a writable layer's record is, or would be.
+
+        Raises:
+            InvalidMountName: the name cannot be one.
+        """
+        check_mount_name(name)
+        return self.path / "mounts" / name
+
+    def list_mounts(self) -> list[str]:
+        """The names of all writable layers, with sound records or not, sorted."""
+        return _names(self.path / "mounts")
+
+    def has_mount(self, name: str) -> bool:
+        """Whether there is a record, sound or not; as `has_layer`."""
+        return inside.has_entries(self.mount_path(name))
+
+    def read_mount(self, name: str) -> MountRecord:
+        """Read a writable layer's record.
+
+        Raises:
+            BadRecord: it is damaged; the error names the file.
+            OSError: it cannot be read.
+        """
+        return MountRecord.read(self.mount_path(name), name)
+
+    def mount_id(self, name: str) -> str | None:
+        """The driver's ID for a writable layer, alone and quickly; `None` where it cannot be read."""
+        return read_driver_id(self.mount_path(name) / MOUNT_ID)
+
+    def begin_mount(self, record: MountRecord) -> WriteSet:
+        """Begin a writable layer's record; from now on it is on disk that the driver may have its IDs.
+
+        Returns:
+            The record, for `publish(mount_path(name))`; a context manager that cancels what was not published.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is left.
+        """
+        with while_doing(f"saving the writable layer {record.name!r}"):
+            files = WriteSet(self.path, durable=self._durable)
+            try:
+                files.chmod(0o755)
+                record.write(files.path)
+                files.flush()
+            except BaseException:
+                files.cancel()
+                raise
+            return files
+
+    def take_mount(self, name: str) -> WriteSet:
+        """Put a writable layer's record out of sight, so that a process that dies leaves no half of one.
+
+        Returns:
+            The record: `cancel` removes it, `publish(mount_path(name))` brings it back.
+
+        Raises:
+            FileNotFoundError: there is no such record.
+        """
+        with while_doing(f"removing the writable layer {name!r}"):
+            files = WriteSet(self.path, durable=self._durable)
+            try:
+                files.take(self.mount_path(name))
+            except BaseException:
+                if files.taken:
+                    files.abandon()  # it is being deleted, and a collector goes on
+                else:
+                    files.cancel()
+                raise
+            return files
+
+
+def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
+    """The names of the directories in one, those that match, sorted."""
+    return [name for name in inside.directory_names(directory) if wanted.fullmatch(name)]

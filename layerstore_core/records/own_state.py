@@ -1,0 +1,62 @@
+"""Where our own state lies that speaks of a driver's layers: `<root>/layerstore/<kind>/<driver>`.
+
+Layers belong to a driver, and one root can have several drivers' layers: the same chain may be in two of them, or in one
+alone. Earlier versions wrote the entries straight into `<root>/layerstore/<kind>`. Those are still read, and belong to
+every driver that has what they speak of. No name of theirs can be a driver's: see `registry.driver_name`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.base import inside
+from layerstore_core.errors import BadRecord
+
+#: The content of a driver's note: the directories for pins and images were there before it. Older notes are empty.
+_HAD_PLACES: Final = b"places\n"
+
+
+def state_directory(root: Path, kind: str, driver: str) -> Path:
+    """The place of one kind of state, such as `"pins"`; its parent is where earlier versions had it."""
+    return root / "layerstore" / kind / driver
+
+
+def recorded_drivers(root: Path) -> list[str]:
+    """The drivers that may have records under a root, by their names on disk, sorted."""
+    return inside.directory_names(root / "image")
+
+
+def driver_note(root: Path, driver: str) -> Path:
+    """The note that a store was made with a driver."""
+    return state_directory(root, "drivers", driver)
+
+
+def write_driver_note(root: Path, driver: str) -> None:
+    """Note that a store was made with a driver, and that its directories for pins and images exist."""
+    inside.write(driver_note(root, driver), _HAD_PLACES, 0o644)
+
+
+def lost_directory(root: Path, driver: str, directory: Path, content: str) -> BadRecord | None:
+    """A directory of references that is missing, and was there when the driver was noted.
+
+    Its absence does not mean that there were no references.
+
+    Args:
+        root: the store's directory.
+        driver: the driver's name on disk.
+        directory: the directory.
+        content: what is in it, in the plural.
+    """
+    if inside.exists(directory):
+        return None
+    try:
+        note = inside.read(driver_note(root, driver), len(_HAD_PLACES))
+    except (OSError, BadRecord):
+        return None
+    if note != _HAD_PLACES:
+        return None
+    return BadRecord(
+        directory,
+        f"the directory of the {content} is missing; restore it from a backup, or make it, empty, if there were no {content}",
+    )

@@ -1,0 +1,69 @@
+"""What lies in quarantine and may be put back: as long as it is there, the layers stay that it needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import BadRecord
+from layerstore_core.records.claims import Claims, claimed_parents, is_record
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.records.own_state import state_directory
+
+#: A time, and something drawn; no driver is called so.
+_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
+#: An image's config keeps its name behind the time.
+_CONFIG = re.compile(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
+
+
+class Quarantined:
+    """What the entries of a driver's quarantine refer to; those of earlier versions may be any driver's.
+
+    Args:
+        root: the store's directory.
+        db: the records of the driver's layers.
+        driver: the driver's name on disk.
+    """
+
+    def __init__(self, root: Path, db: LayerDB, driver: str) -> None:
+        own = state_directory(root, "quarantine", driver)
+        self._directories = own.parent, own
+        self._db = db
+        self._paths: list[Path] = []
+        self._claims = Claims({}, [])
+
+    def holding(self, chain: ChainID) -> list[str]:
+        """What of this holds the layer, in words."""
+        return [f"{record}, in quarantine" for record in self._look().parents.get(chain, ())]
+
+    def has_record_of(self, chain: ChainID) -> bool:
+        """Whether a layer's record is here: then it is known what the layer stands on, or `unreadable` tells."""
+        self._look()
+        return any(
+            path.name.endswith((f"-{chain.hex}", f"-{chain.hex[:12]}")) and is_record(path) for path in self._paths
+        )
+
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read, and may refer to any layer."""
+        return self._look().unknown
+
+    def _look(self) -> Claims:
+        paths: list[Path] = []
+        for directory in self._directories:
+            try:
+                paths += [directory / name for name in inside.names(directory) if _ENTRY.fullmatch(name)]
+            except BadRecord as error:
+                return Claims({}, [error])
+            except OSError as error:
+                return Claims({}, [BadRecord(directory, f"the quarantine cannot be read: {error.strerror}")])
+        if paths != self._paths:  # what an entry holds does not change
+            self._claims = claimed_parents(paths, self._db.list_layers())
+            self._claims.unknown.extend(
+                BadRecord(path, "it is a damaged image's config; remove it when the image is not wanted any more")
+                for path in paths
+                if _CONFIG.fullmatch(path.name) and not inside.is_directory(path)
+            )
+            self._paths = paths
+        return self._claims

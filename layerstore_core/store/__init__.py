@@ -1,0 +1,1 @@
+"""The layer store: layers and writable layers, references to them, and the operations on them."""

@@ -1,0 +1,235 @@
+"""Giving a layer's tar out again: from the driver alone or put together, and verified while it is read."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain as chained
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import IntegrityError
+from layerstore_core.log import logger
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.streams.hasher import QUEUE, Beside, Hasher
+from layerstore_core.streams.iterstream import IterStream
+from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
+from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, SHARED, assemble_blocks
+from layerstore_core.tarsplit.codec import FileEntry, LineReader, Segment, decode_blocks, decode_lines
+from layerstore_core.tree.files import TreeFiles
+
+if TYPE_CHECKING:
+    from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.store.nodes import LayerNode
+    from layerstore_core.tree.idmap import IDMapping
+
+_CHUNK: Final = 1 << 20
+#: From so many bytes of packed lines on, of some thousand entries, another process reads files, too: it takes 25 ms to start.
+_BESIDE_FROM: Final = 256 << 10
+
+
+# A chunk whose memory is used again must be done with.
+assert BLOCKS_KEPT > QUEUE
+
+
+def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
+    """Open a layer's tar.
+
+    Raises:
+        IntegrityError: its tar-split file is missing.
+    """
+    with ExitStack() as opened:
+        chunks = _verified(_node_chunks(db, driver, node, opened), node)
+        # Buffered, because readers of tars count on getting as many bytes as they ask for.
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
+
+
+def copy_tar(
+    db: LayerDB,
+    driver: BoundDriver,
+    node: LayerNode,
+    write: Callable[[bytes | memoryview], object],
+    *,
+    in_thread: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """What `tar_stream` gives, without the copies that reading it makes; see `Layer.copy_tar`."""
+    size = 0
+    began = time.monotonic()
+    with ExitStack() as opened:
+        chunks = _verified(_node_chunks(db, driver, node, opened), node)
+        opened.callback(chunks.close)
+        writer = opened.enter_context(Beside(write, "layerstore-write")) if in_thread else None
+        for chunk in chunks:
+            if writer is None:
+                write(chunk)
+            else:
+                writer.put(chunk)
+            size += len(chunk)
+            if progress is not None:
+                progress(size)
+        if writer is not None:
+            writer.finish()
+    logger.info("exported layer {}: {} bytes in {:.3f} s", node.record.chain_id, size, time.monotonic() - began)
+    return size
+
+
+def _node_chunks(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes | memoryview]:
+    record = node.record
+    if driver.capabilities.reproduces_exact_diffs:
+        return _joined(_own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened))
+    lines, files = _lines_and_files(db, driver, record.chain_id, record.cache_id, opened)
+    if isinstance(files, DescriptorGetter):
+        process = None
+        # Of anything else we do not know that it opens what is below some directory, and no more.
+        if type(files) is TreeFiles and lines.packed_size >= _BESIDE_FROM:
+            from layerstore_core.tarsplit.read_worker import ReaderProcess
+
+            process = ReaderProcess.start(files, SHARED)
+        if process is not None:
+            opened.callback(process.close)
+        return assemble_blocks(decode_blocks(lines.blocks()), files, process)
+    return _joined(assemble(decode_lines(lines), files))
+
+
+def tar_chunks(
+    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, parent_cache_id: str, *, opened: ExitStack
+) -> Iterable[bytes]:
+    """A layer's tar, as the record of `chain` and the driver's `cache_id` make it, not verified.
+
+    Args:
+        opened: closes what it takes.
+
+    Raises:
+        IntegrityError: there is no tar-split file, or the driver has no such layer.
+    """
+    if driver.capabilities.reproduces_exact_diffs:
+        return _own_diff(driver, cache_id, parent_cache_id, opened)
+    lines, files = _lines_and_files(db, driver, chain, cache_id, opened)
+    return assemble(decode_lines(lines), files)
+
+
+def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: ExitStack) -> Iterator[bytes]:
+    raw = driver.diff(cache_id, parent_cache_id)
+    opened.callback(raw.close)
+    return iter(lambda: raw.read(_CHUNK), b"")
+
+
+def _open_lines(db: LayerDB, chain: ChainID, opened: ExitStack) -> LineReader:
+    try:
+        return opened.enter_context(LineReader(db.open_tar_split(chain)))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise IntegrityError(
+            f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be put together; "
+            "register it again from its source"
+        ) from error
+
+
+def _lines_and_files(
+    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, opened: ExitStack
+) -> tuple[LineReader, FileGetter]:
+    lines = _open_lines(db, chain, opened)
+    try:
+        files = driver.diff_getter(cache_id)
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"the files of layer {chain} are missing: the driver {driver.name} has no layer "
+            f"{cache_id} ({error}); register the layer again from its source"
+        ) from error
+    opened.callback(files.close)
+    return lines, files
+
+
+def diff_of(
+    db: LayerDB, driver: BoundDriver, ids: tuple[str, str], tars_of: LayerNode | None, id_mapping: IDMapping
+) -> BinaryIO:
+    """The driver's diff of a layer, with the metadata that the disk could not keep for want of rights.
+
+    Args:
+        ids: the driver's ID of the layer, and of what it is compared with, `""` for nothing.
+        tars_of: whose tars say what the layer's files are to be like: the layer itself, or that on which it stands.
+        id_mapping: how IDs in layers correspond to IDs on disk.
+
+    Raises:
+        IntegrityError: a layer's tar-split file is missing or damaged.
+    """
+    from layerstore_core.unpack.unkept import Rights, Unkept, entries_of, give_back
+
+    rights = Rights(id_mapping)
+    if rights.complete:
+        return driver.diff(*ids)
+    unkept = Unkept()
+    for node in reversed(list(tars_of.chain()) if tars_of else []):
+        with ExitStack() as opened:
+            unkept.take(entries_of(iter(_headers(db, driver, node, opened))))
+    with ExitStack() as opened:
+        chunks = give_back(_own_diff(driver, *ids, opened), unkept, rights)
+        return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
+
+
+def _headers(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
+    """A layer's tar, of which the headers are right: files are not read, and zeros stand for them."""
+    record = node.record
+    if driver.capabilities.reproduces_exact_diffs:
+        return _own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
+    return _with_zeros(decode_lines(_open_lines(db, record.chain_id, opened)))
+
+
+def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
+    zeros = bytes(_CHUNK)
+    for entry in entries:
+        if isinstance(entry, Segment):
+            yield entry.data
+            continue
+        for start in range(0, entry.size, _CHUNK):
+            yield zeros[: entry.size - start]
+
+
+def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
+    """How long a layer's tar is, in bytes. It is put together for that only where there is no tar-split file.
+
+    Raises:
+        IntegrityError: the tar-split file is missing or damaged.
+    """
+    if not driver.capabilities.reproduces_exact_diffs:
+        try:
+            lines = db.open_tar_split(node.record.chain_id)
+        except (FileNotFoundError, IsADirectoryError):
+            pass  # what `tar_stream` says of it is what there is to say
+        else:
+            with LineReader(lines) as reader:
+                pieces = chained.from_iterable(decode_blocks(reader.blocks()))
+                return sum(len(segment) + size for segment, _, size, _ in pieces)
+    with tar_stream(db, driver, node) as stream:
+        return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
+
+
+def _verified(chunks: Iterable[bytes | memoryview], node: LayerNode) -> Generator[bytes | memoryview]:
+    """Pass chunks on, and raise at their end if they are not the layer's tar."""
+    with Hasher() as hasher:
+        for chunk in chunks:
+            hasher.update(chunk)
+            yield chunk
+        digest = hasher.finish()
+    if digest != node.record.diff_id.hex:
+        raise IntegrityError(
+            f"the tar of layer {node.record.chain_id} is not what was registered: its digest is "
+            f"sha256:{digest}, not {node.record.diff_id}; register the layer again from its source"
+        )
+
+
+def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks of at least `_CHUNK`, but for the last: what follows costs by the chunk."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= _CHUNK:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+    if parts:
+        yield b"".join(parts)

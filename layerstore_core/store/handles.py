@@ -1,0 +1,347 @@
+"""Handles: what a program holds of a layer (`Layer`) and of a writable layer (`RWLayer`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from layerstore_core.base.digests import ChainID, DiffID
+from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained
+from layerstore_core.log import logger
+
+if TYPE_CHECKING:
+    from layerstore_core.diff.changes import Change
+    from layerstore_core.store.nodes import LayerNode, MountNode
+    from layerstore_core.store.store import LayerStore
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLayer:
+    """What a release has deleted.
+
+    Attributes:
+        chain_id: the layer's name in the store.
+        diff_id: the digest of its tar.
+        size: of the whole chain up to it, in bytes.
+        diff_size: of the layer alone, in bytes.
+    """
+
+    chain_id: ChainID
+    diff_id: DiffID
+    size: int
+    diff_size: int
+
+
+class Layer:
+    """A reference to a read-only layer.
+
+    While the handle is open, the layer stays. `store.release(layer)` gives the reference back and
+    deletes the layer if it was the last; `close`, or leaving a `with` block, gives it back and
+    deletes nothing. Handles that `store.layers()` and `parent` give are views: they hold nothing.
+    """
+
+    def __init__(self, store: LayerStore, node: LayerNode, *, holds: bool) -> None:
+        self._store = store
+        self._node = node
+        self._holds = holds
+
+    def __repr__(self) -> str:
+        return f"<Layer {self._node.record.chain_id}{' (released)' if self._released else ''}>"
+
+    @property
+    def chain_id(self) -> ChainID:
+        """The layer's name in the store. It can be asked for even when the handle is released."""
+        return self._node.record.chain_id
+
+    @property
+    def diff_id(self) -> DiffID:
+        """The sha256 of the layer's uncompressed tar."""
+        return self._live.record.diff_id
+
+    @property
+    def parent(self) -> Layer | None:
+        """A view of the parent, `None` for a base layer."""
+        parent = self._live.parent
+        return Layer(self._store, parent, holds=False) if parent else None
+
+    @property
+    def parent_id(self) -> ChainID | None:
+        """The chain ID of the parent, `None` for a base layer."""
+        return self._live.record.parent
+
+    @property
+    def size(self) -> int:
+        """The size of the chain up to this layer, in bytes."""
+        return self._live.chain_size
+
+    @property
+    def diff_size(self) -> int:
+        """The size of this layer alone, in bytes."""
+        return self._live.record.size
+
+    @property
+    def depth(self) -> int:
+        """How many layers the chain has."""
+        return self._live.depth
+
+    @property
+    def cache_id(self) -> str:
+        """The driver's ID for the layer."""
+        return self._live.record.cache_id
+
+    @property
+    def descriptor(self) -> Mapping[str, Any] | None:
+        """The OCI descriptor that the layer was registered with, as its JSON says."""
+        return self._live.record.descriptor
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a pin keeps the layer when no process holds it."""
+        return self._live.record.chain_id in self._store.pins()
+
+    def metadata(self) -> dict[str, str]:
+        """What the driver says of how it keeps the layer."""
+        return self._store.driver.metadata(self._live.record.cache_id)
+
+    def tar_stream(self) -> BinaryIO:
+        """The layer's tar, bit for bit what was registered; to be closed.
+
+        Reading it to the end verifies it: the last read raises `IntegrityError` where the digest
+        differs.
+
+        Raises:
+            IntegrityError: what is stored of the layer is damaged.
+        """
+        return self._store._tar_stream(self._live)
+
+    def copy_tar(
+        self,
+        write: Callable[[bytes | memoryview], object],
+        *,
+        in_thread: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
+        """Give all of the layer's tar, verified, to `write`: faster than to read `tar_stream`.
+
+        Args:
+            write: called with chunks of about a MiB, which it may not keep.
+            in_thread: call it in a thread of its own, which is faster still. It is waited for, whatever happens: do so
+                where it cannot wait for long, as a pipe's may.
+            progress: called with the number of bytes so far.
+
+        Returns:
+            How many bytes the tar has.
+
+        Raises:
+            IntegrityError: what is stored is damaged; all or some of it has been written by then.
+            Exception: what `write` raises.
+        """
+        return self._store._copy_tar(self._live, write, in_thread=in_thread, progress=progress)
+
+    def tar_size(self) -> int:
+        """How many bytes `tar_stream` gives; quick where the driver has no tars of its own.
+
+        Raises:
+            IntegrityError: what is stored of the layer is damaged.
+        """
+        return self._store._tar_size(self._live)
+
+    def tar_stream_from(self, parent: str) -> BinaryIO:
+        """A tar of what this layer's tree has beyond that of an ancestor; to be closed.
+
+        Args:
+            parent: the ancestor's chain ID; `""` for a tar of the whole tree.
+
+        Raises:
+            LayerDoesNotExist: `parent` is none of the layer's ancestors.
+        """
+        node = self._live
+        if not parent:
+            return self._store._diff(node.record.cache_id, "", node)
+        for ancestor in node.chain():
+            if ancestor is not node and ancestor.record.chain_id == parent:
+                return self._store._diff(node.record.cache_id, ancestor.record.cache_id, node)
+        raise LayerDoesNotExist(f"{parent} is no ancestor of layer {self.chain_id}: there is no diff between them")
+
+    def close(self) -> None:
+        """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
+        if self._holds:
+            self._store._give_back(self._node, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def _live(self) -> LayerNode:
+        self._store._locks.check_own()
+        if self._released:
+            raise LayerNotRetained(f"this handle to layer {self.chain_id} was released; get the layer again")
+        return self._node
+
+    @property
+    def _released(self) -> bool:
+        return self._holds and self not in self._node.handles
+
+
+class RWLayer:
+    """A reference to a writable layer.
+
+    `store.release_rw_layer(rw)` gives the reference back and deletes the writable layer if it was the
+    last; `close`, or leaving a `with` block, gives it back and deletes nothing.
+    """
+
+    def __init__(self, store: LayerStore, node: MountNode) -> None:
+        self._store = store
+        self._node = node
+
+    def __repr__(self) -> str:
+        return f"<RWLayer {self._node.record.name!r}{' (released)' if self._released else ''}>"
+
+    @property
+    def name(self) -> str:
+        """The writable layer's name. It can be asked for even when the handle is released."""
+        return self._node.record.name
+
+    @property
+    def parent(self) -> Layer | None:
+        """A view of the layer below, `None` for none."""
+        parent = self._live.parent
+        return Layer(self._store, parent, holds=False) if parent else None
+
+    def mount(self, label: str = "", *, keep: bool = False) -> str:
+        """Mount the layer.
+
+        Args:
+            label: an SELinux label for the mount, `""` for none.
+            keep: let it stay mounted when this process ends, until some process calls `unmount`.
+
+        Returns:
+            The absolute path of the tree. Every `mount` wants an `unmount`.
+        """
+        self._store._check_writable()
+        with self._content() as node:
+            path = self._store.driver.get(node.record.mount_id, label, keep=keep)
+        logger.info("mounted writable layer {!r} at {}", self.name, path)
+        return path
+
+    def unmount(self) -> None:
+        """Undo one `mount` of this store; where there is none, one that was made with `keep`."""
+        driver, mount_id = self._store.driver, self._live.record.mount_id
+        if driver.is_used(mount_id):
+            driver.put(mount_id)
+        else:
+            driver.let_go(mount_id)
+        logger.info("unmounted writable layer {!r}", self.name)
+
+    @contextmanager
+    def mounted(self, label: str = "") -> Iterator[str]:
+        """The layer, mounted for the length of a `with` block, which is given the path."""
+        path = self.mount(label)
+        try:
+            yield path
+        finally:
+            if not self._store._locks.inherited:
+                self.unmount()
+
+    def changes(self) -> list[Change]:
+        """What the layer changes against its parent (and its init layer), sorted by path."""
+        with self._content() as node:
+            return self._store.driver.changes(node.record.mount_id, node.driver_parent)
+
+    def size(self) -> int:
+        """How many bytes the layer takes beyond its parent."""
+        with self._content() as node:
+            return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
+
+    def tar_stream(self) -> BinaryIO:
+        """A tar of the layer's changes, ready to be registered on its parent; to be closed.
+
+        Without root's rights, the parent's files keep the owners, modes and privileged attributes that they have in the
+        parent's tar, and what is new belongs to user and group 0; see the setting `commit_owner`.
+        """
+        with self._content() as node:
+            return self._store._diff(node.record.mount_id, node.driver_parent, node.parent)
+
+    def apply_diff(self, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool = False) -> int:
+        """Unpack a layer's tar, compressed or not, into the writable layer.
+
+        Args:
+            stream: the tar, as a path or a binary file object.
+            allow_empty: take a stream without a byte for an empty layer.
+
+        Returns:
+            The size of what it brought, in bytes.
+
+        Raises:
+            InvalidLayer: the tar is malformed, is empty, or leaves the layer's root.
+        """
+        with self._content() as node:
+            return self._store._apply_to(node.record.mount_id, node.driver_parent, stream, allow_empty=allow_empty)
+
+    def metadata(self) -> dict[str, str]:
+        """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
+        with self._content(standing=False) as node:
+            fields = dict(self._store.driver.metadata(node.record.mount_id))
+        fields.setdefault("ID", self.name)
+        return fields
+
+    def close(self) -> None:
+        """Give the reference back; the writable layer stays. A second call does nothing."""
+        self._store._give_back(self._node, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _content(self, *, standing: bool = True) -> Iterator[MountNode]:
+        """Use what the driver has of the layer.
+
+        Args:
+            standing: it is to be used together with what it stands on.
+
+        Raises:
+            IntegrityError: it has nothing, or it stands on something else than its record says. After a removal that
+                has failed the record stays, so that it can be tried again.
+        """
+        node = self._live
+        try:
+            if standing:
+                self._require_parent(node)
+            yield node
+        except Exception as error:
+            if self._store.driver.exists(node.record.mount_id):
+                raise
+            raise IntegrityError(
+                f"of the writable layer {self.name!r} there is only the record: the {self._store.driver.name} driver has "
+                f"no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. Remove it "
+                f"with `layerstore rw rm {self.name}`"
+            ) from error
+
+    def _require_parent(self, node: MountNode) -> None:
+        from layerstore_core.store.parentage import require_parent
+
+        record, what = node.record, f"the writable layer {self.name!r}"
+        require_parent(self._store, record.mount_id, node.driver_parent, what)
+        if record.init_id:
+            parent = node.parent.record.cache_id if node.parent else ""
+            require_parent(self._store, record.init_id, parent, f"the init layer of {what}")
+
+    @property
+    def _live(self) -> MountNode:
+        self._store._locks.check_own()
+        if self._released:
+            raise LayerNotRetained(f"this handle to the writable layer {self.name!r} was released; get it again")
+        return self._node
+
+    @property
+    def _released(self) -> bool:
+        return self not in self._node.handles

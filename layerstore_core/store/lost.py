@@ -1,0 +1,122 @@
+"""Records that are missing: that is no statement that there were none, where the driver has layers or a pin names one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from layerstore_core.base import inside
+from layerstore_core.errors import BadRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from layerstore_core.base.digests import ChainID
+    from layerstore_core.records.layerdb import LayerDB
+    from layerstore_core.records.pins import Pins
+    from layerstore_core.records.quarantined import Quarantined
+    from layerstore_core.store.catalog import Catalog
+    from layerstore_core.store.store import LayerStore
+
+
+class LostRecords:
+    """What writable layers refer to whose records are gone with their directory: nobody can tell, so it may be any layer.
+
+    Args:
+        store: an open store.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
+        self._none_lost = False
+
+    def holding(self, _chain: ChainID) -> list[str]:
+        """Nothing: which layers they are cannot be told."""
+        return []
+
+    def unreadable(self) -> list[BadRecord]:
+        """The directories that are missing though the driver has layers that no record names."""
+        missing = self._store.db.missing_directories()
+        if not missing or self._none_lost:
+            return []
+        from layerstore_core.store.strays import Strays
+
+        if not Strays(self._store, standing_still=True).ids:
+            self._none_lost = True  # then none has ever been there: the first writable layer makes the directory
+            return []
+        return [
+            BadRecord(
+                path,
+                f"the directory is missing, and the driver {self._store.driver_name} has layers that no record names; "
+                "restore it from a backup, or make it, empty, if nothing is wanted that was recorded there",
+            )
+            for path in missing
+        ]
+
+    def require(self) -> None:
+        """Refuse to make a missing directory anew, which would look as if nothing had been recorded there.
+
+        Raises:
+            BadRecord: records are lost.
+        """
+        for bad in self.unreadable():
+            raise bad
+
+
+class LostLayers:
+    """What single records referred to that are gone: those of pinned layers, and those in whose place something else stands.
+
+    Args:
+        db: the records.
+        pins: the pins of the same driver's layers.
+        quarantined: its quarantine: a record that is there is not lost.
+        catalog: the layers that are known.
+    """
+
+    def __init__(self, db: LayerDB, pins: Pins, quarantined: Quarantined, catalog: Catalog) -> None:
+        self._db = db
+        self._pins = pins
+        self._quarantined = quarantined
+        self._catalog = catalog
+        self._looks = 0
+        self._suspects: list[ChainID] = []
+        self._displaced: list[Path] = []
+
+    def holding(self, _chain: ChainID) -> list[str]:
+        """Nothing: which layers they are cannot be told."""
+        return []
+
+    def unreadable(self) -> list[BadRecord]:
+        """What stands in the place of a record, and the first pin whose layer's record is missing."""
+        # Nothing but damage brings more of these: all pins are looked at only when all records are.
+        if self._looks != self._catalog.looks:
+            self._displaced = self._db.displaced()
+            try:
+                self._suspects = sorted(set(self._pins) - self._catalog.layers().keys())
+            except (BadRecord, OSError):  # the pins tell that themselves
+                return []
+            self._looks = self._catalog.looks
+        found = [
+            BadRecord(path, "it stands in the place of a record, and is no directory")
+            for path in self._displaced
+            if inside.exists(path) and not inside.is_directory(path)
+        ]
+        pin = next(self._dangling(), None)
+        if pin is not None:
+            found.append(
+                BadRecord(
+                    self._pins.path_of(pin),
+                    f"the record of layer {pin}, which this pin keeps, is missing, so that nobody can tell what it stood on; "
+                    "`layerstore check --repair --from FILE` makes the layer anew, and `--repair --force` gives it up",
+                )
+            )
+        return found
+
+    def _dangling(self) -> Iterator[ChainID]:
+        for pin in self._suspects:
+            # In this order: a layer is pinned after its record is made, and a removal takes the pin away first. What cannot
+            # be looked at is damaged or displaced, and told as that.
+            with suppress(BadRecord, OSError):
+                if not self._db.has_layer(pin) and pin in self._pins and not self._quarantined.has_record_of(pin):
+                    yield pin

@@ -1,0 +1,92 @@
+"""What an open store knows of a layer and of a writable layer, and the ways in which records keep layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import BadRecord
+from layerstore_core.records.layer_record import LayerRecord, MountRecord
+
+
+class Below(NamedTuple):
+    """What a new layer stands on; it need not be committed yet.
+
+    Attributes:
+        chain_id: its name.
+        cache_id: the driver's ID for it.
+    """
+
+    chain_id: ChainID
+    cache_id: str
+
+
+@dataclass(eq=False)
+class LayerNode:
+    """A read-only layer and its holders, as far as this store knows them.
+
+    Attributes:
+        lock_key: what `RootLocks` knows the layer by.
+        depth: how many layers the chain has.
+        chain_size: the sizes of all layers of the chain together, in bytes.
+    """
+
+    # Records do not change, nor does the chain below: what is said of it need not be counted again.
+    record: Final[LayerRecord]
+    parent: Final[LayerNode | None]
+    lock_key: Final[str]
+    handles: set[object] = field(default_factory=set)
+    children: set[ChainID] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
+    depth: int = field(init=False)
+    chain_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        parent = self.parent
+        self.depth = 1 if parent is None else parent.depth + 1
+        self.chain_size = self.record.size + (0 if parent is None else parent.chain_size)
+
+    def chain(self) -> Iterator[LayerNode]:
+        """The layer itself, its parent, and so on down to the base."""
+        node: LayerNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    @property
+    def below(self) -> Below:
+        """The layer as something to stand on."""
+        return Below(self.record.chain_id, self.record.cache_id)
+
+
+@dataclass(eq=False)
+class MountNode:
+    """A writable layer and the handles to it."""
+
+    record: MountRecord
+    parent: LayerNode | None
+    handles: set[object] = field(default_factory=set)
+
+    @property
+    def driver_parent(self) -> str:
+        """The driver's ID of what the layer stands on: its init layer, else its parent, else `""`."""
+        if self.record.init_id:
+            return self.record.init_id
+        return self.parent.record.cache_id if self.parent else ""
+
+    @property
+    def lock_key(self) -> str:
+        """What `RootLocks` knows the writable layer by."""
+        return f"rw {self.record.mount_id}"
+
+
+class Holder(Protocol):
+    """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
+
+    def holding(self, chain: ChainID, /) -> list[str]:
+        """What of this holds the layer by now, in words for a person; nothing where nothing does."""
+
+    def unreadable(self) -> list[BadRecord]:
+        """What of this cannot be read by now, and may hold any layer: as long as there is something, all stay."""

@@ -1,0 +1,150 @@
+"""Taking in the layers of one image: all of them are verified before the first is committed.
+
+A driver with `Capabilities.parallel_apply` gets them at the same time, since a layer of the driver can stand on
+one that is still being filled. Where a layer's own tar needs what is below, as a hard link does to a file of a layer
+below, the driver waits for that (`LayerStream.await_parents`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from layerstore_core.base.digests import DiffID, chain_id
+from layerstore_core.driver.bound import BoundDriver
+from layerstore_core.errors import InvalidLayer, LayerStoreError
+from layerstore_core.records.layer_record import LayerRecord
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.store.nodes import Below
+from layerstore_core.store.registration import Progress, Registration
+from layerstore_core.streams.source import LayerSource
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """One of the layers that are to be taken in together.
+
+    Attributes:
+        open: opens the tar, compressed or not, at its start; it may be called more than once.
+        diff_id: the digest that the uncompressed tar has to have.
+        name: what to call it in messages.
+        descriptor: an OCI descriptor to keep with the layer.
+        progress: called now and then with the bytes read and the entries seen so far, perhaps from another thread.
+    """
+
+    open: Callable[[], BinaryIO]
+    diff_id: DiffID
+    name: str
+    descriptor: Mapping[str, Any] | None = None
+    progress: Progress | None = None
+
+
+class Overtaken(LayerStoreError):
+    """Another process has committed one of the layers meanwhile, so that those above it have to be made anew."""
+
+
+class _Stopped(LayerStoreError):
+    """Another layer of the chain has failed."""
+
+
+def take_in(
+    db: LayerDB,
+    driver: BoundDriver,
+    below: Below | None,
+    layers: Sequence[LayerInput],
+    *,
+    source: Callable[[BinaryIO], LayerSource],
+    registrations: ExitStack,
+) -> list[tuple[Registration, LayerRecord]]:
+    """Read layers into the driver, and write their records; none is committed yet.
+
+    Args:
+        db: where the records go.
+        driver: where the files go.
+        below: what the first layer stands on.
+        layers: the layers, the base first.
+        source: makes the source of one.
+        registrations: undoes them, the topmost first, where they are not committed.
+
+    Raises:
+        InvalidLayer: one is damaged, leaves its root, or has another digest; the message names it.
+        OSError: the system refuses.
+    """
+    stop = Event()
+
+    def begin(layer: LayerInput) -> Registration:
+        nonlocal below
+        registration = registrations.enter_context(Registration(db, driver, below))
+        below = Below(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
+        return registration
+
+    def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> None:
+        def progress(read: int, entries: int) -> None:
+            if stop.is_set():
+                raise _Stopped(f"{layer.name} is given up")
+            if layer.progress is not None:
+                layer.progress(read, entries)
+
+        try:
+            with layer.open() as stream, source(stream) as opened:
+                registration.apply(opened, progress, await_parents)
+        except InvalidLayer as error:
+            raise InvalidLayer(f"{layer.name}: {error.reason}", offset=error.offset, entry=error.entry) from error
+        if registration.diff_id != layer.diff_id:
+            raise InvalidLayer(
+                f"{layer.name}: the digest of its tar is {registration.diff_id}, not {layer.diff_id} as it should be"
+            )
+
+    if driver.capabilities.parallel_apply and len(layers) > 1:
+        begun = [begin(layer) for layer in layers]
+        _at_once(fill, list(zip(begun, layers, strict=True)), stop)
+    else:
+        begun = []
+        for layer in layers:
+            begun.append(begin(layer))
+            fill(begun[-1], layer)
+    return [(new, new.write_record(layer.descriptor)) for new, layer in zip(begun, layers, strict=True)]
+
+
+def _at_once(
+    work: Callable[[Registration, LayerInput, Callable[[], None]], None],
+    items: Sequence[tuple[Registration, LayerInput]],
+    stop: Event,
+) -> None:
+    """Run `work` for each item in threads; the first failure stops all, and is raised when all have stopped.
+
+    The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
+    them in order, so that nobody waits for what waits for a thread.
+    """
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+    running: list[Future[None]] = []
+
+    def await_those_before(count: int) -> None:
+        for task in running[:count]:
+            wait([task])
+            if task.cancelled() or task.exception() is not None:
+                raise _Stopped("a layer below has failed")
+
+    # A layer of many files keeps two cores busy by itself; more at once wait for the interpreter, and take it from each other.
+    at_once = max(1, len(os.sched_getaffinity(0)) // 2)
+    with ThreadPoolExecutor(min(len(items), at_once), "layerstore-layer") as pool:
+        for count, item in enumerate(items):
+            running.append(pool.submit(work, *item, partial(await_those_before, count)))
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(task.done() and task.exception() is None for task in running):
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+    failures = [error for task in running if not task.cancelled() and (error := task.exception()) is not None]
+    for error in sorted(failures, key=lambda found: isinstance(found, _Stopped)):
+        raise error

@@ -1,0 +1,211 @@
+"""Registering a layer: one pass of its tar into the driver, and its record beside it.
+
+The steps are: a transaction begins, which notes on disk what the driver is about to make; the driver makes an
+empty layer; the tar passes into both; the rest of the record is written; and the transaction is renamed to its
+place. Until then nothing counts, and all of it is undone if a step fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import FILE_MODE
+from layerstore_core.base.digests import DiffID, chain_id
+from layerstore_core.errors import while_doing
+from layerstore_core.log import logger
+from layerstore_core.records.layer_record import LayerRecord
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.records.transaction import TAR_SPLIT, Transaction
+from layerstore_core.store.nodes import Below
+from layerstore_core.streams.source import LayerSource
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
+from layerstore_core.tarsplit.record import Recorder
+from layerstore_core.tarsplit.verify_payloads import settle
+
+if TYPE_CHECKING:
+    from layerstore_core.driver.bound import BoundDriver
+
+#: Called now and then with the bytes of input read and the entries seen so far.
+Progress = Callable[[int, int], None]
+
+
+class Registration:
+    """A layer on its way in; a context manager that undoes what was not committed.
+
+    Args:
+        db: where the record goes.
+        driver: where the files go.
+        parent: the layer below, which the caller holds; `None` for a base layer.
+
+    Attributes:
+        cache_id: the driver's ID for the new layer.
+    """
+
+    def __init__(self, db: LayerDB, driver: BoundDriver, parent: Below | None) -> None:
+        self._db = db
+        self._driver = driver
+        self._parent = parent
+        self._parent_id = parent.cache_id if parent else ""
+        self.cache_id = secrets.token_hex(32)
+        self._diff_id: DiffID | None = None
+        self._size = 0
+        self._begun: Transaction | None = None
+
+    def apply(
+        self,
+        source: LayerSource,
+        progress: Progress | None = None,
+        await_parents: Callable[[], None] | None = None,
+    ) -> None:
+        """Let the layer's tar pass.
+
+        Args:
+            source: the tar.
+            progress: called now and then.
+            await_parents: waits until the layers below are complete; `None` where they are.
+
+        Raises:
+            InvalidLayer: it is damaged, or leaves its root.
+        """
+        began = time.monotonic()
+        with while_doing(f"applying {source.name}"):
+            if self._driver.capabilities.reproduces_exact_diffs:
+                self._drive(
+                    LayerStream(TarScanner(source.read_chunk), None, await_parents, count_implied=source.count_implied),
+                    source,
+                    progress,
+                )
+            else:
+                self._split(source, progress, await_parents)
+        logger.info(
+            "applied {}: {}, {} bytes of files, in {:.3f} s",
+            source.name,
+            self._diff_id,
+            self._size,
+            time.monotonic() - began,
+        )
+
+    @property
+    def diff_id(self) -> DiffID:
+        """The digest of the tar that `apply` has taken in."""
+        assert self._diff_id is not None, "apply comes first"
+        return self._diff_id
+
+    def write_record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
+        """Write the record of the layer that `apply` has taken in."""
+        parent = self._parent.chain_id if self._parent else None
+        record = LayerRecord(
+            chain_id=chain_id(self.diff_id, parent),
+            diff_id=self.diff_id,
+            size=self._size,
+            cache_id=self.cache_id,
+            parent=parent,
+            descriptor=dict(descriptor) if descriptor else None,
+        )
+        with while_doing(f"writing the record of layer {record.chain_id}"):
+            self._transaction.write(record)
+        return record
+
+    def commit(self, record: LayerRecord) -> None:
+        """Make the layer exist. Its files and its record are to be on disk by now.
+
+        Raises:
+            FileExistsError: a layer of this chain ID exists already.
+        """
+        self._transaction.commit(record.chain_id)
+
+    def replace(self, target: Path, set_aside: Callable[[Path], object]) -> None:
+        """Put the layer in the place of another one, which is damaged. Its files and its record are to be on disk by now.
+
+        Args:
+            target: the damaged record.
+            set_aside: moves the damaged record from where it is given away; what it names in the driver stays.
+        """
+        self._transaction.exchange(target)
+        set_aside(self._transaction.path)
+        self._transaction.abandon()
+
+    def __enter__(self) -> Self:
+        try:
+            self._begun = self._db.begin(self.cache_id)
+            with while_doing(f"making a layer in {self._driver.home}"):
+                self._driver.create(self.cache_id, self._parent_id, {})
+        except BaseException:
+            self.__exit__()  # a wrapper may have failed when the driver had made it
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._begun is not None and not self._begun.published:
+            self._undo()
+
+    @property
+    def _transaction(self) -> Transaction:
+        assert self._begun is not None, "in a `with` block only"
+        return self._begun
+
+    def _undo(self) -> None:
+        gone = False
+        try:
+            self._driver.remove(self.cache_id)
+            gone = True
+        except Exception as error:  # a driver may fail in any way
+            logger.error("the driver's layer {} is left over: it could not be removed: {}", self.cache_id, error)
+        finally:
+            if not gone:
+                # The transaction stays, as one of a dead process: it names what is left.
+                self._transaction.abandon()
+        try:
+            self._transaction.cancel()
+        except OSError as error:
+            logger.error("the transaction {} is left over: {}", self._transaction.path, error)
+
+    def _split(self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None) -> None:
+        from fastcrc import crc64
+
+        try:
+            with self._transaction.open_tar_split() as file:
+                recorder = Recorder(LineWriter(file), crc64.go_iso)
+                diff = LayerStream(
+                    TarScanner(source.read_chunk), recorder, await_parents, count_implied=source.count_implied
+                )
+                self._drive(diff, source, progress)
+            # A driver that read bytes may have done anything with them: ask its files.
+            if recorder.displaced or diff.displaced or diff.read_raw:
+                self._settle(source)
+        except OSError as error:
+            if error.filename is None:  # a write knows no name
+                error.add_note(f"with the tar-split file at {self._transaction.path / TAR_SPLIT}")
+            raise
+
+    def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> None:
+        if progress is not None:
+            source.on_progress(lambda count: progress(count, diff.entry_count))
+        self._size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
+        diff.drain()
+        self._diff_id = DiffID.from_hex(source.hexdigest())
+
+    def _settle(self, source: LayerSource) -> None:
+        """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
+        provisional = self._transaction.path / TAR_SPLIT
+        settled = self._transaction.path / "tar-split.settled"
+        files = self._driver.diff_getter(self.cache_id)
+        try:
+            with (
+                open(settled, "xb", opener=inside.opener) as out,
+                LineReader(open(provisional, "rb", opener=inside.opener)) as lines,
+            ):
+                os.fchmod(out.fileno(), FILE_MODE)
+                inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))
+        finally:
+            files.close()
+        inside.rename(settled, provisional)
+        logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)

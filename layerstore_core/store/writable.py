@@ -1,0 +1,114 @@
+"""Writable layers: made on top of a read-only layer, and deleted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from layerstore_core.driver.bound import BoundDriver
+from layerstore_core.errors import MountNameConflict, while_doing
+from layerstore_core.log import logger
+from layerstore_core.records.layer_record import MountRecord
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.store.catalog import Catalog
+from layerstore_core.store.nodes import LayerNode, MountNode
+
+#: Called once with the path of the layer between a parent and a writable layer.
+MountInit = Callable[[str], None]
+
+
+def create(
+    catalog: Catalog,
+    db: LayerDB,
+    driver: BoundDriver,
+    name: str,
+    parent: LayerNode | None,
+    *,
+    mount_label: str,
+    storage_opt: Mapping[str, str],
+    init: MountInit | None,
+    flush: Callable[[], None],
+) -> MountNode:
+    """Make a writable layer. The caller holds the parent, and has the name exclusively.
+
+    Args:
+        flush: gets to disk what the driver has made.
+
+    Raises:
+        MountNameConflict: the name is taken.
+        OSError: the driver or the disk refuses; nothing of it is left.
+    """
+    if catalog.find_mount(name) is not None or db.has_mount(name):
+        raise MountNameConflict(f"a writable layer {name!r} exists already; choose another name or remove it")
+    import secrets
+
+    mount_id = secrets.token_hex(32)
+    init_id = f"{mount_id}-init" if init is not None else None
+    record = MountRecord(name, mount_id, init_id, parent.record.chain_id if parent else None)
+    with db.begin_mount(record) as files:
+        made: list[str] = []
+        try:
+            below = parent.record.cache_id if parent else ""
+            if init is not None and init_id is not None:
+                made.append(init_id)  # a wrapper may fail when the driver has made it
+                with while_doing(f"making the init layer of writable layer {name!r} in {driver.home}"):
+                    driver.create_read_write(init_id, below, mount_label, storage_opt)
+                with driver.mounted(init_id, mount_label) as path:
+                    init(path)
+                below = init_id
+            made.append(mount_id)
+            with while_doing(f"making writable layer {name!r} in {driver.home}"):
+                driver.create_read_write(mount_id, below, mount_label, storage_opt)
+            flush()
+            with catalog.lock, catalog.changing():
+                files.publish(db.mount_path(name))
+                node = catalog.add_mount(record, parent)
+            logger.info("made writable layer {!r} as {}", name, mount_id)
+            return node
+        except BaseException:
+            if not files.published and not _remove_all(driver, made):
+                files.abandon()
+            raise
+
+
+def delete(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: MountNode) -> None:
+    """Delete a writable layer, to which nobody has a handle any more. The caller has its name exclusively.
+
+    Raises:
+        OSError: the driver could not delete it; the writable layer is still there.
+    """
+    with catalog.lock, catalog.changing():
+        files = db.take_mount(node.record.name)
+        catalog.drop_mount(node)
+    with files:
+        try:
+            driver.remove(node.record.mount_id)
+            if node.record.init_id:
+                driver.remove(node.record.init_id)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                files.abandon()  # it names what is left, for a collector
+                raise
+            try:
+                with catalog.lock, catalog.changing():
+                    files.publish(db.mount_path(node.record.name))
+                    catalog.put_back(node)
+            except BaseException:
+                files.abandon()  # it names what is left
+                raise
+            raise
+        try:
+            files.cancel()
+        except OSError as error:
+            logger.error("the record {} is left over: {}", files.path, error)
+    logger.info("deleted writable layer {!r}", node.record.name)
+
+
+def _remove_all(driver: BoundDriver, layer_ids: list[str]) -> bool:
+    """Remove the driver's layers, the last first; returns whether all are gone."""
+    for layer_id in reversed(layer_ids):
+        try:
+            driver.remove(layer_id)
+        except Exception as error:  # a driver may fail in any way
+            logger.error("the driver's layer {} is left over: it could not be removed: {}", layer_id, error)
+            return False
+    return True

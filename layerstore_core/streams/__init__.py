@@ -1,0 +1,1 @@
+"""Byte streams: decompression, hashing, reading ahead, limits."""

@@ -1,0 +1,247 @@
+"""Where a layer's bytes come from: a path or a binary file, compressed or not, and how to have them again."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from layerstore_core.base.limits import Limits
+from layerstore_core.errors import InvalidLayer, while_doing
+from layerstore_core.streams.compression import CHUNK, MAGIC_SIZE, decompress, detect
+from layerstore_core.streams.hasher import Hasher
+from layerstore_core.streams.prefetch import DecompressAhead, ReadAhead
+
+#: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
+_SPOOL_IN_MEMORY: Final = 8 << 20
+#: How much is read at a time, in bytes. A file that lies in two pieces is more work than one in one piece.
+_READ_SIZE: Final = 4 << 20
+#: No thread is started to read a file that is not larger than this.
+_LARGE: Final = 16 << 20
+
+
+class LayerSource:
+    """The uncompressed bytes of one layer, read once for the layer and, rarely, parts of it again.
+
+    A file that cannot seek is spooled as it is read, since a part that is wanted again would be gone.
+
+    Args:
+        layer: a path, or a binary file object, read from where it stands.
+        spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
+        limits: how many bytes are taken; `None` for any number.
+        allow_empty: take nothing at all for the tar of an empty layer, instead of refusing it.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+
+    def __init__(
+        self,
+        layer: BinaryIO | str | os.PathLike[str],
+        *,
+        spool_dir: Path,
+        limits: Limits | None = None,
+        allow_empty: bool = False,
+    ) -> None:
+        if isinstance(layer, (str, os.PathLike)) and not os.fspath(layer):
+            raise FileNotFoundError(errno.ENOENT, "the name of the layer's tar is empty, which names no file")
+        self._owns_file = isinstance(layer, (str, os.PathLike))
+        # No buffering: chunks are large, and a buffer would only copy them once more.
+        self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
+        self.name = str(getattr(self._file, "name", "the layer's stream"))
+        self._progress: Callable[[int], None] | None = None
+        self._limits = limits
+        self._allow_empty = allow_empty
+        self._input_read = 0
+        self._size = 0
+        self._implied = 0
+        self._spool: BinaryIO | None = None
+        self._start = 0
+        self._hasher = Hasher()
+        self._read_ahead: ReadAhead | None = None
+        self._ahead: DecompressAhead | None = None
+        try:
+            if _can_seek(self._file):
+                self._start = self._file.tell()
+            else:
+                self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=str(spool_dir))  # type: ignore[assignment]  # noqa: SIM115
+            first = b""
+            while len(first) < MAGIC_SIZE and (more := self._read_input()):
+                first += more
+            if _may_be_read_ahead(self._file):
+                self._read_ahead = ReadAhead(partial(self._file.read, _READ_SIZE))
+        except BaseException:
+            self.close()
+            raise
+        self._first: bytes | None = first
+        self.compression = detect(first)
+        self._ahead = DecompressAhead(self._next_input, self.compression) if self.compression else None
+        self._read_plain = self._ahead.read_chunk if self._ahead else self._next_input
+
+    def on_progress(self, progress: Callable[[int], None]) -> None:
+        """Call `progress` after each chunk with the number of input bytes read so far."""
+        self._progress = progress
+
+    def read_chunk(self) -> bytes:
+        """The next uncompressed bytes, `b""` at the end.
+
+        Raises:
+            InvalidLayer: the compressed stream is damaged, or the layer is larger than allowed, or empty.
+            OSError: the input cannot be read.
+        """
+        chunk = self._read_plain()
+        self._size += len(chunk)
+        self._check_size()
+        if not (self._size or self._allow_empty):
+            raise InvalidLayer(
+                "it is empty, while a tar without entries has blocks of zeros: what should have written it may have failed; "
+                "if not, say that it may be empty (--allow-empty; in Python allow_empty=True)",
+                offset=0,
+            )
+        self._hasher.update(chunk)
+        return chunk
+
+    def count_implied(self, size: int) -> None:
+        """Count `size` bytes that are not in the tar, but would be if it had entries for all directories that it needs.
+
+        Raises:
+            InvalidLayer: the layer is larger than allowed.
+        """
+        self._implied += size
+        self._check_size()
+
+    def hexdigest(self) -> str:
+        """The sha256 of what has been read, in hex. Nothing may be read after this."""
+        return self._hasher.finish()
+
+    def replay(self) -> Replay:
+        """Start over, for parts of the layer that are needed again.
+
+        The source itself cannot be read on after this.
+        """
+        file = self._spool or self._file
+        file.seek(0 if self._spool else self._start)
+        return Replay(file, self.compression)
+
+    def close(self) -> None:
+        """Stop reading, decompressing and hashing, and close what this object opened; a file object that was given stays open."""
+        if self._read_ahead is not None:
+            self._read_ahead.stop()
+        if self._ahead is not None:
+            self._ahead.stop()
+        self._hasher.stop()
+        if self._spool is not None:
+            self._spool.close()
+        if self._owns_file:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check_size(self) -> None:
+        if self._limits and (limit := self._limits.layer) and self._size + self._implied > limit.bytes:
+            if self._size > limit.bytes:
+                raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
+            raise InvalidLayer(f"with the directories that its names imply it is larger than {limit}")
+
+    def _next_input(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first:
+                return first
+        return self._read_input()
+
+    def _read_input(self) -> bytes:
+        with while_doing(f"reading {self.name}"):
+            chunk = self._read_ahead.read_chunk() if self._read_ahead else self._file.read(_READ_SIZE)
+            if chunk is None:
+                raise BlockingIOError(errno.EAGAIN, "the file does not block; a layer is read from one that does")
+        if self._spool is not None:
+            self._check_spool(self._input_read + len(chunk))
+            with while_doing(f"spooling {self.name}"):
+                self._spool.write(chunk)
+        self._input_read += len(chunk)
+        if self._progress is not None:
+            self._progress(self._input_read)
+        return chunk
+
+    def _check_spool(self, size: int) -> None:
+        """Keep a stream that has no end, and perhaps no content, from filling the disk."""
+        if self._limits is None:
+            return
+        if size > self._limits.spool.bytes:
+            raise InvalidLayer(f"it has more bytes than {self._limits.spool}; register it from a file")
+        if self._limits.layer and size > self._limits.layer.compressed + _READ_SIZE:
+            raise InvalidLayer(f"it is larger than {self._limits.layer}")
+
+
+class Replay:
+    """A second reading of a layer, forwards only."""
+
+    def __init__(self, file: BinaryIO, compression: str | None) -> None:
+        read: Callable[[], bytes] = lambda: file.read(CHUNK) or b""  # noqa: E731
+        self._file = file if compression is None else None
+        self._start = file.tell()
+        self._read_chunk = decompress(read, compression) if compression else read
+        self._offset = 0
+        self._buffer = b""
+
+    def range(self, offset: int, length: int) -> Iterator[bytes]:
+        """The bytes from `offset` on, in chunks.
+
+        Args:
+            offset: in bytes from the start of the uncompressed tar, not before the end of the last range.
+            length: how many bytes.
+
+        Raises:
+            ValueError: the offset lies before what has been given already, of a compressed layer.
+            OSError: the file has been cut off since it was first read.
+        """
+        if self._file is not None:
+            self._file.seek(self._start + offset)
+            self._buffer, self._offset = b"", offset
+        if offset < self._offset:
+            raise ValueError(f"a layer is read again forwards only: {offset} comes before {self._offset}")
+        while self._offset + len(self._buffer) <= offset and length:
+            self._offset += len(self._buffer)
+            self._buffer = self._more()
+        self._buffer = self._buffer[offset - self._offset :]
+        self._offset = offset
+        while length:
+            if not self._buffer:
+                self._buffer = self._more()
+            chunk = self._buffer[:length]
+            self._buffer = self._buffer[len(chunk) :]
+            self._offset += len(chunk)
+            length -= len(chunk)
+            yield chunk
+
+    def _more(self) -> bytes:
+        chunk = self._read_chunk()
+        if not chunk:
+            raise OSError("the layer's file was cut off while it was read a second time")
+        return chunk
+
+
+def _can_seek(file: BinaryIO) -> bool:
+    try:
+        return file.seekable()
+    except (AttributeError, OSError):
+        return False
+
+
+def _may_be_read_ahead(file: BinaryIO) -> bool:
+    """Whether it is a regular file, read by Python's own objects, and worth a thread that reads it."""
+    if not isinstance(file.raw if isinstance(file, io.BufferedReader) else file, io.FileIO):
+        return False
+    status = os.fstat(file.fileno())
+    return stat.S_ISREG(status.st_mode) and status.st_size > _LARGE

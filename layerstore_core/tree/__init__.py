@@ -1,0 +1,1 @@
+"""Trees of files, reached through descriptors: walking, reading, comparing, copying, removing."""

@@ -1,0 +1,119 @@
+"""Removing a tree, whatever is in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import ExitStack
+from typing import Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import Descriptor
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
+    """Delete a file, or a directory with all that is in it. A name that is not there is no error.
+
+    No symbolic link is followed. Directories without permissions are given them, where the user may do that.
+    A tree may be deeper than Python recurses, than a path may be long, and than files may be open.
+
+    Args:
+        name: what to delete.
+        dir_fd: the directory that `name` is relative to; `None`: it is a path, see `layerstore_core.base.inside`.
+
+    Raises:
+        BadRecord: something on the way to it, below a store's root, is no directory.
+        OSError: something could not be deleted; the rest of the tree is still there.
+    """
+    with ExitStack() as stack:
+        above, base = dir_fd, os.fsdecode(name)
+        if above is None:
+            try:
+                above, base = stack.enter_context(inside.parent(name))
+            except FileNotFoundError:
+                return
+        try:
+            _remove(os.fsencode(base), above)
+        except OSError as error:
+            if error.filename == os.fsencode(base):
+                error.filename = os.fsdecode(name)
+            else:
+                error.add_note(f"while removing {os.fsdecode(name)}")
+            raise
+
+
+def _remove(top: bytes, dir_fd: int) -> None:
+    try:
+        if not stat.S_ISDIR(os.stat(top, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            os.unlink(top, dir_fd=dir_fd)
+            return
+    except FileNotFoundError:
+        return
+    _empty(top, dir_fd)
+    os.rmdir(top, dir_fd=dir_fd)
+
+
+def _empty(top: bytes, dir_fd: int) -> None:
+    """Delete all that is in a directory.
+
+    Only the directory worked in is open. The way back up is `..`, and it is checked to be where the way
+    down came from: a directory that is moved meanwhile must not lead out of the tree.
+    """
+    here = _open_directory(top, dir_fd)
+    try:
+        pending = [(os.fstat(here.number), _unlink_files(here.number))]
+        while True:
+            left = here
+            _, directories = pending[-1]
+            if directories:
+                here = _open_directory(directories[-1], left.number)
+                os.close(left.detach())
+                pending.append((os.fstat(here.number), _unlink_files(here.number)))
+            else:
+                pending.pop()
+                if not pending:
+                    return
+                above, names = pending[-1]
+                here = Descriptor(os.open, b"..", _DIRECTORY, dir_fd=left.number)
+                os.close(left.detach())
+                if not os.path.samestat(os.fstat(here.number), above):
+                    raise OSError(errno.ESTALE, "a directory was moved while its tree was removed", names[-1])
+                os.rmdir(names.pop(), dir_fd=here.number)
+    finally:
+        here.close()
+
+
+def _unlink_files(fd: int) -> list[bytes]:
+    """Delete what is no directory, and return the names of the directories."""
+    with os.scandir(fd) as entries:
+        # A scan by descriptor gives names as str; all are read before any goes.
+        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    directories = []
+    for name, is_directory in found:
+        if is_directory:
+            directories.append(name)
+        else:
+            os.unlink(name, dir_fd=fd)
+    return directories
+
+
+def _open_directory(name: bytes, dir_fd: int) -> Descriptor:
+    """Open a directory that is about to be emptied, and make it possible to do that."""
+    try:
+        opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError as error:
+        try:
+            os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd, follow_symlinks=False)
+        except (NotImplementedError, FileNotFoundError):  # an old C library, or one that needs /proc for it
+            raise error from None
+        opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        if os.geteuid() and os.fstat(opened.number).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(opened.number, stat.S_IRWXU)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -1,0 +1,410 @@
+"""Directories below one root, held by descriptors: no path leads out, whatever links are in the way.
+
+Names are walked a component at a time, each opened relative to its parent's descriptor and never
+through a symbolic link. A link in the way is read and its target walked instead, with `..` stopping
+at the root and `/` meaning it, as the kernel does after chroot(2). What is swapped meanwhile by
+somebody else can lead to another place inside the root, and to no place outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, Self
+
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import Descriptor, open_fd
+from layerstore_core.base.nameset import SeenNames
+from layerstore_core.tar.whiteouts import clean_name, leaves_root
+from layerstore_core.tree.access_lists import DEFAULT, drop_access_lists
+
+#: How many directories are kept open.
+_MAX_OPEN: Final = 64
+#: Links followed for one name before it is taken for a loop: the kernel's limit.
+MAX_LINKS: Final = 40
+#: The bits of a mode that say what kind of file it is.
+_TYPE: Final = stat.S_IFMT(0xFFFF)
+#: Last components of names that are not clean.
+_DOTS: Final = (b"", b".", b"..")
+_OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NoWayError(NotADirectoryError):
+    """Something that is no directory, nor leads to one, is in the way.
+
+    Args:
+        path: what names it, for the message.
+        where: its path below the root.
+        by_link: a link has led to it.
+    """
+
+    def __init__(self, path: str, where: bytes, *, by_link: bool) -> None:
+        super().__init__(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self.where = where
+        self.by_link = by_link
+
+
+class Directory:
+    """An open directory, and the times that it is to have when it is closed.
+
+    Attributes:
+        fd: its descriptor.
+        path: where it is below the root, links resolved; the root is the empty path.
+        restore: `(atime_ns, mtime_ns)` to set on closing, `None` to leave the times alone.
+        setgid: new files take the directory's group.
+        inherits_acl: new files take an access list from the directory, in the umask's place.
+        pins: how many users need it open; `Root.pinned` counts them.
+        pending: names in it that files are being made of, in batches.
+    """
+
+    __slots__ = ("_descriptor", "fd", "inherits_acl", "made", "path", "pending", "pins", "restore", "setgid")
+
+    def __init__(self, descriptor: Descriptor, path: bytes) -> None:
+        self._descriptor = descriptor
+        self.fd = descriptor.number
+        self.path = path
+        self.restore: tuple[int, int] | None = None
+        self.setgid = False
+        self.inherits_acl = False
+        self.pins = 0
+        self.pending: set[bytes] = set()
+        #: Its number among those that its `Root` has made; -1 where that is not known.
+        self.made = -1
+
+    def close(self) -> None:
+        """Set the times, and close."""
+        # Its number may soon be another file's: nobody may use it for this directory's.
+        fd, self.fd = self.fd, -1
+        try:
+            if self.restore is not None and fd >= 0:
+                os.utime(fd, ns=self.restore)
+        finally:
+            self._descriptor.close()
+
+
+class Root:
+    """The directories below `path`.
+
+    Args:
+        path: a directory, or a descriptor of it; see `layerstore_core.base.inside`.
+        keep_times: give directories that are opened with `enter` their times back when they are closed.
+        owner_of_made: user and group, of this host, that directories made by `enter` belong to; `None`: this process's.
+    """
+
+    def __init__(
+        self, path: str | bytes | int, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
+    ) -> None:
+        self.path = b"" if isinstance(path, int) else os.fsencode(path)
+        #: What `enter` has made: what it is in, as a number here or as a path, and its name. Whole paths of deep directories
+        #: would take many times as much memory.
+        self._made: list[tuple[int | bytes, bytes]] = []
+        #: Told of each path of which `enter` is about to make a directory; what it raises is passed on.
+        self.on_make: Callable[[bytes], None] = lambda _: None
+        #: Paths of the symbolic links that names have been walked through.
+        self.followed = SeenNames()
+        #: Called where a pending name is in the way; afterwards nothing is pending.
+        self.settle: Callable[[], None] | None = None
+        #: Asked for what shows from elsewhere at a path at which the tree has nothing: the target of a link; whether it is a
+        #: directory; `None` for nothing. Without it, nothing does.
+        self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
+        #: Asked whether a link may be walked through by a name of which what is missing is made.
+        self.may_follow: Callable[[bytes], bool] = lambda _: True
+        self._keep_times = keep_times
+        self._owner_of_made = owner_of_made
+        self._open: OrderedDict[bytes, Directory] = OrderedDict()
+        self._root = Directory(inside.open_directory(path), b"")
+        self._remember_times(self._root)
+        # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
+        self._files_in: bytes | None = None
+        self._files_of = self._root
+
+    @property
+    def fd(self) -> int:
+        """The root's descriptor."""
+        return self._root.fd
+
+    def enter(self, path: bytes, *, create_mode: int | None = None) -> Directory:
+        """Open the directory `path`, or find it open.
+
+        Args:
+            path: relative and clean; links in it are followed inside the root.
+            create_mode: make what is missing of it, with this mode; `None`: do not.
+
+        Returns:
+            The directory. It stays open for at least `_MAX_OPEN` further calls.
+
+        Raises:
+            FileNotFoundError: it is not there, and was not to be made.
+            NoWayError: something on the way is no directory, or a link that may not be followed.
+            OSError: with `ELOOP` for a loop of links.
+        """
+        if not path:
+            return self._root
+        found = self._open.get(path)
+        if found is None:
+            return self._walk(path, create_mode)
+        if self.settle is not None and self._is_to_be_replaced(path):
+            self.settle()
+            return self.enter(path, create_mode=create_mode)
+        self._open.move_to_end(path)
+        return found
+
+    def made(self) -> Iterator[bytes]:
+        """The directories that `enter` has made, parents first."""
+        for above, base in self._made:
+            parts = [base]
+            while isinstance(above, int):
+                above, base = self._made[above]
+                parts.append(base)
+            yield b"/".join([*([above] if above else []), *reversed(parts)])
+
+    def opened(self, path: bytes) -> Directory | None:
+        """The directory `path` if it is open."""
+        return self._open.get(path) if path else self._root
+
+    def child(self, directory: Directory, base: bytes, *, made: bool = False) -> Directory:
+        """Open the directory `base` in an open one, which must be itself a directory and no link.
+
+        Args:
+            made: the caller has just made it, and sees to its metadata.
+
+        Raises:
+            OSError: with `ENOTDIR` or `ELOOP` where it is something else.
+        """
+        path = directory.path + b"/" + base if directory.path else base
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        child = self._opened(Descriptor(os.open, base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
+        if made and directory.inherits_acl:
+            drop_access_lists(child.fd)
+        return child
+
+    def forget(self, path: bytes) -> None:
+        """Close what is open at and below `path`, which is about to go."""
+        below = path + b"/"
+        for known in [known for known in self._open if known == path or known.startswith(below)]:
+            directory = self._open.pop(known)
+            directory.restore = None
+            directory.close()
+
+    def open_file(self, name: bytes) -> int:
+        """Open a regular file for reading.
+
+        Args:
+            name: as it stands in a tar. It is cleaned first, as unpacking does; links on the way and at its end
+                are followed inside the root.
+
+        Returns:
+            A descriptor, the caller's to close.
+
+        Raises:
+            FileNotFoundError: there is no such file, or it is no regular file.
+            NotADirectoryError: something on the way is no directory.
+        """
+        above, _, last = name.rpartition(b"/")
+        if above == self._files_in and self._files_of.fd >= 0 and last not in _DOTS:
+            known: Directory | None = self._files_of
+        else:
+            clean = clean_name(name)
+            clean_above, _, last = clean.rpartition(b"/")
+            known = self._open.get(clean_above)
+            if known is not None and name in (clean, b"./" + clean):
+                self._files_in, self._files_of = above, known
+        if known is not None and last:  # the usual case, as in `_walk`
+            try:
+                # Looked at before it is opened: to open a device can set something off.
+                if os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode & _TYPE == stat.S_IFREG:
+                    return open_fd(last, _OPEN_FILE, dir_fd=known.fd)
+            except OSError as error:
+                error.filename = self._absolute(name)
+                raise
+        clean = clean_name(name)
+        # What leaves the root was never unpacked.
+        parts = clean.split(b"/") if clean and not leaves_root(clean) else []
+        for _ in range(MAX_LINKS):
+            if not parts or parts[-1] == b"..":
+                raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
+            directory = self.enter(b"/".join(parts[:-1]))
+            try:
+                mode = os.stat(parts[-1], dir_fd=directory.fd, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode):
+                    return open_fd(parts[-1], _OPEN_FILE, dir_fd=directory.fd)
+                if not stat.S_ISLNK(mode):
+                    raise FileNotFoundError(errno.ENOENT, "not a regular file", self._absolute(name))
+                target = os.readlink(parts[-1], dir_fd=directory.fd)
+            except OSError as error:
+                error.filename = self._absolute(name)
+                raise
+            base = [] if target.startswith(b"/") else directory.path.split(b"/")
+            parts = [part for part in [*base, *target.split(b"/")] if part not in (b"", b".")]
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(name))
+
+    @contextmanager
+    def pinned(self, directory: Directory) -> Iterator[None]:
+        """Keep a directory open, however many others are opened meanwhile."""
+        directory.pins += 1
+        try:
+            yield
+        finally:
+            directory.pins -= 1
+
+    def close(self) -> None:
+        """Close all directories, the latest first, so that each gets its times after what is in it."""
+        with ExitStack() as closing:  # where one cannot be given its times, the others still are closed
+            if self._root.fd >= 0:
+                closing.callback(self._root.close)
+            while self._open:
+                closing.callback(self._open.popitem(last=False)[1].close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _walk(self, path: bytes, create_mode: int | None) -> Directory:
+        above, _, last = path.rpartition(b"/")
+        parent = self._open.get(above)
+        if parent is not None and last != b"..":  # the usual case, a directory in one that is open
+            if last in parent.pending or (self.settle is not None and self._is_to_be_replaced(above)):
+                self._settle()
+                return self.enter(path, create_mode=create_mode)
+            try:
+                return self._opened(Descriptor(os.open, last, _OPEN_DIR, dir_fd=parent.fd), path)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+                    error.filename = self._absolute(path)
+                    raise
+        # `done` is where we are, `todo` what is left to walk, its next component last.
+        done: list[bytes] = []
+        todo = path.split(b"/")[::-1]
+        links = of_links = 0
+        here = self._root
+        while todo:
+            part = todo.pop()
+            by_link = of_links > 0
+            of_links -= by_link
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                # Not the kernel's `..`: a directory moved meanwhile could have its parent anywhere.
+                if done:
+                    done.pop()
+                    here = self.enter(b"/".join(done))
+                continue
+            done.append(part)
+            where = b"/".join(done)
+            if part in here.pending:
+                self._settle()
+                return self.enter(path, create_mode=create_mode)
+            known = self._open.get(where)
+            if known is not None:
+                self._open.move_to_end(where)
+                here = known
+                continue
+            try:
+                here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where)
+                continue
+            except FileNotFoundError:
+                target = self.below(where)
+                hides = isinstance(target, bytes) and not self._may_follow(where, here, create_mode)
+                if by_link and (hides or target is False):
+                    raise NoWayError(self._absolute(where), where, by_link=True) from None
+                target = None if hides else target
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    error.filename = self._absolute(where)
+                    raise
+                target = self._read_link(part, here)
+                if target is None or not self._may_follow(where, here, create_mode):
+                    raise NoWayError(self._absolute(where), where, by_link=by_link) from None
+            if isinstance(target, bytes):
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._absolute(path)) from None
+                self.followed.add(where)
+                done.pop()
+                parts = target.split(b"/")[::-1]
+                of_links += len(parts)
+                todo += parts
+                if target.startswith(b"/"):
+                    done.clear()
+                    here = self._root
+            else:
+                if create_mode is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._absolute(path)) from None
+                self.on_make(where)
+                os.mkdir(part, create_mode, dir_fd=here.fd)
+                self._made.append((here.made if here.made >= 0 else here.path, part))
+                inherits_acl = here.inherits_acl
+                here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
+                if inherits_acl:
+                    drop_access_lists(here.fd)
+                here.made = len(self._made) - 1
+                if self._owner_of_made is not None:
+                    os.fchown(here.fd, *self._owner_of_made)
+                os.fchmod(here.fd, create_mode)
+        return here
+
+    def _may_follow(self, path: bytes, directory: Directory, create_mode: int | None) -> bool:
+        """Whether the link at `path`, in an open directory, may be walked through."""
+        with self.pinned(directory):
+            return create_mode is None or self.may_follow(path)
+
+    def _is_to_be_replaced(self, path: bytes) -> bool:
+        """Whether a file is pending in the place of an open directory, or of one above it."""
+        while path:
+            path, _, base = path.rpartition(b"/")
+            above = self._open.get(path) if path else self._root
+            if above is not None and base in above.pending:
+                return True
+        return False
+
+    def _settle(self) -> None:
+        assert self.settle is not None, "whoever has files made in batches sets it"
+        self.settle()
+
+    def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
+        try:
+            return os.readlink(name, dir_fd=directory.fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return None
+            raise
+
+    def _opened(self, descriptor: Descriptor, path: bytes, *, made: bool = False) -> Directory:
+        directory = Directory(descriptor, path)
+        if not made:
+            self._remember_times(directory)
+        self._open[path] = directory
+        if len(self._open) > _MAX_OPEN:
+            oldest = next((known for known, one in self._open.items() if not one.pins), None)
+            if oldest is not None and oldest != path:
+                self._open.pop(oldest).close()
+        return directory
+
+    def _remember_times(self, directory: Directory) -> None:
+        if self._keep_times:
+            status = os.fstat(directory.fd)
+            directory.restore = (status.st_atime_ns, status.st_mtime_ns)
+            directory.setgid = bool(status.st_mode & stat.S_ISGID)
+            directory.inherits_acl = _has_default_acl(directory.fd)
+
+    def _absolute(self, path: bytes) -> str:
+        return os.fsdecode(os.path.join(self.path, path.lstrip(b"/")))
+
+
+def _has_default_acl(fd: int) -> bool:
+    try:
+        os.getxattr(fd, DEFAULT)
+    except OSError:
+        return False
+    return True

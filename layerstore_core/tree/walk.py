@@ -1,0 +1,165 @@
+"""Going through a tree by descriptors: however deep it is, and whatever is done to it meanwhile.
+
+Every directory is opened relative to its parent's descriptor and never through a symbolic link, so
+that no path is ever too long, and no link leads out of the tree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, Self
+
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import open_fd
+
+#: How many directories of one way down are kept open.
+_MAX_OPEN: Final = 32
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Descent:
+    """One directory of a tree, with the way back up. A context manager.
+
+    The directories above are kept open up to a number; beyond it the way up is `..`, which is checked to be
+    where the way down came from.
+
+    Args:
+        root: the top of the tree, or a descriptor of it; see `layerstore_core.base.inside`.
+
+    Attributes:
+        path: the directory it stands in, relative to the root, which itself is `b""`.
+        fd: that directory's descriptor, open until the next move.
+    """
+
+    __slots__ = ("_closed", "_fds", "_lengths", "fd", "path", "root")
+
+    def __init__(self, root: str | bytes | os.PathLike[str] | int) -> None:
+        self.root = b"" if isinstance(root, int) else os.fsencode(root)
+        self.path = b""
+        self._fds: list[int] = []
+        try:
+            self.fd = inside.open_directory(root, os.O_NOATIME).detach()
+        except PermissionError:
+            self.fd = inside.open_directory(root).detach()
+        self._fds.append(self.fd)
+        #: How long `path` was in each of the directories above.
+        self._lengths: list[int] = []
+        #: Device and inode of the directories above that are closed.
+        self._closed: list[tuple[int, int]] = []
+
+    def down(self, name: bytes | str) -> int:
+        """Go into the directory `name`; returns its descriptor.
+
+        Raises:
+            OSError: it is not there, or is no directory; nothing has moved.
+        """
+        try:
+            fd = _open(name, _DIRECTORY, self.fd)
+        except OSError as error:
+            error.filename = self.absolute(name)
+            raise
+        self._fds.append(fd)
+        self._lengths.append(len(self.path))
+        self.fd = fd
+        self.path = self.join(name)
+        far = len(self._fds) - _MAX_OPEN
+        # Never the root, which has no `..` to trust. After a way up it is closed already.
+        if far > 0 and self._fds[far] >= 0:
+            status = os.fstat(self._fds[far])
+            self._closed.append((status.st_dev, status.st_ino))
+            closed, self._fds[far] = self._fds[far], -1  # forgotten before it is closed: see `descriptors`
+            os.close(closed)
+        return fd
+
+    def up(self) -> None:
+        """Go back to the directory above.
+
+        Raises:
+            OSError: with `ESTALE` where the directory was moved meanwhile.
+        """
+        left = self._fds[-1]
+        del self._fds[-1]  # no `pop`: a signal handler that raises after the call would lose the number
+        try:
+            if self._fds[-1] < 0:
+                self._fds[-1] = _open(b"..", _DIRECTORY, left)
+                status = os.fstat(self._fds[-1])
+                if self._closed.pop() != (status.st_dev, status.st_ino):
+                    raise OSError(errno.ESTALE, "a directory was moved while its tree was read", self.absolute(b""))
+        finally:
+            os.close(left)
+        self.fd = self._fds[-1]
+        self.path = self.path[: self._lengths.pop()]
+
+    def enter(self, path: bytes) -> int:
+        """Go to the directory `path`, relative to the root, from wherever this stands.
+
+        Raises:
+            OSError: something on the way is not there, or is no directory.
+        """
+        while self.path and self.path != path and not path.startswith(self.path + b"/"):
+            self.up()
+        rest = path[len(self.path) :].lstrip(b"/")
+        if rest:
+            for name in rest.split(b"/"):
+                self.down(name)
+        return self.fd
+
+    @property
+    def root_fd(self) -> int:
+        """The root's descriptor."""
+        return self._fds[0]
+
+    def join(self, name: bytes | str) -> bytes:
+        """The path of something in this directory, relative to the root."""
+        base = os.fsencode(name)
+        return self.path + b"/" + base if self.path else base
+
+    def absolute(self, name: bytes | str) -> str:
+        """The path of something in this directory, for messages."""
+        return os.fsdecode(os.path.join(self.root, self.join(name)))
+
+    def open_file(self, name: bytes | str) -> int:
+        """Open a regular file in this directory for reading; returns a descriptor, the caller's to close.
+
+        The caller has seen it to be a regular file: to open a device can set something off.
+        """
+        try:
+            try:
+                return open_fd(name, _FILE | os.O_NOATIME, dir_fd=self.fd)
+            except PermissionError:
+                return open_fd(name, _FILE, dir_fd=self.fd)
+        except OSError as error:
+            error.filename = self.absolute(name)
+            raise
+
+    def handle(self, name: bytes | str) -> bytes:
+        """A path to something in this directory, for calls that take no descriptor of a directory."""
+        return b"/proc/self/fd/%d/%b" % (self.fd, os.fsencode(name))
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        while self._fds:
+            fd = self._fds[-1]
+            del self._fds[-1]
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
+    try:
+        # Reading a layer is no reason to write to it. Only the owner may ask for that.
+        return open_fd(name, flags | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        return open_fd(name, flags, dir_fd=dir_fd)

@@ -1,0 +1,1 @@
+"""From a layer's tar to a tree of files."""

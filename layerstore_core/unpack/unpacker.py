@@ -1,0 +1,435 @@
+"""Unpacking: a layer's tar becomes files, on top of what its parent left.
+
+The rules are Docker's (moby's `UnpackLayer`): an entry
+replaces what is there, except a directory over a directory; whiteouts delete; an opaque whiteout
+hides all that the layer itself has not brought, wherever in the tar it stands; times of directories
+come last. Nothing is ever written outside the root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final, NoReturn
+
+from layerstore_core.errors import InvalidLayer
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core.tar.plain_entries import PlainEntry, entry_of
+from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, clean_name, leaves_root, whiteout_target
+from layerstore_core.tree.idmap import IDMapping
+from layerstore_core.tree.remove import remove_tree
+from layerstore_core.tree.root import Directory, Root
+from layerstore_core.unpack.batches import FileFailed, FileWriters, PlannedFile
+from layerstore_core.unpack.break_links import LinkBreaker
+from layerstore_core.unpack.create import Creator, HowByOwner, mtime_to_set
+from layerstore_core.unpack.replace import Clearing, join, names_in
+from layerstore_core.unpack.ways import Ways
+from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+
+# Members of enums, looked up once: this is done for each file.
+_FILE: Final = EntryType.FILE
+_PLAIN: Final = NameKind.PLAIN
+_MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
+#: What the file system answers where the fault is the tar's, not the machine's.
+_FAULTS_OF_THE_TAR: Final = {
+    errno.ENOTDIR: "something on its path is no directory",
+    errno.EISDIR: "it would replace a directory",
+    errno.ELOOP: "the symbolic links on its path form a loop",
+    errno.ENAMETOOLONG: "a component of its name is too long",
+    errno.EFBIG: "the file system cannot hold a file so large",
+    errno.EILSEQ: "the file system does not allow its name",
+}
+
+
+def unpack_layer(
+    diff: LayerStream,
+    root: str,
+    *,
+    id_mapping: IDMapping | None = None,
+    best_effort_xattrs: bool = False,
+    whiteouts: WhiteoutStyle | None = None,
+    break_links: bool = False,
+) -> int:
+    """Apply a layer's tar to the directory tree `root`.
+
+    Args:
+        diff: the tar.
+        root: where the parent's files are, or an empty directory.
+        id_mapping: shifts the tar's user and group IDs.
+        best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
+        whiteouts: what to do about files below that are not in `root`; `None`: they all are.
+        break_links: files in `root` may be hard links to files elsewhere, such as the parent's: one that the tar links to gets
+            an inode of its own before its metadata are changed. Content is never changed in place.
+
+    Returns:
+        The layer's own size in bytes: lengths of the regular files and symbolic links that it leaves.
+
+    Raises:
+        InvalidLayer: the tar is malformed, or an entry leaves the root or cannot be.
+        OSError: the file system refuses; the error names the path.
+    """
+    mapping = id_mapping or IDMapping()
+    with Root(root, keep_times=True, owner_of_made=None if os.geteuid() else mapping.root_pair()) as tree:
+        creator = Creator(tree, mapping, best_effort_xattrs)
+        breaker = LinkBreaker(tree) if break_links else None
+        unpacker = _Unpacker(diff, tree, creator, whiteouts or WhiteoutStyle(), breaker)
+        try:
+            unpacker.run()
+        finally:
+            unpacker.close()
+        return unpacker.size
+
+
+class _Unpacker:
+    def __init__(
+        self, diff: LayerStream, tree: Root, creator: Creator, whiteouts: WhiteoutStyle, breaker: LinkBreaker | None
+    ) -> None:
+        self._diff = diff
+        self._tree = tree
+        self._create = creator
+        self._style = whiteouts
+        self._breaker = breaker
+        self._touched = diff.touched
+        self._writers = FileWriters(self._files_made, self._name_taken)
+        tree.settle = self._writers.settle
+        self._last_parent: bytes | None = None
+        self._last_directory: Directory | None = None
+        self._aufs_links: bytes | None = None
+        self._root_brought = False
+        self._cleared = Clearing(tree, diff)
+        self._ways = Ways(tree, diff, whiteouts, self._cleared)
+        #: Of all that was made, whatever became of it.
+        self._made_size = 0
+
+    @property
+    def size(self) -> int:
+        """What the layer has of its own, in bytes."""
+        return self._made_size - self._cleared.freed
+
+    def run(self) -> None:
+        try:
+            for entry in self._diff.entries_and_runs():
+                if isinstance(entry, list):
+                    self._bring_run(entry)
+                    continue
+                try:
+                    self._apply(entry)
+                except (InvalidLayer, OSError) as error:
+                    self._fail(error, entry)
+            self._writers.settle()
+        except FileFailed as failure:
+            self._fail(failure.error, failure.entry)
+        except Exception:
+            try:
+                self._writers.settle()
+            except FileFailed as earlier:  # which comes first
+                self._fail(earlier.error, earlier.entry)
+            raise
+        finally:
+            self._writers.stop()
+        root = [] if self._root_brought else [b""]
+        self._style.implied(chain(root, (path for path in self._tree.made() if path not in self._touched)))
+
+    def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
+        """Raise what an entry has met, with its name."""
+        if isinstance(error, InvalidLayer) and (error.offset is None or error.entry is None):
+            raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
+        if isinstance(error, OSError):
+            reason = _FAULTS_OF_THE_TAR.get(error.errno or 0)
+            if reason is not None:
+                raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
+            error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
+        raise error
+
+    def close(self) -> None:
+        if self._aufs_links is not None:
+            directory, self._aufs_links = self._aufs_links, None
+            aside = self._tree.enter(directory)
+            for name in names_in(aside):
+                status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
+                self._cleared.freed += self._cleared.size_of(status, join(aside, name))
+            self._tree.forget(directory)
+            remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
+        self._create.report()
+
+    def _apply(self, entry: TarEntry) -> None:
+        if entry.type in _MAKES_NOTHING:
+            return
+        name = entry.path
+        if leaves_root(name):
+            raise InvalidLayer("its name leaves the layer's root")
+        kind = classify(name)
+        if kind is _PLAIN and not entry.is_whiteout_device:
+            self._bring(entry, name)
+            return
+        self._writers.settle()  # what is deleted may be among what is pending
+        if kind is _PLAIN:
+            if name:
+                self._whiteout(name)
+        elif kind is NameKind.WHITEOUT:
+            self._whiteout(whiteout_target(name))
+        elif kind is NameKind.OPAQUE:
+            self._hide_all(name.rpartition(b"/")[0])
+        elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
+            self._keep_aufs_link(entry, name)
+
+    def _bring(self, entry: TarEntry, name: bytes) -> None:
+        """Make what an entry describes: at once, or, of a small file, in a batch."""
+        content = self._diff.whole_payload()
+        if content is None:
+            self._place(entry, name, self._diff.payload())
+        elif not self._hand_over(entry, name, content):
+            self._place(entry, name, iter((content,)))
+
+    def _hand_over(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
+        """Have the writers make a file, if it is a plain one and nothing of this layer is in its way."""
+        if entry.type is not _FILE or entry.sparse is not None or entry.xattrs or not name:
+            return False
+        parent, _, base = name.rpartition(b"/")
+        directory = self._last_directory
+        if parent != self._last_parent or directory is None or directory.fd < 0:
+            directory, _ = self._parent_of(name)
+        if directory.path != parent or base in directory.pending:
+            return False
+        how = self._create.how((entry.mode, entry.uid, entry.gid), directory)
+        if how is None:
+            return False
+        self._made_size += entry.size
+        self._writers.add(directory, [(base, how, mtime_to_set(entry), content, entry, name)])
+        return True
+
+    def _bring_run(self, entries: list[PlainEntry]) -> None:
+        """Make plain directories, and have the writers make plain files; what something may be in the way of goes the way of any entry."""
+        group: list[PlannedFile] = []  # in one directory
+        directory: Directory | None = None
+        parent: bytes | None = None
+        known: HowByOwner = {}
+        for plain in entries:
+            _, _, path, owner, mtime_ns, content, _ = plain
+            above, _, base = path.rpartition(b"/")
+            if group and (above != parent or content is None):
+                assert directory is not None
+                self._writers.add(directory, group)
+                group = []
+            try:
+                if above != parent or directory is None or directory.fd < 0:
+                    parent, directory = above, self._parent_of(path)[0]
+                    known = self._create.known_how(directory)
+                if content is None:
+                    made = self._bring_directory(plain, directory, base)
+                    if made is not None:
+                        parent, directory = path, made
+                        known = self._create.known_how(made)
+                        continue
+                how = known.get(owner) or self._create.how(owner, directory)
+                if how is None or content is None or directory.path != above or base in directory.pending:
+                    if group:
+                        self._writers.add(directory, group)
+                        group = []
+                    self._place(entry_of(plain), path, iter((content,) if content else ()))
+                    parent = None  # which directories are open may have changed
+                    continue
+            except (InvalidLayer, OSError) as error:
+                if group:
+                    assert directory is not None
+                    self._writers.add(directory, group)  # they come first
+                self._fail(error, entry_of(plain))
+            directory.pending.add(base)
+            self._made_size += len(content)
+            group.append((base, how, mtime_ns, content, plain, path))
+        if group:
+            assert directory is not None
+            self._writers.add(directory, group)
+
+    def _bring_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
+        """Make a plain directory, and open it; `None`, and nothing is made, where something is in its way."""
+        _, _, path, owner, mtime_ns, _, _ = plain
+        if base in directory.pending or join(directory, base) != path:
+            return None
+        made = self._create.new_directory(owner, mtime_ns, directory, base)
+        if made is not None:
+            self._touched.add(path)
+            self._touched.add(path + b"/")  # most have something in them
+            self._last_parent, self._last_directory = path, made
+        return made
+
+    def _files_made(self, files: list[PlannedFile]) -> None:
+        self._touched.update([path for *_, path in files])
+
+    def _name_taken(self, file: PlannedFile) -> None:
+        *_, content, source, path = file
+        self._made_size -= len(content)
+        self._place(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
+
+    def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
+        """Make what an entry describes, in place of what is there."""
+        if not name:
+            if entry.type is not EntryType.DIR:
+                return  # nothing can take the root's place: Docker leaves out what has no name
+            self._writers.settle()
+            self._create.dress_root(entry, self._tree.enter(b""))
+            self._root_brought = True
+            return
+        directory, base = self._free(name)
+        if entry.type is EntryType.DIR:
+            known = self._tree.opened(join(directory, base))
+            if known is not None and known.pending:
+                self._writers.settle()  # what is made in it is made by its former metadata
+                directory, base = self._free(name)
+        try:
+            self._make(entry, content, directory, base)
+        except FileExistsError:
+            self._writers.settle()  # clearing closes directories
+            directory, base = self._parent_of(name)
+            with self._tree.pinned(directory):
+                self._cleared.clear(directory, base)
+                try:
+                    self._make(entry, content, directory, base)
+                except FileExistsError as error:
+                    # Bringing up what it links to has made this a directory again.
+                    raise InvalidLayer(
+                        f"a hard link to {os.fsdecode(entry.linkname)!r}, which is below what it replaces"
+                    ) from error
+                if entry.type is EntryType.DIR:
+                    # What stood there has hidden what is below; a directory alone would show it again.
+                    self._style.opaque(self._tree.child(directory, base))
+        self._touched.add(name)
+        real = join(directory, base)
+        if real != name:
+            self._touched.add(real)
+
+    def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
+        directory.pins += 1  # as `Root.pinned`, at less cost
+        try:
+            if entry.type is EntryType.FILE:
+                self._create.file(entry, content, directory, base)
+                self._made_size += entry.size
+            elif entry.type is EntryType.DIR:
+                self._create.directory(entry, directory, base)
+            elif entry.type is EntryType.SYMLINK:
+                self._create.symlink(entry, directory, base)
+                self._made_size += len(entry.linkname)
+            elif entry.type is EntryType.HARDLINK:
+                self._link(entry, directory, base)
+            else:
+                self._create.special(entry, directory, base)
+        finally:
+            directory.pins -= 1
+
+    def _free(self, name: bytes) -> tuple[Directory, bytes]:
+        """As `_parent_of`; nothing is pending at the name."""
+        directory, base = self._parent_of(name)
+        if base in directory.pending:
+            self._writers.settle()
+            directory, base = self._parent_of(name)
+        return directory, base
+
+    def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
+        """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
+        parent, _, base = name.rpartition(b"/")
+        directory = self._ways.enter(parent)
+        self._last_directory = directory
+        if parent != self._last_parent:
+            self._last_parent = parent
+            self._touch_below(parent)
+            if directory.path != parent:
+                self._touch_below(directory.path)
+        return directory, base
+
+    def _touch_below(self, directory: bytes) -> None:
+        """Note that this layer has written below a directory: under its name with a slash at the end."""
+        while directory and self._touched.add(directory + b"/"):
+            directory = directory.rpartition(b"/")[0]
+
+    def _link(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        target = clean_name(entry.linkname)
+        if not target or leaves_root(target):
+            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which is not in the layer")
+        parent, _, source_base = target.rpartition(b"/")
+        if target.startswith(AUFS_LINKS + b"/"):
+            parent = self._aufs_links or parent
+        try:
+            self._link_to(entry, parent, source_base, directory, base)
+        except FileNotFoundError as error:
+            if target in self._create.skipped:
+                self._create.skipped.add(join(directory, base))
+                return
+            above = self._ways.resolve(parent)
+            if above is None or not self._style.bring_up(
+                self._tree, above + b"/" + source_base if above else source_base
+            ):
+                raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which does not exist") from error
+            self._link_to(entry, parent, source_base, directory, base)
+
+    def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
+        source = self._tree.enter(parent)
+        if source_base in source.pending:
+            self._writers.settle()
+            source = self._tree.enter(parent)
+        status = os.stat(source_base, dir_fd=source.fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidLayer("a hard link to a directory")
+        if self._style.is_whiteout(status):
+            raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
+        if join(source, source_base) not in self._touched:
+            if self._breaker is not None:
+                self._writers.settle()  # it looks for names in all of the tree
+                source = self._tree.enter(parent)
+                with self._tree.pinned(source):
+                    status = self._breaker.separate(source, source_base)
+            self._cleared.foreign.add(status.st_ino)
+        if (source.path, source_base) == (directory.path, base):
+            return  # a link to itself is there already; GNU tar takes it so
+        self._create.hard_link(entry, source, source_base, directory, base)
+
+    def _whiteout(self, target: bytes) -> None:
+        directory, base = self._parent_of(target)
+        with self._tree.pinned(directory):
+            try:
+                self._cleared.clear(directory, base)
+            except FileNotFoundError:
+                pass  # deleted below already, or never there
+            self._style.whiteout(directory, base)
+
+    def _hide_all(self, directory: bytes) -> None:
+        """Delete all in a directory that this layer has not brought."""
+        try:
+            top = self._ways.enter(directory).path
+        except NotADirectoryError:
+            return  # a file of the layer's own, which hides what is below; Docker takes it
+        pending = [top]
+        while pending:
+            here = self._tree.enter(pending.pop())
+            with self._tree.pinned(here):
+                for name in names_in(here):
+                    path = join(here, name)
+                    is_directory = stat.S_ISDIR(os.stat(name, dir_fd=here.fd, follow_symlinks=False).st_mode)
+                    if is_directory and (path + b"/" in self._touched or path in self._touched):
+                        pending.append(path)
+                    elif path not in self._touched:
+                        self._cleared.clear(here, name)
+        self._style.opaque(self._tree.enter(top))
+
+    def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
+        """Put a file of aufs's directory of hard links aside until the layer is complete."""
+        root = self._tree.enter(b"")
+        if self._aufs_links is None:
+            self._aufs_links = b".wh..wh.layerstore-" + os.urandom(8).hex().encode()
+            os.mkdir(self._aufs_links, 0o700, dir_fd=root.fd)
+            self._touched.add(self._aufs_links)
+        aside = self._tree.enter(self._aufs_links)
+        base = name.rpartition(b"/")[2]
+        try:
+            status = os.stat(base, dir_fd=aside.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            self._cleared.freed += self._cleared.size_of(status, join(aside, base))
+            os.unlink(base, dir_fd=aside.fd)
+        self._create.file(entry, self._diff.payload(), aside, base)
+        self._touched.add(join(aside, base))
+        self._made_size += entry.size

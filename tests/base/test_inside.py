@@ -1,0 +1,196 @@
+"""What is below a guarded root is reached without following links, whatever is put in its place, and when."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import exchange_names, make_directory
+from layerstore_core.errors import BadRecord
+from layerstore_core.tree.copy import copy_tree
+from layerstore_core.tree.remove import remove_tree
+from layerstore_core.tree.root import Root
+from layerstore_core.tree.walk import Descent
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    (path / "b").mkdir(parents=True)
+    (path / "b" / "file").write_text("precious")
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path, victim: Path) -> Path:
+    path = tmp_path / "root"
+    (path / "a" / "b").mkdir(parents=True)
+    (path / "a" / "b" / "file").write_text("ours")
+    inside.guard(path)
+    return path
+
+
+DEEDS: dict[str, Callable[[Path], object]] = {
+    "read": lambda path: inside.read(path / "file", 100),
+    "write": lambda path: inside.write(path / "file", b"new", 0o777),
+    "make a file": lambda path: inside.write(path / "new", b"new", 0o777, new=True),
+    "open a file": lambda path: open(path / "file", "r+b", opener=inside.opener).close(),
+    "status": lambda path: inside.status(path / "file"),
+    "names": inside.names,
+    "directories": inside.directory_names,
+    "has entries": inside.has_entries,
+    "make a directory": lambda path: inside.mkdir(path / "new", 0o777),
+    "make directories": lambda path: make_directory(path / "new" / "other", 0o777),
+    "unlink": lambda path: inside.unlink(path / "file"),
+    "rmdir": lambda path: inside.rmdir(path / "file"),
+    "rename away": lambda path: inside.rename(path / "file", path.parent.parent / "moved"),
+    "rename to": lambda path: inside.rename(path.parent.parent / "spare", path / "file"),
+    "exchange": lambda path: exchange_names(path.parent.parent / "spare", path / "file"),
+    "flush": lambda path: inside.flush(path / "file"),
+    "temporary file": lambda path: inside.temporary_file(path).close(),
+    "remove": lambda path: remove_tree(str(path / "file")),
+    "unpack": lambda path: Root(str(path)).close(),
+    "look through": lambda path: Descent(path).close(),
+    "copy": lambda path: copy_tree(path, path.parent.parent / "copy"),
+}
+
+
+def state(path: Path) -> list[tuple[str, int, str]]:
+    return [
+        (str(one), stat.S_IMODE(one.lstat().st_mode), one.read_text() if one.is_file() else "")
+        for one in sorted([path, *path.rglob("*")])
+    ]
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("planted", ["a", "a/b"])
+def test_no_link_on_the_way_is_followed(root: Path, victim: Path, planted: str, deed: str) -> None:
+    (root / "spare").write_text("spare")
+    (root / "copy").mkdir()
+    (root / planted).rename(root / "aside")
+    (root / planted).symlink_to(victim if planted == "a" else victim / "b")
+    before = state(victim)
+    with pytest.raises(BadRecord, match=f"{root / planted}: a symbolic link stands there, where a directory belongs"):
+        DEEDS[deed](root / "a" / "b")
+    assert state(victim) == before
+
+
+@pytest.mark.parametrize("deed", [deed for deed in DEEDS if deed != "rmdir"])
+def test_a_directory_that_is_swapped_between_two_steps(
+    root: Path, victim: Path, deed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each `open` of a component in turn, the directory becomes a link just before."""
+    real = os.open
+    (root / "spare").write_text("spare")
+    before = state(victim)
+    for step in range(8):
+        calls = 0
+
+        def swap(path, *args, step=step, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == step + 1 and (root / "a" / "b").is_dir() and not (root / "a" / "b").is_symlink():
+                os.rename(root / "a" / "b", root / "aside")
+                os.symlink(victim / "b", root / "a" / "b")
+            return real(path, *args, **kwargs)
+
+        (root / "copy").mkdir(exist_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", swap)
+            try:
+                DEEDS[deed](root / "a" / "b")
+            except (BadRecord, OSError):
+                pass
+        assert state(victim) == before
+        if (root / "aside").is_dir():
+            (root / "a" / "b").unlink()
+            (root / "aside").rename(root / "a" / "b")
+        for name in ("file", "new"):
+            remove_tree(str(root / "a" / "b" / name))
+        (root / "a" / "b" / "file").write_text("ours")
+        (root / "spare").write_text("spare")
+        remove_tree(str(root / "copy"))
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "FIFO", "directory", "socket"])
+def test_only_regular_files_are_read_and_written(root: Path, victim: Path, kind: str) -> None:
+    path = root / "a" / "b" / "file"
+    path.unlink()
+    if kind == "symbolic link":
+        path.symlink_to(victim / "b" / "file")
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    for deed in ("read", "write", "open a file"):
+        with pytest.raises(BadRecord, match=f"{path}: a {kind} stands there, where a regular file belongs"):
+            DEEDS[deed](root / "a" / "b")
+    assert (victim / "b" / "file").read_text() == "precious"
+
+
+def test_what_has_another_name_is_not_written_in_place(root: Path, victim: Path) -> None:
+    path = root / "a" / "b" / "file"
+    path.unlink()
+    path.hardlink_to(victim / "b" / "file")
+    assert inside.read(path, 100) == b"precious"
+    with pytest.raises(BadRecord, match="it has another name"):
+        inside.write(path, b"new", 0o777)
+    assert (victim / "b" / "file").read_text() == "precious"
+
+
+def test_a_link_itself_can_be_removed_and_replaced(root: Path, victim: Path) -> None:
+    for path in (root / "one", root / "two"):
+        path.symlink_to(victim)
+    inside.unlink(root / "one")
+    remove_tree(str(root / "two"))
+    assert not (root / "one").is_symlink()
+    assert not (root / "two").is_symlink()
+    assert (victim / "b" / "file").read_text() == "precious"
+
+
+def test_the_root_itself_may_be_reached_through_links(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    inside.guard(tmp_path / "link")
+    assert inside.read(tmp_path / "link" / "a" / "b" / "file", 100) == b"ours"
+    (root / "b").symlink_to("a/b")
+    for path in (tmp_path / "link" / "b" / "file", root / "b" / "file"):
+        with pytest.raises(BadRecord, match="symbolic link"):
+            inside.read(path, 100)
+
+
+def test_no_path_leads_up(root: Path) -> None:
+    for path in (root / "a" / ".." / ".." / "victim" / "b" / "file", root / ".." / "victim" / "b" / "file"):
+        with pytest.raises(BadRecord, match=r"no .\.\.. in it"):
+            inside.read(path, 100)
+
+
+def test_a_path_that_is_no_store_s_is_used_as_it_is(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "link").symlink_to(victim)
+    assert inside.read(tmp_path / "link" / "b" / "file", 100) == b"precious"
+    inside.open_directory(tmp_path / "link").close()
+
+
+def test_a_file_that_is_too_long(root: Path) -> None:
+    assert inside.read(root / "a" / "b" / "file", 4) == b"ours"
+    with pytest.raises(BadRecord, match="longer than 3 bytes"):
+        inside.read(root / "a" / "b" / "file", 3)
+
+
+def test_errors_name_the_whole_path(root: Path) -> None:
+    for deed in (
+        lambda: inside.read(root / "a" / "none", 1),
+        lambda: inside.status(root / "a" / "none"),
+        lambda: inside.unlink(root / "a" / "none"),
+        lambda: inside.open_directory(root / "a" / "none"),
+        lambda: inside.rename(root / "a" / "none", root / "b"),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            deed()
+        assert caught.value.filename == str(root / "a" / "none")

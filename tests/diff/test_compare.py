@@ -1,0 +1,315 @@
+"""Comparing trees: what is told, and what is not missed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from layerstore_core.diff.changes import ChangeKind, Stamps, change_clock, compare_trees, take_stamps
+from layerstore_core.tree.copy import copy_tree
+from layerstore_core.tree.walk import Descent
+from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
+
+
+def changes(upper: Path, lower: Path | None, stamps: Stamps | None = None) -> list[str]:
+    return [str(one) for one in compare_trees(upper, lower, stamps=stamps)]
+
+
+def stamps_of(root: Path) -> Stamps:
+    return Stamps(take_stamps(root, change_clock(root.parent)))
+
+
+def wait_for_a_tick(root: Path) -> None:
+    """Wait until what has been touched in a tree up to now will have a stamp."""
+    while change_clock(root.parent) <= max(path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))):
+        pass
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    root = tmp_path / "lower"
+    for name in ("one", "two"):
+        (root / "top" / name).mkdir(parents=True)
+        (root / "top" / name / "file").write_bytes(name.encode())
+        os.utime(root / "top" / name / "file", ns=(0, TIMES[1]))
+    (root / "plain").write_bytes(b"plain")
+    os.link(root / "plain", root / "second")
+    (root / "link").symlink_to("plain")
+    os.utime(root / "link", ns=(0, TIMES[1]), follow_symlinks=False)
+    return root
+
+
+@pytest.fixture
+def upper(lower: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "upper"
+    root.mkdir()
+    copy_tree(lower, root)
+    return root
+
+
+@pytest.fixture(params=["stamps", "stamps of a tick ago", "nothing known"])
+def since(request: pytest.FixtureRequest, upper: Path) -> Stamps | None:
+    if request.param == "nothing known":
+        return None
+    if request.param == "stamps of a tick ago":
+        wait_for_a_tick(upper)
+    return stamps_of(upper)
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Change the content, and put the time back."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_copy_has_no_changes(upper: Path, lower: Path, since: Stamps | None, nothing_left_open: None) -> None:
+    assert changes(upper, lower, since) == []
+
+
+def test_against_nothing_everything_is_added(lower: Path) -> None:
+    assert changes(lower, None) == [
+        "A /link",
+        "A /plain",
+        "A /second",
+        "A /top",
+        "A /top/one",
+        "A /top/one/file",
+        "A /top/two",
+        "A /top/two/file",
+    ]
+
+
+def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
+    upper: Path, lower: Path, since: Stamps | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upper / "new").mkdir()
+    real = Descent.enter
+
+    def enter(self: Descent, path: bytes) -> int:
+        if self.root == os.fsencode(upper) and path in (b"top", b"new"):
+            shutil.rmtree(upper / path.decode(), ignore_errors=True)
+        return real(self, path)
+
+    monkeypatch.setattr(Descent, "enter", enter)
+    assert changes(upper, lower, since) == ["D /top"]
+
+
+def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
+    rewrite(upper / "top/one/file", b"ONE")
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+
+
+def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
+    os.rename(upper / "top/one", upper / "top/aside")
+    os.rename(upper / "top/two", upper / "top/one")
+    os.rename(upper / "top/aside", upper / "top/two")
+    assert changes(upper, lower, since) == [
+        "C /top",
+        "C /top/one",
+        "C /top/one/file",
+        "C /top/two",
+        "C /top/two/file",
+    ]
+
+
+def test_the_target_of_a_link_of_equal_length(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "link").unlink()
+    (upper / "link").symlink_to("PLAIN")
+    os.utime(upper / "link", ns=(0, TIMES[1]), follow_symlinks=False)
+    assert changes(upper, lower, since) == ["C /link"]
+
+
+def test_extended_attributes(upper: Path, lower: Path, since: Stamps | None) -> None:
+    os.setxattr(upper / "top/one/file", "user.new", b"1")
+    os.setxattr(upper / "top/two", "user.new", b"1")
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file", "C /top/two"]
+
+
+def test_overlays_own_attributes_do_not_count(upper: Path, lower: Path, since: Stamps | None) -> None:
+    os.setxattr(upper / "top/one/file", "user.overlay.origin", b"1")
+    assert changes(upper, lower, since) == []
+
+
+def test_a_directory_in_which_a_file_came_and_went_is_unchanged(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "top/one/passing").touch()
+    (upper / "top/one/passing").unlink()
+    assert changes(upper, lower, since) == []
+
+
+def test_the_root_is_named_for_its_own_mode_only(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "new").touch()
+    assert changes(upper, lower, since) == ["A /new"]
+    upper.chmod(0o711)
+    assert changes(upper, lower, since) == ["C /", "A /new"]
+
+
+def test_another_type_in_a_files_place(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "link").unlink()
+    (upper / "link").mkdir()
+    (upper / "link/inner").touch()
+    assert changes(upper, lower, since) == ["C /link", "A /link/inner"]
+
+
+def test_a_deleted_directory_stands_for_all_in_it(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "top/one/file").unlink()
+    (upper / "top/one").rmdir()
+    assert changes(upper, lower, since) == ["C /top", "D /top/one"]
+
+
+def test_a_further_name_brings_all_names_of_the_file(upper: Path, lower: Path, since: Stamps | None) -> None:
+    os.link(upper / "plain", upper / "third")
+    assert changes(upper, lower, since) == ["C /plain", "C /second", "A /third"]
+
+
+def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "second").unlink()
+    (upper / "second").write_bytes(b"plain")
+    status = (upper / "plain").stat()
+    os.utime(upper / "second", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert changes(upper, lower, since) == ["C /second"]
+
+
+def test_a_name_less_is_one_change(upper: Path, lower: Path, since: Stamps | None) -> None:
+    (upper / "second").unlink()
+    assert changes(upper, lower, since) == ["D /second"]
+
+
+def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_a_tick(upper)
+    since = stamps_of(upper)
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more))
+    rewrite(upper / "top/one/file", b"ONE")
+    opened.clear()
+    assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+    assert [name for name in opened if "file" in name or "plain" in name] == ["file", "file"]
+    assert not [name for name in opened if "two" in name][1:]  # entered in one of the trees only
+
+
+@pytest.mark.parametrize("step", [-3600, -1, 1, 3600])
+def test_a_clock_that_was_set_meanwhile_hides_no_change(upper: Path, lower: Path, step: int) -> None:
+    """What is stamped with ctimes of the past, or of the future, is changed all the same."""
+    second = 1_000_000_000
+    wait_for_a_tick(upper)
+    # As with a clock that stood elsewhere when the stamps were taken.
+    since = Stamps(take_stamps(upper, change_clock(upper.parent) - step * second))
+    rewrite(upper / "top/one/file", b"ONE")
+    os.rename(upper / "plain", upper / "top/two/plain")
+    assert changes(upper, lower, since) == changes(upper, lower)
+    assert "C /top/one/file" in changes(upper, lower, since)
+
+
+def test_a_part_of_the_stamps_says_less_and_nothing_wrong(upper: Path, lower: Path) -> None:
+    wait_for_a_tick(upper)
+    data = take_stamps(upper, change_clock(upper.parent))
+    rewrite(upper / "top/one/file", b"ONE")
+    for length in range(0, len(data), 5):
+        assert changes(upper, lower, Stamps(data[:length])) == ["C /top", "C /top/one", "C /top/one/file"]
+
+
+@pytest.fixture
+def two_devices() -> Iterator[tuple[Path, Path]]:
+    """Two file systems, whose inode numbers begin alike."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting file systems needs root")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as mounted:
+        roots = Path(name, "upper"), Path(name, "lower")
+        for root in roots:
+            root.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+            mounted.callback(subprocess.run, ["umount", root], check=True)
+            root.chmod(0o755)
+        yield roots
+
+
+def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_devices: tuple[Path, Path]) -> None:
+    """As where a snapshot is changed within the tick of the clock that it was taken in."""
+    for number in range(10_000):
+        paths = [root / str(number) for root in two_devices]
+        for path, content in zip(paths, (b"one", b"two"), strict=True):
+            # Not by `open`: a file whose status was asked for gets a finer ctime with the next change.
+            file = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(file, content)
+            os.close(file)
+            os.utime(path, ns=(TIMES[1], TIMES[1]))
+        one, other = (path.stat() for path in paths)
+        if (one.st_ino, one.st_ctime_ns) == (other.st_ino, other.st_ctime_ns):
+            break
+    else:
+        pytest.fail("no two files of one tick")
+    assert f"C /{number}" in changes(*two_devices)
+
+
+def test_another_file_system_in_the_tree_is_not_taken_on_trust(
+    upper: Path, lower: Path, two_devices: tuple[Path, Path]
+) -> None:
+    """A stamp says nothing of the device: that may have another number tomorrow."""
+    mounted, _ = two_devices
+    copy_tree(upper / "top/one", mounted)
+    rewrite(mounted / "file", b"ONE")
+    subprocess.run(["mount", "--bind", mounted, upper / "top/one"], check=True)
+    wait_for_a_tick(upper)
+    since = stamps_of(upper)
+    try:
+        assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
+    finally:
+        subprocess.run(["umount", upper / "top/one"], check=True)
+
+
+def test_an_error_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such"):
+        compare_trees(tmp_path / "no-such", None)
+
+
+@given(pair=pairs())
+def test_no_change_is_told_exactly_where_two_trees_are_the_same(pair: tuple[Tree, Tree]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
+        same = seen(lower, directory_times=False) == seen(upper, directory_times=False)
+        assert same == (compare_trees(upper, lower) == [])
+
+
+@given(pair=pairs())
+def test_kinds_say_where_a_path_is(pair: tuple[Tree, Tree]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
+        told = compare_trees(upper, lower)
+        assert [one.path for one in told] == sorted({one.path for one in told})
+        # Not by `lexists`, which finds what is in a directory under a link to it, too.
+        inside = [seen(root).keys() for root in (upper, lower)]
+        places = {ChangeKind.ADD: [True, False], ChangeKind.MODIFY: [True, True], ChangeKind.DELETE: [False, True]}
+        for one in told:
+            assert [one.path.lstrip(b"/") in names for names in inside] == places[one.kind]
+
+
+@given(tree=trees(), todo=steps())
+def test_knowing_what_was_not_touched_changes_no_answer(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        lower, upper = build(Path(name, "lower"), tree), Path(name, "upper")
+        upper.mkdir()
+        copy_tree(lower, upper)
+        since = stamps_of(upper)
+        change(upper, todo)
+        assert changes(upper, lower, since) == changes(upper, lower)
+
+
+def test_comparing_leaves_the_times_of_access(tmp_path: Path) -> None:
+    paths = [tmp_path / name / below for name in ("upper", "lower") for below in ("d/f", "d", "")]
+    for name in ("upper", "lower"):
+        (tmp_path / name / "d").mkdir(parents=True)
+        (tmp_path / name / "d/f").write_text("same")
+    for path in paths:
+        os.utime(path, (1, 1))
+    assert changes(tmp_path / "upper", tmp_path / "lower") == []
+    assert {path: path.stat().st_atime for path in paths} == dict.fromkeys(paths, 1)

@@ -1,0 +1,61 @@
+"""A check finds nothing wrong with a sound store, whatever other processes are making and deleting."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core.maintenance.check import check_store
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE, MIDDLE, TOP, register, tar_of
+from tests.store.other_process import OtherProcess
+
+WORKERS = 2
+ROUNDS = 6
+AT_LEAST = 10
+
+#: The same layers, names and images come and go: what is gone in one moment is there in the next.
+WORK = """
+import io
+from layerstore_core.images import Images
+tars = [bytes.fromhex(tar) for tar in tars]
+for turn in range(rounds):
+    layers = []
+    for tar in tars:
+        layers.append(store.register(io.BytesIO(tar), layers[-1].chain_id if layers else ""))
+    store.pin(layers[-1])
+    with store.create_rw_layer(name, layers[-1].chain_id) as rw, rw.mounted() as path:
+        open(f"{path}/made", "w").close()
+    store.release_rw_layer(store.get_rw_layer(name))
+    Images(store).load(archive)
+    Images(store).remove(image)
+    store.unpin(layers[-1].chain_id)
+    for layer in reversed(layers):
+        store.release(layer)
+"""
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["quick", "full"])
+def test_what_others_make_and_delete_is_no_finding(store, store_root, driver, tmp_path, full):
+    kept = register(store, BASE)
+    store.pin(kept)
+    many = tar_of({f"many/{n}": b"x" for n in range(60)})  # takes a moment to delete
+    workers = [OtherProcess(store_root, driver) for _ in range(WORKERS)]
+    try:
+        for number, worker in enumerate(workers):
+            archive = tmp_path / f"image{number}.tar"
+            archive.write_bytes(docker_archive(ImageSpec([TOP, MIDDLE], names=[f"demo:{number}"])))
+            tars = [MIDDLE.hex(), many.hex(), tar_of({f"own/{number}": b"own"}).hex()]
+            worker.start(
+                WORK, tars=tars, rounds=ROUNDS, name=f"box{number}", archive=str(archive), image=f"demo:{number}"
+            )
+        looks = 0
+        while looks < AT_LEAST or any(not worker.has_answered() for worker in workers):
+            assert [str(finding) for finding in check_store(store, full=full)] == []
+            looks += 1
+        for worker in workers:
+            worker.answer()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.__exit__(None, None, None)
+    assert check_store(store, full=True) == []

@@ -1,0 +1,121 @@
+"""What is found to be wrong, or of no use, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core.maintenance.gc import Removed, collect_garbage
+from layerstore_core.records.transaction import DeadTransaction
+from tests.store.faults import FailingCall, around
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree, warm
+
+
+def test_a_sound_store(store):
+    layers = chain(store, BASE, MIDDLE)
+    store.create_rw_layer("box", layers[1].chain_id)
+    told = []
+    assert check_store(store, full=True, progress=lambda done, total: told.append((done, total))) == []
+    assert told == [(0, 2), (1, 2)]
+    assert repair(store, []) == []
+    assert collect_garbage(store) == []
+
+
+def test_what_nothing_holds_is_collected(store, store_root):
+    warm(store)
+    before = tree(store_root)
+    for layer in chain(store, BASE, MIDDLE, TOP):
+        layer.close()
+    found = collect_garbage(store, dry_run=True)
+    assert [(one.kind, one.bytes) for one in found] == [("layer", 5), ("layer", 4014), ("layer", 1220)]
+    assert len(store.layers()) == 3
+    assert collect_garbage(store) == found
+    assert tree(store_root) == before
+    assert collect_garbage(store) == []
+
+
+@pytest.mark.parametrize("holder", ["handle", "child's handle", "pin", "child's pin", "writable layer"])
+def test_what_is_held_is_not(store, holder):
+    base, top = chain(store, BASE, MIDDLE)
+    if holder == "pin":
+        store.pin(base)
+    elif holder == "child's pin":
+        store.pin(top)
+    elif holder == "writable layer":
+        store.create_rw_layer("box", base.chain_id).close()
+    if holder != "handle":
+        base.close()
+    if holder != "child's handle":
+        top.close()
+    goes = [] if holder.startswith("child") else [Removed("layer", top.chain_id, 4014)]
+    assert collect_garbage(store) == goes
+    assert base.chain_id in store.layers()
+
+
+def test_what_another_collector_takes_meanwhile(store, monkeypatch):
+    """Found by a storm: it was asked for its size when it was gone."""
+    dead = store.db.path / "tmp" / "write-set-gone"
+    record = store.image_db.names_path.with_name(".tmp-gone")
+    monkeypatch.setattr(type(store.db), "dead_transactions", lambda _: [DeadTransaction(dead, ())])
+    monkeypatch.setattr(type(store.image_db), "half_done", lambda _: [record])
+    assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
+
+
+def test_a_deletion_that_was_cut_short(store):
+    layer = register(store, BASE)
+    with around(store, "remove", before=FailingCall(OSError(16, "busy"))), pytest.raises(OSError, match="busy"):
+        store.release(layer)
+    [finding] = check_store(store)
+    assert finding.code == "unfinished-removal"
+    assert repair(store, [finding]) == []
+    assert check_store(store) == []
+
+
+def test_a_deletion_that_cannot_be_finished_stays_found(store):
+    layer = register(store, BASE)
+    with around(store, "remove", before=FailingCall(OSError(16, "busy"), times=5)):
+        with pytest.raises(OSError, match="busy"):
+            store.release(layer)
+        findings = check_store(store)
+        assert repair(store, findings) == findings
+        with pytest.raises(OSError, match="busy"):
+            collect_garbage(store)
+    assert [one.kind for one in collect_garbage(store)] == ["unfinished removal"]
+
+
+def test_what_is_missing_in_the_driver(store):
+    layer = register(store, BASE)
+    store.create_rw_layer("box")
+    store.driver.remove(layer.cache_id)
+    store.driver.remove(store.mount_id("box"))
+    findings = check_store(store)
+    assert [(finding.code, finding.subject) for finding in findings] == [
+        ("missing-in-driver", layer.chain_id),
+        ("missing-in-driver", "writable layer 'box'"),
+    ]
+    assert repair(store, findings) == findings
+    assert all(finding.remedy and finding.code in str(finding) for finding in findings)
+
+
+def test_a_layer_that_is_not_what_it_was(store):
+    layer, good = register(store, BASE), register(store, TOP)
+    with store.driver.mounted(layer.cache_id) as path, open(f"{path}/etc/hosts", "w") as file:
+        file.write("0.0.0.0 elsewhere\n")
+    assert check_store(store) == []
+    [finding] = check_store(store, full=True)
+    assert (finding.code, finding.subject) == ("damaged", layer.chain_id)
+    assert export(good) == TOP
+
+
+def test_a_pin_without_its_layer(store):
+    layer = register(store, BASE)
+    store.pin(layer)
+    store.driver.remove(layer.cache_id)
+    path = store.db.mark_removing(layer.chain_id)
+    with path:
+        path.finish()
+    layer.close()
+    [finding] = check_store(store)
+    assert (finding.code, finding.subject) == ("dangling-pin", layer.chain_id)
+    assert repair(store, [finding]) == []
+    assert store.pins() == set()

@@ -1,0 +1,71 @@
+"""A full check finds nothing in sound layers, whatever their tars are like and whoever has made them and checks them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from layerstore_core import InvalidLayer, LayerStore, StoreConfig
+from layerstore_core.maintenance.check import check_store
+from tests.across.chains import CHAINS
+from tests.across.test_corpus import names, path_of
+from tests.store.layers import chain
+from tests.tars import tar
+
+
+def corpus(store):
+    """Register all that can be, each by itself and on another that was before."""
+    below = None
+    for name in names():
+        try:
+            store.pin(store.register(path_of(name)))
+            if below is not None:
+                store.pin(store.register(path_of(name), below))
+        except InvalidLayer:
+            continue
+        below = store.register(path_of(name)).chain_id
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_that_are_hard_to_get_right(store, name):
+    store.pin(chain(store, *(tar(*entries) for entries in CHAINS[name]()))[-1])
+    assert check_store(store, full=True) == []
+
+
+def test_the_corpus(store):
+    corpus(store)
+    assert check_store(store, full=True) == []
+
+
+class TestAsAnOrdinaryUser:
+    """Owners, devices and some attributes are left out: they are not missed by that user, nor by root."""
+
+    @pytest.fixture
+    def driver(self):
+        return "vfs"
+
+    def check(self, ordinary_user, root, fill):
+        def open_() -> LayerStore:
+            return LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none"))
+
+        with ordinary_user(), open_() as store:
+            fill(store)
+            assert check_store(store, full=True) == []
+        with open_() as store:
+            assert check_store(store, full=True) == []
+        with ordinary_user(), open_() as store:  # and what is wrong is found
+            layer = next(iter(store.layers().values()))
+            path = os.path.join(store.driver.metadata(layer.cache_id)["Directory"], "more")
+            open(path, "w").close()
+            assert [finding.code for finding in check_store(store, full=True)] == ["tree-differs"]
+
+    def test_the_corpus(self, ordinary_user, open_directory):
+        self.check(ordinary_user, open_directory / "store", corpus)
+
+    @pytest.mark.parametrize("name", CHAINS)
+    def test_chains(self, ordinary_user, open_directory, name):
+        def fill(store):
+            store.pin(chain(store, *(tar(*entries) for entries in CHAINS[name]()))[-1])
+
+        self.check(ordinary_user, open_directory / "store", fill)

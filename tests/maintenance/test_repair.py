@@ -1,0 +1,263 @@
+"""What a check finds can be mended, and nothing that may be an only copy is deleted by it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.errors import InvalidImage, InvalidLayer
+from layerstore_core.images import Images
+from layerstore_core.maintenance.check import CODES, RepairSource, check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.quarantine import Quarantine
+from tests.images.archives import ImageSpec, docker_archive, oci_index, oci_manifest, tar_files
+from tests.maintenance.test_damage import DAMAGE, cut
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register, tar_of
+
+IMAGE = ImageSpec([BASE, MIDDLE, TOP], names=["demo:1"])
+
+
+def codes(findings):
+    return sorted({finding.code for finding in findings})
+
+
+def files_of(store, cache_id):
+    """The directory in which a driver has a layer's own files."""
+    places = map(Path, store.driver.metadata(cache_id).values())
+    return next(path for path in places if path.is_dir())
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "image.tar"
+    path.write_bytes(docker_archive(IMAGE))
+    return path
+
+
+@pytest.fixture
+def layers(store):
+    """A chain of three, and a writable layer on it."""
+    made = chain(store, BASE, MIDDLE, TOP)
+    store.pin(made[2])
+    rw = store.create_rw_layer("box", made[2].chain_id, init=lambda path: Path(path, "init").touch() or None)
+    with rw.mounted() as path:
+        Path(path, "written").write_bytes(b"written")
+    for handle in (*made, rw):
+        handle.close()
+    return made
+
+
+def assert_whole(store):
+    assert check_store(store, full=True) == []
+    assert [export(store.get(name)) for name in names_of(BASE, MIDDLE, TOP)] == [BASE, MIDDLE, TOP]
+    with store.get_rw_layer("box") as rw, rw.mounted() as path:
+        assert Path(path, "written").read_bytes() == b"written"
+        assert Path(path, "etc/hosts").read_bytes() == b"::1 localhost\n"
+        assert Path(path, "opt/other").read_bytes() == b"other"
+        assert not Path(path, "opt/tool").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent"])
+def test_a_file_of_a_record_is_told_from_the_rest(open_store, store, layers, name, damage):
+    record = record_path_of(store, layers[1])
+    content = (record / name).read_bytes()
+    store.close()
+    damage(record / name)
+    if damage is cut and name == "size":
+        return  # a shorter number is as good a one
+    store = open_store()
+    findings = check_store(store)
+    assert findings
+    collect_garbage(store)
+    assert repair(store, findings) == []
+    assert (record / name).read_bytes() == content
+    assert_whole(store)
+    assert collect_garbage(store) == []
+
+
+def record_path_of(store, layer):
+    return store.db.layer_path(layer._node.record.chain_id)
+
+
+def test_a_descriptor_is_set_aside(open_store, store):
+    layer = store.register(io.BytesIO(BASE), descriptor={"size": 1})
+    path = record_path(layer) / "descriptor.json"
+    store.close()
+    path.write_bytes(b"")
+    store = open_store()
+    told = []
+    assert repair(store, check_store(store), on_repaired=lambda finding, done: told.append(done)) == []
+    assert store.get(layer._node.record.chain_id).descriptor is None
+    assert len(Quarantine(store).entries()) == len(told) == 1
+
+
+@pytest.mark.parametrize("offered", ["image", "layer", "compressed layer"])
+@pytest.mark.parametrize("harm", ["content", "no tar-split", "no layer", "empty files"])
+def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, archive, tmp_path, harm, offered):
+    import gzip
+
+    middle = layers[1]
+    record, cache_id = record_path_of(store, middle), middle._node.record.cache_id
+    if harm == "content":
+        (files_of(store, cache_id) / "opt/tool").write_bytes(b"")  # moby 49784, containerd 8973: kept as valid for ever
+    elif harm == "no tar-split":
+        (record / "tar-split.json.gz").unlink()
+    elif harm == "no layer":
+        if store.driver_name == "btrfs":
+            store.driver.remove(cache_id)
+        else:
+            where = store.driver.metadata(cache_id)
+            shutil.rmtree(where.get("Directory") or Path(where["UpperDir"]).parent)
+    else:
+        for path in record.iterdir():
+            path.write_bytes(b"")  # moby 23184: all metadata of zero bytes, after a power cut
+    store.close()
+    store = open_store()
+    findings = check_store(store, full=True)
+    assert findings
+    assert repair(store, findings) == findings, "without the layer nothing can be done, and nothing is touched"
+    source = archive
+    if offered != "image":
+        source = tmp_path / "layer"
+        source.write_bytes(MIDDLE if offered == "layer" else gzip.compress(MIDDLE))
+    with RepairSource(store, source) as offer:
+        assert repair(store, findings, source=offer) == []
+    # What was damaged is there until somebody removes it, also where its record does not name it any more.
+    assert len(Quarantine(store).entries()) == 1
+    assert collect_garbage(store) == []
+    assert_whole(store)
+    shutil.rmtree(Quarantine(store).path)
+    gone = [found.name for found in collect_garbage(store)]
+    assert gone == ([] if harm == "no layer" else [cache_id])
+    assert_whole(store)
+
+
+def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
+    (record_path_of(store, layers[1]) / "tar-split.json.gz").unlink()
+    other = tmp_path / "layer"
+    other.write_bytes(TOP)
+    findings = check_store(store, full=True)
+    with RepairSource(store, other) as offer:
+        assert repair(store, findings, source=offer) == findings
+    assert Quarantine(store).entries() == []
+
+
+def test_force_sets_aside_what_nothing_can_mend(open_store, store):
+    """The record is out of the way; the driver's layer is kept for whoever knows better."""
+    layer = register(store, BASE)
+    record, cache_id = record_path(layer), layer.cache_id
+    store.close()
+    (record / "diff").write_bytes(b"")
+    (record / "tar-split.json.gz").write_bytes(b"")
+    store = open_store()
+    findings = check_store(store)
+    assert repair(store, findings) == findings
+    assert repair(store, findings, force=True) == []
+    assert collect_garbage(store) == []
+    assert store.driver.exists(cache_id)
+    assert export(register(store, BASE)) == BASE
+
+
+def test_an_image_without_layers_is_loaded_again(store, archive):
+    images = Images(store)
+    images.load(archive)
+    top = names_of(*IMAGE.layers)[2]
+    shutil.rmtree(store.db.layer_path(store.get(top).chain_id))
+    store._locks.advance()
+    findings = check_store(store)
+    assert codes(findings) == ["image-without-layers"]
+    with RepairSource(store, archive) as offer:
+        assert repair(store, findings, source=offer) == []
+    assert [gone.kind for gone in collect_garbage(store)] == ["stray driver layer"]
+    assert check_store(store, full=True) == []
+    assert images.get("demo:1").size is not None
+
+
+def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, tmp_path):
+    """By now the name is another image's; the offer is a layout for several platforms."""
+    files = {}
+    foreign, host = (
+        ImageSpec([BASE, layer], extra={"architecture": name}) for name, layer in (("s390x", TOP), ("amd64", MIDDLE))
+    )
+    entry = {**oci_index(files, [oci_manifest(files, host), oci_manifest(files, foreign)])}
+    entry["annotations"] = {"io.containerd.image.name": "demo:1"}
+    files["index.json"] = json.dumps({"manifests": [entry]}).encode()
+    (tmp_path / "layout.tar").write_bytes(tar_files(files))
+    images = Images(store)
+    (image,) = images.load(tmp_path / "layout.tar", platform="s390x")
+    (other,) = images.load(io.BytesIO(docker_archive(ImageSpec([MIDDLE], names=["demo:1"]))))
+    shutil.rmtree(store.db.layer_path(image.chain_id))
+    store._locks.advance()
+    with RepairSource(store, tmp_path / "layout.tar") as offer:
+        repair(store, check_store(store), source=offer)
+    assert images.get(image.image_id).size is not None
+    assert images.get("demo:1").image_id == other.image_id
+    assert images.get(image.image_id).names == ()
+
+
+@pytest.mark.parametrize("kind", ["layer", "image"])
+def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
+    """Neither what is looked at, nor what is written for that, is more than a layer may have."""
+    large = tar_of({"large": bytes(40 << 20)})
+    content = large if kind == "layer" else docker_archive(ImageSpec([large], names=["demo:1"]))
+    (tmp_path / "offer").write_bytes(gzip.compress(content, 1))
+    store = open_store(max_layer_size="1M")
+    with pytest.raises((InvalidImage, InvalidLayer), match="setting max_layer_size, from argument"):
+        RepairSource(store, tmp_path / "offer")
+
+
+def test_damaged_image_records_are_set_aside(store, archive):
+    images = Images(store)
+    (image,) = images.load(archive)
+    config, names = store.image_db.config_path(image.image_id), store.image_db.names_path
+    for path in (config, names):
+        path.write_bytes(b"")
+    store.image_db._tops.clear()
+    findings = check_store(store)
+    assert codes(findings) == ["damaged-image"]
+    assert repair(store, findings) == []
+    assert check_store(store) == []
+    assert len(Quarantine(store).entries()) == 2
+
+
+class TestResume:
+    @pytest.fixture
+    def driver(self):
+        return "vfs"
+
+    def test_an_interrupted_check_is_gone_on_with(self, store, layers, monkeypatch):
+        """What was verified is not read again; then the journal is gone."""
+        verified = []
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(done, total):
+            verified.append(done)
+            if done == 2:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            check_store(store, full=True, progress=interrupt)
+        journal = store.root / "layerstore" / "verified" / "vfs"
+        known = journal.read_text().splitlines()
+        assert len(known) in (1, 2)
+        told = []
+        assert check_store(store, full=True, resume=True, progress=lambda *count: told.append(count)) == []
+        assert told[0] == (len(known), 3)
+        assert not journal.exists()
+        assert check_store(store, full=True, progress=lambda *count: told.append(count)) == []
+        assert (0, 3) in told
+
+
+def test_all_codes_are_documented():
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    assert [code for code in CODES if f"`{code}`" not in text] == []

@@ -1,0 +1,174 @@
+"""What users of container engines have lost data or disk space to, by the numbers of the trackers, and what happens here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.images import Images
+from layerstore_core.maintenance.check import RepairSource, check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.quarantine import Quarantine
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
+
+
+def test_moby_23184_metadata_of_zero_bytes(open_store, store):
+    """There: no layer of the daemon loads any more. Here: the others work, and the damage is told, file and reason."""
+    register(store, TOP)
+    bad = register(store, BASE)
+    record = record_path(bad)
+    store.close()
+    for path in record.iterdir():
+        path.write_bytes(b"")
+    store = open_store()
+    assert export(store.get(names_of(TOP)[0])) == TOP
+    [finding] = check_store(store)
+    assert (finding.code, Path(finding.subject).parent) == ("unloadable", record)
+    # The driver's layer may be the damaged record's: it is not garbage.
+    assert collect_garbage(store) == []
+
+
+@pytest.mark.parametrize("tracker", ["moby 49784", "containerd 8973"])
+def test_empty_files_are_not_kept_as_valid(store, tracker):
+    """There: a layer with empty files after a power cut is used for ever. Here: reading it fails, and a check finds it."""
+    layer = register(store, BASE)
+    with store.driver.mounted(layer.cache_id) as path:
+        Path(path, "bin/sh").write_bytes(b"")
+    with pytest.raises(Exception, match="bin/sh"):
+        export(layer)
+    [finding] = check_store(store, full=True)
+    assert (finding.code, finding.subject) == ("damaged", layer.chain_id)
+
+
+@pytest.mark.parametrize("tracker", ["moby 45939", "moby 22207", "docker/cli 4656"])
+def test_directories_that_nobody_reclaims(store, tracker):
+    """There: the driver's directories of lost records fill the disk. Here: they are found, and collected."""
+    keep, lose = register(store, BASE), register(store, MIDDLE)
+    store.create_rw_layer("lost", keep.chain_id, init=lambda path: None).close()
+    mount_id, cache_id = store.mount_id("lost"), lose.cache_id
+    shutil.rmtree(store.db.mount_path("lost"))
+    shutil.rmtree(record_path(lose))
+    lose.close()
+    store._locks.advance()
+    lost = [mount_id, f"{mount_id}-init", cache_id]
+    assert sorted(finding.subject for finding in check_store(store)) == sorted(lost)
+    would = collect_garbage(store, dry_run=True)
+    assert sorted(one.name for one in would) == sorted(lost)
+    assert any(one.bytes for one in would)
+    assert collect_garbage(store) == would
+    assert store.driver.layer_ids() == [keep.cache_id]
+    assert check_store(store, full=True) == []
+
+
+def test_strays_that_are_not_of_a_layer_store_are_left(store):
+    """Docker's builder has snapshots of its own in the driver, with other IDs and records elsewhere."""
+    register(store, BASE)
+    store.driver.create("r2x0yqz8m0v1c5b7n9k3j4h6g", "", {})
+    assert check_store(store) == []
+    assert collect_garbage(store) == []
+    assert store.driver.exists("r2x0yqz8m0v1c5b7n9k3j4h6g")
+
+
+def test_strays_are_kept_where_all_records_are_gone(open_store, store):
+    """`image/` was deleted by mistake: what is left may still be wanted."""
+    layers = chain(store, BASE, MIDDLE)
+    ids = sorted(layer.cache_id for layer in layers)
+    store.close()
+    shutil.rmtree(store.db.path)
+    store = open_store()
+    assert [finding.code for finding in check_store(store)] == ["records-lost"]
+    assert collect_garbage(store) == []
+    assert store.driver.layer_ids() == ids
+
+
+def test_moby_44909_a_leftover_empty_directory(open_store, store):
+    """There: the layer can never be registered again. Here: it can, and the directory can be removed."""
+    names = names_of(BASE, MIDDLE)
+    store.close()
+    for name in names:
+        (store.db.path / "sha256" / name.removeprefix("sha256:")).mkdir(parents=True)
+    store = open_store()
+    base = register(store, BASE)
+    assert export(base) == BASE
+    [finding] = check_store(store)
+    assert finding.code == "empty-record"
+    assert repair(store, [finding]) == []
+    assert check_store(store) == []
+    assert export(register(store, MIDDLE, base)) == MIDDLE
+
+
+@pytest.mark.parametrize(
+    ("tracker", "damage"),
+    [
+        ("moby 41845", "a file of zero bytes"),
+        ("moby 41845", "a file that is missing"),
+        ("moby 44909", "a record that is missing"),
+        ("moby 36304", "a record that is missing"),
+    ],
+)
+def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, said, tmp_path):
+    """There: a layer that does not load is skipped with a word at debug level, and so is the image on it, with "layer does
+    not exist"; which file it was is nowhere said, and pulling the image again brings nothing back. Here: each is named,
+    with file and reason, with all that stands on it; and what has been lost can be given again.
+    """
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"])))
+    Images(store).load(archive)
+    other = register(store, TOP)
+    base, middle = (store.get(name) for name in names_of(BASE, MIDDLE))
+    store.create_rw_layer("box", middle.chain_id).close()
+    record = record_path(base)
+    store.close()
+    if damage == "a record that is missing":
+        shutil.rmtree(record)
+    elif damage == "a file that is missing":
+        (record / "cache-id").unlink()
+    else:
+        (record / "cache-id").write_bytes(b"")
+    store = open_store()
+    assert export(store.get(other.chain_id)) == TOP
+
+    words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
+    told = [(record["level"].name, record["message"]) for record in said]
+    assert all(("WARNING", word) in told for word in words)
+    lost = [record_path(middle), store.db.mount_path("box")]
+    if record.exists():
+        assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)
+        lost.append(record)
+    assert [path for path in lost if not any(str(path) in word for word in words)] == []
+    findings = check_store(store)
+    assert {finding.code for finding in findings} == {"unloadable"}
+    assert [image.names for image in Images(store).all()] == [("demo:1",)]
+    # Nobody takes what the lost records may name for garbage.
+    assert collect_garbage(store) == []
+
+    if record.exists():
+        with RepairSource(store, archive) as offer:
+            assert repair(store, findings, source=offer) == []
+    else:
+        store.pin(register(store, BASE))
+        store.close()
+        store = open_store()
+        left = repair(store, check_store(store))
+        assert {finding.code for finding in left} == {"stray-in-driver"}  # what the lost record named
+    collect_garbage(store)
+    assert check_store(store, full=True) == []
+    assert [export(store.get(name)) for name in names_of(BASE, MIDDLE)] == [BASE, MIDDLE]
+    with store.get_rw_layer("box") as rw, rw.mounted() as path:
+        assert Path(path, "etc/hosts").read_bytes() == b"::1 localhost\n"
+        assert Path(path, "bin/sh").exists()
+
+
+def test_what_stands_among_the_records_is_set_aside(store):
+    register(store, BASE)
+    stranger = store.db.path / "sha256" / "lost+found"
+    stranger.mkdir()
+    (stranger / "content").write_bytes(b"content")
+    [finding] = check_store(store)
+    assert (finding.code, finding.subject) == ("not-a-record", str(stranger))
+    assert repair(store, [finding]) == []
+    [kept] = Quarantine(store).entries()
+    assert (kept / "content").read_bytes() == b"content"

@@ -1,0 +1,243 @@
+"""A full check holds the files that users mount against the tars, and a repair makes them from these again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+from dataclasses import replace
+
+import pytest
+
+from layerstore_core.conformance.trees import read_tree
+from layerstore_core.maintenance.check import check_store, repair
+from tests import tars
+from tests.maintenance.test_repair import codes, files_of
+from tests.store.layers import MTIME, chain, export
+
+LOWER = tars.tar(
+    tars.directory(b"./", mtime=MTIME),
+    tars.directory(b"d", mtime=MTIME),
+    tars.entry(b"d/file", b"content" * 100, mode=0o640, uid=5, gid=6, mtime=MTIME),
+    tars.entry(b"d/link", typeflag=b"2", linkname=b"file", mtime=MTIME),
+    tars.entry(b"d/other", typeflag=b"1", linkname=b"d/file", mode=0o640, uid=5, gid=6, mtime=MTIME),
+    tars.entry(b"d/fifo", typeflag=b"6", mtime=MTIME),
+    tars.entry(b"d/null", typeflag=b"3", device=(1, 3), mtime=MTIME),
+    tars.entry(b"d/alone", b"alone", mtime=MTIME),
+    tars.directory(b"hidden", mtime=MTIME),
+    tars.entry(b"hidden/old", b"old", mtime=MTIME),
+    tars.entry(b"gone", b"gone", mtime=MTIME),
+    tars.entry(b"linked", b"linked", mode=0o640, mtime=MTIME),
+    tars.entry(b"implied/file", b"implied", mtime=MTIME),
+)
+UPPER = tars.tar(
+    tars.directory(b"./", mtime=MTIME),
+    tars.directory(b"hidden", mtime=MTIME),
+    tars.entry(b"hidden/.wh..wh..opq", mtime=MTIME),
+    tars.entry(b"hidden/new", b"new", mtime=MTIME),
+    tars.entry(b".wh.gone", mtime=MTIME),
+    tars.entry(b"d/added", b"added", mtime=MTIME),
+    tars.hard_link(b"link", b"linked", mode=0o640, mtime=MTIME),
+)
+
+
+def flip(path):
+    """One bit of the content, and the same time."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replaced(path, make):
+    path.unlink()
+    make()
+
+
+def unlinked(tree):
+    """The same content, but a file of its own."""
+    (tree / "d/other").unlink()
+    shutil.copy2(tree / "d/file", tree / "d/other")
+    os.chown(tree / "d/other", 5, 6)
+
+
+def emptied(tree):
+    for path in tree.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+#: A default access list, as the kernel takes it: rwx for the owner, r-x for all others.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, rights, 0xFFFFFFFF) for tag, rights in ((1, 7), (4, 5), (32, 5))
+)
+#: What harms a layer's tree, and a word that the finding has of it.
+HARM = {
+    "content": (lambda tree: flip(tree / "d/alone"), "alone"),
+    "a mode": (lambda tree: (tree / "d/alone").chmod(0o4777), "/d/alone' has the mode 4777"),
+    "a directory's mode": (lambda tree: (tree / "d").chmod(0o777), "/d' has"),
+    "an owner": (lambda tree: os.chown(tree / "d/alone", 1, 1), "/d/alone' belongs to 1:1"),
+    "a link's owner": (lambda tree: os.lchown(tree / "d/link", 1, 1), "/d/link' belongs"),
+    "a time": (lambda tree: os.utime(tree / "d/alone", (1, 1)), "/d/alone' has the time"),
+    "a directory's time": (lambda tree: os.utime(tree / "d", (1, 1)), "/d' has the time"),
+    "an attribute": (lambda tree: os.setxattr(tree / "d/alone", "user.x", b""), "user.x"),
+    "an attribute of an implied directory": (
+        lambda tree: os.setxattr(tree / "implied", "user.x", b""),
+        "/implied' has",
+    ),
+    "a list of the root": (lambda tree: os.setxattr(tree, "system.posix_acl_default", ACL), "'/' has"),
+    "a file with another name above": (lambda tree: (tree / "linked").chmod(0o600), "/linked' has the mode"),
+    "the content of a file with another name above": (lambda tree: flip(tree / "linked"), "/linked"),
+    "an attribute of a file with another name above": (
+        lambda tree: os.setxattr(tree / "linked", "user.x", b"1"),
+        "/linked' has",
+    ),
+    "a target": (
+        lambda tree: replaced(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
+        "/d/link' leads to 'elsewhere'",
+    ),
+    "no link": (lambda tree: (tree / "d/link").unlink(), "/d/link' is missing"),
+    "a hard link that is none": (unlinked, "/d/other"),
+    "a hard link too many": (
+        lambda tree: replaced(tree / "d/alone", lambda: os.link(tree / "d/file", tree / "d/alone")),
+        "/d/alone'",
+    ),
+    "another device": (
+        lambda tree: replaced(
+            tree / "d/null", lambda: os.mknod(tree / "d/null", stat.S_IFCHR | 0o644, os.makedev(1, 5))
+        ),
+        "/d/null' has the device numbers 1:5",
+    ),
+    "another type": (
+        lambda tree: replaced(tree / "d/fifo", (tree / "d/fifo").mkdir),
+        "/d/fifo' is a directory",
+    ),
+    "something more": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
+    "a directory more": (lambda tree: (tree / "more").mkdir(), "/more' is there"),
+    "a directory less": (lambda tree: shutil.rmtree(tree / "hidden"), "/hidden' is missing"),
+}
+#: What harms a layer on another one.
+HARM_ABOVE = {
+    "content": (lambda tree: flip(tree / "hidden/new"), "hidden/new"),
+    "a mode": (lambda tree: (tree / "d/added").chmod(0o4777), "/d/added' has the mode 4777"),
+    "a mode on the way": (lambda tree: (tree / "d").chmod(0o700), "/d' has"),
+    "an attribute on the way": (lambda tree: os.setxattr(tree / "d", "user.x", b""), "/d' has"),
+    "the time of a link to a file below": (lambda tree: os.utime(tree / "link", (1, 1)), "/link' has the time"),
+    "an attribute of a link to a file below": (lambda tree: os.setxattr(tree / "link", "user.x", b""), "/link' has"),
+    "the owner of a link to a file below": (lambda tree: os.chown(tree / "link", 1, 1), "/link' belongs"),
+    "something more": (lambda tree: (tree / "more").touch(), "/more' is there"),
+    "something more below": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
+}
+#: Drivers whose layers are whole trees: what they inherit can be harmed, too.
+HARM_INHERITED = {
+    "content": (lambda tree: flip(tree / "d/file"), "/d/file' has another content than in the parent"),
+    "a mode": (lambda tree: (tree / "d/alone").chmod(0o4777), "/d/alone' has another mode"),
+    "an owner": (lambda tree: os.chown(tree / "d/alone", 1, 1), "/d/alone' has another owner"),
+    "a time": (lambda tree: os.utime(tree / "d/alone", (1, 1)), "/d/alone' has another time"),
+    "an attribute": (lambda tree: os.setxattr(tree / "d/alone", "user.x", b"1"), "/d/alone' has another set of"),
+    "less": (lambda tree: (tree / "d/alone").unlink(), "/d/alone' is missing"),
+    "a target": (
+        lambda tree: replaced(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
+        "/d/link' has another target",
+    ),
+    "a hard link that is none": (unlinked, "/d/other"),
+    "what was hidden": (lambda tree: (tree / "hidden/old").write_text("old"), "/hidden/old' is there"),
+    "what was deleted": (lambda tree: (tree / "gone").write_text("gone"), "/gone' is there, and the layer deletes it"),
+    "nothing": (emptied, "is missing"),
+}
+HARM_MARKS = {
+    "no whiteout": (lambda tree: (tree / "gone").unlink(), "/gone' shows again"),
+    "a whiteout too many": (
+        lambda tree: os.mknod(tree / "d/alone", stat.S_IFCHR, 0),
+        "/d/alone' is hidden by a whiteout",
+    ),
+    "no opaque mark": (
+        lambda tree: os.removexattr(tree / "hidden", "trusted.overlay.opaque"),
+        "/hidden' is not marked as opaque",
+    ),
+    "an opaque mark too many": (
+        lambda tree: os.setxattr(tree / "d", "trusted.overlay.opaque", b"y"),
+        "/d' is marked as opaque",
+    ),
+    "an opaque root": (lambda tree: os.setxattr(tree, "trusted.overlay.opaque", b"y"), "'/' is marked as opaque"),
+    "a redirect": (
+        lambda tree: os.setxattr(tree / "d", "trusted.overlay.redirect", b"/hidden"),
+        "/d' has the attribute trusted.overlay.redirect",
+    ),
+    "the attribute of a whiteout": (
+        lambda tree: os.setxattr(tree / "d/added", "trusted.overlay.whiteout", b""),
+        "/d/added' has the attribute trusted.overlay.whiteout",
+    ),
+    "content that is elsewhere": (
+        lambda tree: os.setxattr(tree / "hidden/new", "trusted.overlay.metacopy", b""),
+        "/hidden/new' has the attribute trusted.overlay.metacopy",
+    ),
+    "what was deleted": (
+        lambda tree: replaced(tree / "gone", lambda: (tree / "gone").write_text("gone")),
+        "/gone' is there, and the layer deletes it",
+    ),
+}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to make devices and owners")
+
+
+@pytest.fixture
+def layers(store):
+    """Two layers, and a writable one on them."""
+    made = chain(store, LOWER, UPPER)
+    store.pin(made[1])
+    for handle in made:
+        handle.close()
+    return made
+
+
+def shown(store, layer):
+    with store.driver.mounted(store.find(layer._node.record.chain_id).cache_id) as path:
+        found = read_tree(path)
+    if found.get(b"implied") is not None:
+        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)  # that of a directory without an entry is not told
+    return found
+
+
+def is_found_and_mended(store, layers, harmed, harm, word):
+    before = [shown(store, layer) for layer in layers]
+    exported = [export(layer) for layer in map(store.find, (layer.chain_id for layer in layers))]
+    harm(files_of(store, harmed._node.record.cache_id))
+    findings = check_store(store, full=True)
+    assert [finding.subject for finding in findings] == [harmed.chain_id], findings
+    assert set(codes(findings)) <= {"tree-differs", "damaged"}
+    if codes(findings) == ["damaged"]:  # its own file feeds the tar: only an offer helps
+        assert repair(store, findings) == findings
+        return
+    assert word in findings[0].message
+    assert repair(store, findings) == []
+    assert check_store(store, full=True) == []
+    assert [shown(store, layer) for layer in layers] == before
+    assert [export(layer) for layer in map(store.find, (layer.chain_id for layer in layers))] == exported
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_base_layer(store, layers, harm):
+    is_found_and_mended(store, layers, layers[0], *HARM[harm])
+
+
+@pytest.mark.parametrize("harm", HARM_ABOVE)
+def test_a_layer_on_another(store, layers, harm):
+    is_found_and_mended(store, layers, layers[1], *HARM_ABOVE[harm])
+
+
+@pytest.mark.parametrize("harm", HARM_INHERITED)
+def test_what_a_layer_inherits(store, layers, harm):
+    if store.driver_name != "overlay2":  # whose layers have nothing but their own files
+        is_found_and_mended(store, layers, layers[1], *HARM_INHERITED[harm])
+
+
+class TestOverlay:
+    @pytest.fixture
+    def driver(self):
+        return "overlay2"
+
+    @pytest.mark.parametrize("harm", HARM_MARKS)
+    def test_the_marks(self, store, layers, harm):
+        is_found_and_mended(store, layers, layers[1], *HARM_MARKS[harm])

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.base import inside
+from layerstore_core.base.digests import ChainID
+from layerstore_core.records.buildkit import BuildKitCache
+
+ONE, TWO = (ChainID.of(text) for text in (b"one", b"two"))
+
+
+def test_no_cache(tmp_path: Path) -> None:
+    assert BuildKitCache(tmp_path).holding(ONE) == []
+    (tmp_path / "buildkit").write_text("no directory")
+    inside.guard(tmp_path)
+    [bad] = BuildKitCache(tmp_path).unreadable()  # what it would keep is not known
+    assert "a regular file stands there" in str(bad)
+
+
+@pytest.mark.parametrize("offset", [0, 37, (1 << 20) - 71, (1 << 20) - 70, (1 << 20) - 1, (1 << 20) + 5])
+def test_what_is_named_in_the_database_is_kept(tmp_path: Path, offset: int) -> None:
+    (tmp_path / "buildkit").mkdir()
+    database = tmp_path / "buildkit" / "snapshots.db"
+    database.write_bytes(os.urandom(offset) + b"chainID" + ONE.encode() + b"\0committed")
+    cache = BuildKitCache(tmp_path)
+    assert (cache.holding(ONE), cache.holding(TWO)) == (["BuildKit's cache"], [])
+    database.write_bytes(TWO.encode() * 2)
+    assert (cache.holding(ONE), cache.holding(TWO)) == ([], ["BuildKit's cache"])

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.base.digests import DiffID, ImageID, chain_ids
+from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.records.imagedb import MAX_CONFIG, ImageDB, repository_of
+
+LAYERS = [DiffID.of(text) for text in (b"base", b"top")]
+CONFIG = json.dumps({"rootfs": {"type": "layers", "diff_ids": LAYERS}}).encode()
+IMAGE = ImageID.of(CONFIG)
+OTHER = b'{"rootfs":{"diff_ids":null}}'
+
+
+@pytest.fixture(params=[True, False], ids=["durable", "quick"])
+def db(tmp_path: Path, request: pytest.FixtureRequest) -> ImageDB:
+    return ImageDB(tmp_path / "image" / "vfs", durable=request.param)
+
+
+def files(db: ImageDB) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(db.path)): (path.stat().st_mode & 0o777, path.read_bytes())
+        for path in db.path.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_reading_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
+    assert (db.image_ids(), db.names(), db.has(IMAGE), db.children(IMAGE)) == ([], {}, False, [])
+    assert db.holding(chain_ids(LAYERS)[-1]) == []
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        db.read(IMAGE)
+
+
+def test_the_format_is_dockers(db: ImageDB) -> None:
+    """Modes and contents as a 20.10 daemon has left them."""
+    other = db.add(OTHER)
+    assert db.add(CONFIG, other) == IMAGE
+    db.set_names({"b:2": IMAGE, "b:1": other, "example.com:5000/a/b@sha256:" + "0" * 64: IMAGE})
+    db.set_last_updated(IMAGE, "2024-05-06T07:08:09.123456Z")
+    db.record_blob("sha256:" + "1" * 64, LAYERS[0])
+    assert files(db) == {
+        f"imagedb/content/sha256/{IMAGE.hex}": (0o600, CONFIG),
+        f"imagedb/content/sha256/{other.hex}": (0o600, OTHER),
+        f"imagedb/metadata/sha256/{IMAGE.hex}/parent": (0o600, other.encode()),
+        f"imagedb/metadata/sha256/{IMAGE.hex}/lastUpdated": (0o600, b"2024-05-06T07:08:09.123456Z"),
+        "repositories.json": (
+            0o600,
+            json.dumps(
+                {
+                    "Repositories": {
+                        "b": {"b:1": other, "b:2": IMAGE},
+                        "example.com:5000/a/b": {"example.com:5000/a/b@sha256:" + "0" * 64: IMAGE},
+                    }
+                },
+                separators=(",", ":"),
+            ).encode(),
+        ),
+        f"distribution/diffid-by-digest/sha256/{'1' * 64}": (0o644, LAYERS[0].encode()),
+    }
+    assert {path.stat().st_mode & 0o777 for path in db.path.rglob("*") if path.is_dir()} == {0o700}
+    assert (db.read(IMAGE), db.parent(IMAGE), db.children(other)) == (CONFIG, other, [IMAGE])
+
+
+def test_an_image_holds_all_its_layers(db: ImageDB) -> None:
+    db.add(CONFIG)
+    db.add(OTHER)
+    held = [[f"image {IMAGE}"]] * 2
+    assert list(map(db.holding, chain_ids(LAYERS))) == held
+    db.remove(IMAGE)
+    assert list(map(db.holding, chain_ids(LAYERS))) == [[], []]
+    db.add(CONFIG)
+    assert list(map(db.holding, chain_ids(LAYERS))) == held
+
+
+def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: ImageDB) -> None:
+    def config(*layers: str) -> bytes:
+        return json.dumps({"rootfs": {"diff_ids": layers}}).encode()
+
+    other = LAYERS[0][:-1] + ("0" if LAYERS[0][-1] != "0" else "1")
+    base, top = chain_ids(LAYERS)
+    images = {db.add(config(*LAYERS)), db.add(config(LAYERS[0], other)), lowest := db.add(config(LAYERS[0]))}
+    assert db.holding(base) == [f"image {lowest}"]
+    for image in sorted(images):
+        db.remove(image)
+        images.remove(image)
+        assert bool(db.holding(base)) == bool(images)
+        assert set(db.holding(base)) <= {f"image {left}" for left in images}
+    assert db.holding(top) == []
+
+
+def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) -> None:
+    """A daemon that finds a parent recorded which is not there does not start."""
+    parent = db.add(OTHER)
+    db.add(CONFIG, parent)
+    db.remove(parent)
+    assert db.parent(IMAGE) is None
+    db.remove(IMAGE)
+    db.remove(IMAGE)
+    assert files(db) == {}
+
+
+def test_an_image_is_removed_with_what_the_dead_have_left_of_it(db: ImageDB) -> None:
+    """Found by a soak: a process had died between writing a file and putting it in its place."""
+    db.add(CONFIG)
+    db.set_last_updated(IMAGE, "now")
+    metadata = db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex
+    (metadata / ".tmp-lastUpdated-0123").write_bytes(b"")
+    db.remove(IMAGE)
+    assert not metadata.exists()
+    assert files(db) == {}
+
+
+def test_what_the_dead_have_left_is_found_and_cleared(db: ImageDB) -> None:
+    assert db.half_done() == []
+    parent = db.add(OTHER)
+    db.add(CONFIG, parent)
+    db.set_names({"a:1": IMAGE})
+    db.record_blob("sha256:" + "1" * 64, LAYERS[0])
+    whole = files(db)
+    left = [
+        db.names_path.with_name(".tmp-repositories.json-1"),
+        db.config_path(IMAGE).with_name(f".tmp-{IMAGE.hex}-2"),
+        db.path / "distribution" / "diffid-by-digest" / "sha256" / ".tmp-3",
+        db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex / ".tmp-parent-4",
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+    gone = db.path / "imagedb" / "metadata" / "sha256" / ("5" * 64)
+    gone.mkdir()
+    (gone / "parent").write_bytes(b"x")
+    assert set(db.half_done()) == {*left, gone}
+    for path in db.half_done():
+        db.clear(path)
+        db.clear(path)
+    assert db.half_done() == []
+    assert files(db) == whole
+
+
+@pytest.mark.parametrize("content", [b"{}", CONFIG + b" ", b""])
+def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
+    db.add(CONFIG)
+    db.config_path(IMAGE).write_bytes(content)
+    for read in (db.read, db.top_layer):
+        with pytest.raises(BadRecord, match="digest") as caught:
+            read(IMAGE)
+        assert caught.value.path == db.config_path(IMAGE)
+    assert db.holding(chain_ids(LAYERS)[-1]) == []
+
+
+@pytest.mark.parametrize("config", [b"", b"[]", b"{}", b'{"rootfs":{"diff_ids":["x"]}}', b"[" * 100_000])
+def test_what_is_no_images_config_has_no_layers(db: ImageDB, config: bytes) -> None:
+    with pytest.raises(BadRecord):
+        db.top_layer(db.add(config))
+
+
+def test_a_file_without_end_is_not_read(db: ImageDB) -> None:
+    db.add(CONFIG)
+    os.truncate(db.config_path(IMAGE), MAX_CONFIG + 1)
+    with pytest.raises(BadRecord, match="longer"):
+        db.read(IMAGE)
+
+
+def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.add(CONFIG)
+    db.set_names({"a:1": IMAGE})
+    before = files(db)
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="space"):
+        db.set_names({})
+    with pytest.raises(OSError, match="space"):
+        db.add(OTHER)
+    assert files(db) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("a:1", "a"),
+        ("h:5000/a", "h:5000/a"),
+        ("h:5000/a:1", "h:5000/a"),
+        ("a@sha256:0", "a"),
+        ("h/a:1@sha256:0", "h/a:1"),
+    ],
+)
+def test_the_repository_of_a_name(name: str, repository: str) -> None:
+    assert repository_of(name) == repository
+
+
+def test_names_that_could_not_be_read_again_are_refused(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    db.set_names({"a:1": IMAGE})
+    monkeypatch.setattr("layerstore_core.records.imagedb._MAX_NAMES", 1000)
+    with pytest.raises(LayerStoreError, match="at most 1000 are kept"):
+        db.set_names({f"a:{number}": IMAGE for number in range(20)})
+    assert db.names() == {"a:1": IMAGE}

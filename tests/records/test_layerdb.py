@@ -1,0 +1,399 @@
+"""Records as Docker writes and reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerstore_core import BadRecord, ChainID, DiffID, InvalidMountName, chain_id
+from layerstore_core.records.claims import claimed_parents
+from layerstore_core.records.layer_record import LayerRecord, MountRecord, check_mount_name
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.records.pins import Pins
+from layerstore_core.records.transaction import TAR_SPLIT, WriteSet, try_lock
+
+DIFF = DiffID("sha256:" + "1" * 64)
+PARENT = ChainID("sha256:" + "2" * 64)
+CHAIN = chain_id(DIFF, PARENT)
+CACHE_ID = "c" * 64
+
+
+@pytest.fixture(params=["full", "none"])
+def db(tmp_path, request):
+    return LayerDB(tmp_path / "layerdb", durability=request.param)
+
+
+def put(db, *, parent=PARENT, size=12, descriptor=None):
+    record = LayerRecord(chain_id(DIFF, parent), DIFF, size, CACHE_ID, parent, descriptor)
+    with db.begin(CACHE_ID) as transaction:
+        with transaction.open_tar_split() as file:
+            file.write(b"lines")
+        transaction.write(record)
+        transaction.commit(record.chain_id)
+    return record
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_layer_s_files(db):
+    record = put(db, descriptor={"digest": "x", "mediaType": "m"})
+    assert files(db.layer_path(CHAIN)) == {
+        "diff": DIFF.encode(),
+        "size": b"12",
+        "cache-id": CACHE_ID.encode(),
+        "parent": PARENT.encode(),
+        "descriptor.json": b'{"mediaType":"m","digest":"x"}',
+        "tar-split.json.gz": b"lines",
+    }
+    assert db.read(CHAIN) == record
+    assert db.list_layers() == [CHAIN]
+    assert db.has_layer(CHAIN)
+    assert db.cache_id(CHAIN) == CACHE_ID
+    assert os.listdir(db.path / "tmp") == []
+
+
+def test_a_base_layer_has_no_parent_file(db):
+    put(db, parent=None)
+    assert set(files(db.layer_path(ChainID(DIFF)))) == {"diff", "size", "cache-id", TAR_SPLIT}
+    assert db.read(ChainID(DIFF)).parent is None
+
+
+def test_what_docker_or_an_editor_leaves_is_read(db):
+    """Older Dockers wrote `os`; a newline at the end is no damage."""
+    put(db)
+    directory = db.layer_path(CHAIN)
+    (directory / "os").write_text("linux")
+    for name in ("diff", "size", "cache-id", "parent"):
+        (directory / name).write_text((directory / name).read_text() + "\n")
+    assert db.read(CHAIN).size == 12
+
+
+def test_a_taken_name_leaves_the_transaction_open(db):
+    put(db)
+    with db.begin("d" * 64) as transaction, pytest.raises(FileExistsError, match="record already"):
+        transaction.commit(CHAIN)
+    assert db.cache_id(CHAIN) == CACHE_ID
+    assert os.listdir(db.path / "tmp") == []
+
+
+def test_an_intent_is_on_disk_before_anything_is_made(db):
+    with db.begin(CACHE_ID) as transaction:
+        assert transaction.path.parent == db.path / "tmp"
+        assert transaction.path.name.startswith("write-set-")
+        assert files(transaction.path) == {"cache-id": CACHE_ID.encode()}
+        assert db.dead_transactions() == []
+    assert not transaction.path.exists()
+
+
+def test_a_transaction_that_nobody_owns_is_dead(db):
+    transaction = db.begin(CACHE_ID)
+    transaction.abandon()
+    [dead] = db.dead_transactions()
+    assert (dead.path, dead.driver_ids) == (transaction.path, (CACHE_ID,))
+    with db.removing_dead(dead) as mine:
+        assert mine
+        with db.removing_dead(dead) as second:
+            assert not second
+    assert db.dead_transactions() == []
+    with db.removing_dead(dead) as third:
+        assert not third
+
+
+def test_a_removal_that_fails_leaves_the_dead_one(db):
+    db.begin(CACHE_ID).abandon()
+    [dead] = db.dead_transactions()
+    with pytest.raises(OSError, match="busy"), db.removing_dead(dead):
+        raise OSError(16, "busy")
+    assert db.dead_transactions() == [dead]
+
+
+def test_a_dead_writable_layer_names_the_children_first(db):
+    with db.begin_mount(MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)) as files_:
+        files_.abandon()
+    assert [dead.driver_ids for dead in db.dead_transactions()] == [("a" * 64, "a" * 64 + "-init")]
+
+
+def test_a_deletion(db):
+    put(db)
+    deletion = db.mark_removing(CHAIN)
+    path = deletion.path
+    assert db.removing() == [], "it is in hand"
+    assert db.parents_being_left() == {path: PARENT}
+    with deletion:
+        pass
+    assert path.name.startswith(f"{CHAIN.hex}-")
+    assert path.name.endswith("-removing")
+    assert not db.has_layer(CHAIN)
+    assert db.list_layers() == []
+    assert db.strangers() == []
+    [removing] = db.removing()
+    assert (removing.path, removing.chain_id, removing.cache_id) == (path, CHAIN, CACHE_ID)
+    (path / "cache-id").write_text("../../etc")
+    assert db.removing()[0].cache_id is None
+    with db.take_over(removing) as again:
+        assert db.take_over(removing) is None
+        again.finish()
+        again.finish()
+    assert db.take_over(removing) is None
+    assert db.removing() == []
+    with pytest.raises(FileNotFoundError) as caught:
+        db.mark_removing(CHAIN)
+    assert caught.value.filename == str(db.layer_path(CHAIN))
+
+
+def test_a_writable_layer_s_files(db):
+    record = MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)
+    with db.begin_mount(record) as set_:
+        set_.publish(db.mount_path("box"))
+    assert files(db.mount_path("box")) == {
+        "mount-id": b"a" * 64,
+        "init-id": b"a" * 64 + b"-init",
+        "parent": PARENT.encode(),
+    }
+    assert db.read_mount("box") == record
+    assert (db.list_mounts(), db.mount_id("box"), db.has_mount("box")) == (["box"], "a" * 64, True)
+
+    with db.take_mount("box") as taken:
+        assert not db.has_mount("box")
+        assert db.dead_transactions() == [], "it is in hand"
+        taken.publish(db.mount_path("box"))
+    assert db.read_mount("box") == record
+    with db.take_mount("box"):
+        pass
+    assert db.list_mounts() == []
+    with pytest.raises(FileNotFoundError, match="box"):
+        db.take_mount("box")
+    assert os.listdir(db.path / "tmp") == []
+
+
+def test_a_write_set_is_cancelled_once(db):
+    put(db)
+    with WriteSet(db.path, durable=True) as files_:
+        path = files_.path
+        files_.cancel()
+        assert not path.exists()
+        path.mkdir()
+    assert path.exists(), "it was not this one's any more"
+
+
+def test_reading_makes_nothing(tmp_path):
+    db = LayerDB(tmp_path / "layerdb")
+    assert (db.list_layers(), db.list_mounts(), db.removing(), db.dead_transactions(), db.strangers()) == (
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
+    assert not db.has_layer(CHAIN)
+    assert db.cache_id(CHAIN) is None
+    with pytest.raises(BadRecord, match="the file is missing"):
+        db.read(CHAIN)
+    with pytest.raises(FileNotFoundError):
+        db.open_tar_split(CHAIN)
+    assert try_lock(tmp_path / "nowhere") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["-1", "1.5", "0x10", "1e3", "", " ", "12 12", str(1 << 63), "９"])
+def test_a_size_that_is_none(db, size):
+    put(db)
+    (db.layer_path(CHAIN) / "size").write_text(size)
+    with pytest.raises(BadRecord, match="size"):
+        db.read(CHAIN)
+
+
+@pytest.mark.parametrize("cache_id", ["..", "a/b", "-x", "x" * 129, "a b", "é"])
+def test_a_driver_s_id_that_leads_elsewhere(db, cache_id):
+    put(db)
+    (db.layer_path(CHAIN) / "cache-id").write_text(cache_id)
+    with pytest.raises(BadRecord, match="cache-id"):
+        db.read(CHAIN)
+    assert db.cache_id(CHAIN) is None
+
+
+@pytest.mark.parametrize("mount_id", ["x" * 64, "a" * 63, "a" * 64 + "-other", "A" * 64, "../" + "a" * 61])
+def test_a_mount_id_that_is_none(db, mount_id):
+    with db.begin_mount(MountRecord("box", "a" * 64)) as set_:
+        set_.publish(db.mount_path("box"))
+    (db.mount_path("box") / "mount-id").write_text(mount_id)
+    with pytest.raises(BadRecord, match="mount-id"):
+        db.read_mount("box")
+
+
+FIELDS = ("os", "parent", "diff", "size", "cache-id", "descriptor.json")
+
+
+def told(read):
+    """What reading a record gives, or says."""
+    try:
+        return read(CHAIN)
+    except (BadRecord, OSError) as error:
+        return type(error), str(error)
+
+
+def both_ways(db):
+    with db.reading_many() as read:
+        assert told(read) == told(db.read)
+    return told(db.read)
+
+
+@pytest.mark.parametrize("descriptor", [None, {"digest": "x"}, {"annotations": {"a": "é" * 9000}}])
+@pytest.mark.parametrize("parent", [None, PARENT])
+def test_many_records_are_read_like_one(db, monkeypatch, parent, descriptor):
+    """Those that are as usual without the plain way."""
+    record = put(db, parent=parent, descriptor=descriptor)
+    with db.reading_many() as read:
+        assert read(record.chain_id) == db.read(record.chain_id) == record
+        if not descriptor or len(str(descriptor)) < 1000:
+            monkeypatch.setattr(LayerRecord, "read", None)
+            assert read(record.chain_id) == record
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("damage", ["gone", "directory", "dangling", "loop", "fifo", "long", "locked out"])
+def test_damage_is_told_alike_among_many(db, field, damage):
+    put(db, descriptor={"digest": "x"})
+    path = db.layer_path(CHAIN) / field
+    path.unlink(missing_ok=True)
+    match damage:
+        case "directory":
+            path.mkdir()
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "loop":
+            path.symlink_to(field)
+        case "fifo":
+            os.mkfifo(path)
+        case "long":
+            path.write_bytes(b"1" * 5000)
+        case "locked out":
+            path.write_bytes(b"linux")
+            path.chmod(0)
+    both_ways(db)
+
+
+ODD = [
+    b"", b"linux", b"linux\n", b"windows", b"null", b"[]", b"{}", b"{\0}\0", b"1", b" 1", b"9" * 19, b"9" * 4097, b"a" * 64,
+    DIFF.encode(), PARENT.encode() + b"\n", DIFF.upper().encode(), b"[" * 1000, b"\xef\xbb\xbf{}", b"\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_odd_content_is_read_alike_among_many(tmp_path, field):
+    db = LayerDB(tmp_path, durability="none")
+    put(db)
+    for content in ODD:
+        (db.layer_path(CHAIN) / field).write_bytes(content)
+        both_ways(db)
+
+
+@given(st.sampled_from(FIELDS), st.binary(max_size=8))
+def test_any_content_is_read_alike_among_many(tmp_path_factory, field, content):
+    db = LayerDB(tmp_path_factory.mktemp("many"), durability="none")
+    put(db)
+    (db.layer_path(CHAIN) / field).write_bytes(content)
+    both_ways(db)
+
+
+def test_many_records_of_a_store_without_any(tmp_path):
+    db = LayerDB(tmp_path / "none")
+    assert both_ways(db)[0] is BadRecord
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())), min_size=1))
+def test_any_descriptor_comes_back(tmp_path_factory, descriptor):
+    directory = tmp_path_factory.mktemp("record")
+    record = LayerRecord(ChainID(DIFF), DIFF, 0, CACHE_ID, None, descriptor)
+    record.write(directory)
+    assert LayerRecord.read(directory, ChainID(DIFF)).descriptor == descriptor
+    encoded = (directory / "descriptor.json").read_bytes()
+    assert json.loads(encoded) == descriptor
+    assert not {b"<", b">", b"&", "\u2028".encode()} & {bytes([byte]) for byte in encoded}
+    assert "\u2028".encode() not in encoded
+
+
+@given(st.text())
+def test_a_mount_name_is_one_that_a_directory_can_have(tmp_path_factory, name):
+    try:
+        check_mount_name(name)
+    except InvalidMountName:
+        return
+    except UnicodeEncodeError:
+        return
+    directory = tmp_path_factory.mktemp("names")
+    (directory / name).mkdir()
+    assert os.listdir(directory) == [name]
+
+
+def test_digests_are_strict():
+    for wrong in (
+        "",
+        "sha256:",
+        "sha256:" + "g" * 64,
+        "sha512:" + "0" * 64,
+        "sha256:" + "0" * 65,
+        DIFF + "\n",
+        DIFF.upper(),
+    ):
+        for kind in (DiffID, ChainID):
+            with pytest.raises(ValueError, match="expected sha256:"):
+                kind(wrong)
+    assert DiffID.of(b"").hex == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_the_chain_id_of_the_oci_specification():
+    assert chain_id(DIFF) == ChainID(DIFF)
+    assert chain_id(DIFF, PARENT) == ChainID.of(f"{PARENT} {DIFF}".encode())
+
+
+def test_pins(tmp_path):
+    pins = Pins(tmp_path, "vfs")
+    directory = tmp_path / "layerstore" / "pins"
+    assert (list(pins), CHAIN in pins) == ([], False)
+    pins.remove(CHAIN)
+    assert not directory.exists()
+    pins.add(CHAIN)
+    pins.add(CHAIN)
+    (directory / "vfs" / "stranger").touch()
+    (directory / "stranger").touch()
+    assert (list(pins), CHAIN in pins) == ([CHAIN], True)
+    pins.remove(CHAIN)
+    assert list(pins) == []
+
+
+def test_what_damaged_records_stand_on(tmp_path):
+    """What the name proves, or of a writable layer what is there; else any."""
+    layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
+    damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex
+    box, plain = mounts / "box", mounts / "plain"
+    for directory in (damaged, lost, base, box, plain):
+        directory.mkdir(parents=True)
+    (damaged / "diff").write_text(DIFF)
+    (damaged / "parent").write_text("")
+    (base / "diff").write_text(DIFF)
+    (box / "mount-id").write_text("a" * 64)
+    (box / "parent").write_text("damaged")
+    everything = [damaged, lost, base, box, plain]
+
+    def claimed(*known):
+        claims = claimed_parents(everything, known)
+        return claims.parents, [bad.path for bad in claims.unknown]
+
+    assert claimed(ChainID("sha256:" + "7" * 64), PARENT) == ({PARENT: [damaged]}, [box])
+    (damaged / "parent").write_text("sha256:" + "5" * 64)
+    (box / "parent").write_text(PARENT)
+    assert claimed(PARENT) == ({PARENT: [damaged, box]}, []), "another digest than the right one proves nothing"
+    assert claimed() == ({}, [damaged, box])
+    (damaged / "parent").write_text(PARENT)
+    assert claimed() == ({PARENT: [damaged]}, [damaged, box]), "the name proves it, and what that one stands on is lost"
+    (damaged / "diff").unlink()
+    (box / "parent").unlink()
+    assert claimed(PARENT) == ({}, [damaged, box])

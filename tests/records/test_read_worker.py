@@ -1,0 +1,175 @@
+"""Reading records with a second process gives what reading them alone gives, whatever becomes of that process."""
+
+from __future__ import annotations
+
+import os
+import select
+
+import pytest
+
+from layerstore_core import BadRecord, DiffID, chain_id
+from layerstore_core.records import layerdb, read_worker
+from layerstore_core.records.fields import CHUNK
+from layerstore_core.records.layer_record import LayerRecord
+from layerstore_core.records.layerdb import LayerDB
+from layerstore_core.workers.process import ProcessBeside
+
+COUNT = 5 * CHUNK + 7
+
+
+def write(directory, record):
+    directory.mkdir(parents=True)
+    record.write(directory)
+
+
+@pytest.fixture
+def db(tmp_path):
+    """Records of a few chunks: chains of three, some with descriptors, and some damaged."""
+    db = LayerDB(tmp_path / "layerdb")
+    parent = None
+    for number in range(COUNT):
+        diff_id = DiffID.of(b"%d" % number)
+        parent = parent if number % 3 else None
+        name = chain_id(diff_id, parent)
+        descriptor = {"digest": "x", "annotations": {"a": "b" * number}} if number % 5 == 0 else None
+        write(
+            db.layer_path(name),
+            LayerRecord(name, diff_id, number << 40 if number < 9 else number, "c" * 64, parent, descriptor),
+        )
+        parent = name
+    damaged = db.list_layers()[::10]
+    for number, name in enumerate(damaged):
+        path = db.layer_path(name)
+        match number % 5:
+            case 0:
+                (path / "size").write_text("none")
+            case 1:
+                (path / "diff").unlink()
+            case 2:
+                (path / "cache-id").write_text("..")
+            case 3:
+                (path / "descriptor.json").write_text("[]")
+            case 4:
+                (path / "os").write_text("windows")
+    return db
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch):
+    monkeypatch.setattr(layerdb, "MANY", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
+def plain(db):
+    """Each record, or what is said of it."""
+    found = {}
+    for name in db.list_layers():
+        try:
+            found[name] = db.read(name)
+        except (BadRecord, OSError) as error:
+            found[name] = type(error), str(error)
+    return found
+
+
+def read(db):
+    """The same, as of many."""
+    found = {}
+    names = db.list_layers()
+    with db.reading_many(names) as read_:
+        for name in names:
+            try:
+                found[name] = read_(name)
+            except (BadRecord, OSError) as error:
+                found[name] = type(error), str(error)
+    return found
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """The second process is waited for, so that it comes to something; what it has told."""
+    told = []
+    take = read_worker._Beside.take
+
+    def wait(self):
+        select.select([self._out], [], [])
+        chunks = take(self)
+        told.extend(chunks)
+        return chunks
+
+    monkeypatch.setattr(read_worker._Beside, "take", wait)
+    return told
+
+
+def test_the_same_is_read(db, answers, nothing_left_open):
+    expected = plain(db)
+    assert read(db) == expected
+    assert sum(isinstance(one, LayerRecord) for one in expected.values()) < COUNT
+    assert answers
+    assert any(isinstance(one, tuple) for chunk in answers for one in chunk)
+    assert any(one is None for chunk in answers for one in chunk)
+    for record in read(db).values():
+        if isinstance(record, LayerRecord):
+            assert type(record.chain_id).__name__ == "ChainID"
+            assert type(record.diff_id).__name__ == "DiffID"
+
+
+def test_as_it_comes(db, nothing_left_open):
+    """Without being waited for, the second process may tell all, something or nothing."""
+    expected = plain(db)
+    for _ in range(5):
+        assert read(db) == expected
+
+
+def test_on_one_core_no_process_is_started(db, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "posix_spawn", None)
+    assert read(db) == plain(db)
+
+
+def test_few_records_are_read_alone(db, monkeypatch):
+    monkeypatch.setattr(layerdb, "MANY", COUNT + 1)
+    monkeypatch.setattr(read_worker._Beside, "start", None)
+    assert read(db) == plain(db)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "raise SystemExit",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "import os; os.write(1, b'1')",
+        "import os; os.write(1, (1000).to_bytes(4, 'little') + b'1234')",
+        "import time; time.sleep(600)",
+        "import os; os.close(1); import time; time.sleep(600)",
+    ],
+)
+def test_a_second_process_that_fails_costs_nothing(db, monkeypatch, program, nothing_left_open):
+    monkeypatch.setattr(read_worker, "_CODE", program)
+    assert read(db) == plain(db)
+
+
+@pytest.mark.parametrize("error", [OSError(11, "no more processes"), AttributeError("memfd_create")])
+def test_a_second_process_that_cannot_be_started(db, monkeypatch, error, nothing_left_open):
+    def refuse(*_args):
+        raise error
+
+    monkeypatch.setattr(ProcessBeside, "start", refuse)
+    assert read(db) == plain(db)
+
+
+def test_an_interrupt_leaves_nothing(db, monkeypatch, nothing_left_open):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(read_worker, "read_fields", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        read(db)
+
+
+def test_a_record_is_given_once_as_it_was_and_then_as_it_is(db):
+    names = db.list_layers()
+    with db.reading_many(names) as read_:
+        (db.layer_path(names[1]) / "size").write_text("damaged after it was read")
+        assert read_(names[1]).chain_id == names[1]
+        with pytest.raises(BadRecord, match="size"):
+            read_(names[1])

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.records.layer_record import read_driver_id
+from layerstore_core.records.transaction import Transaction, WriteSet, dead_transactions
+
+
+def test_a_collector_that_comes_before_the_lock_does_no_harm(tmp_path, monkeypatch):
+    """The directory of a transaction is not locked at once: it may be taken for a dead one until then."""
+    real = Path.chmod
+    taken = []
+
+    def collected(path, mode):
+        if not taken and path.name.startswith("write-set-"):
+            taken.append(path)
+            path.rmdir()
+        real(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", collected)
+    with WriteSet(tmp_path / "db", durable=False) as files:
+        assert files.path.is_dir()
+        assert files.path not in taken
+
+
+def test_a_fifo_in_place_of_a_field_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "size")
+    assert read_driver_id(tmp_path / "size") is None
+
+
+@pytest.mark.parametrize("becomes", ["removed", "renamed"])
+def test_a_lock_counts_only_for_what_still_has_the_name(tmp_path, monkeypatch, becomes):
+    """Between the opening and the locking of a directory another process may take it away."""
+    real = fcntl.flock
+    taken = []
+
+    def locked_late(fd, operation):
+        if not taken:
+            path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+            taken.append(path)
+            if becomes == "removed":
+                path.rmdir()
+            else:
+                path.rename(path.with_name("elsewhere"))
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locked_late)
+    with WriteSet(tmp_path / "db", durable=False) as files:
+        assert files.path not in taken
+        assert files.path.is_dir()
+    scratch = tmp_path / "db" / "tmp"
+    if becomes == "renamed":
+        (scratch / "elsewhere").rmdir()
+    (scratch / "write-set-dead").mkdir()
+    taken.clear()
+    assert dead_transactions(tmp_path / "db") == []
+
+
+def test_who_only_looks_is_waited_for(tmp_path, monkeypatch):
+    """A check locks what it finds for a moment; the transaction that it has looked at is no dead one for that."""
+    real = Path.chmod
+    looking = []
+
+    def looked_at(path, mode):
+        real(path, mode)
+        if path.name.startswith("write-set-") and not looking:
+            looking.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+            fcntl.flock(looking[0], fcntl.LOCK_EX)
+            threading.Timer(0.05, os.close, looking).start()
+
+    monkeypatch.setattr(Path, "chmod", looked_at)
+    with WriteSet(tmp_path / "db", durable=False) as files:
+        assert os.listdir(tmp_path / "db" / "tmp") == [files.path.name]
+
+
+def test_the_driver_s_id_is_on_disk_before_the_driver_acts(tmp_path, monkeypatch):
+    flushed = []
+    real = os.fsync
+
+    def noted(fd):
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{fd}")))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with Transaction(tmp_path / "db", "a" * 64, durable=True) as transaction:
+        assert {transaction.path / "cache-id", transaction.path, transaction.path.parent} <= set(flushed)
+        assert flushed.index(transaction.path / "cache-id") < flushed.index(transaction.path)

@@ -1,0 +1,274 @@
+"""A directory of records that is missing is no statement that there are none, as long as the driver has layers."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerstore_core import LayerStore, RWLayer
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import BadRecord
+from layerstore_core.images import Images
+from layerstore_core.maintenance.check import RepairSource, check_store, repair
+from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.strays import Strays
+from tests.conftest import OpenStore
+from tests.images.archives import ImageSpec, docker_archive
+from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, register, tar_of
+
+
+def work_on(store: LayerStore) -> RWLayer:
+    """A writable layer on a layer that nothing else holds."""
+    with store.create_rw_layer("work", chain(store, BASE, MIDDLE)[-1]) as work, work.mounted() as path:
+        Path(path, "mine").write_bytes(b"wanted")
+    return work
+
+
+@pytest.mark.parametrize("lost", ["mounts", "sha256", "sha256 mounts", ""])
+def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+    work_on(store)
+    db, ids = store.db.path, store.driver.layer_ids()
+    store.close()
+    aside = db.with_name("aside")
+    shutil.copytree(db, aside, symlinks=True)
+    for name in lost.split() or [""]:
+        shutil.rmtree(db / name)
+    whole = lost in ("", "sha256 mounts")
+    for _ in range(2):  # what was looked at once is looked at again
+        with open_store() as again:
+            findings = check_store(again)
+            found = [finding.subject for finding in findings if finding.code == "records-lost"]
+            assert found == [str(db if whole else db / lost)]
+            assert {finding.code for finding in findings} <= {"records-lost", "unloadable"}
+            repair(again, findings, force=True)
+            assert collect_garbage(again, dry_run=True) == collect_garbage(again) == []
+            for layer in again.layers().values():
+                with again.get(layer.chain_id) as held:
+                    assert again.release(held) == []
+            # Nor is the directory made anew, which would look as if nothing had been there.
+            with pytest.raises(BadRecord, match="directory is missing"):
+                register(again, TOP)
+            with pytest.raises(BadRecord, match="directory is missing"):
+                again.create_rw_layer("new")
+            assert again.driver.layer_ids() == ids
+    shutil.rmtree(db, ignore_errors=True)
+    aside.rename(db)
+    with open_store() as again:
+        assert check_store(again) == []
+        with again.get_rw_layer("work") as work, work.mounted() as path:
+            assert Path(path, "mine").read_bytes() == b"wanted"
+
+
+def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenStore, store: LayerStore) -> None:
+    """Docker, too, makes the directory with the first writable layer: where nothing is lost, all works."""
+    layer = register(store, BASE)
+    store.pin(layer)
+    spare = register(store, MIDDLE)
+    store.close()
+    (store.db.path / "mounts").rmdir()
+    with open_store() as again:
+        assert check_store(again) == []
+        assert [item.name for item in collect_garbage(again)] == [spare.chain_id]
+        register(again, TOP).close()
+        with again.create_rw_layer("work", layer.chain_id):
+            pass
+        assert Images(again).all() == []
+        assert check_store(again) == []
+
+
+def test_all_directories_are_made_with_the_first_record(store: LayerStore) -> None:
+    assert store.db.missing_directories() == store.db.directories()
+    register(store, BASE)
+    assert store.db.missing_directories() == []
+
+
+CHAIN = (BASE, MIDDLE, TOP)
+
+
+def lose(store: LayerStore, name: str) -> Path:
+    """Move the record of a layer away, and close the store; returns where it is now."""
+    aside = store.root.with_name("aside")
+    store.db.layer_path(ChainID(name)).rename(aside)
+    store.close()
+    return aside
+
+
+@pytest.mark.parametrize("lost", range(3), ids=["base", "middle", "top"])
+def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore, lost: int) -> None:
+    """Its config names them all; the record that would name the next one may be lost."""
+    Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
+    names, ids = names_of(*CHAIN), store.driver.layer_ids()
+    aside = lose(store, names[lost])
+    with open_store() as again:
+        spare = register(again, tar_of({"spare": b"spare"}))
+        spare.close()
+        gone = [found.name for found in collect_garbage(again)]
+        # What stands on a lost record is damaged, and might stand on any layer.
+        assert gone == ([spare.chain_id] if names[lost] == names[-1] else [])
+        for name in names[:lost]:
+            with again.get(name) as layer:
+                assert again.release(layer) == []
+                assert any(holder.startswith("image sha256:") for holder in again.holders(name))
+        assert set(ids or ()) <= set(again.driver.layer_ids() or ())
+    aside.rename(again.db.layer_path(ChainID(names[lost])))
+    with open_store() as again:
+        collect_garbage(again)
+        assert check_store(again, full=True) == []
+        for name, tar in zip(names, CHAIN, strict=True):
+            with again.get(name) as layer:
+                assert export(layer) == tar
+
+
+def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenStore, store: LayerStore) -> None:
+    """So can another one that has its layers in common."""
+    for name, tars in ("demo:1", CHAIN), ("other:1", CHAIN[:2]):
+        Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(tars), names=[name]))))
+    lose(store, names_of(*CHAIN)[2])
+    with open_store() as again:
+        assert Images(again).remove("other:1").layers == []
+        assert collect_garbage(again) == []
+        assert len(Images(again).remove("demo:1").deleted) == 1
+        assert sorted(found.kind for found in collect_garbage(again)) == ["layer", "layer", "stray driver layer"]
+        assert check_store(again) == []
+        assert again.driver.layer_ids() == []
+
+
+@pytest.mark.parametrize("end", ["restored", "offered", "given up"])
+def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
+    open_store: OpenStore, store: LayerStore, tmp_path: Path, said: list[Any], end: str
+) -> None:
+    layers = chain(store, *CHAIN)
+    store.pin(layers[-1])
+    names = names_of(*CHAIN)
+    aside = lose(store, names[-1])
+    with open_store() as again:
+        with again.get(names[1]) as layer:
+            assert again.release(layer) == []
+        said.clear()
+        assert collect_garbage(again) == []
+        assert any("--repair --from FILE" in one["message"] and names[-1] in one["message"] for one in said)
+        findings = check_store(again)
+        assert [finding.code for finding in findings] == ["dangling-pin"]
+        # Neither the driver's layer nor what it stands on is known to be anything else's.
+        assert repair(again, findings) == findings
+        for stray in Strays(again).ids if end != "restored" else ():
+            again.driver.remove(stray)
+        assert bool(repair(again, findings)), "what it stood on is unheld still"
+        assert sorted(again.layers()) == sorted(names[:2])
+        if end == "offered":
+            offer = tmp_path / "layer.tar"
+            offer.write_bytes(TOP)
+            with RepairSource(again, offer) as source:
+                assert repair(again, findings, source=source) == []
+        elif end == "given up":
+            assert repair(again, findings, force=True) == []
+            assert sorted(found.name for found in collect_garbage(again)) == sorted(names[:2])
+            assert check_store(again) == []
+            return
+        else:
+            aside.rename(again.db.layer_path(ChainID(names[-1])))
+    with open_store() as again:
+        assert collect_garbage(again) == []
+        assert check_store(again, full=True) == []
+        for name, tar in zip(names, CHAIN, strict=True):
+            with again.get(name) as layer:
+                assert export(layer) == tar
+
+
+def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: OpenStore, store: LayerStore) -> None:
+    """The store was open when the record was lost; what others commit makes it look again."""
+    store.pin(chain(store, *CHAIN)[-1])
+    names = names_of(*CHAIN)
+    store.close()
+    with open_store() as one, open_store() as other:
+        assert len(one.layers()) == 3
+        shutil.rmtree(one.db.layer_path(ChainID(names[-1])))
+        spare = register(other, tar_of({"spare": b"spare"}))
+        assert other.release(spare) == collect_garbage(one) == []
+        assert set(names[:2]) < set(one.layers())
+        other.unpin(names[-1])
+        assert {names[0], names[1], spare.chain_id} < {found.name for found in collect_garbage(one)}
+
+
+def test_something_in_the_place_of_a_writable_layer_s_record(open_store: OpenStore, store: LayerStore) -> None:
+    work_on(store)
+    store.close()
+    record = store.db.mount_path("work")
+    aside = record.rename(store.root.with_name("aside"))
+    record.touch()
+    with open_store() as again:
+        assert [finding.code for finding in check_store(again)] == ["unloadable"]
+        assert collect_garbage(again) == []
+    record.unlink()
+    aside.rename(record)
+    with open_store() as again:
+        assert collect_garbage(again) == check_store(again, full=True) == []
+
+
+def test_no_pin_is_left_by_a_removal(store: LayerStore) -> None:
+    base, top = chain(store, BASE, MIDDLE)
+    store.pin(top)
+    store.unpin(top)
+    assert len(store.release(top)) == 1
+    assert store.unreadable() == []
+    assert [gone.chain_id for gone in store.release(base)] == [base.chain_id]
+
+
+def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store: LayerStore) -> None:
+    layers = chain(store, BASE, MIDDLE)
+    store.pin(layers[-1])
+    pins = store.root / "layerstore" / "pins" / store.driver_name
+    store.close()
+    aside = store.root.with_name("aside")
+    pins.rename(aside)
+    with open_store() as again:
+        findings = check_store(again)
+        assert [(finding.code, finding.subject) for finding in findings] == [("unreadable-reference", str(pins))]
+        repair(again, findings, force=True)
+        assert collect_garbage(again) == []
+        # Nor is the directory made anew, which would look as if nothing had been there.
+        with (
+            again.get(layers[-1].chain_id) as held,
+            pytest.raises(BadRecord, match="the directory of the pins is missing"),
+        ):
+            again.pin(held)
+        assert not pins.exists()
+    aside.rename(pins)
+    with open_store() as again:
+        assert check_store(again) == []
+        assert collect_garbage(again) == []
+
+
+def test_a_store_of_which_nothing_was_pinned_has_a_place_for_pins(open_store: OpenStore, store: LayerStore) -> None:
+    spare = register(store, BASE)
+    store.close()
+    with open_store() as again:
+        assert check_store(again) == []
+        assert [item.name for item in collect_garbage(again)] == [spare.chain_id]
+
+
+@pytest.mark.parametrize(
+    "lost", ["imagedb", "imagedb/content", "imagedb/content/sha256", "repositories.json", "imagedb repositories.json"]
+)
+def test_nothing_is_deleted_where_images_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+    Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
+    ids = store.driver.layer_ids()
+    store.close()
+    for name in lost.split():
+        path = store.db.path.parent / name
+        path.rename(store.root.with_name(path.name))
+    with open_store() as again:
+        findings = check_store(again)
+        if lost != "repositories.json":
+            codes = {finding.code for finding in findings}
+            assert "unreadable-reference" in codes
+            assert codes <= {"unreadable-reference", "image-without-config"}
+            with pytest.raises(BadRecord, match="missing"):  # nor is the directory made anew
+                Images(again).load(io.BytesIO(docker_archive(ImageSpec([TOP], names=["other:1"]))))
+        repair(again, findings, force=True)
+        assert collect_garbage(again) == []
+        assert set(again.driver.layer_ids()) >= set(ids)

@@ -1,0 +1,107 @@
+"""One header block: checksums, numbers, strings, and sloppy writers."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerstore_core.tar.header import HeaderError, is_header, is_known_type, parse_header, parse_number, parse_string
+from tests import tars
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"0000644\0", 0o644),
+        (b"   644 \0", 0o644),
+        (b"644\0\0\0\0\0", 0o644),
+        (b"\0\0000644 ", 0o644),
+        (b"00000644", 0o644),
+        (b"        ", 0),
+        (b"\0" * 8, 0),
+        (b"644\0junk", 0o644),
+        (b"644 junk", 0o644),
+        (b"\x80" + bytes(6) + b"\x07", 7),
+        (b"\xff" * 12, -1),
+        (b"\xff" * 8, -1),
+        (tars.base256((1 << 63) - 1, 12), (1 << 63) - 1),
+        (tars.base256(-(1 << 63), 12), -(1 << 63)),
+        (tars.base256(1 << 40, 8), 1 << 40),
+        (tars.base256(-300, 8), -300),
+    ],
+)
+def test_numbers(field: bytes, value: int) -> None:
+    assert parse_number(field) == value
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"0000008\0", b"-000644\0", b"+644\0\0\0\0", b"0x1f\0\0\0\0", b"0o17\0\0\0\0", b"6_4\0\0\0\0\0", b"644junk\0"],
+)
+def test_what_is_no_number(field: bytes) -> None:
+    with pytest.raises(HeaderError, match="octal"):
+        parse_number(field)
+
+
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1, 1 << 80])
+def test_numbers_of_more_than_64_bits(value: int) -> None:
+    with pytest.raises(HeaderError, match="64 bits"):
+        parse_number(tars.base256(value, 12))
+
+
+def test_strings() -> None:
+    assert parse_string(b"abc\0def") == b"abc"
+    assert parse_string(b"abc") == b"abc"
+    assert parse_string(b"\0abc") == b""
+
+
+def test_checksums() -> None:
+    good = tars.header(b"name")
+    assert is_header(good)
+    assert not is_header(bytes(512))
+    assert not is_header(b"x" * 512)
+    assert not is_header(good[:10] + b"!" + good[11:])
+
+
+@pytest.mark.parametrize("form", [b"%06o\0 ", b"%06o \0", b" %06o\0", b"%07o\0", b"%o\0", b"%08o", b"%6o\0 "])
+def test_checksums_in_the_forms_that_writers_have(form: bytes) -> None:
+    block = tars.header(b"name")
+    total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+    assert is_header(block[:148] + (form % total).ljust(8, b"\0") + block[156:])
+
+
+def test_signed_checksums() -> None:
+    block = tars.with_checksum(tars.header(b"\xe4\xf6\xfc" * 20), signed=True)
+    assert is_header(block)
+    assert parse_header(block, 0).name == b"\xe4\xf6\xfc" * 20
+
+
+def test_modes_keep_twelve_bits() -> None:
+    """Some writers put the file type there too."""
+    assert parse_header(tars.header(b"a", mode=0o104755), 0).mode == 0o4755
+
+
+def test_the_offset_is_kept() -> None:
+    assert parse_header(tars.header(b"a"), 5120).offset == 5120
+
+
+def test_a_bad_checksum_is_refused() -> None:
+    with pytest.raises(HeaderError, match="checksum"):
+        parse_header(b"x" * 512, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        (b"prefix/dir", b"prefix/dir/n"),
+        (b"\xff\xfeprefix", b"n"),  # no text of a Go program
+        (tars.number(1, 12) + tars.number(2, 12), b"n"),  # the two times that GNU keeps there
+        (b"", b"n"),
+    ],
+)
+def test_prefixes_in_gnu_headers_of_old_go_programs(field: bytes, name: bytes) -> None:
+    assert parse_header(tars.header(b"n", form="gnu", prefix=field), 0).name == name
+
+
+def test_known_types() -> None:
+    assert all(is_known_type(flag) for flag in (b"0", b"\0", b"1", b"5", b"7", b"S", b"D", b"g", b"V"))
+    assert not is_known_type(b"Z")

@@ -1,0 +1,107 @@
+"""Settling: file entries that no file bears out are taken inline."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import pytest
+from fastcrc import crc64
+
+from layerstore_core.errors import InvalidLayer
+from layerstore_core.tarsplit.assemble import assemble
+from layerstore_core.tarsplit.codec import FileEntry, LineReader, LineWriter, Segment, decode_lines
+from layerstore_core.tarsplit.verify_payloads import settle
+
+TAR = b"head" + b"first" * 1000 + b"mid" + b"second" + b"tail"
+FIRST, SECOND = b"first" * 1000, b"second"
+
+
+def entry(name: bytes, content: bytes) -> FileEntry:
+    return FileEntry(name, len(content), int(crc64.go_iso(content)))
+
+
+ENTRIES: list[Segment | FileEntry] = [
+    Segment(b"head"),
+    entry(b"a", FIRST),
+    Segment(b"mid"),
+    FileEntry(b"dir"),
+    entry(b"b", SECOND),
+    Segment(b"tail"),
+]
+
+
+class Tar:
+    """The tar again; ranges ascend."""
+
+    def __init__(self, data: bytes = TAR) -> None:
+        self.data = data
+        self.end = 0
+
+    def range(self, offset: int, length: int) -> Iterator[bytes]:
+        assert offset >= self.end
+        self.end = offset + length
+        for start in range(offset, offset + length, 777):
+            yield self.data[start : min(start + 777, offset + length)]
+
+
+class Files:
+    def __init__(self, **files: bytes | OSError) -> None:
+        self.files = files
+
+    def open(self, name: bytes) -> BinaryIO:
+        found = self.files.get(name.decode(), FileNotFoundError(2, "No such file"))
+        if isinstance(found, OSError):
+            raise found
+        return io.BytesIO(found)
+
+
+def settled(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | FileEntry]]:
+    out = io.BytesIO()
+    inlined = settle(ENTRIES, files, tar or Tar(), LineWriter(out))
+    out.seek(0)
+    with LineReader(out) as lines:
+        return inlined, list(decode_lines(lines))
+
+
+def test_what_files_hold_stays() -> None:
+    assert settled(Files(a=FIRST, b=SECOND)) == (0, ENTRIES)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        Files(b=SECOND),
+        Files(a=b"", b=SECOND),
+        Files(a=FIRST[:-1], b=SECOND),
+        Files(a=FIRST + b"x", b=SECOND),
+        Files(a=b"!" + FIRST[1:], b=SECOND),
+        Files(a=SECOND, b=SECOND),
+        Files(a=NotADirectoryError(20, "Not a directory"), b=SECOND),
+        Files(a=OSError(40, "loop"), b=SECOND),
+    ],
+)
+def test_what_a_file_does_not_hold_is_taken_inline(files: Files) -> None:
+    inlined, entries = settled(files)
+    assert inlined == 1
+    assert [one.name for one in entries if isinstance(one, FileEntry)] == [b"dir", b"b"]
+    assert b"".join(assemble(entries, files)) == TAR
+
+
+def test_all_may_be_inline() -> None:
+    inlined, entries = settled(Files())
+    assert inlined == 2
+    assert b"".join(assemble(entries, Files())) == TAR
+
+
+def test_a_tar_that_changed_meanwhile_is_the_systems_fault() -> None:
+    with pytest.raises(OSError, match="'a' in it is not what it was"):
+        settled(Files(b=SECOND), Tar(TAR.replace(b"first", b"FIRST")))
+
+
+def test_two_contents_with_one_checksum_are_refused() -> None:
+    """The checksum is linear: whoever wants can make them, here by changing the tar under its lines."""
+    with pytest.raises(InvalidLayer, match="same CRC-64") as caught:
+        settled(Files(a=FIRST, b=SECOND), Tar(TAR.replace(SECOND, b"SECOND")))
+    assert (caught.value.entry, caught.value.offset) == (b"b", TAR.index(SECOND))

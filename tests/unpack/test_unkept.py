@@ -1,0 +1,147 @@
+"""What a disk could not keep: remembered over a chain of layers, and given back without touching the rest of a diff."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from layerstore_core.tree.idmap import IDMapping
+from layerstore_core.unpack.unkept import Rights, Unkept, entries_of, give_back
+from tests import tars
+
+CHAIN = [
+    tars.tar(
+        tars.directory(b"d", uid=1),
+        tars.entry(b"d/kept", uid=2),
+        tars.entry(b"d/gone", uid=3),
+        tars.entry(b"d/again", uid=4),
+        tars.directory(b"o", uid=5),
+        tars.entry(b"o/hidden", uid=6),
+        tars.directory(b"t", uid=7),
+        tars.entry(b"t/below", uid=8),
+        tars.entry(b"secret", mode=0),
+    ),
+    tars.tar(
+        tars.entry(b"o/own", uid=9),
+        tars.entry(b"o/.wh..wh..opq"),
+        tars.entry(b"d/.wh.again"),
+        tars.entry(b"d/again", uid=10),
+        tars.entry(b"d/.wh.gone"),
+        tars.entry(b".wh.t"),
+        tars.directory(b"t"),
+        tars.hard_link(b"twin", b"d/again", uid=10),
+    ),
+]
+
+
+@pytest.fixture
+def unkept() -> Unkept:
+    known = Unkept()
+    for tar in CHAIN:
+        known.take(entries_of(iter([tar])))
+    return known
+
+
+@pytest.fixture
+def ordinary() -> Rights:
+    rights = Rights(IDMapping())
+    rights.ordinary = True
+    return rights
+
+
+def given(diff: bytes, unkept: Unkept, rights: Rights) -> dict[str, tuple[int, int, int]]:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(give_back(iter([diff]), unkept, rights)))) as tar:
+        return {member.name: (member.uid, member.gid, member.mode) for member in tar}
+
+
+def test_the_nearest_layer_counts_and_what_was_deleted_does_not(unkept: Unkept, ordinary: Rights) -> None:
+    names = [b"d/kept", b"d/gone", b"d/again", b"o/hidden", b"o/own", b"t/below", b"twin", b"new"]
+    diff = tars.tar(
+        *(tars.directory(name, uid=77) for name in (b"d", b"o", b"t")),
+        *(tars.entry(name, b"x", uid=77) for name in names),
+    )
+    assert {name: uid for name, (uid, _, _) in given(diff, unkept, ordinary).items()} == {
+        "d": 1, "d/kept": 2, "d/gone": 0, "d/again": 10, "o": 5, "o/hidden": 0, "o/own": 9, "t": 0, "t/below": 0,
+        "twin": 10, "new": 0,
+    }  # fmt: skip
+
+
+def test_a_mode_that_was_changed_stays_changed(unkept: Unkept, ordinary: Rights) -> None:
+    for shown, wanted in (0o400, 0), (0o600, 0o600):
+        assert given(tars.tar(tars.entry(b"secret", mode=shown)), unkept, ordinary)["secret"][2] == wanted
+
+
+def test_another_type_in_a_files_place_is_new(unkept: Unkept, ordinary: Rights) -> None:
+    assert given(tars.tar(tars.symlink(b"d", b"x", uid=77)), unkept, ordinary)["d"][0] == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 700, 1 << 20])
+def test_what_needs_nothing_is_passed_on_byte_for_byte(unkept: Unkept, ordinary: Rights, chunk: int) -> None:
+    tar = (
+        tars.pax([(b"comment", b"x")], typeflag=b"g")
+        + tars.entry(b"o/own", b"content" * 99, uid=9)
+        + tars.pax([(b"mtime", b"1.5"), (b"LIBARCHIVE.x", b"y")])
+        + tars.entry(b"new", b"x")
+        + tars.entry(b"d/.wh.kept", uid=77)
+        + tars.sparse_old_gnu(b"sparse", b"ab" + bytes(4096), [(0, 2)])
+        + tars.END
+        + b"behind the end"
+    )
+    pieces = (tar[start : start + chunk] for start in range(0, len(tar), chunk))
+    assert b"".join(give_back(pieces, unkept, ordinary)) == tar
+
+
+def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(unkept: Unkept, ordinary: Rights) -> None:
+    ordinary.ordinary = False
+    ordinary._users._ranges = [range(4)]
+    diff = tars.tar(
+        *(tars.entry(name, uid=uid) for name, uid in ((b"d/kept", 0), (b"o/own", 0), (b"d/again", 3), (b"new", 3)))
+    )
+    assert {name: uid for name, (uid, _, _) in given(diff, unkept, ordinary).items()} == {
+        "d/kept": 0, "o/own": 9, "d/again": 3, "new": 3,
+    }  # fmt: skip
+
+
+def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights) -> None:
+    known = Unkept()
+    known.take(
+        entries_of(
+            iter(
+                [
+                    tars.tar(
+                        tars.directory(b"usr/lib", uid=1),
+                        tars.symlink(b"lib", b"usr/lib"),
+                        tars.symlink(b"usr/l", b"/lib/."),
+                        tars.symlink(b"usr/up", b"../usr/l/../lib"),
+                        tars.symlink(b"loop", b"loop"),
+                        tars.entry(b"lib/a", uid=2),
+                        tars.entry(b"usr/l/b", uid=3),
+                        tars.entry(b"usr/up/c", uid=4),
+                        tars.entry(b"loop/x", uid=5),
+                        tars.entry(b"usr/lib/gone", uid=6),
+                        tars.entry(b"usr/lib/gone-too", uid=7),
+                        tars.hard_link(b"usr/lib/twin", b"lib/a", uid=2),
+                    )
+                ]
+            )
+        )
+    )
+    known.take(
+        entries_of(
+            iter(
+                [
+                    tars.tar(
+                        tars.entry(b"lib/.wh.gone"),
+                        tars.entry(b"lib/gone-too", typeflag=b"3", device=(0, 0)),
+                        tars.entry(b"usr/l/b", uid=8),
+                    )
+                ]
+            )
+        )
+    )
+    names = [b"usr/lib/a", b"usr/lib/b", b"usr/lib/c", b"usr/lib/gone", b"usr/lib/gone-too", b"usr/lib/twin"]
+    diff = tars.tar(*(tars.entry(name) for name in names))
+    owners = [uid for uid, _, _ in given(diff, known, ordinary).values()]
+    assert owners == [2, 8, 4, 0, 0, 2]

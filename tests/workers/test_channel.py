@@ -1,0 +1,123 @@
+"""Messages to a helper process, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from layerstore_core.workers import channel, process
+from layerstore_core.workers.channel import HelperProcess
+from tests.workers.helpers import READY
+
+ECHO = (
+    READY
+    + """
+from multiprocessing import connection
+import sys
+while data := os.read(0, 1 << 20):
+    os.write(0, data)
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+
+def start(code: str, monkeypatch: pytest.MonkeyPatch) -> HelperProcess:
+    monkeypatch.setattr(channel, "_CODE", code)
+    helper = HelperProcess.start("nothing", [])
+    assert helper is not None
+    return helper
+
+
+@pytest.mark.parametrize("message", [None, b"", [("name", b"\xff", True, -1)] * 20_000, "\udcff"])
+def test_messages(message: object, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None) -> None:
+    with start(ECHO, monkeypatch) as helper:
+        assert helper.receive() == channel.READY
+        helper.send(message)
+        assert helper.receive() == message
+
+
+HAS_SIGPIPE = """
+import os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.sched_getaffinity = lambda _: {0, 1}
+from layerstore_core.archive import helper_process
+from tests.workers.helpers import READY
+helper_process._CODE = READY + "os._exit(0)"
+with helper_process.HelperProcess.start("nothing", []) as helper:
+    helper.receive()
+    try:
+        helper.receive()
+    except EOFError:
+        pass
+    try:
+        helper.send(b"x")
+    except OSError:
+        sys.exit(42)
+"""
+
+
+def test_a_program_that_a_broken_pipe_would_kill_gets_an_error() -> None:
+    done = subprocess.run([sys.executable, "-c", HAS_SIGPIPE], check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 42
+
+
+@pytest.mark.parametrize("at", ["kill", "wait"])
+def test_an_interrupt_while_it_is_ended(at: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None) -> None:
+    helper = start(ECHO, monkeypatch)
+    real, interrupts = getattr(process, "_reap" if at == "wait" else "signal"), [KeyboardInterrupt]
+
+    def interrupted(*arguments: object) -> object:
+        if interrupts:
+            raise interrupts.pop()
+        return real(*arguments) if at == "wait" else real.pidfd_send_signal(*arguments)
+
+    if at == "wait":
+        monkeypatch.setattr(process, "_reap", interrupted)
+    else:
+        monkeypatch.setattr(signal, "pidfd_send_signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), helper:
+        pass
+    helper.__exit__()
+    with pytest.raises(ProcessLookupError):
+        os.kill(helper._process.pid, 0)
+
+
+FORKS_AND_DIES = """
+import os, sys
+os.sched_getaffinity = lambda _: {0, 1}
+from layerstore_core.archive import compare_process, helper_process
+helper_process._CODE = helper_process._CODE.replace(
+    "work(*", "import layerstore_core.workers.channel as h; h._PATIENCE = 0.1; work(*"
+)
+here = os.open("/", os.O_RDONLY)
+helper = compare_process.start(here, here)
+helper.receive()
+print(helper._process.pid, flush=True)
+if os.fork():
+    os._exit(0)
+os.close(1)
+os.read(0, 1)
+"""
+
+
+def test_it_ends_though_a_fork_of_its_parent_lives() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS_AND_DIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        helper = int(parent.stdout.read())
+        deadline = time.monotonic() + 30
+        stat = Path(f"/proc/{helper}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"

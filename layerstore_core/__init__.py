@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from layerstore_core.base.units import parse_size
     from layerstore_core.config.model import StoreConfig, load_config
     from layerstore_core.config.sources import Settings
-    from layerstore_core.diff.changes import Change, ChangeKind, Stamps, change_clock, compare_trees, take_stamps
+    from layerstore_core.diff.change import Change, ChangeKind, TouchedPaths
+    from layerstore_core.diff.compare_trees import compare_trees
     from layerstore_core.diff.pack import SkipXattr, pack_changes, pack_tree
-    from layerstore_core.diff.touched import TouchedPaths
+    from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
@@ -84,7 +85,8 @@ if TYPE_CHECKING:
     from layerstore_core.tar.entry import EntryType, TarEntry
     from layerstore_core.tar.layer_stream import LayerStream
     from layerstore_core.tar.plain_entries import PlainEntry
-    from layerstore_core.tree.copy import copy_metadata, copy_tree
+    from layerstore_core.tree.copy import copy_metadata
+    from layerstore_core.tree.copy_tree import copy_tree
     from layerstore_core.tree.files import TreeFiles
     from layerstore_core.tree.idmap import IDMapping, IDRange
     from layerstore_core.tree.remove import remove_tree
@@ -98,8 +100,8 @@ _HOMES = {
     "BinaryWriter": "images.output",
     "Capabilities": "driver.capabilities",
     "ChainID": "base.digests",
-    "Change": "diff.changes",
-    "ChangeKind": "diff.changes",
+    "Change": "diff.change",
+    "ChangeKind": "diff.change",
     "ConfigError": "errors",
     "DiffID": "base.digests",
     "DriverContext": "driver.context",
@@ -157,20 +159,20 @@ _HOMES = {
     "SkipKind": "images.formats.found",
     "SkipXattr": "diff.pack",
     "Skipped": "images.formats.found",
-    "Stamps": "diff.changes",
+    "Stamps": "diff.stamps",
     "StoreConfig": "config.model",
     "StoreDoesNotExist": "errors",
     "TarEntry": "tar.entry",
-    "TouchedPaths": "diff.touched",
+    "TouchedPaths": "diff.change",
     "TreeFiles": "tree.files",
     "WhiteoutStyle": "unpack.whiteout_style",
     "chain_id": "base.digests",
-    "change_clock": "diff.changes",
+    "change_clock": "diff.stamps",
     "check_store": "maintenance.check",
     "collect_garbage": "maintenance.gc",
-    "compare_trees": "diff.changes",
+    "compare_trees": "diff.compare_trees",
     "copy_metadata": "tree.copy",
-    "copy_tree": "tree.copy",
+    "copy_tree": "tree.copy_tree",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
     "load_config": "config.model",
@@ -179,7 +181,7 @@ _HOMES = {
     "parse_size": "base.units",
     "remove_tree": "tree.remove",
     "repair": "maintenance.check",
-    "take_stamps": "diff.changes",
+    "take_stamps": "diff.stamps",
     "unpack_layer": "unpack.unpacker",
 }
 

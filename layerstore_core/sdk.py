@@ -5,7 +5,7 @@ These names are public. More of them will come from what the drivers of this rep
 
 from __future__ import annotations
 
-from layerstore_core.diff.touched import TouchedPaths
+from layerstore_core.diff.change import TouchedPaths
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 

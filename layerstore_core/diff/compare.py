@@ -11,7 +11,7 @@ Content is read only where nothing cheaper tells. In this order:
 1. Another status tells that the files differ.
 2. The same inode on the same device is one file. On another device the number tells nothing, and nor does an
    equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick it was taken in.
-3. With `stamps`, an upper file that has the stamp which was taken there is as it was then: see `archive.stamps`. What
+3. With `stamps`, an upper file that has the stamp which was taken there is as it was then: see `diff.stamps`. What
    is on another device than the root (a mount, another subvolume) is not taken on trust. The order of ctimes tells
    nothing: a clock can be set.
 4. Attributes, and then content, are read and compared.
@@ -22,67 +22,15 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from typing import Any, Final, Self
+from typing import Self
 
-from layerstore_core.base import inside
-from layerstore_core.diff import compare_worker
-from layerstore_core.diff.change import Change, ChangeKind
-from layerstore_core.diff.compare_worker import Directory, Name, Task
+from layerstore_core.diff.change import Change, ChangeKind, TouchedPaths
 from layerstore_core.diff.stamps import Stamps
-from layerstore_core.diff.touched import TouchedPaths
+from layerstore_core.diff.tasks import Answer, Directory, Name, Task
 from layerstore_core.tree.equal import is_new_root, same_content, same_status
 from layerstore_core.tree.extents import may_have_holes
 from layerstore_core.tree.walk import Descent
 from layerstore_core.tree.xattrs import same_xattrs
-from layerstore_core.workers.share import share
-
-#: So many entries one process compares before it is worth starting a second one.
-_ALONE: Final = 4000
-
-
-def compare_trees(
-    upper: str | os.PathLike[str],
-    lower: str | os.PathLike[str] | None,
-    *,
-    since_ns: int | None = None,
-    touched: TouchedPaths | None = None,
-    stamps: Stamps | None = None,
-    root_owner: tuple[int, int] | None = None,
-) -> list[Change]:
-    """The changes that make `lower` into `upper`, sorted by path.
-
-    A directory that is added comes with all that is in it; one that is deleted stands for all that was in
-    it. The root itself is named only where its own mode, owner or attributes differ; against an empty tree, from those of
-    a new base layer: mode 0755, no attributes, `root_owner`.
-
-    Where nothing is known and the trees are large, a second process compares a part of them: see `archive.compare_process`.
-
-    Args:
-        upper: the changed tree. What vanishes from it meanwhile counts as deleted.
-        lower: the tree it began as; `None` for an empty one: then everything is added.
-        since_ns: no longer used, since a clock that is set back tells no order; `stamps` has taken its place.
-        touched: what of `upper`, a snapshot of `lower` on a file system that keeps inode numbers in
-            snapshots, may differ from `lower`. Nothing else is looked at. `None`: nothing is known.
-        stamps: those of `upper`, from when it was equal to `lower`, which has not changed since. What still has its stamp
-            is passed over unread. `None`: nothing is known, and files of equal status are compared by their content, unless
-            they are one file.
-        root_owner: user and group of an empty tree's root on this host; `None`: the caller's.
-
-    Raises:
-        OSError: something cannot be read; the error names the path.
-    """
-    with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
-        return comparison.run()
-
-
-def change_clock(directory: str | os.PathLike[str]) -> int:
-    """The present by the clock that the file system of `directory` stamps ctimes with, in nanoseconds.
-
-    That clock ticks coarsely (every few milliseconds) and may not be this machine's. It can be set: a moment tells
-    nothing of what was before or after it, but for what has happened just now. See `take_stamps`.
-    """
-    with inside.temporary_file(directory) as file:
-        return os.fstat(file.fileno()).st_ctime_ns
 
 
 class Comparison:
@@ -124,13 +72,12 @@ class Comparison:
         if self._lower is not None:
             self._lower.close()
 
-    def run(self) -> list[Change]:
-        """Compare all, and give the changes."""
-        waiting = [Task(b"", self._root())]
-        self.compare(waiting, up_to=_ALONE)
-        if len(waiting) > 1 and self._lower is not None and self._stamps is None and self._touched is None:
-            self._compare_in_two(waiting, self._lower)
-        self.compare(waiting)
+    def start(self) -> list[Task]:
+        """Compare the roots themselves; return what is to be compared then."""
+        return [Task(b"", self._root())]
+
+    def finish(self) -> list[Change]:
+        """Return the changes, once everything is compared."""
         self._report_links()
         self._report_directories()
         return [Change(path, self.found[path]) for path in sorted(self.found)]
@@ -154,26 +101,14 @@ class Comparison:
             waiting += [Task(self._upper.join(below.name), below) for below in self._visit(directory)]
             looked_at += self._looked_at - before + 1
 
-    def _compare_in_two(self, waiting: list[Task], lower: Descent) -> None:
-        """As `compare`, together with a second process if one can be had; what that could not do is left."""
-        process = compare_worker.start(self._upper.root_fd, lower.root_fd)
-        if process is not None:
-            with process:
-                # Should it fail, it is done here, and an error that it has met comes up again.
-                waiting += share(
-                    waiting,
-                    process,
-                    lambda: self.compare(waiting, up_to=1),
-                    pack=compare_worker.packed,
-                    take=self._take,
-                )
+    def root_fds(self) -> tuple[int, int] | None:
+        """Return the descriptors of the two roots; `None` where there is no lower tree."""
+        return (self._upper.root_fd, self._lower.root_fd) if self._lower is not None else None
 
-    def _take(self, message: Any) -> list[Task]:
-        """Take in what the second process has done; returns what it has left."""
-        answer = compare_worker.Answer.of(message)
+    def merge(self, answer: Answer) -> None:
+        """Add what another comparison of the same trees has found."""
         self.found.update(answer.found)
         self.names += answer.names
-        return answer.left
 
     def _root(self) -> Directory:
         if self._lower is None:

@@ -13,6 +13,7 @@ import stat
 from hashlib import blake2b
 from typing import Final
 
+from layerstore_core.base import inside
 from layerstore_core.tree.walk import Descent
 
 #: Bytes of one stamp: two files of one tree never have the same.
@@ -35,6 +36,16 @@ class Stamps:
         A directory that matches has had no name come or go; what is in it has stamps of its own.
         """
         return _stamp(path, status) in self._known
+
+
+def change_clock(directory: str | os.PathLike[str]) -> int:
+    """The present by the clock that the file system of `directory` stamps ctimes with, in nanoseconds.
+
+    That clock ticks coarsely (every few milliseconds) and may not be this machine's. It can be set: a moment tells
+    nothing of what was before or after it, but for what has happened just now. See `take_stamps`.
+    """
+    with inside.temporary_file(directory) as file:
+        return os.fstat(file.fileno()).st_ctime_ns
 
 
 def take_stamps(root: str | os.PathLike[str], before_ns: int) -> bytes:

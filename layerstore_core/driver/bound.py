@@ -24,7 +24,7 @@ from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger, wants_details
 
 if TYPE_CHECKING:
-    from layerstore_core.diff.changes import Change
+    from layerstore_core.diff.change import Change
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter
     from layerstore_core.tar.layer_stream import LayerStream

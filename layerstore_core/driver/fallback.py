@@ -77,7 +77,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO:
-        from layerstore_core.diff.compare import compare_trees
+        from layerstore_core.diff.compare_trees import compare_trees
         from layerstore_core.diff.pack import pack_changes
         from layerstore_core.streams.iterstream import IterStream
 
@@ -90,7 +90,7 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def changes(self, layer_id: str, parent_id: str) -> list[Change]:
-        from layerstore_core.diff.compare import compare_trees
+        from layerstore_core.diff.compare_trees import compare_trees
 
         with self._both(layer_id, parent_id) as (upper, lower):
             return compare_trees(upper, lower, root_owner=self._root_owner())

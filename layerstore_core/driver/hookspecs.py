@@ -54,7 +54,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from layerstore_core.diff.changes import Change
+    from layerstore_core.diff.change import Change
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
     from layerstore_core.tar.layer_stream import LayerStream

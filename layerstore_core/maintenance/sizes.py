@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from layerstore_core.base.paths import clean_name
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tar.whiteouts import clean_name
 
 
 class SizeCounter:

@@ -17,7 +17,7 @@ from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
 from layerstore_core.records.fields import CHUNK, LENGTH, Fields, read_fields
 from layerstore_core.records.layer_record import LayerRecord
-from layerstore_core.workers.process import ProcessBeside
+from layerstore_core.workers.process import ProcessBeside, import_path
 
 if TYPE_CHECKING:
     from socket import socket
@@ -80,9 +80,6 @@ class _Beside:
         """Start it; `None` where that would be no gain, or cannot be done."""
         from socket import socketpair
 
-        import layerstore_core
-
-        package = os.path.dirname(os.path.dirname(layerstore_core.__file__))
         with ExitStack() as theirs, ExitStack() as ours:
             try:
                 listed = theirs.enter_context(Descriptor(os.memfd_create, "layerstore", os.MFD_CLOEXEC))
@@ -92,7 +89,9 @@ class _Beside:
                 ours.enter_context(out)
                 theirs.enter_context(to_us)
                 out.setblocking(False)
-                process = ProcessBeside.start(["-c", _CODE, package], [None, to_us.fileno(), None, layers, listed])
+                process = ProcessBeside.start(
+                    ["-c", _CODE, import_path()], [None, to_us.fileno(), None, layers, listed]
+                )
             except (OSError, AttributeError):  # built for an old C library, Python has no `memfd_create`
                 return None
             if process is None:

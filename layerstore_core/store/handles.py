@@ -13,7 +13,7 @@ from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRe
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:
-    from layerstore_core.diff.changes import Change
+    from layerstore_core.diff.change import Change
     from layerstore_core.store.nodes import LayerNode, MountNode
     from layerstore_core.store.store import LayerStore
 

@@ -8,7 +8,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from layerstore_core.tar.whiteouts import clean_name
+from layerstore_core.base.paths import clean_name
 
 #: What nearly all entries have for extended attributes: one mapping for all, which nobody can write to.
 NO_XATTRS: Final[Mapping[bytes, bytes]] = MappingProxyType({})

@@ -21,7 +21,7 @@ from weakref import WeakSet
 from layerstore_core.log import logger
 from layerstore_core.tarsplit.read_files import DONE, READY, FileToRead, sign_of
 from layerstore_core.tree.files import TreeFiles
-from layerstore_core.workers.process import ProcessBeside, are_enough, start_with_memory
+from layerstore_core.workers.process import ProcessBeside, are_enough, import_path, start_with_memory
 
 if TYPE_CHECKING:
     import mmap
@@ -174,6 +174,4 @@ def _import_paths() -> list[str]:
     """Where the process finds what it imports: it knows the standard library alone."""
     import fastcrc
 
-    import layerstore_core
-
-    return [os.path.dirname(os.path.dirname(str(package.__file__))) for package in (layerstore_core, fastcrc)]
+    return [import_path(), os.path.dirname(os.path.dirname(str(fastcrc.__file__)))]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from layerstore_core.base.nameset import SeenNames
+from layerstore_core.base.paths import leaves_root
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.plain_entries import PlainEntry, entry_of
-from layerstore_core.tar.whiteouts import NameKind, classify, leaves_root
+from layerstore_core.tar.whiteouts import NameKind, classify
 from layerstore_core.tarsplit.codec import LineWriter
 
 _FILE = EntryType.FILE

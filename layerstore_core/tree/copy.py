@@ -8,60 +8,27 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
-from layerstore_core.log import logger
-from layerstore_core.tree import copy_worker
 from layerstore_core.tree.access_lists import drop_access_lists
-from layerstore_core.tree.copy_worker import Defaults
+from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.extents import copy_extent, data_extents, may_have_holes
 from layerstore_core.tree.walk import Descent
 from layerstore_core.tree.xattrs import list_xattrs, read_xattrs, set_xattr
-from layerstore_core.workers.share import share
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
 _FICLONE: Final = 0x40049409
 #: Errors by which a file system says that it cannot share or copy content by itself.
 _CANNOT: Final = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EINVAL}
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: The flags by which files of a copy are made.
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Below this size the two calls of a plain copy are faster than the file system's own way.
 _SMALL: Final = 1 << 16
-#: What a directory may have inherited, and would hand down to the files made in it.
 #: The permission bits without which the owner of a directory cannot open it.
 _TO_GET_IN: Final = stat.S_IRUSR | stat.S_IXUSR
-#: So many entries one process copies before it is worth starting a second one.
-_ALONE: Final = 3000
-
-
-def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy everything in the directory `source`, and its own metadata, into the empty directory `target`.
-
-    Content is shared (reflinked) where the file system can, else copied by the kernel. Without the rights of
-    root, owners, devices and privileged attributes are left out, and one warning says so. Of a large tree, a second
-    process copies a part: see `archive.copy_process`.
-
-    Raises:
-        OSError: something cannot be read or made; the target is then incomplete, and the caller's to remove.
-    """
-    with Descent(source) as here, Descent(target) as there:
-        copier = Copier(here, there, _learn_defaults(there.fd))
-        waiting = [b""]
-        copier.copy(waiting, up_to=_ALONE)
-        if len(waiting) > 1:
-            _copy_in_two(copier, waiting, here, there)
-        copier.copy(waiting)
-        copier.finish()
-    for what, count in copier.left_out.items():
-        logger.warning(
-            "{}: left out of the copy of {}, for want of rights: {} ({} times)",
-            os.fsdecode(there.root),
-            os.fsdecode(here.root),
-            what,
-            count,
-        )
 
 
 def copy_metadata(source: str | bytes, target: str | bytes) -> None:
@@ -96,45 +63,6 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
         for attribute, value in read_xattrs(f"/proc/self/fd/{above}/{name}").items():
             os.setxattr(held, attribute, value)
         os.utime(held, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: Descent) -> None:
-    """Copy directories together with a second process, if one can be had.
-
-    Raises:
-        OSError: something cannot be read or made, in either process, or the other one has died.
-    """
-    process = copy_worker.start(source, target, copier.defaults)
-    if process is None:
-        return
-
-    def take(message: Any) -> list[bytes]:
-        answer = copy_worker.Answer.of(message)
-        copier.take_over(answer)
-        return answer.left
-
-    with process:
-        if share(waiting, process, lambda: copier.copy(waiting, up_to=1), pack=list, take=take):
-            # Whatever it has made of that is in the way of doing it here.
-            raise ChildProcessError(
-                errno.ECHILD,
-                "the process that copies a part of a tree has died; try again",
-                os.fsdecode(target.root),
-            )
-
-
-def _learn_defaults(fd: int) -> Defaults:
-    """Find out which mode and owner a new file gets by itself in the target, an empty directory; it inherits nothing."""
-    drop_access_lists(fd)
-    os.fchmod(fd, 0o700)
-    name = b".layerstore-copy"
-    probe = open_fd(name, _NEW_FILE, 0o777, dir_fd=fd)
-    try:
-        status = os.fstat(probe)
-    finally:
-        os.close(probe)
-        os.unlink(name, dir_fd=fd)
-    return Defaults(0o7000 | (0o777 & ~status.st_mode), (status.st_uid, status.st_gid))
 
 
 class Copier:
@@ -200,7 +128,7 @@ class Copier:
                 self._close(path, status)
             self._seen += 1
 
-    def take_over(self, answer: copy_worker.Answer) -> None:
+    def take_over(self, answer: Answer) -> None:
         """Do what another copier has left to this one."""
         self.left_out.update(answer.left_out)
         self.locked += answer.locked
@@ -310,7 +238,7 @@ class Copier:
     def _copy_file(self, name: str, status: os.stat_result) -> None:
         source = self._source.open_file(name)
         try:
-            target = open_fd(name, _NEW_FILE, status.st_mode & 0o777, dir_fd=self._target.fd)
+            target = open_fd(name, NEW_FILE, status.st_mode & 0o777, dir_fd=self._target.fd)
             try:
                 if status.st_size:
                     self._copy_content(source, target, status)

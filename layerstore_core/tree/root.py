@@ -19,7 +19,7 @@ from typing import Final, Self
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.base.nameset import SeenNames
-from layerstore_core.tar.whiteouts import clean_name, leaves_root
+from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tree.access_lists import DEFAULT, drop_access_lists
 
 #: How many directories are kept open.

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from layerstore_core.base.paths import clean_name
 from layerstore_core.tar.encode import encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tar.whiteouts import NameKind, classify, clean_name, whiteout_target
+from layerstore_core.tar.whiteouts import NameKind, classify, whiteout_target
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.unpack.create import NamespaceIDs, rights_to_read

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final, NoReturn
 
+from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.plain_entries import PlainEntry, entry_of
-from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, clean_name, leaves_root, whiteout_target
+from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, whiteout_target
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root

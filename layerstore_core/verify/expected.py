@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, clean_name, leaves_root, whiteout_target
+from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, whiteout_target
 from layerstore_core.unpack.create import mtime_to_set
 
 #: Links followed for one name before it is taken for a loop: the kernel's limit.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
-from layerstore_core.workers.process import LIMIT, ProcessBeside
+from layerstore_core.workers.process import LIMIT, ProcessBeside, import_path
 
 READY: Final = "ready"
 _LENGTH: Final = 8
@@ -103,11 +103,8 @@ class HelperProcess(Messages):
         Returns:
             `None` where that would be no gain, or cannot be done.
         """
-        import layerstore_core
-
-        package = os.path.dirname(os.path.dirname(layerstore_core.__file__))
         last = _FIRST + len(descriptors) - 1
-        arguments = ["-c", _CODE, package, module, str(last), str(os.getpid())]
+        arguments = ["-c", _CODE, import_path(), module, str(last), str(os.getpid())]
         arguments += map(str, [*range(_FIRST, last + 1), *numbers])
         with ExitStack() as undo:
             try:

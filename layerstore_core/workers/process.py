@@ -21,6 +21,11 @@ _ABOVE: Final = 16
 LIMIT: Final = 5
 
 
+def import_path() -> str:
+    """Return the directory from which a worker imports this package: its `sys.path` has the standard library alone."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
 class ProcessBeside:
     """A process that runs Python, and is our child.
 

@@ -22,13 +22,14 @@ from fastcrc import crc64
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import HeaderError, parse_common_header, parse_header
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.plain_entries import entry_of
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tar.whiteouts import NameKind, classify, clean_name, leaves_root
+from layerstore_core.tar.whiteouts import NameKind, classify
 from layerstore_core.tarsplit import codec
 from layerstore_core.tarsplit.codec import LineWriter
 from layerstore_core.tarsplit.record import Recorder

@@ -12,7 +12,7 @@ import pytest
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import exchange_names, make_directory
 from layerstore_core.errors import BadRecord
-from layerstore_core.tree.copy import copy_tree
+from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Root
 from layerstore_core.tree.walk import Descent

@@ -250,7 +250,7 @@ def test_variables_of_tests_and_of_installed_packages_are_not_settings(monkeypat
 
 def test_the_tests_own_variables_are_known():
     """Whoever adds one has to say so in `sources`, or the commands that the tests run refuse it."""
-    top = Path(__file__).parents[1]
+    top = Path(__file__).parents[2]
     read = subprocess.run(
         [
             "git",
@@ -363,7 +363,7 @@ def test_the_names_of_all_settings():
 
 
 def test_the_table_in_the_documents_has_all_settings_with_their_defaults():
-    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     documented = {name.strip(" `"): default for names, default, _ in rows for name in names.split(",")}
     assert tuple(documented) == sources.SETTINGS

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from layerstore_core.diff.changes import ChangeKind, Stamps, change_clock, compare_trees, take_stamps
-from layerstore_core.tree.copy import copy_tree
+from layerstore_core.diff.change import ChangeKind
+from layerstore_core.diff.compare_trees import compare_trees
+from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
+from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.walk import Descent
 from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
 

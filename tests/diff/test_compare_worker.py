@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.diff import compare, compare_worker
-from layerstore_core.diff.compare_worker import Answer
-from layerstore_core.tree.copy import copy_tree
+from layerstore_core.diff import compare_trees as comparing
+from layerstore_core.diff import compare_worker, tasks
+from layerstore_core.diff.change import Change
+from layerstore_core.diff.compare_trees import compare_trees
+from layerstore_core.diff.tasks import Answer
+from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.workers import channel
 from tests.trees import Tree, build, pairs
 from tests.workers.helpers import NEVER_READY, READY, answers_of, share_at_once, wait_until_ready
@@ -25,8 +28,8 @@ Trees = tuple[Path, Path]
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     """The second process is asked at once, in small portions; what it has answered."""
-    share_at_once(monkeypatch, compare, compare_worker)
-    return answers_of(monkeypatch, compare_worker)
+    share_at_once(monkeypatch, comparing, compare_worker)
+    return answers_of(monkeypatch, tasks)
 
 
 @pytest.fixture
@@ -55,10 +58,10 @@ def two_trees(tmp_path: Path) -> Trees:
     return upper, lower
 
 
-def alone(two_trees: Trees, monkeypatch: pytest.MonkeyPatch) -> list[compare.Change]:
+def alone(two_trees: Trees, monkeypatch: pytest.MonkeyPatch) -> list[Change]:
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        return compare.compare_trees(*two_trees)
+        return compare_trees(*two_trees)
 
 
 def test_the_same_is_told(
@@ -70,7 +73,7 @@ def test_the_same_is_told(
     expected = alone(two_trees, monkeypatch)
     assert len(expected) > 6 * (3 + 2 + 3 + 1 + 1)
     assert not any(answer.found for answer in answers), "it was to be alone"
-    assert compare.compare_trees(*two_trees) == expected
+    assert compare_trees(*two_trees) == expected
     assert sum(len(answer.found) for answer in answers) > 6
     assert any(answer.names for answer in answers)
     assert any(answer.left for answer in answers)
@@ -82,19 +85,19 @@ def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
         expected = alone((upper, lower), patch)
-        patch.setattr(compare, "_ALONE", 1)
+        patch.setattr(comparing, "_ALONE", 1)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         wait_until_ready(patch)
-        assert compare.compare_trees(upper, lower) == expected
+        assert compare_trees(upper, lower) == expected
 
 
 MEETS_AN_ERROR = """
 import sys
 sys.path.append(sys.argv[1])
-from layerstore_core.archive import compare, compare_process
+from layerstore_core.diff import compare, compare_worker
 def refuse(*_): raise PermissionError(13, "Permission denied")
 compare.same_content = refuse
-compare_process.work(int(sys.argv[4]), 3, 4, 20)
+compare_worker.work(int(sys.argv[4]), 3, 4, 20)
 """
 
 
@@ -121,7 +124,7 @@ def test_what_it_fails_to_do_is_done(
     monkeypatch.setattr(
         channel.HelperProcess, "send", lambda self, message: (sent.append(message), send(self, message))
     )
-    assert compare.compare_trees(*two_trees) == expected
+    assert compare_trees(*two_trees) == expected
     assert (len(sent), answers) == (1, []), "it was to be told something, and to fail"
 
 
@@ -131,7 +134,7 @@ def test_one_that_is_never_ready(
 ) -> None:
     expected = alone(two_trees, monkeypatch)
     monkeypatch.setattr(channel, "_CODE", code)
-    assert compare.compare_trees(*two_trees) == expected
+    assert compare_trees(*two_trees) == expected
     assert answers == []
 
 
@@ -141,5 +144,5 @@ def test_a_program_that_has_a_python_in_it_is_not_started(
 ) -> None:
     expected = alone(two_trees, monkeypatch)
     monkeypatch.setattr(sys, "executable", executable)
-    assert compare.compare_trees(*two_trees) == expected
+    assert compare_trees(*two_trees) == expected
     assert answers == []

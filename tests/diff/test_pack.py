@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from layerstore_core.diff.changes import Change, ChangeKind, change_clock, compare_trees
+from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.diff.pack import pack_changes, pack_tree
+from layerstore_core.diff.stamps import change_clock
 from layerstore_core.errors import ConfigError
 from layerstore_core.log import logger
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.streams.source import LayerSource
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tree.copy import copy_tree
+from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.idmap import IDMapping, IDRange
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.xattrs import read_xattrs

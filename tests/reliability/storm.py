@@ -28,7 +28,7 @@ from layerstore_core.images import Images  # noqa: E402
 from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
 from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
 from layerstore_core.store import export as exporting  # noqa: E402
-from layerstore_core.tree import copy, copy_worker  # noqa: E402
+from layerstore_core.tree import copy_tree, copy_worker  # noqa: E402
 from layerstore_core.unpack import batches  # noqa: E402
 from layerstore_core.unpack.file_worker import MakerProcess  # noqa: E402
 from layerstore_core.workers import share  # noqa: E402
@@ -286,7 +286,7 @@ def _have_second_processes() -> None:
 
     batches._BATCHES_ALONE, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     MakerProcess.start = start  # type: ignore[method-assign,assignment]
-    copy._ALONE, share._HANDED, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    copy_tree._ALONE, share._HANDED, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
     exporting._BESIDE_FROM = 1  # type: ignore[misc]
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.tar.whiteouts import NameKind, classify, clean_name, leaves_root, whiteout_name, whiteout_target
+from layerstore_core.tar.whiteouts import NameKind, classify, whiteout_name, whiteout_target
 
 
 @pytest.mark.parametrize(

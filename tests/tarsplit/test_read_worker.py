@@ -249,9 +249,9 @@ def test_it_goes_where_this_program_is_killed_and_a_fork_has_its_socket(tmp_path
     program = """if True:
         import os, signal, sys, select
         from layerstore_core.tree.files import TreeFiles
-        from layerstore_core.tarsplit import reader_process
-        reader_process._PATIENCE = 1
-        process = reader_process.ReaderProcess.start(TreeFiles(sys.argv[1]), 1 << 20)
+        from layerstore_core.tarsplit import read_worker
+        read_worker._PATIENCE = 1
+        process = read_worker.ReaderProcess.start(TreeFiles(sys.argv[1]), 1 << 20)
         select.select([process._connection], [], [])
         assert process.has_room
         if not (fork := os.fork()):

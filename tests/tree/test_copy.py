@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from layerstore_core.diff.compare import compare_trees
+from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.tree import copy
-from layerstore_core.tree.copy import copy_tree
+from layerstore_core.tree.copy_tree import copy_tree
 from tests.conftest import needs_root
 from tests.trees import TIMES, Tree, build, seen, trees
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.tree import copy, copy_worker
-from layerstore_core.tree.copy import copy_tree
-from layerstore_core.tree.copy_worker import Answer
+from layerstore_core.tree import copy, copy_tasks, copy_worker
+from layerstore_core.tree import copy_tree as copying
+from layerstore_core.tree.copy_tasks import Answer
+from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.workers import channel
 from tests.conftest import needs_root
@@ -27,8 +28,8 @@ from tests.workers.helpers import NEVER_READY, READY, answers_of, share_at_once
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     """The second process is asked at once, in small portions; what it has answered."""
-    share_at_once(monkeypatch, copy, copy_worker)
-    return answers_of(monkeypatch, copy_worker)
+    share_at_once(monkeypatch, copying, copy_worker)
+    return answers_of(monkeypatch, copy_tasks)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], noth
 @given(tree=trees())
 def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        share_at_once(patch, copy, copy_worker)
+        share_at_once(patch, copying, copy_worker)
         root, target = build(Path(name, "root"), tree), Path(name, "target")
         target.mkdir()
         copy_tree(root, target)
@@ -86,10 +87,11 @@ def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
 
 AS_A_USER = """
 import sys, pytest
-from layerstore_core.archive import copy, copy_process
-from layerstore_core.tree.copy import Copier, copy_tree
+from layerstore_core.tree import copy_tree as copying, copy_worker
+from layerstore_core.tree.copy import Copier
+from layerstore_core.tree.copy_tree import copy_tree
 from tests.workers.helpers import share_at_once
-share_at_once(pytest.MonkeyPatch(), copy, copy_process)
+share_at_once(pytest.MonkeyPatch(), copying, copy_worker)
 take_over, shared = Copier.take_over, []
 Copier.take_over = lambda self, answer: (shared.append(answer), take_over(self, answer))
 copy_tree(sys.argv[1], sys.argv[2])
@@ -133,10 +135,10 @@ def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) 
 MEETS_AN_ERROR = """
 import os, sys
 sys.path.append(sys.argv[1])
-from layerstore_core.archive import copy, copy_process
+from layerstore_core.tree import copy, copy_worker
 def refuse(*_): raise OSError(28, "No space left on device")
 copy.os.pwrite = refuse
-copy_process.work(int(sys.argv[4]), 3, 4, 20)
+copy_worker.work(int(sys.argv[4]), 3, 4, 20)
 """
 
 
@@ -247,11 +249,11 @@ def test_where_none_can_be_had(
 ORDERED = """
 import os, signal, sys
 sys.path[:] = sys.argv[3].split(os.pathsep)
-from layerstore_core.archive import copy, copy_process
+from layerstore_core.tree import copy_tree, copy_worker
 from layerstore_core.tree.walk import Descent
 os.sched_getaffinity = lambda _: {0, 1}
 with Descent(sys.argv[1]) as here, Descent(sys.argv[2]) as there:
-    process = copy_process.start(here, there, copy._learn_defaults(there.fd))
+    process = copy_worker.start(here, there, copy_tree._learn_defaults(there.fd))
     process.receive()
     print(process._process.pid, flush=True)
     if sys.argv[4] == "dead":

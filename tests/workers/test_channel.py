@@ -50,10 +50,10 @@ HAS_SIGPIPE = """
 import os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 os.sched_getaffinity = lambda _: {0, 1}
-from layerstore_core.archive import helper_process
+from layerstore_core.workers import channel
 from tests.workers.helpers import READY
-helper_process._CODE = READY + "os._exit(0)"
-with helper_process.HelperProcess.start("nothing", []) as helper:
+channel._CODE = READY + "os._exit(0)"
+with channel.HelperProcess.start("nothing", []) as helper:
     helper.receive()
     try:
         helper.receive()
@@ -95,12 +95,13 @@ def test_an_interrupt_while_it_is_ended(at: str, monkeypatch: pytest.MonkeyPatch
 FORKS_AND_DIES = """
 import os, sys
 os.sched_getaffinity = lambda _: {0, 1}
-from layerstore_core.archive import compare_process, helper_process
-helper_process._CODE = helper_process._CODE.replace(
+from layerstore_core.diff import compare_worker
+from layerstore_core.workers import channel
+channel._CODE = channel._CODE.replace(
     "work(*", "import layerstore_core.workers.channel as h; h._PATIENCE = 0.1; work(*"
 )
 here = os.open("/", os.O_RDONLY)
-helper = compare_process.start(here, here)
+helper = compare_worker.start(here, here)
 helper.receive()
 print(helper._process.pid, flush=True)
 if os.fork():

@@ -30,7 +30,7 @@ from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.unpack.unpacker import unpack_layer
 
 if TYPE_CHECKING:
-    from layerstore_core.diff.changes import Change
+    from layerstore_core.diff.change import Change
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.tar.layer_stream import LayerStream
 

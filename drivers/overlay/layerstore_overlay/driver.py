@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core import hookimpl
 from layerstore_core.base import inside
-from layerstore_core.diff.changes import Change
+from layerstore_core.diff.change import Change
 from layerstore_core.diff.pack import pack_changes
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.context import DriverContext

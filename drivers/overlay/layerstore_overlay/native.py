@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from layerstore_core.base import inside
-from layerstore_core.diff.changes import Change, ChangeKind
+from layerstore_core.diff.change import Change, ChangeKind
 from layerstore_core.tree.equal import is_new_root, same_content, same_status
 from layerstore_core.tree.extents import may_have_holes
 from layerstore_core.tree.walk import Descent

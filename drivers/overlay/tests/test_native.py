@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given
 from layerstore_overlay.lowers import LowerLayers
 
-from layerstore_core.diff.changes import compare_trees
+from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.driver.fallback import changed_size
 
 from .conftest import build, entry, stream

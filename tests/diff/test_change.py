@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerstore_core.diff.touched import TouchedPaths
+from layerstore_core.diff.change import TouchedPaths
 
 
 def test_the_way_to_what_was_touched_is_known() -> None:

@@ -1,0 +1,50 @@
+"""Names in layers as relative paths: how they are cleaned, and which leave the root."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DOTS: Final = (b"", b".", b"..")
+
+
+def clean_name(name: bytes) -> bytes:
+    """The name without `.`, `..`, doubled and outer slashes, as Go's `path.Clean` has it, relative.
+
+    The root is the empty name. A name may begin with `..` only if it leaves the root: the caller
+    refuses it. An absolute name cannot leave: `/../x` is `x`, as for the kernel.
+    """
+    if not name or name in (b".", b"/", b"./"):
+        return b""
+    # Nearly all names are clean already, but for `./` before all and a slash at the end of directories.
+    trimmed = name[2:] if name.startswith(b"./") else name
+    if trimmed.endswith(b"/"):
+        trimmed = trimmed[:-1]
+    if (
+        b"//" not in name
+        and not trimmed.startswith((b"/", b"./", b"../"))
+        and trimmed not in _DOTS
+        and (b"/." not in trimmed or not _has_dots(trimmed))
+    ):
+        return trimmed
+    parts: list[bytes] = []
+    absolute = name.startswith(b"/")
+    for part in name.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part != b"..":
+            parts.append(part)
+        elif parts and parts[-1] != b"..":
+            parts.pop()
+        elif not absolute:
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def _has_dots(name: bytes) -> bool:
+    """Whether a component of a name, not the first, is `.` or `..`."""
+    return b"/./" in name or b"/../" in name or name.endswith((b"/.", b"/.."))
+
+
+def leaves_root(clean: bytes) -> bool:
+    """Whether a cleaned name points out of the root."""
+    return clean == b".." or clean.startswith(b"../")

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from layerstore_core.driver import registry
+from layerstore_core.driver.probe import probe
 
 DRIVERS = ("vfs", "overlay2", "btrfs")
 _IMAGE_SIZE = 2 << 30
@@ -26,7 +27,7 @@ def why_not(driver: str) -> str:
     if driver == "btrfs":  # it gets a file system of its own
         return _why_no_btrfs()
     with tempfile.TemporaryDirectory() as directory:
-        result = registry.probe(driver, Path(directory))
+        result = probe(driver, Path(directory))
     return "" if result.works else result.reason
 
 

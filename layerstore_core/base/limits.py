@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
-
-if TYPE_CHECKING:
-    from layerstore_core.config.model import StoreConfig
+from typing import Final, Protocol, Self
 
 #: What a compressed layer may have more than its tar: what compresses badly grows by less than a 64th.
 _GROWTH: Final = 64
@@ -36,6 +34,19 @@ class Limit:
         return f"the limit of {self.bytes} bytes (setting {self.setting}, from {self.source})"
 
 
+class LimitSettings(Protocol):
+    """The settings that make limits: see `StoreConfig`."""
+
+    @property
+    def max_layer_size(self) -> int | None: ...
+
+    @property
+    def max_spool_size(self) -> int: ...
+
+    @property
+    def sources(self) -> Mapping[str, str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one store.
@@ -49,7 +60,7 @@ class Limits:
     layer: Limit | None = None
 
     @classmethod
-    def of(cls, config: StoreConfig) -> Self:
+    def of(cls, config: LimitSettings) -> Self:
         """The limits that a store's settings make."""
         layer = config.max_layer_size
         return cls(

@@ -14,12 +14,9 @@ import click
 from layerstore_core._version import __version__
 from layerstore_core.cli import output
 from layerstore_core.cli.commands import COMMANDS
-from layerstore_core.cli.parameters import KEY_VALUE, PathType, session_from
+from layerstore_core.cli.parameters import COMPLETE_VARIABLE, KEY_VALUE, PROGRAM, PathType, session_from
 from layerstore_core.cli.signals import Terminated
 from layerstore_core.errors import LayerStoreError
-
-PROGRAM: Final = "layerstore"
-COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
 
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130

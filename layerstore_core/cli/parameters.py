@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+PROGRAM: Final = "layerstore"
+#: The variable by which a shell asks for completions.
+COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
 #: The fewest hex digits that a shortened chain ID may have.
 SHORTEST: Final = 4
 _PREFIX = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST},64}})", re.ASCII)

@@ -141,7 +141,7 @@ def _is_another_s(name: str) -> bool:
     """Whether a variable is that of the tests, or of a driver or wrapper that is installed: `LAYERSTORE_<ITS NAME>_…`."""
     if name.startswith(_OF_TESTS):
         return True
-    from layerstore_core.driver.registry import DRIVERS, WRAPPERS, offered_names
+    from layerstore_core.base.plugins import DRIVERS, WRAPPERS, offered_names
 
     offered = (re.sub("[-.]", "_", own.upper()) for own in offered_names(DRIVERS, WRAPPERS))
     return any(name.startswith(f"{own}_") for own in offered)

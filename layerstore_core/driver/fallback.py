@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO, cast
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from layerstore_core.diff.change import ChangeKind
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.hookspecs import FileGetter, hookimpl
 from layerstore_core.tree.idmap import IDMapping
@@ -18,10 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from layerstore_core.diff.change import Change
-    from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.tar.layer_stream import LayerStream
     from layerstore_core.verify.expected import Brought
     from layerstore_core.verify.verify import Difference
+
+
+class MountedDriver(Protocol):
+    """What the fallback needs of the driver: its directory, its mounts, counted, and its changes."""
+
+    @property
+    def home(self) -> Path: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def mounted(self, layer_id: str) -> AbstractContextManager[str]: ...
+
+    def changes(self, layer_id: str, parent_id: str) -> list[Change]: ...
 
 
 class Fallback:
@@ -32,7 +44,7 @@ class Fallback:
         id_mapping: how IDs in layers correspond to IDs on disk.
     """
 
-    def __init__(self, driver: BoundDriver, id_mapping: IDMapping) -> None:
+    def __init__(self, driver: MountedDriver, id_mapping: IDMapping) -> None:
         self._driver = driver
         self._id_mapping = id_mapping
 
@@ -97,6 +109,8 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff_size(self, layer_id: str, parent_id: str) -> int:
+        from layerstore_core.diff.size import changed_size
+
         changes = self._driver.changes(layer_id, parent_id)
         with self._driver.mounted(layer_id) as upper:
             return changed_size(upper, changes)
@@ -120,30 +134,3 @@ class Fallback:
                 return
             with self._driver.mounted(parent_id) as lower:
                 yield upper, lower
-
-
-def changed_size(root: str, changes: list[Change]) -> int:
-    """How many bytes the added and changed files have: regular files, each inode once, as Docker counts them.
-
-    Args:
-        root: the tree that the changes are of.
-        changes: as `compare_trees` gives them.
-    """
-    from layerstore_core.tree.walk import Descent
-
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    with Descent(root) as tree:
-        for change in changes:
-            if change.kind is ChangeKind.DELETE:
-                continue
-            parent, _, base = change.path.strip(b"/").rpartition(b"/")
-            status = os.stat(base or b".", dir_fd=tree.enter(parent), follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            if status.st_nlink > 1:
-                if (status.st_dev, status.st_ino) in seen:
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-            total += status.st_size
-    return total

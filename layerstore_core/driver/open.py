@@ -10,6 +10,7 @@ from layerstore_core.driver import registry
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.options import context_of, warn_of_unknown_drivers
 from layerstore_core.driver.prior import chosen_drivers
+from layerstore_core.driver.probe import ask_driver
 from layerstore_core.driver.registry import DriverFactory
 from layerstore_core.driver.select import select_driver
 from layerstore_core.errors import (
@@ -53,7 +54,7 @@ def check_driver(config: StoreConfig) -> None:
     Raises:
         DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError, DriverContractError, OSError: as `open_driver`.
     """
-    registry.ask_driver(select_driver(config), config)
+    ask_driver(select_driver(config), config)
 
 
 def check_options(config: StoreConfig) -> None:

@@ -6,21 +6,16 @@ import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from importlib_metadata import EntryPoint, distributions, entry_points
-
+from layerstore_core.base.plugins import DRIVERS, WRAPPERS, offered_names, offers
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.errors import AmbiguousDriver, ConfigError, DriverContractError, DriverNotFound, LayerStoreError
-from layerstore_core.log import logger
+from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.config.model import StoreConfig
+    from importlib_metadata import EntryPoint
 
-DRIVERS: Final = "layerstore.drivers"
-WRAPPERS: Final = "layerstore.wrappers"
 
 #: Short of the 64 digits of an ID, and unlike a time: what is called so stands beside directories of drivers (`records/own_state.py`).
 _ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
@@ -48,29 +43,9 @@ class InstalledDriver:
     entry_point: EntryPoint
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Whether a driver works somewhere.
-
-    Attributes:
-        works: whether it does.
-        reason: why not; empty where it does.
-        error: the error, where the reason is an option of the driver.
-    """
-
-    works: bool
-    reason: str = ""
-    error: ConfigError | None = None
-
-
 def installed_drivers() -> list[InstalledDriver]:
     """All drivers that are offered, sorted by name; none is imported."""
-    return sorted((_describe(point) for point in _offers(DRIVERS)), key=lambda driver: driver.name)
-
-
-def offered_names(*groups: str) -> set[str]:
-    """The names of all drivers, or wrappers, that are offered, or both."""
-    return {point.name for group in groups for point in _offers(group)}
+    return sorted((_describe(point) for point in offers(DRIVERS)), key=lambda driver: driver.name)
 
 
 def load_driver(name: str) -> DriverFactory:
@@ -80,16 +55,16 @@ def load_driver(name: str) -> DriverFactory:
         DriverNotFound: no installed package offers it, or the package cannot be imported.
         AmbiguousDriver: several packages offer one of this name.
     """
-    offers = [point for point in _offers(DRIVERS) if point.name == name]
-    if not offers:
+    found = [point for point in offers(DRIVERS) if point.name == name]
+    if not found:
         raise _not_installed(name)
     # What a package is called is asked only where it is to be told: its metadata take as long to read as all else here.
-    if len(offers) > 1 and len({_describe(point).distribution for point in offers}) > 1:
-        packages = " and ".join(_describe(point).distribution for point in offers)
+    if len(found) > 1 and len({_describe(point).distribution for point in found}) > 1:
+        packages = " and ".join(_describe(point).distribution for point in found)
         raise AmbiguousDriver(f"a driver {name!r} comes from {packages}; uninstall all but one of these packages")
-    factory = _load(offers[0], "driver")
+    factory = _load(found[0], "driver")
     if not callable(factory):
-        raise DriverNotFound(f"driver {name!r}: {offers[0].value} is no class and no function")
+        raise DriverNotFound(f"driver {name!r}: {found[0].value} is no class and no function")
     return factory  # type: ignore[no-any-return]
 
 
@@ -101,7 +76,7 @@ def load_wrappers() -> list[tuple[str, object]]:
         DriverContractError: its class cannot be called without arguments.
     """
     wrappers: list[tuple[str, object]] = []
-    for point in sorted(_offers(WRAPPERS), key=lambda point: point.name):
+    for point in sorted(offers(WRAPPERS), key=lambda point: point.name):
         plugin = _load(point, "wrapper")
         try:
             wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
@@ -183,48 +158,6 @@ def is_last_resort(factory: DriverFactory) -> bool:
     return bool(getattr(factory, "last_resort", False))
 
 
-def ask_driver(name: str, config: StoreConfig) -> None:
-    """Ask a driver whether it works under a root with its options; it leaves nothing there.
-
-    Raises:
-        DriverNotFound, AmbiguousDriver: as `load_driver`.
-        DriverNotSupported: it does not.
-        ConfigError: an option is unknown to it, or cannot be used.
-        DriverContractError: it does not keep the contract.
-        OSError: the system refuses.
-    """
-    from layerstore_core.driver.options import context_of
-
-    factory = load_driver(name)
-    context = context_of(factory, name, config)
-    ask = getattr(factory, "probe", None)
-    if ask is not None:
-        try:
-            ask(context)
-        except (LayerStoreError, OSError):
-            raise
-        except Exception as error:  # a stranger's code may fail in any way
-            raise DriverContractError(f"driver {name}: its probe failed: {type(error).__name__}: {error}") from error
-
-
-def probe(name: str, where: StoreConfig | Path) -> Probe:
-    """Find out whether a driver would work, and leave nothing behind.
-
-    Args:
-        name: the driver's.
-        where: the root, and the options of drivers; a root alone stands for the usual settings.
-    """
-    if isinstance(where, Path):
-        from layerstore_core.config.plain import usual_config
-
-        where = usual_config(where)
-    try:
-        ask_driver(name, where)
-    except (LayerStoreError, OSError) as error:
-        return Probe(False, str(error), error if isinstance(error, ConfigError) else None)
-    return Probe(True)
-
-
 def package_of(factory: DriverFactory) -> str:
     """The top-level package that a driver comes from."""
     return str(getattr(factory, "__module__", "")).partition(".")[0]
@@ -236,23 +169,6 @@ def _not_installed(name: str) -> DriverNotFound:
     if not hint and is_name_on_disk(name):
         hint = f"; install the package that has it, perhaps: pip install layerstore-driver-{name}"
     return DriverNotFound(f"no driver {name!r} is installed (installed: {', '.join(names) or 'none'}){hint}")
-
-
-def _offers(group: str) -> list[EntryPoint]:
-    """The entry points of a group. A package whose own cannot be read is left out, with a warning."""
-    try:
-        return list(entry_points(group=group))
-    except Exception:  # one malformed file has kept all the others from being read
-        pass
-    found: dict[str, list[EntryPoint]] = {}
-    for distribution in distributions():
-        where = str(distribution.locate_file(""))
-        try:
-            # The first of a name on the path hides the others, as in an import.
-            found.setdefault(distribution.name, list(distribution.entry_points.select(group=group)))
-        except Exception as error:
-            logger.warning("a package in {} is left out: its entry points cannot be read: {!r}", where, error)
-    return [point for points in found.values() for point in points]
 
 
 def _describe(point: EntryPoint) -> InstalledDriver:

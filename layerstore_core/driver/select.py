@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from layerstore_core.config.sources import ANY_DRIVER
 from layerstore_core.driver import registry
 from layerstore_core.driver.prior import chosen_drivers
+from layerstore_core.driver.probe import probe
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
 
@@ -59,7 +60,7 @@ def _first_that_works(config: StoreConfig) -> str:
         raise DriverNotFound("no driver is installed that may be chosen by itself; pip install layerstore-driver-vfs")
     reasons = []
     for name in names:
-        result = registry.probe(name, config)
+        result = probe(name, config)
         if result.works:
             logger.info("driver {} is chosen: the first by priority that works under {}", name, config.root)
             return name

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord
-
-if TYPE_CHECKING:
-    from layerstore_core.records.imagedb import ImageDB
 
 #: What an `ImageDB` has for its version where nobody counts changes.
 UNKNOWN_VERSION = -1
@@ -47,6 +44,28 @@ class ImageReferences:
     unreadable: list[BadRecord] = field(default_factory=list)
 
 
+class ImageRecords(Protocol):
+    """What references are read from: see `ImageDB`, which keeps all this."""
+
+    names_path: Path
+
+    def image_ids(self) -> list[ImageID]: ...
+
+    def config_path(self, image: ImageID) -> Path: ...
+
+    def parent_path(self, image: ImageID) -> Path: ...
+
+    def recorded_parent(self, image: ImageID) -> ImageID | None: ...
+
+    def names(self) -> dict[str, ImageID]: ...
+
+    def lost(self) -> BadRecord | None: ...
+
+    def top_of(self, image: ImageID) -> ImageLayer | None: ...
+
+    def forget_all_but(self, images: Collection[ImageID]) -> None: ...
+
+
 class ReferenceReader:
     """Reads the references of image records, and keeps them for as long as they are certain to hold.
 
@@ -56,7 +75,7 @@ class ReferenceReader:
             nobody counts, or while another store is making changes.
     """
 
-    def __init__(self, db: ImageDB, version: Callable[[], int]) -> None:
+    def __init__(self, db: ImageRecords, version: Callable[[], int]) -> None:
         self._db = db
         self._version = version
         self._known: tuple[int, ImageReferences] | None = None

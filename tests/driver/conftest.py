@@ -69,15 +69,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Hides the drivers that are really installed, but for some."""
-    from layerstore_core.driver import registry
+    from layerstore_core.base import plugins
 
-    real = registry.entry_points
+    real = plugins.entry_points
 
     def hide(*names: str) -> None:
         def entry_points(**options: str) -> list[object]:
             return [point for point in real(**options) if not _is_real(point) or point.name in names]
 
-        monkeypatch.setattr(registry, "entry_points", entry_points)
+        monkeypatch.setattr(plugins, "entry_points", entry_points)
 
     return hide
 

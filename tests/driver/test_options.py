@@ -13,7 +13,7 @@ from layerstore_core import (
     StoreDoesNotExist,
     load_config,
 )
-from layerstore_core.driver import registry
+from layerstore_core.driver.probe import Probe, probe
 from layerstore_core.driver.select import select_driver
 from tests.store.layers import BASE, MIDDLE, register
 
@@ -156,18 +156,18 @@ class TestProbing:
 
     def test_a_driver_with_options_that_it_needs(self, root):
         config = StoreConfig(root=root, drivers={"needy": {"pool": "tank"}})
-        assert registry.probe("needy", config) == registry.Probe(True)
+        assert probe("needy", config) == Probe(True)
         assert select_driver(config) == "needy"
         with LayerStore.open(config) as store:
             assert store.driver_status() == [("pool", "tank")]
 
     def test_a_driver_that_does_not_work_with_them(self, root):
         config = StoreConfig(root=root, drivers={"needy": {"pool": "pond"}})
-        assert registry.probe("needy", config) == registry.Probe(False, "there is no pool pond")
+        assert probe("needy", config) == Probe(False, "there is no pool pond")
         assert select_driver(config) == "vfs"
 
     def test_without_those_that_it_needs_another_is_chosen(self, root):
-        found = registry.probe("needy", root)
+        found = probe("needy", root)
         assert (found.works, "option 'pool': Field required" in found.reason) == (False, True)
         assert select_driver(StoreConfig(root=root)) == "vfs"
 
@@ -180,9 +180,9 @@ class TestProbing:
 
     def test_those_for_any_driver_are_for_the_one_that_is_named(self, root):
         config = StoreConfig(root=root, driver="needy", drivers={"*": {"pool": "tank"}})
-        assert registry.probe("needy", config).works
-        assert registry.probe("vfs", config).works
-        assert not registry.probe("vfs", StoreConfig(root=root, drivers={"*": {"pool": "tank"}})).works
+        assert probe("needy", config).works
+        assert probe("vfs", config).works
+        assert not probe("vfs", StoreConfig(root=root, drivers={"*": {"pool": "tank"}})).works
 
     def test_a_model_that_fails(self, install, root):
         source = """

@@ -6,6 +6,7 @@ import pytest
 
 from layerstore_core import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStore, log
 from layerstore_core.driver import registry
+from layerstore_core.driver.probe import Probe, probe
 
 
 def installed(name):
@@ -64,10 +65,10 @@ def test_a_broken_package_is_told_from_a_missing_one(install, tmp_path, source):
         DriverNotFound, match=r"driver 'broken' of package broken-driver 1\.2 is installed, but cannot be imported"
     ):
         registry.load_driver("broken")
-    probe = registry.probe("broken", tmp_path)
-    assert not probe.works
-    assert "cannot be imported" in probe.reason
-    assert registry.probe("vfs", tmp_path).works
+    found = probe("broken", tmp_path)
+    assert not found.works
+    assert "cannot be imported" in found.reason
+    assert probe("vfs", tmp_path).works
 
 
 def test_an_entry_point_that_leads_to_no_callable(install):
@@ -100,7 +101,7 @@ def test_a_package_with_broken_entry_points_does_not_hide_the_others(install, tm
     install("bad-driver", entry_points=entry_points)
     assert len(installed("vfs")) == 1
     for driver in registry.installed_drivers():
-        registry.probe(driver.name, tmp_path)
+        probe(driver.name, tmp_path)
     assert registry.load_driver("vfs")
 
 
@@ -109,7 +110,7 @@ def test_two_packages_with_one_name(install, tmp_path):
     install("other-driver", drivers="same = other_driver:Driver")
     with pytest.raises(AmbiguousDriver, match=r"one-driver and other-driver|other-driver and one-driver"):
         registry.load_driver("same")
-    assert not registry.probe("same", tmp_path).works
+    assert not probe("same", tmp_path).works
 
 
 @pytest.mark.parametrize(
@@ -127,21 +128,21 @@ def test_a_probe_that_says_no(install, tmp_path, body, reason):
         f"class No(Driver):\n    @classmethod\n    def probe(cls, context):\n        {body}",
         drivers="no = no_driver:No",
     )
-    result = registry.probe("no", tmp_path)
+    result = probe("no", tmp_path)
     assert (result.works, reason in result.reason) == (False, True)
 
 
 def test_a_driver_without_a_probe_is_taken_to_work(install, tmp_path):
     install("easy-driver", drivers="easy = easy_driver:Driver")
-    assert registry.probe("easy", tmp_path) == registry.Probe(True)
+    assert probe("easy", tmp_path) == Probe(True)
     assert list((tmp_path / "store").glob("*")) == []
 
 
 @pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs"])
 def test_a_probe_leaves_nothing(driver, tmp_path):
     (tmp_path / "root").mkdir()
-    registry.probe(driver, tmp_path / "root")
-    registry.probe(driver, tmp_path / "root" / "below" / "what is not there")
+    probe(driver, tmp_path / "root")
+    probe(driver, tmp_path / "root" / "below" / "what is not there")
     assert list((tmp_path / "root").iterdir()) == []
 
 
@@ -233,7 +234,7 @@ def test_a_driver_s_name_can_be_no_other_name_under_the_root(name, install, tmp_
     install("named-driver", f"class Driver(Driver):\n    driver_name = {name!r}", drivers="named = named_driver:Driver")
     with pytest.raises(DriverContractError, match="cannot be its name on disk"):
         registry.driver_name(registry.load_driver("named"), "named")
-    assert not registry.probe("named", tmp_path).works
+    assert not probe("named", tmp_path).works
     with pytest.raises(DriverContractError, match="cannot be its name on disk"):
         LayerStore.open(root=tmp_path / "root", driver="named")
 

@@ -13,9 +13,9 @@ from layerstore_core import hookimpl
 from layerstore_core.base import inside
 from layerstore_core.diff.change import Change
 from layerstore_core.diff.pack import pack_changes
+from layerstore_core.diff.size import changed_size
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.context import DriverContext
-from layerstore_core.driver.fallback import changed_size
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tar.layer_stream import LayerStream

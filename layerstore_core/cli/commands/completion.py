@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
-from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.parameters import COMPLETE_VARIABLE, PROGRAM, json_option
 from layerstore_core.cli.session import Session
 
 
@@ -24,7 +24,6 @@ def completion(context: click.Context, shell: str) -> None:
       layerstore completion zsh > "${fpath[1]}/_layerstore"
       layerstore completion fish > ~/.config/fish/completions/layerstore.fish
     """
-    from layerstore_core.cli.app import COMPLETE_VARIABLE, PROGRAM
     from layerstore_core.cli.shellwords import register
 
     register()

@@ -28,7 +28,8 @@ def drivers(session: Session) -> None:
         from layerstore_core.driver.open import check_options
 
         check_options(config)
-    from layerstore_core.driver.registry import installed_drivers, probe
+    from layerstore_core.driver.probe import probe
+    from layerstore_core.driver.registry import installed_drivers
 
     found: list[dict[str, Any]] = []
     for driver in installed_drivers():

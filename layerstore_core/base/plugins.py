@@ -1,0 +1,38 @@
+"""The entry points by which installed packages offer drivers and wrappers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from importlib_metadata import EntryPoint, distributions, entry_points
+
+from layerstore_core.log import logger
+
+DRIVERS: Final = "layerstore.drivers"
+WRAPPERS: Final = "layerstore.wrappers"
+
+
+def offers(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group. A package whose entry points cannot be read is left out, with a warning.
+
+    Args:
+        group: `DRIVERS` or `WRAPPERS`.
+    """
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # one malformed file has kept all the others from being read
+        pass
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        where = str(distribution.locate_file(""))
+        try:
+            # The first of a name on the path hides the others, as in an import.
+            found.setdefault(distribution.name, list(distribution.entry_points.select(group=group)))
+        except Exception as error:
+            logger.warning("a package in {} is left out: its entry points cannot be read: {!r}", where, error)
+    return [point for points in found.values() for point in points]
+
+
+def offered_names(*groups: str) -> set[str]:
+    """Return the names of all entry points of some groups."""
+    return {point.name for group in groups for point in offers(group)}

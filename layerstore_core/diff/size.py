@@ -1,0 +1,34 @@
+"""The size of changes, as Docker counts it."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from layerstore_core.diff.change import Change, ChangeKind
+from layerstore_core.tree.walk import Descent
+
+
+def changed_size(root: str, changes: list[Change]) -> int:
+    """Return the bytes of added and changed regular files, each inode once.
+
+    Args:
+        root: the tree that the changes are of.
+        changes: as `compare_trees` gives them.
+    """
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    with Descent(root) as tree:
+        for change in changes:
+            if change.kind is ChangeKind.DELETE:
+                continue
+            parent, _, base = change.path.strip(b"/").rpartition(b"/")
+            status = os.stat(base or b".", dir_fd=tree.enter(parent), follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
+    return total

@@ -77,7 +77,8 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.repair import OnRepaired
     from layerstore_core.maintenance.repair_source import RepairSource
     from layerstore_core.store.catalog import Problem
-    from layerstore_core.store.handles import Layer, RemovedLayer, RWLayer
+    from layerstore_core.store.handles import Layer, RWLayer
+    from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.register_chain import LayerInput
     from layerstore_core.store.registration import Progress
     from layerstore_core.store.store import LayerStore
@@ -152,7 +153,7 @@ _HOMES = {
     "Reference": "images.reference",
     "Removal": "images.remove",
     "Removed": "maintenance.gc",
-    "RemovedLayer": "store.handles",
+    "RemovedLayer": "store.nodes",
     "RepairSource": "maintenance.repair_source",
     "RootInUse": "errors",
     "Settings": "config.sources",

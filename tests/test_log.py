@@ -23,7 +23,7 @@ from tests.store.layers import BASE, register
 root = Path(sys.argv[1])
 with LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none")) as store:
     layer = register(store, BASE)
-    (store.db.layer_path(layer.chain_id) / "size").write_text("none")
+    (store.context.db.layer_path(layer.chain_id) / "size").write_text("none")
 with LayerStore.open(StoreConfig(root=root, driver="vfs")) as store:
     assert len(store.load_problems) == 1
 """

@@ -48,9 +48,9 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
     documents = []
     for name in store.rw_layers():
         try:
-            documents.append(rw_document(store.db.read_mount(name)))
+            documents.append(rw_document(store.context.db.read_mount(name)))
         except (LayerStoreError, OSError):
-            if store.db.has_mount(name):
+            if store.context.db.has_mount(name):
                 raise
             # Another process has just removed it.
     return documents

@@ -73,7 +73,7 @@ class MountNameType(click.ParamType[str]):
         return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = _ask_store(ctx, lambda store: store.db.list_mounts())
+        names = _ask_store(ctx, lambda store: store.context.db.list_mounts())
         return _offered(names, incomplete)
 
 
@@ -171,11 +171,11 @@ def _find(store: LayerStore, word: str) -> ChainID | None:
     if len(digits) == 64 and store.has_layer(ChainID.from_hex(digits)):
         return ChainID.from_hex(digits)  # without a look at all the others
     found: dict[str, ChainID | None] = {chain: chain for chain in store.chain_ids() if chain.hex.startswith(digits)}
-    images = {f"image {image}": image for image in store.image_db.image_ids() if image.hex.startswith(digits)}
+    images = {f"image {image}": image for image in store.context.image_db.image_ids() if image.hex.startswith(digits)}
     with suppress(BadRecord):  # told where names are all that is asked for
-        if (named := store.image_db.names().get(f"{digits}:latest")) is not None:
+        if (named := store.context.image_db.names().get(f"{digits}:latest")) is not None:
             images[f"image {digits}:latest"] = named
-    found.update({label: store.image_db.top_layer(image) for label, image in images.items()})
+    found.update({label: store.context.image_db.top_layer(image) for label, image in images.items()})
     if not found:
         raise LayerDoesNotExist(
             f"no layer sha256:{digits}{'…' if len(digits) < 64 else ''} in {store.root}, and no image; "
@@ -201,7 +201,7 @@ def _may_be_a_name(word: str) -> bool:
 
 
 def _image_names(store: LayerStore) -> list[str]:
-    return sorted(store.image_db.names())
+    return sorted(store.context.image_db.names())
 
 
 def resolve_image(store: LayerStore, name: str) -> str:

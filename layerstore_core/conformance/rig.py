@@ -21,6 +21,7 @@ from layerstore_core.driver.open import bind_driver
 from layerstore_core.driver.registry import DriverFactory
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.locking.root_locks import RootLocks
+from layerstore_core.store.open import make_context
 from layerstore_core.store.store import LayerStore
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
@@ -110,7 +111,9 @@ class Bench:
         config = self.config(root)
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
-            store = LayerStore(config, bind_driver(self.factory, self.name, config, locks, wrappers), locks)
+            store = LayerStore(
+                make_context(config, bind_driver(self.factory, self.name, config, locks, wrappers), locks)
+            )
         except BaseException:
             locks.close()
             raise

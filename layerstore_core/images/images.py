@@ -66,7 +66,7 @@ class Images:
     def __init__(self, store: LayerStore) -> None:
         check_type(store, LayerStore, "an open LayerStore")
         self._store = store
-        self._records = store.image_db
+        self._records = store.context.image_db
         self._recipes = Recipes(store.root, store.driver_name)
 
     # Finding
@@ -161,7 +161,9 @@ class Images:
         check_stream(source)
         reference = Reference.parse(name) if name is not None else None
         asked = None if platform is None else Platform.of(platform)
-        container = open_container(source, spool_dir=self._store.scratch_directory(), limits=self._store.limits)
+        container = open_container(
+            source, spool_dir=self._store.context.scratch_directory(), limits=self._store.context.limits
+        )
         try:
             found = find_images(container, asked, names_in(wanted))
             images, skipped = found.images, found.skipped
@@ -230,7 +232,7 @@ class Images:
         with (
             directory_at(cast("str", where))
             if in_directory
-            else archive_at(where, spool_dir=self._store.scratch_directory())
+            else archive_at(where, spool_dir=self._store.context.scratch_directory())
         ) as output:
             saver = Saver(self._store, output, self._recipes if form == "oci" else None, progress)
             saved = [self._image(image_id, {image_id: tuple(names)}) for image_id, names in wanted.items()]
@@ -258,7 +260,7 @@ class Images:
         reference = Reference.parse(new)
         if reference.digest:
             raise InvalidReference(f"{new!r} has a digest; an image is named by a tag")
-        with self._store.changing_images() as records:
+        with self._store.context.changing_images() as records:
             image_id = self._find(name)[0]
             records.set_last_updated(image_id, loading.now())
             records.set_names(
@@ -283,7 +285,7 @@ class Images:
         What was removed before an error is its attribute `done`, a `Removal`.
         """
         # In the block: a load in another process keeps the recipe of a layer that was not there a moment ago.
-        with self._store.changing_images() as records:
+        with self._store.context.changing_images() as records:
             plan = RemovalPlan(self._store, records, self._find_in, force=force)
             try:
                 for one in names_in(name):

@@ -68,7 +68,7 @@ def load(
                 skipped.append(Skipped(what, "invalid", str(error).removeprefix(f"{container.name}: ")))
             else:
                 taken.append(image)
-        with store.changing_images() as records:
+        with store.context.changing_images() as records:
             _record(records, taken)
     except BaseException:
         for top in reversed(tops):
@@ -142,11 +142,11 @@ def _note_blobs(store: LayerStore, container: Container, images: Sequence[ImageF
         digest = str(descriptor["digest"]) if descriptor else ""
         if layer.descriptor is None or not digest.startswith("sha256:"):
             continue
-        with store.changing_images() as records:
+        with store.context.changing_images() as records:
             records.record_blob(digest, layer.diff_id)
         if recipes.get(layer.diff_id) is None:
             with container.open(layer.path) as file:
                 recipe = find_recipe(file, digest, layer.descriptor.size, layer.descriptor.media_type[:255])
             if recipe is not None:
-                with store.changing_images():
+                with store.context.changing_images():
                     recipes.put(layer.diff_id, recipe)

@@ -11,7 +11,7 @@ from typing import Final
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, ImageInUse, LayerStoreError, keeping_done
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.store.handles import RemovedLayer
+from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 
 #: Finds an image by a name or an ID among names and images: its ID, and the name, if it was called by one.
@@ -141,7 +141,7 @@ class RemovalPlan:
             self._users = {}
             for name in self._store.rw_layers():
                 try:
-                    parent = self._store.db.read_mount(name).parent
+                    parent = self._store.context.db.read_mount(name).parent
                 except (LayerStoreError, OSError):  # deleted meanwhile
                     continue
                 self._users.setdefault(parent, []).append(name)

@@ -50,7 +50,7 @@ def check_store(
     if findings or last:
         # What other processes were changing meanwhile may have looked wrong: only what still is, while nobody can, counts.
         seen = {(finding.code, finding.subject) for finding in (*findings, *last)}
-        with store.standing_still():
+        with store.context.standing_still():
             findings, last = (
                 [finding for finding in again if (finding.code, finding.subject) in seen]
                 for again in (_first_look(store, standing_still=True), _last_look(store))

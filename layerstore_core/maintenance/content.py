@@ -129,7 +129,7 @@ def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
 
 def is_current(store: LayerStore, layer: Layer) -> bool:
     """Whether a layer is still what it was: another process may have deleted it, or its parents with it, meanwhile."""
-    return store.db.cache_id(layer.chain_id) == layer.cache_id
+    return store.context.db.cache_id(layer.chain_id) == layer.cache_id
 
 
 def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _SOUND) -> Verdict:

@@ -47,7 +47,7 @@ def kept_layers(store: LayerStore) -> Iterator[Kept]:
 def kept_of(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[Kept]:
     """What the record of a writable layer names, its init layer first; nothing where it was deleted a moment ago."""
     try:
-        record = store.db.read_mount(name)
+        record = store.context.db.read_mount(name)
     except (LayerStoreError, OSError):
         return
     else:
@@ -88,13 +88,13 @@ def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator
                 if kept.name is not None
                 else "give the layer or its image with `layerstore check --repair --from FILE`",
             )
-    yield from _check_strays(Strays(store, standing_still=standing_still), store)
+    yield from _check_strays(Strays(store.context, standing_still=standing_still), store)
 
 
 def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
     """Look at one layer that the driver has, in part at least."""
     try:
-        known = other_parent(store, kept.layer_id, kept.parent_id)
+        known = other_parent(store.context, kept.layer_id, kept.parent_id)
         problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
     except (LayerStoreError, OSError) as error:
         known, problems = None, [f"it cannot be looked at: {error}"]
@@ -102,7 +102,7 @@ def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterato
         yield Finding(
             "wrong-parent",
             kept.subject,
-            f"{parent_in_words(store, kept.parent_id)} according to its record, and {parent_in_words(store, known)} "
+            f"{parent_in_words(store.context, kept.parent_id)} according to its record, and {parent_in_words(store.context, known)} "
             f"according to the driver {store.driver_name}",
             "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
         )
@@ -118,16 +118,16 @@ def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterato
 
 
 def _is_current_layer(store: LayerStore, chain: ChainID, cache_id: str) -> bool:
-    return store.db.cache_id(chain) == cache_id
+    return store.context.db.cache_id(chain) == cache_id
 
 
 def _is_current_mount(store: LayerStore, record: MountRecord) -> bool:
-    return store.db.mount_id(record.name) == record.mount_id
+    return store.context.db.mount_id(record.name) == record.mount_id
 
 
 def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
     if strays.ids and strays.lost:
-        paths = [store.db.path] if strays.lost == store.db.directories() else strays.lost
+        paths = [store.context.db.path] if strays.lost == store.context.db.directories() else strays.lost
         for path in paths:
             yield Finding(
                 "records-lost",

@@ -13,7 +13,7 @@ from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.log import logger
 from layerstore_core.store.delete import finish_removing, remove_dead
-from layerstore_core.store.handles import RemovedLayer
+from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 from layerstore_core.tree.walk import Descent
@@ -64,16 +64,16 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
 
 
 def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> None:
-    for orphan in store.db.removing():
+    for orphan in store.context.db.removing():
         found = Removed("unfinished removal", str(orphan.path), _size(orphan.path))
         if not dry_run:
-            finish_removing(store.db, store.driver, orphan)
+            finish_removing(store.context, orphan)
         removed.append(found)
-    for dead in store.db.dead_transactions():
+    for dead in store.context.db.dead_transactions():
         found = Removed("dead transaction", str(dead.path), _size(dead.path))
-        if dry_run or remove_dead(store.db, store.driver, dead):
+        if dry_run or remove_dead(store.context, dead):
             removed.append(found)
-    with nullcontext(store.image_db) if dry_run else store.changing_images() as images:
+    with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
         for path in images.half_done():
             found = Removed("half-done image record", str(path), _size(path))
             if not dry_run:
@@ -96,7 +96,7 @@ def _of_layer(gone: RemovedLayer) -> Removed:
 
 
 def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
-    strays = Strays(store)
+    strays = Strays(store.context)
     if strays.ids and not strays.certain:
         logger.warning(
             "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` tells more",

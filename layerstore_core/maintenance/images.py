@@ -11,7 +11,7 @@ from layerstore_core.store.store import LayerStore
 
 def check_images(store: LayerStore) -> Iterator[Finding]:
     """Records that are damaged or missing, and images whose layers are gone."""
-    records = store.image_db
+    records = store.context.image_db
     records.forget_all_but(())  # what was sound when it was read may be damaged by now
     present = set(store.chain_ids())
     references = records.references()

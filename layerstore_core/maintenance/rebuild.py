@@ -37,7 +37,7 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str
     diff_id, parent = wanted
     if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
         return ""
-    return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store).path}"
+    return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store.context).path}"
 
 
 def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
@@ -60,7 +60,7 @@ def remake_layer(store: LayerStore, chain: ChainID) -> str:
     layer = store.find(chain)
     if layer is None or not _make_anew(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
         return ""
-    return f"its files are made anew from its tar, which has the right digest; the former ones are in {Quarantine(store).path}"
+    return f"its files are made anew from its tar, which has the right digest; the former ones are in {Quarantine(store.context).path}"
 
 
 def _make_anew(
@@ -73,19 +73,21 @@ def _make_anew(
                 below = stack.enter_context(store.get(parent))
             except (LayerStoreError, OSError):
                 return False
-        flush = stack.enter_context(store.flushing())
-        new = stack.enter_context(Registration(store.db, store.driver, below._live.below if below else None))
+        flush = stack.enter_context(store.context.flushing())
+        new = stack.enter_context(Registration(store.context.db, store.driver, below._live.below if below else None))
         with (
             open_tar() as file,
-            LayerSource(file, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True) as source,
+            LayerSource(
+                file, spool_dir=store.context.scratch_directory(), limits=store.context.limits, allow_empty=True
+            ) as source,
         ):
             new.apply(source)
         if new.diff_id != diff_id:
             return False
         new.write_record(_descriptor(store, chain))
         flush()
-        quarantine = Quarantine(store)
-        with store.changing_records() as db:
+        quarantine = Quarantine(store.context)
+        with store.context.changing_records() as db:
             new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))
     _stand_on_new(store, new.cache_id)
     return True
@@ -99,7 +101,7 @@ def _stand_on_new(store: LayerStore, cache_id: str) -> None:
             continue
         ids.add(kept.layer_id)
         try:
-            if other_parent(store, kept.layer_id, kept.parent_id) is None and store.driver.check_layer(
+            if other_parent(store.context, kept.layer_id, kept.parent_id) is None and store.driver.check_layer(
                 kept.layer_id, kept.parent_id
             ):
                 store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
@@ -109,7 +111,7 @@ def _stand_on_new(store: LayerStore, cache_id: str) -> None:
 
 def _wanted(store: LayerStore, chain: ChainID, offer: RepairSource) -> tuple[DiffID, ChainID | None] | None:
     """Which of the offered layers a chain ID stands for, and on what."""
-    directory = store.db.layer_path(chain)
+    directory = store.context.db.layer_path(chain)
     recorded = read_digest(DiffID, directory / "diff")
     parents = [read_digest(ChainID, directory / "parent"), None, *store.layers()]
     for diff_id in [recorded, *offer.diff_ids()]:

@@ -18,7 +18,7 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
     """Records that cannot be loaded, what is among them and is none, and what was left half done."""
     loaded = store.layers()
     not_loaded = (chain for chain in store.chain_ids() if chain not in loaded)
-    empty = [store.db.layer_path(chain) for chain in not_loaded if not store.db.has_layer(chain)]
+    empty = [store.context.db.layer_path(chain) for chain in not_loaded if not store.context.db.has_layer(chain)]
     left_out = set(empty)
     for problem in store.load_problems:
         if not left_out.isdisjoint((Path(problem.path), *Path(problem.path).parents)):
@@ -30,7 +30,7 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             "`layerstore check --repair` mends what can be told from the rest; otherwise restore the file from a backup, "
             "or give the layer with `--from FILE`",
         )
-    for path in store.db.displaced():
+    for path in store.context.db.displaced():
         yield Finding(
             "unloadable",
             str(path),
@@ -45,7 +45,7 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             "an empty directory, as a crash leaves it; it is in nobody's way here",
             "`layerstore check --repair` removes it",
         )
-    for path in store.db.strangers():
+    for path in store.context.db.strangers():
         yield Finding(
             "not-a-record",
             str(path),
@@ -56,11 +56,11 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
 
 def leftovers(store: LayerStore) -> Iterator[Finding]:
     """What `recover` ends, if it can."""
-    for orphan in store.db.removing():
+    for orphan in store.context.db.removing():
         yield Finding(
             "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
         )
-    for dead in store.db.dead_transactions():
+    for dead in store.context.db.dead_transactions():
         if dead.is_empty:
             continue
         yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)
@@ -72,7 +72,7 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
         pins = store.pins()
     except (BadRecord, OSError):  # a finding by itself
         return
-    if store.db.directories()[0] in store.db.missing_directories() and store.driver.layer_ids():
+    if store.context.db.directories()[0] in store.context.db.missing_directories() and store.driver.layer_ids():
         return  # the records are lost, which is a finding by itself: once they are back they need their pins
     for pin in sorted(pins - set(store.chain_ids())):
         yield Finding(
@@ -86,8 +86,8 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
 
 def check_references(store: LayerStore) -> Iterator[Finding]:
     """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
-    known = store.db.path.parent
-    quarantine = Quarantine(store).path
+    known = store.context.db.path.parent
+    quarantine = Quarantine(store.context).path
     pins = store.root / "layerstore" / "pins"
     for bad in store.unreadable():
         dangling = pins in bad.path.parents and re.fullmatch("[0-9a-f]{64}", bad.path.name)  # a finding of its own

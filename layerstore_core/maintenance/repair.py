@@ -49,7 +49,7 @@ class Repair:
         self._source = source
         self._force = force
         self._on_repaired = on_repaired
-        self._quarantine = Quarantine(store)
+        self._quarantine = Quarantine(store.context)
         self._mended: dict[str, str] = {}
         self._healer = Healer(store, source, [])
 
@@ -106,7 +106,7 @@ class Repair:
             case "dangling-pin":
                 return self._of_pin(ChainID(finding.subject))
             case "empty-record":
-                with self._store.changing_records():
+                with self._store.context.changing_records():
                     inside.rmdir(finding.subject)
                 return "removed"
             case "not-a-record":
@@ -127,7 +127,7 @@ class Repair:
         if self._source is not None and (done := register_lost(self._store, pin, self._source)):
             return done
         # The driver may have the layer still, and nothing else may keep what it stood on.
-        if not self._force and (Strays(self._store).ids or self._store.unheld_layers(ignore_unreadable=True)):
+        if not self._force and (Strays(self._store.context).ids or self._store.unheld_layers(ignore_unreadable=True)):
             return ""
         self._store.unpin(pin)
         return "the pin is removed"
@@ -136,7 +136,7 @@ class Repair:
         for path, done in self._mended.items():
             if Path(finding.subject).is_relative_to(path):
                 return done
-        if Path(finding.subject) in self._store.db.displaced():
+        if Path(finding.subject) in self._store.context.db.displaced():
             return ""
         # Perhaps it stood on one that is mended by now.
         if finding.subject not in {problem.path for problem in self._store.load_problems}:
@@ -151,7 +151,7 @@ class Repair:
         if self._healer.heal(chain, full=finding.code in _FULL):
             return "; ".join(self._healer.done.get(chain, ())) or "what it stands on is mended"
         if self._force:
-            with self._store.changing_records() as db:
+            with self._store.context.changing_records() as db:
                 return self._set_aside(db.layer_path(chain))
         return ""
 
@@ -166,7 +166,7 @@ class Repair:
         return f"loaded again from {self._source.path}"
 
     def _set_aside_image(self, path: Path) -> str:
-        with self._store.changing_images():
+        with self._store.context.changing_images():
             return self._set_aside(path)
 
     def _set_aside(self, path: Path) -> str:
@@ -183,5 +183,5 @@ class Repair:
 
 def _mount_record(store: LayerStore, path: Path) -> Path | None:
     """The writable layer's record that a damaged file is in."""
-    mounts = store.db.path / "mounts"
+    mounts = store.context.db.path / "mounts"
     return mounts / path.relative_to(mounts).parts[0] if path.is_relative_to(mounts) else None

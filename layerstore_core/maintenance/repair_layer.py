@@ -47,7 +47,9 @@ class Healer:
         self._made_anew: set[ChainID] = set()
         # As the records are before anything is mended.
         self._candidates = list(
-            chained.from_iterable(driver_ids(store.db.layer_path(one)) for one in suspects if store.db.has_layer(one))
+            chained.from_iterable(
+                driver_ids(store.context.db.layer_path(one)) for one in suspects if store.context.db.has_layer(one)
+            )
         )
 
     def heal(self, chain: ChainID, *, full: bool = True) -> bool:
@@ -136,7 +138,7 @@ class Healer:
         for _ in range(2):  # an init layer that the record had lost has a parent, too
             for kept in kept_of(self._store, name, self._store.layers()):
                 done += self._repair_around(kept)
-                known = other_parent(self._store, kept.layer_id, kept.parent_id)
+                known = other_parent(self._store.context, kept.layer_id, kept.parent_id)
                 if known is not None:
                     done += self._restore_parent(name, kept, known)
                 elif not self._is_whole(kept) and self._is_proved(kept.parent_id):
@@ -146,18 +148,18 @@ class Healer:
 
     def _restore_parent(self, name: str, kept: Kept, known: str) -> list[str]:
         """Give a record the parent that it has lost. One that names another is not changed: either may be right."""
-        db = self._store.db
+        db = self._store.context.db
         record, path = db.read_mount(name), db.mount_path(name)
         if kept.layer_id not in (record.mount_id, record.init_id):
             return []
-        if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store).ids:
-            with self._store.changing_records():
+        if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store.context).ids:
+            with self._store.context.changing_records():
                 put_field(self._store, path / INIT_ID, known)
             return [f"{INIT_ID} of its record written anew, as the driver has it"]
         chain = self._chain_of(known)
         if record.parent is not None or chain is None or not self._prove(chain):
             return []
-        with self._store.changing_records():
+        with self._store.context.changing_records():
             put_field(self._store, path / "parent", chain)
         return ["parent of its record written anew, as the driver has it"]
 
@@ -174,7 +176,7 @@ class Healer:
             self._note(chain, self._repair_around(kept))
 
     def _repair_around(self, kept: Kept) -> list[str]:
-        known = other_parent(self._store, kept.layer_id, kept.parent_id)
+        known = other_parent(self._store.context, kept.layer_id, kept.parent_id)
         parent_id = kept.parent_id if known is None else known
         return self._store.driver.repair_layer(kept.layer_id, parent_id, proved=False)
 
@@ -203,8 +205,8 @@ class Healer:
         self._mend_around(chain, kept)
         if self._has_right_digest(chain):
             return True
-        candidates = [*self._candidates, *self._claimed(chain), *Strays(self._store).ids]
-        if done := mend_record(self._store, self._store.db.layer_path(chain), candidates):
+        candidates = [*self._candidates, *self._claimed(chain), *Strays(self._store.context).ids]
+        if done := mend_record(self._store, self._store.context.db.layer_path(chain), candidates):
             self.note_mended(chain, done)
             self._proved[chain] = self._has_right_digest(chain)
             self._prove_others(chain)

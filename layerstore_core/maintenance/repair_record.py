@@ -67,13 +67,13 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
         CACHE_ID: found.cache_id,
         "size": str(found.size),
     }
-    with store.changing_records() as db:
+    with store.context.changing_records() as db:
         changed = [field for field, text in wanted.items() if put_field(store, directory / field, text)]
         try:
             db.read(name)
         except (LayerStoreError, OSError):
             if inside.exists(directory / _DESCRIPTOR):
-                Quarantine(store).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
+                Quarantine(store.context).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
                 changed.append(_DESCRIPTOR)
         flush(directory)
         db.read(name)
@@ -90,7 +90,7 @@ def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[st
         # Where no parent fits, the diff ID may be another layer's, and the content has to tell.
         parents = [one for one in parents if chain_id(diff_id, one) == name][:1] or parents
     named = [cache_id] if cache_id and store.driver.exists(cache_id) else []
-    for candidate in dict.fromkeys([*named, *others] if named else [*others, *Strays(store).ids]):
+    for candidate in dict.fromkeys([*named, *others] if named else [*others, *Strays(store.context).ids]):
         below = layers[parents[0]].cache_id if parents and parents[0] is not None and parents[0] in layers else ""
         try:
             digest, size = _read_through(store, name, candidate, below)
@@ -106,7 +106,7 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
     """The digest of the tar that a record's lines and a layer of the driver make, and the layer's size."""
     digest = hashlib.sha256()
     with ExitStack() as opened:
-        chunks = iter(tar_chunks(store.db, store.driver, name, cache_id, below, opened=opened))
+        chunks = iter(tar_chunks(store.context, name, cache_id, below, opened=opened))
 
         def read() -> bytes:
             for chunk in chunks:
@@ -131,7 +131,7 @@ def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
     elif _content(path) == text:
         return False
     if inside.exists(path):
-        Quarantine(store).put(path, f"{path.parent.name[:12]}-{path.name}")
+        Quarantine(store.context).put(path, f"{path.parent.name[:12]}-{path.name}")
     if text is not None:
         partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         write_file(partial, text.encode())
@@ -151,7 +151,7 @@ def damaged_layers(store: LayerStore) -> Iterator[Path]:
     """The records of layers that cannot be loaded for themselves, not for what they stand on."""
     for chain in store.chain_ids():
         try:
-            store.db.read(chain)
+            store.context.db.read(chain)
         except (LayerStoreError, OSError):
-            if store.db.has_layer(chain):
-                yield store.db.layer_path(chain)
+            if store.context.db.has_layer(chain):
+                yield store.context.db.layer_path(chain)

@@ -38,7 +38,7 @@ class RepairSource:
         self._container: Container | None = None
         if not self._take_images(store):
             with LayerSource(
-                path, spool_dir=store.scratch_directory(), limits=store.limits, allow_empty=True
+                path, spool_dir=store.context.scratch_directory(), limits=store.context.limits, allow_empty=True
             ) as source:
                 while source.read_chunk():
                     pass
@@ -73,7 +73,9 @@ class RepairSource:
 
     def _take_images(self, store: LayerStore) -> bool:
         try:
-            container = open_container(self.path, spool_dir=store.scratch_directory(), limits=store.limits)
+            container = open_container(
+                self.path, spool_dir=store.context.scratch_directory(), limits=store.context.limits
+            )
         except (InvalidImage, InvalidLayer):
             return False
         try:

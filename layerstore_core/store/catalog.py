@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Final
+from typing import Final, TypeVar
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
@@ -29,6 +29,9 @@ from layerstore_core.records.claims import Claims, claimed_parents
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.store.nodes import Holder, LayerNode, MountNode
+
+#: A handle.
+_H = TypeVar("_H")
 
 _UNKNOWN_GENERATION: Final = -2
 
@@ -175,7 +178,7 @@ class Catalog:
         """What `RootLocks` knows a layer by."""
         return f"layer {self._driver} {name}"
 
-    def hold_layer(self, name: ChainID, handle: Callable[[LayerNode], object]) -> object | None:
+    def hold_layer(self, name: ChainID, handle: Callable[[LayerNode], _H]) -> _H | None:
         """Find a layer and make a handle to it, one that counts in all processes.
 
         Args:
@@ -195,7 +198,7 @@ class Catalog:
             finally:
                 self._locks.drop(key, search)
 
-    def hold_mount(self, name: str, handle: Callable[[MountNode], object]) -> object | None:
+    def hold_mount(self, name: str, handle: Callable[[MountNode], _H]) -> _H | None:
         """The same for a writable layer."""
         with self.lock:
             while True:
@@ -212,7 +215,7 @@ class Catalog:
                 finally:
                     self._locks.drop(node.lock_key, search)
 
-    def _handed_out(self, node: LayerNode | MountNode, handle: object) -> object:
+    def _handed_out(self, node: LayerNode | MountNode, handle: _H) -> _H:
         try:
             self._locks.hold(node.lock_key, handle)
             node.handles.add(handle)

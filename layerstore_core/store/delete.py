@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import keeping_done
 from layerstore_core.log import logger
 from layerstore_core.records.deletion import Removing
-from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.transaction import DeadTransaction
 from layerstore_core.store.catalog import Catalog
-from layerstore_core.store.handles import RemovedLayer
-from layerstore_core.store.nodes import LayerNode
+from layerstore_core.store.context import StoreContext
+from layerstore_core.store.nodes import LayerNode, RemovedLayer
 
 
-def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: LayerNode) -> list[RemovedLayer]:
+def delete_unheld(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
     """Delete a layer if nothing holds it, then its parent, and so on.
 
     Returns:
@@ -26,6 +24,7 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
         OSError: a deletion could not be begun, and the layer is as it was; or the driver could not finish it,
             and `LayerDB.removing` lists what is left. What was deleted before is the error's `done`.
     """
+    catalog = context.catalog
     removed: list[RemovedLayer] = []
     with keeping_done(removed):
         current: LayerNode | None = node
@@ -37,10 +36,10 @@ def delete_unheld(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: Laye
                 # The record is renamed first: from then on the layer does not exist, and what is left of
                 # it is known as a deletion to be finished, whatever happens to the driver's part.
                 with catalog.changing():
-                    deletion = db.mark_removing(record.chain_id)
+                    deletion = context.db.mark_removing(record.chain_id)
                 catalog.drop_layer(current, deletion.path)
             with deletion:
-                driver.remove(record.cache_id)
+                context.driver.remove(record.cache_id)
                 deletion.finish()
             logger.info("deleted layer {}, {} bytes of files", record.chain_id, record.size)
             removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
@@ -71,21 +70,21 @@ def unheld_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list
         return doomed
 
 
-def finish_removing(db: LayerDB, driver: BoundDriver, orphan: Removing) -> None:
+def finish_removing(context: StoreContext, orphan: Removing) -> None:
     """Finish one deletion, unless another process is at it.
 
     Raises:
         OSError: it could not be finished.
     """
-    deletion = db.take_over(orphan)
+    deletion = context.db.take_over(orphan)
     if deletion is not None:
         with deletion:
             if orphan.cache_id is not None:
-                driver.remove(orphan.cache_id)
+                context.driver.remove(orphan.cache_id)
             deletion.finish()
 
 
-def remove_dead(db: LayerDB, driver: BoundDriver, dead: DeadTransaction) -> bool:
+def remove_dead(context: StoreContext, dead: DeadTransaction) -> bool:
     """Remove what a dead process was making.
 
     Returns:
@@ -94,24 +93,25 @@ def remove_dead(db: LayerDB, driver: BoundDriver, dead: DeadTransaction) -> bool
     Raises:
         OSError: it could not be removed.
     """
-    with db.removing_dead(dead) as still_there:
+    with context.db.removing_dead(dead) as still_there:
         if still_there:
             for driver_id in dead.driver_ids:
-                driver.remove(driver_id)
+                context.driver.remove(driver_id)
     return still_there
 
 
-def recover(db: LayerDB, driver: BoundDriver) -> None:
+def recover(context: StoreContext) -> None:
     """Do what is certainly safe: finish deletions, drop dead transactions, unmount what dead processes had mounted.
 
     What cannot be done is logged, and left for the next time.
     """
-    for orphan in db.removing():
-        if _attempt(partial(finish_removing, db, driver, orphan), f"{orphan.path}: the deletion could not be finished"):
+    for orphan in context.db.removing():
+        if _attempt(partial(finish_removing, context, orphan), f"{orphan.path}: the deletion could not be finished"):
             logger.info("{}: finished a deletion that was cut short", orphan.path)
-    for dead in db.dead_transactions():
-        if _attempt(partial(remove_dead, db, driver, dead), f"{dead.path}: the dead transaction could not be removed"):
+    for dead in context.db.dead_transactions():
+        if _attempt(partial(remove_dead, context, dead), f"{dead.path}: the dead transaction could not be removed"):
             logger.info("{}: removed what a dead process was making", dead.path)
+    driver = context.driver
     _attempt(driver.adopt_mounts, "what is mounted, as an earlier version has written it down, cannot be told")
     for layer_id in driver.abandoned_mounts():
         if _attempt(

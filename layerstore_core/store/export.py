@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import IntegrityError
 from layerstore_core.log import logger
-from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.streams.hasher import QUEUE, Beside, Hasher
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
@@ -22,8 +21,8 @@ from layerstore_core.tree.files import TreeFiles
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode
-    from layerstore_core.tree.idmap import IDMapping
 
 _CHUNK: Final = 1 << 20
 #: From so many bytes of packed lines on, of some thousand entries, another process reads files, too: it takes 25 ms to start.
@@ -34,21 +33,20 @@ _BESIDE_FROM: Final = 256 << 10
 assert BLOCKS_KEPT > QUEUE
 
 
-def tar_stream(db: LayerDB, driver: BoundDriver, node: LayerNode) -> BinaryIO:
+def tar_stream(context: StoreContext, node: LayerNode) -> BinaryIO:
     """Open a layer's tar.
 
     Raises:
         IntegrityError: its tar-split file is missing.
     """
     with ExitStack() as opened:
-        chunks = _verified(_node_chunks(db, driver, node, opened), node)
+        chunks = _verified(_node_chunks(context, node, opened), node)
         # Buffered, because readers of tars count on getting as many bytes as they ask for.
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
 
 def copy_tar(
-    db: LayerDB,
-    driver: BoundDriver,
+    context: StoreContext,
     node: LayerNode,
     write: Callable[[bytes | memoryview], object],
     *,
@@ -59,7 +57,7 @@ def copy_tar(
     size = 0
     began = time.monotonic()
     with ExitStack() as opened:
-        chunks = _verified(_node_chunks(db, driver, node, opened), node)
+        chunks = _verified(_node_chunks(context, node, opened), node)
         opened.callback(chunks.close)
         writer = opened.enter_context(Beside(write, "layerstore-write")) if in_thread else None
         for chunk in chunks:
@@ -76,11 +74,13 @@ def copy_tar(
     return size
 
 
-def _node_chunks(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes | memoryview]:
+def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> Iterable[bytes | memoryview]:
     record = node.record
-    if driver.capabilities.reproduces_exact_diffs:
-        return _joined(_own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened))
-    lines, files = _lines_and_files(db, driver, record.chain_id, record.cache_id, opened)
+    if context.driver.capabilities.reproduces_exact_diffs:
+        return _joined(
+            _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
+        )
+    lines, files = _lines_and_files(context, record.chain_id, record.cache_id, opened)
     if isinstance(files, DescriptorGetter):
         process = None
         # Of anything else we do not know that it opens what is below some directory, and no more.
@@ -95,7 +95,7 @@ def _node_chunks(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: Exit
 
 
 def tar_chunks(
-    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, parent_cache_id: str, *, opened: ExitStack
+    context: StoreContext, chain: ChainID, cache_id: str, parent_cache_id: str, *, opened: ExitStack
 ) -> Iterable[bytes]:
     """A layer's tar, as the record of `chain` and the driver's `cache_id` make it, not verified.
 
@@ -105,9 +105,9 @@ def tar_chunks(
     Raises:
         IntegrityError: there is no tar-split file, or the driver has no such layer.
     """
-    if driver.capabilities.reproduces_exact_diffs:
-        return _own_diff(driver, cache_id, parent_cache_id, opened)
-    lines, files = _lines_and_files(db, driver, chain, cache_id, opened)
+    if context.driver.capabilities.reproduces_exact_diffs:
+        return _own_diff(context.driver, cache_id, parent_cache_id, opened)
+    lines, files = _lines_and_files(context, chain, cache_id, opened)
     return assemble(decode_lines(lines), files)
 
 
@@ -117,9 +117,9 @@ def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: 
     return iter(lambda: raw.read(_CHUNK), b"")
 
 
-def _open_lines(db: LayerDB, chain: ChainID, opened: ExitStack) -> LineReader:
+def _open_lines(context: StoreContext, chain: ChainID, opened: ExitStack) -> LineReader:
     try:
-        return opened.enter_context(LineReader(db.open_tar_split(chain)))
+        return opened.enter_context(LineReader(context.db.open_tar_split(chain)))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise IntegrityError(
             f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be put together; "
@@ -128,53 +128,53 @@ def _open_lines(db: LayerDB, chain: ChainID, opened: ExitStack) -> LineReader:
 
 
 def _lines_and_files(
-    db: LayerDB, driver: BoundDriver, chain: ChainID, cache_id: str, opened: ExitStack
+    context: StoreContext, chain: ChainID, cache_id: str, opened: ExitStack
 ) -> tuple[LineReader, FileGetter]:
-    lines = _open_lines(db, chain, opened)
+    lines = _open_lines(context, chain, opened)
     try:
-        files = driver.diff_getter(cache_id)
+        files = context.driver.diff_getter(cache_id)
     except FileNotFoundError as error:
         raise IntegrityError(
-            f"the files of layer {chain} are missing: the driver {driver.name} has no layer "
+            f"the files of layer {chain} are missing: the driver {context.driver.name} has no layer "
             f"{cache_id} ({error}); register the layer again from its source"
         ) from error
     opened.callback(files.close)
     return lines, files
 
 
-def diff_of(
-    db: LayerDB, driver: BoundDriver, ids: tuple[str, str], tars_of: LayerNode | None, id_mapping: IDMapping
-) -> BinaryIO:
+def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | None) -> BinaryIO:
     """The driver's diff of a layer, with the metadata that the disk could not keep for want of rights.
 
     Args:
         ids: the driver's ID of the layer, and of what it is compared with, `""` for nothing.
         tars_of: whose tars say what the layer's files are to be like: the layer itself, or that on which it stands.
-        id_mapping: how IDs in layers correspond to IDs on disk.
 
     Raises:
         IntegrityError: a layer's tar-split file is missing or damaged.
     """
+    driver = context.driver
+    if context.config.commit_owner == "disk":
+        return driver.diff(*ids)
     from layerstore_core.unpack.unkept import Rights, Unkept, entries_of, give_back
 
-    rights = Rights(id_mapping)
+    rights = Rights(context.config.id_mapping)
     if rights.complete:
         return driver.diff(*ids)
     unkept = Unkept()
     for node in reversed(list(tars_of.chain()) if tars_of else []):
         with ExitStack() as opened:
-            unkept.take(entries_of(iter(_headers(db, driver, node, opened))))
+            unkept.take(entries_of(iter(_headers(context, node, opened))))
     with ExitStack() as opened:
         chunks = give_back(_own_diff(driver, *ids, opened), unkept, rights)
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
 
-def _headers(db: LayerDB, driver: BoundDriver, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
+def _headers(context: StoreContext, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
     """A layer's tar, of which the headers are right: files are not read, and zeros stand for them."""
     record = node.record
-    if driver.capabilities.reproduces_exact_diffs:
-        return _own_diff(driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
-    return _with_zeros(decode_lines(_open_lines(db, record.chain_id, opened)))
+    if context.driver.capabilities.reproduces_exact_diffs:
+        return _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
+    return _with_zeros(decode_lines(_open_lines(context, record.chain_id, opened)))
 
 
 def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
@@ -187,22 +187,22 @@ def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
             yield zeros[: entry.size - start]
 
 
-def tar_size(db: LayerDB, driver: BoundDriver, node: LayerNode) -> int:
+def tar_size(context: StoreContext, node: LayerNode) -> int:
     """How long a layer's tar is, in bytes. It is put together for that only where there is no tar-split file.
 
     Raises:
         IntegrityError: the tar-split file is missing or damaged.
     """
-    if not driver.capabilities.reproduces_exact_diffs:
+    if not context.driver.capabilities.reproduces_exact_diffs:
         try:
-            lines = db.open_tar_split(node.record.chain_id)
+            lines = context.db.open_tar_split(node.record.chain_id)
         except (FileNotFoundError, IsADirectoryError):
             pass  # what `tar_stream` says of it is what there is to say
         else:
             with LineReader(lines) as reader:
                 pieces = chained.from_iterable(decode_blocks(reader.blocks()))
                 return sum(len(segment) + size for segment, _, size, _ in pieces)
-    with tar_stream(db, driver, node) as stream:
+    with tar_stream(context, node) as stream:
         return sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
 
 

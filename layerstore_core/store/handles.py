@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from layerstore_core.base.digests import ChainID, DiffID
@@ -14,25 +13,8 @@ from layerstore_core.log import logger
 
 if TYPE_CHECKING:
     from layerstore_core.diff.change import Change
+    from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode, MountNode
-    from layerstore_core.store.store import LayerStore
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedLayer:
-    """What a release has deleted.
-
-    Attributes:
-        chain_id: the layer's name in the store.
-        diff_id: the digest of its tar.
-        size: of the whole chain up to it, in bytes.
-        diff_size: of the layer alone, in bytes.
-    """
-
-    chain_id: ChainID
-    diff_id: DiffID
-    size: int
-    diff_size: int
 
 
 class Layer:
@@ -43,8 +25,8 @@ class Layer:
     deletes nothing. Handles that `store.layers()` and `parent` give are views: they hold nothing.
     """
 
-    def __init__(self, store: LayerStore, node: LayerNode, *, holds: bool) -> None:
-        self._store = store
+    def __init__(self, context: StoreContext, node: LayerNode, *, holds: bool) -> None:
+        self._context = context
         self._node = node
         self._holds = holds
 
@@ -65,7 +47,7 @@ class Layer:
     def parent(self) -> Layer | None:
         """A view of the parent, `None` for a base layer."""
         parent = self._live.parent
-        return Layer(self._store, parent, holds=False) if parent else None
+        return Layer(self._context, parent, holds=False) if parent else None
 
     @property
     def parent_id(self) -> ChainID | None:
@@ -100,11 +82,11 @@ class Layer:
     @property
     def pinned(self) -> bool:
         """Whether a pin keeps the layer when no process holds it."""
-        return self._live.record.chain_id in self._store.pins()
+        return self._live.record.chain_id in self._context.pins
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer."""
-        return self._store.driver.metadata(self._live.record.cache_id)
+        return self._context.driver.metadata(self._live.record.cache_id)
 
     def tar_stream(self) -> BinaryIO:
         """The layer's tar, bit for bit what was registered; to be closed.
@@ -115,7 +97,9 @@ class Layer:
         Raises:
             IntegrityError: what is stored of the layer is damaged.
         """
-        return self._store._tar_stream(self._live)
+        from layerstore_core.store.export import tar_stream
+
+        return tar_stream(self._context, self._live)
 
     def copy_tar(
         self,
@@ -139,7 +123,9 @@ class Layer:
             IntegrityError: what is stored is damaged; all or some of it has been written by then.
             Exception: what `write` raises.
         """
-        return self._store._copy_tar(self._live, write, in_thread=in_thread, progress=progress)
+        from layerstore_core.store.export import copy_tar
+
+        return copy_tar(self._context, self._live, write, in_thread=in_thread, progress=progress)
 
     def tar_size(self) -> int:
         """How many bytes `tar_stream` gives; quick where the driver has no tars of its own.
@@ -147,7 +133,9 @@ class Layer:
         Raises:
             IntegrityError: what is stored of the layer is damaged.
         """
-        return self._store._tar_size(self._live)
+        from layerstore_core.store.export import tar_size
+
+        return tar_size(self._context, self._live)
 
     def tar_stream_from(self, parent: str) -> BinaryIO:
         """A tar of what this layer's tree has beyond that of an ancestor; to be closed.
@@ -158,18 +146,20 @@ class Layer:
         Raises:
             LayerDoesNotExist: `parent` is none of the layer's ancestors.
         """
+        from layerstore_core.store.export import diff_of
+
         node = self._live
         if not parent:
-            return self._store._diff(node.record.cache_id, "", node)
+            return diff_of(self._context, (node.record.cache_id, ""), node)
         for ancestor in node.chain():
             if ancestor is not node and ancestor.record.chain_id == parent:
-                return self._store._diff(node.record.cache_id, ancestor.record.cache_id, node)
+                return diff_of(self._context, (node.record.cache_id, ancestor.record.cache_id), node)
         raise LayerDoesNotExist(f"{parent} is no ancestor of layer {self.chain_id}: there is no diff between them")
 
     def close(self) -> None:
         """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
         if self._holds:
-            self._store._give_back(self._node, self)
+            _close(self._context, self._node, self)
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +169,7 @@ class Layer:
 
     @property
     def _live(self) -> LayerNode:
-        self._store._locks.check_own()
+        self._context.locks.check_own()
         if self._released:
             raise LayerNotRetained(f"this handle to layer {self.chain_id} was released; get the layer again")
         return self._node
@@ -196,8 +186,8 @@ class RWLayer:
     last; `close`, or leaving a `with` block, gives it back and deletes nothing.
     """
 
-    def __init__(self, store: LayerStore, node: MountNode) -> None:
-        self._store = store
+    def __init__(self, context: StoreContext, node: MountNode) -> None:
+        self._context = context
         self._node = node
 
     def __repr__(self) -> str:
@@ -212,7 +202,7 @@ class RWLayer:
     def parent(self) -> Layer | None:
         """A view of the layer below, `None` for none."""
         parent = self._live.parent
-        return Layer(self._store, parent, holds=False) if parent else None
+        return Layer(self._context, parent, holds=False) if parent else None
 
     def mount(self, label: str = "", *, keep: bool = False) -> str:
         """Mount the layer.
@@ -224,15 +214,15 @@ class RWLayer:
         Returns:
             The absolute path of the tree. Every `mount` wants an `unmount`.
         """
-        self._store._check_writable()
+        self._context.check_writable()
         with self._content() as node:
-            path = self._store.driver.get(node.record.mount_id, label, keep=keep)
+            path = self._context.driver.get(node.record.mount_id, label, keep=keep)
         logger.info("mounted writable layer {!r} at {}", self.name, path)
         return path
 
     def unmount(self) -> None:
         """Undo one `mount` of this store; where there is none, one that was made with `keep`."""
-        driver, mount_id = self._store.driver, self._live.record.mount_id
+        driver, mount_id = self._context.driver, self._live.record.mount_id
         if driver.is_used(mount_id):
             driver.put(mount_id)
         else:
@@ -246,18 +236,18 @@ class RWLayer:
         try:
             yield path
         finally:
-            if not self._store._locks.inherited:
+            if not self._context.locks.inherited:
                 self.unmount()
 
     def changes(self) -> list[Change]:
         """What the layer changes against its parent (and its init layer), sorted by path."""
         with self._content() as node:
-            return self._store.driver.changes(node.record.mount_id, node.driver_parent)
+            return self._context.driver.changes(node.record.mount_id, node.driver_parent)
 
     def size(self) -> int:
         """How many bytes the layer takes beyond its parent."""
         with self._content() as node:
-            return self._store.driver.diff_size(node.record.mount_id, node.driver_parent)
+            return self._context.driver.diff_size(node.record.mount_id, node.driver_parent)
 
     def tar_stream(self) -> BinaryIO:
         """A tar of the layer's changes, ready to be registered on its parent; to be closed.
@@ -265,8 +255,10 @@ class RWLayer:
         Without root's rights, the parent's files keep the owners, modes and privileged attributes that they have in the
         parent's tar, and what is new belongs to user and group 0; see the setting `commit_owner`.
         """
+        from layerstore_core.store.export import diff_of
+
         with self._content() as node:
-            return self._store._diff(node.record.mount_id, node.driver_parent, node.parent)
+            return diff_of(self._context, (node.record.mount_id, node.driver_parent), node.parent)
 
     def apply_diff(self, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool = False) -> int:
         """Unpack a layer's tar, compressed or not, into the writable layer.
@@ -281,19 +273,23 @@ class RWLayer:
         Raises:
             InvalidLayer: the tar is malformed, is empty, or leaves the layer's root.
         """
+        from layerstore_core.store.apply import apply_to
+
         with self._content() as node:
-            return self._store._apply_to(node.record.mount_id, node.driver_parent, stream, allow_empty=allow_empty)
+            self._context.check_writable()
+            ids = node.record.mount_id, node.driver_parent
+            return apply_to(self._context, ids, stream, allow_empty=allow_empty)
 
     def metadata(self) -> dict[str, str]:
         """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
         with self._content(standing=False) as node:
-            fields = dict(self._store.driver.metadata(node.record.mount_id))
+            fields = dict(self._context.driver.metadata(node.record.mount_id))
         fields.setdefault("ID", self.name)
         return fields
 
     def close(self) -> None:
         """Give the reference back; the writable layer stays. A second call does nothing."""
-        self._store._give_back(self._node, self)
+        _close(self._context, self._node, self)
 
     def __enter__(self) -> Self:
         return self
@@ -318,10 +314,10 @@ class RWLayer:
                 self._require_parent(node)
             yield node
         except Exception as error:
-            if self._store.driver.exists(node.record.mount_id):
+            if self._context.driver.exists(node.record.mount_id):
                 raise
             raise IntegrityError(
-                f"of the writable layer {self.name!r} there is only the record: the {self._store.driver.name} driver has "
+                f"of the writable layer {self.name!r} there is only the record: the {self._context.driver.name} driver has "
                 f"no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. Remove it "
                 f"with `layerstore rw rm {self.name}`"
             ) from error
@@ -330,14 +326,14 @@ class RWLayer:
         from layerstore_core.store.parentage import require_parent
 
         record, what = node.record, f"the writable layer {self.name!r}"
-        require_parent(self._store, record.mount_id, node.driver_parent, what)
+        require_parent(self._context, record.mount_id, node.driver_parent, what)
         if record.init_id:
             parent = node.parent.record.cache_id if node.parent else ""
-            require_parent(self._store, record.init_id, parent, f"the init layer of {what}")
+            require_parent(self._context, record.init_id, parent, f"the init layer of {what}")
 
     @property
     def _live(self) -> MountNode:
-        self._store._locks.check_own()
+        self._context.locks.check_own()
         if self._released:
             raise LayerNotRetained(f"this handle to the writable layer {self.name!r} was released; get it again")
         return self._node
@@ -345,3 +341,19 @@ class RWLayer:
     @property
     def _released(self) -> bool:
         return self not in self._node.handles
+
+
+def _close(context: StoreContext, node: LayerNode | MountNode, handle: Layer | RWLayer) -> None:
+    """Close a handle, unless it is closed; in a forked child, whose handles these are not, do nothing."""
+    if not context.locks.inherited:
+        context.catalog.let_go(node, handle)
+
+
+def open_layer(context: StoreContext, name: ChainID) -> Layer | None:
+    """Open a handle to a layer; `None` where there is no such layer."""
+    return context.catalog.hold_layer(name, lambda node: Layer(context, node, holds=True))
+
+
+def open_rw_layer(context: StoreContext, name: str) -> RWLayer | None:
+    """Open a handle to a writable layer, whose name the caller has locked; `None` where there is none."""
+    return context.catalog.hold_mount(name, lambda node: RWLayer(context, node))

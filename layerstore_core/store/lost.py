@@ -9,7 +9,7 @@ from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from layerstore_core.base.digests import ChainID
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from layerstore_core.records.pins import Pins
     from layerstore_core.records.quarantined import Quarantined
     from layerstore_core.store.catalog import Catalog
-    from layerstore_core.store.store import LayerStore
 
 
 class LostRecords:
     """What writable layers refer to whose records are gone with their directory: nobody can tell, so it may be any layer.
 
     Args:
-        store: an open store.
+        db: the records.
+        driver: the driver's name on disk.
+        strays: lists the driver's layers that no record names.
     """
 
-    def __init__(self, store: LayerStore) -> None:
-        self._store = store
+    def __init__(self, db: LayerDB, driver: str, strays: Callable[[], list[str]]) -> None:
+        self._db = db
+        self._driver = driver
+        self._strays = strays
         self._none_lost = False
 
     def holding(self, _chain: ChainID) -> list[str]:
@@ -37,18 +40,16 @@ class LostRecords:
 
     def unreadable(self) -> list[BadRecord]:
         """The directories that are missing though the driver has layers that no record names."""
-        missing = self._store.db.missing_directories()
+        missing = self._db.missing_directories()
         if not missing or self._none_lost:
             return []
-        from layerstore_core.store.strays import Strays
-
-        if not Strays(self._store, standing_still=True).ids:
+        if not self._strays():
             self._none_lost = True  # then none has ever been there: the first writable layer makes the directory
             return []
         return [
             BadRecord(
                 path,
-                f"the directory is missing, and the driver {self._store.driver_name} has layers that no record names; "
+                f"the directory is missing, and the driver {self._driver} has layers that no record names; "
                 "restore it from a backup, or make it, empty, if nothing is wanted that was recorded there",
             )
             for path in missing

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from layerstore_core.base.digests import ChainID
+from layerstore_core.base.digests import ChainID, DiffID
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 
@@ -80,6 +80,23 @@ class MountNode:
     def lock_key(self) -> str:
         """What `RootLocks` knows the writable layer by."""
         return f"rw {self.record.mount_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLayer:
+    """What a release has deleted.
+
+    Attributes:
+        chain_id: the layer's name in the store.
+        diff_id: the digest of its tar.
+        size: of the whole chain up to it, in bytes.
+        diff_size: of the layer alone, in bytes.
+    """
+
+    chain_id: ChainID
+    diff_id: DiffID
+    size: int
+    diff_size: int
 
 
 class Holder(Protocol):

@@ -12,54 +12,54 @@ if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.errors import BadRecord
+    from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode, MountNode
-    from layerstore_core.store.store import LayerStore
 
 
-def other_parent(store: LayerStore, layer_id: str, parent_id: str) -> str | None:
+def other_parent(context: StoreContext, layer_id: str, parent_id: str) -> str | None:
     """The parent that the driver knows a layer to have, if it is not the one in the records.
 
     Args:
-        store: an open store.
+        context: an open store.
         layer_id: the driver's ID of the layer.
         parent_id: that of its parent according to the records, `""` for none.
 
     Returns:
         The driver's ID of the other parent, `""` for none; `None` where nothing speaks against the records.
     """
-    known = store.driver.parent_of(layer_id, parent_id)
+    known = context.driver.parent_of(layer_id, parent_id)
     if known is None or known == parent_id:
         return None
-    if parent_id and known and not known.endswith("-init") and _named(store, known) is None:
+    if parent_id and known and not known.endswith("-init") and _named(context, known) is None:
         return None  # no record says what that is: perhaps what the parent was before it was made anew
     return known
 
 
-def require_parent(store: LayerStore, layer_id: str, parent_id: str, what: str) -> None:
+def require_parent(context: StoreContext, layer_id: str, parent_id: str, what: str) -> None:
     """Refuse to use a layer whose record and driver do not agree on what it stands on.
 
     Raises:
         IntegrityError: they do not.
     """
-    known = other_parent(store, layer_id, parent_id)
+    known = other_parent(context, layer_id, parent_id)
     if known is not None:
         raise IntegrityError(
-            f"{what}: {parent_in_words(store, parent_id)} according to its record, and {parent_in_words(store, known)} "
-            f"according to the driver {store.driver_name}; run `layerstore check --repair`"
+            f"{what}: {parent_in_words(context, parent_id)} according to its record, and {parent_in_words(context, known)} "
+            f"according to the driver {context.driver.name}; run `layerstore check --repair`"
         )
 
 
-def parent_in_words(store: LayerStore, layer_id: str) -> str:
+def parent_in_words(context: StoreContext, layer_id: str) -> str:
     """Which parent a driver's ID stands for."""
     if not layer_id:
         return "it has no parent"
-    chain = _named(store, layer_id)
+    chain = _named(context, layer_id)
     return f"its parent is {chain}" if chain else f"its parent is the driver's layer {layer_id}"
 
 
-def _named(store: LayerStore, layer_id: str) -> ChainID | None:
+def _named(context: StoreContext, layer_id: str) -> ChainID | None:
     """The layer whose record names one of the driver's."""
-    return next((chain for chain, layer in store.layers().items() if layer.cache_id == layer_id), None)
+    return next((chain for chain, layer in context.catalog.layers().items() if layer.record.cache_id == layer_id), None)
 
 
 class KnownParents:

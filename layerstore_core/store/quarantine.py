@@ -15,7 +15,7 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.records.own_state import state_directory
-from layerstore_core.store.store import LayerStore
+from layerstore_core.store.context import StoreContext
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 100
@@ -25,11 +25,11 @@ class Quarantine:
     """The quarantine of one store.
 
     Args:
-        store: an open store.
+        context: an open store.
     """
 
-    def __init__(self, store: LayerStore) -> None:
-        self.path = state_directory(store.root, "quarantine", store.driver_name)
+    def __init__(self, context: StoreContext) -> None:
+        self.path = state_directory(context.root, "quarantine", context.driver.name)
 
     def put(self, path: Path, what: str) -> Path:
         """Move a file or a directory here.

@@ -12,8 +12,8 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.records.claims import is_record
 from layerstore_core.records.layer_record import LayerRecord, MountRecord, driver_ids
+from layerstore_core.store.context import StoreContext
 from layerstore_core.store.quarantine import Quarantine
-from layerstore_core.store.store import LayerStore
 
 #: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
 #: of Docker's builder are beside its layers, and are named in a database of its own.
@@ -27,7 +27,7 @@ class Strays:
     records afterwards, is never a layer that another process is making.
 
     Args:
-        store: an open store.
+        context: an open store.
         standing_still: whether the caller keeps the records from changing.
 
     Attributes:
@@ -37,23 +37,23 @@ class Strays:
         lost: the directories for records that are missing: what they held may be among `ids`.
     """
 
-    def __init__(self, store: LayerStore, *, standing_still: bool = False) -> None:
-        candidates = [layer_id for layer_id in store.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
+    def __init__(self, context: StoreContext, *, standing_still: bool = False) -> None:
+        candidates = [layer_id for layer_id in context.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
         self.nameless: list[Path] = []
         self.lost: list[Path] = []
         if not candidates:
             return
-        with nullcontext() if standing_still else store.keeping_records():
-            layers = {layer: store.db.cache_id(layer) for layer in store.db.list_layers()}
-            known = {*layers.values(), *_other_ids(store)}
+        with nullcontext() if standing_still else context.keeping_records():
+            layers = {layer: context.db.cache_id(layer) for layer in context.db.list_layers()}
+            known = {*layers.values(), *_other_ids(context)}
             # Again: what a deletion has finished meanwhile has neither a record nor a layer any more.
-            held = set(store.driver.layer_ids() or ())
-            self.nameless = list(_nameless(store, layers, held))
+            held = set(context.driver.layer_ids() or ())
+            self.nameless = list(_nameless(context, layers, held))
             self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
             if self.ids:
-                self.nameless += [*_missing(store), *_without_init(store, set(self.ids)), *store.db.displaced()]
-            self.lost = store.db.missing_directories()
+                self.nameless += [*_missing(context), *_without_init(context, set(self.ids)), *context.db.displaced()]
+            self.lost = context.db.missing_directories()
 
     @property
     def certain(self) -> bool:
@@ -65,27 +65,27 @@ def _order(layer_id: str) -> tuple[str, bool]:
     return layer_id.removesuffix("-init"), layer_id.endswith("-init")
 
 
-def _other_ids(store: LayerStore) -> Iterator[str]:
+def _other_ids(context: StoreContext) -> Iterator[str]:
     """What is named in the driver by others than layers' records: writable layers, work under way, what was set aside."""
-    db = store.db
+    db = context.db
     for path in (
         *map(db.mount_path, db.list_mounts()),
         *db.deletions(),
         *db.transactions(),
-        *Quarantine(store).entries(),
+        *Quarantine(context).entries(),
     ):
         yield from driver_ids(path)
 
 
-def _nameless(store: LayerStore, layers: Mapping[ChainID, str | None], held: set[str]) -> Iterator[Path]:
+def _nameless(context: StoreContext, layers: Mapping[ChainID, str | None], held: set[str]) -> Iterator[Path]:
     """Records that do not tell which layer of the driver is theirs, or name one that the driver has not, or another's."""
-    db = store.db
+    db = context.db
     named: set[str | None] = set()
     for layer, cache_id in layers.items():
         if (cache_id not in held or cache_id in named) and db.has_layer(layer):
             yield db.layer_path(layer)
         named.add(cache_id)
-    for path in Quarantine(store).entries():
+    for path in Quarantine(context).entries():
         if is_record(path) and not driver_ids(path):
             yield path
     for name in db.list_mounts():
@@ -100,24 +100,24 @@ def _nameless(store: LayerStore, layers: Mapping[ChainID, str | None], held: set
             yield db.mount_path(name)
 
 
-def _without_init(store: LayerStore, strays: set[str]) -> Iterator[Path]:
+def _without_init(context: StoreContext, strays: set[str]) -> Iterator[Path]:
     """Records of writable layers that stand, as the driver knows, on an init layer which they do not name."""
-    for name in store.db.list_mounts():
-        mount_id = store.db.mount_id(name)
+    for name in context.db.list_mounts():
+        mount_id = context.db.mount_id(name)
         init_id = f"{mount_id}-init"
-        if mount_id and init_id in strays and store.driver.parent_of(mount_id, init_id) == init_id:
-            yield store.db.mount_path(name)
+        if mount_id and init_id in strays and context.driver.parent_of(mount_id, init_id) == init_id:
+            yield context.db.mount_path(name)
 
 
-def _missing(store: LayerStore) -> list[Path]:
+def _missing(context: StoreContext) -> list[Path]:
     """Records that are not there, and on which others stand, or which pins or images name. The layers may well be."""
-    db = store.db
+    db = context.db
     there = {layer for layer in db.list_layers() if db.has_layer(layer)}
     readers: list[Callable[[], LayerRecord | MountRecord]] = [partial(db.read, layer) for layer in there]
     readers += [partial(db.read_mount, name) for name in db.list_mounts() if db.has_mount(name)]
-    named = set(store.image_db.references().layers)
+    named = set(context.image_db.references().layers)
     with suppress(LayerStoreError, OSError):  # a finding by itself
-        named |= store.pins()
+        named |= set(context.pins)
     missing = {db.layer_path(layer) for layer in named - there}
     for read in readers:
         try:

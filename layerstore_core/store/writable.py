@@ -8,8 +8,7 @@ from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import MountNameConflict, while_doing
 from layerstore_core.log import logger
 from layerstore_core.records.layer_record import MountRecord
-from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.store.catalog import Catalog
+from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
 
 #: Called once with the path of the layer between a parent and a writable layer.
@@ -17,9 +16,7 @@ MountInit = Callable[[str], None]
 
 
 def create(
-    catalog: Catalog,
-    db: LayerDB,
-    driver: BoundDriver,
+    context: StoreContext,
     name: str,
     parent: LayerNode | None,
     *,
@@ -37,6 +34,7 @@ def create(
         MountNameConflict: the name is taken.
         OSError: the driver or the disk refuses; nothing of it is left.
     """
+    catalog, db, driver = context.catalog, context.db, context.driver
     if catalog.find_mount(name) is not None or db.has_mount(name):
         raise MountNameConflict(f"a writable layer {name!r} exists already; choose another name or remove it")
     import secrets
@@ -70,12 +68,13 @@ def create(
             raise
 
 
-def delete(catalog: Catalog, db: LayerDB, driver: BoundDriver, node: MountNode) -> None:
+def delete(context: StoreContext, node: MountNode) -> None:
     """Delete a writable layer, to which nobody has a handle any more. The caller has its name exclusively.
 
     Raises:
         OSError: the driver could not delete it; the writable layer is still there.
     """
+    catalog, db, driver = context.catalog, context.db, context.driver
     with catalog.lock, catalog.changing():
         files = db.take_mount(node.record.name)
         catalog.drop_mount(node)

@@ -68,7 +68,7 @@ def test_a_store_s_first_layer_writable_layer_and_image(unflushed, open_store):
     layer = register(store, BASE)
     assert unflushed(record_path(layer)) == []
     store.create_rw_layer("box", layer.chain_id)
-    assert unflushed(store.db.mount_path("box")) == []
+    assert unflushed(store.context.db.mount_path("box")) == []
     image = Images(store).load(io.BytesIO(docker_archive(ImageSpec([BASE], names=["demo:1"]))))[0]
     images = store.root / "image" / "vfs"
     assert unflushed(images / "imagedb" / "content" / "sha256" / image.image_id.removeprefix("sha256:")) == []
@@ -85,7 +85,7 @@ def test_the_first_pin_of_a_root_that_is_docker_s(unflushed, open_store, tmp_pat
 def test_what_is_set_aside(unflushed, open_store):
     store = open_store(durability="full")
     register(store, BASE)
-    stranger = store.db.path / "sha256" / "stranger"
+    stranger = store.context.db.path / "sha256" / "stranger"
     stranger.mkdir(parents=True)
-    kept = Quarantine(store).put(stranger, "a stranger")
+    kept = Quarantine(store.context).put(stranger, "a stranger")
     assert unflushed(kept) == []

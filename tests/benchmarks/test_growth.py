@@ -42,7 +42,7 @@ def tar(number: int) -> bytes:
 def make(store: LayerStore, count: int, depth: int) -> None:
     """Layers in chains, which nothing but names of images holds, every other one."""
     names = {}
-    with store.changing_images() as records:
+    with store.context.changing_images() as records:
         for start in range(0, count, depth):
             layer = None
             diff_ids = []

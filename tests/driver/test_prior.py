@@ -63,13 +63,13 @@ def name_without_image(store):
 
 
 def damaged_names(store):
-    store.image_db.path.mkdir(parents=True, exist_ok=True)
-    store.image_db.names_path.write_text("{")
+    store.context.image_db.path.mkdir(parents=True, exist_ok=True)
+    store.context.image_db.names_path.write_text("{")
 
 
 def set_aside(store):
     made = register(store, BASE)
-    Quarantine(store).put(store.db.layer_path(made.chain_id), "layer")
+    Quarantine(store.context).put(store.context.db.layer_path(made.chain_id), "layer")
     shutil.rmtree(store.root / "image")
 
 

@@ -11,6 +11,7 @@ from layerstore_core.errors import ImageDoesNotExist, ImageInUse, InvalidReferen
 from layerstore_core.images import Images, Removal
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.store.context import images_key
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, docker_archive, docker_files, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of
@@ -168,7 +169,7 @@ def test_missing_layers_are_told_by_check(app: Images, open_store: OpenStore, st
     import shutil
 
     store.close()
-    shutil.rmtree(store.db.layer_path(names_of(*APP.layers)[-1]))  # type: ignore[arg-type]
+    shutil.rmtree(store.context.db.layer_path(names_of(*APP.layers)[-1]))  # type: ignore[arg-type]
     other = open_store()
     assert [image.size for image in Images(other).all()] == [None]
     findings = check_store(other)
@@ -196,7 +197,7 @@ def test_recipes_are_removed_while_no_other_process_changes_images(
     real = images._recipes.keep_only
 
     def keep_only(wanted):
-        locked.append(store._locks._threads.get(store._images_key) is not None)
+        locked.append(store.context.locks._threads.get(images_key(store.driver_name)) is not None)
         real(wanted)
 
     monkeypatch.setattr(images._recipes, "keep_only", keep_only)

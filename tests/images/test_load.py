@@ -385,7 +385,7 @@ def test_a_bad_layout_leaves_nothing(images: Images, store: LayerStore, spoil: A
 
 def check_refused(images: Images, store: LayerStore, files: Files, spoil: Any, words: str) -> None:
     warm(store)
-    store.scratch_directory()
+    store.context.scratch_directory()
     before = tree(store.root)
     descriptors = os.listdir("/proc/self/fd")
     spoil(files)

@@ -319,7 +319,7 @@ def test_an_image_that_is_its_own_ancestor_has_no_parent(images: Images, store: 
     files["manifest.json"] = json.dumps(document).encode()
     loaded = images.load(io.BytesIO(tar_files(files)))
     assert [item.kind for item in loaded.skipped] == ["parent"]
-    assert sorted(filter(None, (store.image_db.parent(image.image_id) for image in loaded))) in (
+    assert sorted(filter(None, (store.context.image_db.parent(image.image_id) for image in loaded))) in (
         [APP.image_id],
         [TOOL.image_id],
     )

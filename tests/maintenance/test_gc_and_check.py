@@ -54,10 +54,10 @@ def test_what_is_held_is_not(store, holder):
 
 def test_what_another_collector_takes_meanwhile(store, monkeypatch):
     """Found by a storm: it was asked for its size when it was gone."""
-    dead = store.db.path / "tmp" / "write-set-gone"
-    record = store.image_db.names_path.with_name(".tmp-gone")
-    monkeypatch.setattr(type(store.db), "dead_transactions", lambda _: [DeadTransaction(dead, ())])
-    monkeypatch.setattr(type(store.image_db), "half_done", lambda _: [record])
+    dead = store.context.db.path / "tmp" / "write-set-gone"
+    record = store.context.image_db.names_path.with_name(".tmp-gone")
+    monkeypatch.setattr(type(store.context.db), "dead_transactions", lambda _: [DeadTransaction(dead, ())])
+    monkeypatch.setattr(type(store.context.image_db), "half_done", lambda _: [record])
     assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 
 
@@ -111,7 +111,7 @@ def test_a_pin_without_its_layer(store):
     layer = register(store, BASE)
     store.pin(layer)
     store.driver.remove(layer.cache_id)
-    path = store.db.mark_removing(layer.chain_id)
+    path = store.context.db.mark_removing(layer.chain_id)
     with path:
         path.finish()
     layer.close()

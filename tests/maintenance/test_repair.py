@@ -83,7 +83,7 @@ def test_a_file_of_a_record_is_told_from_the_rest(open_store, store, layers, nam
 
 
 def record_path_of(store, layer):
-    return store.db.layer_path(layer._node.record.chain_id)
+    return store.context.db.layer_path(layer._node.record.chain_id)
 
 
 def test_a_descriptor_is_set_aside(open_store, store):
@@ -95,7 +95,7 @@ def test_a_descriptor_is_set_aside(open_store, store):
     told = []
     assert repair(store, check_store(store), on_repaired=lambda finding, done: told.append(done)) == []
     assert store.get(layer._node.record.chain_id).descriptor is None
-    assert len(Quarantine(store).entries()) == len(told) == 1
+    assert len(Quarantine(store.context).entries()) == len(told) == 1
 
 
 @pytest.mark.parametrize("offered", ["image", "layer", "compressed layer"])
@@ -130,10 +130,10 @@ def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, ar
     with RepairSource(store, source) as offer:
         assert repair(store, findings, source=offer) == []
     # What was damaged is there until somebody removes it, also where its record does not name it any more.
-    assert len(Quarantine(store).entries()) == 1
+    assert len(Quarantine(store.context).entries()) == 1
     assert collect_garbage(store) == []
     assert_whole(store)
-    shutil.rmtree(Quarantine(store).path)
+    shutil.rmtree(Quarantine(store.context).path)
     gone = [found.name for found in collect_garbage(store)]
     assert gone == ([] if harm == "no layer" else [cache_id])
     assert_whole(store)
@@ -146,7 +146,7 @@ def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
     findings = check_store(store, full=True)
     with RepairSource(store, other) as offer:
         assert repair(store, findings, source=offer) == findings
-    assert Quarantine(store).entries() == []
+    assert Quarantine(store.context).entries() == []
 
 
 def test_force_sets_aside_what_nothing_can_mend(open_store, store):
@@ -169,8 +169,8 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     images = Images(store)
     images.load(archive)
     top = names_of(*IMAGE.layers)[2]
-    shutil.rmtree(store.db.layer_path(store.get(top).chain_id))
-    store._locks.advance()
+    shutil.rmtree(store.context.db.layer_path(store.get(top).chain_id))
+    store.context.locks.advance()
     findings = check_store(store)
     assert codes(findings) == ["image-without-layers"]
     with RepairSource(store, archive) as offer:
@@ -193,8 +193,8 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
     images = Images(store)
     (image,) = images.load(tmp_path / "layout.tar", platform="s390x")
     (other,) = images.load(io.BytesIO(docker_archive(ImageSpec([MIDDLE], names=["demo:1"]))))
-    shutil.rmtree(store.db.layer_path(image.chain_id))
-    store._locks.advance()
+    shutil.rmtree(store.context.db.layer_path(image.chain_id))
+    store.context.locks.advance()
     with RepairSource(store, tmp_path / "layout.tar") as offer:
         repair(store, check_store(store), source=offer)
     assert images.get(image.image_id).size is not None
@@ -216,15 +216,15 @@ def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
 def test_damaged_image_records_are_set_aside(store, archive):
     images = Images(store)
     (image,) = images.load(archive)
-    config, names = store.image_db.config_path(image.image_id), store.image_db.names_path
+    config, names = store.context.image_db.config_path(image.image_id), store.context.image_db.names_path
     for path in (config, names):
         path.write_bytes(b"")
-    store.image_db._tops.clear()
+    store.context.image_db._tops.clear()
     findings = check_store(store)
     assert codes(findings) == ["damaged-image"]
     assert repair(store, findings) == []
     assert check_store(store) == []
-    assert len(Quarantine(store).entries()) == 2
+    assert len(Quarantine(store.context).entries()) == 2
 
 
 class TestResume:

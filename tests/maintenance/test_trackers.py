@@ -49,10 +49,10 @@ def test_directories_that_nobody_reclaims(store, tracker):
     keep, lose = register(store, BASE), register(store, MIDDLE)
     store.create_rw_layer("lost", keep.chain_id, init=lambda path: None).close()
     mount_id, cache_id = store.mount_id("lost"), lose.cache_id
-    shutil.rmtree(store.db.mount_path("lost"))
+    shutil.rmtree(store.context.db.mount_path("lost"))
     shutil.rmtree(record_path(lose))
     lose.close()
-    store._locks.advance()
+    store.context.locks.advance()
     lost = [mount_id, f"{mount_id}-init", cache_id]
     assert sorted(finding.subject for finding in check_store(store)) == sorted(lost)
     would = collect_garbage(store, dry_run=True)
@@ -77,7 +77,7 @@ def test_strays_are_kept_where_all_records_are_gone(open_store, store):
     layers = chain(store, BASE, MIDDLE)
     ids = sorted(layer.cache_id for layer in layers)
     store.close()
-    shutil.rmtree(store.db.path)
+    shutil.rmtree(store.context.db.path)
     store = open_store()
     assert [finding.code for finding in check_store(store)] == ["records-lost"]
     assert collect_garbage(store) == []
@@ -89,7 +89,7 @@ def test_moby_44909_a_leftover_empty_directory(open_store, store):
     names = names_of(BASE, MIDDLE)
     store.close()
     for name in names:
-        (store.db.path / "sha256" / name.removeprefix("sha256:")).mkdir(parents=True)
+        (store.context.db.path / "sha256" / name.removeprefix("sha256:")).mkdir(parents=True)
     store = open_store()
     base = register(store, BASE)
     assert export(base) == BASE
@@ -134,7 +134,7 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
     words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
     told = [(record["level"].name, record["message"]) for record in said]
     assert all(("WARNING", word) in told for word in words)
-    lost = [record_path(middle), store.db.mount_path("box")]
+    lost = [record_path(middle), store.context.db.mount_path("box")]
     if record.exists():
         assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)
         lost.append(record)
@@ -164,11 +164,11 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
 
 def test_what_stands_among_the_records_is_set_aside(store):
     register(store, BASE)
-    stranger = store.db.path / "sha256" / "lost+found"
+    stranger = store.context.db.path / "sha256" / "lost+found"
     stranger.mkdir()
     (stranger / "content").write_bytes(b"content")
     [finding] = check_store(store)
     assert (finding.code, finding.subject) == ("not-a-record", str(stranger))
     assert repair(store, [finding]) == []
-    [kept] = Quarantine(store).entries()
+    [kept] = Quarantine(store.context).entries()
     assert (kept / "content").read_bytes() == b"content"

@@ -30,13 +30,13 @@ def left_over(store: LayerStore) -> list[str]:
     """What nothing refers to."""
     known = {layer.cache_id for layer in store.layers().values()}
     for name in store.rw_layers():
-        record = store.db.read_mount(name)
+        record = store.context.db.read_mount(name)
         known.update(filter(None, (record.mount_id, record.init_id)))
     left = [f"the driver has {layer_id}" for layer_id in store.driver.layer_ids() or () if layer_id not in known]
-    directories: list[Path] = [store.db.path / "tmp"]
+    directories: list[Path] = [store.context.db.path / "tmp"]
     directories += [store.root / "layerstore" / name for name in (f"mounts/{store.driver_name}", "tmp")]
     for directory in directories:
         if directory.is_dir():
             left += [f"there is {path}" for path in directory.iterdir()]
-    left += [f"there is {path}" for path in store.image_db.half_done()]
+    left += [f"there is {path}" for path in store.context.image_db.half_done()]
     return left

@@ -34,7 +34,7 @@ with LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none", max
         said = ""
     except (InvalidLayer, OSError) as error:
         said = f"{type(error).__name__}: {error}"[:500]
-    left = len(store.driver.layer_ids()) - 1, len(list((store.db.path / "tmp").iterdir())), len(store.layers()) - 1
+    left = len(store.driver.layer_ids()) - 1, len(list((store.context.db.path / "tmp").iterdir())), len(store.layers()) - 1
     print(json.dumps([said, peak() - before, left]))
 """
 

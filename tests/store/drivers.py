@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from layerstore_core import Capabilities, DriverContext, LayerStore, StoreConfig, copy_tree, hookimpl, remove_tree
 from layerstore_core.driver.open import bind_driver
 from layerstore_core.locking.root_locks import RootLocks
+from layerstore_core.store.open import make_context
 
 
 def open_with(factory: Any, root: Path, **settings: Any) -> LayerStore:
@@ -18,7 +19,7 @@ def open_with(factory: Any, root: Path, **settings: Any) -> LayerStore:
     config = StoreConfig(root=root, durability="none", **settings)
     locks = RootLocks(root / "layerstore" / "locks")
     try:
-        return LayerStore(config, bind_driver(factory, "test", config, locks), locks)
+        return LayerStore(make_context(config, bind_driver(factory, "test", config, locks), locks))
     except BaseException:
         locks.close()
         raise

@@ -92,9 +92,9 @@ def warm(store: LayerStore) -> None:
 
 
 def layer_db(store: LayerStore) -> Path:
-    return store.db.path
+    return store.context.db.path
 
 
 def record_path(layer: Layer) -> Path:
     """Where a layer's record is on disk."""
-    return layer._store.db.layer_path(layer.chain_id)
+    return layer._context.db.layer_path(layer.chain_id)

@@ -44,7 +44,7 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
     base = register(store, BASE)
     store.create_rw_layer("box", base.chain_id).close()
     other = open_store()
-    real, done = store._locks.hold, []
+    real, done = store.context.locks.hold, []
 
     def hold(key: str, holder: object = None) -> bool:
         if key.startswith("rw ") and not done:
@@ -54,12 +54,12 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
                 other.create_rw_layer("box", base.chain_id)
         return real(key, holder)
 
-    monkeypatch.setattr(store._locks, "hold", hold)
-    found = store._catalog.hold_mount("box", lambda node: RWLayer(store, node))
+    monkeypatch.setattr(store.context.locks, "hold", hold)
+    found = store.context.catalog.hold_mount("box", lambda node: RWLayer(store, node))
     assert done
     if made_anew:
         assert isinstance(found, RWLayer)
         assert found._node.record.mount_id == other.mount_id("box")
     else:
         assert found is None
-    assert not store._locks.is_held(done[0]), "nothing is held of the one that is gone"
+    assert not store.context.locks.is_held(done[0]), "nothing is held of the one that is gone"

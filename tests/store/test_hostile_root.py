@@ -49,10 +49,10 @@ def fill(open_store: Callable[..., LayerStore]) -> None:
             rw = store.create_rw_layer("box", top.chain_id, init=lambda path: Path(path, "init").write_bytes(b"init"))
         with rw.mounted() as path:
             Path(path, "new").write_bytes(b"new")
-        stranger = store.db.path / "sha256" / "stranger"
+        stranger = store.context.db.path / "sha256" / "stranger"
         stranger.mkdir()
         repair(store, check_store(store))
-        store.scratch_directory()
+        store.context.scratch_directory()
 
 
 def components(root: Path, top: Path | None = None) -> Iterator[Path]:

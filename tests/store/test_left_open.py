@@ -78,7 +78,7 @@ OPERATIONS: dict[str, Callable[[LayerStore, Layer, RWLayer, Path], object]] = {
     "create a writable layer": lambda store, layer, rw, tar: store.create_rw_layer("new"),
     "get a writable layer": lambda store, layer, rw, tar: store.get_rw_layer("box"),
     "release a writable layer": lambda store, layer, rw, tar: store.release_rw_layer(rw),
-    "change images": lambda store, layer, rw, tar: store.changing_images().__enter__(),
+    "change images": lambda store, layer, rw, tar: store.context.changing_images().__enter__(),
     "export": lambda store, layer, rw, tar: layer.tar_stream(),
     "mount": lambda store, layer, rw, tar: rw.mount(),
     "unmount": lambda store, layer, rw, tar: rw.unmount(),
@@ -111,7 +111,7 @@ def with_all_mutexes(store: LayerStore) -> threading.Thread:
     taken, done = threading.Event(), threading.Event()
 
     def take() -> None:
-        with store._catalog.lock, store._locks._mutex:
+        with store.context.catalog.lock, store.context.locks._mutex:
             taken.set()
             done.wait()
 
@@ -180,7 +180,7 @@ def test_blocks_that_the_child_is_in_end_quietly(tmp_path: Path) -> None:
     with opened(tmp_path / "root") as store, store.create_rw_layer("box") as rw:
         child = -1
         try:
-            with store.changing_images(), rw.mounted():
+            with store.context.changing_images(), rw.mounted():
                 thread = with_all_mutexes(store)
                 if child := os.fork():
                     thread.done.set()  # type: ignore[attr-defined]

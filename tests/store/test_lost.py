@@ -31,7 +31,7 @@ def work_on(store: LayerStore) -> RWLayer:
 @pytest.mark.parametrize("lost", ["mounts", "sha256", "sha256 mounts", ""])
 def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
     work_on(store)
-    db, ids = store.db.path, store.driver.layer_ids()
+    db, ids = store.context.db.path, store.driver.layer_ids()
     store.close()
     aside = db.with_name("aside")
     shutil.copytree(db, aside, symlinks=True)
@@ -69,7 +69,7 @@ def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenS
     store.pin(layer)
     spare = register(store, MIDDLE)
     store.close()
-    (store.db.path / "mounts").rmdir()
+    (store.context.db.path / "mounts").rmdir()
     with open_store() as again:
         assert check_store(again) == []
         assert [item.name for item in collect_garbage(again)] == [spare.chain_id]
@@ -81,9 +81,9 @@ def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenS
 
 
 def test_all_directories_are_made_with_the_first_record(store: LayerStore) -> None:
-    assert store.db.missing_directories() == store.db.directories()
+    assert store.context.db.missing_directories() == store.context.db.directories()
     register(store, BASE)
-    assert store.db.missing_directories() == []
+    assert store.context.db.missing_directories() == []
 
 
 CHAIN = (BASE, MIDDLE, TOP)
@@ -92,7 +92,7 @@ CHAIN = (BASE, MIDDLE, TOP)
 def lose(store: LayerStore, name: str) -> Path:
     """Move the record of a layer away, and close the store; returns where it is now."""
     aside = store.root.with_name("aside")
-    store.db.layer_path(ChainID(name)).rename(aside)
+    store.context.db.layer_path(ChainID(name)).rename(aside)
     store.close()
     return aside
 
@@ -114,7 +114,7 @@ def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore,
                 assert again.release(layer) == []
                 assert any(holder.startswith("image sha256:") for holder in again.holders(name))
         assert set(ids or ()) <= set(again.driver.layer_ids() or ())
-    aside.rename(again.db.layer_path(ChainID(names[lost])))
+    aside.rename(again.context.db.layer_path(ChainID(names[lost])))
     with open_store() as again:
         collect_garbage(again)
         assert check_store(again, full=True) == []
@@ -155,7 +155,7 @@ def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
         assert [finding.code for finding in findings] == ["dangling-pin"]
         # Neither the driver's layer nor what it stands on is known to be anything else's.
         assert repair(again, findings) == findings
-        for stray in Strays(again).ids if end != "restored" else ():
+        for stray in Strays(again.context).ids if end != "restored" else ():
             again.driver.remove(stray)
         assert bool(repair(again, findings)), "what it stood on is unheld still"
         assert sorted(again.layers()) == sorted(names[:2])
@@ -170,7 +170,7 @@ def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
             assert check_store(again) == []
             return
         else:
-            aside.rename(again.db.layer_path(ChainID(names[-1])))
+            aside.rename(again.context.db.layer_path(ChainID(names[-1])))
     with open_store() as again:
         assert collect_garbage(again) == []
         assert check_store(again, full=True) == []
@@ -186,7 +186,7 @@ def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: O
     store.close()
     with open_store() as one, open_store() as other:
         assert len(one.layers()) == 3
-        shutil.rmtree(one.db.layer_path(ChainID(names[-1])))
+        shutil.rmtree(one.context.db.layer_path(ChainID(names[-1])))
         spare = register(other, tar_of({"spare": b"spare"}))
         assert other.release(spare) == collect_garbage(one) == []
         assert set(names[:2]) < set(one.layers())
@@ -197,7 +197,7 @@ def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: O
 def test_something_in_the_place_of_a_writable_layer_s_record(open_store: OpenStore, store: LayerStore) -> None:
     work_on(store)
     store.close()
-    record = store.db.mount_path("work")
+    record = store.context.db.mount_path("work")
     aside = record.rename(store.root.with_name("aside"))
     record.touch()
     with open_store() as again:
@@ -259,7 +259,7 @@ def test_nothing_is_deleted_where_images_are_lost(open_store: OpenStore, store: 
     ids = store.driver.layer_ids()
     store.close()
     for name in lost.split():
-        path = store.db.path.parent / name
+        path = store.context.db.path.parent / name
         path.rename(store.root.with_name(path.name))
     with open_store() as again:
         findings = check_store(again)

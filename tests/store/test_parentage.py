@@ -18,7 +18,7 @@ def test_what_a_writable_layer_stands_on_by_the_driver_stays(open_store, instead
         store.create_rw_layer("box", name, init=(lambda path: None) if init else None).close()
         if instead == "another layer":
             store.pin(other)
-        path = store.db.mount_path("box") / "parent"
+        path = store.context.db.mount_path("box") / "parent"
     path.unlink() if instead == "nothing" else path.write_text(wrong)
     with open_store() as store:
         register(store, TOP).close()

@@ -58,7 +58,7 @@ def test_it_sees_what_others_change(store: LayerStore, reader: LayerStore) -> No
         lambda s: s.release_rw_layer(s.get_rw_layer("work")),
         lambda s: s.cleanup(),
         lambda s: s.collect(next(iter(s.layers().values()))),
-        lambda s: s.changing_images().__enter__(),
+        lambda s: s.context.changing_images().__enter__(),
     ],
 )
 def test_what_would_change_it_is_refused(

@@ -233,11 +233,11 @@ def test_modes_are_docker_s_whatever_the_umask(umask, tmp_path):
     assert modes == {".": 0o755, "etc": 0o755, "etc/hosts": 0o644}
 
     found = {}
-    for where, directories, files in os.walk(store.db.path):
+    for where, directories, files in os.walk(store.context.db.path):
         for name in directories + files:
             status = os.lstat(os.path.join(where, name))
-            found[os.path.relpath(os.path.join(where, name), store.db.path)] = status.st_mode & 0o7777
-    assert store.db.path.stat().st_mode & 0o7777 == 0o700
+            found[os.path.relpath(os.path.join(where, name), store.context.db.path)] = status.st_mode & 0o7777
+    assert store.context.db.path.stat().st_mode & 0o7777 == 0o700
     assert found.pop("sha256") == found.pop("mounts") == found.pop("tmp") == 0o755
     records = {path: mode for path, mode in found.items() if path.count("/") == 1}
     assert {mode for path, mode in records.items() if path.startswith("sha256/")} == {0o700}

@@ -76,7 +76,7 @@ def test_a_leftover_empty_directory_blocks_no_layer(open_store):
     """moby 44909: a directory without a record, where a layer or a writable layer is to go."""
     store = open_store()
     layer = register(store, BASE)
-    where = store.db.layer_path(layer.chain_id)
+    where = store.context.db.layer_path(layer.chain_id)
     store.release(layer)
     store.close()
     where.mkdir()

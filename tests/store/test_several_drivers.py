@@ -184,10 +184,10 @@ class TestHandles:
     ) -> None:
         def meanwhile(path: str) -> None:
             there.create_rw_layer("box")
-            with there.changing_images():
+            with there.context.changing_images():
                 pass
 
-        with here.changing_images():
+        with here.context.changing_images():
             here.create_rw_layer("box", init=meanwhile)
         assert here.mount_id("box") != there.mount_id("box")
 
@@ -200,7 +200,7 @@ class TestMounts:
         there.create_rw_layer("box").mount()
         mount_id = there.mount_id("box")
         # As if the process had died: nobody has the mount in use, and only the note tells of it.
-        there._locks.drop(f"mounted {mount_id}", there.driver._mounts)
+        there.context.locks.drop(f"mounted {mount_id}", there.driver._mounts)
         mounted = mounts_below(root.path)
         root.open(pair[0]).cleanup()
         assert mounts_below(root.path) == mounted
@@ -217,7 +217,7 @@ class TestMounts:
         rw.mount(keep=kept)
         mount_id = there.mount_id("box")
         if not kept:
-            there._locks.drop(f"mounted {mount_id}", there.driver._mounts)
+            there.context.locks.drop(f"mounted {mount_id}", there.driver._mounts)
         root.make_old("mounts", pair[1])
         mounted = mounts_below(root.path)
         root.open(pair[0]).cleanup()
@@ -283,17 +283,17 @@ class TestQuarantine:
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore, old: bool
     ) -> None:
         layer = register(there, BASE)
-        record = there.db.layer_path(layer.chain_id)
+        record = there.context.db.layer_path(layer.chain_id)
         cache_id = layer.cache_id
         there.close()
-        Quarantine(here)  # of another driver
+        Quarantine(here.context)  # of another driver
         there = root.open(pair[1])
-        Quarantine(there).put(record, "layer")
+        Quarantine(there.context).put(record, "layer")
         if old:
             root.make_old("quarantine", pair[1])
-        assert (Strays(there).ids, collected(there)) == ([], [])
+        assert (Strays(there.context).ids, collected(there)) == ([], [])
         assert (check_store(there), check_store(here)) == ([], [])
-        [kept] = Quarantine(there).entries() if old else root.state("quarantine", pair[1]).iterdir()
+        [kept] = Quarantine(there.context).entries() if old else root.state("quarantine", pair[1]).iterdir()
         shutil.rmtree(kept)
         assert collected(there) == [cache_id]
 
@@ -333,13 +333,13 @@ def test_half_done_things_are_the_driver_s_that_began_them(
 ) -> None:
     """Transactions and deletions that were left, and layers that no record names."""
     layer = register(there, BASE)
-    with there.db.mark_removing(layer.chain_id):
+    with there.context.db.mark_removing(layer.chain_id):
         pass
     there.driver.create("a" * 64, "", {})
-    before = sorted(os.listdir(there.db.path / "sha256"))
+    before = sorted(os.listdir(there.context.db.path / "sha256"))
     again = root.open(pair[0])
     again.cleanup()
     assert (collected(again), check_store(again, full=True)) == ([], [])
-    assert sorted(os.listdir(there.db.path / "sha256")) == before
+    assert sorted(os.listdir(there.context.db.path / "sha256")) == before
     assert there.driver.exists(layer.cache_id)
     assert there.driver.exists("a" * 64)

@@ -44,8 +44,8 @@ def bolt(pages: int = 4, *, version: int = 2, names: bytes = b"") -> bytes:
 
 
 def config_of(store: LayerStore) -> Path:
-    [image] = store.image_db.image_ids()
-    return store.image_db.config_path(image)
+    [image] = store.context.image_db.image_ids()
+    return store.context.image_db.config_path(image)
 
 
 def flipped(path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_image_s_config(open_store, archive, said, damage, named):
     with open_store() as store:
         Images(store).load(archive)
         if not named:
-            with store.changing_images() as records:
+            with store.context.changing_images() as records:
                 records.set_names({})
         config = config_of(store)
     good = config.read_bytes()
@@ -140,17 +140,17 @@ def test_an_image_that_others_were_built_from(open_store, archive, said):
     with open_store() as store:
         [image] = Images(store).load(archive)
         child = b'{"rootfs":{"diff_ids":[]}}'
-        with store.changing_images() as records:
+        with store.context.changing_images() as records:
             child_id = records.add(child, image.image_id)
             records.set_names({"child:1": child_id})
-        config = store.image_db.config_path(image.image_id)
-        parent = store.image_db.parent_path(child_id)
+        config = store.context.image_db.config_path(image.image_id)
+        parent = store.context.image_db.parent_path(child_id)
     good = config.read_bytes()
     config.unlink()
     with open_store() as store:
         assert codes(store) == ["image-without-config"]
         assert_all_kept(store, said)
-        assert store.image_db.half_done() == [], "what is told of the lost image stays"
+        assert store.context.image_db.half_done() == [], "what is told of the lost image stays"
     config.write_bytes(good)
     emptied(parent)
     with open_store() as store:
@@ -162,7 +162,7 @@ def test_an_image_that_others_were_built_from(open_store, archive, said):
 def test_the_list_of_names(open_store, archive, said, content):
     with open_store() as store:
         Images(store).load(archive)
-        names = store.image_db.names_path
+        names = store.context.image_db.names_path
     good = names.read_bytes()
     names.write_bytes(content)
     with open_store() as store:
@@ -242,7 +242,7 @@ def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
     with open_store() as store:
         top = chain(store, BASE, MIDDLE)[1]
         store.pin(top)
-        path = store.db.layer_path(top.chain_id) / field
+        path = store.context.db.layer_path(top.chain_id) / field
     good = path.read_text()
     path.write_text(good[:-1] + ("0" if good[-1] != "0" else "1"))
     with open_store() as store:
@@ -264,7 +264,7 @@ def test_a_writable_layer_s_record_that_names_another_layer(open_store, said):
     with open_store() as store:
         layer = register(store, BASE)
         store.create_rw_layer("box", layer.chain_id).close()
-        path = store.db.mount_path("box") / "parent"
+        path = store.context.db.mount_path("box") / "parent"
     good = path.read_text()
     path.write_text(good[:-1] + ("0" if good[-1] != "0" else "1"))
     with open_store() as store:
@@ -277,7 +277,7 @@ def test_a_record_in_quarantine_keeps_what_it_stands_on(open_store, said):
     with open_store() as store:
         base, top = chain(store, BASE, MIDDLE)
         store.pin(top)
-        record = store.db.layer_path(top.chain_id)
+        record = store.context.db.layer_path(top.chain_id)
         emptied(record / "size")
         emptied(record / "tar-split.json.gz")
     with open_store() as store:

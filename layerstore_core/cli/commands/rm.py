@@ -13,7 +13,7 @@ from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
 
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
-    from layerstore_core.store.handles import RemovedLayer
+    from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.store import LayerStore
 
 
@@ -62,7 +62,7 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
 def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     children, mounts = holders(store, chain)
     held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
-    held += store.image_db.holding(chain)
+    held += store.context.image_db.holding(chain)
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(

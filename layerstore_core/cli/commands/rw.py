@@ -23,7 +23,7 @@ from layerstore_core.cli.parameters import (
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.store.handles import RemovedLayer
+    from layerstore_core.store.nodes import RemovedLayer
 
 
 @click.group()
@@ -79,7 +79,7 @@ def create(
         below = resolve_parent(store, parent) if image is None else resolve_image(store, image)
         rw = store.create_rw_layer(name, below, mount_label=mount_label, storage_opt=dict(storage_opt) or None)
         with rw:
-            document = rw_document(store.db.read_mount(rw.name))
+            document = rw_document(store.context.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])
 
 
@@ -201,7 +201,7 @@ def rm(session: Session, name: str) -> None:
             mount_id = store.mount_id(name)
             removed = store.release_rw_layer(rw)
             # By its ID: another of the same name may have been made since.
-            if store.db.mount_id(name) == mount_id:
+            if store.context.db.mount_id(name) == mount_id:
                 raise LayerInUse(
                     f"writable layer {name!r} is not removed: another process uses it; try again when that has ended"
                 )

@@ -236,7 +236,7 @@ def _nothing_is_left(store: LayerStore, after: str) -> None:
     wanted = {layer.cache_id for layer in store.layers().values()}
     writable: set[str] = set()
     for name in store.rw_layers():
-        record = store.db.read_mount(name)
+        record = store.context.db.read_mount(name)
         writable |= {record.mount_id, *([record.init_id] if record.init_id else [])}
     stray, lost = sorted(set(held) - wanted - writable), sorted(wanted - set(held))
     assert not stray, f"after {after}, and gc: the driver still has {stray[0]}, which no record names"

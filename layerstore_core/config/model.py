@@ -194,7 +194,7 @@ def build(layers: list[_Layer]) -> StoreConfig:
                 origins_of[name] = origins[name]
             merged[name] = value
     try:
-        return StoreConfig.model_validate(merged)._from(origins_of)
+        return StoreConfig.model_validate(merged)._from(origins_of)  # noqa: SLF001 - for a moment
     except ValidationError as error:
         raise ConfigError(describe_errors(error, origins_of)) from error
 

@@ -290,6 +290,10 @@ class Player:
         return store
 
     def _close(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close what is open, and look at nothing."""
         self._stack.close()
         self._handles.clear()
         self._writable.clear()
@@ -374,7 +378,7 @@ def replay(bench: Bench, steps: Iterable[Step]) -> None:
             player.play(step)
         player.compare_exports()
     except BaseException:
-        player._stack.close()
+        player.abandon()
         raise
     player.close()
 

@@ -12,6 +12,7 @@ from layerstore_core.log import logger
 from layerstore_core.maintenance.driver import kept_layers
 from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.records.layer_record import read_digest
+from layerstore_core.store.handles import live_layer
 from layerstore_core.store.parentage import other_parent
 from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.register_chain import LayerInput
@@ -74,7 +75,9 @@ def _make_anew(
             except (LayerStoreError, OSError):
                 return False
         flush = stack.enter_context(store.context.flushing())
-        new = stack.enter_context(Registration(store.context.db, store.driver, below._live.below if below else None))
+        new = stack.enter_context(
+            Registration(store.context.db, store.driver, live_layer(below).below if below else None)
+        )
         with (
             open_tar() as file,
             LayerSource(

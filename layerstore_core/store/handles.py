@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from layerstore_core.base.arguments import check_type
 from layerstore_core.base.digests import ChainID, DiffID
 from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained
 from layerstore_core.log import logger
@@ -357,3 +358,51 @@ def open_layer(context: StoreContext, name: ChainID) -> Layer | None:
 def open_rw_layer(context: StoreContext, name: str) -> RWLayer | None:
     """Open a handle to a writable layer, whose name the caller has locked; `None` where there is none."""
     return context.catalog.hold_mount(name, lambda node: RWLayer(context, node))
+
+
+def close_layer(context: StoreContext, layer: Layer) -> None:
+    """Close a handle to a layer of this store.
+
+    Raises:
+        LayerNotRetained: it is closed, is a view, or is another store's.
+    """
+    check_type(layer, Layer, "a handle to a layer, as get and register give it")
+    if layer._context is not context:
+        raise LayerNotRetained(f"this handle to layer {layer.chain_id} is another store's, {layer._context.root}")
+    if not context.catalog.let_go(layer._node, layer):
+        what = "was released before" if layer._holds else "is a view, and holds nothing"
+        raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
+
+
+def close_rw_layer(context: StoreContext, rw: RWLayer) -> None:
+    """Close a handle to a writable layer of this store.
+
+    Raises:
+        LayerNotRetained: it is closed, or is another store's.
+    """
+    if rw._context is not context or not context.catalog.let_go(rw._node, rw):
+        what = "was released before" if rw._context is context else f"is another store's, {rw._context.root}"
+        raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
+
+
+def node_of(layer: Layer) -> LayerNode:
+    """Return the catalog's entry of a layer, whether the handle is open or not."""
+    return layer._node
+
+
+def live_layer(layer: Layer) -> LayerNode:
+    """Return the catalog's entry of a layer whose handle is open, or a view.
+
+    Raises:
+        LayerNotRetained: the handle was released.
+    """
+    return layer._live
+
+
+def live_rw_layer(rw: RWLayer) -> MountNode:
+    """Return the catalog's entry of a writable layer whose handle is open.
+
+    Raises:
+        LayerNotRetained: the handle was released.
+    """
+    return rw._live

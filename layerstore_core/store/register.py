@@ -13,7 +13,7 @@ from layerstore_core.log import logger
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.store.apply import open_source
 from layerstore_core.store.context import StoreContext
-from layerstore_core.store.handles import Layer, open_layer
+from layerstore_core.store.handles import Layer, live_layer, open_layer
 from layerstore_core.store.nodes import LayerNode
 from layerstore_core.store.register_chain import LayerInput, Overtaken, take_in
 from layerstore_core.store.registration import Progress, Registration
@@ -55,7 +55,7 @@ def register_chain(context: StoreContext, layers: Sequence[LayerInput], below: L
             first = len(names) - 1
             while first:
                 if (known := open_layer(context, names[first - 1])) is not None:
-                    below = stack.enter_context(known)._live
+                    below = live_layer(stack.enter_context(known))
                     break
                 first -= 1
             try:
@@ -83,7 +83,7 @@ def _register_missing(context: StoreContext, layers: Sequence[LayerInput], below
             top = _commit(context, registration, record, below)
             if top is None:
                 raise Overtaken
-            below = stack.enter_context(top)._live
+            below = live_layer(stack.enter_context(top))
         assert top is not None
         held = open_layer(context, top.chain_id)
         assert held is not None, "it is held already"

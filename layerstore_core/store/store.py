@@ -27,7 +27,17 @@ from layerstore_core.store import writable
 from layerstore_core.store.catalog import Problem
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.delete import delete_unheld, recover, unheld_closure
-from layerstore_core.store.handles import Layer, RWLayer, open_layer, open_rw_layer
+from layerstore_core.store.handles import (
+    Layer,
+    RWLayer,
+    close_layer,
+    close_rw_layer,
+    live_layer,
+    live_rw_layer,
+    node_of,
+    open_layer,
+    open_rw_layer,
+)
 from layerstore_core.store.nodes import LayerNode, RemovedLayer
 from layerstore_core.store.open import open_store
 
@@ -233,8 +243,8 @@ class LayerStore:
             OSError: a deletion failed; what is left is found by `cleanup`. What was deleted before is the error's `done`.
         """
         self.context.check_open()
-        self._let_go(layer)
-        return delete_unheld(self.context, layer._node)
+        close_layer(self.context, layer)
+        return delete_unheld(self.context, node_of(layer))
 
     def pin(self, layer: Layer) -> None:
         """Keep a layer when no process holds it. A second pin does nothing.
@@ -244,7 +254,7 @@ class LayerStore:
         """
         self.context.check_writable()
         check_type(layer, Layer, "a handle to a layer, as get and register give it")
-        node = layer._live
+        node = live_layer(layer)
         if layer not in node.handles:
             raise LayerNotRetained(f"a view of layer {layer.chain_id} cannot be pinned; get the layer first")
         self.context.pins.add(node.record.chain_id)
@@ -356,8 +366,8 @@ class LayerStore:
         self.context.check_writable()
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
         with self.context.locks.exclusive(self.context.name_key(rw.name)):
-            node = rw._live
-            self._let_go_rw(rw)
+            node = live_rw_layer(rw)
+            close_rw_layer(self.context, rw)
             with self.context.locks.sole(node.lock_key) as alone:
                 if node.handles or not alone:
                     return []
@@ -442,7 +452,7 @@ class LayerStore:
         """Delete a layer if nothing holds it by now, and its parents in turn; answer and errors as `release`."""
         self.context.check_writable()
         check_type(layer, Layer, "a layer, as unheld_layers gives it")
-        return delete_unheld(self.context, layer._node)
+        return delete_unheld(self.context, node_of(layer))
 
     # What handles and operations share
 
@@ -454,7 +464,7 @@ class LayerStore:
             yield None
             return
         with self.get(chain_id) as layer:
-            yield layer._live
+            yield live_layer(layer)
 
     def _open_rw_layer(self, name: str) -> RWLayer:
         """Open a handle to a writable layer, whose name the caller has locked: it is not being deleted."""
@@ -462,19 +472,6 @@ class LayerStore:
         if handle is None:
             raise self._no_mount(name)
         return handle
-
-    def _let_go(self, layer: Layer) -> None:
-        check_type(layer, Layer, "a handle to a layer, as get and register give it")
-        if layer._context is not self.context or not self.context.catalog.let_go(layer._node, layer):
-            what = "was released before" if layer._holds else "is a view, and holds nothing"
-            if layer._context is not self.context:
-                what = f"is another store's, {layer._context.root}"
-            raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
-
-    def _let_go_rw(self, rw: RWLayer) -> None:
-        if rw._context is not self.context or not self.context.catalog.let_go(rw._node, rw):
-            what = "was released before" if rw._context is self.context else f"is another store's, {rw._context.root}"
-            raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
 
     def _no_layer(self, layer: str | Layer) -> LayerDoesNotExist:
         return LayerDoesNotExist(

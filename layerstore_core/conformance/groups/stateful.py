@@ -102,7 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Remove everything, and look that it is gone."""
         try:
             if self._failed:
-                self.player._stack.close()
+                self.player.abandon()
             else:
                 with self._written_when_failing():
                     self.player.compare_exports()

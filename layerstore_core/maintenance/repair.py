@@ -8,7 +8,7 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, ImageID
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.log import logger
 from layerstore_core.maintenance.driver import subject_of
@@ -25,6 +25,8 @@ from layerstore_core.store.strays import Strays
 _LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
 #: What an offer, or force, may be the remedy of.
 _OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
+#: No image record is longer, in bytes.
+_LONGEST_RECORD: Final = 64 << 20
 #: What only a full check finds.
 _FULL: Final = ("damaged", "tree-differs")
 
@@ -167,6 +169,12 @@ class Repair:
 
     def _set_aside_image(self, path: Path) -> str:
         with self._store.context.changing_images():
+            try:
+                inside.read(path, _LONGEST_RECORD)
+            except BadRecord:
+                pass
+            except OSError:
+                return ""  # a disk that fails, or a right that is missing, says nothing of the content
             return self._set_aside(path)
 
     def _set_aside(self, path: Path) -> str:

@@ -15,10 +15,11 @@ demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver
 
 test: lint unit  ## everything that is checked
 
-lint: $(VENV)/.ready  ## style, format and types
+lint: $(VENV)/.ready  ## style, format, types, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)

@@ -18,11 +18,8 @@ PACKAGE = Path(layerstore_core.__file__).parent
 NAMES = sorted(set(layerstore_core.__all__) - {"__version__"})
 #: Made by the package alone: what their constructors take is not for users.
 NOT_CONSTRUCTED = {"Image", "Images", "Layer", "LayerStore", "LayerStream", "RWLayer"}
-#: Methods for this package's own modules, such as the checks.
-INTERNAL = {
-    "LayerStore.changing_images",
-    "LayerStore.changing_records",
-}
+#: What this package's own modules use, and what is documented as an object of the contract.
+INTERNAL = {"LayerStore.driver", "Limits.of"}
 
 
 @cache

@@ -40,7 +40,7 @@ def check_stream(value: object) -> None:
 
 
 def check_settings(value: object) -> None:
-    """Look whether settings are a `StoreConfig`, or what can be asked the same (`plainconfig`); `None` for none.
+    """Look whether settings are a `StoreConfig`, or what can be asked the same (`config.plain`); `None` for none.
 
     Raises:
         TypeError: they are something else, such as a path.

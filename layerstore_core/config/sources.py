@@ -1,6 +1,6 @@
 """Where settings are looked for, but for their values: the variables and the files.
 
-Without pydantic, so that a command with usual settings need not load it (`plainconfig`).
+Without pydantic, so that a command with usual settings need not load it (`config.plain`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A second process for comparing two large trees: what it is told, and what it answers; see `archive.sharing`.
+"""A second process for comparing two large trees: what it is told, and what it answers; see `workers.share`.
 
 The second process only reads, by descriptors of the two roots, and only tells what it has found. Whatever goes wrong
 with it (it cannot be started, it is killed, it meets an error), the first one does what it was given, and meets the error

@@ -1,7 +1,7 @@
 """Images: named chains of layers with a config, in Docker's records, and in and out of archives.
 
 `images` is what a program uses. `reference` reads names, `platforms` platforms; `container` opens archives and directories,
-`find` finds the images there (`dockerarchive`, `layout`, `skopeodir`: the forms); `load` takes them in, `save` writes them, `remove` removes them; `recipe` is how a compressed layer goes out as it came in.
+`formats` finds the images there (Docker's archives, OCI layouts, skopeo's directories); `load` takes them in, `save` writes them, `remove` removes them; `recipe` is how a compressed layer goes out as it came in.
 """
 
 from layerstore_core.images.formats.found import Skipped

@@ -1,4 +1,4 @@
-"""A second process for copying a large tree: what it is told, and what it answers; see `archive.sharing`.
+"""A second process for copying a large tree: what it is told, and what it answers; see `workers.share`.
 
 It copies directories that the first one has made, by descriptors of the two roots. To the first one it leaves the names of files
 that have several, since only one can tell which of them are the same file, and directories that let nobody in once they

@@ -1,7 +1,7 @@
 """Metadata that a disk could not keep: remembered from the tars of layers, and given back in diffs.
 
 Who is not root can give files no owner but himself, nor privileged attributes, and gives himself the right to read them
-(`archive.create`); root of a user namespace has few owners to give. A diff that took the disk's word for it would make
+(`unpack.create`); root of a user namespace has few owners to give. A diff that took the disk's word for it would make
 everything the caller's. So what a file of the parent had in its tar it has in a diff again, as far as it was not changed
 since, and what is new belongs to user and group 0, as with umoci, buildah and podman.
 

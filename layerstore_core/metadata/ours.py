@@ -52,8 +52,12 @@ def lost_directory(root: Path, driver: str, directory: Path, content: str) -> Ba
         return None
     try:
         note = inside.read(driver_note(root, driver), len(_HAD_PLACES))
-    except (OSError, BadRecord):
+    except FileNotFoundError:
         return None
+    except BadRecord as error:
+        return error
+    except OSError as error:
+        return BadRecord(driver_note(root, driver), f"the note of the driver cannot be read: {error.strerror}")
     if note != _HAD_PLACES:
         return None
     return BadRecord(

@@ -50,8 +50,8 @@ class Pins:
                 flush(self._root)
         pin = self._directory / chain.hex
         new = not inside.exists(pin)
-        inside.write(pin, b"", 0o644)
         try:
+            inside.write(pin, b"", 0o644)
             self._flush(self._directory)
         except BaseException:
             if new:

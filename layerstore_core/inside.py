@@ -87,13 +87,17 @@ def open_file(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o600) -> Des
     """
     with parent(path) as (above, name):
         opened = _open_in(above, name, os.fsdecode(path), flags | _FILE, mode)
-        status = os.fstat(opened.number)
-        if not stat.S_ISREG(status.st_mode):
-            raise _wrong(os.fsdecode(path), status.st_mode, "a regular file")
-        if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
-            raise BadRecord(
-                os.fsdecode(path), "it has another name, which may be anywhere; replace it by a copy of its own"
-            )
+        try:
+            status = os.fstat(opened.number)
+            if not stat.S_ISREG(status.st_mode):
+                raise _wrong(os.fsdecode(path), status.st_mode, "a regular file")
+            if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
+                raise BadRecord(
+                    os.fsdecode(path), "it has another name, which may be anywhere; replace it by a copy of its own"
+                )
+        except BaseException:
+            opened.close()
+            raise
         return opened
 
 
@@ -342,8 +346,10 @@ def _walk(start: str, names: Sequence[str]) -> Descriptor:
     for name in names:
         where = os.path.join(where, name)
         above = here
-        here = _open_in(above.number, name, where, _PATH | os.O_NOFOLLOW)
-        above.close()
+        try:
+            here = _open_in(above.number, name, where, _PATH | os.O_NOFOLLOW)
+        finally:
+            above.close()  # else it would stay open for as long as somebody keeps the error
     return here
 
 

@@ -80,6 +80,30 @@ def test_no_link_on_the_way_is_followed(root: Path, victim: Path, planted: str, 
     assert state(victim) == before
 
 
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("wrong", ["missing directory", "a file for a directory", "a directory for a file"])
+def test_an_error_that_is_kept_keeps_no_descriptor_open(root: Path, deed: str, wrong: str) -> None:
+    """Otherwise a file system cannot be unmounted for as long as somebody has the error."""
+    (root / "spare").write_text("spare")
+    (root / "copy").mkdir()
+    (root / "a" / "b" / "file").unlink()
+    match wrong:
+        case "missing directory":
+            (root / "a" / "b").rmdir()
+        case "a file for a directory":
+            (root / "a" / "b").rmdir()
+            (root / "a" / "b").write_text("in the way")
+        case _:
+            (root / "a" / "b" / "file").mkdir()
+    open_before = os.listdir("/proc/self/fd")
+    kept = []
+    try:
+        DEEDS[deed](root / "a" / "b")
+    except (BadRecord, OSError) as error:
+        kept.append(error)
+    assert os.listdir("/proc/self/fd") == open_before
+
+
 @pytest.mark.parametrize("deed", [deed for deed in DEEDS if deed != "rmdir"])
 def test_a_directory_that_is_swapped_between_two_steps(
     root: Path, victim: Path, deed: str, monkeypatch: pytest.MonkeyPatch

@@ -71,7 +71,7 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
         changed = [field for field, text in wanted.items() if put_field(store, directory / field, text)]
         try:
             db.read(name)
-        except (LayerStoreError, OSError):
+        except LayerStoreError:
             if inside.exists(directory / _DESCRIPTOR):
                 Quarantine(store).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
                 changed.append(_DESCRIPTOR)

@@ -17,7 +17,7 @@ from layerstore_core.checking.rebuilding import rebuild_layer, register_lost
 from layerstore_core.checking.records import leftovers
 from layerstore_core.checking.strays import Strays
 from layerstore_core.digests import ChainID, ImageID
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.log import logger
 from layerstore_core.store import LayerStore
@@ -25,6 +25,8 @@ from layerstore_core.store import LayerStore
 _LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
 #: What an offer, or force, may be the remedy of.
 _OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
+#: No image record is longer, in bytes.
+_LONGEST_RECORD: Final = 64 << 20
 #: What only a full check finds.
 _FULL: Final = ("damaged", "tree-differs")
 
@@ -167,6 +169,12 @@ class Repair:
 
     def _set_aside_image(self, path: Path) -> str:
         with self._store.changing_images():
+            try:
+                inside.read(path, _LONGEST_RECORD)
+            except BadRecord:
+                pass
+            except OSError:
+                return ""  # a disk that fails, or a right that is missing, says nothing of the content
             return self._set_aside(path)
 
     def _set_aside(self, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore_core import inside
 from layerstore_core.check import CODES, RepairSource, check_store, repair
 from layerstore_core.checking.quarantine import Quarantine
 from layerstore_core.errors import InvalidImage, InvalidLayer
@@ -256,6 +258,31 @@ class TestResume:
         assert not journal.exists()
         assert check_store(store, full=True, progress=lambda *count: told.append(count)) == []
         assert (0, 3) in told
+
+
+@pytest.mark.parametrize("what", ["config", "names", "parent"])
+@pytest.mark.parametrize("force", [False, True])
+def test_an_image_record_that_cannot_be_read_is_left_alone(store, archive, monkeypatch, what, force):
+    """A disk that fails once must not cost an image its name."""
+    [image] = Images(store).load(archive)
+    db = store.image_db
+    paths = {"config": db.config_path(image.image_id), "names": db.names_path, "parent": db.parent_path(image.image_id)}
+    paths["parent"].parent.mkdir(parents=True, exist_ok=True)
+    paths["parent"].write_text(str(image.image_id))
+    real, before = inside.read, paths[what].read_bytes()
+
+    def read(path, limit):
+        if Path(path) == paths[what]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inside, "read", read)
+        found = check_store(store)
+        assert "damaged-image" in {finding.code for finding in found}
+        repair(store, found, force=force)
+        assert collect_garbage(store) == []
+    assert paths[what].read_bytes() == before
 
 
 def test_all_codes_are_documented():

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from layerstore_core import LayerStore, compare_trees
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from tests.driver_roots import btrfs_file_system, remove_root
 
 
@@ -103,11 +103,11 @@ def both(upper: str, lower: str) -> None:
 
 def statuses(root: str) -> None:
     """Ask for the status of every file below, without leaving times of access."""
-    with Descent(root) as tree:
+    with TreeWalk(root) as tree:
         below(tree)
 
 
-def below(tree: Descent) -> None:
+def below(tree: TreeWalk) -> None:
     with os.scandir(tree.fd) as entries:
         for entry in list(entries):
             entry.stat(follow_symlinks=False)

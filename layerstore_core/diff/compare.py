@@ -29,7 +29,7 @@ from layerstore_core.diff.stamps import Stamps
 from layerstore_core.diff.tasks import Answer, Directory, Name, Task
 from layerstore_core.tree.equal import is_new_root, same_content, same_status
 from layerstore_core.tree.extents import may_have_holes
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import same_xattrs
 
 
@@ -55,11 +55,11 @@ class Comparison:
         self.found: dict[bytes, ChangeKind] = {}
         self.names: list[Name] = []
         self._looked_at = 0
-        self._upper = Descent(upper)
+        self._upper = TreeWalk(upper)
         self._device = os.fstat(self._upper.fd).st_dev
-        self._lower: Descent | None = None
+        self._lower: TreeWalk | None = None
         try:
-            self._lower = Descent(lower) if lower is not None else None
+            self._lower = TreeWalk(lower) if lower is not None else None
         except BaseException:
             self._upper.close()
             raise

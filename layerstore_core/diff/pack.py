@@ -27,7 +27,7 @@ from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, whiteout_name
 from layerstore_core.tree.extents import data_extents, may_have_holes
 from layerstore_core.tree.idmap import IDMapping
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 
 #: How much of a file is read at a time, in bytes.
@@ -100,7 +100,7 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pack_tree(root: str | os.PathLike[str], id_mapping: IDMapping, skip: SkipXattr | None) -> Iterator[bytes]:
-    with Descent(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
+    with TreeWalk(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
         pending = [_steps(tree.fd)]
         while True:
             if pending[-1]:
@@ -143,7 +143,7 @@ def _pack_changes(
 ) -> Iterator[bytes]:
     kinds = dict.fromkeys(opaque, ChangeKind.MODIFY)
     kinds.update((change.path, change.kind) for change in changes)
-    with Descent(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
+    with TreeWalk(root) as tree, _Packer(tree, id_mapping, skip).reporting() as packer:
         for path in sorted(kinds):
             parent, _, base = path.strip(b"/").rpartition(b"/")
             if kinds[path] is ChangeKind.DELETE:
@@ -175,7 +175,7 @@ def _empty_file(name: bytes) -> bytes:
 class _Packer:
     """Packs files of a tree, from the directory where the descent stands."""
 
-    def __init__(self, tree: Descent, id_mapping: IDMapping, skip: SkipXattr | None) -> None:
+    def __init__(self, tree: TreeWalk, id_mapping: IDMapping, skip: SkipXattr | None) -> None:
         self._tree = tree
         self._id_mapping = id_mapping
         self._skip = skip

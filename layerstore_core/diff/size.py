@@ -6,7 +6,7 @@ import os
 import stat
 
 from layerstore_core.diff.change import Change, ChangeKind
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 
 
 def changed_size(root: str, changes: list[Change]) -> int:
@@ -18,7 +18,7 @@ def changed_size(root: str, changes: list[Change]) -> int:
     """
     total = 0
     seen: set[tuple[int, int]] = set()
-    with Descent(root) as tree:
+    with TreeWalk(root) as tree:
         for change in changes:
             if change.kind is ChangeKind.DELETE:
                 continue

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Final
 
 from layerstore_core.base import inside
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 
 #: Bytes of one stamp: two files of one tree never have the same.
 _SIZE: Final = 16
@@ -60,7 +60,7 @@ def take_stamps(root: str | os.PathLike[str], before_ns: int) -> bytes:
         OSError: something cannot be read; the error names it.
     """
     found = []
-    with Descent(root) as tree:
+    with TreeWalk(root) as tree:
         waiting = [b""]
         while waiting:
             directory = waiting.pop()

@@ -16,7 +16,7 @@ from layerstore_core.store.delete import finish_removing, remove_dead
 from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _size(path: Path) -> int:
         status = inside.status(path)
         if not stat.S_ISDIR(status.st_mode):
             return status.st_size
-        tree = Descent(path)
+        tree = TreeWalk(path)
     except FileNotFoundError:
         return 0
     pending = [b""]

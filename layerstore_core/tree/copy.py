@@ -16,7 +16,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.tree.access_lists import drop_access_lists
 from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.extents import copy_extent, data_extents, may_have_holes
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import list_xattrs, read_xattrs, set_xattr
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
@@ -84,8 +84,8 @@ class Copier:
 
     def __init__(
         self,
-        source: Descent,
-        target: Descent,
+        source: TreeWalk,
+        target: TreeWalk,
         defaults: Defaults,
         *,
         go_on: Callable[[], None] | None = None,
@@ -231,7 +231,7 @@ class Copier:
         if first == path:
             return False
         parent, _, base = first.rpartition(b"/")
-        with Descent(self._target.root_fd) as directory:
+        with TreeWalk(self._target.root_fd) as directory:
             os.link(base, name, src_dir_fd=directory.enter(parent), dst_dir_fd=self._target.fd, follow_symlinks=False)
         return True
 

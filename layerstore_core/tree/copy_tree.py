@@ -12,7 +12,7 @@ from layerstore_core.tree import copy_worker
 from layerstore_core.tree.access_lists import drop_access_lists
 from layerstore_core.tree.copy import NEW_FILE, Copier
 from layerstore_core.tree.copy_tasks import Answer, Defaults
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.workers.share import share
 
 #: So many entries one process copies before it is worth starting a second one.
@@ -29,7 +29,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     Raises:
         OSError: something cannot be read or made; the target is then incomplete, and the caller's to remove.
     """
-    with Descent(source) as here, Descent(target) as there:
+    with TreeWalk(source) as here, TreeWalk(target) as there:
         copier = Copier(here, there, _learn_defaults(there.fd))
         waiting = [b""]
         copier.copy(waiting, up_to=_ALONE)
@@ -47,7 +47,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         )
 
 
-def _copy_in_two(copier: Copier, waiting: list[bytes], source: Descent, target: Descent) -> None:
+def _copy_in_two(copier: Copier, waiting: list[bytes], source: TreeWalk, target: TreeWalk) -> None:
     """Copy directories together with a second process, if one can be had.
 
     Raises:

@@ -11,14 +11,14 @@ from typing import Final
 
 from layerstore_core.tree.copy import Copier
 from layerstore_core.tree.copy_tasks import Answer, Defaults, done_message, failed_message
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.workers.channel import READY, HelperProcess, Orders
 
 #: How many entries the second process sees before it answers.
 _ENTRIES: Final = 1000
 
 
-def start(source: Descent, target: Descent, defaults: Defaults) -> HelperProcess | None:
+def start(source: TreeWalk, target: TreeWalk, defaults: Defaults) -> HelperProcess | None:
     """Start the second process; `None` where that would be no gain, or cannot be done."""
     process = HelperProcess.start(__name__, [source.root_fd, target.root_fd], _ENTRIES)
     if process is not None:
@@ -41,7 +41,7 @@ def work(parent: int, source: int, target: int, entries: int) -> None:
     orders = Orders(parent)
     try:
         names = orders.receive()
-        with Descent(source) as here, Descent(target) as there:
+        with TreeWalk(source) as here, TreeWalk(target) as there:
             here.root, there.root, (masked, owner) = names  # as messages are to name them
             copier = Copier(here, there, Defaults(masked, owner), go_on=orders.go_on, leave_links=True)
             orders.go_on()

@@ -20,7 +20,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Descent:
+class TreeWalk:
     """One directory of a tree, with the way back up. A context manager.
 
     The directories above are kept open up to a number; beyond it the way up is `..`, which is checked to be

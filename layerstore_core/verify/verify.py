@@ -21,7 +21,7 @@ from layerstore_core.tree.access_lists import ACCESS, DEFAULT, kept
 from layerstore_core.tree.equal import same_content
 from layerstore_core.tree.extents import may_have_holes, next_data
 from layerstore_core.tree.idmap import IDMapping
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.verify.expected import Brought, Expected, Found, Meta, Node
 
@@ -116,17 +116,17 @@ def check_tree(
     Raises:
         OSError: something cannot be read.
     """
-    with Descent(upper) as tree:
+    with TreeWalk(upper) as tree:
         if lower is None:
             return _Trees(tree, None, Expected(entries, None), rights, id_mapping).differences()
-        with Descent(lower) as below:
+        with TreeWalk(lower) as below:
             return _Trees(tree, below, Expected(entries, _Tree(below, tree)), rights, id_mapping).differences()
 
 
 class _Tree:
     """A parent's tree, looked up in a directory at a time."""
 
-    def __init__(self, tree: Descent, upper: Descent) -> None:
+    def __init__(self, tree: TreeWalk, upper: TreeWalk) -> None:
         self._tree = tree
         self._upper = os.fsencode(upper.root)
 
@@ -156,7 +156,7 @@ class Judge:
         found: what differs.
     """
 
-    def __init__(self, tree: Descent, rights: Rights, id_mapping: IDMapping) -> None:
+    def __init__(self, tree: TreeWalk, rights: Rights, id_mapping: IDMapping) -> None:
         self.found: list[Difference] = []
         self._tree = tree
         self._rights = rights
@@ -377,7 +377,7 @@ class _Trees:
     """One comparison of whole trees."""
 
     def __init__(
-        self, upper: Descent, lower: Descent | None, expected: Expected, rights: Rights, id_mapping: IDMapping
+        self, upper: TreeWalk, lower: TreeWalk | None, expected: Expected, rights: Rights, id_mapping: IDMapping
     ) -> None:
         self._upper = upper
         self._lower = lower
@@ -510,7 +510,7 @@ def is_directory(path: bytes) -> bool:
         return False
 
 
-def _statuses(tree: Descent) -> dict[bytes, os.stat_result]:
+def _statuses(tree: TreeWalk) -> dict[bytes, os.stat_result]:
     os.lseek(tree.fd, 0, os.SEEK_SET)
     with os.scandir(tree.fd) as entries:
         return {os.fsencode(entry.name): entry.stat(follow_symlinks=False) for entry in entries}

@@ -15,7 +15,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Root
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ DEEDS: dict[str, Callable[[Path], object]] = {
     "temporary file": lambda path: inside.temporary_file(path).close(),
     "remove": lambda path: remove_tree(str(path / "file")),
     "unpack": lambda path: Root(str(path)).close(),
-    "look through": lambda path: Descent(path).close(),
+    "look through": lambda path: TreeWalk(path).close(),
     "copy": lambda path: copy_tree(path, path.parent.parent / "copy"),
 }
 

@@ -17,7 +17,7 @@ from layerstore_core.diff.change import ChangeKind
 from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
 from layerstore_core.tree.copy_tree import copy_tree
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
 
 
@@ -95,14 +95,14 @@ def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
     upper: Path, lower: Path, since: Stamps | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (upper / "new").mkdir()
-    real = Descent.enter
+    real = TreeWalk.enter
 
-    def enter(self: Descent, path: bytes) -> int:
+    def enter(self: TreeWalk, path: bytes) -> int:
         if self.root == os.fsencode(upper) and path in (b"top", b"new"):
             shutil.rmtree(upper / path.decode(), ignore_errors=True)
         return real(self, path)
 
-    monkeypatch.setattr(Descent, "enter", enter)
+    monkeypatch.setattr(TreeWalk, "enter", enter)
     assert changes(upper, lower, since) == ["D /top"]
 
 

@@ -250,9 +250,9 @@ ORDERED = """
 import os, signal, sys
 sys.path[:] = sys.argv[3].split(os.pathsep)
 from layerstore_core.tree import copy_tree, copy_worker
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 os.sched_getaffinity = lambda _: {0, 1}
-with Descent(sys.argv[1]) as here, Descent(sys.argv[2]) as there:
+with TreeWalk(sys.argv[1]) as here, TreeWalk(sys.argv[2]) as there:
     process = copy_worker.start(here, there, copy_tree._learn_defaults(there.fd))
     process.receive()
     print(process._process.pid, flush=True)

@@ -16,7 +16,7 @@ from layerstore_core.base import inside
 from layerstore_core.diff.change import Change, ChangeKind
 from layerstore_core.tree.equal import is_new_root, same_content, same_status
 from layerstore_core.tree.extents import may_have_holes
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
@@ -79,7 +79,7 @@ class NativeChanges:
         #: The opaque directories that hide something, without those in others.
         self.opaque: list[bytes] = []
         try:
-            with Descent(upper) as tree:
+            with TreeWalk(upper) as tree:
                 self._walk(tree)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
@@ -102,7 +102,7 @@ class NativeChanges:
         _report_directories(found)
         return _as_list(found)
 
-    def _walk(self, tree: Descent) -> None:
+    def _walk(self, tree: TreeWalk) -> None:
         pending = [self._visit(tree, self._root(tree))]
         while True:
             if pending[-1]:
@@ -118,7 +118,7 @@ class NativeChanges:
                     return
                 tree.up()
 
-    def _root(self, tree: Descent) -> _Directory:
+    def _root(self, tree: TreeWalk) -> _Directory:
         stack = self._below.root
         if stack:
             lower = os.lstat(stack[0])
@@ -128,7 +128,7 @@ class NativeChanges:
             self._found[b"/"] = ChangeKind.ADD
         return _Directory("", stack, self._xattrs.is_opaque(tree.fd), whole=False)
 
-    def _visit(self, tree: Descent, directory: _Directory) -> list[_Directory]:
+    def _visit(self, tree: TreeWalk, directory: _Directory) -> list[_Directory]:
         """Look at what is in the present directory; returns the directories in it."""
         stack = directory.stack
         hidden = self._below.names(stack) if directory.hides and stack else set()
@@ -166,7 +166,7 @@ class NativeChanges:
                 self._hidden.append(path)
         return directories
 
-    def _read_names(self, tree: Descent, name: bytes, status: os.stat_result) -> list[str]:
+    def _read_names(self, tree: TreeWalk, name: bytes, status: os.stat_result) -> list[str]:
         """The names of an upper file's attributes, which must not tell of data or a name kept elsewhere."""
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             return []
@@ -181,7 +181,7 @@ class NativeChanges:
                 raise NotNativeError(f"{tree.absolute(name)} has the attribute {self._xattrs.prefix}{moved}")
         return names
 
-    def _pair(self, tree: Descent, name: bytes, upper: os.stat_result, lower: Found | None) -> None:
+    def _pair(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: Found | None) -> None:
         path = b"/" + tree.join(name)
         if lower is None:
             self._found[path] = ChangeKind.ADD
@@ -194,7 +194,7 @@ class NativeChanges:
             below = (lower.status.st_dev, lower.status.st_ino) if lower else None
             self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below, links))
 
-    def _differ(self, tree: Descent, name: bytes, upper: os.stat_result, lower: Found) -> bool:
+    def _differ(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: Found) -> bool:
         if not same_status(upper, lower.status):
             return True
         if read_xattrs(tree.handle(name)) != read_xattrs(lower.path):

@@ -13,7 +13,7 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.tree.idmap import IDMapping
-from layerstore_core.tree.walk import Descent
+from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
 from layerstore_core.verify.expected import Brought, Expected, Found, Node
 from layerstore_core.verify.verify import Below, Difference, Judge, Rights, is_directory
@@ -45,7 +45,7 @@ def differences(
     Raises:
         OSError: something cannot be read.
     """
-    with Descent(upper) as tree:
+    with TreeWalk(upper) as tree:
         judge = Judge(tree, rights, id_mapping)
         return _Own(tree, below, xattrs, Expected(entries, _Below(upper, below)), judge).differences()
 
@@ -73,7 +73,7 @@ class _Own:
     """One comparison."""
 
     def __init__(
-        self, tree: Descent, below: LowerLayers, xattrs: OverlayXattrs, expected: Expected, judge: Judge
+        self, tree: TreeWalk, below: LowerLayers, xattrs: OverlayXattrs, expected: Expected, judge: Judge
     ) -> None:
         self._tree = tree
         self._below = below

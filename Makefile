@@ -8,18 +8,19 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo growth bench clean
+.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
 
 test: lint unit  ## everything that is checked
 
-lint: $(VENV)/.ready  ## style, format, types, and the direction of imports
+lint: $(VENV)/.ready  ## style, format, types, the direction of imports, and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
@@ -52,11 +53,24 @@ wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an en
 	build/wheels-demo/bin/python -m pip install --quiet --disable-pip-version-check dist/layerstore_core-*.whl dist/layerstore_driver_vfs-*.whl
 	build/wheels-demo/bin/python examples/demo.py --layerstore build/wheels-demo/bin/layerstore
 
-$(VENV)/.ready: pyproject.toml requirements-dev.txt $(DRIVERS) $(EXAMPLES)
+# The tools are the dependency group `dev` (PEP 735) in the versions of constraints-dev.txt, so that clones of different
+# days test the same. It is a constraints file rather than a lock file, since pip alone has to do, and a lock names the
+# index that it was made with. The first step brings a pip that knows `--group` (25.1), which Python 3.11's own does not.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PACKAGES := -e . $(foreach p,$(DRIVERS) $(EXAMPLES),-e $(dir $(p)))
+$(VENV)/.ready: pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e . $(foreach p,$(DRIVERS),-e $(dir $(p))) $(foreach p,$(EXAMPLES),-e $(dir $(p)))
+	$(PIP) install -c constraints-dev.txt pip
+	$(PIP) install -c constraints-dev.txt --group dev $(PACKAGES)
 	touch $@
+
+constraints:  ## the newest versions of everything that developing needs, into constraints-dev.txt
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check --group dev $(PACKAGES)
+	(sed -n '/^#/p' constraints-dev.txt; build/constraints/bin/python -m pip freeze --all --exclude-editable | grep -vi '^setuptools==') >build/constraints.txt
+	mv build/constraints.txt constraints-dev.txt
 
 growth: $(VENV)/.ready  ## whether operations on stores of 40 and of 10,000 layers cost the same for each layer: takes minutes
 	LAYERSTORE_GROWTH=10000 $(BIN)/python -m pytest tests/benchmarks/test_growth.py $(PYTEST_ARGS)

@@ -14,7 +14,6 @@ from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.records.layer_record import read_digest
 from layerstore_core.store.handles import live_layer
 from layerstore_core.store.parentage import other_parent
-from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.register_chain import LayerInput
 from layerstore_core.store.registration import Registration
 from layerstore_core.store.store import LayerStore
@@ -38,7 +37,7 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str
     diff_id, parent = wanted
     if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
         return ""
-    return f"made anew from {offer.path}; the damaged layer is in {Quarantine(store.context).path}"
+    return f"made anew from {offer.path}; the damaged layer is in {store.context.quarantine.path}"
 
 
 def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
@@ -61,7 +60,7 @@ def remake_layer(store: LayerStore, chain: ChainID) -> str:
     layer = store.find(chain)
     if layer is None or not _make_anew(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
         return ""
-    return f"its files are made anew from its tar, which has the right digest; the former ones are in {Quarantine(store.context).path}"
+    return f"its files are made anew from its tar, which has the right digest; the former ones are in {store.context.quarantine.path}"
 
 
 def _make_anew(
@@ -84,12 +83,12 @@ def _make_anew(
                 file, spool_dir=store.context.scratch_directory(), limits=store.context.limits, allow_empty=True
             ) as source,
         ):
-            new.apply(source)
-        if new.diff_id != diff_id:
+            applied = new.apply(source)
+        if applied.diff_id != diff_id:
             return False
-        new.write_record(_descriptor(store, chain))
+        new.write_record(applied, _descriptor(store, chain))
         flush()
-        quarantine = Quarantine(store.context)
+        quarantine = store.context.quarantine
         with store.context.changing_records() as db:
             new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))
     _stand_on_new(store, new.cache_id)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from layerstore_core.errors import BadRecord
 from layerstore_core.maintenance.finding import Finding
-from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.store import LayerStore
 
 _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says what is in the way"
@@ -87,7 +86,7 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
 def check_references(store: LayerStore) -> Iterator[Finding]:
     """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
     known = store.context.db.path.parent
-    quarantine = Quarantine(store.context).path
+    quarantine = store.context.quarantine.path
     pins = store.root / "layerstore" / "pins"
     for bad in store.unreadable():
         dangling = pins in bad.path.parents and re.fullmatch("[0-9a-f]{64}", bad.path.name)  # a finding of its own

@@ -18,7 +18,6 @@ from layerstore_core.maintenance.records import leftovers
 from layerstore_core.maintenance.repair_layer import Healer
 from layerstore_core.maintenance.repair_record import damaged_layers, mend_record
 from layerstore_core.maintenance.repair_source import RepairSource
-from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 
@@ -51,7 +50,7 @@ class Repair:
         self._source = source
         self._force = force
         self._on_repaired = on_repaired
-        self._quarantine = Quarantine(store.context)
+        self._quarantine = store.context.quarantine
         self._mended: dict[str, str] = {}
         self._healer = Healer(store, source, [])
 

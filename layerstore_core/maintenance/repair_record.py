@@ -21,7 +21,6 @@ from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.maintenance.sizes import SizeCounter
 from layerstore_core.records.layer_record import CACHE_ID, read_digest, read_driver_id
 from layerstore_core.store.export import tar_chunks
-from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 from layerstore_core.tar.layer_stream import LayerStream
@@ -73,7 +72,7 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
             db.read(name)
         except LayerStoreError:
             if inside.exists(directory / _DESCRIPTOR):
-                Quarantine(store.context).put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
+                store.context.quarantine.put(directory / _DESCRIPTOR, f"{name.hex[:12]}-{_DESCRIPTOR}")
                 changed.append(_DESCRIPTOR)
         flush(directory)
         db.read(name)
@@ -131,7 +130,7 @@ def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
     elif _content(path) == text:
         return False
     if inside.exists(path):
-        Quarantine(store.context).put(path, f"{path.parent.name[:12]}-{path.name}")
+        store.context.quarantine.put(path, f"{path.parent.name[:12]}-{path.name}")
     if text is not None:
         partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         write_file(partial, text.encode())

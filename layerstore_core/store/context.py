@@ -19,6 +19,7 @@ from layerstore_core.locking.root_locks import Counter, RootLocks
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
+from layerstore_core.records.quarantine import Quarantine
 from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.lost import LostRecords
 
@@ -41,6 +42,7 @@ class StoreContext:
         db: the records of layers and writable layers.
         image_db: the records of images.
         pins: the pins of this driver's layers.
+        quarantine: damaged records, moved aside.
         catalog: the layers that are loaded, and the references to each.
         lost: directories of records that are missing.
         read_only: whether the store was opened for reading only.
@@ -54,6 +56,7 @@ class StoreContext:
     db: LayerDB
     image_db: ImageDB
     pins: Pins
+    quarantine: Quarantine
     catalog: Catalog
     lost: LostRecords
     read_only: bool

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
     from layerstore_core.records.layerdb import LayerDB
     from layerstore_core.records.pins import Pins
-    from layerstore_core.records.quarantined import Quarantined
+    from layerstore_core.records.quarantine import QuarantinedReferences
     from layerstore_core.store.catalog import Catalog
 
 
@@ -75,7 +75,7 @@ class LostLayers:
         catalog: the layers that are known.
     """
 
-    def __init__(self, db: LayerDB, pins: Pins, quarantined: Quarantined, catalog: Catalog) -> None:
+    def __init__(self, db: LayerDB, pins: Pins, quarantined: QuarantinedReferences, catalog: Catalog) -> None:
         self._db = db
         self._pins = pins
         self._quarantined = quarantined

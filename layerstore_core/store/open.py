@@ -17,7 +17,7 @@ from layerstore_core.records.image_references import UNKNOWN_VERSION
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
-from layerstore_core.records.quarantined import Quarantined
+from layerstore_core.records.quarantine import Quarantine, QuarantinedReferences
 from layerstore_core.store.catalog import Catalog, Problem
 from layerstore_core.store.context import StoreContext, images_key
 from layerstore_core.store.delete import recover
@@ -90,10 +90,12 @@ def make_context(
     db = LayerDB(records / "layerdb", durability=config.durability)
     pins = Pins(root, driver.name, durable=durable)
     image_db = ImageDB(records, durable=durable, version=lambda: _version_of_images(locks, driver.name))
-    quarantined = Quarantined(root, db, driver.name)
+    quarantined = QuarantinedReferences(root, db, driver.name)
     catalog = Catalog(db, driver.name, (pins, image_db, BuildKitCache(root), quarantined), locks, _warn)
     lost = LostRecords(db, driver.name, lambda: Strays(context, standing_still=True).ids)
-    context = StoreContext(config, driver, locks, docker, db, image_db, pins, catalog, lost, read_only)
+    context = StoreContext(
+        config, driver, locks, docker, db, image_db, pins, Quarantine(root, driver.name), catalog, lost, read_only
+    )
     catalog.add_holder(KnownParents(driver, catalog.mounts, catalog.find_layer))
     catalog.add_holder(lost)
     catalog.add_holder(LostLayers(db, pins, quarantined, catalog))

@@ -11,12 +11,11 @@ from layerstore_core.base.digests import chain_ids
 from layerstore_core.errors import MaxDepthExceeded
 from layerstore_core.log import logger
 from layerstore_core.records.layer_record import LayerRecord
-from layerstore_core.store.apply import open_source
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer, live_layer, open_layer
 from layerstore_core.store.nodes import LayerNode
 from layerstore_core.store.register_chain import LayerInput, Overtaken, take_in
-from layerstore_core.store.registration import Progress, Registration
+from layerstore_core.store.registration import Progress, Registration, open_source
 
 
 def register(
@@ -35,8 +34,8 @@ def register(
         open_source(context, stream, allow_empty=allow_empty) as source,
         Registration(context.db, context.driver, below.below if below else None) as registration,
     ):
-        registration.apply(source, progress)
-        record = registration.write_record(descriptor)
+        applied = registration.apply(source, progress)
+        record = registration.write_record(applied, descriptor)
         flush()
         while True:
             layer = open_layer(context, record.chain_id) or _commit(context, registration, record, below)

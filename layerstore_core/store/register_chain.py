@@ -21,7 +21,7 @@ from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.store.nodes import Below
-from layerstore_core.store.registration import Progress, Registration
+from layerstore_core.store.registration import Applied, Progress, Registration
 from layerstore_core.streams.source import LayerSource
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def take_in(
         below = Below(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
         return registration
 
-    def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> None:
+    def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> Applied:
         def progress(read: int, entries: int) -> None:
             if stop.is_set():
                 raise _Stopped(f"{layer.name} is given up")
@@ -95,38 +95,44 @@ def take_in(
 
         try:
             with layer.open() as stream, source(stream) as opened:
-                registration.apply(opened, progress, await_parents)
+                applied = registration.apply(opened, progress, await_parents)
         except InvalidLayer as error:
             raise InvalidLayer(f"{layer.name}: {error.reason}", offset=error.offset, entry=error.entry) from error
-        if registration.diff_id != layer.diff_id:
+        if applied.diff_id != layer.diff_id:
             raise InvalidLayer(
-                f"{layer.name}: the digest of its tar is {registration.diff_id}, not {layer.diff_id} as it should be"
+                f"{layer.name}: the digest of its tar is {applied.diff_id}, not {layer.diff_id} as it should be"
             )
+        return applied
 
     if driver.capabilities.parallel_apply and len(layers) > 1:
         begun = [begin(layer) for layer in layers]
-        _at_once(fill, list(zip(begun, layers, strict=True)), stop)
+        filled = _at_once(fill, list(zip(begun, layers, strict=True)), stop)
     else:
-        begun = []
+        begun, filled = [], []
         for layer in layers:
             begun.append(begin(layer))
-            fill(begun[-1], layer)
-    return [(new, new.write_record(layer.descriptor)) for new, layer in zip(begun, layers, strict=True)]
+            filled.append(fill(begun[-1], layer))
+    return [
+        (new, new.write_record(applied, layer.descriptor))
+        for new, applied, layer in zip(begun, filled, layers, strict=True)
+    ]
 
 
 def _at_once(
-    work: Callable[[Registration, LayerInput, Callable[[], None]], None],
+    work: Callable[[Registration, LayerInput, Callable[[], None]], Applied],
     items: Sequence[tuple[Registration, LayerInput]],
     stop: Event,
-) -> None:
-    """Run `work` for each item in threads; the first failure stops all, and is raised when all have stopped.
+) -> list[Applied]:
+    """Run `work` for each item in threads, and return its results in the order of the items.
+
+    The first failure stops all, and is raised when all have stopped.
 
     The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
     them in order, so that nobody waits for what waits for a thread.
     """
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-    running: list[Future[None]] = []
+    running: list[Future[Applied]] = []
 
     def await_those_before(count: int) -> None:
         for task in running[:count]:
@@ -148,3 +154,4 @@ def _at_once(
     failures = [error for task in running if not task.cancelled() and (error := task.exception()) is not None]
     for error in sorted(failures, key=lambda found: isinstance(found, _Stopped)):
         raise error
+    return [task.result() for task in running]

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE
@@ -32,9 +32,22 @@ from layerstore_core.tarsplit.verify_payloads import settle
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.store.context import StoreContext
 
 #: Called now and then with the bytes of input read and the entries seen so far.
 Progress = Callable[[int, int], None]
+
+
+class Applied(NamedTuple):
+    """A layer's tar that has passed into the driver.
+
+    Attributes:
+        diff_id: the sha256 of the uncompressed tar.
+        size: the size of the layer's files, in bytes, as the driver counts it.
+    """
+
+    diff_id: DiffID
+    size: int
 
 
 class Registration:
@@ -55,8 +68,6 @@ class Registration:
         self._parent = parent
         self._parent_id = parent.cache_id if parent else ""
         self.cache_id = secrets.token_hex(32)
-        self._diff_id: DiffID | None = None
-        self._size = 0
         self._begun: Transaction | None = None
 
     def apply(
@@ -64,13 +75,16 @@ class Registration:
         source: LayerSource,
         progress: Progress | None = None,
         await_parents: Callable[[], None] | None = None,
-    ) -> None:
-        """Let the layer's tar pass.
+    ) -> Applied:
+        """Pass the layer's tar into the driver, and record its tar-split lines.
 
         Args:
             source: the tar.
             progress: called now and then.
             await_parents: waits until the layers below are complete; `None` where they are.
+
+        Returns:
+            The digest of the tar, and the size of its files.
 
         Raises:
             InvalidLayer: it is damaged, or leaves its root.
@@ -78,34 +92,34 @@ class Registration:
         began = time.monotonic()
         with while_doing(f"applying {source.name}"):
             if self._driver.capabilities.reproduces_exact_diffs:
-                self._drive(
+                applied = self._drive(
                     LayerStream(TarScanner(source.read_chunk), None, await_parents, count_implied=source.count_implied),
                     source,
                     progress,
                 )
             else:
-                self._split(source, progress, await_parents)
+                applied = self._split(source, progress, await_parents)
         logger.info(
             "applied {}: {}, {} bytes of files, in {:.3f} s",
             source.name,
-            self._diff_id,
-            self._size,
+            applied.diff_id,
+            applied.size,
             time.monotonic() - began,
         )
+        return applied
 
-    @property
-    def diff_id(self) -> DiffID:
-        """The digest of the tar that `apply` has taken in."""
-        assert self._diff_id is not None, "apply comes first"
-        return self._diff_id
+    def write_record(self, applied: Applied, descriptor: Mapping[str, Any] | None) -> LayerRecord:
+        """Write the layer's record.
 
-    def write_record(self, descriptor: Mapping[str, Any] | None) -> LayerRecord:
-        """Write the record of the layer that `apply` has taken in."""
+        Args:
+            applied: what `apply` has returned.
+            descriptor: an OCI descriptor to keep with the layer.
+        """
         parent = self._parent.chain_id if self._parent else None
         record = LayerRecord(
-            chain_id=chain_id(self.diff_id, parent),
-            diff_id=self.diff_id,
-            size=self._size,
+            chain_id=chain_id(applied.diff_id, parent),
+            diff_id=applied.diff_id,
+            size=applied.size,
             cache_id=self.cache_id,
             parent=parent,
             descriptor=dict(descriptor) if descriptor else None,
@@ -168,7 +182,9 @@ class Registration:
         except OSError as error:
             logger.error("the transaction {} is left over: {}", self._transaction.path, error)
 
-    def _split(self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None) -> None:
+    def _split(
+        self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None
+    ) -> Applied:
         from fastcrc import crc64
 
         try:
@@ -177,21 +193,22 @@ class Registration:
                 diff = LayerStream(
                     TarScanner(source.read_chunk), recorder, await_parents, count_implied=source.count_implied
                 )
-                self._drive(diff, source, progress)
+                applied = self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
             if recorder.displaced or diff.displaced or diff.read_raw:
                 self._settle(source)
+            return applied
         except OSError as error:
             if error.filename is None:  # a write knows no name
                 error.add_note(f"with the tar-split file at {self._transaction.path / TAR_SPLIT}")
             raise
 
-    def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> None:
+    def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> Applied:
         if progress is not None:
             source.on_progress(lambda count: progress(count, diff.entry_count))
-        self._size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
+        size = self._driver.apply_diff(self.cache_id, self._parent_id, diff)
         diff.drain()
-        self._diff_id = DiffID.from_hex(source.hexdigest())
+        return Applied(DiffID.from_hex(source.hexdigest()), size)
 
     def _settle(self, source: LayerSource) -> None:
         """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
@@ -209,3 +226,37 @@ class Registration:
             files.close()
         inside.rename(settled, provisional)
         logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)
+
+
+def open_source(context: StoreContext, stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool) -> LayerSource:
+    """Open a layer's tar, compressed or not.
+
+    Args:
+        context: an open store, which has the limits and the directory for temporary files.
+        stream: the tar, as a path or a binary file object.
+        allow_empty: take a stream without a byte for an empty layer.
+
+    Raises:
+        InvalidLayer: it is empty, or in a compression that is not known.
+    """
+    return LayerSource(stream, spool_dir=context.scratch_directory(), limits=context.limits, allow_empty=allow_empty)
+
+
+def apply_to(
+    context: StoreContext, ids: tuple[str, str], stream: BinaryIO | str | os.PathLike[str], *, allow_empty: bool = False
+) -> int:
+    """Unpack a tar into a layer of the driver, and keep nothing of the tar itself.
+
+    Args:
+        context: an open store.
+        ids: the driver's IDs of the layer and of its parent, `""` for none.
+        stream: as for `open_source`; as is `allow_empty`.
+
+    Returns:
+        The size of what the tar brought, in bytes.
+    """
+    with open_source(context, stream, allow_empty=allow_empty) as source:
+        diff = LayerStream(TarScanner(source.read_chunk), count_implied=source.count_implied)
+        size = context.driver.apply_diff(*ids, diff)
+        diff.drain()
+        return size

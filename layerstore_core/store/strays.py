@@ -13,7 +13,6 @@ from layerstore_core.errors import LayerStoreError
 from layerstore_core.records.claims import is_record
 from layerstore_core.records.layer_record import LayerRecord, MountRecord, driver_ids
 from layerstore_core.store.context import StoreContext
-from layerstore_core.store.quarantine import Quarantine
 
 #: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
 #: of Docker's builder are beside its layers, and are named in a database of its own.
@@ -72,7 +71,7 @@ def _other_ids(context: StoreContext) -> Iterator[str]:
         *map(db.mount_path, db.list_mounts()),
         *db.deletions(),
         *db.transactions(),
-        *Quarantine(context).entries(),
+        *context.quarantine.entries(),
     ):
         yield from driver_ids(path)
 
@@ -85,7 +84,7 @@ def _nameless(context: StoreContext, layers: Mapping[ChainID, str | None], held:
         if (cache_id not in held or cache_id in named) and db.has_layer(layer):
             yield db.layer_path(layer)
         named.add(cache_id)
-    for path in Quarantine(context).entries():
+    for path in context.quarantine.entries():
         if is_record(path) and not driver_ids(path):
             yield path
     for name in db.list_mounts():

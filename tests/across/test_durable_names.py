@@ -12,7 +12,6 @@ from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.durability import FlushPoint
 from layerstore_core.images import Images
 from layerstore_core.records.pins import Pins
-from layerstore_core.store.quarantine import Quarantine
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, record_path, register
 
@@ -87,5 +86,5 @@ def test_what_is_set_aside(unflushed, open_store):
     register(store, BASE)
     stranger = store.context.db.path / "sha256" / "stranger"
     stranger.mkdir(parents=True)
-    kept = Quarantine(store.context).put(stranger, "a stranger")
+    kept = store.context.quarantine.put(stranger, "a stranger")
     assert unflushed(kept) == []

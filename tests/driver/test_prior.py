@@ -12,7 +12,6 @@ from layerstore_core import AmbiguousDriver, DriverNotFound, DriverNotSupported,
 from layerstore_core.driver.prior import chosen_drivers, note_driver, prior_drivers
 from layerstore_core.driver.select import select_driver
 from layerstore_core.images import Images
-from layerstore_core.store.quarantine import Quarantine
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, register
 
@@ -69,7 +68,7 @@ def damaged_names(store):
 
 def set_aside(store):
     made = register(store, BASE)
-    Quarantine(store.context).put(store.context.db.layer_path(made.chain_id), "layer")
+    store.context.quarantine.put(store.context.db.layer_path(made.chain_id), "layer")
     shutil.rmtree(store.root / "image")
 
 

@@ -17,7 +17,6 @@ from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import CODES, RepairSource, check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
-from layerstore_core.store.quarantine import Quarantine
 from tests.images.archives import ImageSpec, docker_archive, oci_index, oci_manifest, tar_files
 from tests.maintenance.test_damage import DAMAGE, cut
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register, tar_of
@@ -97,7 +96,7 @@ def test_a_descriptor_is_set_aside(open_store, store):
     told = []
     assert repair(store, check_store(store), on_repaired=lambda finding, done: told.append(done)) == []
     assert store.get(layer._node.record.chain_id).descriptor is None
-    assert len(Quarantine(store.context).entries()) == len(told) == 1
+    assert len(store.context.quarantine.entries()) == len(told) == 1
 
 
 @pytest.mark.parametrize("offered", ["image", "layer", "compressed layer"])
@@ -132,10 +131,10 @@ def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, ar
     with RepairSource(store, source) as offer:
         assert repair(store, findings, source=offer) == []
     # What was damaged is there until somebody removes it, also where its record does not name it any more.
-    assert len(Quarantine(store.context).entries()) == 1
+    assert len(store.context.quarantine.entries()) == 1
     assert collect_garbage(store) == []
     assert_whole(store)
-    shutil.rmtree(Quarantine(store.context).path)
+    shutil.rmtree(store.context.quarantine.path)
     gone = [found.name for found in collect_garbage(store)]
     assert gone == ([] if harm == "no layer" else [cache_id])
     assert_whole(store)
@@ -148,7 +147,7 @@ def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
     findings = check_store(store, full=True)
     with RepairSource(store, other) as offer:
         assert repair(store, findings, source=offer) == findings
-    assert Quarantine(store.context).entries() == []
+    assert store.context.quarantine.entries() == []
 
 
 def test_force_sets_aside_what_nothing_can_mend(open_store, store):
@@ -226,7 +225,7 @@ def test_damaged_image_records_are_set_aside(store, archive):
     assert codes(findings) == ["damaged-image"]
     assert repair(store, findings) == []
     assert check_store(store) == []
-    assert len(Quarantine(store.context).entries()) == 2
+    assert len(store.context.quarantine.entries()) == 2
 
 
 class TestResume:

@@ -10,7 +10,6 @@ import pytest
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import RepairSource, check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
-from layerstore_core.store.quarantine import Quarantine
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register
 
@@ -170,5 +169,5 @@ def test_what_stands_among_the_records_is_set_aside(store):
     [finding] = check_store(store)
     assert (finding.code, finding.subject) == ("not-a-record", str(stranger))
     assert repair(store, [finding]) == []
-    [kept] = Quarantine(store.context).entries()
+    [kept] = store.context.quarantine.entries()
     assert (kept / "content").read_bytes() == b"content"

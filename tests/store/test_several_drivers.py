@@ -16,7 +16,6 @@ from layerstore_core import BadRecord, LayerDoesNotExist, LayerStore, StoreConfi
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
-from layerstore_core.store.quarantine import Quarantine
 from layerstore_core.store.strays import Strays
 from tests.driver_roots import btrfs_file_system, mounts_below, remove_root, why_not
 from tests.images.archives import ImageSpec, oci_files, tar_files
@@ -286,14 +285,13 @@ class TestQuarantine:
         record = there.context.db.layer_path(layer.chain_id)
         cache_id = layer.cache_id
         there.close()
-        Quarantine(here.context)  # of another driver
         there = root.open(pair[1])
-        Quarantine(there.context).put(record, "layer")
+        there.context.quarantine.put(record, "layer")
         if old:
             root.make_old("quarantine", pair[1])
         assert (Strays(there.context).ids, collected(there)) == ([], [])
         assert (check_store(there), check_store(here)) == ([], [])
-        [kept] = Quarantine(there.context).entries() if old else root.state("quarantine", pair[1]).iterdir()
+        [kept] = there.context.quarantine.entries() if old else root.state("quarantine", pair[1]).iterdir()
         shutil.rmtree(kept)
         assert collected(there) == [cache_id]
 

@@ -1,11 +1,20 @@
-"""What lies in quarantine and may be put back: as long as it is there, the layers stay that it needs."""
+"""The quarantine: damaged or unexpected entries, moved aside and not deleted.
+
+An entry is `<root>/layerstore/quarantine/<driver>/<time>-<what>`. The driver's layers that a record there names are kept as
+long as the record is there, and so is what it refers to: it may be put back. Removing an entry by hand ends that.
+Entries of earlier versions are in the directory above.
+"""
 
 from __future__ import annotations
 
 import re
+import secrets
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.claims import Claims, claimed_parents, is_record
@@ -16,9 +25,52 @@ from layerstore_core.records.own_state import state_directory
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
 #: An image's config keeps its name behind the time.
 _CONFIG = re.compile(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST: Final = 100
 
 
-class Quarantined:
+class Quarantine:
+    """The quarantine of one driver's records.
+
+    Args:
+        root: the store's directory.
+        driver: the driver's name on disk.
+    """
+
+    def __init__(self, root: Path, driver: str) -> None:
+        self.path = state_directory(root, "quarantine", driver)
+
+    def put(self, path: Path, what: str) -> Path:
+        """Move a file or a directory here.
+
+        Args:
+            path: what to move.
+            what: how to call it; its name here begins with the time.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            OSError: it cannot be moved, and is where it was.
+        """
+        make_directory(self.path, 0o700, durable=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")
+        target = self.path / f"{stamp}-{secrets.token_hex(3)}-{name}"
+        inside.rename(path, target)
+        inside.flush(self.path)
+        inside.flush(path.parent)
+        return target
+
+    def entries(self) -> list[Path]:
+        """What is here, sorted; and what is in the directory above, which names no layers if it is another driver's."""
+        found: list[Path] = []
+        for directory in (self.path, self.path.parent):
+            found += [directory / name for name in inside.names(directory)]
+        return [path for path in found if path != self.path]
+
+
+class QuarantinedReferences:
     """What the entries of a driver's quarantine refer to; those of earlier versions may be any driver's.
 
     Args:

@@ -12,7 +12,7 @@ DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
 
 
-def offers(group: str) -> list[EntryPoint]:
+def installed_entry_points(group: str) -> list[EntryPoint]:
     """Return the entry points of a group. A package whose entry points cannot be read is left out, with a warning.
 
     Args:
@@ -33,6 +33,6 @@ def offers(group: str) -> list[EntryPoint]:
     return [point for points in found.values() for point in points]
 
 
-def offered_names(*groups: str) -> set[str]:
+def entry_point_names(*groups: str) -> set[str]:
     """Return the names of all entry points of some groups."""
-    return {point.name for group in groups for point in offers(group)}
+    return {point.name for group in groups for point in installed_entry_points(group)}

@@ -23,14 +23,14 @@ class OutputFile:
     Args:
         name: what the user gave.
         opened: the open file; it belongs to this object from now on.
-        waits: whether a write may take as long as another program likes.
+        may_block: whether a write may take as long as another program likes.
 
     Attributes:
         position: how many bytes have been written.
     """
 
-    def __init__(self, name: str, opened: Descriptor, *, waits: bool) -> None:
-        self.waits = waits
+    def __init__(self, name: str, opened: Descriptor, *, may_block: bool) -> None:
+        self.may_block = may_block
         self.position = 0
         self._name = name
         self._file = opened
@@ -44,7 +44,7 @@ class OutputFile:
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with naming(name):
-            return cls(name, Descriptor(os.open, path, flags, 0o644), waits=False)
+            return cls(name, Descriptor(os.open, path, flags, 0o644), may_block=False)
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Write all of `data`.
@@ -59,8 +59,8 @@ class OutputFile:
                 left = left[count:]
                 self.position += count
 
-    def cut(self, position: int) -> None:
-        """Go back to a position, and forget what comes after it; not where `waits`."""
+    def truncate(self, position: int) -> None:
+        """Go back to a position, and forget what comes after it; not where `may_block`."""
         with naming(self._name):
             os.ftruncate(self._file.number, position)
             os.lseek(self._file.number, position, os.SEEK_SET)
@@ -130,7 +130,7 @@ def replacing(file: str) -> Iterator[OutputFile]:
             opened = (
                 Descriptor(os.open, file, os.O_WRONLY | os.O_CLOEXEC) if number is None else Descriptor(os.dup, number)
             )
-        with OutputFile(file, opened, waits=True) as target:
+        with OutputFile(file, opened, may_block=True) as target:
             yield target
         return
     import secrets

@@ -141,9 +141,9 @@ def _is_another_s(name: str) -> bool:
     """Whether a variable is that of the tests, or of a driver or wrapper that is installed: `LAYERSTORE_<ITS NAME>_…`."""
     if name.startswith(_OF_TESTS):
         return True
-    from layerstore_core.base.plugins import DRIVERS, WRAPPERS, offered_names
+    from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names
 
-    offered = (re.sub("[-.]", "_", own.upper()) for own in offered_names(DRIVERS, WRAPPERS))
+    offered = (re.sub("[-.]", "_", own.upper()) for own in entry_point_names(DRIVERS, WRAPPERS))
     return any(name.startswith(f"{own}_") for own in offered)
 
 

@@ -11,20 +11,20 @@ from typing import Final
 
 from layerstore_core.diff.compare import Comparison
 from layerstore_core.diff.tasks import pack_tasks, unpack_tasks
-from layerstore_core.workers.channel import READY, HelperProcess, Orders
+from layerstore_core.workers.channel import READY, ParentConnection, Worker
 
 #: How many entries the second process looks at before it answers.
 _ENTRIES: Final = 2000
 
 
-def start(upper: int, lower: int) -> HelperProcess | None:
+def start(upper: int, lower: int) -> Worker | None:
     """Start the second process; `None` where that would be no gain, or cannot be done.
 
     Args:
         upper: a descriptor of the upper tree's root.
         lower: one of the lower tree's.
     """
-    return HelperProcess.start(__name__, [upper, lower], _ENTRIES)
+    return Worker.start(__name__, [upper, lower], _ENTRIES)
 
 
 def work(parent: int, upper: int, lower: int, entries: int) -> None:
@@ -36,10 +36,10 @@ def work(parent: int, upper: int, lower: int, entries: int) -> None:
         lower: that of the lower tree's.
         entries: how many it looks at, about, before it answers.
     """
-    orders = Orders(parent)
+    orders = ParentConnection(parent)
     try:
         with Comparison(upper, lower, None, None) as comparison:
-            orders.go_on()
+            orders.check_parent()
             orders.send(READY)
             while True:
                 waiting = unpack_tasks(orders.receive())

@@ -60,17 +60,17 @@ class MountCounts:
                 noted = False
                 try:
                     noted = self._note(layer_id, keep=keep)
-                    self._locks.hold(_held(layer_id), self)
+                    self._locks.acquire(_held(layer_id), self)
                     path = self._driver_get(layer_id, mount_label)
                     if not keep:
                         self._users[layer_id] = 1, path
                 except BaseException:
-                    self._locks.drop(_held(layer_id), self)
+                    self._locks.release(_held(layer_id), self)
                     if noted:
                         self._undo(layer_id)
                     raise
                 if keep:
-                    self._locks.drop(_held(layer_id), self)
+                    self._locks.release(_held(layer_id), self)
             elif keep:
                 self._note(layer_id, keep=True)
             else:
@@ -86,7 +86,7 @@ class MountCounts:
             if count > 1:
                 self._users[layer_id] = count - 1, path
             elif count:
-                self._locks.drop(_held(layer_id), self)
+                self._locks.release(_held(layer_id), self)
                 try:
                     if not self._is_kept(layer_id):
                         self._unmount_unused(layer_id)
@@ -117,7 +117,7 @@ class MountCounts:
         with self._locks.exclusive(_key(layer_id)):
             remove(layer_id)
             self._forget(layer_id)
-            self._locks.drop(_held(layer_id), self)
+            self._locks.release(_held(layer_id), self)
             self._users.pop(layer_id, None)
 
     @contextmanager
@@ -146,7 +146,7 @@ class MountCounts:
         return [
             name
             for name in inside.names(self._directory)
-            if not self._locks.is_held(_held(name)) and not self._is_kept(name)
+            if not self._locks.is_referenced(_held(name)) and not self._is_kept(name)
         ]
 
     def unmount_abandoned(self, layer_id: str) -> None:
@@ -169,7 +169,7 @@ class MountCounts:
             logger.error("layer {} may still be mounted: it could not be unmounted: {}", layer_id, error)
 
     def _unmount_unused(self, layer_id: str) -> None:
-        if not self._locks.is_held(_held(layer_id)):
+        if not self._locks.is_referenced(_held(layer_id)):
             self._driver_put(layer_id)
             self._forget(layer_id)
 

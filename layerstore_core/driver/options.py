@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from layerstore_core.base.plugins import DRIVERS, offered_names
+from layerstore_core.base.plugins import DRIVERS, entry_point_names
 from layerstore_core.config.sources import ANY_DRIVER, did_you_mean
 from layerstore_core.driver import registry
 from layerstore_core.driver.context import DriverContext
@@ -46,7 +46,7 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> Driver
 def warn_of_unknown_drivers(config: StoreConfig) -> None:
     """Log which drivers in the settings are not installed, and look like a misspelt one."""
     if config.drivers or config.driver_priority:
-        known = offered_names(DRIVERS)
+        known = entry_point_names(DRIVERS)
         for name in sorted({*config.drivers, *config.driver_priority} - known - {ANY_DRIVER}):
             if hint := did_you_mean(name, known):
                 logger.warning("the settings name a driver {!r}, which is not installed{}", name, hint)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from layerstore_core.base.plugins import DRIVERS, WRAPPERS, offered_names, offers
+from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
@@ -45,7 +45,7 @@ class InstalledDriver:
 
 def installed_drivers() -> list[InstalledDriver]:
     """All drivers that are offered, sorted by name; none is imported."""
-    return sorted((_describe(point) for point in offers(DRIVERS)), key=lambda driver: driver.name)
+    return sorted((_describe(point) for point in installed_entry_points(DRIVERS)), key=lambda driver: driver.name)
 
 
 def load_driver(name: str) -> DriverFactory:
@@ -55,7 +55,7 @@ def load_driver(name: str) -> DriverFactory:
         DriverNotFound: no installed package offers it, or the package cannot be imported.
         AmbiguousDriver: several packages offer one of this name.
     """
-    found = [point for point in offers(DRIVERS) if point.name == name]
+    found = [point for point in installed_entry_points(DRIVERS) if point.name == name]
     if not found:
         raise _not_installed(name)
     # What a package is called is asked only where it is to be told: its metadata take as long to read as all else here.
@@ -76,7 +76,7 @@ def load_wrappers() -> list[tuple[str, object]]:
         DriverContractError: its class cannot be called without arguments.
     """
     wrappers: list[tuple[str, object]] = []
-    for point in sorted(offers(WRAPPERS), key=lambda point: point.name):
+    for point in sorted(installed_entry_points(WRAPPERS), key=lambda point: point.name):
         plugin = _load(point, "wrapper")
         try:
             wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
@@ -136,7 +136,7 @@ def entry_point_of(on_disk: str) -> str:
         DriverNotFound: no installed package offers it, or the package cannot be imported.
         AmbiguousDriver: several packages offer one of this name.
     """
-    names = sorted(offered_names(DRIVERS), key=lambda name: (name != on_disk, name))
+    names = sorted(entry_point_names(DRIVERS), key=lambda name: (name != on_disk, name))
     for name in names:
         try:
             if driver_name(load_driver(name), name) == on_disk:
@@ -164,7 +164,7 @@ def package_of(factory: DriverFactory) -> str:
 
 
 def _not_installed(name: str) -> DriverNotFound:
-    names = sorted(offered_names(DRIVERS))
+    names = sorted(entry_point_names(DRIVERS))
     hint = did_you_mean(name.lower(), names)
     if not hint and is_name_on_disk(name):
         hint = f"; install the package that has it, perhaps: pip install layerstore-driver-{name}"

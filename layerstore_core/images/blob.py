@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.streams.hasher import Beside
+from layerstore_core.streams.hasher import WorkerThread
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,7 +26,7 @@ class VerifiedBlob(io.RawIOBase):
         self._file = file
         self._algorithm, _, self._expected = digest.partition(":")
         self._hash = hashlib.new(self._algorithm)
-        self._hashing = Beside(self._hash.update, "layerstore-blob")
+        self._hashing = WorkerThread(self._hash.update, "layerstore-blob")
         self._checked = False
         self.name = str(getattr(file, "name", digest))
 

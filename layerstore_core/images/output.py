@@ -67,7 +67,7 @@ class TarOutput:
             _copy(path, size, chunks, self._file)
             self._file.write(bytes(-size % _BLOCK))
         except BaseException:
-            self._file.cut(start)
+            self._file.truncate(start)
             raise
 
     def finish(self) -> None:
@@ -110,14 +110,14 @@ def archive_at(target: str | BinaryWriter, *, spool_dir: Path) -> Iterator[TarOu
         OSError: it cannot be written.
     """
     with nullcontext(target) if not isinstance(target, str) else replacing(target) as file:
-        if isinstance(file, OutputFile) and not file.waits:
+        if isinstance(file, OutputFile) and not file.may_block:
             output = TarOutput(file)
             yield output
             output.finish()
             return
         with tempfile.TemporaryFile(dir=spool_dir) as spool:
             opened = Descriptor(os.dup, spool.fileno())
-            with OutputFile(f"{spool_dir} (a temporary file there)", opened, waits=False) as temporary:
+            with OutputFile(f"{spool_dir} (a temporary file there)", opened, may_block=False) as temporary:
                 output = TarOutput(temporary)
                 yield output
                 output.finish()

@@ -141,7 +141,7 @@ class RootLocks:
             finally:
                 self._set(fcntl.F_UNLCK, f"exclusive {key}")
 
-    def hold(self, key: str, holder: object = None) -> bool:
+    def acquire(self, key: str, holder: object = None) -> bool:
         """Take a hold; waits while another process has it solely.
 
         Args:
@@ -163,7 +163,7 @@ class RootLocks:
                 raise
             return not holders
 
-    def drop(self, key: str, holder: object = None) -> bool:
+    def release(self, key: str, holder: object = None) -> bool:
         """Give a hold back, if the holder has one.
 
         Returns:
@@ -184,7 +184,7 @@ class RootLocks:
             self._restore(key)
             return True
 
-    def is_held(self, key: str) -> bool:
+    def is_referenced(self, key: str) -> bool:
         """Whether this or any other store holds the key."""
         self.check_own()
         with self._mutex:
@@ -196,7 +196,7 @@ class RootLocks:
             return self._held_elsewhere(f"exclusive {key}")
 
     @contextmanager
-    def sole(self, key: str) -> Iterator[bool]:
+    def lock_references(self, key: str) -> Iterator[bool]:
         """A block in which nobody else gets a hold of the key.
 
         Yields:

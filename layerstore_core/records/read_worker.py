@@ -17,7 +17,7 @@ from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
 from layerstore_core.records.fields import CHUNK, LENGTH, Fields, read_fields
 from layerstore_core.records.layer_record import LayerRecord
-from layerstore_core.workers.process import ProcessBeside, import_path
+from layerstore_core.workers.process import WorkerProcess, import_path
 
 if TYPE_CHECKING:
     from socket import socket
@@ -70,7 +70,7 @@ def _keep(found: dict[ChainID, LayerRecord], names: Sequence[ChainID], fields: S
 class _Beside:
     """The second process; a context manager that ends it."""
 
-    def __init__(self, process: ProcessBeside, out: socket) -> None:
+    def __init__(self, process: WorkerProcess, out: socket) -> None:
         self._process = process
         self._out = out
         self._data = b""
@@ -89,7 +89,7 @@ class _Beside:
                 ours.enter_context(out)
                 theirs.enter_context(to_us)
                 out.setblocking(False)
-                process = ProcessBeside.start(
+                process = WorkerProcess.start(
                     ["-c", _CODE, import_path()], [None, to_us.fileno(), None, layers, listed]
                 )
             except (OSError, AttributeError):  # built for an old C library, Python has no `memfd_create`

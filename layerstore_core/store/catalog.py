@@ -192,11 +192,11 @@ class Catalog:
             key = self.lock_key(name)
             search = object()  # holds the layer while there is no handle
             try:
-                self._locks.hold(key, search)
+                self._locks.acquire(key, search)
                 node = self.find_layer(name)
                 return None if node is None else self._handed_out(node, handle(node))
             finally:
-                self._locks.drop(key, search)
+                self._locks.release(key, search)
 
     def hold_mount(self, name: str, handle: Callable[[MountNode], _H]) -> _H | None:
         """The same for a writable layer."""
@@ -207,17 +207,17 @@ class Catalog:
                     return None
                 search = object()
                 try:
-                    self._locks.hold(node.lock_key, search)
+                    self._locks.acquire(node.lock_key, search)
                     # Only now it cannot be deleted any more; it may have been a moment ago.
                     if self._db.mount_id(name) == node.record.mount_id:
                         return self._handed_out(node, handle(node))
                     self._forget_mount(node)
                 finally:
-                    self._locks.drop(node.lock_key, search)
+                    self._locks.release(node.lock_key, search)
 
     def _handed_out(self, node: LayerNode | MountNode, handle: _H) -> _H:
         try:
-            self._locks.hold(node.lock_key, handle)
+            self._locks.acquire(node.lock_key, handle)
             node.handles.add(handle)
         except BaseException:
             self.let_go(node, handle)
@@ -232,7 +232,7 @@ class Catalog:
         """
         with self.lock:
             # In this order: until the handle is forgotten, this can be called again.
-            self._locks.drop(node.lock_key, handle)
+            self._locks.release(node.lock_key, handle)
             was_one = handle in node.handles
             node.handles.discard(handle)
             return was_one
@@ -269,7 +269,7 @@ class Catalog:
                 or node.mounts
                 or self._held_by_record(node)
                 or self._claimed_by(node)
-                or self._locks.is_held(node.lock_key)
+                or self._locks.is_referenced(node.lock_key)
             )
 
     def holders(self, node: LayerNode) -> list[str]:
@@ -284,7 +284,7 @@ class Catalog:
             holders += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
             if node.handles:
                 holders.append(f"{len(node.handles)} open handle(s)")
-            elif self._locks.is_held(node.lock_key):
+            elif self._locks.is_referenced(node.lock_key):
                 holders.append("another process")
             return holders
 
@@ -295,7 +295,7 @@ class Catalog:
         Yields:
             Whether that is so.
         """
-        with self.lock, self._locks.sole(node.lock_key) as alone:
+        with self.lock, self._locks.lock_references(node.lock_key) as alone:
             # In this order: holders on disk are made by those who have a handle.
             yield alone and not node.handles and self._is_loaded(node) and not self._held_on_disk(node)
 

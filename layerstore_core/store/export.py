@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import IntegrityError
 from layerstore_core.log import logger
-from layerstore_core.streams.hasher import QUEUE, Beside, Hasher
+from layerstore_core.streams.hasher import QUEUE, Hasher, WorkerThread
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tarsplit.assemble import DescriptorGetter, FileGetter, assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, SHARED, assemble_blocks
@@ -59,7 +59,7 @@ def copy_tar(
     with ExitStack() as opened:
         chunks = _verified(_node_chunks(context, node, opened), node)
         opened.callback(chunks.close)
-        writer = opened.enter_context(Beside(write, "layerstore-write")) if in_thread else None
+        writer = opened.enter_context(WorkerThread(write, "layerstore-write")) if in_thread else None
         for chunk in chunks:
             if writer is None:
                 write(chunk)

@@ -96,7 +96,7 @@ def _commit(
     key = context.catalog.lock_key(record.chain_id)
     while True:
         # Solely, so that neither a collector nor a reader comes between: until it is certain to last it may vanish.
-        with context.catalog.lock, context.locks.sole(key) as alone:
+        with context.catalog.lock, context.locks.lock_references(key) as alone:
             if alone:
                 try:
                     with context.catalog.changing():

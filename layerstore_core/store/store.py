@@ -368,7 +368,7 @@ class LayerStore:
         with self.context.locks.exclusive(self.context.name_key(rw.name)):
             node = live_rw_layer(rw)
             close_rw_layer(self.context, rw)
-            with self.context.locks.sole(node.lock_key) as alone:
+            with self.context.locks.lock_references(node.lock_key) as alone:
                 if node.handles or not alone:
                     return []
                 try:

@@ -13,7 +13,7 @@ from typing import Final, Self
 QUEUE: Final = 4
 
 
-class Beside:
+class WorkerThread:
     """Calls a function with each chunk, in their order, in a thread of its own. A context manager that ends the thread.
 
     It gains what the function does without the interpreter: hashing and writing let go of it. A chunk of about a MiB is
@@ -63,7 +63,7 @@ class Beside:
         """End the thread, once it has done what it has. A second call does nothing."""
         if self._thread is not None:
             self._chunks.put(None)
-            join(self._thread)
+            join_thread(self._thread)
             self._thread = None
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ def _work_off(
         room.put(None)
 
 
-def join(thread: Thread) -> None:
+def join_thread(thread: Thread) -> None:
     """Wait for the end of a thread that ends by itself; one whose `start` was interrupted need not be waited for."""
     with suppress(RuntimeError):
         thread.join()
@@ -111,7 +111,7 @@ class Hasher:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._beside = Beside(self._hash.update, "layerstore-hash")
+        self._beside = WorkerThread(self._hash.update, "layerstore-hash")
 
     def update(self, chunk: bytes | memoryview) -> None:
         """Go on with `chunk`, of about a MiB; waits while too many are still to be hashed."""

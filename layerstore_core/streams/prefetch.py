@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any, Final
 
 from layerstore_core.streams.compression import ReadChunk, decompress
-from layerstore_core.streams.hasher import join
+from layerstore_core.streams.hasher import join_thread
 
 #: Compressed chunks that are read before they are asked for.
 _INPUTS: Final = 2
@@ -64,7 +64,7 @@ class ReadAhead:
         """End the thread. A second call does nothing."""
         _drain(self._room)
         self._room.put(False)
-        join(self._thread)
+        join_thread(self._thread)
 
     def __del__(self) -> None:
         _drain(self._room)
@@ -140,7 +140,7 @@ class DecompressAhead:
         """End the thread. A second call does nothing."""
         self._tell()
         if self._thread is not None:
-            join(self._thread)
+            join_thread(self._thread)
             self._thread = None
 
     def __del__(self) -> None:

@@ -21,14 +21,14 @@ from weakref import WeakSet
 from layerstore_core.log import logger
 from layerstore_core.tarsplit.read_files import DONE, READY, FileToRead, sign_of
 from layerstore_core.tree.files import TreeFiles
-from layerstore_core.workers.process import ProcessBeside, are_enough, import_path, start_with_memory
+from layerstore_core.workers.process import WorkerProcess, has_enough_workers, import_path, start_with_memory
 
 if TYPE_CHECKING:
     import mmap
     import socket
 
 #: Those there are in this program now: layers that are put together at the same time share the cores.
-_running: Final[WeakSet[ProcessBeside]] = WeakSet()
+_running: Final[WeakSet[WorkerProcess]] = WeakSet()
 
 #: Orders that it may have at a time: one that it works on, and one for when it has done that.
 _MOST: Final = 2
@@ -53,7 +53,7 @@ class ReaderProcess:
         memory: where it reads to.
     """
 
-    def __init__(self, process: ProcessBeside, connection: socket.socket, memory: mmap.mmap) -> None:
+    def __init__(self, process: WorkerProcess, connection: socket.socket, memory: mmap.mmap) -> None:
         self.memory = memory
         self._process = process
         self._connection = connection
@@ -73,11 +73,11 @@ class ReaderProcess:
             files: what it is to open.
             size: of the shared memory, in bytes.
         """
-        if are_enough(_running):
+        if has_enough_workers(_running):
             return None
         try:
             started = start_with_memory(
-                size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], patience=_PATIENCE
+                size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], timeout=_PATIENCE
             )
         except (OSError, AttributeError) as error:
             logger.debug("files are read in this process: another one cannot be started: {}", error)

@@ -12,15 +12,15 @@ from typing import Final
 from layerstore_core.tree.copy import Copier
 from layerstore_core.tree.copy_tasks import Answer, Defaults, done_message, failed_message
 from layerstore_core.tree.walk import TreeWalk
-from layerstore_core.workers.channel import READY, HelperProcess, Orders
+from layerstore_core.workers.channel import READY, ParentConnection, Worker
 
 #: How many entries the second process sees before it answers.
 _ENTRIES: Final = 1000
 
 
-def start(source: TreeWalk, target: TreeWalk, defaults: Defaults) -> HelperProcess | None:
+def start(source: TreeWalk, target: TreeWalk, defaults: Defaults) -> Worker | None:
     """Start the second process; `None` where that would be no gain, or cannot be done."""
-    process = HelperProcess.start(__name__, [source.root_fd, target.root_fd], _ENTRIES)
+    process = Worker.start(__name__, [source.root_fd, target.root_fd], _ENTRIES)
     if process is not None:
         try:
             process.send((source.root, target.root, tuple(defaults)))
@@ -38,13 +38,13 @@ def work(parent: int, source: int, target: int, entries: int) -> None:
         target: that of the root to copy to.
         entries: how many it sees, about, before it answers.
     """
-    orders = Orders(parent)
+    orders = ParentConnection(parent)
     try:
         names = orders.receive()
         with TreeWalk(source) as here, TreeWalk(target) as there:
             here.root, there.root, (masked, owner) = names  # as messages are to name them
-            copier = Copier(here, there, Defaults(masked, owner), go_on=orders.go_on, leave_links=True)
-            orders.go_on()
+            copier = Copier(here, there, Defaults(masked, owner), go_on=orders.check_parent, leave_links=True)
+            orders.check_parent()
             orders.send(READY)
             while True:
                 waiting = list(orders.receive())

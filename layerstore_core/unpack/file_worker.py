@@ -16,14 +16,14 @@ from weakref import WeakSet
 from layerstore_core.log import logger
 from layerstore_core.unpack import make_files
 from layerstore_core.unpack.make_files import FileToMake, Order, Outcome
-from layerstore_core.workers.process import ProcessBeside, are_enough, start_with_memory
+from layerstore_core.workers.process import WorkerProcess, has_enough_workers, start_with_memory
 
 if TYPE_CHECKING:
     import mmap
     import socket
 
 #: Those there are in this program now: layers that are unpacked at the same time share the cores.
-_running: Final[WeakSet[ProcessBeside]] = WeakSet()
+_running: Final[WeakSet[WorkerProcess]] = WeakSet()
 
 #: Contents of one order, in bytes.
 SLOT: Final = 2 << 20
@@ -41,7 +41,7 @@ class MakerProcess:
     Use `start`; then, whenever `has_room`, `give` it files, and ask `outcome` as often as files were given.
     """
 
-    def __init__(self, process: ProcessBeside, connection: socket.socket, memory: mmap.mmap) -> None:
+    def __init__(self, process: WorkerProcess, connection: socket.socket, memory: mmap.mmap) -> None:
         self._process = process
         self._connection = connection
         self._memory = memory
@@ -58,7 +58,7 @@ class MakerProcess:
 
         It takes some 20 ms until it `has_room`; it need not be waited for.
         """
-        if not os.path.isfile(make_files.__file__) or are_enough(_running):
+        if not os.path.isfile(make_files.__file__) or has_enough_workers(_running):
             return None
         try:
             started = start_with_memory(_SLOTS * SLOT, [make_files.__file__, str(os.getpid())], [None])

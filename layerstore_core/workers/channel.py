@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
-from layerstore_core.workers.process import LIMIT, ProcessBeside, import_path
+from layerstore_core.workers.process import TIMEOUT, WorkerProcess, import_path
 
 READY: Final = "ready"
 _LENGTH: Final = 8
@@ -80,11 +80,11 @@ class Messages:
         return data
 
 
-class HelperProcess(Messages):
+class Worker(Messages):
     """The process, as the one that has started it sees it; a context manager that ends it."""
 
-    def __init__(self, process: ProcessBeside, connection: socket.socket) -> None:
-        connection.settimeout(LIMIT)
+    def __init__(self, process: WorkerProcess, connection: socket.socket) -> None:
+        connection.settimeout(TIMEOUT)
         super().__init__(connection, self._look)
         self._process = process
         self._poll = select.poll()
@@ -111,7 +111,7 @@ class HelperProcess(Messages):
                 ours, theirs = socket.socketpair()
                 undo.enter_context(ours)
                 with theirs:
-                    process = ProcessBeside.start(arguments, [theirs.fileno(), None, None, *descriptors])
+                    process = WorkerProcess.start(arguments, [theirs.fileno(), None, None, *descriptors])
             except OSError:
                 return None
             if process is None:
@@ -138,7 +138,7 @@ class HelperProcess(Messages):
             self._process.end()
 
 
-class Orders(Messages):
+class ParentConnection(Messages):
     """The other end, in the process itself: what it is told.
 
     Args:
@@ -149,9 +149,9 @@ class Orders(Messages):
         self._parent = parent
         connection = socket.socket(fileno=0)
         connection.settimeout(_PATIENCE)
-        super().__init__(connection, self.go_on)
+        super().__init__(connection, self.check_parent)
 
-    def go_on(self) -> None:
+    def check_parent(self) -> None:
         """See that the parent is there.
 
         Raises:

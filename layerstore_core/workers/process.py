@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Copies of descriptors are made above the numbers that they get in the other process.
 _ABOVE: Final = 16
 #: After how long without a word from one it is looked at, in seconds.
-LIMIT: Final = 5
+TIMEOUT: Final = 5
 
 
 def import_path() -> str:
@@ -26,7 +26,7 @@ def import_path() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-class ProcessBeside:
+class WorkerProcess:
     """A process that runs Python, and is our child.
 
     It is not started by `subprocess`: that waits for a pipe to be closed, which a thread's fork(2) at the wrong moment
@@ -143,25 +143,25 @@ class ProcessBeside:
         self.end()
 
 
-def are_enough(processes: Iterable[ProcessBeside]) -> bool:
+def has_enough_workers(processes: Iterable[WorkerProcess]) -> bool:
     """Whether this program has as many as it has pairs of cores. In a forked child, those of the parent do not count."""
     own = [process for process in list(processes) if process.parent == os.getpid()]
     return len(own) >= max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def start_with_memory(
-    size: int, arguments: Sequence[str], descriptors: Sequence[int | None], *, patience: int = 0
-) -> tuple[ProcessBeside, socket.socket, mmap.mmap] | None:
+    size: int, arguments: Sequence[str], descriptors: Sequence[int | None], *, timeout: int = 0
+) -> tuple[WorkerProcess, socket.socket, mmap.mmap] | None:
     """Start a process that has a socket to this one, and memory in common with it.
 
     Args:
         size: of the memory, in bytes.
-        arguments: as for `ProcessBeside.start`.
+        arguments: as for `WorkerProcess.start`.
         descriptors: what it gets as 2, 3, and so on. 0 is the socket (`SOCK_SEQPACKET`), 1 the memory.
-        patience: after how many seconds it gives up to wait for a message; 0 for never.
+        timeout: after how many seconds it gives up to wait for a message; 0 for never.
 
     Returns:
-        The process; our end of the socket, at which reading and writing give up after `LIMIT`; the memory; `None` as `ProcessBeside.start`.
+        The process; our end of the socket, at which reading and writing give up after `TIMEOUT`; the memory; `None` as `WorkerProcess.start`.
 
     Raises:
         OSError: the system refuses.
@@ -179,10 +179,10 @@ def start_with_memory(
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         always.enter_context(theirs)
         undo.enter_context(ours)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", patience, 0))
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", timeout, 0))
         for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", LIMIT, 0))
-        process = ProcessBeside.start(arguments, [theirs.fileno(), memory_fd, *descriptors])
+            ours.setsockopt(socket.SOL_SOCKET, limit, struct.pack("@ll", TIMEOUT, 0))
+        process = WorkerProcess.start(arguments, [theirs.fileno(), memory_fd, *descriptors])
         if process is None:
             return None
         undo.pop_all()

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from layerstore_core.workers.channel import HelperProcess
+from layerstore_core.workers.channel import Worker
 
 #: How many directories are handed over at most at a time.
-_HANDED: Final = 64
+_MAX_SENT: Final = 64
 
 T = TypeVar("T")
 
 
 def share(
     waiting: list[T],
-    process: HelperProcess,
+    process: Worker,
     step: Callable[[], None],
     *,
     pack: Callable[[Sequence[T]], Any],
@@ -50,7 +50,7 @@ def share(
                 return []
             ready = True
         if ready and not given and len(waiting) > 1:
-            count = min(len(waiting) // 2, _HANDED)
+            count = min(len(waiting) // 2, _MAX_SENT)
             given = waiting[:count]
             del waiting[:count]
             try:

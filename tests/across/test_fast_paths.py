@@ -368,7 +368,7 @@ def test_one_that_is_stopped_is_not_waited_for_for_ever(root: Path) -> None:
         return given
 
     with (
-        mock.patch.object(process, "LIMIT", 1),
+        mock.patch.object(process, "TIMEOUT", 1),
         by_another_process(),
         mock.patch.object(MakerProcess, "give", give),
     ):

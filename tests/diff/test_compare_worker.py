@@ -20,7 +20,7 @@ from layerstore_core.diff.tasks import Answer
 from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.workers import channel
 from tests.trees import Tree, build, pairs
-from tests.workers.helpers import NEVER_READY, READY, answers_of, share_at_once, wait_until_ready
+from tests.workers.worker_programs import NEVER_READY, READY, answers_of, share_at_once, wait_until_ready
 
 Trees = tuple[Path, Path]
 
@@ -120,10 +120,8 @@ def test_what_it_fails_to_do_is_done(
     expected = alone(two_trees, monkeypatch)
     monkeypatch.setattr(channel, "_CODE", code)
     sent: list[Any] = []
-    send = channel.HelperProcess.send
-    monkeypatch.setattr(
-        channel.HelperProcess, "send", lambda self, message: (sent.append(message), send(self, message))
-    )
+    send = channel.Worker.send
+    monkeypatch.setattr(channel.Worker, "send", lambda self, message: (sent.append(message), send(self, message)))
     assert compare_trees(*two_trees) == expected
     assert (len(sent), answers) == (1, []), "it was to be told something, and to fail"
 

@@ -76,7 +76,7 @@ def test_a_failed_mount_is_undone(
     with pytest.raises(OSError, match="no"):
         mounts.get(LAYER, "", keep=keep)
     assert (driver.mounted, notes(tmp_path), mounts.is_used(LAYER)) == (set(), [], False)
-    assert not locks.is_held(f"mounted {LAYER}")
+    assert not locks.is_referenced(f"mounted {LAYER}")
     setattr(driver, when, lambda: None)
     assert mounts.get(LAYER, "") == f"/{LAYER}"
     mounts.put(LAYER)

@@ -30,44 +30,44 @@ def locks(tmp_path):
 
 def test_holds_are_counted_and_seen_by_others(locks):
     one, other = locks(), locks()
-    assert not other.is_held("a")
-    assert one.hold("a")
-    assert not one.hold("a")
-    assert other.is_held("a")
-    assert one.is_held("a")
-    assert not other.is_held("b")
-    assert not one.drop("a")
-    assert other.is_held("a")
-    assert one.drop("a")
-    assert not other.is_held("a")
-    assert not one.drop("a")
+    assert not other.is_referenced("a")
+    assert one.acquire("a")
+    assert not one.acquire("a")
+    assert other.is_referenced("a")
+    assert one.is_referenced("a")
+    assert not other.is_referenced("b")
+    assert not one.release("a")
+    assert other.is_referenced("a")
+    assert one.release("a")
+    assert not other.is_referenced("a")
+    assert not one.release("a")
 
 
 def test_any_number_may_hold(locks):
     one, other = locks(), locks()
-    one.hold("a")
-    other.hold("a")
-    one.drop("a")
-    assert one.is_held("a")
-    other.drop("a")
-    assert not one.is_held("a")
+    one.acquire("a")
+    other.acquire("a")
+    one.release("a")
+    assert one.is_referenced("a")
+    other.release("a")
+    assert not one.is_referenced("a")
 
 
 def test_sole_is_for_one_who_is_alone(locks):
     one, other, third = locks(), locks(), locks()
-    with one.sole("a") as alone:
+    with one.lock_references("a") as alone:
         assert alone
-        with other.sole("a") as second:
+        with other.lock_references("a") as second:
             assert not second
-        with other.sole("b") as elsewhere:
+        with other.lock_references("b") as elsewhere:
             assert elsewhere
-    third.hold("a")
-    with one.sole("a") as alone:
+    third.acquire("a")
+    with one.lock_references("a") as alone:
         assert not alone
-    one.hold("b")
-    with one.sole("b") as alone:  # one's own hold does not count, and is there afterwards
+    one.acquire("b")
+    with one.lock_references("b") as alone:  # one's own hold does not count, and is there afterwards
         assert alone
-    assert other.is_held("b")
+    assert other.is_referenced("b")
 
 
 def test_a_hold_waits_for_the_end_of_sole(locks):
@@ -77,10 +77,10 @@ def test_a_hold_waits_for_the_end_of_sole(locks):
 
     def hold():
         began.set()
-        other.hold("a")
+        other.acquire("a")
         order.append("held")
 
-    with one.sole("a"):
+    with one.lock_references("a"):
         thread = threading.Thread(target=hold)
         thread.start()
         began.wait()
@@ -115,9 +115,9 @@ def test_an_error_inside_frees_it(locks):
     one, other = locks(), locks()
     with pytest.raises(KeyError), one.exclusive("a"):
         raise KeyError
-    with pytest.raises(KeyError), one.sole("a"):
+    with pytest.raises(KeyError), one.lock_references("a"):
         raise KeyError
-    with other.exclusive("a"), other.sole("a") as alone:
+    with other.exclusive("a"), other.lock_references("a") as alone:
         assert alone
 
 
@@ -126,30 +126,30 @@ def test_what_a_dead_process_had_is_free(locks, tmp_path):
     child = os.fork()
     if not child:
         mine = RootLocks(tmp_path / "state" / "locks")
-        mine.hold("a")
-        with mine.exclusive("b"), mine.sole("c"):
+        mine.acquire("a")
+        with mine.exclusive("b"), mine.lock_references("c"):
             os.write(writing, b"x")
             signal.pause()
     os.read(reading, 1)
     os.close(reading)
     os.close(writing)
     one = locks()
-    assert one.is_held("a")
-    with one.sole("c") as alone:
+    assert one.is_referenced("a")
+    with one.lock_references("c") as alone:
         assert not alone
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert not one.is_held("a")
-    with one.exclusive("b"), one.sole("c") as alone:
+    assert not one.is_referenced("a")
+    with one.exclusive("b"), one.lock_references("c") as alone:
         assert alone
 
 
 def test_closing_gives_all_back(locks):
     one, other = locks(), locks()
-    one.hold("a")
+    one.acquire("a")
     one.close()
     one.close()
-    assert not other.is_held("a")
+    assert not other.is_referenced("a")
 
 
 def test_the_generation_counts_changes(locks):
@@ -188,7 +188,7 @@ def test_another_error_stays_what_it_is(tmp_path, monkeypatch):
 def test_a_child_that_inherits_a_store_keeps_nothing_held(locks):
     """A program forks while a store is open, and ends: its locks must not live on in the child."""
     one, other = locks(), locks()
-    one.hold("a")
+    one.acquire("a")
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -198,7 +198,7 @@ def test_a_child_that_inherits_a_store_keeps_nothing_held(locks):
     os.close(reading)
     os.close(writing)
     one.close()
-    held = other.is_held("a")
+    held = other.is_referenced("a")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not held

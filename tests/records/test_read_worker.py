@@ -12,7 +12,7 @@ from layerstore_core.records import layerdb, read_worker
 from layerstore_core.records.fields import CHUNK
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.workers.process import ProcessBeside
+from layerstore_core.workers.process import WorkerProcess
 
 COUNT = 5 * CHUNK + 7
 
@@ -153,7 +153,7 @@ def test_a_second_process_that_cannot_be_started(db, monkeypatch, error, nothing
     def refuse(*_args):
         raise error
 
-    monkeypatch.setattr(ProcessBeside, "start", refuse)
+    monkeypatch.setattr(WorkerProcess, "start", refuse)
     assert read(db) == plain(db)
 
 

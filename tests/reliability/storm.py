@@ -286,7 +286,7 @@ def _have_second_processes() -> None:
 
     batches._BATCHES_ALONE, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     MakerProcess.start = start  # type: ignore[method-assign,assignment]
-    copy_tree._ALONE, share._HANDED, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    copy_tree._ALONE, share._MAX_SENT, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
     exporting._BESIDE_FROM = 1  # type: ignore[misc]
 
 

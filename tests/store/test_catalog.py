@@ -44,17 +44,17 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
     base = register(store, BASE)
     store.create_rw_layer("box", base.chain_id).close()
     other = open_store()
-    real, done = store.context.locks.hold, []
+    real, done = store.context.locks.acquire, []
 
-    def hold(key: str, holder: object = None) -> bool:
+    def acquire(key: str, owner: object = None) -> bool:
         if key.startswith("rw ") and not done:
             done.append(key)
             other.release_rw_layer(other.get_rw_layer("box"))
             if made_anew:
                 other.create_rw_layer("box", base.chain_id)
-        return real(key, holder)
+        return real(key, owner)
 
-    monkeypatch.setattr(store.context.locks, "hold", hold)
+    monkeypatch.setattr(store.context.locks, "acquire", acquire)
     found = store.context.catalog.hold_mount("box", lambda node: RWLayer(store, node))
     assert done
     if made_anew:
@@ -62,4 +62,4 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
         assert found._node.record.mount_id == other.mount_id("box")
     else:
         assert found is None
-    assert not store.context.locks.is_held(done[0]), "nothing is held of the one that is gone"
+    assert not store.context.locks.is_referenced(done[0]), "nothing is held of the one that is gone"

@@ -199,7 +199,7 @@ class TestMounts:
         there.create_rw_layer("box").mount()
         mount_id = there.mount_id("box")
         # As if the process had died: nobody has the mount in use, and only the note tells of it.
-        there.context.locks.drop(f"mounted {mount_id}", there.driver._mounts)
+        there.context.locks.release(f"mounted {mount_id}", there.driver._mounts)
         mounted = mounts_below(root.path)
         root.open(pair[0]).cleanup()
         assert mounts_below(root.path) == mounted
@@ -216,7 +216,7 @@ class TestMounts:
         rw.mount(keep=kept)
         mount_id = there.mount_id("box")
         if not kept:
-            there.context.locks.drop(f"mounted {mount_id}", there.driver._mounts)
+            there.context.locks.release(f"mounted {mount_id}", there.driver._mounts)
         root.make_old("mounts", pair[1])
         mounted = mounts_below(root.path)
         root.open(pair[0]).cleanup()

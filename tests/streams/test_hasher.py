@@ -9,12 +9,14 @@ import weakref
 
 import pytest
 
-from layerstore_core.streams.hasher import QUEUE, Beside, Hasher
+from layerstore_core.streams.hasher import QUEUE, Hasher, WorkerThread
 
 
 def test_chunks_come_in_order_in_one_other_thread() -> None:
     seen: list[tuple[bytes, str]] = []
-    with Beside(lambda chunk: seen.append((bytes(chunk), threading.current_thread().name)), "layerstore-x") as beside:
+    with WorkerThread(
+        lambda chunk: seen.append((bytes(chunk), threading.current_thread().name)), "layerstore-x"
+    ) as beside:
         for number in range(100):
             beside.put(b"%d" % number)
         beside.finish()
@@ -29,7 +31,7 @@ def test_what_is_not_done_yet_is_bounded() -> None:
         may_go.acquire()
         done.append(chunk[0])
 
-    with Beside(work, "layerstore-x") as beside:
+    with WorkerThread(work, "layerstore-x") as beside:
         for number in range(50):
             if number >= QUEUE:
                 may_go.release()
@@ -50,7 +52,7 @@ def test_an_error_is_raised_where_the_chunks_come_from(chunks: int) -> None:
         raise OSError(28, "No space left on device")
 
     def run() -> None:
-        with Beside(work, "layerstore-x") as beside:
+        with WorkerThread(work, "layerstore-x") as beside:
             for number in range(chunks):
                 beside.put(b"%d" % number)
             beside.finish()
@@ -61,7 +63,7 @@ def test_an_error_is_raised_where_the_chunks_come_from(chunks: int) -> None:
 
 
 def test_the_thread_ends_with_the_block() -> None:
-    with Beside(lambda chunk: None, "layerstore-x") as beside:
+    with WorkerThread(lambda chunk: None, "layerstore-x") as beside:
         beside.put(b"x")
         assert [thread for thread in threading.enumerate() if thread.name == "layerstore-x"]
     assert not [thread for thread in threading.enumerate() if thread.name == "layerstore-x"]
@@ -85,7 +87,7 @@ def test_an_error_keeps_no_chunk_once_it_is_gone() -> None:
 
     def fail() -> weakref.ref[Chunk]:
         chunk = Chunk(b"x")
-        with Beside(refuse, "layerstore-x") as beside:
+        with WorkerThread(refuse, "layerstore-x") as beside:
             beside.put(memoryview(chunk))
             with pytest.raises(OSError, match="space"):
                 beside.finish()

@@ -294,7 +294,7 @@ def test_it_is_left_out_where_there_is_no_such_memory(tmp_path: Path, monkeypatc
     for _ in range(3):
         assert ReaderProcess.start(files, SHARED) is None
     files.close()
-    assert not beside.are_enough(read_worker._running)
+    assert not beside.has_enough_workers(read_worker._running)
 
 
 @pytest.fixture
@@ -383,7 +383,7 @@ def test_what_is_no_file_entry_is_no_order() -> None:
 
 def test_one_that_is_stopped_is_not_waited_for_for_ever(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
     files, pieces, tar = tree
-    with mock.patch.object(beside, "LIMIT", 1):
+    with mock.patch.object(beside, "TIMEOUT", 1):
         process = started(files)
     os.kill(process._process.pid, signal.SIGSTOP)
     assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar

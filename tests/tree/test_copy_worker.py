@@ -22,7 +22,7 @@ from layerstore_core.tree.remove import remove_tree
 from layerstore_core.workers import channel
 from tests.conftest import needs_root
 from tests.trees import TIMES, Tree, build, seen, trees
-from tests.workers.helpers import NEVER_READY, READY, answers_of, share_at_once
+from tests.workers.worker_programs import NEVER_READY, READY, answers_of, share_at_once
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ import sys, pytest
 from layerstore_core.tree import copy_tree as copying, copy_worker
 from layerstore_core.tree.copy import Copier
 from layerstore_core.tree.copy_tree import copy_tree
-from tests.workers.helpers import share_at_once
+from tests.workers.worker_programs import share_at_once
 share_at_once(pytest.MonkeyPatch(), copying, copy_worker)
 take_over, shared = Copier.take_over, []
 Copier.take_over = lambda self, answer: (shared.append(answer), take_over(self, answer))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.workers import channel, process
-from layerstore_core.workers.channel import HelperProcess
-from tests.workers.helpers import READY
+from layerstore_core.workers.channel import Worker
+from tests.workers.worker_programs import READY
 
 ECHO = (
     READY
@@ -31,9 +31,9 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
 
-def start(code: str, monkeypatch: pytest.MonkeyPatch) -> HelperProcess:
+def start(code: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
     monkeypatch.setattr(channel, "_CODE", code)
-    helper = HelperProcess.start("nothing", [])
+    helper = Worker.start("nothing", [])
     assert helper is not None
     return helper
 
@@ -51,9 +51,9 @@ import os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 os.sched_getaffinity = lambda _: {0, 1}
 from layerstore_core.workers import channel
-from tests.workers.helpers import READY
+from tests.workers.worker_programs import READY
 channel._CODE = READY + "os._exit(0)"
-with channel.HelperProcess.start("nothing", []) as helper:
+with channel.Worker.start("nothing", []) as helper:
     helper.receive()
     try:
         helper.receive()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.workers.process import ProcessBeside
+from layerstore_core.workers.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
 
-def started(code: str, *descriptors: int | None) -> ProcessBeside:
-    process = ProcessBeside.start(["-c", code], descriptors or [None, None, None])
+def started(code: str, *descriptors: int | None) -> WorkerProcess:
+    process = WorkerProcess.start(["-c", code], descriptors or [None, None, None])
     assert process is not None
     return process
 
@@ -38,11 +38,11 @@ def test_descriptors_may_have_any_number() -> None:
     """Of a program that has closed its own, a pipe may be 0 and 1."""
     code = """if True:
         import os, sys
-        from layerstore_core.workers.process import ProcessBeside
+        from layerstore_core.workers.process import WorkerProcess
         os.close(0), os.close(1)
         ours, theirs = os.pipe()
         assert (ours, theirs) == (0, 1)
-        process = ProcessBeside.start(["-c", "import os; os.write(0, b'right')"], [theirs, ours, None])
+        process = WorkerProcess.start(["-c", "import os; os.write(0, b'right')"], [theirs, ours, None])
         os.close(theirs)
         assert os.read(ours, 100) == b"right"
         assert process.wait() == 0
@@ -71,9 +71,9 @@ def test_it_may_have_ended_by_itself() -> None:
 def test_somebody_else_may_wait_for_it(handler: str) -> None:
     code = f"""if True:
         import os, signal, time
-        from layerstore_core.workers.process import ProcessBeside
+        from layerstore_core.workers.process import WorkerProcess
         signal.signal(signal.SIGCHLD, {handler})
-        process = ProcessBeside.start(["-c", "pass"], [None, None, None])
+        process = WorkerProcess.start(["-c", "pass"], [None, None, None])
         time.sleep(1)
         process.kill()
         assert process.wait() in (None, 0)
@@ -85,7 +85,7 @@ def test_forks_of_other_threads_do_not_keep_it(tmp_path: Path) -> None:
     """As multiprocessing makes them: `subprocess` waits until they have ended."""
     code = """if True:
         import os, signal, threading, time
-        from layerstore_core.workers.process import ProcessBeside
+        from layerstore_core.workers.process import WorkerProcess
         def forks():
             while running:
                 if (pid := os.fork()) == 0:
@@ -98,7 +98,7 @@ def test_forks_of_other_threads_do_not_keep_it(tmp_path: Path) -> None:
         thread.start()
         start = time.monotonic()
         for _ in range(30):
-            process = ProcessBeside.start(["-c", "import os; os.read(0, 1)"], [None, None, None])
+            process = WorkerProcess.start(["-c", "import os; os.read(0, 1)"], [None, None, None])
             process.kill()
             process.wait()
         taken = time.monotonic() - start
@@ -116,10 +116,10 @@ def test_forks_of_other_threads_do_not_keep_it(tmp_path: Path) -> None:
 def test_what_is_no_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     for executable in ("", None, "/usr/sbin/uwsgi"):
         monkeypatch.setattr(sys, "executable", executable)
-        assert ProcessBeside.start(["-c", "pass"], [None, None, None]) is None
+        assert WorkerProcess.start(["-c", "pass"], [None, None, None]) is None
     monkeypatch.setattr(sys, "executable", "/nowhere/python3")
     with pytest.raises(FileNotFoundError):
-        ProcessBeside.start(["-c", "pass"], [None, None, None])
+        WorkerProcess.start(["-c", "pass"], [None, None, None])
 
 
 def test_a_kernel_without_descriptors_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def _copy(layer: Layer, target: _Writer) -> int:
     with progress.of_bytes("Exporting") as report:
         return layer.copy_tar(
             target.write,
-            in_thread=not target.waits,
+            in_thread=not target.may_block,
             progress=(lambda written: report(written, 0)) if report is not None else None,
         )
 

@@ -27,15 +27,15 @@ NEVER_READY = [
 
 def wait_until_ready(patch: pytest.MonkeyPatch) -> None:
     """Have the first process wait for the first word of the second one, which would come too late for a small tree."""
-    real = channel.HelperProcess.has_sent
+    real = channel.Worker.has_sent
 
-    def has_sent(self: channel.HelperProcess) -> bool:
+    def has_sent(self: channel.Worker) -> bool:
         if not hasattr(self, "has_been_waited_for"):
             self.has_been_waited_for = True  # type: ignore[attr-defined]
             select.select([self._connection], [], [])
         return real(self)
 
-    patch.setattr(channel.HelperProcess, "has_sent", has_sent)
+    patch.setattr(channel.Worker, "has_sent", has_sent)
 
 
 def share_at_once(patch: pytest.MonkeyPatch, first: ModuleType, second: ModuleType) -> None:
@@ -47,7 +47,7 @@ def share_at_once(patch: pytest.MonkeyPatch, first: ModuleType, second: ModuleTy
         second: `compare_process` or `copy_process`.
     """
     patch.setattr(first, "_ALONE", 1)
-    patch.setattr(share, "_HANDED", 3)
+    patch.setattr(share, "_MAX_SENT", 3)
     patch.setattr(second, "_ENTRIES", 20)
     patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     wait_until_ready(patch)

@@ -41,7 +41,7 @@ class StandardOutput:
     """A binary writer on standard output that knows a reader's leaving from a failure."""
 
     #: It may be a pipe that nobody reads for long.
-    waits = True
+    may_block = True
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Write all of `data`.

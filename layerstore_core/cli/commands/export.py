@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class _Writer(Protocol):
     #: Whether a write may take as long as another program likes.
-    waits: bool
+    may_block: bool
 
     def write(self, data: bytes | memoryview, /) -> object: ...
 

@@ -91,7 +91,7 @@ LOOPS: Final[dict[str, Callable[[bytes, str], None]]] = {
 
 if __name__ == "__main__":
     # All files are made here: how many another process would take is chance.
-    batches._BATCHES_ALONE = sys.maxsize  # type: ignore[misc]  # noqa: SLF001
+    batches._BATCHES_BEFORE_WORKER = sys.maxsize  # type: ignore[misc]  # noqa: SLF001
     loop, entries, where = sys.argv[1:]
     os.mkdir(where)
     LOOPS[loop](make_tar(int(entries)), where)

@@ -13,7 +13,7 @@ from layerstore_core.diff.tasks import Answer, Task, pack_tasks
 from layerstore_core.workers.share import share
 
 #: So many entries one process compares before it is worth starting a second one.
-_ALONE: Final = 4000
+_ENTRIES_BEFORE_WORKER: Final = 4000
 
 
 def compare_trees(
@@ -49,7 +49,7 @@ def compare_trees(
     """
     with Comparison(upper, lower, touched, stamps, root_owner) as comparison:
         waiting = comparison.start()
-        comparison.compare(waiting, up_to=_ALONE)
+        comparison.compare(waiting, up_to=_ENTRIES_BEFORE_WORKER)
         if len(waiting) > 1 and stamps is None and touched is None:
             _compare_in_two(comparison, waiting)
         comparison.compare(waiting)

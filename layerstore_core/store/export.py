@@ -155,17 +155,17 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
     driver = context.driver
     if context.config.commit_owner == "disk":
         return driver.diff(*ids)
-    from layerstore_core.unpack.unkept import Rights, Unkept, entries_of, give_back
+    from layerstore_core.unpack.restore_metadata import RecordedMetadata, Rights, entries_of, restore_metadata
 
     rights = Rights(context.config.id_mapping)
     if rights.complete:
         return driver.diff(*ids)
-    unkept = Unkept()
+    recorded = RecordedMetadata()
     for node in reversed(list(tars_of.chain()) if tars_of else []):
         with ExitStack() as opened:
-            unkept.take(entries_of(iter(_headers(context, node, opened))))
+            recorded.add_layer(entries_of(iter(_headers(context, node, opened))))
     with ExitStack() as opened:
-        chunks = give_back(_own_diff(driver, *ids, opened), unkept, rights)
+        chunks = restore_metadata(_own_diff(driver, *ids, opened), recorded, rights)
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
 

@@ -16,7 +16,7 @@ from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.workers.share import share
 
 #: So many entries one process copies before it is worth starting a second one.
-_ALONE: Final = 3000
+_ENTRIES_BEFORE_WORKER: Final = 3000
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -32,7 +32,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     with TreeWalk(source) as here, TreeWalk(target) as there:
         copier = Copier(here, there, _learn_defaults(there.fd))
         waiting = [b""]
-        copier.copy(waiting, up_to=_ALONE)
+        copier.copy(waiting, up_to=_ENTRIES_BEFORE_WORKER)
         if len(waiting) > 1:
             _copy_in_two(copier, waiting, here, there)
         copier.copy(waiting)

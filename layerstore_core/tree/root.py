@@ -109,7 +109,7 @@ class Root:
         #: Paths of the symbolic links that names have been walked through.
         self.followed = SeenNames()
         #: Called where a pending name is in the way; afterwards nothing is pending.
-        self.settle: Callable[[], None] | None = None
+        self.flush_pending: Callable[[], None] | None = None
         #: Asked for what shows from elsewhere at a path at which the tree has nothing: the target of a link; whether it is a
         #: directory; `None` for nothing. Without it, nothing does.
         self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
@@ -149,8 +149,8 @@ class Root:
         found = self._open.get(path)
         if found is None:
             return self._walk(path, create_mode)
-        if self.settle is not None and self._is_to_be_replaced(path):
-            self.settle()
+        if self.flush_pending is not None and self._is_to_be_replaced(path):
+            self.flush_pending()
             return self.enter(path, create_mode=create_mode)
         self._open.move_to_end(path)
         return found
@@ -274,8 +274,8 @@ class Root:
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
         if parent is not None and last != b"..":  # the usual case, a directory in one that is open
-            if last in parent.pending or (self.settle is not None and self._is_to_be_replaced(above)):
-                self._settle()
+            if last in parent.pending or (self.flush_pending is not None and self._is_to_be_replaced(above)):
+                self._flush_pending()
                 return self.enter(path, create_mode=create_mode)
             try:
                 return self._opened(Descriptor(os.open, last, _OPEN_DIR, dir_fd=parent.fd), path)
@@ -303,7 +303,7 @@ class Root:
             done.append(part)
             where = b"/".join(done)
             if part in here.pending:
-                self._settle()
+                self._flush_pending()
                 return self.enter(path, create_mode=create_mode)
             known = self._open.get(where)
             if known is not None:
@@ -368,9 +368,9 @@ class Root:
                 return True
         return False
 
-    def _settle(self) -> None:
-        assert self.settle is not None, "whoever has files made in batches sets it"
-        self.settle()
+    def _flush_pending(self) -> None:
+        assert self.flush_pending is not None, "whoever has files made in batches sets it"
+        self.flush_pending()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
         try:

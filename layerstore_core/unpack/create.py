@@ -64,8 +64,8 @@ class Creator:
         #: By user and group of the layer: what `_owner` answers, and what it leaves out.
         self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
         #: How files are made in directories, by what of these decides it; and how directories are.
-        self._known_how: dict[tuple[bool, bool], HowByOwner] = {}
-        self._known_how_directories: dict[tuple[bool, bool], HowByOwner] = {}
+        self._known_how_to_make: dict[tuple[bool, bool], HowByOwner] = {}
+        self._known_how_to_make_directories: dict[tuple[bool, bool], HowByOwner] = {}
         self._left_out: Counter[str] = Counter()
         #: Paths of devices that could not be made.
         self.skipped: set[bytes] = set()
@@ -104,7 +104,7 @@ class Creator:
         finally:
             os.close(fd)
 
-    def how(self, owner: tuple[int, int, int], directory: Directory) -> HowToMake | None:
+    def how_to_make(self, owner: tuple[int, int, int], directory: Directory) -> HowToMake | None:
         """How `file` would make a file without extended attributes and holes, for somebody else to make it.
 
         Args:
@@ -123,12 +123,12 @@ class Creator:
         entry = TarEntry(b"", EntryType.FILE, mode, uid, gid)
         mode = self._mode(entry)
         how = mode, self._owner_to_set(entry, directory), self._is_mode_to_be_set(mode, directory)
-        self._remember(self.known_how(directory), owner, how)
+        self._remember(self.known_how_to_make(directory), owner, how)
         return how
 
-    def known_how(self, directory: Directory) -> HowByOwner:
+    def known_how_to_make(self, directory: Directory) -> HowByOwner:
         """What `how` has answered for directories like this one, and would answer again."""
-        return self._known_how.setdefault((directory.setgid, directory.inherits_acl), {})
+        return self._known_how_to_make.setdefault((directory.setgid, directory.inherits_acl), {})
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
         """Make a directory, or give the one that is there the entry's metadata.
@@ -147,7 +147,7 @@ class Creator:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(base)) from error
             raise
         self._drop_xattrs(made.fd, entry)
-        self.dress_directory(entry, made)
+        self.apply_directory_metadata(entry, made)
         return made
 
     def new_directory(
@@ -162,8 +162,8 @@ class Creator:
         Raises:
             InvalidLayer: no file can have this owner.
         """
-        known = self._known_how_directories.setdefault((directory.setgid, directory.inherits_acl), {})
-        mode, owner_to_set, set_mode = known.get(owner) or self._how_directory(owner, directory, known)
+        known = self._known_how_to_make_directories.setdefault((directory.setgid, directory.inherits_acl), {})
+        mode, owner_to_set, set_mode = known.get(owner) or self._how_to_make_directory(owner, directory, known)
         try:
             os.mkdir(base, mode & 0o777, dir_fd=directory.fd)
         except FileExistsError:
@@ -180,7 +180,7 @@ class Creator:
         made.restore = mtime_ns, mtime_ns
         return made
 
-    def _how_directory(self, owner: tuple[int, int, int], directory: Directory, known: HowByOwner) -> HowToMake:
+    def _how_to_make_directory(self, owner: tuple[int, int, int], directory: Directory, known: HowByOwner) -> HowToMake:
         mode, uid, gid = owner
         entry = TarEntry(b"", EntryType.DIR, mode, uid, gid)
         mode = self._mode(entry)
@@ -197,7 +197,7 @@ class Creator:
         if self._owners[uid, gid][1] is None and self._always_chown is not None and len(known) < _MAX_OWNERS:
             known[owner] = how
 
-    def dress_directory(self, entry: TarEntry, directory: Directory) -> None:
+    def apply_directory_metadata(self, entry: TarEntry, directory: Directory) -> None:
         """Give an open directory the entry's metadata; its times it gets when it is closed."""
         mode = self._mode(entry)
         owner = self._owner(entry)
@@ -209,10 +209,10 @@ class Creator:
         times = mtime_to_set(entry)
         directory.restore = (times, times)
 
-    def dress_root(self, entry: TarEntry, root: Directory) -> None:
+    def apply_root_metadata(self, entry: TarEntry, root: Directory) -> None:
         """Apply the entry's metadata to the layer's root, which may have its parent's."""
         self._drop_xattrs(root.fd, entry)
-        self.dress_directory(entry, root)
+        self.apply_directory_metadata(entry, root)
 
     def _set_xattrs_of_directory(self, directory: Directory, entry: TarEntry) -> None:
         if entry.xattrs:
@@ -255,7 +255,7 @@ class Creator:
         with _Handle(base, directory) as path:
             if directory.inherits_acl:
                 drop_access_lists(path)
-            self._dress(path, entry)
+            self._apply_metadata(path, entry)
 
     def hard_link(
         self, entry: TarEntry, source: Directory, source_base: bytes, directory: Directory, base: bytes
@@ -274,7 +274,7 @@ class Creator:
         if not stat.S_ISLNK(mode):
             with _Handle(base, directory) as path:
                 capability = _capability_of(path)
-                self._dress(path, entry)
+                self._apply_metadata(path, entry)
                 if capability and _CAPABILITY not in entry.xattrs:
                     os.setxattr(path, _CAPABILITY, capability)  # a change of owner takes it away
 
@@ -288,7 +288,7 @@ class Creator:
                 ", ".join(f"{what} (of {count} entries)" for what, count in sorted(left_out.items())),
             )
 
-    def _dress(self, path: str, entry: TarEntry) -> None:
+    def _apply_metadata(self, path: str, entry: TarEntry) -> None:
         owner = self._owner(entry)
         if owner:
             os.chown(path, *owner)

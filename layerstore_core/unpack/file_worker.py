@@ -31,14 +31,14 @@ SLOT: Final = 2 << 20
 _SLOTS: Final = 3
 
 
-class Stopped(Exception):
+class WorkerStopped(Exception):
     """Somebody has stopped the process: what has become of what it was given is not known."""
 
 
-class MakerProcess:
+class FileWorker:
     """A process that makes files. For one thread.
 
-    Use `start`; then, whenever `has_room`, `give` it files, and ask `outcome` as often as files were given.
+    Use `start`; then, whenever `has_room`, `submit` it files, and ask `outcome` as often as files were given.
     """
 
     def __init__(self, process: WorkerProcess, connection: socket.socket, memory: mmap.mmap) -> None:
@@ -46,10 +46,10 @@ class MakerProcess:
         self._connection = connection
         self._memory = memory
         self._ready = False
-        self._useless = False
+        self._unusable = False
         self._free = deque(range(0, _SLOTS * SLOT, SLOT))
         #: Slots of the orders that have been given and not been answered.
-        self._given: deque[int] = deque()
+        self._submitted: deque[int] = deque()
         _running.add(process)
 
     @classmethod
@@ -70,15 +70,15 @@ class MakerProcess:
     @property
     def has_room(self) -> bool:
         """Whether it can be given files now."""
-        if not self._ready and not self._useless:
+        if not self._ready and not self._unusable:
             try:
                 self._ready = self._receive(wait=False) == make_files.READY
             except ChildProcessError as error:
                 logger.debug("files are made in this process: another one did not get so far: {}", error)
-                self._useless = True
+                self._unusable = True
         return self._ready and bool(self._free)
 
-    def give(self, files: Iterable[FileToMake]) -> bool:
+    def submit(self, files: Iterable[FileToMake]) -> bool:
         """Have files made; their directories may be closed afterwards, and their contents go.
 
         Args:
@@ -115,7 +115,7 @@ class MakerProcess:
         except OSError as error:
             logger.debug("files are made in this process: another one cannot be told to: {}", error)
             return False
-        self._given.append(self._free.popleft())
+        self._submitted.append(self._free.popleft())
         return True
 
     def outcome(self, *, wait: bool) -> Outcome | None:
@@ -123,14 +123,14 @@ class MakerProcess:
 
         Raises:
             ChildProcessError: it has died.
-            Stopped: it was stopped.
+            WorkerStopped: it was stopped.
         """
         import marshal
 
         message = self._receive(wait=wait)
         if message is None:
             return None
-        self._free.append(self._given.popleft())
+        self._free.append(self._submitted.popleft())
         answer: Outcome = marshal.loads(message)
         return answer
 
@@ -155,7 +155,7 @@ class MakerProcess:
                 if not wait:
                     return None
                 if self._process.is_stopped():
-                    raise Stopped from None
+                    raise WorkerStopped from None
             except ConnectionResetError:
                 message = b""
         if not message:

@@ -10,7 +10,7 @@ from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.root import Directory, Root
 
 
-class Clearing:
+class Replacer:
     """What one layer clears away.
 
     Args:

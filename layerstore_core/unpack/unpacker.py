@@ -27,8 +27,8 @@ from layerstore_core.tree.root import Directory, Root
 from layerstore_core.unpack.batches import FileFailed, FileWriters, PlannedFile
 from layerstore_core.unpack.break_links import LinkBreaker
 from layerstore_core.unpack.create import Creator, HowByOwner, mtime_to_set
-from layerstore_core.unpack.replace import Clearing, join, names_in
-from layerstore_core.unpack.ways import Ways
+from layerstore_core.unpack.replace import Replacer, join, names_in
+from layerstore_core.unpack.resolve import PathResolver
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
 # Members of enums, looked up once: this is done for each file.
@@ -36,7 +36,7 @@ _FILE: Final = EntryType.FILE
 _PLAIN: Final = NameKind.PLAIN
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
 #: What the file system answers where the fault is the tar's, not the machine's.
-_FAULTS_OF_THE_TAR: Final = {
+_LAYER_FAULTS: Final = {
     errno.ENOTDIR: "something on its path is no directory",
     errno.EISDIR: "it would replace a directory",
     errno.ELOOP: "the symbolic links on its path form a loop",
@@ -60,7 +60,7 @@ def unpack_layer(
     Args:
         diff: the tar.
         root: where the parent's files are, or an empty directory.
-        id_mapping: shifts the tar's user and group IDs.
+        id_mapping: shifts the tar's user and batch IDs.
         best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
         whiteouts: what to do about files below that are not in `root`; `None`: they all are.
         break_links: files in `root` may be hard links to files elsewhere, such as the parent's: one that the tar links to gets
@@ -91,48 +91,48 @@ class _Unpacker:
     ) -> None:
         self._diff = diff
         self._tree = tree
-        self._create = creator
+        self._creator = creator
         self._style = whiteouts
         self._breaker = breaker
         self._touched = diff.touched
         self._writers = FileWriters(self._files_made, self._name_taken)
-        tree.settle = self._writers.settle
+        tree.flush_pending = self._writers.flush
         self._last_parent: bytes | None = None
         self._last_directory: Directory | None = None
         self._aufs_links: bytes | None = None
-        self._root_brought = False
-        self._cleared = Clearing(tree, diff)
-        self._ways = Ways(tree, diff, whiteouts, self._cleared)
+        self._has_root_entry = False
+        self._replacer = Replacer(tree, diff)
+        self._resolver = PathResolver(tree, diff, whiteouts, self._replacer)
         #: Of all that was made, whatever became of it.
         self._made_size = 0
 
     @property
     def size(self) -> int:
         """What the layer has of its own, in bytes."""
-        return self._made_size - self._cleared.freed
+        return self._made_size - self._replacer.freed
 
     def run(self) -> None:
         try:
             for entry in self._diff.entries_and_runs():
                 if isinstance(entry, list):
-                    self._bring_run(entry)
+                    self._extract_batch(entry)
                     continue
                 try:
                     self._apply(entry)
                 except (InvalidLayer, OSError) as error:
                     self._fail(error, entry)
-            self._writers.settle()
+            self._writers.flush()
         except FileFailed as failure:
             self._fail(failure.error, failure.entry)
         except Exception:
             try:
-                self._writers.settle()
+                self._writers.flush()
             except FileFailed as earlier:  # which comes first
                 self._fail(earlier.error, earlier.entry)
             raise
         finally:
             self._writers.stop()
-        root = [] if self._root_brought else [b""]
+        root = [] if self._has_root_entry else [b""]
         self._style.implied(chain(root, (path for path in self._tree.made() if path not in self._touched)))
 
     def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
@@ -140,7 +140,7 @@ class _Unpacker:
         if isinstance(error, InvalidLayer) and (error.offset is None or error.entry is None):
             raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
         if isinstance(error, OSError):
-            reason = _FAULTS_OF_THE_TAR.get(error.errno or 0)
+            reason = _LAYER_FAULTS.get(error.errno or 0)
             if reason is not None:
                 raise InvalidLayer(reason, offset=entry.offset, entry=entry.name) from error
             error.add_note(f"while unpacking {os.fsdecode(entry.name)!r} into {os.fsdecode(self._tree.path)}")
@@ -152,10 +152,10 @@ class _Unpacker:
             aside = self._tree.enter(directory)
             for name in names_in(aside):
                 status = os.stat(name, dir_fd=aside.fd, follow_symlinks=False)
-                self._cleared.freed += self._cleared.size_of(status, join(aside, name))
+                self._replacer.freed += self._replacer.size_of(status, join(aside, name))
             self._tree.forget(directory)
             remove_tree(directory, dir_fd=self._tree.enter(b"").fd)
-        self._create.report()
+        self._creator.report()
 
     def _apply(self, entry: TarEntry) -> None:
         if entry.type in _MAKES_NOTHING:
@@ -165,9 +165,9 @@ class _Unpacker:
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(name)
         if kind is _PLAIN and not entry.is_whiteout_device:
-            self._bring(entry, name)
+            self._extract(entry, name)
             return
-        self._writers.settle()  # what is deleted may be among what is pending
+        self._writers.flush()  # what is deleted may be among what is pending
         if kind is _PLAIN:
             if name:
                 self._whiteout(name)
@@ -178,15 +178,15 @@ class _Unpacker:
         elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
             self._keep_aufs_link(entry, name)
 
-    def _bring(self, entry: TarEntry, name: bytes) -> None:
+    def _extract(self, entry: TarEntry, name: bytes) -> None:
         """Make what an entry describes: at once, or, of a small file, in a batch."""
         content = self._diff.whole_payload()
         if content is None:
-            self._place(entry, name, self._diff.payload())
-        elif not self._hand_over(entry, name, content):
-            self._place(entry, name, iter((content,)))
+            self._create_entry(entry, name, self._diff.payload())
+        elif not self._add_to_batch(entry, name, content):
+            self._create_entry(entry, name, iter((content,)))
 
-    def _hand_over(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
+    def _add_to_batch(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
         """Have the writers make a file, if it is a plain one and nothing of this layer is in its way."""
         if entry.type is not _FILE or entry.sparse is not None or entry.xattrs or not name:
             return False
@@ -196,62 +196,62 @@ class _Unpacker:
             directory, _ = self._parent_of(name)
         if directory.path != parent or base in directory.pending:
             return False
-        how = self._create.how((entry.mode, entry.uid, entry.gid), directory)
+        how = self._creator.how_to_make((entry.mode, entry.uid, entry.gid), directory)
         if how is None:
             return False
         self._made_size += entry.size
         self._writers.add(directory, [(base, how, mtime_to_set(entry), content, entry, name)])
         return True
 
-    def _bring_run(self, entries: list[PlainEntry]) -> None:
+    def _extract_batch(self, entries: list[PlainEntry]) -> None:
         """Make plain directories, and have the writers make plain files; what something may be in the way of goes the way of any entry."""
-        group: list[PlannedFile] = []  # in one directory
+        batch: list[PlannedFile] = []  # in one directory
         directory: Directory | None = None
         parent: bytes | None = None
         known: HowByOwner = {}
         for plain in entries:
             _, _, path, owner, mtime_ns, content, _ = plain
             above, _, base = path.rpartition(b"/")
-            if group and (above != parent or content is None):
+            if batch and (above != parent or content is None):
                 assert directory is not None
-                self._writers.add(directory, group)
-                group = []
+                self._writers.add(directory, batch)
+                batch = []
             try:
                 if above != parent or directory is None or directory.fd < 0:
                     parent, directory = above, self._parent_of(path)[0]
-                    known = self._create.known_how(directory)
+                    known = self._creator.known_how_to_make(directory)
                 if content is None:
-                    made = self._bring_directory(plain, directory, base)
+                    made = self._extract_directory(plain, directory, base)
                     if made is not None:
                         parent, directory = path, made
-                        known = self._create.known_how(made)
+                        known = self._creator.known_how_to_make(made)
                         continue
-                how = known.get(owner) or self._create.how(owner, directory)
+                how = known.get(owner) or self._creator.how_to_make(owner, directory)
                 if how is None or content is None or directory.path != above or base in directory.pending:
-                    if group:
-                        self._writers.add(directory, group)
-                        group = []
-                    self._place(entry_of(plain), path, iter((content,) if content else ()))
+                    if batch:
+                        self._writers.add(directory, batch)
+                        batch = []
+                    self._create_entry(entry_of(plain), path, iter((content,) if content else ()))
                     parent = None  # which directories are open may have changed
                     continue
             except (InvalidLayer, OSError) as error:
-                if group:
+                if batch:
                     assert directory is not None
-                    self._writers.add(directory, group)  # they come first
+                    self._writers.add(directory, batch)  # they come first
                 self._fail(error, entry_of(plain))
             directory.pending.add(base)
             self._made_size += len(content)
-            group.append((base, how, mtime_ns, content, plain, path))
-        if group:
+            batch.append((base, how, mtime_ns, content, plain, path))
+        if batch:
             assert directory is not None
-            self._writers.add(directory, group)
+            self._writers.add(directory, batch)
 
-    def _bring_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
+    def _extract_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
         """Make a plain directory, and open it; `None`, and nothing is made, where something is in its way."""
         _, _, path, owner, mtime_ns, _, _ = plain
         if base in directory.pending or join(directory, base) != path:
             return None
-        made = self._create.new_directory(owner, mtime_ns, directory, base)
+        made = self._creator.new_directory(owner, mtime_ns, directory, base)
         if made is not None:
             self._touched.add(path)
             self._touched.add(path + b"/")  # most have something in them
@@ -264,30 +264,30 @@ class _Unpacker:
     def _name_taken(self, file: PlannedFile) -> None:
         *_, content, source, path = file
         self._made_size -= len(content)
-        self._place(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
+        self._create_entry(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
 
-    def _place(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
+    def _create_entry(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
         """Make what an entry describes, in place of what is there."""
         if not name:
             if entry.type is not EntryType.DIR:
                 return  # nothing can take the root's place: Docker leaves out what has no name
-            self._writers.settle()
-            self._create.dress_root(entry, self._tree.enter(b""))
-            self._root_brought = True
+            self._writers.flush()
+            self._creator.apply_root_metadata(entry, self._tree.enter(b""))
+            self._has_root_entry = True
             return
-        directory, base = self._free(name)
+        directory, base = self._parent_without_pending(name)
         if entry.type is EntryType.DIR:
             known = self._tree.opened(join(directory, base))
             if known is not None and known.pending:
-                self._writers.settle()  # what is made in it is made by its former metadata
-                directory, base = self._free(name)
+                self._writers.flush()  # what is made in it is made by its former metadata
+                directory, base = self._parent_without_pending(name)
         try:
             self._make(entry, content, directory, base)
         except FileExistsError:
-            self._writers.settle()  # clearing closes directories
+            self._writers.flush()  # clearing closes directories
             directory, base = self._parent_of(name)
             with self._tree.pinned(directory):
-                self._cleared.clear(directory, base)
+                self._replacer.clear(directory, base)
                 try:
                     self._make(entry, content, directory, base)
                 except FileExistsError as error:
@@ -307,32 +307,32 @@ class _Unpacker:
         directory.pins += 1  # as `Root.pinned`, at less cost
         try:
             if entry.type is EntryType.FILE:
-                self._create.file(entry, content, directory, base)
+                self._creator.file(entry, content, directory, base)
                 self._made_size += entry.size
             elif entry.type is EntryType.DIR:
-                self._create.directory(entry, directory, base)
+                self._creator.directory(entry, directory, base)
             elif entry.type is EntryType.SYMLINK:
-                self._create.symlink(entry, directory, base)
+                self._creator.symlink(entry, directory, base)
                 self._made_size += len(entry.linkname)
             elif entry.type is EntryType.HARDLINK:
                 self._link(entry, directory, base)
             else:
-                self._create.special(entry, directory, base)
+                self._creator.special(entry, directory, base)
         finally:
             directory.pins -= 1
 
-    def _free(self, name: bytes) -> tuple[Directory, bytes]:
+    def _parent_without_pending(self, name: bytes) -> tuple[Directory, bytes]:
         """As `_parent_of`; nothing is pending at the name."""
         directory, base = self._parent_of(name)
         if base in directory.pending:
-            self._writers.settle()
+            self._writers.flush()
             directory, base = self._parent_of(name)
         return directory, base
 
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
-        directory = self._ways.enter(parent)
+        directory = self._resolver.enter(parent)
         self._last_directory = directory
         if parent != self._last_parent:
             self._last_parent = parent
@@ -356,10 +356,10 @@ class _Unpacker:
         try:
             self._link_to(entry, parent, source_base, directory, base)
         except FileNotFoundError as error:
-            if target in self._create.skipped:
-                self._create.skipped.add(join(directory, base))
+            if target in self._creator.skipped:
+                self._creator.skipped.add(join(directory, base))
                 return
-            above = self._ways.resolve(parent)
+            above = self._resolver.resolve(parent)
             if above is None or not self._style.bring_up(
                 self._tree, above + b"/" + source_base if above else source_base
             ):
@@ -369,7 +369,7 @@ class _Unpacker:
     def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
         source = self._tree.enter(parent)
         if source_base in source.pending:
-            self._writers.settle()
+            self._writers.flush()
             source = self._tree.enter(parent)
         status = os.stat(source_base, dir_fd=source.fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
@@ -378,20 +378,20 @@ class _Unpacker:
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
         if join(source, source_base) not in self._touched:
             if self._breaker is not None:
-                self._writers.settle()  # it looks for names in all of the tree
+                self._writers.flush()  # it looks for names in all of the tree
                 source = self._tree.enter(parent)
                 with self._tree.pinned(source):
                     status = self._breaker.separate(source, source_base)
-            self._cleared.foreign.add(status.st_ino)
+            self._replacer.foreign.add(status.st_ino)
         if (source.path, source_base) == (directory.path, base):
             return  # a link to itself is there already; GNU tar takes it so
-        self._create.hard_link(entry, source, source_base, directory, base)
+        self._creator.hard_link(entry, source, source_base, directory, base)
 
     def _whiteout(self, target: bytes) -> None:
         directory, base = self._parent_of(target)
         with self._tree.pinned(directory):
             try:
-                self._cleared.clear(directory, base)
+                self._replacer.clear(directory, base)
             except FileNotFoundError:
                 pass  # deleted below already, or never there
             self._style.whiteout(directory, base)
@@ -399,7 +399,7 @@ class _Unpacker:
     def _hide_all(self, directory: bytes) -> None:
         """Delete all in a directory that this layer has not brought."""
         try:
-            top = self._ways.enter(directory).path
+            top = self._resolver.enter(directory).path
         except NotADirectoryError:
             return  # a file of the layer's own, which hides what is below; Docker takes it
         pending = [top]
@@ -412,7 +412,7 @@ class _Unpacker:
                     if is_directory and (path + b"/" in self._touched or path in self._touched):
                         pending.append(path)
                     elif path not in self._touched:
-                        self._cleared.clear(here, name)
+                        self._replacer.clear(here, name)
         self._style.opaque(self._tree.enter(top))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
@@ -429,8 +429,8 @@ class _Unpacker:
         except FileNotFoundError:
             pass
         else:
-            self._cleared.freed += self._cleared.size_of(status, join(aside, base))
+            self._replacer.freed += self._replacer.size_of(status, join(aside, base))
             os.unlink(base, dir_fd=aside.fd)
-        self._create.file(entry, self._diff.payload(), aside, base)
+        self._creator.file(entry, self._diff.payload(), aside, base)
         self._touched.add(join(aside, base))
         self._made_size += entry.size

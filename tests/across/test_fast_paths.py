@@ -36,7 +36,7 @@ from layerstore_core.tarsplit.record import Recorder
 from layerstore_core.tree.root import Directory
 from layerstore_core.unpack import batches, unpacker
 from layerstore_core.unpack.create import Creator
-from layerstore_core.unpack.file_worker import MakerProcess
+from layerstore_core.unpack.file_worker import FileWorker
 from layerstore_core.unpack.make_files import FileToMake
 from layerstore_core.workers import process
 from tests import tars
@@ -186,7 +186,7 @@ def unpacked(layers: list[bytes]) -> tuple[object, ...]:
 def at_once() -> Iterator[None]:
     """Each file is made when its entry is read, by the plain way of any entry."""
     with (
-        mock.patch.object(unpacker._Unpacker, "_hand_over", return_value=False),
+        mock.patch.object(unpacker._Unpacker, "_add_to_batch", return_value=False),
         mock.patch.object(LayerStream, "entries_and_runs", LayerStream.entries),
         mock.patch.object(Creator, "_remember"),
     ):
@@ -196,10 +196,10 @@ def at_once() -> Iterator[None]:
 @contextmanager
 def by_another_process(batch: int = 64, groups: int = 8) -> Iterator[list[int]]:
     """Files are made by a process, from the first on; yields how many it is given at a time."""
-    real_start, real_give = MakerProcess.start, MakerProcess.give
+    real_start, real_give = FileWorker.start, FileWorker.submit
     given: list[int] = []
 
-    def start() -> MakerProcess | None:
+    def start() -> FileWorker | None:
         helper = real_start()
         if helper is None:
             return None  # there are as many as there are cores for
@@ -207,17 +207,17 @@ def by_another_process(batch: int = 64, groups: int = 8) -> Iterator[list[int]]:
         assert helper.has_room
         return helper
 
-    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
+    def give(self: FileWorker, files: Iterable[FileToMake]) -> bool:
         files = list(files)
         given.append(len(files))
         return real_give(self, files)
 
     with (
-        mock.patch.object(batches, "_BATCHES_ALONE", 1),
+        mock.patch.object(batches, "_BATCHES_BEFORE_WORKER", 1),
         mock.patch.object(batches, "_BATCH_FILES", batch),
-        mock.patch.object(batches, "_BATCH_GROUPS", groups),
-        mock.patch.object(MakerProcess, "start", start),
-        mock.patch.object(MakerProcess, "give", give),
+        mock.patch.object(batches, "_BATCH_DIRECTORIES", groups),
+        mock.patch.object(FileWorker, "start", start),
+        mock.patch.object(FileWorker, "submit", give),
     ):
         yield given
 
@@ -232,7 +232,7 @@ def test_files_made_in_batches_and_at_once(layers: list[bytes], limits: tuple[in
     with at_once():
         expected = unpacked(layers)
     files, groups = limits
-    with mock.patch.object(batches, "_BATCH_FILES", files), mock.patch.object(batches, "_BATCH_GROUPS", groups):
+    with mock.patch.object(batches, "_BATCH_FILES", files), mock.patch.object(batches, "_BATCH_DIRECTORIES", groups):
         assert unpacked(layers) == expected
 
 
@@ -352,7 +352,7 @@ def test_it_is_left_out_where_it_cannot_be_had(like: str, root: Path, tmp_path: 
         program.symlink_to(like)
     with (
         mock.patch.object(sys, "executable", str(program) if like else None),
-        mock.patch.object(batches, "_BATCHES_ALONE", 1),
+        mock.patch.object(batches, "_BATCHES_BEFORE_WORKER", 1),
     ):
         unpacker.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
     assert len(list(root.glob("*/*"))) == 400
@@ -360,9 +360,9 @@ def test_it_is_left_out_where_it_cannot_be_had(like: str, root: Path, tmp_path: 
 
 def test_one_that_is_stopped_is_not_waited_for_for_ever(root: Path) -> None:
     """What it was given is made here; some of it may have been made by then."""
-    real = MakerProcess.give
+    real = FileWorker.submit
 
-    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
+    def give(self: FileWorker, files: Iterable[FileToMake]) -> bool:
         given = real(self, files)
         os.kill(self._process.pid, signal.SIGSTOP)
         return given
@@ -370,7 +370,7 @@ def test_one_that_is_stopped_is_not_waited_for_for_ever(root: Path) -> None:
     with (
         mock.patch.object(process, "TIMEOUT", 1),
         by_another_process(),
-        mock.patch.object(MakerProcess, "give", give),
+        mock.patch.object(FileWorker, "submit", give),
     ):
         unpacker.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
     assert len(list(root.glob("*/*"))) == 400
@@ -379,16 +379,16 @@ def test_one_that_is_stopped_is_not_waited_for_for_ever(root: Path) -> None:
 
 def test_its_death_is_an_error(root: Path) -> None:
     tar = tars.tar(*MANY)
-    real = MakerProcess.give
+    real = FileWorker.submit
 
-    def give(self: MakerProcess, files: Iterable[FileToMake]) -> bool:
+    def give(self: FileWorker, files: Iterable[FileToMake]) -> bool:
         self._process.kill()
         self._process.wait()
         return real(self, files)
 
     with (
         by_another_process(),
-        mock.patch.object(MakerProcess, "give", give),
+        mock.patch.object(FileWorker, "submit", give),
         pytest.raises(ChildProcessError, match="has died") as caught,
     ):
         unpacker.unpack_layer(LayerStream(TarScanner(io.BytesIO(tar).read)), str(root))
@@ -397,11 +397,11 @@ def test_its_death_is_an_error(root: Path) -> None:
 
 def test_there_are_no_more_than_cores_for_them() -> None:
     running = []
-    while (helper := MakerProcess.start()) is not None:
+    while (helper := FileWorker.start()) is not None:
         running.append(helper)
     assert len(running) == max(1, len(os.sched_getaffinity(0)) // 2)
     running.pop().close()
-    again = MakerProcess.start()
+    again = FileWorker.start()
     assert again is not None
     for one in [*running, again]:
         one.close()
@@ -411,13 +411,13 @@ def test_it_makes_nothing_for_the_dead(root: Path) -> None:
     """Whoever ordered files and was killed may see its layer removed at once."""
     program = """if True:
         import os, sys, select, signal
-        from layerstore_core.unpack.file_worker import MakerProcess
-        helper = MakerProcess.start()
+        from layerstore_core.unpack.file_worker import FileWorker
+        helper = FileWorker.start()
         select.select([helper._connection], [], [])
         assert helper.has_room
         directory = os.open(sys.argv[1], os.O_RDONLY)
         os.kill(helper._process.pid, signal.SIGSTOP)
-        helper.give([(directory, b"%d" % number, (0o644, None, False), 0, memoryview(b"x")) for number in range(64)])
+        helper.submit([(directory, b"%d" % number, (0o644, None, False), 0, memoryview(b"x")) for number in range(64)])
         print(helper._process.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -446,7 +446,7 @@ def test_nothing_of_it_is_left(root: Path) -> None:
 def test_it_is_left_out_where_there_is_no_such_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a Python that was built for an old C library."""
     monkeypatch.delattr(os, "memfd_create")
-    with mock.patch.object(batches, "_BATCHES_ALONE", 1):
+    with mock.patch.object(batches, "_BATCHES_BEFORE_WORKER", 1):
         unpacker.unpack_layer(LayerStream(TarScanner(io.BytesIO(tars.tar(*MANY)).read)), str(root))
     assert len(list(root.glob("*/*"))) == 400
 
@@ -469,8 +469,8 @@ def test_an_order_that_is_longer_than_a_message(root: Path) -> None:
     assert caught.value.entry is not None and caught.value.entry.startswith(b"d1/0000")
 
 
-def started() -> MakerProcess:
-    helper = MakerProcess.start()
+def started() -> FileWorker:
+    helper = FileWorker.start()
     assert helper is not None
     select.select([helper._connection], [], [], 30)
     assert helper.has_room
@@ -592,7 +592,7 @@ def test_contents_in_memory_are_bounded() -> None:
 
     def watching(self: batches.FileWriters, directory: Directory, files: list[batches.PlannedFile]) -> None:
         real(self, directory, files)
-        oldest = self._under_way[0] if self._under_way else self._filling
+        oldest = self._in_progress[0] if self._in_progress else self._current
         spans.append(batches._offset_of(files[0]) - oldest.start if oldest else 0)
 
     source = io.BytesIO(tar)

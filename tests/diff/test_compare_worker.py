@@ -85,7 +85,7 @@ def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
         expected = alone((upper, lower), patch)
-        patch.setattr(comparing, "_ALONE", 1)
+        patch.setattr(comparing, "_ENTRIES_BEFORE_WORKER", 1)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         wait_until_ready(patch)
         assert compare_trees(upper, lower) == expected

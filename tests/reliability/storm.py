@@ -30,7 +30,7 @@ from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
 from layerstore_core.store import export as exporting  # noqa: E402
 from layerstore_core.tree import copy_tree, copy_worker  # noqa: E402
 from layerstore_core.unpack import batches  # noqa: E402
-from layerstore_core.unpack.file_worker import MakerProcess  # noqa: E402
+from layerstore_core.unpack.file_worker import FileWorker  # noqa: E402
 from layerstore_core.workers import share  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
 from tests.reliability.life import Expectation, Words  # noqa: E402
@@ -276,17 +276,17 @@ def _init(path: str) -> None:
 
 def _have_second_processes() -> None:
     """Have other processes do a part of layers as small as those here, which would be done before they are there."""
-    real = MakerProcess.start
+    real = FileWorker.start
 
-    def start() -> MakerProcess | None:
+    def start() -> FileWorker | None:
         helper = real()
-        while helper is not None and not helper.has_room and not helper._useless:
+        while helper is not None and not helper.has_room and not helper._unusable:
             select.select([helper._connection], [], [])
         return helper
 
-    batches._BATCHES_ALONE, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
-    MakerProcess.start = start  # type: ignore[method-assign,assignment]
-    copy_tree._ALONE, share._MAX_SENT, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
+    batches._BATCHES_BEFORE_WORKER, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
+    FileWorker.start = start  # type: ignore[method-assign,assignment]
+    copy_tree._ENTRIES_BEFORE_WORKER, share._MAX_SENT, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
     exporting._BESIDE_FROM = 1  # type: ignore[misc]
 
 

@@ -16,12 +16,12 @@ import pytest
 
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig
 from layerstore_core.base.digests import DiffID
-from layerstore_core.diff import compare
+from layerstore_core.diff import compare_trees
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.register_chain import LayerInput
-from layerstore_core.tree import copy
+from layerstore_core.tree import copy_tree
 from layerstore_core.unpack import batches
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
@@ -256,9 +256,9 @@ def interrupt(
 def soon_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have second processes take part in small work."""
     monkeypatch.setattr(batches, "_BATCH_FILES", 8)
-    monkeypatch.setattr(batches, "_BATCHES_ALONE", 2)
-    monkeypatch.setattr(copy, "_ALONE", 5)
-    monkeypatch.setattr(compare, "_ALONE", 5)
+    monkeypatch.setattr(batches, "_BATCHES_BEFORE_WORKER", 2)
+    monkeypatch.setattr(copy_tree, "_ENTRIES_BEFORE_WORKER", 5)
+    monkeypatch.setattr(compare_trees, "_ENTRIES_BEFORE_WORKER", 5)
 
 
 # A file that nobody has closed any more closes itself, and says so.

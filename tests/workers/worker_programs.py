@@ -46,7 +46,7 @@ def share_at_once(patch: pytest.MonkeyPatch, first: ModuleType, second: ModuleTy
         first: `compare` or `copy`.
         second: `compare_process` or `copy_process`.
     """
-    patch.setattr(first, "_ALONE", 1)
+    patch.setattr(first, "_ENTRIES_BEFORE_WORKER", 1)
     patch.setattr(share, "_MAX_SENT", 3)
     patch.setattr(second, "_ENTRIES", 20)
     patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})

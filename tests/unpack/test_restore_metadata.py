@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from layerstore_core.tree.idmap import IDMapping
-from layerstore_core.unpack.unkept import Rights, Unkept, entries_of, give_back
+from layerstore_core.unpack.restore_metadata import RecordedMetadata, Rights, entries_of, restore_metadata
 from tests import tars
 
 CHAIN = [
@@ -37,10 +37,10 @@ CHAIN = [
 
 
 @pytest.fixture
-def unkept() -> Unkept:
-    known = Unkept()
+def recorded() -> RecordedMetadata:
+    known = RecordedMetadata()
     for tar in CHAIN:
-        known.take(entries_of(iter([tar])))
+        known.add_layer(entries_of(iter([tar])))
     return known
 
 
@@ -51,34 +51,36 @@ def ordinary() -> Rights:
     return rights
 
 
-def given(diff: bytes, unkept: Unkept, rights: Rights) -> dict[str, tuple[int, int, int]]:
-    with tarfile.open(fileobj=io.BytesIO(b"".join(give_back(iter([diff]), unkept, rights)))) as tar:
+def given(diff: bytes, recorded: RecordedMetadata, rights: Rights) -> dict[str, tuple[int, int, int]]:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(restore_metadata(iter([diff]), recorded, rights)))) as tar:
         return {member.name: (member.uid, member.gid, member.mode) for member in tar}
 
 
-def test_the_nearest_layer_counts_and_what_was_deleted_does_not(unkept: Unkept, ordinary: Rights) -> None:
+def test_the_nearest_layer_counts_and_what_was_deleted_does_not(recorded: RecordedMetadata, ordinary: Rights) -> None:
     names = [b"d/kept", b"d/gone", b"d/again", b"o/hidden", b"o/own", b"t/below", b"twin", b"new"]
     diff = tars.tar(
         *(tars.directory(name, uid=77) for name in (b"d", b"o", b"t")),
         *(tars.entry(name, b"x", uid=77) for name in names),
     )
-    assert {name: uid for name, (uid, _, _) in given(diff, unkept, ordinary).items()} == {
+    assert {name: uid for name, (uid, _, _) in given(diff, recorded, ordinary).items()} == {
         "d": 1, "d/kept": 2, "d/gone": 0, "d/again": 10, "o": 5, "o/hidden": 0, "o/own": 9, "t": 0, "t/below": 0,
         "twin": 10, "new": 0,
     }  # fmt: skip
 
 
-def test_a_mode_that_was_changed_stays_changed(unkept: Unkept, ordinary: Rights) -> None:
+def test_a_mode_that_was_changed_stays_changed(recorded: RecordedMetadata, ordinary: Rights) -> None:
     for shown, wanted in (0o400, 0), (0o600, 0o600):
-        assert given(tars.tar(tars.entry(b"secret", mode=shown)), unkept, ordinary)["secret"][2] == wanted
+        assert given(tars.tar(tars.entry(b"secret", mode=shown)), recorded, ordinary)["secret"][2] == wanted
 
 
-def test_another_type_in_a_files_place_is_new(unkept: Unkept, ordinary: Rights) -> None:
-    assert given(tars.tar(tars.symlink(b"d", b"x", uid=77)), unkept, ordinary)["d"][0] == 0
+def test_another_type_in_a_files_place_is_new(recorded: RecordedMetadata, ordinary: Rights) -> None:
+    assert given(tars.tar(tars.symlink(b"d", b"x", uid=77)), recorded, ordinary)["d"][0] == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 20])
-def test_what_needs_nothing_is_passed_on_byte_for_byte(unkept: Unkept, ordinary: Rights, chunk: int) -> None:
+def test_what_needs_nothing_is_passed_on_byte_for_byte(
+    recorded: RecordedMetadata, ordinary: Rights, chunk: int
+) -> None:
     tar = (
         tars.pax([(b"comment", b"x")], typeflag=b"g")
         + tars.entry(b"o/own", b"content" * 99, uid=9)
@@ -90,23 +92,25 @@ def test_what_needs_nothing_is_passed_on_byte_for_byte(unkept: Unkept, ordinary:
         + b"behind the end"
     )
     pieces = (tar[start : start + chunk] for start in range(0, len(tar), chunk))
-    assert b"".join(give_back(pieces, unkept, ordinary)) == tar
+    assert b"".join(restore_metadata(pieces, recorded, ordinary)) == tar
 
 
-def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(unkept: Unkept, ordinary: Rights) -> None:
+def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(
+    recorded: RecordedMetadata, ordinary: Rights
+) -> None:
     ordinary.ordinary = False
     ordinary._users._ranges = [range(4)]
     diff = tars.tar(
         *(tars.entry(name, uid=uid) for name, uid in ((b"d/kept", 0), (b"o/own", 0), (b"d/again", 3), (b"new", 3)))
     )
-    assert {name: uid for name, (uid, _, _) in given(diff, unkept, ordinary).items()} == {
+    assert {name: uid for name, (uid, _, _) in given(diff, recorded, ordinary).items()} == {
         "d/kept": 0, "o/own": 9, "d/again": 3, "new": 3,
     }  # fmt: skip
 
 
 def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights) -> None:
-    known = Unkept()
-    known.take(
+    known = RecordedMetadata()
+    known.add_layer(
         entries_of(
             iter(
                 [
@@ -128,7 +132,7 @@ def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights)
             )
         )
     )
-    known.take(
+    known.add_layer(
         entries_of(
             iter(
                 [

@@ -88,14 +88,14 @@ class Rights:
         )
 
 
-class Unkept:
+class RecordedMetadata:
     """What the files of a chain of layers had in their tars, where a disk may not keep it."""
 
     def __init__(self) -> None:
         self._root = _Node(0)
         self._layer = 0
 
-    def take(self, entries: Iterator[TarEntry]) -> None:
+    def add_layer(self, entries: Iterator[TarEntry]) -> None:
         """Take in the next layer of the chain, the base first."""
         self._layer += 1
         for entry in entries:
@@ -205,12 +205,12 @@ def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
         yield entry
 
 
-def give_back(chunks: Iterator[bytes], unkept: Unkept, rights: Rights) -> Iterator[bytes]:
+def restore_metadata(chunks: Iterator[bytes], recorded: RecordedMetadata, rights: Rights) -> Iterator[bytes]:
     """The tar of a diff, with the metadata that the disk could not keep.
 
     Args:
         chunks: the diff, as the disk has it.
-        unkept: what the files of the parent had in their tars.
+        recorded: what the files of the parent had in their tars.
         rights: what the disk could keep.
 
     Raises:
@@ -223,7 +223,7 @@ def give_back(chunks: Iterator[bytes], unkept: Unkept, rights: Rights) -> Iterat
         if entry is None:
             yield raw
             break
-        given = _given(entry, unkept, rights)
+        given = _given(entry, recorded, rights)
         # What comes before the header is the padding of the payload before.
         yield raw if given is None else padding(size) + encode_header(given)
         size = entry.stored_size
@@ -231,11 +231,11 @@ def give_back(chunks: Iterator[bytes], unkept: Unkept, rights: Rights) -> Iterat
     yield from map(bytes, scanner.trailer())
 
 
-def _given(entry: TarEntry, unkept: Unkept, rights: Rights) -> TarEntry | None:
+def _given(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> TarEntry | None:
     """An entry as it is to be; `None` where it is as it is to be already."""
     if entry.type in _MAKES_NOTHING or entry.sparse is not None or classify(entry.path) is not NameKind.PLAIN:
         return None
-    known = unkept.find(entry)
+    known = recorded.find(entry)
     uid, gid = rights.owner(entry, known)
     mode, xattrs = entry.mode, dict(entry.xattrs)
     if known is not None:

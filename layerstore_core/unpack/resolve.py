@@ -14,7 +14,7 @@ from typing import Final
 
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tree.root import MAX_LINKS, Directory, NoWayError, Root
-from layerstore_core.unpack.replace import Clearing
+from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
 #: Directories that the tar does not mention but needs: Docker's mode for them.
@@ -24,22 +24,22 @@ _HEADER: Final = 512
 _SHORT: Final = 100
 
 
-class Ways:
+class PathResolver:
     """The ways of one layer.
 
     Args:
         tree: what it is unpacked into.
         diff: the layer.
         style: what shows from below.
-        cleared: removes what is in the way.
+        replacer: removes what is in the way.
     """
 
-    def __init__(self, tree: Root, diff: LayerStream, style: WhiteoutStyle, cleared: Clearing) -> None:
+    def __init__(self, tree: Root, diff: LayerStream, style: WhiteoutStyle, replacer: Replacer) -> None:
         self._tree = tree
         self._diff = diff
         self._touched = diff.touched
         self._style = style
-        self._cleared = cleared
+        self._replacer = replacer
         tree.below = self._below
         tree.on_make = self._count
         tree.may_follow = lambda path: path in self._touched or self.resolve(path) is not None
@@ -107,11 +107,11 @@ class Ways:
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         if not self._style.is_whiteout(status) and (error.by_link or error.where in self._touched):
             raise error
-        if self._tree.settle is not None:
-            self._tree.settle()  # clearing closes directories
+        if self._tree.flush_pending is not None:
+            self._tree.flush_pending()  # clearing closes directories
             directory = self._tree.enter(above)
         with self._tree.pinned(directory):
-            self._cleared.clear(directory, base)
+            self._replacer.clear(directory, base)
         made = self._tree.enter(error.where, create_mode=_IMPLIED_MODE)
         # What stood there has hidden what is below; a directory alone would show it again.
         self._style.opaque(made)

@@ -1,1 +1,1 @@
-"""Helper processes: how they are started, what they are told, how work is shared with them."""
+"""Worker processes: starting and ending them, exchanging messages with them, sharing a list of tasks with them."""

@@ -1,7 +1,7 @@
-"""A process beside this one that is told what to do by messages, and answers with messages, over a socket.
+"""A worker process that receives and sends messages over a socket.
 
-It runs the function `work` of a module of this package. A message is anything that `marshal` knows, after its length. Its
-first one is `READY`: until then nothing is expected of it, and whoever has started it does everything himself.
+The worker runs the function `work` of a module of this package. A message is a length, followed by a value that
+`marshal` can encode. The worker's first message is `READY`. Until it arrives, the parent does all the work itself.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any, Final, Self
 from layerstore_core.workers.process import TIMEOUT, WorkerProcess, import_path
 
 READY: Final = "ready"
-_LENGTH: Final = 8
-#: The descriptor that is the first of those that the function is given.
-_FIRST: Final = 3
-#: How often one without orders looks whether anybody is there to give some, in seconds.
-_PATIENCE: Final = 5.0
+#: The size of the length before each message, in bytes.
+_LENGTH_SIZE: Final = 8
+#: The worker's number for the first of the descriptors that `work` gets.
+_FIRST_DESCRIPTOR: Final = 3
+#: How often a worker that waits for a message checks whether its parent is alive, in seconds.
+_CHECK_PARENT_EVERY: Final = 5.0
 _CODE: Final = """
 import sys
 from importlib import import_module
@@ -33,12 +34,13 @@ work(*map(int, sys.argv[4:]))
 """
 
 
-class Messages:
-    """One end of the socket.
+class MessageSocket:
+    """One end of the socket between a worker and its parent.
 
     Args:
-        connection: that.
-        idle: called now and then while nothing comes, where the socket has a time limit; what it raises ends the waiting.
+        connection: the socket.
+        idle: if the socket has a timeout, called after each timeout of `receive`. An exception that it raises ends the
+            waiting.
     """
 
     def __init__(self, connection: socket.socket, idle: Callable[[], None] | None = None) -> None:
@@ -46,25 +48,25 @@ class Messages:
         self._idle = idle
 
     def send(self, message: Any) -> None:
-        """Tell the other end something.
+        """Send a message.
 
         Raises:
-            OSError: it is gone.
+            OSError: the other end is closed.
         """
         data = marshal.dumps(message)
-        # A program may have asked to be killed by SIGPIPE.
-        self._connection.sendall(len(data).to_bytes(_LENGTH, "little") + data, socket.MSG_NOSIGNAL)
+        # The program may have set SIGPIPE to its default, which would kill it.
+        self._connection.sendall(len(data).to_bytes(_LENGTH_SIZE, "little") + data, socket.MSG_NOSIGNAL)
 
     def receive(self) -> Any:
-        """What the other end says; waits for it.
+        """Wait for a message, and return it.
 
         Raises:
-            EOFError: it says nothing more.
-            OSError: it is gone.
+            EOFError: the other end sends no more messages.
+            OSError: the connection is broken.
         """
-        return marshal.loads(self._exactly(int.from_bytes(self._exactly(_LENGTH), "little")))
+        return marshal.loads(self._read_exactly(int.from_bytes(self._read_exactly(_LENGTH_SIZE), "little")))
 
-    def _exactly(self, length: int) -> bytearray:
+    def _read_exactly(self, length: int) -> bytearray:
         data = bytearray(length)
         view = memoryview(data)
         while view:
@@ -80,32 +82,32 @@ class Messages:
         return data
 
 
-class Worker(Messages):
-    """The process, as the one that has started it sees it; a context manager that ends it."""
+class Worker(MessageSocket):
+    """A worker process and the parent's end of its socket; a context manager that ends the process."""
 
     def __init__(self, process: WorkerProcess, connection: socket.socket) -> None:
         connection.settimeout(TIMEOUT)
-        super().__init__(connection, self._look)
+        super().__init__(connection, self._check_not_stopped)
         self._process = process
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
     @classmethod
     def start(cls, module: str, descriptors: Sequence[int], *numbers: int) -> Self | None:
-        """Start one.
+        """Start a worker.
 
         Args:
-            module: the name of the module whose `work` it runs. Its arguments are our number, those that the descriptors
-                have there, and `numbers`.
-            descriptors: what it gets of ours.
-            numbers: anything.
+            module: the name of the module whose function `work` the worker runs. The arguments of `work` are the ID of
+                this process, the descriptors' numbers in the worker, and `numbers`.
+            descriptors: the descriptors of this process that the worker gets.
+            numbers: more arguments for `work`.
 
         Returns:
-            `None` where that would be no gain, or cannot be done.
+            The worker, or `None` if there is no second core or a worker cannot be started.
         """
-        last = _FIRST + len(descriptors) - 1
+        last = _FIRST_DESCRIPTOR + len(descriptors) - 1
         arguments = ["-c", _CODE, import_path(), module, str(last), str(os.getpid())]
-        arguments += map(str, [*range(_FIRST, last + 1), *numbers])
+        arguments += map(str, [*range(_FIRST_DESCRIPTOR, last + 1), *numbers])
         with ExitStack() as undo:
             try:
                 ours, theirs = socket.socketpair()
@@ -120,10 +122,10 @@ class Worker(Messages):
             return cls(process, ours)
 
     def has_sent(self) -> bool:
-        """Whether `receive` need not wait for it to begin."""
+        """Return whether a message has begun to arrive, so that `receive` does not wait for its beginning."""
         return bool(self._poll.poll(0))
 
-    def _look(self) -> None:
+    def _check_not_stopped(self) -> None:
         if self._process.is_stopped():
             raise EOFError
 
@@ -131,31 +133,31 @@ class Worker(Messages):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End it. Afterwards it does nothing any more."""
+        """End the worker. It does nothing after this call."""
         try:
             self._connection.close()  # if an interrupt comes before the signal, this ends it
         finally:
             self._process.end()
 
 
-class ParentConnection(Messages):
-    """The other end, in the process itself: what it is told.
+class ParentConnection(MessageSocket):
+    """The worker's end of the socket: its connection to its parent.
 
     Args:
-        parent: the process that has started it.
+        parent: the ID of the process that started the worker.
     """
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
         connection = socket.socket(fileno=0)
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_CHECK_PARENT_EVERY)
         super().__init__(connection, self.check_parent)
 
     def check_parent(self) -> None:
-        """See that the parent is there.
+        """Check that the parent is alive. The socket alone does not show it: a fork of the parent may keep it open.
 
         Raises:
-            EOFError: it is not. A fork of it may keep the socket open.
+            EOFError: the parent has ended.
         """
         if os.getppid() != self._parent:
             raise EOFError

@@ -1,4 +1,4 @@
-"""Another interpreter beside this one: for work that threads of one interpreter would hinder each other at."""
+"""A worker process: a second Python interpreter, for work in which threads would compete for the GIL."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import mmap
     import socket
 
-#: Copies of descriptors are made above the numbers that they get in the other process.
-_ABOVE: Final = 16
-#: After how long without a word from one it is looked at, in seconds.
+#: Descriptors are copied to this number or above, so that no copy has a number that the worker is to use.
+_FIRST_COPY: Final = 16
+#: Seconds to wait for a worker's message. After that the worker's state is checked.
 TIMEOUT: Final = 5
 
 
@@ -27,16 +27,17 @@ def import_path() -> str:
 
 
 class WorkerProcess:
-    """A process that runs Python, and is our child.
+    """A child process that runs Python.
 
-    It is not started by `subprocess`: that waits for a pipe to be closed, which a thread's fork(2) at the wrong moment
-    (of multiprocessing, say) keeps open. And it is signalled by a descriptor, so that it does not matter to anybody
-    where a program ignores its dead children, or waits for all of them.
+    It is not started by `subprocess`, which waits until a pipe is closed. If another thread forks at the wrong moment
+    (as multiprocessing does), the fork keeps that pipe open. The process is signalled through a pidfd. So this also
+    works in a program that sets SIGCHLD to SIG_IGN, or reaps all its children.
 
     Attributes:
-        pid: its number.
-        parent: the process that has started it.
-        returncode: as with `subprocess.Popen`, once it was waited for; `None` where somebody else has done so.
+        pid: the process ID.
+        parent: the ID of the process that started it.
+        returncode: the exit status as in `subprocess.Popen`, once the process has been waited for. `None` if other code
+            has reaped it.
     """
 
     def __init__(self) -> None:
@@ -44,23 +45,25 @@ class WorkerProcess:
         self.returncode: int | None = None
         self._pids: list[int] = []
         self._handle: Descriptor | None = None
-        #: A forked child has a copy of this object, and is not to end what works for its parent.
+        #: A forked child has a copy of this object. It must not end the worker, which belongs to the parent.
         self.parent = os.getpid()
 
     @classmethod
     def start(cls, arguments: Sequence[str], descriptors: Sequence[int | None]) -> Self | None:
-        """Start one.
+        """Start a worker process.
 
         Args:
-            arguments: of the interpreter. It looks at no environment, and knows the standard library alone.
-            descriptors: what it gets as 0, 1, and so on; `None` is the null device. It has to close all others.
+            arguments: the interpreter's arguments. The interpreter ignores the environment and imports from the
+                standard library only.
+            descriptors: the descriptors that the process gets as 0, 1, and so on. `None` stands for the null device.
+                The process itself has to close all other descriptors.
 
         Returns:
-            `None` where there is no interpreter to be sure of (a frozen program, or one that has a Python in it, would
-            be started as itself), or no second core for it.
+            The process. `None` if `sys.executable` is not surely a Python interpreter: a frozen program, or a program
+            that embeds Python, would start itself again. Also `None` if there is no second core.
 
         Raises:
-            OSError: the system refuses.
+            OSError: the system refuses to start a process.
         """
         program = sys.executable or ""
         is_python = os.path.basename(program).startswith("python") and not getattr(sys, "frozen", False)
@@ -70,33 +73,33 @@ class WorkerProcess:
 
         with ExitStack() as copies:
             actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-            made = cls()
+            worker = cls()
             for number, descriptor in enumerate(descriptors):
                 if descriptor is None:
                     actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
                 else:
-                    copy = Descriptor(fcntl.fcntl, descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+                    copy = Descriptor(fcntl.fcntl, descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_COPY)
                     copies.enter_context(copy)
                     actions.append((os.POSIX_SPAWN_DUP2, copy.number, number))
             keep(
-                made._pids,
+                worker._pids,
                 os.posix_spawn,
                 program,
                 [program, "-I", "-S", *arguments],
                 os.environ,
                 file_actions=actions,
-                setpgroup=0,  # what a terminal sends is for us
+                setpgroup=0,  # so that signals from a terminal reach this program only
             )
-        made.pid = made._pids[0]
+        worker.pid = worker._pids[0]
         try:
-            made._handle = Descriptor(os.pidfd_open, made.pid)
-        except (OSError, AttributeError) as error:  # as seen by who has ended it, or an old kernel or Python
-            made.end()
+            worker._handle = Descriptor(os.pidfd_open, worker.pid)
+        except (OSError, AttributeError) as error:  # reaped already, or an old kernel or Python
+            worker.end()
             raise OSError(*error.args) from error
-        return made
+        return worker
 
     def is_stopped(self) -> bool:
-        """Whether somebody has stopped it (SIGSTOP): it may never go on."""
+        """Return whether the process is stopped (SIGSTOP). It may never continue."""
         handle = self._handle
         if handle is None or handle.number < 0:
             return False
@@ -106,10 +109,12 @@ class WorkerProcess:
             return False
 
     def end(self) -> int | None:
-        """Kill it, if it has not ended, and wait for that. A second call does what the first did not come to.
+        """Kill the process, if it still runs, and wait for its end.
+
+        If the first call was interrupted, a second call does the rest.
 
         Returns:
-            What `returncode` is then.
+            The `returncode`.
         """
         try:
             self.kill()
@@ -118,7 +123,7 @@ class WorkerProcess:
         return self.returncode
 
     def kill(self) -> None:
-        """Kill it, if it has not ended."""
+        """Kill the process, if it still runs."""
         if not self._pids or os.getpid() != self.parent:
             return
         try:
@@ -130,9 +135,9 @@ class WorkerProcess:
             pass
 
     def wait(self) -> int | None:
-        """Wait for its end, and forget it. A second call does nothing."""
+        """Wait for the end of the process, and close its pidfd. A second call does nothing."""
         if self._pids and os.getpid() == self.parent:
-            # Should a signal handler raise meanwhile, it is waited for when this object goes.
+            # If a signal handler raises meanwhile, the process is waited for when this object is deleted.
             self.returncode = _reap(self._pids[0])
             del self._pids[:]
         if self._handle is not None:
@@ -144,7 +149,10 @@ class WorkerProcess:
 
 
 def has_enough_workers(processes: Iterable[WorkerProcess]) -> bool:
-    """Whether this program has as many as it has pairs of cores. In a forked child, those of the parent do not count."""
+    """Return whether this program has at least one worker for each pair of cores.
+
+    In a forked child, the parent's workers do not count.
+    """
     own = [process for process in list(processes) if process.parent == os.getpid()]
     return len(own) >= max(1, len(os.sched_getaffinity(0)) // 2)
 
@@ -152,20 +160,22 @@ def has_enough_workers(processes: Iterable[WorkerProcess]) -> bool:
 def start_with_memory(
     size: int, arguments: Sequence[str], descriptors: Sequence[int | None], *, timeout: int = 0
 ) -> tuple[WorkerProcess, socket.socket, mmap.mmap] | None:
-    """Start a process that has a socket to this one, and memory in common with it.
+    """Start a worker process that shares a socket and memory with this one.
 
     Args:
-        size: of the memory, in bytes.
+        size: the size of the shared memory, in bytes.
         arguments: as for `WorkerProcess.start`.
-        descriptors: what it gets as 2, 3, and so on. 0 is the socket (`SOCK_SEQPACKET`), 1 the memory.
-        timeout: after how many seconds it gives up to wait for a message; 0 for never.
+        descriptors: the descriptors that the worker gets as 2, 3, and so on. 0 is the socket (`SOCK_SEQPACKET`), 1 the
+            memory.
+        timeout: the seconds after which the worker's wait for a message fails; 0 for no limit.
 
     Returns:
-        The process; our end of the socket, at which reading and writing give up after `TIMEOUT`; the memory; `None` as `WorkerProcess.start`.
+        The process, this end of the socket and the memory. Reading from and writing to the socket fail after `TIMEOUT`
+        seconds. `None` as from `WorkerProcess.start`.
 
     Raises:
-        OSError: the system refuses.
-        AttributeError: Python has no `memfd_create`, as it was built for an old C library.
+        OSError: the system refuses to start a process, or to make the socket or the memory.
+        AttributeError: Python has no `memfd_create`, because it was built for an old C library.
     """
     import mmap
     import socket
@@ -192,5 +202,5 @@ def start_with_memory(
 def _reap(pid: int) -> int | None:
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:  # somebody else has
+    except ChildProcessError:  # other code has reaped it
         return None

@@ -1,8 +1,9 @@
-"""Sharing work on a tree with a second process.
+"""Sharing the work on a tree with a worker process.
 
-Nearly all the time of going through a tree goes into short system calls. Threads of one interpreter hinder each other at
-each of these; a process of its own does not. The first process hands directories to the second one, which does a thousand
-entries or so, and says what has come of it and what it has not come to; meanwhile the first one goes on with the others.
+Walking a tree consists almost entirely of short system calls. Each call releases and re-acquires the GIL, so threads of
+one interpreter slow each other down; a separate process does not. This process sends directories to the worker. The
+worker processes about a thousand entries. It answers with its results, and with the directories that it has not
+processed. Meanwhile this process works on the other directories.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from layerstore_core.workers.channel import Worker
 
-#: How many directories are handed over at most at a time.
+#: The largest number of directories in one message to the worker.
 _MAX_SENT: Final = 64
 
 T = TypeVar("T")
@@ -26,43 +27,43 @@ def share(
     pack: Callable[[Sequence[T]], Any],
     take: Callable[[Any], list[T]],
 ) -> list[T]:
-    """Do all that waits, here and in the other process.
+    """Process all waiting tasks, in this process and in the worker.
 
     Args:
-        waiting: what is to be done; that which has most below it comes first.
-        process: the other one; it answers each message with one. Until it is ready, which takes as long as some thousand
-            entries do, it is given nothing.
-        step: does something of what waits here: what is done is taken out, and what is left to be done is put in.
-        pack: makes a message of things to do.
-        take: takes in an answer; returns what of it is still to be done.
+        waiting: the tasks to process. The largest, such as directories near the root, come first.
+        process: the worker. It answers each message with one message. It gets no task until it is ready. By then, this
+            process has done some thousand entries.
+        step: processes one step of `waiting`, in place: it removes the tasks that are done and adds the new ones.
+        pack: makes a message of tasks.
+        take: processes an answer, and returns the tasks in it that are still to be done.
 
     Returns:
-        What was given to the other process when it failed, which ends the sharing: there may be something waiting, too.
-        Empty where it had nothing.
+        The tasks that the worker had when it failed. Its failure ends the sharing, so `waiting` may have tasks left,
+        too. Empty if the worker had no tasks.
     """
-    given: list[T] = []
+    sent: list[T] = []
     ready = False
-    while waiting or given:
+    while waiting or sent:
         if not ready and process.has_sent():
             try:
                 process.receive()
             except (OSError, EOFError):
                 return []
             ready = True
-        if ready and not given and len(waiting) > 1:
+        if ready and not sent and len(waiting) > 1:
             count = min(len(waiting) // 2, _MAX_SENT)
-            given = waiting[:count]
+            sent = waiting[:count]
             del waiting[:count]
             try:
-                process.send(pack(given))
+                process.send(pack(sent))
             except OSError:
-                return given
+                return sent
         step()
-        if given and (not waiting or process.has_sent()):
+        if sent and (not waiting or process.has_sent()):
             try:
                 answer = process.receive()
             except (OSError, EOFError):
-                return given
-            given = []
+                return sent
+            sent = []
             waiting[:0] = take(answer)
-    return given
+    return sent

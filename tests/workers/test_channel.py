@@ -1,4 +1,4 @@
-"""Messages to a helper process, and its end."""
+"""Messages between a worker and its parent, and how a worker ends."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(code: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
     monkeypatch.setattr(channel, "_CODE", code)
-    helper = Worker.start("nothing", [])
-    assert helper is not None
-    return helper
+    worker = Worker.start("nothing", [])
+    assert worker is not None
+    return worker
 
 
 @pytest.mark.parametrize("message", [None, b"", [("name", b"\xff", True, -1)] * 20_000, "\udcff"])
-def test_messages(message: object, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None) -> None:
-    with start(ECHO, monkeypatch) as helper:
-        assert helper.receive() == channel.READY
-        helper.send(message)
-        assert helper.receive() == message
+def test_a_worker_gets_and_sends_messages_of_any_value(
+    message: object, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    with start(ECHO, monkeypatch) as worker:
+        assert worker.receive() == channel.READY
+        worker.send(message)
+        assert worker.receive() == message
 
 
 HAS_SIGPIPE = """
@@ -53,27 +55,29 @@ os.sched_getaffinity = lambda _: {0, 1}
 from layerstore_core.workers import channel
 from tests.workers.worker_programs import READY
 channel._CODE = READY + "os._exit(0)"
-with channel.Worker.start("nothing", []) as helper:
-    helper.receive()
+with channel.Worker.start("nothing", []) as worker:
+    worker.receive()
     try:
-        helper.receive()
+        worker.receive()
     except EOFError:
         pass
     try:
-        helper.send(b"x")
+        worker.send(b"x")
     except OSError:
         sys.exit(42)
 """
 
 
-def test_a_program_that_a_broken_pipe_would_kill_gets_an_error() -> None:
+def test_sending_to_an_ended_worker_is_an_error_though_sigpipe_would_kill_the_program() -> None:
     done = subprocess.run([sys.executable, "-c", HAS_SIGPIPE], check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 42
 
 
 @pytest.mark.parametrize("at", ["kill", "wait"])
-def test_an_interrupt_while_it_is_ended(at: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None) -> None:
-    helper = start(ECHO, monkeypatch)
+def test_a_worker_can_be_ended_again_after_an_interrupt(
+    at: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
+) -> None:
+    worker = start(ECHO, monkeypatch)
     real, interrupts = getattr(process, "_reap" if at == "wait" else "signal"), [KeyboardInterrupt]
 
     def interrupted(*arguments: object) -> object:
@@ -85,25 +89,25 @@ def test_an_interrupt_while_it_is_ended(at: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(process, "_reap", interrupted)
     else:
         monkeypatch.setattr(signal, "pidfd_send_signal", interrupted)
-    with pytest.raises(KeyboardInterrupt), helper:
+    with pytest.raises(KeyboardInterrupt), worker:
         pass
-    helper.__exit__()
+    worker.__exit__()
     with pytest.raises(ProcessLookupError):
-        os.kill(helper._process.pid, 0)
+        os.kill(worker._process.pid, 0)
 
 
-FORKS_AND_DIES = """
+FORKS_AND_ENDS = """
 import os, sys
 os.sched_getaffinity = lambda _: {0, 1}
 from layerstore_core.diff import compare_worker
 from layerstore_core.workers import channel
 channel._CODE = channel._CODE.replace(
-    "work(*", "import layerstore_core.workers.channel as h; h._PATIENCE = 0.1; work(*"
+    "work(*", "import layerstore_core.workers.channel as h; h._CHECK_PARENT_EVERY = 0.1; work(*"
 )
 here = os.open("/", os.O_RDONLY)
-helper = compare_worker.start(here, here)
-helper.receive()
-print(helper._process.pid, flush=True)
+worker = compare_worker.start(here, here)
+worker.receive()
+print(worker._process.pid, flush=True)
 if os.fork():
     os._exit(0)
 os.close(1)
@@ -111,14 +115,14 @@ os.read(0, 1)
 """
 
 
-def test_it_ends_though_a_fork_of_its_parent_lives() -> None:
+def test_a_worker_ends_with_its_parent_though_a_fork_of_the_parent_lives() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", FORKS_AND_DIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", FORKS_AND_ENDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        helper = int(parent.stdout.read())
+        worker = int(parent.stdout.read())
         deadline = time.monotonic() + 30
-        stat = Path(f"/proc/{helper}/stat")
+        stat = Path(f"/proc/{worker}/stat")
         while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,4 +1,4 @@
-"""Another interpreter beside this one, in programs of any kind."""
+"""Starting and ending a worker process, in programs of any kind."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def started(code: str, *descriptors: int | None) -> WorkerProcess:
     return process
 
 
-def test_it_gets_the_descriptors_and_ends() -> None:
+def test_a_worker_gets_its_descriptors_and_its_exit_status_is_returned() -> None:
     ours, theirs = os.pipe()
     process = started(
-        "import os; os.write(1, b'here'); os.write(3, b' and there'); os._exit(3)", None, theirs, None, theirs
+        "import os; os.write(1, b'one'); os.write(3, b' and three'); os._exit(3)", None, theirs, None, theirs
     )
     os.close(theirs)
     assert process.wait() == 3
-    assert os.read(ours, 100) == b"here and there"
+    assert os.read(ours, 100) == b"one and three"
     os.close(ours)
     assert (process.wait(), process.returncode) == (3, 3)
 
 
-def test_descriptors_may_have_any_number() -> None:
-    """Of a program that has closed its own, a pipe may be 0 and 1."""
+def test_a_worker_may_get_descriptors_of_any_number() -> None:
+    """In a program that has closed its standard streams, a pipe may have the numbers 0 and 1."""
     code = """if True:
         import os, sys
         from layerstore_core.workers.process import WorkerProcess
@@ -50,7 +50,7 @@ def test_descriptors_may_have_any_number() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_it_is_ended_whatever_it_does() -> None:
+def test_a_worker_that_ignores_signals_and_is_stopped_can_be_killed() -> None:
     process = started("import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; signal.pause()")
     os.kill(process.pid, signal.SIGSTOP)
     process.kill()
@@ -60,7 +60,7 @@ def test_it_is_ended_whatever_it_does() -> None:
         os.kill(process.pid, 0)
 
 
-def test_it_may_have_ended_by_itself() -> None:
+def test_killing_a_worker_that_has_ended_keeps_its_exit_status() -> None:
     process = started("pass")
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     process.kill()
@@ -68,7 +68,7 @@ def test_it_may_have_ended_by_itself() -> None:
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "lambda *_: os.waitpid(-1, 0)"])
-def test_somebody_else_may_wait_for_it(handler: str) -> None:
+def test_other_code_may_reap_a_worker(handler: str) -> None:
     code = f"""if True:
         import os, signal, time
         from layerstore_core.workers.process import WorkerProcess
@@ -81,8 +81,8 @@ def test_somebody_else_may_wait_for_it(handler: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_forks_of_other_threads_do_not_keep_it(tmp_path: Path) -> None:
-    """As multiprocessing makes them: `subprocess` waits until they have ended."""
+def test_forks_in_other_threads_do_not_delay_the_start_of_a_worker(tmp_path: Path) -> None:
+    """As multiprocessing forks: `subprocess` would wait until the forks have ended."""
     code = """if True:
         import os, signal, threading, time
         from layerstore_core.workers.process import WorkerProcess
@@ -113,7 +113,7 @@ def test_forks_of_other_threads_do_not_keep_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
-def test_what_is_no_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_no_python_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     for executable in ("", None, "/usr/sbin/uwsgi"):
         monkeypatch.setattr(sys, "executable", executable)
         assert WorkerProcess.start(["-c", "pass"], [None, None, None]) is None
@@ -122,7 +122,7 @@ def test_what_is_no_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) 
         WorkerProcess.start(["-c", "pass"], [None, None, None])
 
 
-def test_a_kernel_without_descriptors_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_ended_if_the_kernel_has_no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")
 

@@ -1,4 +1,4 @@
-"""What tests of a second process have in common: programs in its place, and small trees that it has a part in."""
+"""Programs that stand in for a worker process, and settings that give a worker a part of small trees."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 from layerstore_core.workers import channel, share
 
 _READY = marshal.dumps(channel.READY)
-#: The beginning of a program that says that it is ready, and has imported os.
+#: The beginning of a program: it imports os, and sends `READY`.
 READY = f"import os; os.write(0, {len(_READY).to_bytes(8, 'little') + _READY!r}); "
-#: Programs that are not to be relied on from the first.
+#: Programs that never become a ready worker.
 NEVER_READY = [
     pytest.param("", id="ends at once"),
     pytest.param("import os; os.kill(os.getpid(), 9)", id="is killed"),
-    pytest.param("import os; os.write(0, (99).to_bytes(8, 'little') + b'x')", id="half a word"),
-    pytest.param("import layerstore_core_that_has_gone", id="has lost its package"),
-    pytest.param(channel._CODE.replace("work(*", "sys.argv[4] = '1'\nwork(*"), id="is another's child"),
+    pytest.param("import os; os.write(0, (99).to_bytes(8, 'little') + b'x')", id="a part of a message"),
+    pytest.param("import layerstore_core_that_has_gone", id="cannot import its package"),
+    pytest.param(channel._CODE.replace("work(*", "sys.argv[4] = '1'\nwork(*"), id="has another parent"),
 ]
 
 
 def wait_until_ready(patch: pytest.MonkeyPatch) -> None:
-    """Have the first process wait for the first word of the second one, which would come too late for a small tree."""
+    """Let the parent wait for the worker's first message, which would come too late for a small tree."""
     real = channel.Worker.has_sent
 
     def has_sent(self: channel.Worker) -> bool:
@@ -38,29 +38,34 @@ def wait_until_ready(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(channel.Worker, "has_sent", has_sent)
 
 
-def share_at_once(patch: pytest.MonkeyPatch, first: ModuleType, second: ModuleType) -> None:
-    """Have the second process asked at once, in small portions.
+def share_at_once(patch: pytest.MonkeyPatch, coordinator: ModuleType, worker: ModuleType) -> None:
+    """Let the parent send tasks to the worker at once, in small portions.
 
     Args:
-        patch: ends it.
-        first: `compare` or `copy`.
-        second: `compare_process` or `copy_process`.
+        patch: undoes the change at the end of the test.
+        coordinator: the module `compare_trees` or `copy_tree`.
+        worker: the module `compare_worker` or `copy_worker`.
     """
-    patch.setattr(first, "_ENTRIES_BEFORE_WORKER", 1)
+    patch.setattr(coordinator, "_ENTRIES_BEFORE_WORKER", 1)
     patch.setattr(share, "_MAX_SENT", 3)
-    patch.setattr(second, "_ENTRIES", 20)
+    patch.setattr(worker, "_ENTRIES", 20)
     patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     wait_until_ready(patch)
 
 
-def answers_of(patch: pytest.MonkeyPatch, second: ModuleType) -> list[Any]:
-    """What the second process answers from now on."""
-    taken: list[Any] = []
-    of = second.Answer.of
+def answers_of(patch: pytest.MonkeyPatch, messages: ModuleType) -> list[Any]:
+    """Return a list that collects the worker's answers from now on.
 
-    def noted(message: Any) -> Any:
-        taken.append(of(message))
-        return taken[-1]
+    Args:
+        patch: undoes the change at the end of the test.
+        messages: the module with the class `Answer`.
+    """
+    answers: list[Any] = []
+    decode = messages.Answer.of
 
-    patch.setattr(second.Answer, "of", noted)
-    return taken
+    def collect(message: Any) -> Any:
+        answers.append(decode(message))
+        return answers[-1]
+
+    patch.setattr(messages.Answer, "of", collect)
+    return answers

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_id
     from layerstore_core.base.limits import Limit, Limits
     from layerstore_core.base.units import parse_size
-    from layerstore_core.config.model import StoreConfig, load_config
-    from layerstore_core.config.sources import Settings
+    from layerstore_core.config.load import load_config
+    from layerstore_core.config.model import StoreConfig
+    from layerstore_core.config.settings import Settings
     from layerstore_core.diff.change import Change, ChangeKind, TouchedPaths
     from layerstore_core.diff.compare_trees import compare_trees
     from layerstore_core.diff.pack import SkipXattr, pack_changes, pack_tree
@@ -156,7 +157,7 @@ _HOMES = {
     "RemovedLayer": "store.nodes",
     "RepairSource": "maintenance.repair_source",
     "RootInUse": "errors",
-    "Settings": "config.sources",
+    "Settings": "config.settings",
     "SkipKind": "images.formats.found",
     "SkipXattr": "diff.pack",
     "Skipped": "images.formats.found",
@@ -176,7 +177,7 @@ _HOMES = {
     "copy_tree": "tree.copy_tree",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
-    "load_config": "config.model",
+    "load_config": "config.load",
     "pack_changes": "diff.pack",
     "pack_tree": "diff.pack",
     "parse_size": "base.units",

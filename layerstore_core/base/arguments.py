@@ -39,16 +39,6 @@ def check_stream(value: object) -> None:
         )
 
 
-def check_settings(value: object) -> None:
-    """Look whether settings are a `StoreConfig`, or what can be asked the same (`config.plain`); `None` for none.
-
-    Raises:
-        TypeError: they are something else, such as a path.
-    """
-    if value is not None and not hasattr(value, "options_of"):
-        raise TypeError(f"settings are a StoreConfig or keywords, as in LayerStore.open(root=…), not {_shown(value)}")
-
-
 def check_type(value: object, kind: type[_T], what: str) -> None:
     """Look whether a value is of a class.
 

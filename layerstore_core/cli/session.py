@@ -40,7 +40,7 @@ class Session:
             ConfigError: a setting is unknown or cannot be used.
         """
         from layerstore_core import log
-        from layerstore_core.config.plain import plain_config
+        from layerstore_core.config.load import load_config
 
         if not self.silent:
             log.configure(self.verbosity, json=self.log_json)
@@ -49,12 +49,7 @@ class Session:
             overrides["root"] = self.root
         if self.driver is not None:
             overrides["driver"] = self.driver
-        config = plain_config(self.config_file, driver_options=self.driver_options, **overrides)
-        if config is None:
-            from layerstore_core.config.model import load_config
-
-            config = load_config(self.config_file, driver_options=self.driver_options, **overrides)
-        return config
+        return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
     def open(self, *, create: bool = False, reading: bool = False) -> LayerStore:
         """Open the store; use it as a context manager.

@@ -1,39 +1,28 @@
-"""Settings: from arguments, the environment, TOML files and defaults, and where each came from.
+"""The settings of one store, validated, and where each came from.
 
-The first of these that has a setting counts: arguments; the environment (`LAYERSTORE_<NAME>`); the configuration
-files; the default. The files are the one that is named (by argument or `LAYERSTORE_CONFIG`), or else the
-user's (`$XDG_CONFIG_HOME/layerstore/config.toml`) and then the system's (`/etc/layerstore/config.toml`).
-Options of drivers stand in tables, `[drivers.<name>]`, and are put together key by key.
+Usual values (a root, a driver's name, a durability) are taken as they are; all others are validated by pydantic
+(`config.validation`), which is loaded only then: it takes longer than to export a small layer.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from layerstore_core.config.settings import SETTINGS, SettingFields, Settings, default_root, parse_range
+from layerstore_core.config.sources import merge_layers
+from layerstore_core.tree.idmap import IDMapping
 
-from layerstore_core.base.units import parse_size
-from layerstore_core.config.sources import (
-    ANY_DRIVER,
-    DEFAULT_SPOOL_SIZE,
-    DOCKER_MAX_DEPTH,
-    SETTINGS,
-    Settings,
-    default_root,
-    did_you_mean,
-    expanded,
-    files,
-    plain_environment,
-    variable,
-)
-from layerstore_core.errors import ConfigError
-from layerstore_core.tree.idmap import IDMapping, IDRange
+#: The settings whose usual values need no validation.
+_PLAIN: Final = frozenset({"root", "driver", "durability"})
 
 
-class StoreConfig(BaseModel):
+@dataclass(frozen=True, init=False)
+class StoreConfig(SettingFields):
     """All settings of a store; made by `load_config`, or directly with the settings as keywords.
 
     Attributes:
@@ -42,194 +31,102 @@ class StoreConfig(BaseModel):
         driver_priority: the drivers to try, in this order, where nothing else decides; empty: as the drivers declare.
         drivers: options of drivers, by driver and name.
         durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.
-        max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than 125.
+        max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than
+            125.
         max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
-        max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as `"10G"`.
-        commit_owner: where the store lacks root's rights, whose the files in a commit are: `"layer"`: those of the parent are as in
-            its tar, and new ones root's; `"disk"`: as on disk, the user's own.
+        max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as
+            `"10G"`.
+        commit_owner: the owners of files in a commit, where the store lacks root's rights. `"layer"`: files of the parent
+            have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all are the user's.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        """Validate settings.
 
-    root: Path = Field(default_factory=default_root)
-    driver: str | None = None
-    driver_priority: tuple[str, ...] = ()
-    drivers: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    durability: Literal["full", "none"] = "full"
-    max_depth: int = Field(default=DOCKER_MAX_DEPTH, ge=1, le=10_000)
-    max_layer_size: int | None = Field(default=None, ge=0)
-    max_spool_size: int = Field(default=DEFAULT_SPOOL_SIZE, ge=0)
-    commit_owner: Literal["layer", "disk"] = "layer"
-    uid_map: tuple[str, ...] = ()
-    gid_map: tuple[str, ...] = ()
+        Args:
+            settings: the settings by name; the others have their defaults.
 
-    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+        Raises:
+            ConfigError: one is unknown, or cannot be used.
+        """
+        _fill(self, settings, dict.fromkeys(settings, "argument"))
 
-    @field_validator("root", mode="before")
     @classmethod
-    def _not_empty(cls, root: object) -> object:
-        if root == "":
-            raise ValueError("is empty; name a directory, '.' for the current one")
-        return root
+    def of(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Validate settings that come from several places.
 
-    @field_validator("root", mode="after")
-    @classmethod
-    def _absolute(cls, root: Path) -> Path:
-        return Path(os.path.abspath(expanded(root)))
+        Args:
+            values: the settings by name.
+            origins: where each came from, as `sources` has it.
 
-    @field_validator("max_layer_size", "max_spool_size", mode="before")
-    @classmethod
-    def _size(cls, value: object) -> object:
-        return parse_size(value) if isinstance(value, str) else value
-
-    @field_validator("uid_map", "gid_map", mode="after")
-    @classmethod
-    def _ranges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            _parse_range(text)
-        return value
+        Raises:
+            ConfigError: one is unknown, or cannot be used; the message says where it came from.
+        """
+        made = cls.__new__(cls)
+        _fill(made, values, origins)
+        return made
 
     @property
     def sources(self) -> Mapping[str, str]:
         """Where each setting came from: `"argument"`, `"environment <variable>"`, `"file <path>"` or `"default"`."""
-        return {name: self._sources.get(name, "default") for name in type(self).model_fields}
+        origins: Mapping[str, str] = self.__dict__["_origins"]
+        return {name: origins.get(name, "default") for name in SETTINGS}
 
     @property
     def id_mapping(self) -> IDMapping:
         """How IDs in layers correspond to IDs on disk."""
-        return IDMapping(tuple(map(_parse_range, self.uid_map)), tuple(map(_parse_range, self.gid_map)))
+        return IDMapping(tuple(map(parse_range, self.uid_map)), tuple(map(parse_range, self.gid_map)))
 
     def options_of(self, driver: str, *aliases: str) -> dict[str, Any]:
-        """The options for a driver, which may stand under its own name and under others."""
+        """Return the options for a driver, which may be given under its own name and under others."""
         options: dict[str, Any] = {}
         for name in (*aliases, driver):
             options.update(self.drivers.get(name, {}))
         return options
 
     def document(self) -> dict[str, Any]:
-        """The settings by name, as JSON has them."""
-        return self.model_dump(mode="json")
+        """Return the settings by name, as JSON has them."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        document: dict[str, Any] = json.loads(json.dumps(values, default=str))
+        return document
 
     def with_overrides(self, **overrides: Unpack[Settings]) -> StoreConfig:
-        """The same settings, but for those given here.
+        """Return the same settings, but for those given here; options of drivers are merged.
 
         Raises:
             ConfigError: one is unknown, or cannot be used.
         """
-        given = {name: getattr(self, name) for name in self._sources}
-        return build([(overrides, dict.fromkeys(overrides, "argument")), (given, dict(self._sources))])
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Note that what was given as a keyword came from there; `load_config` knows better."""
-        self._sources = dict.fromkeys(self.model_fields_set, "argument")
-
-    def _from(self, sources: dict[str, str]) -> Self:
-        self._sources = sources
-        return self
+        origins: Mapping[str, str] = self.__dict__["_origins"]
+        given = {name: getattr(self, name) for name in origins}
+        return StoreConfig.of(*merge_layers([(overrides, dict.fromkeys(overrides, "argument")), (given, origins)]))
 
 
-def load_config(
-    file: Path | None = None, /, *, driver_options: Mapping[str, Any] | None = None, **overrides: Unpack[Settings]
-) -> StoreConfig:
-    """Read the settings.
+def _fill(config: StoreConfig, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Set the fields of a new object, which are frozen afterwards."""
+    valid = _plain(values)
+    if valid is None:
+        from layerstore_core.config.validation import validated  # lazy: pydantic takes 100 ms
 
-    Args:
-        file: a configuration file to read instead of the user's and the system's; it has to be there.
-        driver_options: options for the driver that will be used, whichever it is.
-        overrides: settings by name, which go before all others.
-
-    Raises:
-        ConfigError: a setting is unknown, its value cannot be used, or a file cannot be read; the message names
-            the setting and where it stands.
-    """
-    layers: list[_Layer] = [(overrides, dict.fromkeys(overrides, "argument"))]
-    if driver_options:
-        layers.append(({"drivers": {ANY_DRIVER: dict(driver_options)}}, {"drivers": "argument"}))
-    layers.append(_environment())
-    layers += [_toml(path) for path in files(file)]
-    return build(layers)
+        valid = validated(values, origins)
+    for name, value in valid.items():
+        object.__setattr__(config, name, value)
+    object.__setattr__(config, "_origins", dict(origins))
 
 
-#: Settings, and the source of each.
-_Layer = tuple[Mapping[str, Any], Mapping[str, str]]
-
-
-def _environment() -> _Layer:
-    found = plain_environment()
-    if found is None:
-        from layerstore_core.config.pydantic_sources import from_environment
-
-        found = from_environment()
-    return found, {name: f"environment {variable(name)}" for name in found}
-
-
-def _toml(path: Path) -> _Layer:
-    from layerstore_core.config.pydantic_sources import from_toml
-
-    found = from_toml(path)
-    return found, dict.fromkeys(found, f"file {path}")
-
-
-def build(layers: list[_Layer]) -> StoreConfig:
-    """Put settings together, the first layer first.
-
-    Raises:
-        ConfigError: as `load_config`.
-    """
-    merged: dict[str, Any] = {}
-    origins_of: dict[str, str] = {}
-    drivers: dict[str, dict[str, Any]] = {}
-    for values, origins in reversed(layers):
-        for name, value in values.items():
-            if name == "drivers" and isinstance(value, Mapping):
-                for driver, options in value.items():
-                    drivers[driver] = (
-                        {**drivers.get(driver, {}), **options} if isinstance(options, Mapping) else options
-                    )
-                value = drivers
-                origins_of[name] = ", ".join(dict.fromkeys([origins[name], *filter(None, [origins_of.get(name)])]))
-            else:
-                origins_of[name] = origins[name]
-            merged[name] = value
-    try:
-        return StoreConfig.model_validate(merged)._from(origins_of)  # noqa: SLF001 - for a moment
-    except ValidationError as error:
-        raise ConfigError(describe_errors(error, origins_of)) from error
-
-
-def describe_errors(
-    error: ValidationError,
-    origins: Mapping[str, str] | None = None,
-    what: str = "setting",
-    known: Iterable[str] = SETTINGS,
-) -> str:
-    """What pydantic found, in sentences: each names the setting, what is wrong, and where it came from.
-
-    Args:
-        error: what was found.
-        origins: where each setting came from.
-        what: how to call one.
-        known: the names that there are.
-    """
-    sentences = []
-    for problem in error.errors(include_url=False):
-        name = ".".join(map(str, problem["loc"]))
-        top = str(problem["loc"][0]) if problem["loc"] else ""
-        origin = f" (from {origins[top]})" if origins and top in origins else ""
-        if problem["type"] == "extra_forbidden":
-            sentences.append(f"unknown {what} {name!r}{origin}{did_you_mean(name, known)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            given = problem["input"]
-            shown = str(given) if isinstance(given, Path) else given
-            sentences.append(f"{what} {name!r}: {message}, not {shown!r}{origin}")
-    return "; ".join(sentences)
-
-
-def _parse_range(text: str) -> IDRange:
-    parts = text.split(":")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts) or int(parts[2]) < 1:
-        raise ValueError("an ID range has the form container:host:length")
-    return IDRange(*map(int, parts))
+def _plain(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return all settings where those given need no validation; `None` where they do."""
+    if not values.keys() <= _PLAIN:
+        return None
+    root, driver, durability = values.get("root"), values.get("driver"), values.get("durability", "full")
+    if "root" not in values:
+        root = default_root()
+    elif isinstance(root, str | Path) and str(root)[:1] not in ("", "~"):
+        root = Path(os.path.abspath(Path(root)))
+    else:
+        return None
+    if not (driver is None or isinstance(driver, str)) or durability not in ("full", "none"):
+        return None
+    defaults: dict[str, Any] = {one.name: {} if one.name == "drivers" else one.default for one in fields(StoreConfig)}
+    return {**defaults, "root": root, "driver": driver, "durability": durability}

@@ -1,7 +1,4 @@
-"""Where settings are looked for, but for their values: the variables and the files.
-
-Without pydantic, so that a command with usual settings need not load it (`config.plain`).
-"""
+"""The places where settings are found: variables of the environment, and TOML files. Nothing here needs pydantic."""
 
 from __future__ import annotations
 
@@ -9,90 +6,28 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final
 
+from layerstore_core.config.settings import SETTINGS, expanded
 from layerstore_core.errors import ConfigError
+
+#: Settings by name, and the source of each.
+Layer = tuple[Mapping[str, Any], Mapping[str, str]]
 
 PREFIX: Final = "LAYERSTORE_"
 SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
-#: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
-DOCKER_MAX_DEPTH: Final = 125
-#: Of what is written to a temporary file of an archive or a stream, in bytes.
-DEFAULT_SPOOL_SIZE: Final = 64 << 30
 #: The table of options that are for whichever driver is used.
 ANY_DRIVER: Final = "*"
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
 #: The beginnings of variables for the tests of this package and of drivers: commands that they run see these, too.
 _OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "GROWTH", "MUTANTS")
-#: All settings, by name.
-SETTINGS: Final = (
-    "root",
-    "driver",
-    "driver_priority",
-    "drivers",
-    "durability",
-    "max_depth",
-    "max_layer_size",
-    "max_spool_size",
-    "commit_owner",
-    "uid_map",
-    "gid_map",
-)
-
-
-class Settings(TypedDict, total=False):
-    """The settings as keywords; see `StoreConfig`."""
-
-    root: str | os.PathLike[str]
-    driver: str | None
-    driver_priority: Sequence[str]
-    drivers: Mapping[str, Mapping[str, Any]]
-    durability: Literal["full", "none"]
-    max_depth: int
-    max_layer_size: int | str | None
-    max_spool_size: int | str
-    commit_owner: Literal["layer", "disk"]
-    uid_map: Sequence[str]
-    gid_map: Sequence[str]
-
-
 #: The settings whose variables hold one word or number each, and are no JSON.
 _ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size", "commit_owner")
 
 
-def default_root() -> Path:
-    """`/var/lib/layerstore` for root; for others `layerstore` under `$XDG_DATA_HOME`, or `~/.local/share`.
-
-    Raises:
-        ConfigError: that is nowhere: there is no such variable, and no home directory.
-    """
-    if os.geteuid() == 0:
-        return Path("/var/lib/layerstore")
-    if data := os.environ.get("XDG_DATA_HOME"):
-        return Path(data) / "layerstore"
-    try:
-        return expanded(Path("~/.local/share/layerstore"))
-    except ValueError:
-        raise ConfigError(
-            f"root: user {os.geteuid()} has no home directory for a store to be in; name one, or set HOME"
-        ) from None
-
-
-def expanded(path: Path) -> Path:
-    """A path with the home directory in place of a `~` or `~user` at its beginning.
-
-    Raises:
-        ValueError: there is none that anybody knows of.
-    """
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"{path.parts[0]} is nobody's home directory that is known here") from None
-
-
 def plain_environment() -> dict[str, Any] | None:
-    """What `settings.from_environment` gives, without pydantic-settings; `None` where that is needed.
+    """Return the settings that variables hold; `None` where a list or a table has to be read (`config.pydantic_sources`).
 
     Raises:
         ConfigError: a variable is called as if it held a setting, and there is none of its name.
@@ -158,8 +93,8 @@ def variable(name: str) -> str:
     return ", ".join(variables(name)) or (PREFIX + name).upper()
 
 
-def files(named: Path | None) -> list[Path]:
-    """The configuration files to read, the one that goes before the other first.
+def named_files(named: Path | None) -> list[Path]:
+    """Return the configuration files to read, the one that goes before the other first.
 
     Args:
         named: the one that an argument names: there is no other then, and it has to be there.
@@ -180,3 +115,43 @@ def files(named: Path | None) -> list[Path]:
     except ValueError:  # as in a container, for a user that it does not know
         return [SYSTEM_FILE] if SYSTEM_FILE.exists() else []
     return [path for path in (user, SYSTEM_FILE) if path.exists()]
+
+
+def from_toml(path: Path) -> dict[str, Any]:
+    """Return the settings in a file.
+
+    Raises:
+        ConfigError: it is not TOML, or cannot be read.
+    """
+    import tomllib  # lazy: few commands have a file to read
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration file cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Merge settings, the first layer before the others; options of drivers key by key.
+
+    Returns:
+        The settings, and where each came from.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    drivers: dict[str, dict[str, Any]] = {}
+    for given, sources in reversed(layers):
+        for name, value in given.items():
+            if name == "drivers" and isinstance(value, Mapping):
+                for driver, options in value.items():
+                    drivers[driver] = (
+                        {**drivers.get(driver, {}), **options} if isinstance(options, Mapping) else options
+                    )
+                values[name] = drivers
+                origins[name] = ", ".join(dict.fromkeys([sources[name], *filter(None, [origins.get(name)])]))
+            else:
+                values[name], origins[name] = value, sources[name]
+    return values, origins

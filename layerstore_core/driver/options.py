@@ -67,7 +67,7 @@ def _validated(factory: DriverFactory, name: str, options: dict[str, Any], confi
                 _strict(model).model_validate(options)
                 return model.model_validate(options)
             except ValidationError as error:
-                from layerstore_core.config.model import describe_errors
+                from layerstore_core.config.validation import describe_errors
 
                 found = describe_errors(error, what="option", known=model.model_fields)
                 raise ConfigError(f"driver {name}: {found}{where}") from error

@@ -59,9 +59,9 @@ def probe(name: str, where: StoreConfig | Path) -> Probe:
         where: the root, and the options of drivers; a root alone stands for the usual settings.
     """
     if isinstance(where, Path):
-        from layerstore_core.config.plain import usual_config
+        from layerstore_core.config.model import StoreConfig
 
-        where = usual_config(where)
+        where = StoreConfig(root=where)
     try:
         ask_driver(name, where)
     except (LayerStoreError, OSError) as error:

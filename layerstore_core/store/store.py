@@ -12,8 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack
 
-from layerstore_core.base.arguments import chain_id_in, check_settings, check_stream, check_type, parent_in
+from layerstore_core.base.arguments import chain_id_in, check_stream, check_type, parent_in
 from layerstore_core.base.digests import ChainID
+from layerstore_core.config.load import load_config
+from layerstore_core.config.model import StoreConfig
 from layerstore_core.errors import (
     BadRecord,
     LayerDoesNotExist,
@@ -44,8 +46,7 @@ from layerstore_core.store.open import open_store
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from layerstore_core.config.model import StoreConfig
-    from layerstore_core.config.sources import Settings
+    from layerstore_core.config.settings import Settings
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.store.register_chain import LayerInput
     from layerstore_core.store.registration import Progress
@@ -95,10 +96,9 @@ class LayerStore:
             LocksUnavailable: the root's file system has no working locks.
             LayerStoreError: /proc is not mounted, and the store is not opened for reading only.
         """
-        check_settings(config)
+        if config is not None:
+            check_type(config, StoreConfig, "settings as a StoreConfig or as keywords, as in LayerStore.open(root=…)")
         if config is None:
-            from layerstore_core.config.model import load_config  # with pydantic, which takes long to load
-
             config = load_config(**overrides)
         elif overrides:
             config = config.with_overrides(**overrides)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar, Final
 
-from layerstore_core.config.sources import DOCKER_MAX_DEPTH
+from layerstore_core.config.settings import DOCKER_MAX_DEPTH
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.rig import Bench
 from layerstore_core.conformance.tars import directory, file, whiteout

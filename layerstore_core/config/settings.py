@@ -1,0 +1,138 @@
+"""The settings of a store: names, types, defaults and limits, each in this place alone.
+
+`Settings` repeats the names as keywords for type checkers, which cannot derive them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict
+
+from layerstore_core.base.units import parse_size
+from layerstore_core.errors import ConfigError
+from layerstore_core.tree.idmap import IDRange
+
+#: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
+DOCKER_MAX_DEPTH: Final = 125
+#: The most that is written to a temporary file of an archive or a stream, in bytes.
+DEFAULT_SPOOL_SIZE: Final = 64 << 30
+
+
+class Settings(TypedDict, total=False):
+    """The settings as keywords; see `StoreConfig`."""
+
+    root: str | os.PathLike[str]
+    driver: str | None
+    driver_priority: Sequence[str]
+    drivers: Mapping[str, Mapping[str, Any]]
+    durability: Literal["full", "none"]
+    max_depth: int
+    max_layer_size: int | str | None
+    max_spool_size: int | str
+    commit_owner: Literal["layer", "disk"]
+    uid_map: Sequence[str]
+    gid_map: Sequence[str]
+
+
+def default_root() -> Path:
+    """Return `/var/lib/layerstore` for root; for others `layerstore` in `$XDG_DATA_HOME`, or in `~/.local/share`.
+
+    Raises:
+        ConfigError: there is no such variable, and no home directory.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/layerstore")
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data) / "layerstore"
+    try:
+        return expanded(Path("~/.local/share/layerstore"))
+    except ValueError:
+        raise ConfigError(
+            f"root: user {os.geteuid()} has no home directory for a store to be in; name one, or set HOME"
+        ) from None
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with the home directory in place of a `~` or `~user` at its beginning.
+
+    Raises:
+        ValueError: that home directory is not known.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"no home directory found for {path.parts[0]}") from None
+
+
+def _not_empty(root: object) -> object:
+    if root == "":
+        raise ValueError("is empty; name a directory, '.' for the current one")
+    return root
+
+
+def _absolute(root: Path) -> Path:
+    return Path(os.path.abspath(expanded(root)))
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        parse_range(text)
+    return value
+
+
+@dataclass(frozen=True, init=False)
+class SettingFields:
+    """The fields of `StoreConfig`.
+
+    Attributes:
+        root: the store's directory.
+        driver: the graph driver's name; `None`: the one the store was made with, or for a new store the best that works.
+        driver_priority: the drivers to try, in this order, where nothing else decides; empty: as the drivers declare.
+        drivers: options of drivers, by driver and name.
+        durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.
+        max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than
+            125.
+        max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
+        max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as
+            `"10G"`.
+        commit_owner: the owners of files in a commit, where the store lacks root's rights. `"layer"`: files of the parent
+            have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all are the user's.
+        uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
+        gid_map: the same for group IDs.
+    """
+
+    # The metadata are for `config.validation`: limits of pydantic's `Field`, and validators that run before or after.
+    root: Path = field(default_factory=default_root, metadata={"before": _not_empty, "after": _absolute})
+    driver: str | None = None
+    driver_priority: tuple[str, ...] = ()
+    drivers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    durability: Literal["full", "none"] = "full"
+    max_depth: int = field(default=DOCKER_MAX_DEPTH, metadata={"ge": 1, "le": 10_000})
+    max_layer_size: int | None = field(default=None, metadata={"ge": 0, "before": _size})
+    max_spool_size: int = field(default=DEFAULT_SPOOL_SIZE, metadata={"ge": 0, "before": _size})
+    commit_owner: Literal["layer", "disk"] = "layer"
+    uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges})
+    gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges})
+
+
+#: All settings, by name.
+SETTINGS: Final = tuple(one.name for one in fields(SettingFields))
+
+
+def parse_range(text: str) -> IDRange:
+    """Return the range that `container:host:length` stands for.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts) or int(parts[2]) < 1:
+        raise ValueError("an ID range has the form container:host:length")
+    return IDRange(*map(int, parts))

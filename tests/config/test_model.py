@@ -76,7 +76,10 @@ def test_a_file_in_a_home_directory_that_there_is_not(monkeypatch, how):
     named = Path("~no such user/x")
     if how == "environment":
         monkeypatch.setenv("LAYERSTORE_CONFIG", str(named))
-    with pytest.raises(ConfigError, match="~no such user/x: the configuration file cannot be read: no home directory found for ~no such user"):
+    with pytest.raises(
+        ConfigError,
+        match="~no such user/x: the configuration file cannot be read: no home directory found for ~no such user",
+    ):
         load_config(named if how == "argument" else None)
 
 

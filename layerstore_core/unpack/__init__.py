@@ -1,1 +1,1 @@
-"""From a layer's tar to a tree of files."""
+"""Unpacking: a layer's tar becomes a tree of files."""

@@ -1,9 +1,9 @@
-"""Making a layer's small files in batches, while the tar is read on.
+"""Making of a layer's small files in batches, while the tar is still being read.
 
-Of a large layer most batches go to another process (`unpack/file_worker.py`); what it has no room for is made here, so
-that neither waits for the other. Files are made by the descriptors of their directories. A file that was added is
-*pending* until the owner of the writers, the only thread that calls them, has seen that it is done; it must not
-touch a pending name before.
+Most batches of a large layer go to a worker process (`unpack/file_worker.py`). A batch that the worker has no room for
+is made in this process, so that neither waits for the other. Files are made relative to the descriptors of their
+directories. A file that was added is *pending* until the owner of the writers has seen that it is done. The owner is
+the only thread that calls the writers; it must not touch a pending name before.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from layerstore_core.unpack.make_files import MAX_DIRECTORIES, FileToMake, HowTo
 
 _BATCH_FILES: Final = 128
 _BATCH_BYTES: Final = 3 << 19
-#: A group is of files in one directory; these stay open while files in them are pending.
+#: The most directories of one batch. They stay open while files in them are pending.
 _BATCH_DIRECTORIES: Final = 16
-#: How much of the tar the files under way may reach back, in bytes: their contents are kept in memory.
+#: The most bytes of the tar that pending files may span: their contents are kept in memory.
 _MAX_SPAN: Final = 16 << 20
-#: No process is started for a layer of fewer batches: to start one takes as long as to make a thousand files.
+#: A layer with fewer batches starts no worker: to start one takes as long as to make a thousand files.
 _BATCHES_BEFORE_WORKER: Final = 16
 
 assert _BATCH_DIRECTORIES <= MAX_DIRECTORIES
 
-#: A regular file that is to be made in some directory: its name there; how; its time in ns; all of its content; what
-#: it is made of; its path in the layer. A plain tuple, since there are so many.
+#: A regular file that is to be made in some directory: its name there; how to make it; its time in ns; all of its
+#: content; the entry it is made from; its path in the layer. A plain tuple, since there are so many.
 PlannedFile = tuple[bytes, HowToMake, int, memoryview, TarEntry | PlainEntry, bytes]
 
 
 class FileFailed(Exception):
-    """A file that was handed over could not be made.
+    """Error of a file that was added to the writers and could not be made.
 
     Args:
-        error: why.
-        entry: which one.
+        error: the reason.
+        entry: the file's entry.
     """
 
     def __init__(self, error: BaseException, entry: TarEntry) -> None:
@@ -51,41 +51,41 @@ class FileFailed(Exception):
 
 
 class _Batch:
-    """Files to make."""
+    """Files to make together."""
 
     __slots__ = ("by_directory", "count", "outcome", "size", "start")
 
     def __init__(self, start: int) -> None:
-        #: Where its first entry is in the tar.
+        #: Offset of its first entry in the tar.
         self.start = start
-        #: Files by their directories, which are pinned.
+        #: The files by directory. The directories are pinned.
         self.by_directory: list[tuple[Directory, list[PlannedFile]]] = []
-        #: How many files they are.
+        #: The number of files.
         self.count = 0
-        #: How many bytes they have.
+        #: Length of their contents, in bytes.
         self.size = 0
-        #: How it went; `None` until that is known.
+        #: The result; `None` until it is known.
         self.outcome: Outcome | None = None
 
     def to_make(self) -> Iterator[FileToMake]:
-        """What is to be done."""
+        """Yield the files to make."""
         for directory, files in self.by_directory:
             fd = directory.fd
             for base, how, mtime_ns, content, _, _ in files:
                 yield fd, base, how, mtime_ns, content
 
     def files(self) -> list[PlannedFile]:
-        """All files."""
+        """Return all files."""
         return [file for _, files in self.by_directory for file in files]
 
     def release(self) -> None:
-        """Nothing of it is pending any more."""
+        """Mark the files as no longer pending, and unpin their directories."""
         for directory, files in self.by_directory:
             directory.pending.difference_update([file[0] for file in files])
             directory.pins -= 1
 
     def failure(self) -> FileFailed | None:
-        """The file that failed, if it is known and there is one."""
+        """Return the file that failed; `None` if none has failed, or the outcome is not known yet."""
         if self.outcome is None or self.outcome[1] is None:
             return None
         number, code, text, path = self.outcome[1]
@@ -93,45 +93,45 @@ class _Batch:
 
 
 class FileWriters:
-    """Makes small files of one layer. For one thread, its owner.
+    """Writers of the small files of one layer. Only one thread, the owner, may use them.
 
     Args:
-        made: called with files that have been made.
-        taken: called with each file whose name was taken, in their order, when nothing is pending.
+        on_made: called with files that have been made.
+        on_taken: called with each file whose name was taken, in the order of the tar, when nothing is pending.
     """
 
-    def __init__(self, made: Callable[[list[PlannedFile]], None], taken: Callable[[PlannedFile], None]) -> None:
-        self._made = made
-        self._taken = taken
+    def __init__(self, on_made: Callable[[list[PlannedFile]], None], on_taken: Callable[[PlannedFile], None]) -> None:
+        self._on_made = on_made
+        self._on_taken = on_taken
         self._current: _Batch | None = None
-        #: What has been handed over and not been seen to be done, in the tar's order.
+        #: Batches that were dispatched and whose end was not seen yet, in the tar's order.
         self._in_progress: deque[_Batch] = deque()
         self._batches = 0
-        #: The process beside. Not more than one: half of its time it waits for the thread that parses.
+        #: The worker process. One is enough: half of the time it waits for the thread that parses.
         self._worker: FileWorker | None = None
-        #: The batches that it has been given, in order.
+        #: Batches that were sent to the worker, in order.
         self._submitted: deque[_Batch] = deque()
-        #: A call has begun, and not ended: something came between, and what is noted here need not be true.
+        #: True while a call is under way. An exception leaves it true: the state of these fields may be wrong then.
         self._interrupted = False
 
     def add(self, directory: Directory, files: list[PlannedFile]) -> None:
-        """Have files made in one directory, now or later; until then their names are in its `pending`.
+        """Make files in one directory, now or later; until then their names are in its `pending`.
 
         Args:
-            directory: where.
-            files: in the tar's order, no two of one name, none of a name that is pending.
+            directory: the directory.
+            files: in the tar's order; no name occurs twice, and none is pending.
 
         Raises:
             FileFailed: one of these files or an earlier one could not be made.
         """
         self._interrupted = True
         names = [file[0] for file in files]
-        directory.pins += 1  # handing over another batch may close others
+        directory.pins += 1  # dispatching another batch may close other directories
         size = sum([len(file[3]) for file in files])
         offset = _offset_of(files[0])
         batch = self._current
         if batch is not None and batch.size + size > SLOT:
-            directory.pending.difference_update(names)  # nobody could flush them yet
+            directory.pending.difference_update(names)  # they are in no batch yet, so they cannot be flushed
             self._dispatch(batch)
             batch = None
         directory.pending.update(names)
@@ -147,7 +147,7 @@ class FileWriters:
         self._interrupted = False
 
     def flush(self) -> None:
-        """Wait until nothing is pending. After a call that something else than `FileFailed` has ended, this does nothing.
+        """Wait until nothing is pending. Do nothing if an exception other than `FileFailed` has ended an earlier call.
 
         Raises:
             FileFailed: a file could not be made.
@@ -166,7 +166,7 @@ class FileWriters:
             self._collect(wait=True)
 
     def stop(self) -> None:
-        """End the process beside. What is pending is left, made or not."""
+        """End the worker. Pending files stay as they are, made or not."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.close()
@@ -178,6 +178,7 @@ class FileWriters:
             self._in_progress.popleft().release()
 
     def _dispatch(self, batch: _Batch) -> None:
+        """Send a batch to the worker, or make it here."""
         self._current = None
         self._in_progress.append(batch)
         self._batches += 1
@@ -188,7 +189,7 @@ class FileWriters:
         self._collect(wait=False)
 
     def _submit_to_worker(self, batch: _Batch) -> bool:
-        """Give a batch to the process beside, if there is one, and it has room."""
+        """Send a batch to the worker; return whether it was sent: there may be no worker, or it may have no room."""
         worker = self._worker
         try:
             if worker is None or batch.size > SLOT or not worker.has_room or not worker.submit(batch.to_make()):
@@ -202,7 +203,7 @@ class FileWriters:
         batch.outcome = make_files(batch.to_make())
 
     def _collect(self, *, wait: bool) -> None:
-        """See what is done, or, if told so, `wait` until all is."""
+        """Process the batches that are done; with `wait`, wait until all are."""
         taken: list[PlannedFile] = []
         while self._in_progress:
             self._receive_outcomes(wait=wait)
@@ -212,25 +213,25 @@ class FileWriters:
                 failure = batch.failure()
                 if failure is not None:
                     raise failure
-                self._made(self._split(batch, taken))
+                self._on_made(self._split(batch, taken))
             if not taken and not wait:
                 break
-            wait = True  # clearing a name may close directories that others are being made in
+            wait = True  # clearing a name may close directories that other files are being made in
         for file in taken:
             try:
-                self._taken(file)
+                self._on_taken(file)
             except (LayerStoreError, OSError) as error:
                 raise FileFailed(error, _entry_of(file)) from error
 
     def _receive_outcomes(self, *, wait: bool) -> None:
-        """Take in what the process beside has to say, or wait for all that it will say."""
+        """Receive the outcomes that the worker has sent; with `wait`, wait for all of them."""
         while self._submitted:
             assert self._worker is not None
             try:
                 outcome = self._worker.outcome(wait=wait)
             except WorkerStopped:
-                # What it has made of these is found to be taken, and made again.
-                logger.debug("files are made in this process: the other one was stopped")
+                # The names of files that the worker has made turn out to be taken; these files are made again.
+                logger.debug("the process that makes files was stopped; making its files in this process")
                 self._worker.close()
                 self._worker = None
                 for batch in self._submitted:
@@ -244,7 +245,7 @@ class FileWriters:
             self._submitted.popleft().outcome = outcome
 
     def _split(self, batch: _Batch, taken: list[PlannedFile]) -> list[PlannedFile]:
-        """The files of a batch that are there now; those whose names were taken go to `taken`."""
+        """Return the files of a batch that were made; add those whose names were taken to `taken`."""
         assert batch.outcome is not None
         files = batch.files()
         numbers = set(batch.outcome[0])
@@ -260,6 +261,6 @@ def _entry_of(file: PlannedFile) -> TarEntry:
 
 
 def _offset_of(file: PlannedFile) -> int:
-    """Where its entry is in the tar."""
+    """Return the offset of a file's entry in the tar."""
     source = file[4]
     return source.offset if isinstance(source, TarEntry) else source[6]

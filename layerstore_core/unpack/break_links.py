@@ -1,4 +1,4 @@
-"""Private copies of files whose inodes a layer shares with its parent, made before their metadata are changed."""
+"""Private copies of files whose inodes a layer shares with its parent, made before their metadata changes."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _COPY: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 
 
 class LinkBreaker:
-    """Separates files of one tree from other trees that have the same inodes.
+    """Breaker of links between trees: gives files of one tree inodes that no other tree shares.
 
     Args:
-        tree: the tree. Of what is in it when `separate` is first called, nobody but the layer adds names.
+        tree: the tree. After the first call of `separate`, only the layer may add names to what is in it by then.
     """
 
     def __init__(self, tree: Root) -> None:
         self._tree = tree
-        #: Inodes that no other tree has.
+        #: Inodes that belong to this tree alone.
         self._private: set[int] = set()
-        #: The paths of each inode with several names in this tree; `None`: not looked for yet.
+        #: The paths in this tree of each inode that has several here; `None` until they are searched for.
         self._names: dict[int, list[bytes]] | None = None
 
     def separate(self, directory: Directory, base: bytes) -> os.stat_result:
-        """Give a file an inode of its own under all names that it has in this tree; nothing is pending.
+        """Give a file an inode of its own, under all names that it has in this tree. No file may be pending.
 
         Args:
-            directory: where it is; pinned.
+            directory: the directory that has the file; pinned.
             base: its name there. It is no directory.
 
         Returns:
             The status of the file that has the name now. A symbolic link is left as it is.
 
         Raises:
-            OSError: it cannot be copied, or a name cannot be replaced.
+            OSError: the file cannot be copied, or a name cannot be replaced.
         """
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode) or status.st_nlink == 1 or status.st_ino in self._private:
@@ -64,7 +64,7 @@ class LinkBreaker:
         return os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
 
     def _find_names(self) -> dict[int, list[bytes]]:
-        # All files may have several names, most of them in other trees: these are not kept.
+        # Every file may have several names, most of them in other trees. To save memory these files are not kept.
         seen = SeenNames()
         names: dict[int, list[bytes]] = {
             inode: [] for _, inode in self._files() if not seen.add(inode.to_bytes(8, "little"))
@@ -75,7 +75,7 @@ class LinkBreaker:
         return names
 
     def _files(self) -> Iterator[tuple[bytes, int]]:
-        """The paths and inodes of files with several names, wherever these are."""
+        """Yield the paths and inodes of files with several names, in this tree or others."""
         pending = [b""]
         while pending:
             here = self._tree.enter(pending.pop())
@@ -89,6 +89,7 @@ class LinkBreaker:
 
 
 def _is(directory: int, name: bytes, status: os.stat_result) -> bool:
+    """Return whether a name is that of the file with this status."""
     try:
         return os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), status)
     except FileNotFoundError:
@@ -96,7 +97,7 @@ def _is(directory: int, name: bytes, status: os.stat_result) -> bool:
 
 
 def _copy(directory: int, base: bytes, status: os.stat_result, target: bytes) -> None:
-    """Copy a file of any type but a directory or a link, with all its metadata."""
+    """Copy a file with all its metadata. It may be of any type but a directory or a symbolic link."""
     source_path, target_path = (b"/proc/self/fd/%d/%b" % (directory, name) for name in (base, target))
     if stat.S_ISREG(status.st_mode):
         source = os.open(base, _SOURCE, dir_fd=directory)
@@ -112,7 +113,7 @@ def _copy(directory: int, base: bytes, status: os.stat_result, target: bytes) ->
         os.mknod(target, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=directory)
     if os.geteuid() == 0:
         os.chown(target_path, status.st_uid, status.st_gid, follow_symlinks=False)
-    drop_access_lists(target_path)  # which its directory may have given it
+    drop_access_lists(target_path)  # the directory may have given it some
     os.chmod(target_path, stat.S_IMODE(status.st_mode))
     for name, value in read_xattrs(source_path).items():
         set_xattr(target_path, name, value, follow_symlinks=False)

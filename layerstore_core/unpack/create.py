@@ -1,8 +1,8 @@
-"""Making the file system objects that tar entries describe, with all their metadata.
+"""Creation of the file system objects that tar entries describe, with all their metadata.
 
-Everything is made relative to a directory's descriptor, and dressed through a descriptor of its own,
-so that no link can divert it. Where the process lacks the rights, owners, devices and privileged
-attributes are left out and a warning says so once: the layer's bytes do not depend on them.
+Every object is made relative to a directory's descriptor, and its metadata is applied through its own descriptor, so
+that no link can divert it. Where the process lacks the rights, owners, devices and privileged attributes are left out,
+and one warning says so: the layer's bytes do not depend on them.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
 from layerstore_core.unpack.make_files import NEW_FILE, HowToMake, write_all
 
-#: Attributes that mean something to a mounted overlay: a layer must not write into the driver's book.
+#: Extended attributes that overlayfs keeps its own state in. A layer must not set them.
 _OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
 _ACCESS_LISTS: Final = b"system.posix_acl_"
 _ACL_VERSION: Final = (2).to_bytes(4, "little")
 _CAPABILITY: Final = b"security.capability"
 _NO_ID: Final = (1 << 32) - 1
-#: The latest time, in nanoseconds since 1970, that is given to the kernel; file systems clamp far below it.
+#: The latest time that is passed to the kernel, in nanoseconds since 1970. File systems clamp times far below it.
 _MAX_TIME: Final = (1 << 62) * 1_000_000_000
-#: Owners are remembered as they are set, up to so many.
+#: The most owners that are cached.
 _MAX_OWNERS: Final = 1024
 
 _NOTHING_LEFT_OUT: Final = None, None
 
-#: How files are made, by permission bits, user and group in the layer.
+#: How to make files, by permission bits, user and group in the layer.
 HowByOwner = dict[tuple[int, int, int], HowToMake]
 
 
 class Creator:
-    """Makes the entries of one layer.
+    """Creator of the file system objects of one layer.
 
     Args:
-        tree: where.
+        tree: the directory tree to make them in.
         id_mapping: shifts the entries' user and group IDs.
         best_effort_xattrs: leave out attributes that the file system does not support.
     """
@@ -58,12 +58,14 @@ class Creator:
         self._privileged = self._uid == 0
         self._user_ids, self._group_ids = NamespaceIDs("/proc/self/uid_map"), NamespaceIDs("/proc/self/gid_map")
         self._best_effort_xattrs = best_effort_xattrs or not self._privileged
-        # A mode that the umask would not touch need not be set again.
+        # A mode that the umask leaves alone need not be set again.
         self._umask = _read_umask()
         self._always_chown: bool | None = None
-        #: By user and group of the layer: what `_owner` answers, and what it leaves out.
+        #: By user and group of the layer: the owner to set, as `_owner` returns it, and the kind of owner left out, if
+        #: any.
         self._owners: dict[tuple[int, int], tuple[tuple[int, int] | None, str | None]] = {}
-        #: How files are made in directories, by what of these decides it; and how directories are.
+        #: How to make files, and directories, by the two properties of their directory that matter: setgid,
+        #: inherits_acl.
         self._known_how_to_make: dict[tuple[bool, bool], HowByOwner] = {}
         self._known_how_to_make_directories: dict[tuple[bool, bool], HowByOwner] = {}
         self._left_out: Counter[str] = Counter()
@@ -74,10 +76,13 @@ class Creator:
         """Make a regular file.
 
         Args:
-            chunks: its payload, as it stands in the tar.
+            entry: the file's entry.
+            chunks: its payload, exactly as in the tar.
+            directory: the directory to make it in.
+            base: its name there.
 
         Raises:
-            FileExistsError: something of that name is there; no chunk has been taken.
+            FileExistsError: the name is taken; no chunk was read.
         """
         mode = self._mode(entry)
         fd = open_fd(base, NEW_FILE, mode, dir_fd=directory.fd)
@@ -88,7 +93,7 @@ class Creator:
             else:
                 _write_sparse(fd, entry, chunks)
             if self._always_chown is None:
-                # A mount option (grpid) can make new files take their directory's group.
+                # A mount option (grpid) can give new files the group of their directory.
                 self._always_chown = os.fstat(fd).st_gid != self._gid and not directory.setgid
             owner = self._owner_to_set(entry, directory)
             if owner is not None:
@@ -105,14 +110,15 @@ class Creator:
             os.close(fd)
 
     def how_to_make(self, owner: tuple[int, int, int], directory: Directory) -> HowToMake | None:
-        """How `file` would make a file without extended attributes and holes, for somebody else to make it.
+        """Return how `file` would make a file without extended attributes and holes, so that a worker can make it.
 
         Args:
             owner: permission bits, user and group in the layer.
+            directory: the directory of the file.
 
         Returns:
-            `None` until `file` has made a first one, which tells how the file system treats owners; and where a new file
-            has an access list to lose.
+            How to make it. `None` until `file` has made a first one, which shows how the file system sets owners; and
+            `None` where a new file inherits an access list that must be removed.
 
         Raises:
             InvalidLayer: no file can have this owner.
@@ -127,14 +133,14 @@ class Creator:
         return how
 
     def known_how_to_make(self, directory: Directory) -> HowByOwner:
-        """What `how` has answered for directories like this one, and would answer again."""
+        """Return what `how_to_make` has returned for directories with the same properties, and would return again."""
         return self._known_how_to_make.setdefault((directory.setgid, directory.inherits_acl), {})
 
     def directory(self, entry: TarEntry, directory: Directory, base: bytes) -> Directory:
-        """Make a directory, or give the one that is there the entry's metadata.
+        """Make a directory, or apply the entry's metadata to the one that exists.
 
         Raises:
-            FileExistsError: something else of that name is there.
+            FileExistsError: the name is taken by something other than a directory.
         """
         made = self.new_directory((entry.mode, entry.uid, entry.gid), mtime_to_set(entry), directory, base)
         if made is not None:
@@ -153,11 +159,16 @@ class Creator:
     def new_directory(
         self, owner: tuple[int, int, int], mtime_ns: int, directory: Directory, base: bytes
     ) -> Directory | None:
-        """Make a directory, and open it; `None`, and nothing is made, where something of that name is there.
+        """Make a directory and open it.
 
         Args:
             owner: permission bits, user and group in the layer.
-            mtime_ns: the time that it gets when it is closed.
+            mtime_ns: the time to set when it is closed, in ns.
+            directory: the directory to make it in.
+            base: its name there.
+
+        Returns:
+            The directory; `None`, and nothing was made, if the name is taken.
 
         Raises:
             InvalidLayer: no file can have this owner.
@@ -169,7 +180,7 @@ class Creator:
         except FileExistsError:
             left_out = self._owners.get(owner[1:], _NOTHING_LEFT_OUT)[1]
             if left_out is not None:
-                self._left_out[left_out] -= 1  # that is counted where it gets its owner
+                self._left_out[left_out] -= 1  # it is counted when the owner is applied to the existing directory
             return None
         made = self._tree.child(directory, base, made=True)
         if owner_to_set is not None:
@@ -184,21 +195,21 @@ class Creator:
         mode, uid, gid = owner
         entry = TarEntry(b"", EntryType.DIR, mode, uid, gid)
         mode = self._mode(entry)
-        # A new directory takes its parent's set-group-ID bit.
+        # A new directory inherits the set-group-ID bit of its parent.
         set_mode = directory.setgid or self._is_mode_to_be_set(mode, directory)
         how = mode, self._owner_to_set(entry, directory), set_mode
         self._remember(known, owner, how)
         return how
 
     def _remember(self, known: HowByOwner, owner: tuple[int, int, int], how: HowToMake) -> None:
-        """Remember how something is made, if it will be made so again."""
+        """Cache how something is made, if it will be made in the same way again."""
         _, uid, gid = owner
-        # What is left out is counted for each entry.
+        # Not where an owner is left out: that is counted for each entry.
         if self._owners[uid, gid][1] is None and self._always_chown is not None and len(known) < _MAX_OWNERS:
             known[owner] = how
 
     def apply_directory_metadata(self, entry: TarEntry, directory: Directory) -> None:
-        """Give an open directory the entry's metadata; its times it gets when it is closed."""
+        """Apply the entry's metadata to an open directory. Its times are set when it is closed."""
         mode = self._mode(entry)
         owner = self._owner(entry)
         if owner:
@@ -210,7 +221,7 @@ class Creator:
         directory.restore = (times, times)
 
     def apply_root_metadata(self, entry: TarEntry, root: Directory) -> None:
-        """Apply the entry's metadata to the layer's root, which may have its parent's."""
+        """Apply the entry's metadata to the layer's root, which may have that of the parent layer's root."""
         self._drop_xattrs(root.fd, entry)
         self.apply_directory_metadata(entry, root)
 
@@ -220,7 +231,7 @@ class Creator:
             directory.inherits_acl = directory.inherits_acl or DEFAULT in entry.xattrs
 
     def symlink(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
-        """Make a symbolic link, with the target's bytes as they are."""
+        """Make a symbolic link. The target's bytes are used as they are."""
         if not entry.linkname:
             raise InvalidLayer("a symbolic link without a target")
         os.symlink(entry.linkname, base, dir_fd=directory.fd)
@@ -234,7 +245,7 @@ class Creator:
         os.utime(base, ns=(times, times), dir_fd=directory.fd, follow_symlinks=False)
 
     def special(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
-        """Make a device or a fifo; a device is left out, with a warning, where that is not permitted."""
+        """Make a device or a fifo. A device that the process may not make is left out, with a warning."""
         if entry.type is EntryType.FIFO:
             os.mkfifo(base, 0o600, dir_fd=directory.fd)
         else:
@@ -260,14 +271,14 @@ class Creator:
     def hard_link(
         self, entry: TarEntry, source: Directory, source_base: bytes, directory: Directory, base: bytes
     ) -> None:
-        """Make a second name for a file, which also gets the entry's metadata, as with Docker.
+        """Make another name for a file, and apply the entry's metadata to the file, as Docker does.
 
-        Extended attributes that the file has and the entry has not stay: GNU tar tells them with a file's first name alone.
-        A symbolic link keeps the metadata that it has.
+        Extended attributes that the file has and the entry lacks stay: GNU tar records them with a file's first name
+        only. A symbolic link keeps the metadata that it has.
 
         Raises:
-            FileExistsError: something of that name is there.
-            FileNotFoundError: there is no such file to link to.
+            FileExistsError: the name is taken.
+            FileNotFoundError: the file to link to does not exist.
         """
         os.link(source_base, base, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
         mode = os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode
@@ -276,14 +287,14 @@ class Creator:
                 capability = _capability_of(path)
                 self._apply_metadata(path, entry)
                 if capability and _CAPABILITY not in entry.xattrs:
-                    os.setxattr(path, _CAPABILITY, capability)  # a change of owner takes it away
+                    os.setxattr(path, _CAPABILITY, capability)  # changing the owner has removed it
 
     def report(self) -> None:
-        """Say once what had to be left out."""
+        """Log one warning about everything that was left out."""
         left_out = +self._left_out
         if left_out:
             logger.warning(
-                "{}: left out of the layer, for want of rights or of a file system that has them: {}",
+                "{}: left out of the layer (needs rights that this process lacks, or another file system): {}",
                 os.fsdecode(self._tree.path),
                 ", ".join(f"{what} (of {count} entries)" for what, count in sorted(left_out.items())),
             )
@@ -301,23 +312,23 @@ class Creator:
     def _mode(self, entry: TarEntry) -> int:
         if self._privileged:
             return entry.mode
-        # Without root's rights, what the owner may not read cannot be exported again.
+        # Without root's rights, a file that its owner may not read could not be exported again.
         return entry.mode | rights_to_read(entry.type is EntryType.DIR)
 
     def _is_mode_to_be_set(self, mode: int, directory: Directory) -> bool:
-        """Whether a new file in a directory has not got its mode by being made with it."""
-        # Writing and a change of owner take set-ID bits away. An inherited access list takes the umask's place.
+        """Return whether the mode of a new file in a directory has to be set after it was made."""
+        # Writing and changing the owner clear set-ID bits. An inherited access list replaces the umask.
         return directory.inherits_acl or mode & (self._umask | 0o7000) != 0
 
     def _owner_to_set(self, entry: TarEntry, directory: Directory) -> tuple[int, int] | None:
-        """The owner to set on a new file in a directory; `None` where it has it, or owners cannot be set."""
+        """Return the owner to set on a new file in a directory; `None` if it has that owner or owners cannot be set."""
         owner = self._owner(entry)
         if owner == (self._uid, self._gid) and not directory.setgid and self._always_chown is False:
             return None
         return owner
 
     def _owner(self, entry: TarEntry) -> tuple[int, int] | None:
-        """The owner to set, on this host; `None` where owners cannot be set."""
+        """Return the owner to set, as IDs of this host; `None` if owners cannot be set."""
         known = self._owners.get((entry.uid, entry.gid))
         if known is None:
             if len(self._owners) >= _MAX_OWNERS:
@@ -333,7 +344,7 @@ class Creator:
             uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
         except ValueError as error:
             raise InvalidLayer(str(error)) from error
-        # To chown(2), minus one means: as it is. Tars hold it, signed or not, and Docker passes it on.
+        # For chown(2), -1 means "leave unchanged". Tars contain it, signed or unsigned, and Docker passes it on.
         uid, gid = -1 if uid == _NO_ID else uid, -1 if gid == _NO_ID else gid
         if not (-1 <= uid < _NO_ID and -1 <= gid < _NO_ID):
             raise InvalidLayer(f"no file can belong to user {entry.uid} and group {entry.gid}")
@@ -344,7 +355,7 @@ class Creator:
         return None, "owners" if (uid, gid) != (self._uid, self._gid) else None
 
     def _drop_xattrs(self, fd: int, entry: TarEntry) -> None:
-        """Take away what a directory of the parent has and the entry has not: an overlay does not show it either."""
+        """Remove the attributes of a parent's directory that the entry lacks: an overlay would not show them either."""
         for name in read_xattrs(fd):
             if name not in entry.xattrs:
                 try:
@@ -366,7 +377,8 @@ class Creator:
                 if error.errno == errno.ENOTSUP and name.startswith(_ACCESS_LISTS) and value[:4] != _ACL_VERSION:
                     raise InvalidLayer(f"its extended attribute {shown!r} is no access list") from error
                 if error.errno in (errno.EPERM, errno.EACCES) or (
-                    # What is in none of Linux's namespaces comes from another system; no file system here has it.
+                    # An attribute outside Linux's namespaces comes from another system; no file system here supports
+                    # it.
                     error.errno == errno.ENOTSUP and (self._best_effort_xattrs or not name.startswith(_NAMESPACES))
                 ):
                     self._left_out[f"extended attribute {shown}"] += 1
@@ -376,9 +388,9 @@ class Creator:
 
 
 class NamespaceIDs:
-    """The user or group IDs that files can have in this user namespace (user_namespaces(7)).
+    """User or group IDs that files can have in this user namespace (user_namespaces(7)).
 
-    Root of a namespace that an ordinary user has made has few others: often itself alone.
+    A namespace made by an ordinary user has few IDs: often only that of its own root user.
     """
 
     def __init__(self, path: str) -> None:
@@ -396,17 +408,17 @@ class NamespaceIDs:
 
     @property
     def complete(self) -> bool:
-        """Whether these are all that there are."""
+        """Whether the namespace has all IDs."""
         return self._ranges == [range(_NO_ID)]
 
 
 def rights_to_read(is_directory: bool) -> int:
-    """The permission bits that an ordinary user gives to his files in any case, to read them again."""
+    """Return the permission bits that an ordinary user always sets on his files, to be able to read them again."""
     return 0o700 if is_directory else 0o400
 
 
 class _Handle:
-    """A path that means one object whatever happens to its name: a descriptor below /proc/self/fd."""
+    """Path below /proc/self/fd that always means the same object, even if the object's name changes."""
 
     def __init__(self, base: bytes, directory: Directory) -> None:
         self._descriptor = Descriptor(os.open, base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
@@ -426,7 +438,7 @@ def _capability_of(path: str) -> bytes:
 
 
 def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> None:
-    """Write the data regions of a sparse file where they belong; between them stay holes."""
+    """Write the data regions of a sparse file at their offsets; the gaps between them stay holes."""
     os.truncate(fd, entry.size)
     chunk = memoryview(b"")
     for offset, length in entry.sparse or ():
@@ -441,13 +453,13 @@ def _write_sparse(fd: int, entry: TarEntry, chunks: Iterator[memoryview]) -> Non
 
 
 def mtime_to_set(entry: TarEntry) -> int:
-    """An entry's time in ns, within what the kernel takes."""
+    """Return an entry's time in ns, limited to the range that the kernel accepts."""
     time = entry.mtime_ns
     return time if -_MAX_TIME <= time <= _MAX_TIME else max(-_MAX_TIME, min(_MAX_TIME, time))
 
 
 def _read_umask() -> int:
-    """This process's umask. Asking for it by umask(2) would change it for all threads."""
+    """Return this process's umask. Reading it with umask(2) would change it for all threads for a moment."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             for line in status:

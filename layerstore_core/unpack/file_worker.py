@@ -1,7 +1,7 @@
-"""A process beside this one that makes files: how it is started, told what to do, and ended.
+"""A worker process that makes files: start it, send it files, read the outcomes, end it.
 
-It is this interpreter with one stand-alone program (`unpack/make_files.py`); of our descriptors it has its socket and the
-shared memory, and no lock.
+The worker is this interpreter with one stand-alone program (`unpack/make_files.py`). Of this process's descriptors it
+has only its socket and the shared memory, and it has no locks.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     import mmap
     import socket
 
-#: Those there are in this program now: layers that are unpacked at the same time share the cores.
+#: The workers that this program has now: layers that are unpacked at the same time share the cores.
 _running: Final[WeakSet[WorkerProcess]] = WeakSet()
 
-#: Contents of one order, in bytes.
+#: The most bytes of contents in one order.
 SLOT: Final = 2 << 20
-#: Orders that it may have at a time: one that it works on, and more for when it has done that.
+#: The most orders that a worker has at a time: one that it works on, and others that wait.
 _SLOTS: Final = 3
 
 
 class WorkerStopped(Exception):
-    """Somebody has stopped the process: what has become of what it was given is not known."""
+    """Error of a worker that was stopped (SIGSTOP): what has become of the files that were sent to it is not known."""
 
 
 class FileWorker:
-    """A process that makes files. For one thread.
+    """Worker process that makes files. For one thread.
 
-    Use `start`; then, whenever `has_room`, `submit` it files, and ask `outcome` as often as files were given.
+    Call `start`. Then, whenever `has_room`, `submit` files, and call `outcome` once for each successful `submit`.
     """
 
     def __init__(self, process: WorkerProcess, connection: socket.socket, memory: mmap.mmap) -> None:
@@ -48,48 +48,48 @@ class FileWorker:
         self._ready = False
         self._unusable = False
         self._free = deque(range(0, _SLOTS * SLOT, SLOT))
-        #: Slots of the orders that have been given and not been answered.
+        #: Slots of the orders that were sent and not answered yet.
         self._submitted: deque[int] = deque()
         _running.add(process)
 
     @classmethod
     def start(cls) -> Self | None:
-        """Start one; `None` where it cannot be, and the files are to be made here.
+        """Start a worker; return `None` if none can be started: then make the files in this process.
 
-        It takes some 20 ms until it `has_room`; it need not be waited for.
+        It takes some 20 ms until the worker `has_room`; the caller need not wait for that.
         """
         if not os.path.isfile(make_files.__file__) or has_enough_workers(_running):
             return None
         try:
             started = start_with_memory(_SLOTS * SLOT, [make_files.__file__, str(os.getpid())], [None])
         except (OSError, AttributeError) as error:
-            logger.debug("files are made in this process: another one cannot be started: {}", error)
+            logger.debug("cannot start a process that makes files, making them in this process: {}", error)
             return None
         return None if started is None else cls(*started)
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be given files now."""
+        """Whether the worker can take files now."""
         if not self._ready and not self._unusable:
             try:
                 self._ready = self._receive(wait=False) == make_files.READY
             except ChildProcessError as error:
-                logger.debug("files are made in this process: another one did not get so far: {}", error)
+                logger.debug("the process that makes files failed to start, making them in this process: {}", error)
                 self._unusable = True
         return self._ready and bool(self._free)
 
     def submit(self, files: Iterable[FileToMake]) -> bool:
-        """Have files made; their directories may be closed afterwards, and their contents go.
+        """Send files to be made. Afterwards the caller may close their directories and discard their contents.
 
         Args:
             files: of at most `SLOT` bytes together, in at most `make_files.MAX_DIRECTORIES` directories.
 
         Returns:
-            `False`, and nothing was given, where they cannot be told to it: their names are too long, or the kernel
-            sends no more descriptors.
+            Whether they were sent. They are not if their names are too long for one message, or the kernel sends no
+            more descriptors.
 
         Raises:
-            ChildProcessError: it has died.
+            ChildProcessError: the worker has died.
         """
         import marshal
         import socket
@@ -113,17 +113,20 @@ class FileWorker:
         except (BrokenPipeError, ConnectionResetError):
             raise self._died() from None
         except OSError as error:
-            logger.debug("files are made in this process: another one cannot be told to: {}", error)
+            logger.debug("cannot send files to the process that makes them, making them in this process: {}", error)
             return False
         self._submitted.append(self._free.popleft())
         return True
 
     def outcome(self, *, wait: bool) -> Outcome | None:
-        """What has become of the earliest files that it was given and that were not asked for; `None`: not known yet.
+        """Return the outcome of the earliest `submit` whose outcome was not returned yet.
+
+        Args:
+            wait: wait for the outcome; if false, return `None` while it is not known.
 
         Raises:
-            ChildProcessError: it has died.
-            WorkerStopped: it was stopped.
+            ChildProcessError: the worker has died.
+            WorkerStopped: the worker was stopped.
         """
         import marshal
 
@@ -135,11 +138,11 @@ class FileWorker:
         return answer
 
     def close(self) -> None:
-        """End it. Afterwards it makes nothing any more."""
+        """End the worker. Afterwards it makes no more files."""
         try:
             self._connection.close()
         finally:
-            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
+            # Closing the socket may not end the worker: a fork of this program has the socket too, or it was stopped.
             self._process.end()
             _running.discard(self._process)
             self._memory.close()
@@ -163,7 +166,7 @@ class FileWorker:
         return message
 
     def _died(self) -> ChildProcessError:
-        status = self._process.end()  # it may have closed its socket, and live
+        status = self._process.end()  # it may have closed its socket and still be running
         return ChildProcessError(
             errno.ECHILD, f"the process that makes files for this one has died (status {status}); try again"
         )

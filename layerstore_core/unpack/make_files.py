@@ -1,14 +1,14 @@
-"""Making regular files, a batch at a time: in this process, or in one that does nothing else.
+"""Making of regular files, a batch at a time: in this process, or in a worker that does nothing else.
 
-To make a small file is four short system calls, and for each the interpreter is let go of and wanted back: beside
-a thread that parses, a second thread waits for it most of the time. So large layers have a process for this
-(`unpack/file_worker.py` starts it). This file is its program, and must not import anything of the package.
+Making a small file takes four short system calls. Each call releases and re-acquires the GIL, so that a second thread
+would wait for the parsing thread most of the time. So large layers use a worker process (`unpack/file_worker.py` starts
+it). This file is the worker's program, and must not import anything of the package.
 
-What the two say to each other, each in one message of a `SOCK_SEQPACKET` socket:
+The two processes exchange these messages, each in one message of a `SOCK_SEQPACKET` socket:
 
-- the helper, once: `READY`;
-- the other: a marshalled `Order`, with the descriptors of the directories; contents are in shared memory;
-- the helper: a marshalled `Outcome`.
+- the worker sends `READY` once;
+- the parent sends a marshalled `Order`, with the descriptors of the directories; contents are in shared memory;
+- the worker sends a marshalled `Outcome`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ from typing import Final
 
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: How a file is made: its permission bits; user and group to set, if any; whether to set the bits when all is written.
+#: How to make a file: its permission bits; the user and group to set, if any; whether to set the bits after writing.
 HowToMake = tuple[int, tuple[int, int] | None, bool]
-#: A file to make: the descriptor of its directory; its name there; how; its time in ns; all of its content.
+#: A file to make: descriptor of its directory; its name there; how to make it; its time in ns; all of its content.
 FileToMake = tuple[int, bytes, HowToMake, int, memoryview]
-#: Which files found their names taken; which one failed, if any, with error number, text and path: after it none was made.
+#: The numbers of the files whose names were taken; the number, error number, text and path of the file that failed, if
+#: one did. No file after a failed one was made.
 Outcome = tuple[list[int], tuple[int, int, str, str | bytes | None] | None]
-#: Where in the shared memory the contents begin, and files by number of directory and length of content.
+#: Offset of the contents in the shared memory, and the files, each with the number of its directory and its length.
 Order = tuple[int, list[tuple[int, bytes, HowToMake, int, int]]]
 
 READY: Final = b"ready"
-#: How often a helper without orders looks whether anybody is there to give some, in seconds.
+#: How often an idle worker checks that its parent still lives, in seconds.
 _PATIENCE: Final = 5.0
 MAX_MESSAGE: Final = 1 << 16
-#: No more descriptors than this in one message; the kernel takes 253.
+#: The most descriptors in one message; the kernel accepts 253.
 MAX_DIRECTORIES: Final = 64
 
 
 def make_files(files: Iterable[FileToMake]) -> Outcome:
     """Make files, up to the first that fails.
 
-    Nothing that is there is touched: a name that is taken is told of, and the next file is made.
+    Existing files are not touched: the number of a file whose name is taken goes into the outcome, and the next is
+    made.
     """
-    # The number goes straight into this list: what a signal handler raises after the call would lose it (see `descriptors`).
+    # The descriptor goes straight into this list: an exception from a signal handler right after the call would lose it
+    # otherwise (see `descriptors`).
     opened: list[int] = []
     taken = []
     number = -1
@@ -84,22 +87,22 @@ def write_all(fd: int, data: memoryview) -> None:
 
 
 def close_all_above(last: int) -> None:
-    """Close all descriptors of this process but the first ones, up to `last`: what it has inherited is not its own."""
+    """Close all descriptors of this process above `last`: it has inherited them, and they belong to its parent."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > last:
             try:
                 os.close(int(name))
-            except OSError:  # the list's own
+            except OSError:  # the descriptor of the directory listing itself
                 pass
 
 
 def _serve(socket_fd: int, memory_fd: int, parent: int) -> None:
-    """Make what the process `parent` orders until there are no more orders."""
+    """Make the files that the process `parent` orders, until it sends no more orders."""
     import marshal
     import mmap
     import socket
 
-    # Whoever started this may die at any moment, and its layer be removed: nothing is to be made after that.
+    # The parent may die at any moment, and its layer be removed: after that nothing may be made.
     directories: list[int] = []
 
     def ordered(start: int, files: list[tuple[int, bytes, HowToMake, int, int]]) -> Iterator[FileToMake]:
@@ -120,9 +123,9 @@ def _serve(socket_fd: int, memory_fd: int, parent: int) -> None:
             except TimeoutError:
                 if os.getppid() == parent:
                     continue
-                message = b""  # it is dead, and a fork of it keeps the socket open
+                message = b""  # the parent is dead, and a fork of it keeps the socket open
             if not message:
-                os._exit(0)  # sooner done than taking the interpreter down
+                os._exit(0)  # skips interpreter shutdown, which takes longer
             try:
                 order: Order = marshal.loads(message)
                 outcome = make_files(ordered(*order))

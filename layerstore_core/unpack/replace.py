@@ -1,4 +1,4 @@
-"""Removing what stands in the way of a layer that is unpacked, and keeping count of what of its own that takes away."""
+"""Removal of files that a layer being unpacked replaces, with a count of the layer's own bytes that this removes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from layerstore_core.tree.root import Directory, Root
 
 
 class Replacer:
-    """What one layer clears away.
+    """Remover of the files that one layer replaces.
 
     Args:
-        tree: what it is unpacked into.
-        diff: the layer; it is told where a file of its own may be gone, whose content its tar-split lines count on.
+        tree: the tree that the layer is unpacked into.
+        diff: the layer. Its `displaced` is set if a file of its own may be gone, on whose content its tar-split lines
+            rely.
 
     Attributes:
-        freed: how much of the layer's own size is gone again, in bytes.
-        foreign: inodes of files of layers below that this layer has linked to: their content is not its own.
+        freed: how many bytes of the layer's own size are gone again.
+        foreign: inodes of parent layers' files that this layer has linked to: their content is not this layer's own.
     """
 
     def __init__(self, tree: Root, diff: LayerStream) -> None:
@@ -30,16 +31,16 @@ class Replacer:
         self.foreign: set[int] = set()
 
     def clear(self, directory: Directory, base: bytes) -> None:
-        """Remove what stands in an entry's place; nothing is pending there.
+        """Remove what has an entry's name. It must not be pending.
 
         Raises:
-            FileNotFoundError: nothing does.
+            FileNotFoundError: nothing has the name.
         """
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         path = join(directory, base)
         is_directory = stat.S_ISDIR(status.st_mode)
         if path in self._touched or path + b"/" in self._touched or path in self._tree.followed:
-            # It may be a file of this layer, or lead to one.
+            # It may be a file of this layer, or a link that leads to one.
             self._diff.displaced = True
             self.freed += self.size_of(status, path)
         if is_directory:
@@ -47,18 +48,18 @@ class Replacer:
             remove_tree(base, dir_fd=directory.fd)
         else:
             if status.st_nlink == 1:
-                self.foreign.discard(status.st_ino)  # another file may get the number
+                self.foreign.discard(status.st_ino)  # another file may get the inode number
             os.unlink(base, dir_fd=directory.fd)
 
     def size_of(self, status: os.stat_result, path: bytes) -> int:
-        """How much of the layer's size goes with what is removed: what this layer wrote, its last name gone."""
+        """Return how many bytes of the layer's size a removal frees: this layer's own files, if no name is left."""
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
             is_last = status.st_nlink == 1 and path in self._touched
             return status.st_size if is_last and status.st_ino not in self.foreign else 0
         if not stat.S_ISDIR(status.st_mode):
             return 0
         total = 0
-        names_left: dict[int, int] = {}  # of files with several names: how many of them are elsewhere
+        names_left: dict[int, int] = {}  # by inode of a hard-linked file: how many of its names are elsewhere
         pending = [path]
         while pending:
             here = self._tree.enter(pending.pop())
@@ -76,14 +77,14 @@ class Replacer:
 
 
 def join(directory: Directory, base: bytes) -> bytes:
-    """The path of something in a directory, relative to the root."""
+    """Return the path of a name in a directory, relative to the root."""
     return directory.path + b"/" + base if directory.path else base
 
 
 def names_in(directory: Directory) -> list[bytes]:
-    """The names that are there now.
+    """Return the names that are in a directory now.
 
-    btrfs shows a descriptor only what was there when it was opened, or last set to the start.
+    On btrfs a descriptor lists only the names of when it was opened, or last set to the start.
     """
     os.lseek(directory.fd, 0, os.SEEK_SET)
     return [os.fsencode(name) for name in os.listdir(directory.fd)]

@@ -1,9 +1,10 @@
-"""The way to where an entry goes: which links are followed, and what gives way to a directory.
+"""Resolution of an entry's path to a directory: which links are followed, and what is replaced by a directory.
 
-A link that leads to a directory is a way through, whichever layer has brought it: so it is on systems that have merged
-`/lib` into `/usr/lib`. Whatever else a parent layer has there is replaced by a directory, as with Docker's overlay2 and
-umoci: a file of any type, or a link that leads to no directory. What this layer has brought itself stays, and what is
-below it is refused; so is what a link leads to and is no directory.
+A link that leads to a directory is followed, whichever layer it comes from: so it is on systems that have merged
+`/lib` into `/usr/lib`. Anything else on the path that comes from a parent layer is replaced by a directory, as in
+Docker's overlay2 and umoci: a file of any type, or a link that leads to no directory. A file that this layer itself has
+made stays, and an entry below it is refused. An entry is refused, too, if a link on its path leads to a file that is no
+directory.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from layerstore_core.tree.root import MAX_LINKS, Directory, NoWayError, Root
 from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
-#: Directories that the tar does not mention but needs: Docker's mode for them.
+#: Docker's mode for directories that the tar needs but does not contain.
 _IMPLIED_MODE: Final = 0o755
-#: What an entry of a tar takes, in bytes, and how long its name may be.
+#: The size of a tar header in bytes, and the length from which a name needs a header of its own.
 _HEADER: Final = 512
 _SHORT: Final = 100
 
 
 class PathResolver:
-    """The ways of one layer.
+    """Resolver of the paths of one layer's entries.
 
     Args:
-        tree: what it is unpacked into.
+        tree: the tree that the layer is unpacked into.
         diff: the layer.
-        style: what shows from below.
-        replacer: removes what is in the way.
+        style: finds the parent layers' files that are not in the tree.
+        replacer: removes what a directory replaces.
     """
 
     def __init__(self, tree: Root, diff: LayerStream, style: WhiteoutStyle, replacer: Replacer) -> None:
@@ -45,10 +46,10 @@ class PathResolver:
         tree.may_follow = lambda path: path in self._touched or self.resolve(path) is not None
 
     def enter(self, path: bytes) -> Directory:
-        """The directory at `path`, made where it is missing.
+        """Return the directory at `path`, and make it if it is missing.
 
         Raises:
-            NotADirectoryError: something that does not give way is no directory.
+            NotADirectoryError: something on the path is no directory, and may not be replaced.
         """
         while True:
             try:
@@ -57,7 +58,10 @@ class PathResolver:
                 self._clear(error)
 
     def resolve(self, path: bytes) -> bytes | None:
-        """The path, without links, of the directory that `path` leads to, here or below; `None` where there is none."""
+        """Return the path, with links resolved, of the directory that `path` leads to; `None` if it leads to none.
+
+        The directory may be in the tree or in a parent layer.
+        """
         done: list[bytes] = []
         todo = path.split(b"/")[::-1]
         links = 0
@@ -78,7 +82,7 @@ class PathResolver:
         return b"/".join(done)
 
     def _look(self, path: bytes) -> bytes | bool | None:
-        """As `Root.below`, for what is in the tree as well; on the way to it are directories alone."""
+        """Do what `Root.below` does, for the tree too. All parents of `path` are directories, not links."""
         above, _, base = path.rpartition(b"/")
         try:
             directory = self._tree.enter(above)
@@ -90,18 +94,18 @@ class PathResolver:
             return self._style.below(self._tree, path)
 
     def _count(self, path: bytes) -> None:
-        """Count a directory against the limit of the layer, as an entry of its own would count."""
-        size = _HEADER if len(path) < _SHORT else 3 * _HEADER + len(path)  # a longer name takes a header of its own
+        """Count a directory against the limit of the layer, as if it had an entry of its own."""
+        size = _HEADER if len(path) < _SHORT else 3 * _HEADER + len(path)  # a longer name has a header of its own
         self._diff.count_implied(size)
 
     def _below(self, path: bytes) -> bytes | bool | None:
         found = self._style.below(self._tree, path)
         if isinstance(found, bytes):
-            self._diff.displaced = True  # by the entry's name its file is not found among the layer's own
+            self._diff.displaced = True  # under the entry's name its file is not found in the layer's own directory
         return found
 
     def _clear(self, error: NoWayError) -> None:
-        """Put a directory in the place of what is in the way, or pass the error on."""
+        """Replace what is in the way by a directory; raise the error if it may not be replaced."""
         above, _, base = error.where.rpartition(b"/")
         directory = self._tree.enter(above)
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
@@ -113,6 +117,6 @@ class PathResolver:
         with self._tree.pinned(directory):
             self._replacer.clear(directory, base)
         made = self._tree.enter(error.where, create_mode=_IMPLIED_MODE)
-        # What stood there has hidden what is below; a directory alone would show it again.
+        # What was there has hidden the parents' files below this path. The new directory must hide them too.
         self._style.opaque(made)
-        self._touched.add(error.where)  # the layer's own now, and not what is below
+        self._touched.add(error.where)  # it is the layer's own now, and no longer the parent's

@@ -1,12 +1,12 @@
-"""Metadata that a disk could not keep: remembered from the tars of layers, and given back in diffs.
+"""Metadata that a disk could not keep: recorded from the tars of layers, and restored in diffs.
 
-Who is not root can give files no owner but himself, nor privileged attributes, and gives himself the right to read them
-(`unpack.create`); root of a user namespace has few owners to give. A diff that took the disk's word for it would make
-everything the caller's. So what a file of the parent had in its tar it has in a diff again, as far as it was not changed
-since, and what is new belongs to user and group 0, as with umoci, buildah and podman.
+A process that is not root can set no owner but itself, and no privileged attributes; and it adds the right to read to
+its own files (`unpack.create`). Root of a user namespace has only a few owners to set. A diff that took its metadata
+from the disk alone would make every file the caller's. So a file of the parent gets the metadata of its tar entry again
+in the diff, as far as it was not changed since. New files belong to user and group 0, as with umoci, buildah and
+podman.
 
-Files are known by their paths, which are those in the tree: names in tars may lead through links.
-One that was renamed is new.
+Files are identified by their paths in the tree: names in tars may lead through links. A renamed file counts as new.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from layerstore_core.unpack.create import NamespaceIDs, rights_to_read
 
 #: Attributes that only root may set.
 _PRIVILEGED: Final = (b"trusted.", b"security.")
-#: Those that the kernel keeps when a file is written to.
+#: Privileged attributes that the kernel keeps when a file is written to.
 _LASTING: Final = b"trusted."
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
 
 
 class _Metadata(NamedTuple):
-    """What an entry said of a file; of its attributes, the privileged ones."""
+    """Metadata of a file in its tar entry; of its extended attributes, the privileged ones."""
 
     type: EntryType
     mode: int
@@ -46,7 +46,7 @@ class _Metadata(NamedTuple):
 
 @dataclass(slots=True)
 class _Node:
-    """A path: what its entry said, if the disk may not keep it; the layer that it comes from; where a link points."""
+    """Node of a path: its entry's metadata, if the disk may not keep it; its layer's number; the target of a link."""
 
     layer: int
     metadata: _Metadata | None = None
@@ -55,7 +55,7 @@ class _Node:
 
 
 class Rights:
-    """What this process can give to files, as its user and its user namespace have it.
+    """Metadata that this process can set on files, given its user and its user namespace.
 
     Args:
         id_mapping: how IDs in layers correspond to IDs on disk.
@@ -68,16 +68,16 @@ class Rights:
 
     @property
     def complete(self) -> bool:
-        """Whether every file can have what its entry says."""
+        """Whether every file can get all metadata of its entry."""
         return not self.ordinary and self._users.complete and self._groups.complete
 
     def owner(self, entry: TarEntry, metadata: _Metadata | None) -> tuple[int, int]:
-        """The owner that an entry of a diff is to have, by what its file had in the parent's tar."""
+        """Return the owner for an entry of a diff, given the metadata of its file in the parent's tar."""
         if self.ordinary:
             return (metadata.uid, metadata.gid) if metadata else (0, 0)
         if metadata is None:
             return entry.uid, entry.gid
-        # What could not be set was left as the process makes it: root's.
+        # An owner that could not be set was left as the process creates files: root.
         try:
             uid, gid = self._id_mapping.to_host(metadata.uid, metadata.gid)
         except ValueError:
@@ -89,14 +89,14 @@ class Rights:
 
 
 class RecordedMetadata:
-    """What the files of a chain of layers had in their tars, where a disk may not keep it."""
+    """Metadata from the tars of a chain of layers, for the files where a disk may not keep it."""
 
     def __init__(self) -> None:
         self._root = _Node(0)
         self._layer = 0
 
     def add_layer(self, entries: Iterator[TarEntry]) -> None:
-        """Take in the next layer of the chain, the base first."""
+        """Record the entries of the next layer of the chain; the base layer comes first."""
         self._layer += 1
         for entry in entries:
             if entry.type in _MAKES_NOTHING:
@@ -114,7 +114,7 @@ class RecordedMetadata:
                     self._put(entry, self._parts(path))
 
     def find(self, entry: TarEntry) -> _Metadata | None:
-        """What the file that an entry of a diff is about had in the tars, if it is of the same type."""
+        """Return the recorded metadata of the file of a diff's entry, if the file had the same type."""
         known = self._at(_split(entry.path))
         if entry.type is EntryType.HARDLINK:
             other = known or self._at(_split(clean_name(entry.linkname)))
@@ -125,7 +125,7 @@ class RecordedMetadata:
         metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
         metadata.xattrs.update((key, value) for key, value in entry.xattrs.items() if key.startswith(_PRIVILEGED))
         if entry.type is EntryType.HARDLINK and (target := self._at(self._parts(clean_name(entry.linkname)))):
-            # Another name of a file gives it the entry's metadata, and takes no attributes away.
+            # A hard link applies its entry's metadata to the file, and removes no attributes.
             metadata = metadata._replace(
                 type=target.type, size=target.size, mtime_ns=entry.mtime_ns, xattrs={**target.xattrs, **metadata.xattrs}
             )
@@ -135,7 +135,7 @@ class RecordedMetadata:
             child = node.children.get(part)
             if child is None:
                 if usual and entry.type is not EntryType.SYMLINK:
-                    return  # and nothing is known there
+                    return  # nothing is recorded there either
                 child = node.children[part] = _Node(self._layer)
             node = child
         node.layer, node.metadata = self._layer, None if usual else metadata
@@ -144,7 +144,7 @@ class RecordedMetadata:
             node.children.clear()
 
     def _parts(self, path: bytes) -> list[bytes]:
-        """The parts of a path, relative to the root, without links on the way; each link is taken to lead to a directory."""
+        """Return the parts of a path relative to the root, with links resolved as if each led to a directory."""
         way = [(b"", self._root)]
         *todo, base = path.split(b"/")
         todo.reverse()
@@ -154,7 +154,7 @@ class RecordedMetadata:
             if part == b"..":
                 del way[max(1, len(way) - 1) :]
             elif part not in (b"", b"."):
-                child = way[-1][1].children.get(part) or _Node(0)  # not known
+                child = way[-1][1].children.get(part) or _Node(0)  # nothing is recorded there
                 if child.target and links < MAX_LINKS:
                     links += 1
                     del way[1 if child.target.startswith(b"/") else len(way) :]
@@ -179,7 +179,7 @@ class RecordedMetadata:
             node.children.pop(parts[-1], None)
 
     def _hide_all(self, parts: list[bytes]) -> None:
-        """Forget what other layers have in a directory."""
+        """Forget the metadata that other layers have in a directory."""
         top = self._node(parts)
         pending = [top] if top is not None else []
         while pending:
@@ -190,15 +190,15 @@ class RecordedMetadata:
 
 
 def _split(path: bytes) -> list[bytes]:
-    """The parts of a cleaned path; none of the root's."""
+    """Return the parts of a cleaned path; none for the root."""
     return path.split(b"/") if path else []
 
 
 def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
-    """The entries of a tar.
+    """Yield the entries of a tar.
 
     Raises:
-        InvalidLayer: it is malformed or cut off.
+        InvalidLayer: the tar is malformed or truncated.
     """
     scanner = TarScanner(lambda: next(chunks, b""))
     while (entry := scanner.next_entry()[1]) is not None:
@@ -206,15 +206,15 @@ def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
 
 
 def restore_metadata(chunks: Iterator[bytes], recorded: RecordedMetadata, rights: Rights) -> Iterator[bytes]:
-    """The tar of a diff, with the metadata that the disk could not keep.
+    """Yield the tar of a diff with the metadata that the disk could not keep.
 
     Args:
-        chunks: the diff, as the disk has it.
-        recorded: what the files of the parent had in their tars.
-        rights: what the disk could keep.
+        chunks: the diff, with the metadata that the disk has.
+        recorded: the metadata from the tars of the parent layers.
+        rights: the metadata that the disk could keep.
 
     Raises:
-        InvalidLayer: the diff is malformed or cut off.
+        InvalidLayer: the diff is malformed or truncated.
     """
     scanner = TarScanner(lambda: next(chunks, b""))
     size = 0
@@ -223,16 +223,16 @@ def restore_metadata(chunks: Iterator[bytes], recorded: RecordedMetadata, rights
         if entry is None:
             yield raw
             break
-        given = _given(entry, recorded, rights)
-        # What comes before the header is the padding of the payload before.
-        yield raw if given is None else padding(size) + encode_header(given)
+        restored = _restored(entry, recorded, rights)
+        # The raw bytes before the header are the padding of the previous payload.
+        yield raw if restored is None else padding(size) + encode_header(restored)
         size = entry.stored_size
         yield from map(bytes, scanner.payload())
     yield from map(bytes, scanner.trailer())
 
 
-def _given(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> TarEntry | None:
-    """An entry as it is to be; `None` where it is as it is to be already."""
+def _restored(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> TarEntry | None:
+    """Return the entry with its metadata restored; `None` if it needs no change."""
     if entry.type in _MAKES_NOTHING or entry.sparse is not None or classify(entry.path) is not NameKind.PLAIN:
         return None
     known = recorded.find(entry)
@@ -250,7 +250,7 @@ def _given(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> TarEn
 
 
 def _is_unwritten(entry: TarEntry, known: _Metadata) -> bool:
-    """Whether a file has the content that it had in the parent's tar, as far as size and time tell."""
+    """Return whether a file has the content that it had in the parent's tar, as far as size and time show."""
     if known.type is not EntryType.FILE:
         return True
     same_size = entry.type is EntryType.HARDLINK or entry.size == known.size
@@ -258,7 +258,7 @@ def _is_unwritten(entry: TarEntry, known: _Metadata) -> bool:
 
 
 def _shown_mode(metadata: _Metadata) -> int:
-    """The mode that an ordinary user's files have for one in a tar."""
+    """Return the mode that an ordinary user's file gets on disk for the mode of its tar entry."""
     if metadata.type is EntryType.SYMLINK:
         return metadata.mode
     return metadata.mode | rights_to_read(metadata.type is EntryType.DIR)

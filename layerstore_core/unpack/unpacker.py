@@ -1,9 +1,8 @@
-"""Unpacking: a layer's tar becomes files, on top of what its parent left.
+"""Unpacking: a layer's tar becomes files in the tree that its parent has left.
 
-The rules are Docker's (moby's `UnpackLayer`): an entry
-replaces what is there, except a directory over a directory; whiteouts delete; an opaque whiteout
-hides all that the layer itself has not brought, wherever in the tar it stands; times of directories
-come last. Nothing is ever written outside the root.
+The rules are Docker's (moby's `UnpackLayer`). An entry replaces what has its name, except that a directory does not
+replace a directory. A whiteout deletes. An opaque whiteout hides everything in its directory that does not come from
+this layer, wherever in the tar it is. The times of directories are set last. Nothing is ever written outside the root.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from layerstore_core.unpack.replace import Replacer, join, names_in
 from layerstore_core.unpack.resolve import PathResolver
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
-# Members of enums, looked up once: this is done for each file.
+# Enum members, looked up once, because they are used for each file.
 _FILE: Final = EntryType.FILE
 _PLAIN: Final = NameKind.PLAIN
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
-#: What the file system answers where the fault is the tar's, not the machine's.
+#: Errors of the file system that are caused by the layer's content, not by the machine; and what to report.
 _LAYER_FAULTS: Final = {
     errno.ENOTDIR: "something on its path is no directory",
     errno.EISDIR: "it would replace a directory",
@@ -59,18 +58,18 @@ def unpack_layer(
 
     Args:
         diff: the tar.
-        root: where the parent's files are, or an empty directory.
-        id_mapping: shifts the tar's user and batch IDs.
-        best_effort_xattrs: leave out, with a warning, attributes that the file system cannot hold.
-        whiteouts: what to do about files below that are not in `root`; `None`: they all are.
-        break_links: files in `root` may be hard links to files elsewhere, such as the parent's: one that the tar links to gets
-            an inode of its own before its metadata are changed. Content is never changed in place.
+        root: a directory with the parent's files, or an empty one.
+        id_mapping: shifts the tar's user and group IDs.
+        best_effort_xattrs: leave out, with a warning, attributes that the file system cannot store.
+        whiteouts: how to hide the parents' files that are not in `root`; `None` if all of them are.
+        break_links: files in `root` may be hard links to files elsewhere, such as the parent's. A file that the tar
+            links to gets an inode of its own before its metadata changes. Content is never changed in place.
 
     Returns:
-        The layer's own size in bytes: lengths of the regular files and symbolic links that it leaves.
+        The layer's own size in bytes: the lengths of the regular files and symbolic links that it leaves.
 
     Raises:
-        InvalidLayer: the tar is malformed, or an entry leaves the root or cannot be.
+        InvalidLayer: the tar is malformed, or an entry leaves the root or cannot be made.
         OSError: the file system refuses; the error names the path.
     """
     mapping = id_mapping or IDMapping()
@@ -103,12 +102,12 @@ class _Unpacker:
         self._has_root_entry = False
         self._replacer = Replacer(tree, diff)
         self._resolver = PathResolver(tree, diff, whiteouts, self._replacer)
-        #: Of all that was made, whatever became of it.
+        #: Bytes of everything that was made, including what was replaced later.
         self._made_size = 0
 
     @property
     def size(self) -> int:
-        """What the layer has of its own, in bytes."""
+        """The layer's own size, in bytes."""
         return self._made_size - self._replacer.freed
 
     def run(self) -> None:
@@ -127,7 +126,7 @@ class _Unpacker:
         except Exception:
             try:
                 self._writers.flush()
-            except FileFailed as earlier:  # which comes first
+            except FileFailed as earlier:  # it comes first in the tar
                 self._fail(earlier.error, earlier.entry)
             raise
         finally:
@@ -136,7 +135,7 @@ class _Unpacker:
         self._style.implied(chain(root, (path for path in self._tree.made() if path not in self._touched)))
 
     def _fail(self, error: BaseException, entry: TarEntry) -> NoReturn:
-        """Raise what an entry has met, with its name."""
+        """Raise the error that an entry has met, with the entry's name."""
         if isinstance(error, InvalidLayer) and (error.offset is None or error.entry is None):
             raise InvalidLayer(error.reason, offset=entry.offset, entry=entry.name) from error
         if isinstance(error, OSError):
@@ -147,6 +146,7 @@ class _Unpacker:
         raise error
 
     def close(self) -> None:
+        """Remove aufs's directory of hard links, if there was one, and log what was left out."""
         if self._aufs_links is not None:
             directory, self._aufs_links = self._aufs_links, None
             aside = self._tree.enter(directory)
@@ -167,7 +167,7 @@ class _Unpacker:
         if kind is _PLAIN and not entry.is_whiteout_device:
             self._extract(entry, name)
             return
-        self._writers.flush()  # what is deleted may be among what is pending
+        self._writers.flush()  # what is deleted may still be pending
         if kind is _PLAIN:
             if name:
                 self._whiteout(name)
@@ -179,7 +179,7 @@ class _Unpacker:
             self._keep_aufs_link(entry, name)
 
     def _extract(self, entry: TarEntry, name: bytes) -> None:
-        """Make what an entry describes: at once, or, of a small file, in a batch."""
+        """Make what an entry describes: a small file in a batch, anything else at once."""
         content = self._diff.whole_payload()
         if content is None:
             self._create_entry(entry, name, self._diff.payload())
@@ -187,7 +187,7 @@ class _Unpacker:
             self._create_entry(entry, name, iter((content,)))
 
     def _add_to_batch(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
-        """Have the writers make a file, if it is a plain one and nothing of this layer is in its way."""
+        """Add a file to the writers; return whether it was: it must be plain, and nothing pending may have its name."""
         if entry.type is not _FILE or entry.sparse is not None or entry.xattrs or not name:
             return False
         parent, _, base = name.rpartition(b"/")
@@ -204,8 +204,11 @@ class _Unpacker:
         return True
 
     def _extract_batch(self, entries: list[PlainEntry]) -> None:
-        """Make plain directories, and have the writers make plain files; what something may be in the way of goes the way of any entry."""
-        batch: list[PlannedFile] = []  # in one directory
+        """Make plain directories, and add plain files to the writers.
+
+        Entries whose names may be taken go the general way.
+        """
+        batch: list[PlannedFile] = []  # all in one directory
         directory: Directory | None = None
         parent: bytes | None = None
         known: HowByOwner = {}
@@ -232,12 +235,12 @@ class _Unpacker:
                         self._writers.add(directory, batch)
                         batch = []
                     self._create_entry(entry_of(plain), path, iter((content,) if content else ()))
-                    parent = None  # which directories are open may have changed
+                    parent = None  # the set of open directories may have changed
                     continue
             except (InvalidLayer, OSError) as error:
                 if batch:
                     assert directory is not None
-                    self._writers.add(directory, batch)  # they come first
+                    self._writers.add(directory, batch)  # these files come first in the tar
                 self._fail(error, entry_of(plain))
             directory.pending.add(base)
             self._made_size += len(content)
@@ -247,14 +250,14 @@ class _Unpacker:
             self._writers.add(directory, batch)
 
     def _extract_directory(self, plain: PlainEntry, directory: Directory, base: bytes) -> Directory | None:
-        """Make a plain directory, and open it; `None`, and nothing is made, where something is in its way."""
+        """Make a plain directory and open it; return `None`, and make nothing, if its name is or may be taken."""
         _, _, path, owner, mtime_ns, _, _ = plain
         if base in directory.pending or join(directory, base) != path:
             return None
         made = self._creator.new_directory(owner, mtime_ns, directory, base)
         if made is not None:
             self._touched.add(path)
-            self._touched.add(path + b"/")  # most have something in them
+            self._touched.add(path + b"/")  # most directories are not empty
             self._last_parent, self._last_directory = path, made
         return made
 
@@ -267,10 +270,10 @@ class _Unpacker:
         self._create_entry(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
 
     def _create_entry(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
-        """Make what an entry describes, in place of what is there."""
+        """Make what an entry describes, in place of what has its name."""
         if not name:
             if entry.type is not EntryType.DIR:
-                return  # nothing can take the root's place: Docker leaves out what has no name
+                return  # nothing can replace the root; Docker, too, skips an entry without a name
             self._writers.flush()
             self._creator.apply_root_metadata(entry, self._tree.enter(b""))
             self._has_root_entry = True
@@ -279,7 +282,7 @@ class _Unpacker:
         if entry.type is EntryType.DIR:
             known = self._tree.opened(join(directory, base))
             if known is not None and known.pending:
-                self._writers.flush()  # what is made in it is made by its former metadata
+                self._writers.flush()  # pending files are made by the metadata that the directory has had so far
                 directory, base = self._parent_without_pending(name)
         try:
             self._make(entry, content, directory, base)
@@ -291,12 +294,12 @@ class _Unpacker:
                 try:
                     self._make(entry, content, directory, base)
                 except FileExistsError as error:
-                    # Bringing up what it links to has made this a directory again.
+                    # Copying the link's target from a parent layer has made this a directory again.
                     raise InvalidLayer(
                         f"a hard link to {os.fsdecode(entry.linkname)!r}, which is below what it replaces"
                     ) from error
                 if entry.type is EntryType.DIR:
-                    # What stood there has hidden what is below; a directory alone would show it again.
+                    # What was there has hidden the parents' files below it. The new directory must hide them too.
                     self._style.opaque(self._tree.child(directory, base))
         self._touched.add(name)
         real = join(directory, base)
@@ -304,7 +307,7 @@ class _Unpacker:
             self._touched.add(real)
 
     def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
-        directory.pins += 1  # as `Root.pinned`, at less cost
+        directory.pins += 1  # as `Root.pinned` does, but faster
         try:
             if entry.type is EntryType.FILE:
                 self._creator.file(entry, content, directory, base)
@@ -322,7 +325,7 @@ class _Unpacker:
             directory.pins -= 1
 
     def _parent_without_pending(self, name: bytes) -> tuple[Directory, bytes]:
-        """As `_parent_of`; nothing is pending at the name."""
+        """Do what `_parent_of` does, and flush pending files if one has the name."""
         directory, base = self._parent_of(name)
         if base in directory.pending:
             self._writers.flush()
@@ -330,7 +333,7 @@ class _Unpacker:
         return directory, base
 
     def _parent_of(self, name: bytes) -> tuple[Directory, bytes]:
-        """The directory that an entry goes into, made where it is missing, and the entry's name in it."""
+        """Return the directory that an entry goes into, made if it is missing, and the entry's name in it."""
         parent, _, base = name.rpartition(b"/")
         directory = self._resolver.enter(parent)
         self._last_directory = directory
@@ -342,7 +345,7 @@ class _Unpacker:
         return directory, base
 
     def _touch_below(self, directory: bytes) -> None:
-        """Note that this layer has written below a directory: under its name with a slash at the end."""
+        """Note that this layer has written below a directory: as its name with a slash at the end."""
         while directory and self._touched.add(directory + b"/"):
             directory = directory.rpartition(b"/")[0]
 
@@ -378,13 +381,13 @@ class _Unpacker:
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which the layer has deleted")
         if join(source, source_base) not in self._touched:
             if self._breaker is not None:
-                self._writers.flush()  # it looks for names in all of the tree
+                self._writers.flush()  # the breaker looks for names in the whole tree
                 source = self._tree.enter(parent)
                 with self._tree.pinned(source):
                     status = self._breaker.separate(source, source_base)
             self._replacer.foreign.add(status.st_ino)
         if (source.path, source_base) == (directory.path, base):
-            return  # a link to itself is there already; GNU tar takes it so
+            return  # the link is to itself, and exists already; GNU tar accepts this
         self._creator.hard_link(entry, source, source_base, directory, base)
 
     def _whiteout(self, target: bytes) -> None:
@@ -393,15 +396,15 @@ class _Unpacker:
             try:
                 self._replacer.clear(directory, base)
             except FileNotFoundError:
-                pass  # deleted below already, or never there
+                pass  # a parent layer has deleted it already, or it never existed
             self._style.whiteout(directory, base)
 
     def _hide_all(self, directory: bytes) -> None:
-        """Delete all in a directory that this layer has not brought."""
+        """Delete everything in a directory that does not come from this layer."""
         try:
             top = self._resolver.enter(directory).path
         except NotADirectoryError:
-            return  # a file of the layer's own, which hides what is below; Docker takes it
+            return  # this layer has a file there, which hides the parents' files below it; Docker accepts this
         pending = [top]
         while pending:
             here = self._tree.enter(pending.pop())
@@ -416,7 +419,7 @@ class _Unpacker:
         self._style.opaque(self._tree.enter(top))
 
     def _keep_aufs_link(self, entry: TarEntry, name: bytes) -> None:
-        """Put a file of aufs's directory of hard links aside until the layer is complete."""
+        """Keep a file of aufs's directory of hard links in a directory of its own until the layer is complete."""
         root = self._tree.enter(b"")
         if self._aufs_links is None:
             self._aufs_links = b".wh..wh.layerstore-" + os.urandom(8).hex().encode()

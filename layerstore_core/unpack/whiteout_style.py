@@ -1,4 +1,4 @@
-"""What unpacking a layer does about what is below it, where the parent's files are not in the same tree."""
+"""How unpacking hides the parents' files, for drivers that keep them outside the tree that is unpacked into."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from layerstore_core.tree.root import Directory, Root
 
 
 class WhiteoutStyle:
-    """The parent's files are in the tree that is unpacked into: what a whiteout names is simply deleted.
+    """Style for drivers that have the parent's files in the tree: a file that a whiteout names is deleted.
 
-    A driver that keeps each layer's own files in a directory of their own overrides this, to leave
-    marks there instead. The unpacker has removed what stands in a mark's place before it asks for one.
+    A driver that keeps each layer's own files in a separate directory overrides these methods, and leaves marks
+    there instead. The unpacker removes what has a mark's name before it asks for the mark.
     """
 
     def whiteout(self, directory: Directory, base: bytes) -> None:
-        """Hide what the layers below have at `base` in `directory`; the name is free."""
+        """Hide the file that the parent layers have at `base` in `directory`. The name is free."""
 
     def opaque(self, directory: Directory) -> None:
-        """Hide all that the layers below have in `directory`."""
+        """Hide all files that the parent layers have in `directory`."""
 
     def is_whiteout(self, status: os.stat_result) -> bool:
-        """Whether a file in the tree is a mark that `whiteout` has left."""
+        """Return whether a file in the tree is a mark that `whiteout` has left."""
         return False
 
     def below(self, tree: Root, path: bytes) -> bytes | bool | None:
-        """What the layers below show at a path at which the tree has nothing, with directories alone on the way to it.
+        """Look up a path in the parent layers. The tree has no file there, and only directories on the way to it.
 
         Returns:
-            The target of a symbolic link; for anything else whether it is a directory; `None` where nothing shows.
+            The target, if it is a symbolic link; else whether it is a directory; `None` if nothing is there.
         """
         return None
 
     def bring_up(self, tree: Root, name: bytes) -> bool:
-        """Copy the file `name` from the layers below to its place in the tree, for a hard link to it.
+        """Copy the file `name` from the parent layers to its place in the tree, so that it can be hard-linked.
 
         Returns:
-            Whether it is there now.
+            Whether the file is in the tree now.
         """
         return False
 
     def implied(self, paths: Iterable[bytes]) -> None:
-        """The layer is unpacked; it needed these directories, parents first, and had no entries for them.
+        """Take note, after the layer is unpacked, of the directories that it needed and had no entries for.
 
-        The root, `b""`, is among them.
+        Args:
+            paths: the directories, parents first. The root, `b""`, is among them if it had no entry.
         """

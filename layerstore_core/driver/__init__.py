@@ -1,1 +1,1 @@
-"""Drivers: the contract, how one is found and chosen, and how the store calls it."""
+"""Drivers: the contract, and how the store finds, chooses and calls a driver."""

@@ -1,4 +1,4 @@
-"""A driver as the store calls it: typed, counted, and behind its fallback and its wrappers."""
+"""A driver as the store calls it: with checked return values, counted mounts, the fallback and the wrappers."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: What the contract says of IDs. Anything else might name a path of its own: no driver gets to see it.
+#: The form of an ID in the contract. Any other text could lead out of a driver's home as a path, so no driver gets it.
 _LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
 
 
 class BoundDriver:
-    """One driver instance, registered in a plugin manager of its own.
+    """One driver instance, registered in its own plugin manager.
 
-    Its methods are those of the contract (`layerstore_core.driver.hookspecs`); `get` and `put` are counted, and what
-    cannot be an ID is treated as an unknown one.
+    Its methods are those of the contract (`layerstore_core.driver.hookspecs`). `get` and `put` are counted. Text that
+    cannot be an ID is treated as an unknown ID.
 
     Args:
         name: the driver's name on disk.
-        instance: what the entry point's class has made.
-        context: what it was made with.
+        instance: the driver, as the entry point's class has created it.
+        context: the context that it was created with.
         locks: the locks of the root.
-        mounts_directory: where mounts are written down.
-        wrappers: plugins that stand around the driver, by name.
+        mounts_directory: the directory in which mounts are recorded.
+        wrappers: plugins that wrap the driver's hooks, each with its name.
 
     Raises:
-        DriverContractError: the driver lacks a hook that it must have, or has one that cannot be called.
+        DriverContractError: the driver lacks a required hook, or has a hook that cannot be called.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class BoundDriver:
         """See `hookspecs.create`.
 
         Raises:
-            ValueError: the new ID cannot be one.
+            ValueError: the new ID has not the form of an ID.
         """
         _check_new_id(layer_id)
         self._hook.create(layer_id=layer_id, parent_id=parent_id, storage_opt=storage_opt)
@@ -100,7 +100,7 @@ class BoundDriver:
         """See `hookspecs.create_read_write`.
 
         Raises:
-            ValueError: the new ID cannot be one.
+            ValueError: the new ID has not the form of an ID.
         """
         _check_new_id(layer_id)
         self._hook.create_read_write(
@@ -120,7 +120,7 @@ class BoundDriver:
         return self._answer("exists", self._hook.exists(layer_id=layer_id), bool)
 
     def layer_ids(self) -> list[str] | None:
-        """See `hookspecs.layer_ids`; `None` where the driver cannot tell."""
+        """See `hookspecs.layer_ids`. Return `None` if the driver cannot list its layers."""
         found = self._hook.layer_ids()
         return None if found is None else self._answer("layer_ids", found, list)
 
@@ -139,7 +139,7 @@ class BoundDriver:
         return None if found is None else self._answer("parent_of", found, str)
 
     def repair_layer(self, layer_id: str, parent_id: str, *, proved: bool) -> list[str]:
-        """See `hookspecs.repair_layer`; nobody mounts or removes the layer meanwhile."""
+        """See `hookspecs.repair_layer`. No process mounts or removes the layer at the same time."""
         with self._mounts.changing(layer_id):
             done = self._hook.repair_layer(layer_id=layer_id, parent_id=parent_id, proved=proved)
             return self._answer("repair_layer", done, list)
@@ -147,26 +147,26 @@ class BoundDriver:
     # Mounts
 
     def get(self, layer_id: str, mount_label: str = "", *, keep: bool = False) -> str:
-        """Mount the layer, or count one more user; see `hookspecs.get` and `MountCounts.get`."""
+        """Mount the layer, or count one more user. See `hookspecs.get` and `MountCounts.get`."""
         if not _LAYER_ID.fullmatch(layer_id):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layer_id)
         return self._mounts.get(layer_id, mount_label, keep=keep)
 
     def put(self, layer_id: str) -> None:
-        """Count one user less, and unmount after the last."""
+        """Count one user less. Unmount after the last."""
         self._mounts.put(layer_id)
 
-    def let_go(self, layer_id: str) -> bool:
-        """End what `get(…, keep=True)` began; returns whether that had been called."""
-        return self._mounts.let_go(layer_id)
+    def end_kept_mount(self, layer_id: str) -> bool:
+        """End a mount of `get(…, keep=True)`. Return whether there was one."""
+        return self._mounts.end_kept(layer_id)
 
     def is_used(self, layer_id: str) -> bool:
-        """Whether this store uses the layer's mount."""
+        """Return whether this store uses the layer's mount."""
         return self._mounts.is_used(layer_id)
 
     @contextmanager
     def mounted(self, layer_id: str, mount_label: str = "") -> Iterator[str]:
-        """The layer, mounted for the length of a `with` block, which is given the path."""
+        """Mount the layer for the length of a `with` block. The block gets the path of its tree."""
         path = self.get(layer_id, mount_label)
         try:
             yield path
@@ -177,23 +177,23 @@ class BoundDriver:
         """See `MountCounts.adopt`."""
         self._mounts.adopt(self.exists)
 
-    def abandoned_mounts(self) -> list[str]:
-        """The layers that processes which have died had mounted."""
-        return self._mounts.abandoned()
+    def stale_mounts(self) -> list[str]:
+        """Return the layers whose mounts are stale: the processes that used them have died."""
+        return self._mounts.stale()
 
-    def unmount_abandoned(self, layer_id: str) -> None:
-        """Unmount one of `abandoned_mounts()`, if it still is."""
-        self._mounts.unmount_abandoned(layer_id)
+    def unmount_stale(self, layer_id: str) -> None:
+        """Unmount a layer of `stale_mounts()`, if its mount is still stale."""
+        self._mounts.unmount_stale(layer_id)
 
     def close(self) -> None:
-        """Give back the mounts that this store uses."""
+        """Release the mounts that this store uses."""
         self._mounts.close()
 
-    # What it says of itself
+    # The driver itself
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What the driver can do."""
+        """What the driver can do; asked once."""
         return self._answer("capabilities", self._hook.capabilities(), Capabilities)
 
     def status(self) -> list[tuple[str, str]]:
@@ -202,7 +202,9 @@ class BoundDriver:
         try:
             return [(str(key), str(value)) for key, value in fields]
         except (TypeError, ValueError) as error:
-            raise DriverContractError(f"driver {self.name}: its hook status returned no pairs: {fields!r}") from error
+            raise DriverContractError(
+                f"driver {self.name}: its hook status returned {fields!r}, which are not pairs"
+            ) from error
 
     def metadata(self, layer_id: str) -> dict[str, str]:
         """See `hookspecs.metadata`."""
@@ -236,7 +238,7 @@ class BoundDriver:
         getter: FileGetter = self._with_methods("diff_getter", self._hook.diff_getter(layer_id=layer_id), "open")
         return getter
 
-    # What strangers' code gives
+    # Checks of what third-party code returns
 
     def _mount(self, layer_id: str, mount_label: str) -> str:
         path = self._answer("get", self._hook.get(layer_id=layer_id, mount_label=mount_label), str)
@@ -267,10 +269,10 @@ class BoundDriver:
     def _register(self, plugin: Any, name: str) -> None:
         try:
             self.plugins.register(plugin, name)
-            # An unknown hook or a misspelt argument would otherwise be found when it is too late, or never.
+            # Without this check, an unknown hook or a misspelt argument would be found late or never.
             self.plugins.check_pending()
         except pluggy.PluginValidationError as error:
-            raise DriverContractError(f"{name} does not keep the contract: {error}") from error
+            raise DriverContractError(f"{name} does not follow the contract for drivers: {error}") from error
 
     def _check_required(self, name: str) -> None:
         missing = [hook for hook in hookspecs.REQUIRED_HOOKS if not getattr(self.plugins.hook, hook).get_hookimpls()]
@@ -282,7 +284,7 @@ class BoundDriver:
 
 
 def _log_calls(plugins: pluggy.PluginManager, driver: str) -> None:
-    """Log each call of a hook with its arguments, its time in seconds, and its error or its number."""
+    """Log each call of a hook: its IDs and labels, its time in seconds, and its error or the size that it returns."""
     calls = threading.local()
 
     def before(hook: str, methods: object, arguments: Mapping[str, Any]) -> None:
@@ -303,4 +305,4 @@ def _log_calls(plugins: pluggy.PluginManager, driver: str) -> None:
 
 def _check_new_id(layer_id: str) -> None:
     if not _LAYER_ID.fullmatch(layer_id):
-        raise ValueError(f"{layer_id!r} is no ID of a layer: 1 to 128 characters of a-z, 0-9 and the hyphen")
+        raise ValueError(f"{layer_id!r} is not a layer ID: 1 to 128 characters of a-z, 0-9 and the hyphen")

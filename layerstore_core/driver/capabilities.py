@@ -1,4 +1,4 @@
-"""What a driver can do beyond the contract's minimum."""
+"""The abilities of a driver beyond the contract's minimum."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Declared by a driver's `capabilities` hook; the defaults claim nothing.
+    """The abilities that a driver's `capabilities` hook declares. The defaults declare none.
 
     Attributes:
-        reproduces_exact_diffs: `diff` gives back, bit for bit, the tar that `apply_diff` was given.
-            The store then keeps no tar-split for the driver's layers.
-        max_depth: how many layers a chain may have on this driver, the two of a writable layer left
-            out; `None` where the driver knows no limit of its own.
-        parallel_apply: `apply_diff` of a layer does not need its parents to be complete, so that the layers of
-            one image may be applied at the same time; where it does, it calls the stream's `await_parents` first.
-        shares_inodes: a child made by `create` has its parent's files under the same inodes, by hard links. Core's
-            `apply_diff` then gives a file an inode of its own before it changes its metadata.
-        quota: a writable layer's `size` storage option is enforced.
+        reproduces_exact_diffs: `diff` returns, bit for bit, the tar that `apply_diff` was given. The store then keeps
+            no tar-split for the driver's layers.
+        max_depth: how many layers a chain may have on this driver, without the two of a writable layer. `None` if the
+            driver itself sets no limit.
+        parallel_apply: `apply_diff` of a layer does not need complete parents, so the store may apply the layers of one
+            image at the same time. An `apply_diff` that needs them for some layer calls the stream's `await_parents`
+            first.
+        shares_inodes: a child that `create` has created has its parent's files under the same inodes, by hard links.
+            The fallback's `apply_diff` then gives a file its own inode before it changes the file's metadata.
+        quota: the driver enforces a writable layer's `size` storage option.
     """
 
     reproduces_exact_diffs: bool = False

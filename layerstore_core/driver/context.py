@@ -1,4 +1,4 @@
-"""What a driver is given when the store makes it."""
+"""The context that a driver is created with."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DriverContext:
-    """The surroundings of one driver instance.
+    """The directory, options and settings of one driver instance.
 
     Attributes:
-        home: the driver's own directory, `<root>/<driver name>`; the driver makes it.
-        options: the driver's options. For a driver class with an `Options` model (a pydantic `BaseModel`) an instance of
-            it, already validated; an empty mapping where the class only names its model and nothing was given.
-        id_mapping: how IDs in layers correspond to IDs on disk.
-        logger: loguru's, bound with `driver=<name>`.
-        read_only: the store was opened for reading, or its root cannot be written: the driver writes nothing.
+        home: the driver's own directory, `<root>/<driver name>`. The driver creates it.
+        options: the driver's options. For a driver class with an `Options` model (a pydantic `BaseModel`) this is a
+            validated instance of the model. It is an empty mapping if the class only names its model and no options
+            were given.
+        id_mapping: how user and group IDs in layers correspond to IDs on disk.
+        logger: loguru's logger, bound with `driver=<name>`.
+        read_only: the store was opened for reading, or its root cannot be written. The driver must write nothing.
     """
 
     home: Path
@@ -37,7 +38,7 @@ class DriverContext:
         inside.guard(self.home.parent)
 
     def nearest_directory(self) -> Path:
-        """`home`, or the nearest directory above it that is there: where a probe can try things out."""
+        """Return `home` or its nearest existing ancestor, where a probe can make its trials."""
         directory = self.home
         while not inside.is_directory(directory) and directory != self.home.parent:
             directory = directory.parent

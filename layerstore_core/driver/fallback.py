@@ -1,4 +1,4 @@
-"""What a driver leaves out: no capabilities, no status, and the diff family on top of `get` and `put` alone."""
+"""Default answers for the hooks that a driver leaves out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MountedDriver(Protocol):
-    """What the fallback needs of the driver: its directory, its mounts, counted, and its changes."""
+    """The part of a driver that the fallback uses: its directory, its counted mounts and its changes."""
 
     @property
     def home(self) -> Path: ...
@@ -37,11 +37,17 @@ class MountedDriver(Protocol):
 
 
 class Fallback:
-    """The plugin that answers last, in every store. What a hook needs is loaded when it is called: few of them are.
+    """The plugin that answers a hook if the driver and its wrappers have not.
+
+    It answers that there are no capabilities and no status, and implements the diff family by means of `get` and `put`
+    alone. Docker's developers know this as `NaiveDiffDriver` over a `ProtoDriver`: the six required hooks are the
+    `ProtoDriver`, and the fallback is the `NaiveDiffDriver`.
+
+    Its hooks import what they need when they are called, for start-up time: a store calls few of them.
 
     Args:
-        driver: the driver that it stands behind, for its counted mounts.
-        id_mapping: how IDs in layers correspond to IDs on disk.
+        driver: the driver whose counted mounts are used.
+        id_mapping: how user and group IDs in layers correspond to IDs on disk.
     """
 
     def __init__(self, driver: MountedDriver, id_mapping: IDMapping) -> None:

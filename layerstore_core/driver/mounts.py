@@ -1,9 +1,9 @@
-"""Counting the users of mounts, across threads and processes.
+"""The users of mounts, counted across threads and processes.
 
-A driver sees one `get` before the first use of a layer and one `put` after the last. Users within a process are
-counted here; each process with users has a hold of the kernel's (`RootLocks`), which ends with it. What is
-mounted is written down under `<root>/layerstore/mounts/<driver>`, a file for each layer, before the driver mounts it,
-so that mounts of processes that have died are found.
+A driver sees one `get` before the first use of a layer and one `put` after the last. This module counts the users in
+this process. Each process with users has a shared lock of the kernel's (`RootLocks`), which ends with the process.
+Before the driver mounts a layer, a note is written: a file for the layer under `<root>/layerstore/mounts/<driver>`. By
+the notes, the mounts of processes that have died are found.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from layerstore_core.errors import BadRecord, LayerStoreError, while_doing
 from layerstore_core.locking.root_locks import RootLocks
 from layerstore_core.log import logger
 
-#: What the file of a mount holds that is to outlive the process which made it.
+#: The content of the note of a mount that outlives its process (`keep=True`).
 _KEPT: Final = b"kept\n"
+#: More bytes than this are never in a note.
 _LONGEST: Final = 64
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -30,10 +31,10 @@ class MountCounts:
     """The mounts of one driver that an open store uses.
 
     Args:
-        directory: `<root>/layerstore/mounts/<driver>`, made with the first mount.
+        directory: the directory of the notes, `<root>/layerstore/mounts/<driver>`. It is created with the first mount.
         locks: the locks of the root.
-        get: the driver's hook.
-        put: the driver's hook.
+        get: the driver's hook `get`.
+        put: the driver's hook `put`.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class MountCounts:
         """Mount a layer, or count one more user of its mount.
 
         Args:
-            keep: let it stay mounted, without a user, until `let_go`.
+            keep: do not count a user, but leave the layer mounted until `end_kept`.
 
         Returns:
-            The absolute path of its tree.
+            The absolute path of the layer's tree.
         """
         with self._locks.exclusive(_key(layer_id)):
             count, path = self._users.get(layer_id, (0, ""))
@@ -60,17 +61,17 @@ class MountCounts:
                 noted = False
                 try:
                     noted = self._note(layer_id, keep=keep)
-                    self._locks.acquire(_held(layer_id), self)
+                    self._locks.acquire(_users_key(layer_id), self)
                     path = self._driver_get(layer_id, mount_label)
                     if not keep:
                         self._users[layer_id] = 1, path
                 except BaseException:
-                    self._locks.release(_held(layer_id), self)
+                    self._locks.release(_users_key(layer_id), self)
                     if noted:
-                        self._undo(layer_id)
+                        self._undo_failed_mount(layer_id)
                     raise
                 if keep:
-                    self._locks.release(_held(layer_id), self)
+                    self._locks.release(_users_key(layer_id), self)
             elif keep:
                 self._note(layer_id, keep=True)
             else:
@@ -78,7 +79,10 @@ class MountCounts:
             return path
 
     def put(self, layer_id: str) -> None:
-        """Count one user less; unmount after the last. Without a user of this store nothing happens, nor in a forked child."""
+        """Count one user less. Unmount after the last.
+
+        Do nothing if this store has no user of the mount, or in a forked child.
+        """
         if self._locks.inherited:
             return
         with self._locks.exclusive(_key(layer_id)):
@@ -86,20 +90,20 @@ class MountCounts:
             if count > 1:
                 self._users[layer_id] = count - 1, path
             elif count:
-                self._locks.release(_held(layer_id), self)
+                self._locks.release(_users_key(layer_id), self)
                 try:
                     if not self._is_kept(layer_id):
                         self._unmount_unused(layer_id)
-                except Exception:  # the driver has refused, and is not asked again
+                except Exception:  # the driver has refused: do not call it again
                     del self._users[layer_id]
                     raise
-                del self._users[layer_id]  # last: what was interrupted, `close` does again
+                del self._users[layer_id]  # last: after an interruption, `close` unmounts again
 
-    def let_go(self, layer_id: str) -> bool:
-        """End what `get(…, keep=True)` began.
+    def end_kept(self, layer_id: str) -> bool:
+        """End a mount of `get(…, keep=True)`.
 
         Returns:
-            Whether the mount was one that is kept.
+            Whether there was such a mount.
         """
         with self._locks.exclusive(_key(layer_id)):
             if not self._is_kept(layer_id):
@@ -109,28 +113,28 @@ class MountCounts:
             return True
 
     def is_used(self, layer_id: str) -> bool:
-        """Whether this store has users of the layer's mount."""
+        """Return whether this store has users of the layer's mount."""
         return layer_id in self._users
 
     def remove(self, layer_id: str, remove: Callable[[str], None]) -> None:
-        """Call `remove`, with nobody mounting the layer meanwhile, and forget its mount."""
+        """Call `remove` while no process can mount the layer, and discard its note and its users."""
         with self._locks.exclusive(_key(layer_id)):
             remove(layer_id)
-            self._forget(layer_id)
-            self._locks.release(_held(layer_id), self)
+            self._remove_note(layer_id)
+            self._locks.release(_users_key(layer_id), self)
             self._users.pop(layer_id, None)
 
     @contextmanager
     def changing(self, layer_id: str) -> Iterator[None]:
-        """A block in which no process mounts, unmounts or removes the layer."""
+        """Lock the layer for the length of a `with` block: no process mounts, unmounts or removes it."""
         with self._locks.exclusive(_key(layer_id)):
             yield
 
     def adopt(self, is_ours: Callable[[str], bool]) -> None:
-        """Take the notes of earlier versions, which stand in the directory above, to those of this driver.
+        """Move the notes of earlier versions, which are in the parent directory, to the directory of this driver.
 
         Args:
-            is_ours: whether the driver has a layer; no two drivers have one of the same ID.
+            is_ours: returns whether the driver has a layer of an ID. No two drivers have a layer of the same ID.
         """
         shared = self._directory.parent
         drivers = inside.directory_names(shared)
@@ -139,45 +143,45 @@ class MountCounts:
             with suppress(FileNotFoundError):  # another process was faster
                 inside.rename(shared / name, self._directory / name)
 
-    def abandoned(self) -> list[str]:
-        """The layers that were mounted by processes that have died, sorted."""
+    def stale(self) -> list[str]:
+        """Return the layers whose mounts are stale, sorted: the processes that used them have died."""
         if not self._locks.writable:
             return []
         return [
             name
             for name in inside.names(self._directory)
-            if not self._locks.is_referenced(_held(name)) and not self._is_kept(name)
+            if not self._locks.is_referenced(_users_key(name)) and not self._is_kept(name)
         ]
 
-    def unmount_abandoned(self, layer_id: str) -> None:
-        """Unmount one of `abandoned()`, if it still is."""
+    def unmount_stale(self, layer_id: str) -> None:
+        """Unmount a layer of `stale()`, if its mount is still stale."""
         with self._locks.exclusive(_key(layer_id)):
             if not self._is_kept(layer_id):
                 self._unmount_unused(layer_id)
 
     def close(self) -> None:
-        """Give back all that this store uses."""
+        """Release all mounts that this store uses."""
         for layer_id in list(self._users):
             while layer_id in self._users and not self._locks.inherited:
                 self.put(layer_id)
 
-    def _undo(self, layer_id: str) -> None:
-        """End a mount that has failed; what stands around the driver may have failed after the driver had mounted."""
+    def _undo_failed_mount(self, layer_id: str) -> None:
+        """Unmount after an error: a wrapper plugin may have failed after the driver had mounted the layer."""
         try:
             self._unmount_unused(layer_id)
         except (OSError, LayerStoreError) as error:
             logger.error("layer {} may still be mounted: it could not be unmounted: {}", layer_id, error)
 
     def _unmount_unused(self, layer_id: str) -> None:
-        if not self._locks.is_referenced(_held(layer_id)):
+        if not self._locks.is_referenced(_users_key(layer_id)):
             self._driver_put(layer_id)
-            self._forget(layer_id)
+            self._remove_note(layer_id)
 
     def _note(self, layer_id: str, *, keep: bool) -> bool:
-        """Write down that the layer is mounted; returns whether that is new.
+        """Write the note that the layer is mounted. Return whether the note is new.
 
-        On a full disk nothing is written: what is there can still be read, from drivers that need no room for that,
-        and the mount of a process that dies meanwhile is found when its layer is removed.
+        On a full disk no note is written. So layers can still be read there, with drivers that need no space for a
+        mount. If the process then dies, its mount is found when its layer is removed.
         """
         if not self._locks.writable:
             return False
@@ -187,7 +191,7 @@ class MountCounts:
                 self._write(layer_id, _KEPT if keep else b"")
             except BaseException as error:
                 if new:
-                    self._forget(layer_id)
+                    self._remove_note(layer_id)
                 if keep or not isinstance(error, OSError) or error.errno not in _FULL:
                     raise
                 return False
@@ -199,18 +203,18 @@ class MountCounts:
         with while_doing(f"noting in {path} that the layer is mounted"):
             inside.write(path, content, 0o644)
 
-    def _forget(self, layer_id: str) -> None:
+    def _remove_note(self, layer_id: str) -> None:
         if self._locks.writable:
             inside.unlink(self._directory / layer_id, missing_ok=True)
 
     def _is_kept(self, layer_id: str) -> bool:
-        # Where nothing can be written, notes of earlier versions are where they were.
+        # On a root that cannot be written, the notes of earlier versions are still in the parent directory.
         for directory in (self._directory, self._directory.parent):
             try:
                 return inside.read(directory / layer_id, _LONGEST) == _KEPT
             except FileNotFoundError:
                 continue
-            except (BadRecord, OSError) as error:  # it may say that somebody wants it mounted
+            except (BadRecord, OSError) as error:  # the note may say that a user wants the layer mounted
                 logger.warning("{}; the layer stays mounted", error)
                 return True
         return False
@@ -220,5 +224,5 @@ def _key(layer_id: str) -> str:
     return f"driver {layer_id}"
 
 
-def _held(layer_id: str) -> str:
+def _users_key(layer_id: str) -> str:
     return f"mounted {layer_id}"

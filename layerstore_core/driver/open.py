@@ -1,4 +1,4 @@
-"""From a driver's name to a driver that the store can call."""
+"""Open the driver that a store uses: choose it, create its instance, and bind the instance."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
-    """Choose the driver, and make the instance of it that one store uses.
+    """Choose the driver of a store, and create the instance that the store uses.
 
     Raises:
-        DriverNotFound: it is not installed, or cannot be imported.
-        DriverNotSupported: it cannot work here.
-        AmbiguousDriver: several would have to be used.
-        ConfigError: an option is unknown to it, or cannot be used.
-        DriverContractError: it does not keep the contract.
-        OSError: it could not make its home.
+        DriverNotFound: the driver is not installed, or cannot be imported.
+        DriverNotSupported: the driver cannot work here.
+        AmbiguousDriver: several drivers have state here.
+        ConfigError: the driver does not know an option, or an option has an invalid value.
+        DriverContractError: the driver does not follow the contract.
+        OSError: the driver could not create its home.
     """
     warn_of_unknown_drivers(config)
     name = select_driver(config)
@@ -44,25 +44,28 @@ def open_driver(config: StoreConfig, locks: RootLocks) -> BoundDriver:
         return bind_driver(registry.load_driver(name), name, config, locks, registry.load_wrappers())
     except DriverNotSupported as error:
         if config.driver is None and chosen_drivers(config.root):
-            error.add_note(f"{config.root} holds the state of driver {name!r}; no other is taken unless it is named")
+            error.add_note(
+                f"{config.root} has the state of driver {name!r}; another driver is used only if you name it"
+            )
         raise
 
 
 def check_driver(config: StoreConfig) -> None:
-    """Raise what `open_driver` would, as far as it can be known before anything is made under the root.
+    """Raise the errors of `open_driver` that can be found before anything is created under the root.
 
     Raises:
-        DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError, DriverContractError, OSError: as `open_driver`.
+        DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError, DriverContractError, OSError: as for
+            `open_driver`.
     """
     ask_driver(select_driver(config), config)
 
 
 def check_options(config: StoreConfig) -> None:
-    """Validate the options of the driver that a new store would get, if there is one.
+    """Validate the options of the driver that a store would use, if a driver can be found.
 
     Raises:
-        ConfigError: an option is unknown to it, or cannot be used.
-        DriverContractError: it does not keep the contract.
+        ConfigError: the driver does not know an option, or an option has an invalid value.
+        DriverContractError: the driver does not follow the contract.
     """
     if not config.drivers:
         return
@@ -81,17 +84,17 @@ def bind_driver(
     locks: RootLocks,
     wrappers: Iterable[tuple[str, object]] = (),
 ) -> BoundDriver:
-    """Make an instance of a driver, which need not be an installed one.
+    """Create an instance of a driver. The driver need not be an installed one.
 
     Args:
-        factory: the driver's class, or a function that makes one.
-        name: its name; what the driver itself declares goes before.
+        factory: the driver's class, or a function that returns a driver.
+        name: the driver's name. A `driver_name` that the driver declares takes precedence.
         config: the root, and the driver's options.
         locks: the locks of the root.
-        wrappers: plugins that stand around the driver, by name.
+        wrappers: plugins that wrap the driver's hooks, each with its name.
 
     Raises:
-        DriverNotSupported, ConfigError, DriverContractError, OSError: as `open_driver`.
+        DriverNotSupported, ConfigError, DriverContractError, OSError: as for `open_driver`.
     """
     on_disk = registry.driver_name(factory, name)
     context = replace(context_of(factory, name, config), read_only=not locks.writable)

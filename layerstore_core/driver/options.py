@@ -1,4 +1,4 @@
-"""What a driver is made and probed with: its surroundings, and its options, validated by its own model."""
+"""The context that a driver is created and probed with, with options that its own model has validated."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> DriverContext:
-    """The surroundings of a driver.
+    """Return the context of a driver.
 
     Args:
-        factory: the driver's class, or a function that makes one.
-        name: its name; what the driver itself declares goes before.
-        config: the root, and the options of drivers. Those that are for any driver are for the one that is named there,
-            if there is one.
+        factory: the driver's class, or a function that returns a driver.
+        name: the driver's name. A `driver_name` that the driver declares takes precedence.
+        config: the root, and the options of drivers. If `config` names a driver, the options for any driver are for
+            that driver only.
 
     Raises:
-        ConfigError: an option is unknown to the driver, or cannot be used.
-        DriverContractError: its name on disk cannot be one, or the model that it names cannot be imported.
+        ConfigError: the driver does not know an option, or an option has an invalid value.
+        DriverContractError: its name cannot be a name on disk, or the model of its options cannot be imported or fails.
     """
     on_disk = registry.driver_name(factory, name)
     options = config.options_of(on_disk, name)
@@ -44,7 +44,7 @@ def context_of(factory: DriverFactory, name: str, config: StoreConfig) -> Driver
 
 
 def warn_of_unknown_drivers(config: StoreConfig) -> None:
-    """Log which drivers in the settings are not installed, and look like a misspelt one."""
+    """Log the drivers in the settings that are not installed, and whose names look like misspelt ones."""
     if config.drivers or config.driver_priority:
         known = entry_point_names(DRIVERS)
         for name in sorted({*config.drivers, *config.driver_priority} - known - {ANY_DRIVER}):
@@ -71,7 +71,7 @@ def _validated(factory: DriverFactory, name: str, options: dict[str, Any], confi
 
                 found = describe_errors(error, what="option", known=model.model_fields)
                 raise ConfigError(f"driver {name}: {found}{where}") from error
-            except Exception as error:  # a stranger's validators may fail in any way
+            except Exception as error:  # third-party validators may raise anything
                 raise DriverContractError(
                     f"driver {name}: the model of its options failed: {type(error).__name__}: {error}"
                 ) from error
@@ -81,7 +81,10 @@ def _validated(factory: DriverFactory, name: str, options: dict[str, Any], confi
 
 
 def _strict(model: type[BaseModel]) -> type[BaseModel]:
-    """The model, refusing what it does not know: pydantic's default, which a driver need not know of, is to ignore it."""
+    """Return the model in a form that refuses unknown options, unless the model itself decides about them (`extra`).
+
+    Pydantic ignores unknown fields by default. A driver's author need not know that.
+    """
     if "extra" in model.model_config:
         return model
     return type(model.__name__, (model,), {"model_config": {"extra": "forbid"}, "__module__": model.__module__})

@@ -1,12 +1,13 @@
-"""Which drivers have used a root before, and which of them somebody chose for it.
+"""Find the drivers that have state under a root, and those of them that the root's store was made with.
 
-State is whatever the driver would be missed for: layers, writable layers, images, pins, what a repair has set aside, and
-layers of the driver whose records are lost.
+State is anything that would be lost without the driver: layers, writable layers, images, pins, what a repair has put in
+quarantine, and the driver's layers whose records are lost.
 
-Docker takes another driver though there is state of vfs (moby, `daemon/graphdriver/driver.go`), since it took vfs itself
-where nothing else worked. A root that Docker made keeps this rule. With us somebody chose vfs, or goes on with it: its
-state counts where a store of ours was made with it, of which there is a note, `<root>/layerstore/drivers/<driver>`. Stores of
-earlier versions have no notes, but more in `<root>/layerstore` than opening Docker's root makes.
+Docker ignores the state of vfs and takes another driver (moby, `daemon/graphdriver/driver.go`), because it takes vfs
+itself where nothing else works. For a root that Docker created this rule holds here too. In a store of this program vfs
+was chosen by a user, or the store already had it. So its state counts if a store was made with it. A note records that:
+`<root>/layerstore/drivers/<driver>`. Stores of earlier versions have no notes, but they have more in
+`<root>/layerstore` than opening Docker's root creates.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.own_state import driver_note, recorded_drivers, state_directory, write_driver_note
 
-#: What is under `image/<driver>/layerdb` once a layer or a writable layer has been made.
+#: The directories under `image/<driver>/layerdb` that have entries once a layer or a writable layer has been created.
 _RECORDS: Final = ("sha256", "mounts")
-#: What lies under `layerstore/` by driver, and would be lost with it.
+#: The directories under `layerstore/` with a directory for each driver, whose content would be lost without the driver.
 _KEPT: Final = ("pins", "quarantine")
-#: The driver whose state Docker does not go by, also where it is not installed here.
+#: The driver whose state Docker ignores. It has this name even if it is not installed here.
 _LAST_RESORT: Final = "vfs"
 _LAYER: Final = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
 
 
 def chosen_drivers(root: Path) -> list[str]:
-    """The drivers that the store under a root stays with, by their names on disk, sorted: more than one are ambiguous.
+    """Return the drivers that the store under a root must keep to, by their names on disk, sorted.
 
-    Those with state; where none has any, those that the store was made with.
+    These are the drivers with state. If no driver has state, they are those that the store was made with. More than one
+    are ambiguous.
     """
     noted = _noted(root)
 
@@ -50,39 +52,37 @@ def chosen_drivers(root: Path) -> list[str]:
 
 
 def prior_drivers(root: Path) -> list[str]:
-    """The drivers that have state under a root, by their names on disk, sorted."""
+    """Return the drivers that have state under a root, by their names on disk, sorted."""
     names = {*recorded_drivers(root), *_noted(root)}
     for kind in _KEPT:
         names.update(_directories(state_directory(root, kind, "")))
     if not docker_was_here(root) and inside.is_directory(root / "layerstore"):
-        # Whatever else there is, Docker has not made it: also a driver's layers of which no record is left.
+        # Docker did not create the other directories here: they may be of drivers whose layers have lost their records.
         names.update(_directories(root))
     return sorted(name for name in names if registry.is_name_on_disk(name) and _has_state(root, name))
 
 
 def note_driver(root: Path, name: str, *, durable: bool) -> None:
-    """Note that a store was made with a driver. Where it cannot be written, as on a full disk, that is logged."""
+    """Write the note that a store was made with a driver. If it cannot be written, as on a full disk, log that."""
     note = driver_note(root, name)
     try:
         if inside.exists(note):
             return
-        # From the first note on, state without one may be Docker's.
+        # Once a note exists, state without a note may be Docker's. So the first note comes with those of all drivers.
         names = [name] if inside.is_directory(note.parent) else [*chosen_drivers(root), name]
         make_directory(note.parent, 0o700, durable=durable)
-        for one in names:
-            # Before the note, which says that they are there: if one is missing later on, it is lost.
-            make_directory(state_directory(root, "pins", one), 0o700, durable=durable)
-            make_directory(ImageDB(root / "image" / one).content, 0o700, durable=durable)
-            write_driver_note(root, one)
+        for driver in names:
+            # Before the note, which says that these directories exist: if one is missing later, it was lost.
+            make_directory(state_directory(root, "pins", driver), 0o700, durable=durable)
+            make_directory(ImageDB(root / "image" / driver).content, 0o700, durable=durable)
+            write_driver_note(root, driver)
         if durable:
             inside.flush(note.parent)
-            for directory in (
-                root / "image",
-                root,
-            ):  # locks and drivers may have made what is in them, and promise nothing
+            # Locks and drivers may have created entries in these directories without flushing them.
+            for directory in (root / "image", root):
                 inside.flush(directory)
     except (BadRecord, OSError) as error:
-        logger.warning("it could not be noted in {} that the store was made with driver {}: {}", note, name, error)
+        logger.warning("the note {} that the store was made with driver {} was not written: {}", note, name, error)
 
 
 def _has_state(root: Path, name: str) -> bool:
@@ -99,7 +99,7 @@ def _has_entries(directory: Path) -> bool:
     try:
         return inside.has_entries(directory)
     except BadRecord:
-        return True  # who put something else there, has put away what there was
+        return True  # a file in place of the directory: the state that was there has been replaced
 
 
 def _has_images(image: Path) -> bool:
@@ -109,11 +109,11 @@ def _has_images(image: Path) -> bool:
     try:
         return bool(records.image_ids() or records.names())
     except (LayerStoreError, OSError):
-        return True  # they are damaged
+        return True  # the records are damaged
 
 
 def _has_layers(home: Path) -> bool:
-    """Whether there is a layer in a driver's directory, or one level below it, by the IDs that layer stores give."""
+    """Return whether a driver's directory has a layer, in it or one level below. IDs of layer stores mark layers."""
     return any(
         any(_LAYER.fullmatch(name) for name in _directories(directory))
         for directory in (home, *(home / name for name in _directories(home)))
@@ -121,7 +121,10 @@ def _has_layers(home: Path) -> bool:
 
 
 def _with_homes(root: Path) -> list[str]:
-    """The drivers whose store was made under a root, and is empty, or holds what is not ours, such as Docker's cache."""
+    """Return the drivers with records and a home under a root, even if neither has a layer of ours.
+
+    Their stores are empty, or have content that is not of this program, such as Docker's cache.
+    """
     return [
         name
         for name in recorded_drivers(root)
@@ -137,7 +140,10 @@ def _is_used(home: Path) -> bool:
 
 
 def _is_of_an_earlier_version(root: Path, name: str) -> bool:
-    """Whether an earlier version has made a store with a driver; where Docker was, too, only a pin tells."""
+    """Return whether an earlier version has made a store with a driver.
+
+    In a root that Docker has used too, only a pin of one of the driver's layers shows that.
+    """
     if not docker_was_here(root):
         try:
             return any(entry != "locks" for entry in inside.names(root / "layerstore"))
@@ -158,11 +164,11 @@ def _noted(root: Path) -> list[str]:
     try:
         return list(filter(registry.is_name_on_disk, _names(state_directory(root, "drivers", ""))))
     except BadRecord:
-        return []  # something else stands there, which tells nothing
+        return []  # a file in place of the directory: it says nothing about drivers
 
 
 def _names(directory: Path) -> list[str]:
-    # PermissionError: somebody else's store can be read, though not what is ours in it.
+    # PermissionError: another user's store can be readable, while this program's own directories in it are not.
     try:
         return inside.names(directory)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Asking a driver whether it works somewhere."""
+"""Probe whether a driver works under a root."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a driver works somewhere.
+    """The result of a probe.
 
     Attributes:
-        works: whether it does.
-        reason: why not; empty where it does.
-        error: the error, where the reason is an option of the driver.
+        works: whether the driver works.
+        reason: why it does not work. Empty if it does.
+        error: the error, if the reason is an option of the driver.
     """
 
     works: bool
@@ -30,14 +30,14 @@ class Probe:
 
 
 def ask_driver(name: str, config: StoreConfig) -> None:
-    """Ask a driver whether it works under a root with its options; it leaves nothing there.
+    """Raise an error if a driver does not work under a root with its options. Leave nothing under the root.
 
     Raises:
-        DriverNotFound, AmbiguousDriver: as `load_driver`.
-        DriverNotSupported: it does not.
-        ConfigError: an option is unknown to it, or cannot be used.
-        DriverContractError: it does not keep the contract.
-        OSError: the system refuses.
+        DriverNotFound, AmbiguousDriver: as for `load_driver`.
+        DriverNotSupported: the driver does not work.
+        ConfigError: the driver does not know an option, or an option has an invalid value.
+        DriverContractError: the driver does not follow the contract.
+        OSError: a system call of the probe failed.
     """
     factory = load_driver(name)
     context = context_of(factory, name, config)
@@ -47,16 +47,16 @@ def ask_driver(name: str, config: StoreConfig) -> None:
             ask(context)
         except (LayerStoreError, OSError):
             raise
-        except Exception as error:  # third-party code may fail in any way
+        except Exception as error:  # third-party code may raise anything
             raise DriverContractError(f"driver {name}: its probe failed: {type(error).__name__}: {error}") from error
 
 
 def probe(name: str, where: StoreConfig | Path) -> Probe:
-    """Find out whether a driver would work, and leave nothing behind.
+    """Return whether a driver would work under a root. Leave nothing under the root.
 
     Args:
-        name: the driver's.
-        where: the root, and the options of drivers; a root alone stands for the usual settings.
+        name: the driver's name.
+        where: the root and the options of drivers. A path is a root with the usual settings.
     """
     if isinstance(where, Path):
         from layerstore_core.config.model import StoreConfig

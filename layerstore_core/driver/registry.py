@@ -17,24 +17,25 @@ if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
 
-#: Short of the 64 digits of an ID, and unlike a time: what is called so stands beside directories of drivers (`records/own_state.py`).
+#: Shorter than the 64 digits of an ID, and unlike a time: entries with such names are next to drivers' directories
+#: (`records/own_state.py`).
 _ON_DISK: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
-#: What else is under a root.
+#: The other names under a root.
 _TAKEN: Final = ("image", "layerstore")
 
-#: What an entry point leads to: called with a `DriverContext`, it makes a driver.
+#: The object that an entry point refers to. Called with a `DriverContext`, it returns a driver.
 DriverFactory = Callable[[DriverContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledDriver:
-    """A driver that some installed distribution offers.
+    """A driver of an installed distribution.
 
     Attributes:
         name: the entry point's name.
-        distribution: the name of the distribution that offers it.
-        version: that distribution's version.
-        entry_point: where it is.
+        distribution: the name of the distribution.
+        version: the distribution's version.
+        entry_point: the entry point, which refers to the driver.
     """
 
     name: str
@@ -44,7 +45,7 @@ class InstalledDriver:
 
 
 def installed_drivers() -> list[InstalledDriver]:
-    """All drivers that are offered, sorted by name; none is imported."""
+    """Return all installed drivers, sorted by name. Import none of them."""
     return sorted((_describe(point) for point in installed_entry_points(DRIVERS)), key=lambda driver: driver.name)
 
 
@@ -52,28 +53,28 @@ def load_driver(name: str) -> DriverFactory:
     """Import a driver.
 
     Raises:
-        DriverNotFound: no installed package offers it, or the package cannot be imported.
-        AmbiguousDriver: several packages offer one of this name.
+        DriverNotFound: no installed package has this driver, or the package cannot be imported.
+        AmbiguousDriver: several packages have a driver of this name.
     """
     found = [point for point in installed_entry_points(DRIVERS) if point.name == name]
     if not found:
         raise _not_installed(name)
-    # What a package is called is asked only where it is to be told: its metadata take as long to read as all else here.
+    # Read a package's metadata only if its name is needed: that takes as long as everything else here.
     if len(found) > 1 and len({_describe(point).distribution for point in found}) > 1:
         packages = " and ".join(_describe(point).distribution for point in found)
         raise AmbiguousDriver(f"a driver {name!r} comes from {packages}; uninstall all but one of these packages")
     factory = _load(found[0], "driver")
     if not callable(factory):
-        raise DriverNotFound(f"driver {name!r}: {found[0].value} is no class and no function")
+        raise DriverNotFound(f"driver {name!r}: {found[0].value} is neither a class nor a function")
     return factory  # type: ignore[no-any-return]
 
 
 def load_wrappers() -> list[tuple[str, object]]:
-    """Make the wrapper plugins that are installed, each with its name.
+    """Create the installed wrapper plugins. Return them with their names, sorted by name.
 
     Raises:
         DriverNotFound: a package cannot be imported.
-        DriverContractError: its class cannot be called without arguments.
+        DriverContractError: a wrapper's class cannot be called without arguments.
     """
     wrappers: list[tuple[str, object]] = []
     for point in sorted(installed_entry_points(WRAPPERS), key=lambda point: point.name):
@@ -82,7 +83,7 @@ def load_wrappers() -> list[tuple[str, object]]:
             wrappers.append((point.name, plugin() if isinstance(plugin, type) else plugin))
         except Exception as error:
             raise DriverContractError(
-                f"{_name(point, 'wrapper')} cannot be made: {type(error).__name__}: {error}"
+                f"{_name(point, 'wrapper')} cannot be created: {type(error).__name__}: {error}"
             ) from error
     return wrappers
 
@@ -91,18 +92,19 @@ def load_options(reference: str, driver: str) -> type:
     """Import the model of a driver's options.
 
     Args:
-        reference: where it is, `<module>:<class>`, as the driver's `Options` says.
+        reference: the model's place, `<module>:<class>`, as in the driver's `Options`.
         driver: the driver's name.
 
     Raises:
-        DriverContractError: there is none.
+        DriverContractError: the model cannot be imported, or is no pydantic model.
     """
     module, _, name = reference.partition(":")
     try:
         model = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise DriverContractError(
-            f"driver {driver}: the model of its options, {reference!r}, cannot be imported: {type(error).__name__}: {error}"
+            f"driver {driver}: the model of its options, {reference!r}, cannot be imported: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(model, type) or not hasattr(model, "model_validate"):
         raise DriverContractError(f"driver {driver}: the model of its options, {reference!r}, is no pydantic model")
@@ -110,31 +112,31 @@ def load_options(reference: str, driver: str) -> type:
 
 
 def driver_name(factory: DriverFactory, name: str) -> str:
-    """The name that a driver has on disk: what it declares, or its entry point's.
+    """Return the name of a driver on disk: its `driver_name` if it declares one, otherwise its entry point's name.
 
     Raises:
-        DriverContractError: directories of a driver cannot be called so.
+        DriverContractError: the name cannot be the name of a driver's directories.
     """
     on_disk = str(getattr(factory, "driver_name", None) or name)
     if not is_name_on_disk(on_disk):
         raise DriverContractError(
-            f"driver {name}: {on_disk!r} cannot be its name on disk: that is 1 to 63 letters, digits, dots, hyphens and "
-            f"underscores, the first a letter; and not {' or '.join(_TAKEN)}"
+            f"driver {name}: {on_disk!r} cannot be its name on disk: a name has 1 to 63 letters, digits, dots, hyphens "
+            f"and underscores, the first a letter, and is not {' or '.join(_TAKEN)}"
         )
     return on_disk
 
 
 def is_name_on_disk(name: str) -> bool:
-    """Whether directories of a driver may be called so."""
+    """Return whether a driver's directories may have this name."""
     return _ON_DISK.fullmatch(name) is not None and name not in _TAKEN
 
 
 def entry_point_of(on_disk: str) -> str:
-    """The installed driver that has a name on disk, by the name of its entry point.
+    """Return the entry point's name of the installed driver that has a name on disk.
 
     Raises:
-        DriverNotFound: no installed package offers it, or the package cannot be imported.
-        AmbiguousDriver: several packages offer one of this name.
+        DriverNotFound: no installed package has this driver, or the package cannot be imported.
+        AmbiguousDriver: several packages have a driver of this name.
     """
     names = sorted(entry_point_names(DRIVERS), key=lambda name: (name != on_disk, name))
     for name in names:
@@ -148,18 +150,21 @@ def entry_point_of(on_disk: str) -> str:
 
 
 def priority(factory: DriverFactory) -> int | None:
-    """How much a driver wants to be chosen where nobody names one; `None`: it has to be named."""
+    """Return the priority by which a driver is chosen if none is named. `None`: it must be named."""
     value = getattr(factory, "priority", None)
     return value if isinstance(value, int) else None
 
 
 def is_last_resort(factory: DriverFactory) -> bool:
-    """Whether the driver's state in a root that Docker made does not mean that somebody chose it."""
+    """Return whether a driver is one that Docker takes only where no other works (`last_resort`).
+
+    Then its state in a root that Docker created does not mean that a user chose it.
+    """
     return bool(getattr(factory, "last_resort", False))
 
 
 def package_of(factory: DriverFactory) -> str:
-    """The top-level package that a driver comes from."""
+    """Return the name of the top-level package that a driver comes from."""
     return str(getattr(factory, "__module__", "")).partition(".")[0]
 
 
@@ -172,11 +177,11 @@ def _not_installed(name: str) -> DriverNotFound:
 
 
 def _describe(point: EntryPoint) -> InstalledDriver:
-    return InstalledDriver(point.name, _told(point, "name"), _told(point, "version"), point)
+    return InstalledDriver(point.name, _metadata(point, "name"), _metadata(point, "version"), point)
 
 
-def _told(point: EntryPoint, field: str) -> str:
-    """What the metadata of a package say, if they can be read: they may be missing, or damaged."""
+def _metadata(point: EntryPoint, field: str) -> str:
+    """Return a field of the package's metadata. Return "unknown" if it is missing, or damaged."""
     try:
         return str(getattr(point.dist, field) or "unknown")
     except Exception:
@@ -184,15 +189,15 @@ def _told(point: EntryPoint, field: str) -> str:
 
 
 def _name(point: EntryPoint, what: str) -> str:
-    offer = _describe(point)
-    return f"{what} {point.name!r} of package {offer.distribution} {offer.version}"
+    driver = _describe(point)
+    return f"{what} {point.name!r} of package {driver.distribution} {driver.version}"
 
 
 def _load(point: EntryPoint, what: str) -> Any:
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
+    except (Exception, SystemExit) as error:  # importing third-party code may raise anything
         raise DriverNotFound(
             f"{_name(point, what)} is installed, but cannot be imported: {type(error).__name__}: {error}; "
-            "install it again, or a version that fits this Python and layerstore-core"
+            "reinstall it, or install a version that fits this Python and layerstore-core"
         ) from error

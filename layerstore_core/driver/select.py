@@ -1,9 +1,12 @@
-"""Which driver a store uses: the first of these that says so.
+"""The choice of a store's driver.
+
+The first of these that names a driver decides:
 
 1. the settings: argument, environment, configuration file;
-2. what is under the root: a store stays with the driver that it was made with, whatever else is installed (`prior`).
-   Several are an error that names them, and one that is not installed, or does not work, is an error, too;
-3. the drivers' order of priority: the first that works here.
+2. the state under the root: a store keeps the driver that it was made with, even if others are installed (`prior`).
+   The state of several drivers is an error that names them. It is also an error if the driver is not installed, or
+   does not work;
+3. the priority of the installed drivers: the first that works here.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def select_driver(config: StoreConfig) -> str:
-    """The driver to use, by the name of its entry point.
+    """Return the driver to use, by the name of its entry point.
 
     Raises:
-        AmbiguousDriver: the root has the states of several drivers.
-        ConfigError: an option was given that a driver, which would be chosen by priority, cannot use.
-        DriverNotFound: the driver whose state is there is not installed, or no driver is.
+        AmbiguousDriver: the root has the state of several drivers.
+        ConfigError: the driver next in the order of priority cannot use an option that was given.
+        DriverNotFound: the driver whose state is under the root is not installed, or no driver is installed.
         DriverNotSupported: no installed driver works here.
     """
     if config.driver is not None:
@@ -36,7 +39,7 @@ def select_driver(config: StoreConfig) -> str:
     prior = chosen_drivers(config.root)
     if len(prior) > 1:
         raise AmbiguousDriver(
-            f"{config.root} holds the state of several drivers: {', '.join(prior)}; name the one to use "
+            f"{config.root} has the state of several drivers: {', '.join(prior)}; name the one to use "
             "(--driver, LAYERSTORE_DRIVER, or driver in the configuration file)"
         )
     if prior:
@@ -49,15 +52,18 @@ def _require(name: str, root: Path) -> str:
         return registry.entry_point_of(name)
     except DriverNotFound as error:
         raise DriverNotFound(
-            f"{root} holds the state of driver {name!r}, which cannot be used: {error}. To start with another "
-            "driver beside it, name that driver"
+            f"{root} has the state of driver {name!r}, which cannot be used: {error}. To use another driver in the "
+            "same root, name that driver"
         ) from error
 
 
 def _first_that_works(config: StoreConfig) -> str:
     names = list(config.driver_priority) or _by_priority()
     if not names:
-        raise DriverNotFound("no driver is installed that may be chosen by itself; pip install layerstore-driver-vfs")
+        raise DriverNotFound(
+            "no installed driver may be chosen by priority; name a driver, or install one: "
+            "pip install layerstore-driver-vfs"
+        )
     reasons = []
     for name in names:
         result = probe(name, config)
@@ -65,14 +71,14 @@ def _first_that_works(config: StoreConfig) -> str:
             logger.info("driver {} is chosen: the first by priority that works under {}", name, config.root)
             return name
         if result.error is not None and (config.options_of(name) or ANY_DRIVER in config.drivers):
-            raise result.error  # another driver would be taken for a misspelt option
+            raise result.error  # otherwise a misspelt option would lead to another driver
         reasons.append(f"{name}: {result.reason}")
     raise DriverNotSupported(f"no installed driver works under {config.root}. " + ". ".join(reasons))
 
 
 def _by_priority() -> list[str]:
-    """The drivers that may be chosen by themselves, the most wanted first; an alias counts once."""
-    wanted: dict[str, tuple[int, str]] = {}
+    """Return the drivers that have a priority, the highest first. A driver with an alias counts once."""
+    ranks: dict[str, tuple[int, str]] = {}
     for driver in registry.installed_drivers():
         try:
             factory = registry.load_driver(driver.name)
@@ -81,6 +87,6 @@ def _by_priority() -> list[str]:
             logger.warning("{}", error)
             continue
         value = registry.priority(factory)
-        if value is not None and (on_disk not in wanted or driver.name == on_disk):
-            wanted[on_disk] = (-value, driver.name)
-    return [name for _, name in sorted(wanted.values())]
+        if value is not None and (on_disk not in ranks or driver.name == on_disk):
+            ranks[on_disk] = (-value, driver.name)
+    return [name for _, name in sorted(ranks.values())]

@@ -227,7 +227,7 @@ class RWLayer:
         if driver.is_used(mount_id):
             driver.put(mount_id)
         else:
-            driver.let_go(mount_id)
+            driver.end_kept_mount(mount_id)
         logger.info("unmounted writable layer {!r}", self.name)
 
     @contextmanager

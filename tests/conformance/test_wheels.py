@@ -125,7 +125,7 @@ def test_a_driver_comes_and_goes(environment, tmp_path) -> None:
     # Nor is there a switch where only the state under the root names the driver.
     (tmp_path / "config.toml").write_text("")
     lost = environment.run("layerstore_core", "ls", cwd=tmp_path, code=1, **settings)
-    assert "holds the state of driver 'minimal'" in lost.stderr
+    assert "has the state of driver 'minimal'" in lost.stderr
 
     environment.install("layerstore-driver-minimal")
     assert (

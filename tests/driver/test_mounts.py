@@ -90,6 +90,6 @@ def test_a_note_that_cannot_be_read_may_say_that_the_mount_is_wanted(
     note = tmp_path / "mounts" / "vfs" / LAYER
     note.unlink()
     note.mkdir()
-    assert mounts.abandoned() == []
-    mounts.unmount_abandoned(LAYER)
+    assert mounts.stale() == []
+    mounts.unmount_stale(LAYER)
     assert driver.mounted == {LAYER}

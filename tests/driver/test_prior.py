@@ -164,7 +164,7 @@ def test_a_driver_that_is_not_installed_any_more(root, state, only):
     with use(root, "vfs") as store:
         state(store)
     only()
-    with pytest.raises(DriverNotFound, match=r"holds the state of driver 'vfs', which cannot be used.*no driver 'vfs'"):
+    with pytest.raises(DriverNotFound, match=r"has the state of driver 'vfs', which cannot be used.*no driver 'vfs'"):
         LayerStore.open(root=root)
     with LayerStore.open(root=root, driver="wanted") as store:
         assert store.chain_ids() == []
@@ -184,7 +184,7 @@ def test_a_driver_that_does_not_work_here_any_more(root, install):
     (root / "moody" / "broken").touch()
     with pytest.raises(DriverNotSupported, match="needs more") as caught:
         LayerStore.open(root=root)
-    assert "holds the state of driver 'moody'" in "".join(caught.value.__notes__)
+    assert "has the state of driver 'moody'" in "".join(caught.value.__notes__)
 
 
 def test_a_driver_whose_entry_point_has_another_name_than_its_directories(root, install):
@@ -264,11 +264,11 @@ def test_what_else_is_under_a_root_is_no_driver(root):
     assert prior_drivers(root) == chosen_drivers(root) == ["vfs"]
 
 
-def test_a_note_that_cannot_be_written_is_told(root, said):
+def test_a_driver_note_that_cannot_be_written_is_logged(root, said):
     with use(root, "vfs") as store:
         layer(store)
     shutil.rmtree(root / "layerstore" / "drivers")
     (root / "layerstore" / "drivers").write_text("in the way")
     note_driver(root, "vfs", durable=True)
-    assert [record["message"] for record in said] and "could not be noted" in said[0]["message"]
+    assert [record["message"] for record in said] and "was not written" in said[0]["message"]
     assert select(root) == "vfs"

@@ -73,7 +73,7 @@ def test_a_broken_package_is_told_from_a_missing_one(install, tmp_path, source):
 
 def test_an_entry_point_that_leads_to_no_callable(install):
     install("odd-driver", "Driver = 3", drivers="odd = odd_driver:Driver")
-    with pytest.raises(DriverNotFound, match="no class and no function"):
+    with pytest.raises(DriverNotFound, match="neither a class nor a function"):
         registry.load_driver("odd")
 
 

@@ -102,7 +102,7 @@ def test_vfs_s_state_does_not_count_in_a_root_of_docker_s(root, install, only):
 def test_a_state_whose_driver_is_missing_is_no_reason_to_switch(root):
     state(root, "missing")
     with pytest.raises(
-        DriverNotFound, match=r"holds the state of driver 'missing'.*not installed|no driver 'missing'"
+        DriverNotFound, match=r"has the state of driver 'missing'.*not installed|no driver 'missing'"
     ) as caught:
         select(root)
     assert str(root) in str(caught.value)

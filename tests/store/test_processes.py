@@ -258,12 +258,12 @@ class TestMounts:
         from tests.store.drivers import MountingDriver, open_with
 
         other.run("box = store.get_rw_layer('box'); box.mount()")
-        assert store.driver.abandoned_mounts() == []
+        assert store.driver.stale_mounts() == []
         other.kill()
-        assert store.driver.abandoned_mounts() == [store.mount_id("box")]
+        assert store.driver.stale_mounts() == [store.mount_id("box")]
         with open_with(MountingDriver, store_root):
             assert log() == ["get", "put"]
-        assert store.driver.abandoned_mounts() == []
+        assert store.driver.stale_mounts() == []
 
     def test_a_dead_process_s_mount_serves_those_who_still_use_it(self, store, other, log):
         rw = store.get_rw_layer("box")

@@ -301,7 +301,7 @@ def test_a_kept_mount_outlives_the_store(open_store):
 
     again = open_store()  # does not take it for a dead one's
     assert (path / "etc/hosts").is_file()
-    assert again.driver.abandoned_mounts() == []
+    assert again.driver.stale_mounts() == []
     rw = again.get_rw_layer("box")
     with rw.mounted() as inner:
         assert inner == str(path)

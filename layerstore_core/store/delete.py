@@ -114,9 +114,7 @@ def recover(context: StoreContext) -> None:
     driver = context.driver
     _attempt(driver.adopt_mounts, "what is mounted, as an earlier version has written it down, cannot be told")
     for layer_id in driver.stale_mounts():
-        if _attempt(
-            partial(driver.unmount_stale, layer_id), f"layer {layer_id} of the driver could not be unmounted"
-        ):
+        if _attempt(partial(driver.unmount_stale, layer_id), f"layer {layer_id} of the driver could not be unmounted"):
             logger.info("unmounted {}, which a dead process had mounted", layer_id)
 
 

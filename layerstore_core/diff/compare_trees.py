@@ -51,12 +51,12 @@ def compare_trees(
         waiting = comparison.start()
         comparison.compare(waiting, up_to=_ENTRIES_BEFORE_WORKER)
         if len(waiting) > 1 and stamps is None and touched is None:
-            _compare_in_two(comparison, waiting)
+            _compare_with_worker(comparison, waiting)
         comparison.compare(waiting)
         return comparison.finish()
 
 
-def _compare_in_two(comparison: Comparison, waiting: list[Task]) -> None:
+def _compare_with_worker(comparison: Comparison, waiting: list[Task]) -> None:
     """Compare directories together with a second process, if one can be had; what that could not do is left."""
     roots = comparison.root_fds()
     process = compare_worker.start(*roots) if roots else None

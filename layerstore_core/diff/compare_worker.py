@@ -36,17 +36,17 @@ def work(parent: int, upper: int, lower: int, entries: int) -> None:
         lower: that of the lower tree's.
         entries: how many it looks at, about, before it answers.
     """
-    orders = ParentConnection(parent)
+    connection = ParentConnection(parent)
     try:
         with Comparison(upper, lower, None, None) as comparison:
-            orders.check_parent()
-            orders.send(READY)
+            connection.check_parent()
+            connection.send(READY)
             while True:
-                waiting = unpack_tasks(orders.receive())
+                waiting = unpack_tasks(connection.receive())
                 comparison.compare(waiting, up_to=entries)
                 found = [(path, kind.value) for path, kind in comparison.found.items()]
                 names = [tuple(name) for name in comparison.names]
-                orders.send((found, names, pack_tasks(waiting)))
+                connection.send((found, names, pack_tasks(waiting)))
                 comparison.found.clear()
                 comparison.names.clear()
     except (OSError, EOFError):

@@ -19,7 +19,7 @@ _NAMED: Final = (2, 8)
 _NO_ID: Final = (1 << 32) - 1
 
 
-def drop_access_lists(target: int | str | bytes) -> None:
+def remove_access_lists(target: int | str | bytes) -> None:
     """Remove the access lists of a file: what it has inherited from the directory that it was made in.
 
     Args:
@@ -36,7 +36,7 @@ def drop_access_lists(target: int | str | bytes) -> None:
                 raise
 
 
-def kept(value: bytes, mode: int | None = None) -> tuple[bytes | None, int]:
+def stored_form(value: bytes, mode: int | None = None) -> tuple[bytes | None, int]:
     """Return what the kernel keeps of an access list, and the permission bits that a file has with it.
 
     Args:

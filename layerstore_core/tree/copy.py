@@ -13,7 +13,7 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
-from layerstore_core.tree.access_lists import drop_access_lists
+from layerstore_core.tree.access_lists import remove_access_lists
 from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.extents import copy_extent, data_extents, may_have_holes
 from layerstore_core.tree.walk import TreeWalk
@@ -22,13 +22,13 @@ from layerstore_core.tree.xattrs import list_xattrs, read_xattrs, set_xattr
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
 _FICLONE: Final = 0x40049409
 #: Errors by which a file system says that it cannot share or copy content by itself.
-_CANNOT: Final = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EINVAL}
+_UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EINVAL}
 #: The flags by which files of a copy are made.
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Below this size the two calls of a plain copy are faster than the file system's own way.
 _SMALL: Final = 1 << 16
 #: The permission bits without which the owner of a directory cannot open it.
-_TO_GET_IN: Final = stat.S_IRUSR | stat.S_IXUSR
+_OWNER_ACCESS: Final = stat.S_IRUSR | stat.S_IXUSR
 
 
 def copy_metadata(source: str | bytes, target: str | bytes) -> None:
@@ -54,15 +54,15 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
         if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(status.st_mode):
             raise BadRecord(os.fsdecode(target), f"it is not of the type of {os.fsdecode(source)} any more")
         # A path that means this file whatever happens to its name, and no link's target.
-        held = f"/proc/self/fd/{fd}"
-        os.chown(held, status.st_uid, status.st_gid)
+        handle_path = f"/proc/self/fd/{fd}"
+        os.chown(handle_path, status.st_uid, status.st_gid)
         # What it was made in may have given it access lists.
         if not stat.S_ISLNK(status.st_mode):
-            drop_access_lists(held)
-            os.chmod(held, stat.S_IMODE(status.st_mode))
+            remove_access_lists(handle_path)
+            os.chmod(handle_path, stat.S_IMODE(status.st_mode))
         for attribute, value in read_xattrs(f"/proc/self/fd/{above}/{name}").items():
-            os.setxattr(held, attribute, value)
-        os.utime(held, ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.setxattr(handle_path, attribute, value)
+        os.utime(handle_path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 class Copier:
@@ -72,14 +72,14 @@ class Copier:
         source: the tree to copy.
         target: where to.
         defaults: what a new file there has by itself.
-        go_on: called before each entry; what it raises ends the copying.
-        leave_links: leave the names of files that have several: only one copier of a tree can tell which are the same file.
+        before_entry: called before each entry; what it raises ends the copying.
+        skip_hard_links: leave the names of files that have several: only one copier of a tree can tell which are the same file.
 
     Attributes:
         defaults: as above.
         left_out: how often what could not be copied for want of rights.
-        locked: directories that have to be given their metadata when all is copied, since they let nobody in then.
-        unlinked: names that were left, in their directories, which have not been given their metadata.
+        inaccessible: directories that have to be given their metadata when all is copied, since they let nobody in then.
+        skipped_links: names that were left, in their directories, which have not been given their metadata.
     """
 
     def __init__(
@@ -88,21 +88,21 @@ class Copier:
         target: TreeWalk,
         defaults: Defaults,
         *,
-        go_on: Callable[[], None] | None = None,
-        leave_links: bool = False,
+        before_entry: Callable[[], None] | None = None,
+        skip_hard_links: bool = False,
     ) -> None:
         self._source = source
         self._target = target
         self.defaults = defaults
         self._masked, self._owner = defaults
-        self._go_on = go_on
-        self._leave_links = leave_links
+        self._before_entry = before_entry
+        self._skip_hard_links = skip_hard_links
         self._reflink = True
         self._kernel_copy = True
         self._seen = 0
         self.left_out: Counter[str] = Counter()
-        self.locked: list[bytes] = []
-        self.unlinked: dict[bytes, list[str]] = {}
+        self.inaccessible: list[bytes] = []
+        self.skipped_links: dict[bytes, list[str]] = {}
         #: Where the first name of a file that has several was made.
         self._first_names: dict[tuple[int, int], bytes] = {}
 
@@ -123,22 +123,22 @@ class Copier:
             directories, names = self._copy_entries()
             waiting += [self._source.join(name) for name in directories]
             if names:
-                self.unlinked[path] = names
+                self.skipped_links[path] = names
             else:
                 self._close(path, status)
             self._seen += 1
 
-    def take_over(self, answer: Answer) -> None:
+    def apply_answer(self, answer: Answer) -> None:
         """Do what another copier has left to this one."""
         self.left_out.update(answer.left_out)
-        self.locked += answer.locked
-        for path, names in answer.unlinked.items():
+        self.inaccessible += answer.inaccessible
+        for path, names in answer.skipped_links.items():
             status = self._enter(path)
             for name in names:
                 try:
                     self._copy_name(name, os.stat(name, dir_fd=self._source.fd, follow_symlinks=False))
                 except OSError as error:
-                    self._tell(error, name)
+                    self._add_context(error, name)
                     raise
             self._close(path, status)
 
@@ -149,13 +149,13 @@ class Copier:
             OSError: as `copy`.
         """
         # Those furthest down first: one that has its own lets nobody in.
-        for path in sorted(self.locked, reverse=True):
+        for path in sorted(self.inaccessible, reverse=True):
             status = self._enter(path)
             with Descriptor(os.dup, self._source.fd) as source, Descriptor(os.dup, self._target.fd) as target:
                 if path:  # nor does it let anybody out
                     self._source.up()
                     self._target.up()
-                self._dress_directory(path, source, target, status)
+                self._apply_directory_metadata(path, source, target, status)
 
     def _enter(self, path: bytes) -> os.stat_result:
         """Go to a directory, in both trees; returns the source's status, from before it is read."""
@@ -165,25 +165,25 @@ class Copier:
 
     def _close(self, path: bytes, status: os.stat_result) -> None:
         """Give the present directory its metadata, now or when all is copied: nothing will be made in it any more."""
-        if status.st_mode & _TO_GET_IN == _TO_GET_IN:
-            self._dress_directory(path, self._source.fd, self._target.fd, status)
+        if status.st_mode & _OWNER_ACCESS == _OWNER_ACCESS:
+            self._apply_directory_metadata(path, self._source.fd, self._target.fd, status)
         else:
-            self.locked.append(path)
+            self.inaccessible.append(path)
 
-    def _dress_directory(self, path: bytes, source: int, target: int, status: os.stat_result) -> None:
+    def _apply_directory_metadata(self, path: bytes, source: int, target: int, status: os.stat_result) -> None:
         """Give an open directory its metadata."""
         owner = self._owner
         if not path:  # somebody else has made it, perhaps in a setgid directory
             root = os.fstat(target)
             owner = root.st_uid, root.st_gid
         try:
-            self._dress(source, target, status, owner)
+            self._apply_metadata(source, target, status, owner)
         except OSError as error:
             error.filename = os.fsdecode(os.path.join(self._source.root, path))
             error.add_note(f"while copying it to {os.fsdecode(os.path.join(self._target.root, path))}")
             raise
 
-    def _tell(self, error: OSError, name: str) -> None:
+    def _add_context(self, error: OSError, name: str) -> None:
         """Have an error say what was being done with a name in the present directory."""
         error.filename = self._source.absolute(name)
         error.add_note(f"while copying it to {self._target.absolute(name)}")
@@ -192,24 +192,24 @@ class Copier:
         """Copy what is in the present directory; returns its directories, made, and the names that are left to another."""
         directories: list[str] = []
         left: list[str] = []
-        go_on = self._go_on
+        before_entry = self._before_entry
         with os.scandir(self._source.fd) as entries:
             for entry in entries:
                 self._seen += 1
-                if go_on is not None:
-                    go_on()
+                if before_entry is not None:
+                    before_entry()
                 name = entry.name
                 try:
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
                         os.mkdir(name, 0o700, dir_fd=self._target.fd)
                         directories.append(name)
-                    elif status.st_nlink > 1 and self._leave_links:
+                    elif status.st_nlink > 1 and self._skip_hard_links:
                         left.append(name)
                     else:
                         self._copy_name(name, status)
                 except OSError as error:
-                    self._tell(error, name)
+                    self._add_context(error, name)
                     raise
         return directories, left
 
@@ -242,7 +242,7 @@ class Copier:
             try:
                 if status.st_size:
                     self._copy_content(source, target, status)
-                self._dress(source, target, status, self._owner)
+                self._apply_metadata(source, target, status, self._owner)
             finally:
                 os.close(target)
         finally:
@@ -253,7 +253,7 @@ class Copier:
             try:
                 fcntl.ioctl(target, _FICLONE, source)
             except OSError as error:
-                if error.errno not in _CANNOT:
+                if error.errno not in _UNSUPPORTED:
                     raise
                 # EINVAL is about this one file.
                 self._reflink = error.errno == errno.EINVAL
@@ -272,7 +272,7 @@ class Copier:
             try:
                 count = os.copy_file_range(source, target, length, offset, offset)
             except OSError as error:
-                if error.errno not in _CANNOT:
+                if error.errno not in _UNSUPPORTED:
                     raise
                 self._kernel_copy = False
                 break
@@ -282,7 +282,7 @@ class Copier:
             length -= count
         copy_extent(source, target, offset, length)
 
-    def _dress(self, source: int, target: int, status: os.stat_result, owner: tuple[int, int]) -> None:
+    def _apply_metadata(self, source: int, target: int, status: os.stat_result, owner: tuple[int, int]) -> None:
         """Give its metadata to what is open, and belongs to `owner`."""
         mode = stat.S_IMODE(status.st_mode)
         if (status.st_uid, status.st_gid) != owner:
@@ -305,7 +305,7 @@ class Copier:
     def _copy_symlink(self, name: str, status: os.stat_result) -> None:
         fd = self._target.fd
         os.symlink(os.readlink(name, dir_fd=self._source.fd), name, dir_fd=fd)
-        self._dress_name(name, status)
+        self._apply_metadata_by_name(name, status)
 
     def _copy_special(self, name: str, status: os.stat_result) -> None:
         fd = self._target.fd
@@ -315,9 +315,9 @@ class Copier:
             self.left_out["devices"] += 1
             self._first_names.pop((status.st_dev, status.st_ino), None)
             return
-        self._dress_name(name, status)
+        self._apply_metadata_by_name(name, status)
 
-    def _dress_name(self, name: str, status: os.stat_result) -> None:
+    def _apply_metadata_by_name(self, name: str, status: os.stat_result) -> None:
         """Give its metadata to what cannot be opened."""
         fd = self._target.fd
         if (status.st_uid, status.st_gid) != self._owner:

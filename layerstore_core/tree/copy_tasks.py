@@ -28,14 +28,14 @@ class Answer:
 
     Attributes:
         left: directories that are made, and still to be copied.
-        unlinked: names in directories.
-        locked: directories.
+        skipped_links: names in directories.
+        inaccessible: directories.
         left_out: counts.
     """
 
     left: list[bytes]
-    unlinked: dict[bytes, list[str]]
-    locked: list[bytes]
+    skipped_links: dict[bytes, list[str]]
+    inaccessible: list[bytes]
     left_out: dict[str, int]
 
     @classmethod
@@ -57,7 +57,7 @@ class Answer:
 
 def done_message(answer: Answer) -> tuple[str, tuple[Any, ...]]:
     """Return the message for a part that is done."""
-    return _DONE, (answer.left, answer.unlinked, answer.locked, answer.left_out)
+    return _DONE, (answer.left, answer.skipped_links, answer.inaccessible, answer.left_out)
 
 
 def failed_message(error: Exception) -> tuple[str, tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from layerstore_core.base.descriptors import open_fd
 from layerstore_core.log import logger
 from layerstore_core.tree import copy_worker
-from layerstore_core.tree.access_lists import drop_access_lists
+from layerstore_core.tree.access_lists import remove_access_lists
 from layerstore_core.tree.copy import NEW_FILE, Copier
 from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.walk import TreeWalk
@@ -34,7 +34,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         waiting = [b""]
         copier.copy(waiting, up_to=_ENTRIES_BEFORE_WORKER)
         if len(waiting) > 1:
-            _copy_in_two(copier, waiting, here, there)
+            _copy_with_worker(copier, waiting, here, there)
         copier.copy(waiting)
         copier.finish()
     for what, count in copier.left_out.items():
@@ -47,7 +47,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         )
 
 
-def _copy_in_two(copier: Copier, waiting: list[bytes], source: TreeWalk, target: TreeWalk) -> None:
+def _copy_with_worker(copier: Copier, waiting: list[bytes], source: TreeWalk, target: TreeWalk) -> None:
     """Copy directories together with a second process, if one can be had.
 
     Raises:
@@ -59,7 +59,7 @@ def _copy_in_two(copier: Copier, waiting: list[bytes], source: TreeWalk, target:
 
     def take(message: Any) -> list[bytes]:
         answer = Answer.of(message)
-        copier.take_over(answer)
+        copier.apply_answer(answer)
         return answer.left
 
     with process:
@@ -74,7 +74,7 @@ def _copy_in_two(copier: Copier, waiting: list[bytes], source: TreeWalk, target:
 
 def _learn_defaults(fd: int) -> Defaults:
     """Find out which mode and owner a new file gets by itself in the target, an empty directory; it inherits nothing."""
-    drop_access_lists(fd)
+    remove_access_lists(fd)
     os.fchmod(fd, 0o700)
     name = b".layerstore-copy"
     probe = open_fd(name, NEW_FILE, 0o777, dir_fd=fd)

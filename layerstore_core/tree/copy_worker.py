@@ -38,25 +38,29 @@ def work(parent: int, source: int, target: int, entries: int) -> None:
         target: that of the root to copy to.
         entries: how many it sees, about, before it answers.
     """
-    orders = ParentConnection(parent)
+    connection = ParentConnection(parent)
     try:
-        names = orders.receive()
+        names = connection.receive()
         with TreeWalk(source) as here, TreeWalk(target) as there:
             here.root, there.root, (masked, owner) = names  # as messages are to name them
-            copier = Copier(here, there, Defaults(masked, owner), go_on=orders.check_parent, leave_links=True)
-            orders.check_parent()
-            orders.send(READY)
+            copier = Copier(
+                here, there, Defaults(masked, owner), before_entry=connection.check_parent, skip_hard_links=True
+            )
+            connection.check_parent()
+            connection.send(READY)
             while True:
-                waiting = list(orders.receive())
+                waiting = list(connection.receive())
                 try:
                     copier.copy(waiting, up_to=entries)
                 except EOFError:
                     raise
                 except Exception as error:
-                    orders.send(failed_message(error))
+                    connection.send(failed_message(error))
                     return
-                orders.send(done_message(Answer(waiting, copier.unlinked, copier.locked, dict(copier.left_out))))
-                for done in (copier.unlinked, copier.locked, copier.left_out):
+                connection.send(
+                    done_message(Answer(waiting, copier.skipped_links, copier.inaccessible, dict(copier.left_out)))
+                )
+                for done in (copier.skipped_links, copier.inaccessible, copier.left_out):
                     done.clear()
     except (OSError, EOFError):
         return

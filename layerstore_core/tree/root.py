@@ -20,7 +20,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.base.nameset import SeenNames
 from layerstore_core.base.paths import clean_name, leaves_root
-from layerstore_core.tree.access_lists import DEFAULT, drop_access_lists
+from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
 
 #: How many directories are kept open.
 _MAX_OPEN: Final = 64
@@ -35,7 +35,7 @@ _OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class NoWayError(NotADirectoryError):
+class PathBlockedError(NotADirectoryError):
     """Something that is no directory, nor leads to one, is in the way.
 
     Args:
@@ -119,7 +119,7 @@ class Root:
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
         self._root = Directory(inside.open_directory(path), b"")
-        self._remember_times(self._root)
+        self._remember_metadata(self._root)
         # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
         self._files_in: bytes | None = None
         self._files_of = self._root
@@ -141,7 +141,7 @@ class Root:
 
         Raises:
             FileNotFoundError: it is not there, and was not to be made.
-            NoWayError: something on the way is no directory, or a link that may not be followed.
+            PathBlockedError: something on the way is no directory, or a link that may not be followed.
             OSError: with `ELOOP` for a loop of links.
         """
         if not path:
@@ -184,7 +184,7 @@ class Root:
             return found
         child = self._opened(Descriptor(os.open, base, _OPEN_DIR, dir_fd=directory.fd), path, made=made)
         if made and directory.inherits_acl:
-            drop_access_lists(child.fd)
+            remove_access_lists(child.fd)
         return child
 
     def forget(self, path: bytes) -> None:
@@ -317,7 +317,7 @@ class Root:
                 target = self.below(where)
                 hides = isinstance(target, bytes) and not self._may_follow(where, here, create_mode)
                 if by_link and (hides or target is False):
-                    raise NoWayError(self._absolute(where), where, by_link=True) from None
+                    raise PathBlockedError(self._absolute(where), where, by_link=True) from None
                 target = None if hides else target
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -325,7 +325,7 @@ class Root:
                     raise
                 target = self._read_link(part, here)
                 if target is None or not self._may_follow(where, here, create_mode):
-                    raise NoWayError(self._absolute(where), where, by_link=by_link) from None
+                    raise PathBlockedError(self._absolute(where), where, by_link=by_link) from None
             if isinstance(target, bytes):
                 links += 1
                 if links > MAX_LINKS:
@@ -347,7 +347,7 @@ class Root:
                 inherits_acl = here.inherits_acl
                 here = self._opened(Descriptor(os.open, part, _OPEN_DIR, dir_fd=here.fd), where, made=True)
                 if inherits_acl:
-                    drop_access_lists(here.fd)
+                    remove_access_lists(here.fd)
                 here.made = len(self._made) - 1
                 if self._owner_of_made is not None:
                     os.fchown(here.fd, *self._owner_of_made)
@@ -383,7 +383,7 @@ class Root:
     def _opened(self, descriptor: Descriptor, path: bytes, *, made: bool = False) -> Directory:
         directory = Directory(descriptor, path)
         if not made:
-            self._remember_times(directory)
+            self._remember_metadata(directory)
         self._open[path] = directory
         if len(self._open) > _MAX_OPEN:
             oldest = next((known for known, one in self._open.items() if not one.pins), None)
@@ -391,7 +391,7 @@ class Root:
                 self._open.pop(oldest).close()
         return directory
 
-    def _remember_times(self, directory: Directory) -> None:
+    def _remember_metadata(self, directory: Directory) -> None:
         if self._keep_times:
             status = os.fstat(directory.fd)
             directory.restore = (status.st_atime_ns, status.st_mtime_ns)

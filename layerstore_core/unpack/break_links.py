@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from layerstore_core.base.nameset import SeenNames
-from layerstore_core.tree.access_lists import drop_access_lists
+from layerstore_core.tree.access_lists import remove_access_lists
 from layerstore_core.tree.extents import copy_extents
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
@@ -113,7 +113,7 @@ def _copy(directory: int, base: bytes, status: os.stat_result, target: bytes) ->
         os.mknod(target, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=directory)
     if os.geteuid() == 0:
         os.chown(target_path, status.st_uid, status.st_gid, follow_symlinks=False)
-    drop_access_lists(target_path)  # the directory may have given it some
+    remove_access_lists(target_path)  # the directory may have given it some
     os.chmod(target_path, stat.S_IMODE(status.st_mode))
     for name, value in read_xattrs(source_path).items():
         set_xattr(target_path, name, value, follow_symlinks=False)

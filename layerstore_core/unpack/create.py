@@ -18,7 +18,7 @@ from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tree.access_lists import DEFAULT, drop_access_lists
+from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
@@ -99,7 +99,7 @@ class Creator:
             if owner is not None:
                 os.chown(fd, *owner)
             if directory.inherits_acl:
-                drop_access_lists(fd)
+                remove_access_lists(fd)
             if self._is_mode_to_be_set(mode, directory):
                 os.chmod(fd, mode)
             if entry.xattrs:
@@ -265,7 +265,7 @@ class Creator:
                 return
         with _Handle(base, directory) as path:
             if directory.inherits_acl:
-                drop_access_lists(path)
+                remove_access_lists(path)
             self._apply_metadata(path, entry)
 
     def hard_link(

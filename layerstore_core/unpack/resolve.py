@@ -14,7 +14,7 @@ import stat
 from typing import Final
 
 from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.tree.root import MAX_LINKS, Directory, NoWayError, Root
+from layerstore_core.tree.root import MAX_LINKS, Directory, PathBlockedError, Root
 from layerstore_core.unpack.replace import Replacer
 from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 
@@ -54,7 +54,7 @@ class PathResolver:
         while True:
             try:
                 return self._tree.enter(path, create_mode=_IMPLIED_MODE)
-            except NoWayError as error:
+            except PathBlockedError as error:
                 self._clear(error)
 
     def resolve(self, path: bytes) -> bytes | None:
@@ -104,7 +104,7 @@ class PathResolver:
             self._diff.displaced = True  # under the entry's name its file is not found in the layer's own directory
         return found
 
-    def _clear(self, error: NoWayError) -> None:
+    def _clear(self, error: PathBlockedError) -> None:
         """Replace what is in the way by a directory; raise the error if it may not be replaced."""
         above, _, base = error.where.rpartition(b"/")
         directory = self._tree.enter(above)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from layerstore_core.base import inside
-from layerstore_core.tree.access_lists import ACCESS, DEFAULT, kept
+from layerstore_core.tree.access_lists import ACCESS, DEFAULT, stored_form
 from layerstore_core.tree.equal import same_content
 from layerstore_core.tree.extents import may_have_holes, next_data
 from layerstore_core.tree.idmap import IDMapping
@@ -363,13 +363,13 @@ def _with_access_list(
     """What a file should have whose entry has an access list, as far as the list and the mode change each other."""
     lists = dict(xattrs)
     value = lists.pop(ACCESS)
-    access_list, bits = kept(value)
+    access_list, bits = stored_form(value)
     if found == access_list:
         # The list came after the mode.
         metas = tuple(meta._replace(mode=meta.mode & 0o7000 | bits) for meta in metas)
     else:
         # Or before that of another name.
-        access_list, _ = kept(value, stat.S_IMODE(status.st_mode))
+        access_list, _ = stored_form(value, stat.S_IMODE(status.st_mode))
     return metas, lists if access_list is None else {**lists, ACCESS: access_list}
 
 

@@ -70,8 +70,8 @@ def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], noth
     assert seen(target) == seen(large)
     assert target.stat().st_mtime_ns == large.stat().st_mtime_ns
     assert any(answer.left for answer in answers)
-    assert any(answer.unlinked for answer in answers)
-    assert os.geteuid() or any(answer.locked for answer in answers)
+    assert any(answer.skipped_links for answer in answers)
+    assert os.geteuid() or any(answer.inaccessible for answer in answers)
 
 
 @settings(max_examples=25)
@@ -92,10 +92,10 @@ from layerstore_core.tree.copy import Copier
 from layerstore_core.tree.copy_tree import copy_tree
 from tests.workers.worker_programs import share_at_once
 share_at_once(pytest.MonkeyPatch(), copying, copy_worker)
-take_over, shared = Copier.take_over, []
-Copier.take_over = lambda self, answer: (shared.append(answer), take_over(self, answer))
+apply_answer, shared = Copier.apply_answer, []
+Copier.apply_answer = lambda self, answer: (shared.append(answer), apply_answer(self, answer))
 copy_tree(sys.argv[1], sys.argv[2])
-print(sum(len(answer.locked) for answer in shared))
+print(sum(len(answer.inaccessible) for answer in shared))
 """
 
 
@@ -166,21 +166,21 @@ def test_a_fault_of_its_own_is_told(
 def test_an_error_with_what_it_has_left_is_told(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
-    take_over = copy.Copier.take_over
+    apply_answer = copy.Copier.apply_answer
 
     def refused(self: copy.Copier, answer: Answer) -> None:
-        if not answer.unlinked:
-            take_over(self, answer)
+        if not answer.skipped_links:
+            apply_answer(self, answer)
             return
         with monkeypatch.context() as patch:
             patch.setattr(os, "link", lambda *_, **__: refuse())
             patch.setattr(os, "pwrite", lambda *_: refuse())
-            take_over(self, answer)
+            apply_answer(self, answer)
 
     def refuse() -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copy.Copier, "take_over", refused)
+    monkeypatch.setattr(copy.Copier, "apply_answer", refused)
     with pytest.raises(OSError, match=rf"No space left on device: '{large}/d\d/.*/(again|everywhere|f\d)'") as caught:
         copy_tree(large, target)
     assert any(str(target) in note for note in caught.value.__notes__)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter
     from layerstore_core.tar.layer_stream import LayerStream
-    from layerstore_core.verify.expected import Brought
-    from layerstore_core.verify.verify import Difference
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import LayerEntry
 
 _T = TypeVar("_T")
 
@@ -128,7 +128,7 @@ class BoundDriver:
         """See `hookspecs.check_layer`."""
         return self._answer("check_layer", self._hook.check_layer(layer_id=layer_id, parent_id=parent_id), list)
 
-    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
         """See `hookspecs.check_tree`."""
         found = self._hook.check_tree(layer_id=layer_id, parent_id=parent_id, entries=entries)
         return self._answer("check_tree", found, list)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from layerstore_core.diff.change import Change
     from layerstore_core.tar.layer_stream import LayerStream
-    from layerstore_core.verify.expected import Brought
-    from layerstore_core.verify.verify import Difference
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import LayerEntry
 
 
 class MountedDriver(Protocol):
@@ -67,11 +67,14 @@ class Fallback:
         return []
 
     @hookimpl(trylast=True)
-    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
-        from layerstore_core.verify.verify import Rights, check_tree
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
+        from layerstore_core.verify.check_tree import check_tree
+        from layerstore_core.verify.unpack_rights import UnpackRights
 
         with self._both(layer_id, parent_id) as (upper, lower):
-            return check_tree(upper, lower, entries, rights=Rights(self._driver.home), id_mapping=self._id_mapping)
+            return check_tree(
+                upper, lower, entries, rights=UnpackRights(self._driver.home), id_mapping=self._id_mapping
+            )
 
     @hookimpl(trylast=True)
     def parent_of(self) -> None:

@@ -69,8 +69,8 @@ if TYPE_CHECKING:
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
     from layerstore_core.tar.layer_stream import LayerStream
-    from layerstore_core.verify.expected import Brought
-    from layerstore_core.verify.verify import Difference
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import LayerEntry
 
 PROJECT: Final = "layerstore"
 
@@ -217,7 +217,7 @@ def check_layer(layer_id: str, parent_id: str) -> list[str]:
 
 
 @hookspec(firstresult=True)
-def check_tree(layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+def check_tree(layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
     """Compare a layer's files, as users see them, with its parent's files plus the layer's tar. Change nothing.
 
     Most drivers leave this hook out. Then the store compares the trees of both layers, as `get` shows them. A driver

@@ -26,8 +26,8 @@ from layerstore_core.records.own_state import recorded_drivers, state_directory
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.verify.expected import Brought, read_entries
-from layerstore_core.verify.verify import Difference, shown
+from layerstore_core.verify.difference import Difference, describe_differences
+from layerstore_core.verify.expected import LayerEntry, read_entries
 
 _CHUNK: Final = 1 << 20
 #: A journal, in bytes: as many lines as there are layers.
@@ -122,7 +122,7 @@ def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
         yield Finding(
             "tree-differs",
             layer.chain_id,
-            shown(verdict.differences),
+            describe_differences(verdict.differences),
             "`layerstore check --full --repair` makes the layer's files anew from its tar, which is whole",
         )
 
@@ -140,7 +140,7 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
         layer: a view of it.
         below: what was found of its parent, or will be.
     """
-    entries: deque[Brought] = deque()
+    entries: deque[LayerEntry] = deque()
     complete = True
     try:
         with layer.tar_stream() as stream:
@@ -174,7 +174,7 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
     return Verdict("", found, paths, parent.unknown)
 
 
-def _taken(entries: deque[Brought]) -> Iterator[Brought]:
+def _taken(entries: deque[LayerEntry]) -> Iterator[LayerEntry]:
     """Give entries away one by one, and keep none."""
     while entries:
         yield entries.popleft()

@@ -1,7 +1,7 @@
-"""What a layer's tar makes of its parent's tree, worked out in memory: what the layer's files are checked against.
+"""The files that a layer should have, computed in memory from its tar and its parent's tree.
 
-The rules are those of `layerstore_core.unpack.unpacker`, without a file being made. Only what the layer itself brings or
-deletes is kept; all else is as the parent has it.
+The rules are those of `layerstore_core.unpack.unpacker`, but no file is made. Only the files that the layer itself adds,
+changes or deletes are kept in memory. All other files are as the parent has them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.whiteouts import AUFS_LINKS, NameKind, classify, whiteout_target
 from layerstore_core.unpack.create import mtime_to_set
 
-#: Links followed for one name before it is taken for a loop: the kernel's limit.
+#: How many links are followed for one name before they are taken for a loop: the kernel's limit.
 _MAX_LINKS: Final = 40
 _KINDS: Final = {
     EntryType.FILE: stat.S_IFREG,
@@ -30,25 +30,24 @@ _KINDS: Final = {
     EntryType.FIFO: stat.S_IFIFO,
 }
 
+#: The children of a file that is no directory. All such files share it, so it must stay empty.
+_NO_CHILDREN: Final[dict[bytes, ExpectedFile | None]] = {}
 
-#: What nothing but a directory has in it: one for all, which nobody writes to.
-_NO_CHILDREN: Final[dict[bytes, Node | None]] = {}
 
-
-class Brought(NamedTuple):
-    """An entry of a layer's tar.
+class LayerEntry(NamedTuple):
+    """An entry of a layer's tar, with the digest of its payload.
 
     Attributes:
         entry: the entry.
-        digest: the sha256 of its payload, as it stands in the tar; empty where it has none.
+        digest: the sha256 of its payload as the tar stores it; empty if the entry has no payload.
     """
 
     entry: TarEntry
     digest: bytes
 
 
-def read_entries(diff: LayerStream) -> Iterator[Brought]:
-    """The entries of a tar, with the digests of their payloads.
+def read_entries(diff: LayerStream) -> Iterator[LayerEntry]:
+    """Read the entries of a tar, and compute the digests of their payloads.
 
     Raises:
         InvalidLayer: the tar is malformed or cut off.
@@ -60,30 +59,30 @@ def read_entries(diff: LayerStream) -> Iterator[Brought]:
             for chunk in diff.payload():
                 sha256.update(chunk)
             digest = sha256.digest()
-        yield Brought(entry, digest)
+        yield LayerEntry(entry, digest)
 
 
-class Found(NamedTuple):
-    """Something that the parent has.
+class ParentFile(NamedTuple):
+    """A file of the parent's tree, of any type.
 
     Attributes:
         status: its status.
-        target: where it points, of a symbolic link.
+        target: for a symbolic link: the path it points to.
     """
 
     status: os.stat_result
     target: bytes = b""
 
 
-class Parent(Protocol):
+class ParentTree(Protocol):
     """The tree of the layer's parent."""
 
-    def find(self, path: bytes) -> Found | None:
-        """What is at `path`, relative and without a link on the way; `None`: nothing."""
+    def find(self, path: bytes) -> ParentFile | None:
+        """Return what is at the relative path `path`, or `None`. No symbolic link on the way is followed."""
 
 
 class Meta(NamedTuple):
-    """The metadata that an entry gives: permission bits, user and group of the layer, time in ns."""
+    """The metadata of an entry: permission bits, user and group IDs as in the layer, time in nanoseconds."""
 
     mode: int
     uid: int
@@ -92,24 +91,27 @@ class Meta(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Node:
-    """A file that the layer brings, or a directory on the way to one. Names of one file share one node.
+class ExpectedFile:
+    """A file that the layer adds or changes, of any type, or a directory on the way to one.
+
+    Hard links of one file share one object.
 
     Attributes:
-        kind: its type, as `stat.S_IFMT` has it.
-        metas: the metadata that it may have; none: no entry tells, as for directories that are only implied.
+        kind: its type, as `stat.S_IFMT` returns it.
+        metas: the sets of metadata that are right for it. Empty: no entry describes it, as for directories that are only
+            implied.
         xattrs: its extended attributes.
-        target: of a symbolic link.
-        device: of a device.
-        size: of a regular file, in bytes.
-        digest: sha256 of a regular file's payload.
-        sparse: the data regions of a sparse file.
-        children: of a directory: what the layer brings, or deletes (`None`).
-        merged: of a directory: what the parent has in it shows.
-        touched: of a directory: the layer names it, or something in it. An opaque whiteout leaves it alone.
-        names: how many names of this layer are one file.
-        linked: the file of the parent that it is another name of.
-        linked_path: where in the parent's tree that is.
+        target: for a symbolic link: the path it points to.
+        device: for a device: its numbers, as `os.makedev` returns them.
+        size: for a regular file: its size in bytes.
+        digest: for a regular file: the sha256 of its payload.
+        sparse: for a sparse file: its data regions, as offset and length in bytes.
+        children: for a directory: the files that the layer adds in it, and `None` for each that the layer deletes.
+        merged: for a directory: the parent's files in it show, too.
+        touched: for a directory: the layer has an entry for it, or for something in it. An opaque whiteout keeps it.
+        names: how many names the layer gives to this file.
+        linked: the status of the parent's file, if the layer adds hard links to it.
+        linked_path: the path of that file in the parent's tree.
     """
 
     kind: int
@@ -120,7 +122,7 @@ class Node:
     size: int = 0
     digest: bytes = b""
     sparse: list[tuple[int, int]] | None = None
-    children: dict[bytes, Node | None] = field(default_factory=dict)
+    children: dict[bytes, ExpectedFile | None] = field(default_factory=dict)
     merged: bool = False
     touched: bool = False
     names: int = 1
@@ -130,59 +132,54 @@ class Node:
 
 @dataclass(slots=True)
 class _Place:
-    """A directory on the way down: its path, and its node, `None` where only the parent has it."""
+    """A directory on the way to a path: its own path, and its expected file, or `None` if only the parent has it."""
 
     path: bytes
-    node: Node | None
+    file: ExpectedFile | None
 
 
-class Expected:
-    """What a layer brings and deletes.
+class ExpectedTree:
+    """The files that a layer adds, changes and deletes.
 
     Args:
-        entries: its tar.
-        parent: its parent's tree; `None` for a base layer.
+        entries: the layer's tar.
+        parent: the parent's tree; `None` for a base layer.
 
     Attributes:
-        root: the top of what it brings.
-        linked: by device and inode, files of the parent to which it adds names.
-        missing: hard links whose targets are not there: their names, and what they link to.
+        root: the root directory.
+        linked: the parent's files to which the layer adds hard links, by device and inode.
+        missing: the hard links whose targets do not exist: the path of each, and its target.
     """
 
-    def __init__(self, entries: Iterable[Brought], parent: Parent | None) -> None:
+    def __init__(self, entries: Iterable[LayerEntry], parent: ParentTree | None) -> None:
         self._parent = parent
-        self.root = Node(stat.S_IFDIR, merged=True)
-        self.linked: dict[tuple[int, int], Node] = {}
+        self.root = ExpectedFile(stat.S_IFDIR, merged=True)
+        self.linked: dict[tuple[int, int], ExpectedFile] = {}
         self.missing: list[tuple[bytes, bytes]] = []
-        self._aufs = Node(stat.S_IFDIR)
-        #: The directory of the last entry: as it was named, and where it is.
+        self._aufs = ExpectedFile(stat.S_IFDIR)
+        # The directory of the last entry. Most entries are in the same directory as the entry before.
+        #: The directory's name in the tar; `None`: look it up again.
         self._entered: bytes | None = None
-        self._entered_node = self.root
+        self._entered_file = self.root
+        #: The directory's path with symbolic links resolved.
         self._path = b""
-        for one in entries:
-            self._take(one)
-
-    def at(self, path: bytes) -> Node | None:
-        """What the layer brings at a path, relative and without links on the way."""
-        node: Node | None = self.root
-        for part in path.split(b"/") if path else ():
-            node = node.children.get(part) if node is not None else None
-        return node
+        for item in entries:
+            self._add(item)
 
     def deletes(self, path: bytes) -> bool:
-        """Whether the layer deletes, hides or replaces what the parent has at a path."""
-        node = self.root
+        """Return whether the layer deletes, hides or replaces the parent's file at `path`."""
+        file = self.root
         for part in path.split(b"/"):
-            child = node.children.get(part, node)
-            if child is node:
-                return not node.merged
+            child = file.children.get(part, file)
+            if child is file:
+                return not file.merged
             if child is None or child.kind != stat.S_IFDIR:
                 return True
-            node = child
+            file = child
         return False
 
-    def _take(self, one: Brought) -> None:
-        entry = one.entry
+    def _add(self, item: LayerEntry) -> None:
+        entry = item.entry
         if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
             return
         name = entry.path
@@ -190,62 +187,63 @@ class Expected:
             return
         kind = classify(name)
         if kind is NameKind.PLAIN and not entry.is_whiteout_device:
-            self._bring(one, name)
+            self._add_file(item, name)
         elif kind is NameKind.PLAIN or kind is NameKind.WHITEOUT:
             deleted = whiteout_target(name) if kind is NameKind.WHITEOUT else name
             if deleted:
-                place, base = self._parent_of(deleted)
-                self._put(place, base, None)
+                place, base = self._directory_of(deleted)
+                self._set_child(place, base, None)
         elif kind is NameKind.OPAQUE:
             self._hide_all(name.rpartition(b"/")[0])
         elif kind is NameKind.AUFS_LINK and entry.type is EntryType.FILE:
-            self._aufs.children[name.rpartition(b"/")[2]] = _node_of(one)
+            self._aufs.children[name.rpartition(b"/")[2]] = _file_of(item)
 
-    def _bring(self, one: Brought, name: bytes) -> None:
-        entry = one.entry
+    def _add_file(self, item: LayerEntry, name: bytes) -> None:
+        entry = item.entry
         if not name:
             if entry.type is EntryType.DIR:
-                _dress(self.root, entry, keep=not entry.name)  # an empty name is no name of the root to all
+                # Not all unpackers take an empty name for the root.
+                _apply_metadata(self.root, entry, keep=not entry.name)
             return
-        place, base = self._parent_of(name)
+        place, base = self._directory_of(name)
         if entry.type is EntryType.HARDLINK:
             self._link(entry, name, place, base)
         elif entry.type is EntryType.DIR:
-            node = self._look(place, self._path, base)
-            if node is None or node.kind != stat.S_IFDIR:
-                node = Node(stat.S_IFDIR)
-            self._put(place, base, node)
-            node.touched = True
-            _dress(node, entry)
+            file = self._existing(place, self._path, base)
+            if file is None or file.kind != stat.S_IFDIR:
+                file = ExpectedFile(stat.S_IFDIR)
+            self._set_child(place, base, file)
+            file.touched = True
+            _apply_metadata(file, entry)
         else:
-            self._put(place, base, _node_of(one))
+            self._set_child(place, base, _file_of(item))
 
-    def _link(self, entry: TarEntry, name: bytes, place: Node, base: bytes) -> None:
+    def _link(self, entry: TarEntry, name: bytes, place: ExpectedFile, base: bytes) -> None:
         here = _join(self._path, base)
         target = clean_name(entry.linkname)
         parent, _, source_base = target.rpartition(b"/")
-        node: Node | None = None
+        file: ExpectedFile | None = None
         if target.startswith(AUFS_LINKS + b"/") and self._aufs.children:
-            node = self._aufs.children.get(source_base)
+            file = self._aufs.children.get(source_base)
         else:
             way = self._walk(parent)
             if way is not None:
                 source = way[-1]
                 if _join(source.path, source_base) == here:
                     return  # a link to itself is there already
-                node = self._known(source, source_base)
-        if node is None or node.kind == stat.S_IFDIR:
+                file = self._link_source(source, source_base)
+        if file is None or file.kind == stat.S_IFDIR:
             self.missing.append((name, entry.linkname))
             return
-        node.names += 1
-        self._put(place, base, node)
-        if node.kind != stat.S_IFLNK:
-            _dress(node, entry, keep=True)
+        file.names += 1
+        self._set_child(place, base, file)
+        if file.kind != stat.S_IFLNK:
+            _apply_metadata(file, entry, keep=True)
 
-    def _known(self, place: _Place, base: bytes) -> Node | None:
-        """The file that a hard link is to."""
-        if place.node is not None and (base in place.node.children or not place.node.merged):
-            return place.node.children.get(base)
+    def _link_source(self, place: _Place, base: bytes) -> ExpectedFile | None:
+        """Return the file that a hard link points to: the layer's own, or the parent's."""
+        if place.file is not None and (base in place.file.children or not place.file.merged):
+            return place.file.children.get(base)
         path = _join(place.path, base)
         found = self._parent.find(path) if self._parent else None
         if found is None or stat.S_ISDIR(found.status.st_mode):
@@ -253,16 +251,16 @@ class Expected:
         status = found.status
         return self.linked.setdefault(
             (status.st_dev, status.st_ino),
-            Node(stat.S_IFMT(status.st_mode), target=found.target, linked=status, linked_path=path),
+            ExpectedFile(stat.S_IFMT(status.st_mode), target=found.target, linked=status, linked_path=path),
         )
 
     def _hide_all(self, path: bytes) -> None:
-        """Delete all in a directory that this layer has not brought."""
+        """Apply an opaque whiteout: delete everything in a directory that this layer has not added."""
         way = self._walk(path, make=True)
         if way is None:
-            return  # a file of the layer's own, which hides what is below
+            return  # the layer itself has a file there, which hides the parent's directory
         self._entered = None
-        pending = [way[-1].node]
+        pending = [way[-1].file]
         while pending:
             here = pending.pop()
             assert here is not None
@@ -274,35 +272,38 @@ class Expected:
             }
             pending += [child for child in here.children.values() if child is not None and child.kind == stat.S_IFDIR]
 
-    def _parent_of(self, name: bytes) -> tuple[Node, bytes]:
-        """The directory that an entry goes into, made where it is missing; where it is in the end stands in `_path`."""
+    def _directory_of(self, name: bytes) -> tuple[ExpectedFile, bytes]:
+        """Return the directory of an entry, and the last component of the entry's name.
+
+        Missing directories are added. `_path` is set to the directory's path with symbolic links resolved.
+        """
         parent, _, base = name.rpartition(b"/")
         if parent == self._entered:
-            return self._entered_node, base
+            return self._entered_file, base
         way = self._walk(parent, make=True) or self._walk(parent, make=True, replace=True)
         assert way is not None
         for place in way:
-            assert place.node is not None
-            place.node.touched = True
-            self._entered_node = place.node
+            assert place.file is not None
+            place.file.touched = True
+            self._entered_file = place.file
         self._entered, self._path = parent, way[-1].path
-        return self._entered_node, base
+        return self._entered_file, base
 
-    def _put(self, place: Node, base: bytes, node: Node | None) -> None:
+    def _set_child(self, place: ExpectedFile, base: bytes, file: ExpectedFile | None) -> None:
         if base in place.children:
-            self._entered = None  # what it led through may be gone
-        place.children[base] = node
+            self._entered = None  # a link or directory on the way may have been replaced
+        place.children[base] = file
 
     def _walk(self, path: bytes, *, make: bool = False, replace: bool = False) -> list[_Place] | None:
-        """Go down to a directory, through links.
+        """Go down to a directory, and follow symbolic links on the way.
 
         Args:
-            path: as it stands in the tar, cleaned.
-            make: make what is missing of it, also in the place of a parent's file.
-            replace: and in the place of one that the layer itself has brought.
+            path: the cleaned path from the tar.
+            make: add the directories that are missing, also in the place of a parent's file.
+            replace: add them in the place of the layer's own file, too.
 
         Returns:
-            The directories on the way, the root first; `None` where it is not there.
+            The directories on the way, the root first; `None` if there is no such directory.
         """
         way = [_Place(b"", self.root)]
         parts = path.split(b"/")[::-1]
@@ -316,18 +317,18 @@ class Expected:
                 continue
             here = way[-1]
             there = _join(here.path, part)
-            child, found = self._seen(here, part)
+            child, found = self._find(here, part)
             if child is None and found is not None:
                 if stat.S_ISLNK(found.status.st_mode):
-                    child = Node(stat.S_IFLNK, target=found.target)
+                    child = ExpectedFile(stat.S_IFLNK, target=found.target)
                 elif stat.S_ISDIR(found.status.st_mode) and not make:
                     way.append(_Place(there, None))
                     continue
                 else:
-                    child = Node(stat.S_IFMT(found.status.st_mode), merged=True)
+                    child = ExpectedFile(stat.S_IFMT(found.status.st_mode), merged=True)
                     if child.kind == stat.S_IFDIR:
-                        assert here.node is not None
-                        here.node.children[part] = child
+                        assert here.file is not None
+                        here.file.children[part] = child
             if child is not None and child.kind == stat.S_IFLNK and links < _MAX_LINKS:
                 links += 1
                 if child.target.startswith(b"/"):
@@ -337,51 +338,51 @@ class Expected:
             if child is None or child.kind != stat.S_IFDIR:
                 if not make or (child is not None and found is None and not replace):
                     return None
-                assert here.node is not None
-                child = here.node.children[part] = Node(stat.S_IFDIR, touched=child is not None)
+                assert here.file is not None
+                child = here.file.children[part] = ExpectedFile(stat.S_IFDIR, touched=child is not None)
             way.append(_Place(there, child))
         return way
 
-    def _seen(self, place: _Place, base: bytes) -> tuple[Node | None, Found | None]:
-        """What a directory shows at a name: of this layer, or of the parent."""
-        if place.node is not None and (base in place.node.children or not place.node.merged):
-            return place.node.children.get(base), None
+    def _find(self, place: _Place, base: bytes) -> tuple[ExpectedFile | None, ParentFile | None]:
+        """Return what a directory has at a name: a file of this layer, or else one of the parent."""
+        if place.file is not None and (base in place.file.children or not place.file.merged):
+            return place.file.children.get(base), None
         return None, self._parent.find(_join(place.path, base)) if self._parent else None
 
-    def _look(self, place: Node, path: bytes, base: bytes) -> Node | None:
-        """The directory that an entry for a directory finds at its name."""
-        node, found = self._seen(_Place(path, place), base)
-        if node is None and found is not None and stat.S_ISDIR(found.status.st_mode):
-            return Node(stat.S_IFDIR, merged=True)
-        return node
+    def _existing(self, place: ExpectedFile, path: bytes, base: bytes) -> ExpectedFile | None:
+        """Return the file that an entry for a directory finds at its name; a parent's directory becomes a merged one."""
+        file, found = self._find(_Place(path, place), base)
+        if file is None and found is not None and stat.S_ISDIR(found.status.st_mode):
+            return ExpectedFile(stat.S_IFDIR, merged=True)
+        return file
 
 
-def _node_of(one: Brought) -> Node:
-    entry = one.entry
+def _file_of(item: LayerEntry) -> ExpectedFile:
+    entry = item.entry
     is_device = entry.type in (EntryType.CHAR, EntryType.BLOCK)
-    node = Node(
+    file = ExpectedFile(
         _KINDS[entry.type],
         children=_NO_CHILDREN,
         target=entry.linkname,
         device=os.makedev(entry.devmajor, entry.devminor) if is_device else 0,
         size=entry.size,
-        digest=one.digest,
+        digest=item.digest,
         sparse=entry.sparse,
     )
-    _dress(node, entry)
-    return node
+    _apply_metadata(file, entry)
+    return file
 
 
-def _dress(node: Node, entry: TarEntry, *, keep: bool = False) -> None:
-    """Give a node an entry's metadata; with `keep`, what it had is as good."""
+def _apply_metadata(file: ExpectedFile, entry: TarEntry, *, keep: bool = False) -> None:
+    """Give a file the metadata of an entry; with `keep`, the metadata that it had stays right as well."""
     meta = Meta(entry.mode, entry.uid, entry.gid, mtime_to_set(entry))
     if not keep:
-        node.metas, node.xattrs = (meta,), entry.xattrs
+        file.metas, file.xattrs = (meta,), entry.xattrs
         return
-    if meta not in node.metas:
-        node.metas = (*node.metas, meta)
+    if meta not in file.metas:
+        file.metas = (*file.metas, meta)
     if entry.xattrs:
-        node.xattrs = {**node.xattrs, **entry.xattrs}
+        file.xattrs = {**file.xattrs, **entry.xattrs}
 
 
 def _join(directory: bytes, base: bytes) -> bytes:

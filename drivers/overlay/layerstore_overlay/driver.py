@@ -21,9 +21,10 @@ from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tree.files import TreeFiles
 from layerstore_core.unpack.unpacker import unpack_layer
-from layerstore_core.verify.verify import Rights
+from layerstore_core.verify.unpack_rights import UnpackRights
 from layerstore_overlay.applying import OverlayWhiteouts
 from layerstore_overlay.chain import Chains
+from layerstore_overlay.check_tree import check_upper
 from layerstore_overlay.features import Features, remove_stale_laboratories
 from layerstore_overlay.layout import LINKS, Layout
 from layerstore_overlay.mending import known_parent, mend, troubles
@@ -32,11 +33,10 @@ from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all,
 from layerstore_overlay.native import NativeChanges, NotNativeError
 from layerstore_overlay.quota import ProjectQuota
 from layerstore_overlay.storage_opt import layer_size, refuse_others
-from layerstore_overlay.verifying import differences
 
 if TYPE_CHECKING:
-    from layerstore_core.verify.expected import Brought
-    from layerstore_core.verify.verify import Difference
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import LayerEntry
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
 _MAX_DEPTH: Final = 499
@@ -229,14 +229,14 @@ class OverlayDriver:
         return [trouble.problem for trouble in troubles(self._layout, layer_id, parent_id)]
 
     @hookimpl
-    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
         self._layout.require(layer_id)
-        return differences(
+        return check_upper(
             self._layout.path(layer_id, "diff"),
             self._chains.below(layer_id),
             self._features.xattrs,
             entries,
-            rights=Rights(self._layout.home),
+            rights=UnpackRights(self._layout.home),
             id_mapping=self._id_mapping,
         )
 

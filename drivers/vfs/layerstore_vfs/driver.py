@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layerstore_core import Change, DriverContext, Stamps
-    from layerstore_core.verify.expected import Brought
-    from layerstore_core.verify.verify import Difference
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import LayerEntry
 
 _HOME_MODE: Final = 0o710
 _TREE_MODE: Final = 0o755
@@ -112,8 +112,9 @@ class VfsDriver:
         return [problem] if problem else []
 
     @hookimpl
-    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[Brought]) -> list[Difference]:
-        from layerstore_core.verify.verify import Rights, check_tree
+    def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
+        from layerstore_core.verify.check_tree import check_tree
+        from layerstore_core.verify.unpack_rights import UnpackRights
 
         home = self._context.home
         return check_tree(
@@ -121,7 +122,7 @@ class VfsDriver:
             self.get(parent_id) if parent_id else None,
             entries,
             # Docker's root, as opposed to ours: the database of its volumes.
-            rights=Rights(home, lossy_copies=(home.parent / "volumes" / "metadata.db").exists()),
+            rights=UnpackRights(home, lossy_copies=(home.parent / "volumes" / "metadata.db").exists()),
             id_mapping=self._context.id_mapping,
         )
 

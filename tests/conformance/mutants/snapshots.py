@@ -7,7 +7,8 @@ import os
 import tarfile
 
 from layerstore_core import LayerStream, copy_tree, hookimpl, remove_tree
-from layerstore_core.verify.verify import Rights, check_tree
+from layerstore_core.verify.check_tree import check_tree
+from layerstore_core.verify.unpack_rights import UnpackRights
 from tests.conformance.mutants.base import Correct, Mutant, unpack_into
 from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 
@@ -117,5 +118,5 @@ class FindsFaultsInSoundTrees(Mutant):
     @hookimpl
     def check_tree(self, layer_id, parent_id, entries):
         return check_tree(
-            str(self.tree(layer_id)), None, entries, rights=Rights(self.home), id_mapping=self.context.id_mapping
+            str(self.tree(layer_id)), None, entries, rights=UnpackRights(self.home), id_mapping=self.context.id_mapping
         )

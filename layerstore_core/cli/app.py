@@ -1,4 +1,4 @@
-"""The command tree, and what each way to fail becomes for the caller: a message and an exit code."""
+"""The command tree; it turns each kind of error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXIT_OUTPUT_CLOSED: Final = 141
 
 
 class Application(click.Group):
-    """The group of all commands; `main` is replaced so that errors are reported in one place."""
+    """The group of all commands. It replaces click's `main`, so that errors are reported in one place."""
 
     def run(self, args: Sequence[str]) -> int:
         """Run one command line and return its exit code; see `docs/cli.md` for the codes.
 
-        Nothing is left in the buffer of standard output: what fails when the interpreter ends cannot be told.
-        An exception that is no error of layerstore or of the operating system is a bug and passes
-        through, with its traceback, unless the answer was to be JSON.
+        Standard output is flushed before this returns: an error at the exit of the interpreter could not be
+        reported. An exception that is neither an error of layerstore nor of the operating system is a bug. It
+        passes through with its traceback, unless the answer was to be JSON.
         """
-        # Known even where the options cannot be parsed: that error too has to be JSON.
+        # Do not wait for click's parser: an error in the options has to be JSON too.
         as_json = "--json" in _options(args)
         code = self._run(args, as_json)
         try:
@@ -77,7 +77,7 @@ class Application(click.Group):
             return EXIT_FAILED
         except OSError as error:
             if error.errno == errno.EPIPE and not output.is_read():
-                # click itself has written: a help text.
+                # click wrote a help text by itself, not through `output`.
                 return EXIT_OUTPUT_CLOSED
             output.write_error(type(error).__name__, output.describe_os_error(error), as_json=as_json)
             return EXIT_FAILED
@@ -89,12 +89,12 @@ class Application(click.Group):
         return 0
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
-        """`run`, then exit: what click and its test runner call."""
+        """Run the command line and exit with its code. Click and its test runner call this."""
         sys.exit(self.run(sys.argv[1:] if args is None else args))
 
 
 def _options(args: Sequence[str]) -> Sequence[str]:
-    """The words that may be options: those before `--`."""
+    """Return the words that may be options: those before `--`."""
     return args[: args.index("--")] if "--" in args else args
 
 
@@ -108,36 +108,38 @@ def _options(args: Sequence[str]) -> Sequence[str]:
     "--root",
     metavar="DIR",
     type=PathType(file_okay=False, readable=False, path_type=Path),
-    help="Where the store is. [default: /var/lib/layerstore for root, else below ~/.local/share]",
+    help="Directory of the store. [default: /var/lib/layerstore for root, otherwise below ~/.local/share]",
 )
 @click.option(
     "--driver",
     metavar="NAME",
-    help="The storage driver. [default: the one the store was made with; for a new store the best that works]",
+    help="Storage driver. [default: the driver of the store; for a new store, the best that works here]",
 )
 @click.option(
-    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="An option of the driver; may be repeated."
+    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="Option of the driver; may be repeated."
 )
 @click.option(
     "--config",
     metavar="FILE",
     type=PathType(dir_okay=False, readable=False, path_type=Path),
-    help="Read this configuration file instead of the user's and the system's.",
+    help="Configuration file to read instead of the user's and the system's.",
 )
 @click.option("--json", is_flag=True, help="Answer in JSON; also accepted after the command.")
 @click.option(
     "-v",
     "--verbose",
     count=True,
-    help="Log each step with its object, size and time; -vv also calls of the driver and settings.",
+    help="Log each step with its object, size and time; -vv also logs driver calls and settings.",
 )
-@click.option("--log-json", is_flag=True, help="Log in JSON, one object a line.")
+@click.option("--log-json", is_flag=True, help="Log in JSON, one object per line.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
-    """Keep content-addressed file system layers: tars in, mounted trees out, and the same bytes back.
+    """Store, mount and export content-addressed filesystem layers.
 
-    Answers go to standard output; progress, logs and errors to standard error. The exit code is 0 where
-    all is done, 1 where something failed or was found, 2 where the command line is wrong.
+    A layer is registered from a tar, mounted as a directory tree, and exported as the same bytes again.
+
+    Answers go to standard output. Progress, logs and errors go to standard error. The exit code is 0 for
+    success, 1 for a failure or a finding, and 2 for a wrong command line.
     """
     context.obj = session_from(options)

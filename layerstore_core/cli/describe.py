@@ -1,4 +1,4 @@
-"""A layer, a writable layer and an image as JSON objects; the keys are documented in `docs/cli.md` and do not change."""
+"""Layers, writable layers and images as JSON objects. `docs/cli.md` documents their keys, which do not change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT: Final = 12
 
 
 def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
-    """The layer's identity and its sizes in bytes."""
+    """Return the layer's IDs and its sizes in bytes."""
     return {
         "chain_id": str(layer.chain_id),
         "diff_id": str(layer.diff_id),
@@ -30,20 +30,20 @@ def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
 
 
 def parent_of(layer: RWLayer) -> str | None:
-    """The chain ID of the parent, `None` where there is none."""
+    """Return the chain ID of the parent, or `None` if there is no parent."""
     parent = layer.parent
     return None if parent is None else str(parent.chain_id)
 
 
 def rw_document(record: MountRecord) -> dict[str, Any]:
-    """The writable layer's name, what it stands on, and the driver's ID for it."""
+    """Return the writable layer's name, its parent's chain ID, and the driver's ID for it."""
     return {"name": record.name, "parent": record.parent, "mount_id": record.mount_id}
 
 
 def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
-    """All writable layers that can be loaded, by name.
+    """Return all writable layers that can be loaded, sorted by name.
 
-    No handles are taken: who only looks must not keep another process from removing one.
+    This opens no handles: a listing must not keep another process from removing a layer.
     """
     documents = []
     for name in store.rw_layers():
@@ -52,12 +52,12 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
         except (LayerStoreError, OSError):
             if store.context.db.has_mount(name):
                 raise
-            # Another process has just removed it.
+            # Another process has just removed the writable layer.
     return documents
 
 
 def image_document(image: Image) -> dict[str, Any]:
-    """The image's identity, its names, and the size of its layers in bytes."""
+    """Return the image's IDs, its names, and the size of its layers in bytes."""
     return {
         "id": str(image.image_id),
         "names": list(image.names),
@@ -69,15 +69,15 @@ def image_document(image: Image) -> dict[str, Any]:
 
 
 def short_length(names: Collection[ChainID | ImageID]) -> int:
-    """How many hex digits to show so that each of `names` can be told from the others."""
+    """Return how many hex digits make each of `names` differ from the others: 12 or more."""
     length = _SHORT
     while len({name.hex[:length] for name in names}) < len(names):
         length += 4
     return length
 
 
-def holders(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
-    """What of this store stands on the layer: the chain IDs of its children, and the names of writable layers."""
+def users_of(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
+    """Return the chain IDs of the layer's children, and the names of the writable layers on it."""
     children = sorted(str(c) for c, layer in store.layers().items() if layer.parent_id == chain)
     mounts = [document["name"] for document in rw_documents(store) if document["parent"] == chain]
     return children, mounts

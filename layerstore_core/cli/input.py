@@ -1,4 +1,4 @@
-"""Reading what may be long in coming, so that being asked to stop always ends the wait."""
+"""Reading from pipes and terminals, in such a way that a signal always ends the wait for data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 
 
 def interruptible(file: BinaryIO) -> BinaryIO:
-    """`file`, or where it is a pipe, a terminal or a socket, a reader of it that a signal always interrupts."""
+    """Return a reader of `file` that a signal always interrupts.
+
+    That is `file` itself if it can seek. For a pipe, a terminal or a socket it is a new reader.
+    """
     if file.seekable():
         return file
-    return cast("BinaryIO", _Waiting(file))
+    return cast("BinaryIO", _InterruptibleReader(file))
 
 
-class _Waiting(io.RawIOBase):
-    """Waits for the file and for signals at once.
+class _InterruptibleReader(io.RawIOBase):
+    """A reader that waits for the file and for signals at once.
 
-    A signal that comes just before a plain read(2) begins to wait does not end it: the interpreter has noted the
-    signal, and acts on it when the read returns, which may be never.
+    A plain read(2) is not enough. If a signal comes just before the read begins to wait, the interpreter notes the
+    signal, but acts on it only when the read returns, which may be never.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -39,7 +42,7 @@ class _Waiting(io.RawIOBase):
         poll.register(self._fd, select.POLLIN)
         if (wakeup := signals.wakeup()) is not None:
             poll.register(wakeup, select.POLLIN)
-        # The handler runs, and raises, as soon as poll has returned. A byte of a signal that
-        # was nothing to stop for stays in the pipe: then this is a plain read, as it is elsewhere.
+        # The handler runs, and raises, as soon as poll has returned. If the signal was no reason to stop, its byte
+        # stays in the pipe, and from then on this is a plain read.
         poll.poll()
         return os.readv(self._fd, [buffer])

@@ -1,7 +1,7 @@
-"""What goes to standard output and standard error.
+"""Writing to standard output and standard error.
 
-Standard output holds the answer and nothing else. It is written as bytes, so that a name which is not
-UTF-8 comes out as it is on disk, in any locale.
+Standard output holds the answer and nothing else. It is written as bytes, so that a name that is not UTF-8 is
+printed as it is on disk, in any locale.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = [
 
 
 class OutputClosed(Exception):
-    """Whoever read standard output has gone (`layerstore export … | head`): no error, but the end."""
+    """The reader of standard output has closed it (`layerstore export … | head`): the command ends without an error."""
 
 
 class StandardOutput:
-    """A binary writer on standard output that knows a reader's leaving from a failure."""
+    """A binary writer on standard output. It tells a reader that has closed it from a failure to write."""
 
-    #: It may be a pipe that nobody reads for long.
+    #: Standard output may be a pipe that is not read for a long time.
     may_block = True
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Write all of `data`.
 
         Raises:
-            OutputClosed: nobody reads it any more.
+            OutputClosed: the reader has closed it.
             OSError: it cannot be written, for example because the disk is full.
         """
         if sys.stdout is None:
@@ -56,7 +56,7 @@ class StandardOutput:
             sys.stdout.buffer.write(data)
 
     def flush(self) -> None:
-        """Hand everything written to the operating system; errors as for `write`."""
+        """Pass everything written to the operating system; errors as for `write`."""
         if sys.stdout is not None:
             with _writing():
                 sys.stdout.flush()
@@ -64,6 +64,7 @@ class StandardOutput:
 
 @contextmanager
 def _writing() -> Iterator[None]:
+    """Name standard output in an error of writing, and raise `OutputClosed` if its reader has closed it."""
     try:
         yield
     except OSError as error:
@@ -74,10 +75,10 @@ def _writing() -> Iterator[None]:
 
 
 def is_read() -> bool:
-    """Whether there is still a reader of standard output, as far as it can be told.
+    """Return whether standard output still has a reader, as far as poll(2) shows it.
 
-    What could not be written is gone from the buffer, so that flushing it again tells nothing. Where there is no
-    reader, what is still in the buffer goes nowhere.
+    A second flush would not show it: the bytes that could not be written are no longer in the buffer. If there is
+    no reader, this discards the bytes that are still in the buffer.
     """
     if sys.stdout is None:
         return True
@@ -90,7 +91,7 @@ def is_read() -> bool:
 
 
 def _discard_stdout() -> None:
-    """Send what is still buffered nowhere: the interpreter would fail on it again at exit."""
+    """Discard the bytes that are still buffered: the interpreter would fail to write them at exit."""
     null = open_fd(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())
@@ -99,24 +100,26 @@ def _discard_stdout() -> None:
 
 
 def check_binary(as_json: bool) -> None:
-    """Look whether standard output can hold a tar.
+    """Check that a tar can be written to standard output.
 
     Args:
-        as_json: whether it is to hold a JSON document.
+        as_json: whether a JSON document is to be written there.
 
     Raises:
-        click.UsageError: it is a terminal, or to hold something else.
+        click.UsageError: standard output is a terminal, or is needed for the JSON document.
     """
     import click
 
     if as_json:
-        raise click.UsageError("--json needs -o FILE: without it standard output holds the tar")
+        raise click.UsageError("--json needs -o FILE: without it, the tar goes to standard output")
     if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError("standard output is a terminal, and a tar is no text; use -o FILE or a pipe")
+        raise click.UsageError("standard output is a terminal, and a tar is not text; use -o FILE or a pipe")
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Write text to standard output, one line each; surrogates stand for bytes, as `os.fsdecode` makes them.
+    """Write lines of text to standard output.
+
+    Surrogates stand for bytes that are not UTF-8, as in the result of `os.fsdecode`.
 
     Raises:
         OutputClosed, OSError: as `StandardOutput.write`.
@@ -134,7 +137,14 @@ def write_document(document: Mapping[str, Any]) -> None:
 
 
 def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: bool) -> None:
-    """Write an error to standard error: lines for a person, or `{"error": {"type": …, "message": …}}`."""
+    """Write an error to standard error: as text, or as `{"error": {"type": …, "message": …}}`.
+
+    Args:
+        kind: the name of the exception.
+        message: its message.
+        notes: more lines, such as what was being done.
+        as_json: whether to write JSON.
+    """
     parts = [message, *notes]
     if as_json:
         text = json.dumps({"error": {"type": kind, "message": "\n  ".join(parts)}})
@@ -145,7 +155,7 @@ def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: 
 
 
 def describe_os_error(error: OSError) -> str:
-    """The path, what went wrong and what was being done, in one line."""
+    """Return the path, the reason and the notes of an error in one line."""
     paths = [os.fsdecode(p) if isinstance(p, str | bytes) else str(p) for p in (error.filename, error.filename2) if p]
     what = error.strerror or str(error) or type(error).__name__
     notes = getattr(error, "__notes__", ())
@@ -155,10 +165,10 @@ def describe_os_error(error: OSError) -> str:
 
 
 def human_size(size: int) -> str:
-    """`size` bytes in binary units: `17 B`, `1.5 KiB`, `230 MiB`."""
+    """Return `size`, which is in bytes, in binary units: `17 B`, `1.5 KiB`, `230 MiB`."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        # 1023.95 would be rounded up to 1024.0: that is one of the next unit.
+        # 1023.95 would be rounded up to 1024.0, which is 1.0 of the next unit.
         if value < (1023.95 if unit != "B" else 1024) or unit == "PiB":
             break
         value /= 1024
@@ -166,7 +176,7 @@ def human_size(size: int) -> str:
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Rows as lines with aligned columns, two blanks between them."""
+    """Return rows as lines with aligned columns, separated by two blanks."""
     table = list(rows)
     if not table:
         return []

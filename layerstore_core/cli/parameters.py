@@ -1,4 +1,4 @@
-"""The kinds of words that a user types: chain IDs, mount names, images, `KEY=VALUE`; and the option `--json`."""
+"""The types of arguments (chain IDs, mount names, images, `KEY=VALUE`, …), and the option `--json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 PROGRAM: Final = "layerstore"
-#: The variable by which a shell asks for completions.
+#: The environment variable by which a shell asks for completions.
 COMPLETE_VARIABLE: Final = "_LAYERSTORE_COMPLETE"
 #: The fewest hex digits that a shortened chain ID may have.
 SHORTEST: Final = 4
@@ -31,9 +31,9 @@ _SHOWN_CANDIDATES: Final = 10
 
 
 class ChainType(click.ParamType[str]):
-    """A layer: its chain ID or the start of one, or an image, which stands for its topmost layer; `resolve` finds it.
+    """A layer: a chain ID or its first digits, or an image, which means its topmost layer.
 
-    Gives the hex digits of an ID, or the name.
+    The value is the hex digits of an ID, or the name; `resolve` finds the layer.
     """
 
     name = "chain"
@@ -45,22 +45,22 @@ class ChainType(click.ParamType[str]):
         if _may_be_a_name(word):
             return word
         return self.fail(
-            f"{word!r} is not a chain ID, nor an image's name or ID. Give sha256:<64 lower-case hex digits>, the first "
-            f"{SHORTEST} digits or more, or a name; 'layerstore ls' and 'layerstore images' list them.",
+            f"{word!r} is not a chain ID, nor the name or ID of an image. Give sha256:<64 lower-case hex digits>, its "
+            f"first digits ({SHORTEST} or more), or a name; 'layerstore ls' and 'layerstore images' list them.",
             param,
             ctx,
         )
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        # Offered as typed, with or without the algorithm: shells complete by the beginning of the word.
+        # Complete with `sha256:` only if the user typed it: a shell compares the beginnings of words.
         with_algorithm = incomplete.startswith("sha256:")
         words = _ask_store(ctx, lambda store: store.chain_ids())
         words = [word if with_algorithm else word.removeprefix("sha256:") for word in words]
-        return _offered([*words, *_ask_store(ctx, _image_names)], incomplete)
+        return _items([*words, *_ask_store(ctx, _image_names)], incomplete)
 
 
 class MountNameType(click.ParamType[str]):
-    """The name of a writable layer: it names a directory, so it has to be one plain component of a path."""
+    """The name of a writable layer. It is also the name of a directory, so it has to be one component of a path."""
 
     name = "name"
 
@@ -68,17 +68,17 @@ class MountNameType(click.ParamType[str]):
         name: str = value
         if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
             self.fail(
-                f"{name!r} cannot name a writable layer. Use 1 to 255 bytes without '/', not '.' or '..'.", param, ctx
+                f"{name!r} cannot name a writable layer. Use 1 to 255 bytes, no '/', and not '.' or '..'.", param, ctx
             )
         return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names = _ask_store(ctx, lambda store: store.context.db.list_mounts())
-        return _offered(names, incomplete)
+        return _items(names, incomplete)
 
 
 class KeyValueType(click.ParamType[tuple[str, str]]):
-    """`KEY=VALUE`; the value may be empty and may hold more `=`."""
+    """`KEY=VALUE`; the value may be empty, and may contain more `=`."""
 
     name = "key=value"
 
@@ -92,17 +92,20 @@ class KeyValueType(click.ParamType[tuple[str, str]]):
 
 
 class PathType(click.Path):
-    """A file or a directory. An empty word, as of a variable that is not set, is neither: it would be the current directory."""
+    """A file or a directory.
+
+    An empty word is refused: it may come from a shell variable that is not set, and would be the current directory.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             standard = ", or '-'" if self.allow_dash else ""
-            self.fail(f"it is an empty name; name a file or a directory{standard}.", param, ctx)
+            self.fail(f"the name is empty; name a file or a directory{standard}.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class ImageType(click.ParamType[str]):
-    """An image's name, or its ID or the start of one."""
+    """An image: its name, or its ID or the first digits of that."""
 
     name = "image"
 
@@ -111,11 +114,11 @@ class ImageType(click.ParamType[str]):
         return name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _offered(_ask_store(ctx, _image_names), incomplete)
+        return _items(_ask_store(ctx, _image_names), incomplete)
 
 
 class PlatformType(click.ParamType[Any]):
-    """`linux/amd64`; gives a `Platform`."""
+    """A platform such as `linux/amd64`; the value is a `Platform`."""
 
     name = "platform"
 
@@ -138,16 +141,16 @@ KEY_VALUE: Final = KeyValueType()
 
 
 def resolve(store: LayerStore, word: str) -> ChainID:
-    """The layer that a word means, as `ChainType` gives it.
+    """Return the chain ID of the layer that a value of `ChainType` means.
 
     Args:
-        store: where it is.
-        word: the first hex digits of a chain ID or of an image's ID, or an image's name. An image stands for its
-            topmost layer.
+        store: the store to search.
+        word: the first hex digits of a chain ID or of an image's ID, or an image's name. An image means its topmost
+            layer.
 
     Raises:
         LayerDoesNotExist, ImageDoesNotExist: there is none, or the image has no layers.
-        click.UsageError: it may be several; the message lists them.
+        click.UsageError: the word may mean several layers; the message lists them.
     """
     found = _find(store, word)
     if found is None:
@@ -156,12 +159,12 @@ def resolve(store: LayerStore, word: str) -> ChainID:
 
 
 def resolve_parent(store: LayerStore, word: str | None) -> str:
-    """As `resolve`, for a parent: `""` where none was given, or the image has no layers."""
+    """Return the chain ID of a parent as `resolve` does; `""` if `word` is `None` or the image has no layers."""
     return "" if word is None else _find(store, word) or ""
 
 
 def _find(store: LayerStore, word: str) -> ChainID | None:
-    """As `resolve`; `None` for an image without layers."""
+    """Do the work of `resolve`; return `None` for an image without layers."""
     match = _PREFIX.fullmatch(word)
     if match is None:
         from layerstore_core.images import Images
@@ -169,23 +172,23 @@ def _find(store: LayerStore, word: str) -> ChainID | None:
         return Images(store).get(word).chain_id
     digits = match[1]
     if len(digits) == 64 and store.has_layer(ChainID.from_hex(digits)):
-        return ChainID.from_hex(digits)  # without a look at all the others
+        return ChainID.from_hex(digits)  # a whole ID: no need to list the others
     found: dict[str, ChainID | None] = {chain: chain for chain in store.chain_ids() if chain.hex.startswith(digits)}
     images = {f"image {image}": image for image in store.context.image_db.image_ids() if image.hex.startswith(digits)}
-    with suppress(BadRecord):  # told where names are all that is asked for
+    with suppress(BadRecord):  # the digits are likely an ID: `Images` reports a damaged list of names
         if (named := store.context.image_db.names().get(f"{digits}:latest")) is not None:
             images[f"image {digits}:latest"] = named
     found.update({label: store.context.image_db.top_layer(image) for label, image in images.items()})
     if not found:
         raise LayerDoesNotExist(
             f"no layer sha256:{digits}{'…' if len(digits) < 64 else ''} in {store.root}, and no image; "
-            "'layerstore ls' and 'layerstore images' list what is there"
+            "'layerstore ls' and 'layerstore images' list them"
         )
     if len(set(found.values())) > 1:
         more = len(found) - _SHOWN_CANDIDATES
         lines = [*list(found)[:_SHOWN_CANDIDATES], *([f"and {more} more"] if more > 0 else [])]
         raise click.UsageError(
-            f"{digits!r} may be any of these; type more digits, or a name with its tag:\n  " + "\n  ".join(lines)
+            f"{digits!r} is ambiguous: give more digits, or a name with its tag. It may mean:\n  " + "\n  ".join(lines)
         )
     return next(iter(found.values()))
 
@@ -205,7 +208,7 @@ def _image_names(store: LayerStore) -> list[str]:
 
 
 def resolve_image(store: LayerStore, name: str) -> str:
-    """The chain ID of an image's topmost layer; `""` where it has no layers.
+    """Return the chain ID of an image's topmost layer; `""` if it has no layers.
 
     Raises:
         ImageDoesNotExist: there is no such image.
@@ -216,7 +219,7 @@ def resolve_image(store: LayerStore, name: str) -> str:
 
 
 def json_option(command: _F) -> _F:
-    """Let `--json` stand after a command as well as before it."""
+    """Add the option `--json` to a command, so that it is accepted after the command too."""
 
     def switch(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         session = ctx.find_object(Session)
@@ -227,7 +230,7 @@ def json_option(command: _F) -> _F:
 
 
 def session_from(params: dict[str, Any]) -> Session:
-    """The session that the global options ask for."""
+    """Return a session with the global options."""
     return Session(
         root=params.get("root"),
         driver=params.get("driver"),
@@ -239,14 +242,14 @@ def session_from(params: dict[str, Any]) -> Session:
     )
 
 
-def _offered(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _ask_store(ctx: click.Context, question: Callable[[LayerStore], list[Any]]) -> list[str]:
-    """What the store says while a shell completes a word: silence rather than an error in the prompt."""
+    """Ask the store while a shell completes a word; on any error return nothing, so that the prompt stays clean."""
     try:
         session = session_from(ctx.find_root().params)
         session.silent = True

@@ -1,4 +1,4 @@
-"""Progress on a terminal: bytes, rate and entries. Elsewhere there is none, and nothing is imported for it."""
+"""Progress on a terminal: bytes, rate and entries. If standard error is no terminal, nothing is shown or imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from layerstore_core.cli.output import human_size
 
-#: What the store calls, with two counts: bytes and entries, or things done and things to do.
+#: The function that the store calls with two counts: bytes and entries, or items done and items in all.
 Report = Callable[[int, int], None]
 
 #: Seconds between two updates; the store reports far more often than an eye can follow.
@@ -19,10 +19,13 @@ _INTERVAL: Final = 0.05
 
 @contextmanager
 def of_bytes(what: str) -> Iterator[Report | None]:
-    """Show on standard error how many bytes and tar entries `what` has come to, if that is a terminal.
+    """Show the number of bytes and tar entries on standard error, if that is a terminal.
+
+    Args:
+        what: the label, such as "Registering".
 
     Yields:
-        The function to report to, or `None` where nobody watches.
+        The function to report to, or `None` if standard error is no terminal.
     """
     begun = monotonic()
 
@@ -37,17 +40,18 @@ def of_bytes(what: str) -> Iterator[Report | None]:
 
 @contextmanager
 def of_layers(what: str) -> Iterator[Report | None]:
-    """Show on standard error how many of the layers `what` has done; otherwise as `of_bytes`."""
+    """Show how many layers of all are done; arguments and result as for `of_bytes`."""
     with _shown(what, lambda done, total: f"{done} of {total} layers") as report:
         yield report
 
 
 @contextmanager
 def of_each_layer() -> Iterator[Callable[[str, int], Report] | None]:
-    """Show on standard error a line for each layer that is read, with a bar, if that is a terminal.
+    """Show a line with a bar for each layer that is read, on standard error, if that is a terminal.
 
     Yields:
-        What makes the function to report to, for a layer's name and the size of its file; `None` where nobody watches.
+        A function that takes a layer's name and the size of its file in bytes, and returns the function to report
+        to; `None` if standard error is no terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
@@ -67,6 +71,7 @@ def of_each_layer() -> Iterator[Callable[[str, int], Report] | None]:
 
 @contextmanager
 def _shown(what: str, status: Callable[[int, int], str]) -> Iterator[Report | None]:
+    """Show a line with `what` and the text that `status` makes of the two counts."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
@@ -74,7 +79,7 @@ def _shown(what: str, status: Callable[[int, int], str]) -> Iterator[Report | No
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    # What others write to standard error meanwhile, log lines above all, goes above the progress.
+    # Text that others write to standard error meanwhile, such as log lines, appears above the progress line.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as display:
         task = display.add_task(what, total=None)
         last = 0.0

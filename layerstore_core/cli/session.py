@@ -1,4 +1,4 @@
-"""The global options of one run, and the store they lead to."""
+"""The global options of one command line, and the store that they select."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass
 class Session:
-    """What stood before the command; `None` and empty mean that the option was not given."""
+    """The options before the command; `None` or empty means that the option was not given."""
 
     root: Path | None = None
     driver: str | None = None
@@ -30,11 +30,11 @@ class Session:
     json: bool = False
     verbosity: int = 0
     log_json: bool = False
-    #: Not even warnings: a shell is completing a word.
+    #: Log nothing, not even warnings: a shell is completing a word.
     silent: bool = False
 
     def config(self) -> StoreConfig:
-        """Switch logging on, and read the configuration.
+        """Set up logging, and read the configuration.
 
         Raises:
             ConfigError: a setting is unknown or cannot be used.
@@ -52,12 +52,12 @@ class Session:
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
     def open(self, *, create: bool = False, reading: bool = False) -> LayerStore:
-        """Open the store; use it as a context manager.
+        """Open the store; use the result as a context manager.
 
         Args:
-            create: make a store where there is none. Only a command that puts something in asks for it: a
-                mistyped root is to be told, not made.
-            reading: nothing is to be changed. Then a root that a Docker daemon has to itself can be opened, too.
+            create: create the store if there is none. Only commands that add something set this: for the others,
+                a mistyped root has to be an error and not a new store.
+            reading: the command changes nothing. It may then also open a root that a Docker daemon has locked.
 
         Raises:
             LayerStoreError: there is no store, or the configuration or the driver cannot be used.
@@ -76,16 +76,16 @@ class Session:
                         raise
                     store = LayerStore.open(config, read_only=True)
         except PermissionError as error:
-            _tell_owner(error, config.root)
+            _add_owner(error, config.root)
             raise
-        _tell_other_drivers(store)
+        _warn_of_other_drivers(store)
         return store
 
     def answer(self, document: Mapping[str, Any], lines: Callable[[], Iterable[str]]) -> None:
         """Write the answer to standard output: `document` with `--json`, otherwise `lines()`.
 
         Raises:
-            OutputClosed: nobody reads it any more.
+            OutputClosed: the reader has closed standard output.
             OSError: it cannot be written.
         """
         if self.json:
@@ -94,45 +94,47 @@ class Session:
             output.write_lines(lines())
 
     def answer_for(self, action: Callable[[], T], answer: Callable[[T], None]) -> T:
-        """Do something to several objects, and answer; where it fails half way, answer for what was done, too.
+        """Change several objects, and write the answer; if that fails half way, write it for the objects changed.
 
         Args:
-            action: does it; its error's attribute `done`, if there is one, is what it would have returned.
-            answer: answers for what was done.
+            action: changes the objects, and returns the result. If it fails, the attribute `done` of its error, if
+                there is one, is the result so far.
+            answer: writes the answer for a result.
 
         Returns:
-            What was done.
+            The result of `action`.
         """
         try:
             done = action()
         except BaseException as error:
             partly = done_before(error)
             if partly is not None:
-                with suppress(output.OutputClosed, OSError):  # the error matters more
+                with suppress(output.OutputClosed, OSError):  # the error of `action` matters more
                     answer(partly)
             raise
         answer(done)
         return done
 
 
-def _tell_owner(error: PermissionError, root: Path) -> None:
+def _add_owner(error: PermissionError, root: Path) -> None:
+    """Add to the error which user owns the root, if that is another user."""
     try:
         owner = os.stat(root).st_uid
     except OSError:
         return
     if owner != os.geteuid():
-        error.add_note(f"it belongs to user {owner}, and this is user {os.geteuid()}")
+        error.add_note(f"the store belongs to user {owner}, and this is user {os.geteuid()}")
 
 
-def _tell_other_drivers(store: LayerStore) -> None:
-    """Warn a user who sees an empty store that the layers are there, with another driver."""
+def _warn_of_other_drivers(store: LayerStore) -> None:
+    """Warn if the store is empty with this driver, but has layers of another driver."""
     from layerstore_core.driver.prior import prior_drivers
     from layerstore_core.log import logger
 
     present = prior_drivers(store.root)
     if present and store.driver_name not in present:
         logger.warning(
-            "{} has no layers of driver {}, but some of {}: to use those, name the driver (--driver, LAYERSTORE_DRIVER)",
+            "{} has no layers of driver {}, but some of {}; to use those, name the driver (--driver, LAYERSTORE_DRIVER)",
             store.root,
             store.driver_name,
             " and ".join(present),

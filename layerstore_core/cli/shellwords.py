@@ -1,4 +1,4 @@
-"""What a shell completes: in bash, words that hold a `:`, such as images' names, as one word."""
+"""Shell completion. In bash, a word that contains a `:`, such as an image's name, is completed as one word."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
-#: What bash breaks words at besides blanks (COMP_WORDBREAKS), as far as it may be in a word of ours.
+#: The characters besides blanks at which bash splits words (COMP_WORDBREAKS), as far as our words may contain them.
 _BREAKS = ":=@"
 _QUOTES = "\"'"
 
-#: Bash breaks `app:1` into three words, and puts what is offered in the place of the last. So the program gets the line
-#: itself, besides that last piece, and offers what comes in its place.
+#: Bash splits `app:1` into three words, and replaces only the last with the completion. So the script passes the whole
+#: line to the program, and that last piece. The program prints only the text that replaces the piece.
 _BASH = """\
 %(complete_func)s() {
     local IFS=$'\\n'
@@ -43,12 +43,12 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class Bash(BashComplete):
-    """Click's completion for bash, but for where words begin."""
+    """Click's completion for bash, with another rule for where words begin."""
 
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one that is completed, and that word as far as it is typed."""
+        """Return the words before the one to complete, and that word as far as it is typed."""
         line = os.environ.get("_LAYERSTORE_LINE")
         if line is None:
             return super().get_completion_args()
@@ -58,11 +58,11 @@ class Bash(BashComplete):
         return words[1:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
-        """What stands in the place of the piece that bash replaces."""
+        """Return the text that takes the place of the piece that bash replaces."""
         if item.type != "plain" or "_LAYERSTORE_LINE" not in os.environ:
             return super().format_completion(item)
         typed = self.get_completion_args()[1]
-        if typed.startswith("--"):  # what is offered for `--option=value` is the value
+        if typed.startswith("--"):  # of `--option=value`, only the value is completed
             typed = typed.partition("=")[2] or typed
         piece = os.environ.get("_LAYERSTORE_PIECE", "").lstrip(_QUOTES)
         if not piece.strip(_BREAKS):
@@ -72,5 +72,5 @@ class Bash(BashComplete):
 
 
 def register() -> None:
-    """Make this the completion for bash."""
+    """Use this class for completion in bash."""
     add_completion_class(Bash)

@@ -1,4 +1,4 @@
-"""Being asked to stop: once is enough, and there is time to clean up."""
+"""Handlers for SIGINT, SIGTERM and SIGHUP: the first one stops the command, which then has time to clean up."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Terminated(BaseException):
 
 
 def install() -> None:
-    """Let the first SIGINT, SIGTERM or SIGHUP unwind the program; later ones wait for that to end.
+    """Let the first SIGINT, SIGTERM or SIGHUP unwind the program, and ignore later ones.
 
-    Without the second half, an impatient second Ctrl-C would interrupt the removal of what the first
-    one left half-written. A signal that the parent chose to ignore (`nohup`) stays ignored.
+    Otherwise an impatient second Ctrl-C would interrupt the removal of files that the first one left half-written.
+    A signal that the parent process chose to ignore (`nohup`) stays ignored.
     """
     global _wakeup
     if _wakeup is None:
-        # Both ends stay open as long as the process lives.
+        # Both ends stay open until the process ends.
         _wakeup, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     stopping = False
@@ -45,12 +45,12 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Let the next signal end the process at once: all is done, and nobody would catch what a handler raises."""
+    """Let the next signal end the process at once: the command is done, and nothing would catch the exception."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
 
 
 def wakeup() -> int | None:
-    """A descriptor that can be read as soon as a signal has come; `None` before `install`."""
+    """Return a descriptor that becomes readable when a signal has come; `None` before `install`."""
     return _wakeup

@@ -1,4 +1,4 @@
-"""Running the command line, in this process and in one of its own, on a store in a temporary directory."""
+"""Fixtures that run the command line, in this process or in a new one, on a store in a temporary directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from layerstore_core.cli.app import cli
 
 @dataclass
 class Outcome:
-    """What a command line came to."""
+    """The exit code and the output of a command line."""
 
     code: int
     stdout: bytes
@@ -49,12 +49,12 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
-Held = Callable[[str], AbstractContextManager[None]]
+InUse = Callable[[str], AbstractContextManager[None]]
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tester's own configuration must not reach the tests."""
+    """Keep the tester's own configuration out of the tests."""
     for name in list(os.environ):
         if name.startswith(("LAYERSTORE_", "XDG_", "_LAYERSTORE")):
             monkeypatch.delenv(name)
@@ -63,7 +63,7 @@ def no_settings_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Where the store is; nothing is there yet."""
+    """The root of the store, which does not exist yet."""
     return tmp_path / "store"
 
 
@@ -80,27 +80,27 @@ def run(root: Path) -> Iterator[Run]:
         return outcome
 
     yield run_
-    # The command switched logging on, to a stream that is gone now.
+    # The command has sent the log to a stream that is closed now.
     if log := sys.modules.get("layerstore_core.log"):
         log.silence()
 
 
 @pytest.fixture
 def used(run: Run, root: Path) -> Path:
-    """The root of a store in which a layer has been and gone: the directories that stay are there."""
+    """The root of a store whose only layer was removed: it has the directories that stay."""
     run("rm", run("register", "-", stdin=tar_of({"was": b"here"})).text.strip())
     return root
 
 
 @pytest.fixture
 def command(root: Path) -> list[str]:
-    """The words that start the program in a process of its own, on the store at `root`."""
+    """The words that start the program in a new process, on the store at `root`."""
     return [sys.executable, "-m", "layerstore_core", "--root", str(root), "--driver", "vfs"]
 
 
 @pytest.fixture
 def spawn(command: list[str]) -> Run:
-    """Run a command in a process of its own."""
+    """Run a command in a new process."""
 
     def spawn_(*args: str | Path, stdin: bytes = b"", code: int | None = 0) -> Outcome:
         done = subprocess.run([*command, *map(str, args)], input=stdin, capture_output=True, timeout=60, check=False)
@@ -112,17 +112,17 @@ def spawn(command: list[str]) -> Run:
 
 
 @pytest.fixture
-def held(root: Path) -> Held:
-    """Makes a block in which another process has what the expression, which may use `store`, gives."""
+def in_use(root: Path) -> InUse:
+    """Evaluate an expression, which may use `store`, in another process, and keep its value for a `with` block."""
 
     @contextmanager
-    def held_(expression: str) -> Iterator[None]:
+    def in_use_(expression: str) -> Iterator[None]:
         program = (
             "import sys\n"
             "from layerstore_core import LayerStore\n"
             "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
             f"    handle = {expression}\n"
-            "    print('held', flush=True)\n"
+            "    print('open', flush=True)\n"
             "    sys.stdin.read()\n"
         )
         with subprocess.Popen(
@@ -131,16 +131,16 @@ def held(root: Path) -> Held:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                assert process.stdout.readline() == b"held\n"
+                assert process.stdout.readline() == b"open\n"
                 yield
             finally:
                 process.stdin.close()
 
-    return held_
+    return in_use_
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
-    """A tar of regular files that any user may own; the names may hold surrogates for odd bytes."""
+    """Return a tar of regular files of the current user; surrogates in names stand for bytes that are not UTF-8."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, content in files.items():
@@ -152,7 +152,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 
 def docker_archive(directory: Path, *names: str, layers: Sequence[bytes] = ()) -> Path:
-    """An archive with one image, as `docker save` writes it, of the given layers or one of its own."""
+    """Write an archive with one image, as `docker save` does, with the given layers or one default layer."""
     from tests.images.archives import ImageSpec, docker_archive
 
     path = directory / "image.tar"
@@ -170,12 +170,12 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def upper(tmp_path: Path) -> Path:
-    """A tar file for a layer on top of `base`."""
+    """A tar file for a child of `base`."""
     path = tmp_path / "upper.tar"
     path.write_bytes(tar_of({"hosts": b"::1 localhost\n", "new": b"y" * 300}))
     return path
 
 
 def tree(path: Path) -> list[str]:
-    """Every path below `path`."""
+    """Return every path below `path`."""
     return sorted(str(p.relative_to(path)) for p in path.rglob("*"))

@@ -1,4 +1,4 @@
-"""The program as a whole: what it imports, its exit codes, its pipes, and how it stops."""
+"""The program as a whole: its imports, exit codes, pipes and signals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNKNOWN = "ab" * 32
 
 
 def walk(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    """Every command below `group`, with the words that call it."""
+    """Return every command below `group`, with the words that call it."""
     found = []
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
@@ -59,7 +59,7 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it(words: list[str]) -
 
 @pytest.mark.parametrize("command", ["register", "ls", "export"])
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"])
-def test_what_takes_long_to_load_is_not_loaded_for_usual_work(command: str, driver: str, tmp_path: Path) -> None:
+def test_slow_modules_are_not_imported_by_common_commands(command: str, driver: str, tmp_path: Path) -> None:
     if driver == "overlay2" and os.geteuid() != 0:
         pytest.skip("overlays are mounted by root")
     (tmp_path / "a.tar").write_bytes(tar_of({"a": b"a"}))
@@ -78,7 +78,7 @@ def test_what_takes_long_to_load_is_not_loaded_for_usual_work(command: str, driv
     assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich"}
 
 
-def test_version(spawn: Run) -> None:
+def test_version_is_printed(spawn: Run) -> None:
     assert spawn("--version").text == f"layerstore {__version__}\n"
 
 
@@ -120,7 +120,7 @@ def test_wrong_usage_in_json(run: Run, args: tuple[str, ...]) -> None:
     assert set(outcome.error) == {"type", "message"}
 
 
-def test_json_after_a_double_dash_is_a_word_like_any_other(run: Run, tmp_path: Path) -> None:
+def test_json_after_a_double_dash_is_no_option(run: Run, tmp_path: Path) -> None:
     outcome = run("register", "--", "--json", code=1)
     assert outcome.stderr.startswith("layerstore: --json: No such file or directory")
 
@@ -133,22 +133,22 @@ READING = [
 
 
 @pytest.mark.parametrize("args", READING, ids=" ".join)
-def test_a_command_that_puts_nothing_in_makes_no_store(run: Run, root: Path, args: tuple[str, ...]) -> None:
+def test_a_command_that_adds_nothing_creates_no_store(run: Run, root: Path, args: tuple[str, ...]) -> None:
     assert f"there is no store at {root}" in run(*args, code=1).stderr
     assert run("--json", *args, code=1).error["type"] == "StoreDoesNotExist"
     assert not root.exists()
 
 
-def test_the_other_commands_need_none_or_make_one() -> None:
-    makes = {("register",), ("rw", "create"), ("load",)}
+def test_every_other_command_creates_a_store_or_needs_none() -> None:
+    creates = {("register",), ("rw", "create"), ("load",)}
     needs_none = {("drivers",), ("info",), ("conformance",), ("completion",)}
     reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
-    assert {words for words, _ in COMMANDS} == reading | makes | needs_none
+    assert {words for words, _ in COMMANDS} == reading | creates | needs_none
 
 
 @pytest.mark.usefixtures("used")
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_an_error_in_json(run: Run, place: str) -> None:
+def test_an_error_is_json_if_asked_for(run: Run, place: str) -> None:
     args = ("--json", "show", UNKNOWN) if place == "before" else ("show", UNKNOWN, "--json")
     outcome = run(*args, code=1)
     assert outcome.stdout == b""
@@ -156,7 +156,7 @@ def test_an_error_in_json(run: Run, place: str) -> None:
     assert UNKNOWN in outcome.error["message"]
 
 
-def test_an_error_of_the_system_tells_path_and_what_was_being_done(run: Run, tmp_path: Path) -> None:
+def test_an_error_of_the_system_has_the_path_and_the_operation(run: Run, tmp_path: Path) -> None:
     outcome = run("register", tmp_path / "none.tar", code=1)
     assert outcome.stderr == (
         f"layerstore: {tmp_path}/none.tar: No such file or directory (while opening the layer's tar)\n"
@@ -165,7 +165,9 @@ def test_an_error_of_the_system_tells_path_and_what_was_being_done(run: Run, tmp
 
 
 @pytest.mark.usefixtures("used")
-def test_a_store_of_another_user_tells_whose_it_is(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_on_the_store_of_another_user_names_both_users(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root / "image"))
 
@@ -174,11 +176,11 @@ def test_a_store_of_another_user_tells_whose_it_is(run: Run, root: Path, monkeyp
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert run("ls", code=1).stderr == (
         f"layerstore: {root}/image: Permission denied "
-        f"(while opening the store {root}; it belongs to user {owner}, and this is user 12345)\n"
+        f"(while opening the store {root}; the store belongs to user {owner}, and this is user 12345)\n"
     )
 
 
-def test_a_note_on_an_error_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_on_an_error_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         error = LayerStoreError("it broke")
         error.add_note("in driver x, hook y")
@@ -188,9 +190,7 @@ def test_a_note_on_an_error_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert run("register", "x", code=1).stderr == "layerstore: it broke\n  in driver x, hook y\n"
 
 
-def test_a_bug_passes_through_with_its_traceback_but_is_json_where_that_was_asked_for(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_has_its_traceback_but_is_json_if_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise ZeroDivisionError("a bug")
 
@@ -200,14 +200,14 @@ def test_a_bug_passes_through_with_its_traceback_but_is_json_where_that_was_aske
     assert run("--json", "register", "x", code=1).error == {"type": "ZeroDivisionError", "message": "a bug"}
 
 
-def test_stdout_holds_the_answer_and_nothing_else_however_much_is_logged(spawn: Run, base: Path) -> None:
+def test_standard_output_has_only_the_answer_even_with_full_logging(spawn: Run, base: Path) -> None:
     chain = spawn("register", base).text.strip()
     loud = spawn("-vv", "show", chain, "--json")
     assert loud.json["chain_id"] == chain
     assert spawn("-vv", "--log-json", "export", chain).stdout == base.read_bytes()
 
 
-def test_json_logs_are_one_object_a_line(spawn: Run, base: Path, root: Path) -> None:
+def test_json_logs_have_one_object_per_line(spawn: Run, base: Path, root: Path) -> None:
     chain = spawn("register", base).text.strip()
     (root / "image/vfs/layerdb/sha256" / chain[7:] / "diff").write_text("")
     lines = spawn("--log-json", "ls").stderr.splitlines()
@@ -215,7 +215,7 @@ def test_json_logs_are_one_object_a_line(spawn: Run, base: Path, root: Path) -> 
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
-def test_a_reader_that_leaves_is_no_error(spawn: Run, command: list[str], tmp_path: Path) -> None:
+def test_a_reader_that_closes_standard_output_is_no_error(spawn: Run, command: list[str], tmp_path: Path) -> None:
     tar = tar_of({"big": os.urandom(3 << 20)})
     chain = spawn("register", "-", stdin=tar).text.strip()
     with subprocess.Popen([*command, "export", chain], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -227,7 +227,7 @@ def test_a_reader_that_leaves_is_no_error(spawn: Run, command: list[str], tmp_pa
         assert process.wait(30) == 141
 
 
-def test_a_reader_of_the_help_that_leaves_is_no_error(command: list[str]) -> None:
+def test_a_reader_that_closes_the_help_text_is_no_error(command: list[str]) -> None:
     with subprocess.Popen([*command, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -244,14 +244,14 @@ def test_output_that_cannot_be_written_is_an_error(command: list[str], base: Pat
     assert done.stderr == b"layerstore: standard output: No space left on device\n"
 
 
-def test_standard_output_that_is_closed_is_an_error(command: list[str]) -> None:
+def test_closed_standard_output_is_an_error(command: list[str]) -> None:
     done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command, "info"], capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr == b"layerstore: standard output: Bad file descriptor\n"
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"),
+    ("sent", "code", "message"),
     [
         (signal.SIGINT, 130, "layerstore: interrupted\n"),
         (signal.SIGTERM, 143, "layerstore: stopped by SIGTERM\n"),
@@ -259,14 +259,14 @@ def test_standard_output_that_is_closed_is_an_error(command: list[str]) -> None:
     ],
 )
 def test_a_stopped_register_leaves_nothing_behind(
-    spawn: Run, command: list[str], root: Path, sent: signal.Signals, code: int, said: str
+    spawn: Run, command: list[str], root: Path, sent: signal.Signals, code: int, message: str
 ) -> None:
     spawn("register", "-", stdin=tar_of({"there": b"before"}))
     before = tree(root)
     with subprocess.Popen([*command, "register", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stderr is not None
-        # More than a pipe holds: when it is written, the layer is being unpacked.
+        # This is more than fits into a pipe: once it is written, the layer is being unpacked.
         process.stdin.write(tar_of({"a": b"a" * 100_000, "b": os.urandom(4 << 20)})[: 3 << 20])
         process.stdin.flush()
         deadline = time.monotonic() + 20
@@ -275,17 +275,17 @@ def test_a_stopped_register_leaves_nothing_behind(
         assert tree(root) != before, "the layer was never begun"
         process.send_signal(sent)
         assert process.wait(30) == code
-        assert process.stderr.read().decode() == said
+        assert process.stderr.read().decode() == message
     assert tree(root) == before
 
 
-def test_progress_is_shown_on_a_terminal_and_not_on_stdout(command: list[str], base: Path) -> None:
+def test_progress_is_shown_on_a_terminal_and_not_on_standard_output(command: list[str], base: Path) -> None:
     master, slave = pty.openpty()
     try:
         done = subprocess.run([*command, "register", base], stdout=subprocess.PIPE, stderr=slave, check=True)
         os.close(slave)
         shown = b""
-        # A terminal whose other end is closed gives an error instead of an end of file.
+        # If the other end of a terminal is closed, a read is an error instead of an end of file.
         try:
             while chunk := os.read(master, 65536):
                 shown += chunk
@@ -298,5 +298,5 @@ def test_progress_is_shown_on_a_terminal_and_not_on_stdout(command: list[str], b
     assert len(done.stdout) == 72
 
 
-def test_no_progress_elsewhere(spawn: Run, base: Path) -> None:
+def test_no_progress_is_shown_without_a_terminal(spawn: Run, base: Path) -> None:
     assert spawn("register", base).stderr == ""

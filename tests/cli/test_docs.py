@@ -1,4 +1,4 @@
-"""`docs/cli.md` and the program say the same."""
+"""`docs/cli.md` describes every command, option and JSON key of the program."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
-def test_every_argument_and_option_of_a_command_is_told(words: tuple[str, ...], command: click.Command) -> None:
+def test_every_argument_and_option_of_a_command_is_documented(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    told = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINST"))))
-    told += SECTIONS[name]
+    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINST"))))
+    text += SECTIONS[name]
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
-            assert parameter.human_readable_name.upper() in told
+            assert parameter.human_readable_name.upper() in text
         elif parameter.name != "json":
-            assert all(option in told for option in parameter.opts), parameter.opts
+            assert all(option in text for option in parameter.opts), parameter.opts
 
 
-def test_every_global_option_is_told() -> None:
+def test_every_global_option_is_documented() -> None:
     for parameter in cli.params:
         for option in parameter.opts:
             assert f"`{option}" in TEXT, option
 
 
 def keys_of(document: Any) -> set[str]:
-    """All keys of our own; those below `metadata`, `descriptor` and `configuration` belong to others."""
+    """Return all keys of our own; those below `metadata`, `descriptor` and `configuration` have other sources."""
     if isinstance(document, list):
         return set().union(*map(keys_of, document))
     if not isinstance(document, dict):
@@ -57,7 +57,7 @@ def keys_of(document: Any) -> set[str]:
     return keys
 
 
-def test_every_key_of_every_json_answer_is_told(run: Run, tmp_path: Path) -> None:
+def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) -> None:
     run("rw", "create", "spare")
     chain = run("register", "-", stdin=tar_of({"a": b"a"})).text.strip()
     run("rw", "create", "work", "--parent", chain)

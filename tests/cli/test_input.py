@@ -1,3 +1,5 @@
+"""Reads that a signal interrupts."""
+
 from __future__ import annotations
 
 import io
@@ -8,7 +10,7 @@ from pathlib import Path
 
 from layerstore_core.cli.input import interruptible
 
-# The signal is sent to another thread, so that it cannot interrupt the system call that waits.
+# The signal goes to another thread than the one that waits, so that it cannot interrupt the system call.
 PROGRAM = """
 import signal, sys, threading
 from layerstore_core.cli import signals
@@ -22,7 +24,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_signal_ends_the_wait_for_a_pipe_even_if_it_does_not_end_the_system_call() -> None:
+def test_a_signal_ends_the_wait_for_a_pipe_even_without_ending_the_system_call() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.wait(30) == 0
@@ -32,7 +34,7 @@ def test_a_signal_ends_the_wait_for_a_pipe_even_if_it_does_not_end_the_system_ca
         assert process.stdout.read() == b"interrupted\n"
 
 
-def test_a_file_that_can_seek_is_read_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_can_seek_needs_no_other_reader(tmp_path: Path) -> None:
     memory = io.BytesIO(b"x")
     assert interruptible(memory) is memory
     (tmp_path / "file").write_bytes(b"x")

@@ -1,3 +1,5 @@
+"""The types of arguments: chain IDs, images, names, `KEY=VALUE`; and their completion."""
+
 from __future__ import annotations
 
 import re
@@ -21,24 +23,24 @@ def test_a_chain_id_may_be_short_and_without_the_algorithm(typed: str) -> None:
 @pytest.mark.parametrize(
     "typed", ["", "sha256:abc", f"sha256:{HEX}0", HEX.upper(), "sha512:" + HEX, "sha256:", "Xyz1", "0123\n", "٠١٢٣"]
 )
-def test_what_cannot_be_a_chain_id_is_wrong_usage(typed: str) -> None:
+def test_a_word_that_cannot_be_a_chain_id_is_wrong_usage(typed: str) -> None:
     with pytest.raises(click.UsageError, match="is not a chain ID"):
         CHAIN.convert(typed, None, None)
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 255, "ü" * 127, "...", "-", "a b"])
-def test_names_of_writable_layers(name: str) -> None:
+def test_a_writable_layer_may_have_this_name(name: str) -> None:
     assert MOUNT_NAME.convert(name, None, None) == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0b", "x" * 256, "ü" * 128])
-def test_what_cannot_name_a_writable_layer_is_wrong_usage(name: str) -> None:
+def test_a_word_that_cannot_name_a_writable_layer_is_wrong_usage(name: str) -> None:
     with pytest.raises(click.UsageError, match="cannot name a writable layer"):
         MOUNT_NAME.convert(name, None, None)
 
 
 @pytest.mark.parametrize(("typed", "pair"), [("a=b", ("a", "b")), ("a=", ("a", "")), ("a=b=c", ("a", "b=c"))])
-def test_key_and_value(typed: str, pair: tuple[str, str]) -> None:
+def test_key_and_value_are_split_at_the_first_equals_sign(typed: str, pair: tuple[str, str]) -> None:
     assert KEY_VALUE.convert(typed, None, None) == pair
 
 
@@ -61,7 +63,7 @@ def test_a_pair_without_key_or_equals_sign_is_wrong_usage(typed: str) -> None:
         ("rw", "rm", "x" * 256),
     ],
 )
-def test_bad_words_exit_with_2_before_the_store_is_touched(run: Run, root: Path, args: tuple[str, ...]) -> None:
+def test_bad_words_exit_with_2_before_the_store_is_opened(run: Run, root: Path, args: tuple[str, ...]) -> None:
     outcome = run(*args, code=2)
     assert outcome.stdout == b""
     assert "Error: Invalid value" in outcome.stderr
@@ -75,19 +77,19 @@ def test_an_unknown_chain_id_exits_with_1(run: Run) -> None:
     assert outcome.stdout == b""
 
 
-def test_a_prefix_is_found_without_reading_other_records(
+def test_a_layer_is_found_by_its_first_digits_without_reading_other_records(
     run: Run, base: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = run("register", base).text.strip()
     other = run("register", "-", stdin=tar_of({"other": b""})).text.strip()
     (root / "image/vfs/layerdb/sha256" / other[7:] / "diff").write_text("")
-    # Loading all would warn of the damaged one.
+    # Loading all layers would log a warning about the damaged one.
     assert run("export", chain[7:19]).stderr == ""
     assert "diff" in run("export", other[7:19], code=1).stderr
 
 
 def test_an_ambiguous_prefix_lists_the_candidates(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Digests that share four digits are not to be had for nothing: one digit is enough for this test.
+    # Digests that share four digits take long to find: accept one digit in this test.
     from layerstore_core.cli import parameters
 
     monkeypatch.setattr(parameters, "_PREFIX", re.compile("([0-9a-f]{1,64})"))
@@ -109,7 +111,7 @@ def app(run: Run) -> ImageSpec:
     return image
 
 
-def test_an_image_stands_for_its_topmost_layer(run: Run, app: ImageSpec) -> None:
+def test_an_image_means_its_topmost_layer(run: Run, app: ImageSpec) -> None:
     top = next(image["chain_id"] for image in run("images", "--json").json["images"] if "app:1" in image["names"])
     words = ["app:1", "docker.io/library/app:1", "example.com/app:2", app.image_id, app.image_id[7:19], top, top[7:19]]
     for number, word in enumerate(words):
@@ -122,7 +124,7 @@ def test_an_image_stands_for_its_topmost_layer(run: Run, app: ImageSpec) -> None
 
 
 @pytest.mark.usefixtures("app")
-def test_an_image_without_layers_is_a_parent_but_no_layer(run: Run) -> None:
+def test_an_image_without_layers_may_be_a_parent_but_is_no_layer(run: Run) -> None:
     assert "has no layers" in run("show", "empty:1", code=1).stderr
     run("rw", "create", "work", "--parent", "empty:1")
     assert run("rw", "ls", "--json").json["rw_layers"][0]["parent"] is None
@@ -130,7 +132,7 @@ def test_an_image_without_layers_is_a_parent_but_no_layer(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_what_may_be_a_layer_or_another_image_is_wrong_usage_and_both_are_listed(run: Run) -> None:
+def test_a_word_that_may_be_a_layer_or_an_image_is_wrong_usage_and_both_are_listed(run: Run) -> None:
     below = next(layer["chain_id"] for layer in run("ls", "--json").json["layers"] if layer["parent"] is None)
     run("tag", "app:1", below[7:12])
     refused = run("show", below[7:12], code=2).stderr
@@ -139,7 +141,7 @@ def test_what_may_be_a_layer_or_another_image_is_wrong_usage_and_both_are_listed
     assert run("show", f"{below[7:12]}:latest", "--json").json["chain_id"] != below
 
 
-def test_completion_offers_chain_ids_and_names(
+def test_completion_lists_chain_ids_and_names(
     run: Run, base: object, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = run("register", str(base)).text.strip()
@@ -157,7 +159,9 @@ def test_completion_offers_chain_ids_and_names(
     assert "plain,register" in complete("reg")
 
 
-def test_completion_makes_no_store_and_no_noise(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_without_a_store_creates_none_and_prints_nothing(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("_LAYERSTORE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"layerstore --root {root} show ab")
     monkeypatch.setenv("COMP_CWORD", "4")
@@ -180,5 +184,5 @@ def test_completion_makes_no_store_and_no_noise(run: Run, root: Path, monkeypatc
     ],
     ids=" ".join,
 )
-def test_an_empty_name_of_a_file_is_wrong_usage(run: Run, args: tuple[str, ...]) -> None:
-    assert "it is an empty name; name a file or a directory" in run(*args, code=2).stderr
+def test_an_empty_file_name_is_wrong_usage(run: Run, args: tuple[str, ...]) -> None:
+    assert "the name is empty; name a file or a directory" in run(*args, code=2).stderr

@@ -1,3 +1,5 @@
+"""The progress display on a terminal."""
+
 from __future__ import annotations
 
 import io
@@ -29,7 +31,7 @@ def test_bytes_and_entries_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPat
     assert "B/s" in text
 
 
-def test_layers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_layers_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -39,7 +41,7 @@ def test_layers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3 of 12 layers" in terminal.getvalue()
 
 
-def test_elsewhere_there_is_nothing_to_report_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_there_is_no_report_function(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     with progress.of_bytes("Registering") as report:
@@ -50,7 +52,7 @@ def test_elsewhere_there_is_nothing_to_report_to(monkeypatch: pytest.MonkeyPatch
     assert log.getvalue() == ""
 
 
-def test_the_display_ends_with_the_block_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_display_ends_when_the_block_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -59,7 +61,7 @@ def test_the_display_ends_with_the_block_that_fails(monkeypatch: pytest.MonkeyPa
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
 
 
-def test_each_layer_of_an_image_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_layer_of_an_image_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")

@@ -1,4 +1,4 @@
-"""Settings that are misspelt, on the command line and in the environment."""
+"""Misspelt settings, on the command line and in the environment."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ COMMANDS = [("info",), ("ls",), ("drivers",), ("images",), ("check",), ("gc",), 
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("made", [False, True], ids=["no store", "store"])
+@pytest.mark.parametrize("exists", [False, True], ids=["no store", "store"])
 def test_an_unknown_driver_option_is_an_error(
-    run: Run, root: Path, base: Path, words: tuple[str, ...], made: bool
+    run: Run, root: Path, base: Path, words: tuple[str, ...], exists: bool
 ) -> None:
-    if made:
+    if exists:
         run("register", base)
-    said = run("--driver-opt", "colour=1", *words, code=1).stderr
-    assert "driver vfs: unknown option 'colour' (from argument)" in said
-    assert root.exists() == made
+    message = run("--driver-opt", "colour=1", *words, code=1).stderr
+    assert "driver vfs: unknown option 'colour' (from argument)" in message
+    assert root.exists() == exists
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_mistyped_variable_is_an_error(
+def test_a_misspelt_variable_is_an_error(
     run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("LAYERSTORE_MAX_DEPHT", "7")
-    said = run(*words, code=1).stderr
-    assert "unknown setting in the environment: LAYERSTORE_MAX_DEPHT; did you mean LAYERSTORE_MAX_DEPTH?" in said
+    message = run(*words, code=1).stderr
+    assert "unknown setting in the environment: LAYERSTORE_MAX_DEPHT; did you mean LAYERSTORE_MAX_DEPTH?" in message
     assert not root.exists()
 
 

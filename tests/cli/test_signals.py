@@ -1,3 +1,5 @@
+"""Signals: the first one stops the command, later ones do not interrupt the clean-up."""
+
 from __future__ import annotations
 
 import os
@@ -21,7 +23,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_second_signal_does_not_cut_the_clean_up_short() -> None:
+def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout == "cleaned up\n"
 
@@ -33,7 +35,7 @@ def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "alive\n"
 
 
-#: Sends SIGINT in the moment in which a module is imported.
+#: Sends SIGINT at the moment when a module is imported.
 AT_IMPORT = """
 import os, signal, sys
 def interrupt(event, arguments, sent=[]):

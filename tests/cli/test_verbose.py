@@ -1,4 +1,4 @@
-"""`-v` logs each step with its object, size and time; `-vv` also each call of the driver and each setting."""
+"""`-v` logs each step with its object, size and time; `-vv` also logs driver calls and settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_v_logs_each_step_of_a_layer_s_life(spawn: Run, base: Path, tmp_path: Pa
 
 
 def test_vv_logs_calls_of_the_driver_with_their_time(spawn: Run, base: Path) -> None:
-    said = spawn("-vv", "register", base).stderr
-    assert re.search(r"driver vfs: create [0-9a-f]{64} in \d+\.\d+ s", said)
-    assert re.search(r"driver vfs: apply_diff [0-9a-f]{64} in \d+\.\d+ s: 5020 bytes", said)
-    assert "setting driver = vfs (from: argument)" in said
+    log = spawn("-vv", "register", base).stderr
+    assert re.search(r"driver vfs: create [0-9a-f]{64} in \d+\.\d+ s", log)
+    assert re.search(r"driver vfs: apply_diff [0-9a-f]{64} in \d+\.\d+ s: 5020 bytes", log)
+    assert "setting driver = vfs (from: argument)" in log
 
 
 def test_vv_logs_the_error_of_a_call_of_the_driver(spawn: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""The commands, a module each; `rw` is a family of its own. They import the store when they run, not before.
+"""The commands, one module each; `rw` is a family of commands in one module.
 
-A module is loaded when its command is called, or is to be listed: a command does not wait for all the others.
+A module is loaded when its command is called or listed, so that no command waits for the others to load. A command
+imports the store when it runs, not before.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import click
 
 
 class CommandModules(MutableMapping[str, click.Command]):
-    """Commands by name, each in the module and under the name that it is called by.
+    """A mapping from a command's name to the command, which is loaded at its first use.
+
+    The command `ls` is the object `ls` of the module `ls`.
 
     Args:
-        package: where the modules are.
-        names: of the commands.
+        package: the package with the modules.
+        names: the names of the commands.
     """
 
     def __init__(self, package: str, names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""`layerstore check`: is everything what it should be."""
+"""`layerstore check`: find damage in a store, and repair it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,33 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--full", is_flag=True, help="Also read every layer: compare its tar with its diff ID, and its files with the tar."
+    "--full",
+    is_flag=True,
+    help="Also read every layer: compare its tar with its diff ID, and its files with its tar.",
 )
-@click.option("--resume", is_flag=True, help="With --full: leave out what an interrupted check has verified.")
-@click.option("--repair", is_flag=True, help="Mend what can be mended; what is in the way goes into quarantine.")
+@click.option("--resume", is_flag=True, help="With --full: skip the layers that an interrupted check has verified.")
+@click.option(
+    "--repair", is_flag=True, help="Repair what can be repaired; files that are in the way go into quarantine."
+)
 @click.option(
     "--from",
     "source",
     metavar="FILE",
     type=PathType(exists=True),
-    help="With --repair: an image archive or a layer's tar to make damaged layers anew from.",
+    help="With --repair: image archive or layer tar to rebuild damaged layers from.",
 )
-@click.option("--force", is_flag=True, help="With --repair: put what nothing can mend into quarantine, too.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --repair: also put the records of layers that cannot be repaired into quarantine.",
+)
 @json_option
 @click.pass_context
 def check(context: click.Context, *, full: bool, resume: bool, repair: bool, source: str | None, force: bool) -> None:
-    """Look for damage and leftovers.
+    """Look for damage and stale files.
 
-    Each line is a finding and what to do about it. The exit code is 1 where there is a finding; with --repair, where one remains.
+    Each line is a finding with what to do about it. The exit code is 1 if there is a finding; with --repair, if
+    one remains.
 
     \b
     Examples:
@@ -45,13 +54,13 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
       layerstore check --full --repair --from image.tar
     """
     if (source or force) and not repair:
-        raise click.UsageError("--from and --force go with --repair")
+        raise click.UsageError("--from and --force need --repair: add it, or leave them out")
     if resume and not full:
-        raise click.UsageError("--resume goes with --full")
+        raise click.UsageError("--resume needs --full: add it, or leave --resume out")
     session = context.ensure_object(Session)
     repaired: list[tuple[Finding, str]] = []
 
-    def look_and_repair() -> list[Finding]:
+    def check_and_repair() -> list[Finding]:
         with session.open(reading=not repair) as store, ExitStack() as opened:
             from layerstore_core.maintenance import check as checks
 
@@ -60,29 +69,29 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
             if not repair or not findings:
                 return findings
             try:
-                given = opened.enter_context(checks.RepairSource(store, source)) if source else None
+                repair_source = opened.enter_context(checks.RepairSource(store, source)) if source else None
                 return checks.repair(
                     store,
                     findings,
-                    source=given,
+                    source=repair_source,
                     force=force,
                     on_repaired=lambda finding, done: repaired.append((finding, done)),
                 )
             except BaseException as error:
                 if repaired:
-                    mended = [finding for finding, _ in repaired]
-                    note_done(error, [finding for finding in findings if finding not in mended])
+                    gone = [finding for finding, _ in repaired]
+                    note_done(error, [finding for finding in findings if finding not in gone])
                 raise
 
-    def answer(left: list[Finding]) -> None:
-        found = [
+    def answer(remaining: list[Finding]) -> None:
+        done_lines = [
             f"repaired: {finding.code}: {finding.subject}: {finding.message}: {done}" for finding, done in repaired
         ]
         document = {
-            "findings": [asdict(finding) for finding in left],
+            "findings": [asdict(finding) for finding in remaining],
             "repaired": [{**asdict(finding), "done": done} for finding, done in repaired],
         }
-        session.answer(document, lambda: [output.printable(line) for line in (*found, *map(str, left))])
+        session.answer(document, lambda: [output.printable(line) for line in (*done_lines, *map(str, remaining))])
 
-    if session.answer_for(look_and_repair, answer):
+    if session.answer_for(check_and_repair, answer):
         context.exit(1)

@@ -1,4 +1,4 @@
-"""`layerstore completion`: the script that teaches a shell our words."""
+"""`layerstore completion`: the script by which a shell completes our commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from layerstore_core.cli.session import Session
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
-    Chain IDs and the names of images and writable layers are completed too.
+    The shell then completes commands, options, chain IDs, and the names of images and writable layers.
 
     \b
     Examples:
@@ -29,9 +29,9 @@ def completion(context: click.Context, shell: str) -> None:
     register()
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"this version of click cannot write completion for {shell}")
-    # The base class's method: bash's own would first start a bash, which may not be on this machine.
+        raise click.UsageError(f"the installed version of click has no completion for {shell}; update click")
+    # Call the base class's method: the one for bash starts bash first, which this machine may not have.
     source = ShellComplete.source(kind(context.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE))
-    # Versions of click differ in whether it ends with a line feed.
+    # In some versions of click the script ends with a line feed, in others not.
     script = source.rstrip("\n") + "\n"
     context.ensure_object(Session).answer({"shell": shell, "script": script}, script.splitlines)

@@ -1,4 +1,4 @@
-"""`layerstore conformance`: does a driver keep the contract."""
+"""`layerstore conformance`: test whether a driver keeps the contract."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _FILE = PathType(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("driver")
 @click.option(
-    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="An option of the driver; may be repeated."
+    "--driver-opt", metavar="KEY=VALUE", type=KEY_VALUE, multiple=True, help="Option of the driver; may be repeated."
 )
 @click.option(
     "--root",
     metavar="DIR",
     type=_DIRECTORY,
-    help="Try it in a new directory below this one. [default: a temporary one]",
+    help="Test in a new directory below DIR. [default: a temporary directory]",
 )
 @click.option("--only", metavar="GROUP", multiple=True, help="Run only this group of tests; may be repeated.")
-@click.option("--seed", metavar="N", type=int, help="Begin the random sequences with this number.")
-@click.option("--examples", metavar="N", type=click.IntRange(1), help="Try so many random sequences.")
-@click.option("--speed", is_flag=True, help="Measure the speed, too, beside vfs.")
-@click.option("--replay", metavar="FILE", type=_FILE, help="Replay a sequence that has failed, and nothing else.")
+@click.option("--seed", metavar="N", type=int, help="Seed of the random sequences.")
+@click.option("--examples", metavar="N", type=click.IntRange(1), help="Number of random sequences to try.")
+@click.option("--speed", is_flag=True, help="Also measure the speed, and compare it with vfs.")
+@click.option("--replay", metavar="FILE", type=_FILE, help="Only replay this sequence, which failed before.")
 @click.option(
     "--report",
     metavar="FILE",
     type=_FILE,
     multiple=True,
-    help="Write a report: .json, .xml (JUnit), .md or .txt; may be repeated.",
+    help="Write a report to FILE: .json, .xml (JUnit), .md or .txt; may be repeated.",
 )
 @json_option
 @click.pass_context
@@ -49,7 +49,10 @@ def conformance(
 ) -> None:
     """Test whether an installed driver keeps the contract.
 
-    Each failure is told with what the contract demands and what a user would lose. The exit code is 1 where a test failed, or where none could be run. With -v the tests' own output goes to standard error. It needs the extra: pip install 'layerstore-core[conformance]'.
+    For each failure it prints what the contract demands and what a user would lose. The exit code is 1 if a test
+    failed, or if none could be run. With -v the tests' own output goes to standard error.
+
+    The tests need an extra: pip install 'layerstore-core[conformance]'.
 
     \b
     Examples:
@@ -67,7 +70,7 @@ def conformance(
     own_options: dict[str, str] = dict(options.pop("driver_opt"))
     unknown = sorted(set(options["only"]) - set(GROUP_NAMES))
     if unknown:
-        raise click.UsageError(f"there is no group {unknown[0]!r}; the groups are {', '.join(GROUP_NAMES)}.")
+        raise click.UsageError(f"there is no group of tests {unknown[0]!r}; the groups are {', '.join(GROUP_NAMES)}.")
     for path in report:
         check_report_name(path)
     session = context.ensure_object(Session)

@@ -1,4 +1,4 @@
-"""`layerstore drivers`: what is installed, and whether it works here."""
+"""`layerstore drivers`: list the installed drivers, and whether each works here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from layerstore_core.cli.session import Session
 def drivers(session: Session) -> None:
     """List the installed drivers, and whether each works here.
 
-    Here means under this root, and with the options given. A driver that does not work, or whose package is broken, is listed with the reason; that is no failure.
+    "Here" means below this root and with the given options. A driver that does not work, or whose package is
+    broken, is listed with the reason. The exit code is 0 all the same.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`layerstore export`: the tar of a layer, bit for bit."""
+"""`layerstore export`: write the tar of a layer, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class _Writer(Protocol):
-    #: Whether a write may take as long as another program likes.
+    """A target of an export."""
+
+    #: Whether a write may block for as long as another program does not read.
     may_block: bool
 
     def write(self, data: bytes | memoryview, /) -> object: ...
@@ -34,17 +36,17 @@ class _Writer(Protocol):
     metavar="FILE",
     default="-",
     type=PathType(dir_okay=False, readable=False, allow_dash=True),
-    help="Write to FILE; '-' is standard output, as without this option.",
+    help="Write to FILE; '-' is standard output, which is the default.",
 )
 @json_option
 @click.pass_obj
 def export(session: Session, chain: str, file: str) -> None:
     """Write a layer's tar, exactly as it was registered.
 
-    It goes to standard output, or to FILE. The bytes are verified against the layer's diff ID on the way. FILE appears whole or not at all;
-    on standard output the exit code says whether the tar was good to its end.
+    The tar goes to standard output or to FILE, and is compared with the layer's diff ID on the way. FILE appears
+    whole or not at all. On standard output, only exit code 0 says that the whole tar was right.
 
-    CHAIN is a chain ID or its first digits, or the name or ID of an image, which stands for its topmost layer.
+    CHAIN is a chain ID or its first digits. The name or ID of an image means its topmost layer.
 
     \b
     Examples:
@@ -55,7 +57,7 @@ def export(session: Session, chain: str, file: str) -> None:
         output.check_binary(session.json)
     with session.open(reading=True) as store:
         chain_id = resolve(store, chain)
-        with store.get(chain_id) as layer, _telling(f"while exporting layer {chain_id}"):
+        with store.get(chain_id) as layer, _note_in_errors(f"while exporting layer {chain_id}"):
             if file == "-":
                 out = output.StandardOutput()
                 _copy(layer, out)
@@ -68,7 +70,7 @@ def export(session: Session, chain: str, file: str) -> None:
 
 
 def _copy(layer: Layer, target: _Writer) -> int:
-    """Write the layer's tar to `target`, and return how many bytes it has."""
+    """Write the layer's tar to `target`, and return its size in bytes."""
     with progress.of_bytes("Exporting") as report:
         return layer.copy_tar(
             target.write,
@@ -78,10 +80,10 @@ def _copy(layer: Layer, target: _Writer) -> int:
 
 
 @contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """Add what was being done to an error: one that was found in the layer's content does not know which layer's."""
+def _note_in_errors(note: str) -> Iterator[None]:
+    """Add to an error which layer was exported: damage in a layer's content is found where its ID is not known."""
     try:
         yield
     except (LayerStoreError, OSError) as error:
-        error.add_note(what)
+        error.add_note(note)
         raise

@@ -1,4 +1,4 @@
-"""`layerstore gc`: remove what nothing refers to."""
+"""`layerstore gc`: remove unreferenced layers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @json_option
 @click.pass_obj
 def gc(session: Session, dry_run: bool) -> None:
-    """Remove layers that nothing holds, and other leftovers.
+    """Remove unreferenced layers and stale files.
 
-    Each line is something removed: what it was, its name and its size. What is pinned, stands below a layer that stays, or is in use by any process is kept.
+    Each line is something removed: its kind, its name and its size. A layer is kept if it is pinned, has a child
+    that stays, belongs to a writable layer or an image, or is in use by any process.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`layerstore history`: how an image came about."""
+"""`layerstore history`: show the steps by which an image was built."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from layerstore_core.cli.session import Session
 @json_option
 @click.pass_obj
 def history(session: Session, image: str) -> None:
-    """Show the steps by which an image was made.
+    """Show the steps by which an image was built.
 
-    The last one comes first. LAYER is the chain ID of the layer that the step made, if it made one.
+    The last step comes first. LAYER is the chain ID of the layer that the step made, or "none".
 
     \b
     Example:

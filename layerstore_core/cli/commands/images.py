@@ -1,4 +1,4 @@
-"""`layerstore images`: what images there are."""
+"""`layerstore images`: list the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from layerstore_core.cli.session import Session
 def images(session: Session) -> None:
     """List the images, with their IDs and sizes.
 
-    SIZE is that of all layers of an image; images may have layers in common.
+    SIZE is the size of all layers of the image. Images may share layers.
 
     \b
     Examples:

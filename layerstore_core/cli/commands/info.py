@@ -1,4 +1,4 @@
-"""`layerstore info`: the store, its driver, and where each setting came from."""
+"""`layerstore info`: show the store, its driver, and the source of each setting."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def info(session: Session) -> None:
-    """Show the driver, counts, and where each setting comes from.
+    """Show the store, its driver and the source of each setting.
 
-    Where there is no store yet, the settings are shown all the same, and the driver that it would get.
+    Without a store yet, it shows the settings and the driver that a new store would get.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def info(session: Session) -> None:
         "version": __version__,
         "root": str(config.root),
         "exists": exists,
-        **(_contents(session) if exists else _promise(config)),
+        **(_contents(session) if exists else _empty_contents(config)),
         "configuration": {
             key: {"value": value, "source": config.sources[key]} for key, value in config.document().items()
         },
@@ -46,6 +46,7 @@ def info(session: Session) -> None:
 
 
 def _contents(session: Session) -> dict[str, Any]:
+    """Return the driver, the counts and the load problems of the store."""
     with session.open(reading=True) as store:
         layers = store.layers()
         return {
@@ -59,8 +60,8 @@ def _contents(session: Session) -> dict[str, Any]:
         }
 
 
-def _promise(config: StoreConfig) -> dict[str, Any]:
-    """What the store would begin with, if it were made now."""
+def _empty_contents(config: StoreConfig) -> dict[str, Any]:
+    """Return the same for a store that would be created now."""
     from layerstore_core.driver.open import check_options
     from layerstore_core.driver.registry import driver_name, load_driver
     from layerstore_core.driver.select import select_driver
@@ -80,7 +81,7 @@ def _promise(config: StoreConfig) -> dict[str, Any]:
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield f"Version:         {document['version']}"
-    absent = "" if document["exists"] else "  (no store there yet; 'layerstore register' makes one)"
+    absent = "" if document["exists"] else "  (no store there yet; 'layerstore register' creates it)"
     yield f"Root:            {output.printable(document['root'])}{absent}"
     yield f"Driver:          {document['driver']}"
     for key, value in document["driver_status"]:
@@ -88,7 +89,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield f"Layers:          {document['layers']} ({document['pinned']} pinned), {output.human_size(document['size'])}"
     yield f"Writable layers: {document['rw_layers']}"
     if document["problems"]:
-        yield f"Problems:        {len(document['problems'])}; 'layerstore check' tells what to do"
+        yield f"Problems:        {len(document['problems'])}; run 'layerstore check' to see what to do"
         for problem in document["problems"]:
             yield f"  {output.printable(problem['path'])}: {output.printable(problem['reason'])}"
     yield "Configuration:"

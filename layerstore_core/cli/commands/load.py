@@ -1,4 +1,4 @@
-"""`layerstore load`: images from an archive or a layout."""
+"""`layerstore load`: load images from an archive or a layout."""
 
 from __future__ import annotations
 
@@ -17,29 +17,37 @@ from layerstore_core.cli.session import Session
 if TYPE_CHECKING:
     from layerstore_core.images.formats.platforms import Platform
 
-#: Of what is skipped, so many are told on standard error.
+#: At most this many skipped items are listed on standard error.
 _SHOWN: Final = 20
 
 
 @click.command()
 @click.argument("file", type=PathType(readable=False, allow_dash=True))
-@click.option("--platform", metavar="OS/ARCH", type=PLATFORM, help="Which of several. [default: this host's]")
-@click.option("--name", metavar="NAME", help="What to call the image, instead of its names in the archive.")
+@click.option(
+    "--platform",
+    metavar="OS/ARCH",
+    type=PLATFORM,
+    help="Platform to load from a multi-platform image. [default: this host's]",
+)
+@click.option("--name", metavar="NAME", help="Name for the image, instead of its names in FILE.")
 @click.option(
     "--image",
     "wanted",
     metavar="NAME|DIGEST",
     multiple=True,
-    help="Load this image of FILE alone; may be repeated. [default: all]",
+    help="Load only this image of FILE; may be repeated. [default: all]",
 )
 @json_option
 @click.pass_obj
 def load(session: Session, file: str, platform: Platform | None, name: str | None, wanted: tuple[str, ...]) -> None:
     """Load images from an archive or a layout.
 
-    Prints their names, or the IDs of those without one. FILE is what 'docker save' writes, an OCI image layout, or a 'dir:' layout of Skopeo, as a tar or a directory; '-' is standard input.
-    Every layer is verified. What is no image for this system (a signature, an image for another platform, one with a part missing) is left out, and told on standard error; it is an error only
-    where nothing is left.
+    Prints their names, and the IDs of images without a name. FILE is a tar or a directory: an archive from
+    'docker save', an OCI image layout, or a 'dir:' layout of Skopeo. '-' is standard input.
+
+    Every layer is verified. An item that cannot be used on this system (a signature, an image for another
+    platform, an image with a missing part) is skipped, with a line on standard error. It is an error only if no
+    image is left to load.
 
     \b
     Examples:
@@ -53,7 +61,9 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
         if sys.stdin is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         if sys.stdin.isatty():
-            raise click.UsageError("standard input is a terminal; give it an archive: layerstore load - < image.tar")
+            raise click.UsageError(
+                "standard input is a terminal; redirect an archive to it: layerstore load - < image.tar"
+            )
         source = sys.stdin.buffer
     with session.open(create=True) as store:
         from layerstore_core.images import Images
@@ -70,7 +80,7 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
                 f"skipped {output.printable(item.what)}: {output.printable(item.reason, backslash=False)}", err=True
             )
         if len(loaded.skipped) > _SHOWN:
-            click.echo(f"skipped {len(loaded.skipped) - _SHOWN} more; --json lists all", err=True)
+            click.echo(f"skipped {len(loaded.skipped) - _SHOWN} more; use --json to list all", err=True)
     session.answer(
         document, lambda: [output.printable(n) for image in loaded for n in image.names or (image.image_id,)]
     )

@@ -1,4 +1,4 @@
-"""`layerstore ls`: all layers, as the tree that they are."""
+"""`layerstore ls`: list all layers as a tree."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def ls(session: Session) -> None:
-    """List the layers, each below its parent, with sizes.
+    """List the layers as a tree, with their sizes.
 
-    SIZE is the layer's own, CHAIN SIZE that of the layer and all below it.
+    A child is printed below its parent, and indented. SIZE is the size of the layer alone; CHAIN SIZE adds its
+    parent, that layer's parent, and so on to the base.
 
     \b
     Examples:
@@ -53,10 +54,13 @@ def ls(session: Session) -> None:
 
 
 def tree_order(parents: Mapping[ChainID, str | None]) -> list[tuple[ChainID, int]]:
-    """Layers, each followed by its children in the order of their chain IDs, with the number of layers below each.
+    """Return the layers, each followed by its children in the order of their chain IDs, with the depth of each.
 
     Args:
-        parents: the layers, each with its parent's chain ID.
+        parents: maps each layer to its parent's chain ID, or to `None`.
+
+    Returns:
+        Pairs of a chain ID and the number of its ancestors.
     """
     children: dict[str | None, list[ChainID]] = {}
     for chain in sorted(parents, reverse=True):

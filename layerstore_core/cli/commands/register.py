@@ -1,4 +1,4 @@
-"""`layerstore register`: a tar becomes a layer."""
+"""`layerstore register`: register a tar as a layer."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("tar", type=PathType(dir_okay=False, readable=False, allow_dash=True))
-@click.option("--parent", metavar="CHAIN", type=CHAIN, help="The layer that this one stands on, or an image.")
-@click.option("--allow-empty", is_flag=True, help="Take a TAR of no bytes for an empty layer.")
+@click.option("--parent", metavar="CHAIN", type=CHAIN, help="Parent of the new layer: a layer or an image.")
+@click.option("--allow-empty", is_flag=True, help="Accept a TAR of no bytes as an empty layer.")
 @json_option
 @click.pass_obj
 def register(session: Session, tar: str, parent: str | None, allow_empty: bool) -> None:
-    """Store the layer in a tar and print its chain ID.
+    """Register a tar as a layer, and print its chain ID.
 
-    TAR is a file, or '-' for standard input. It may be compressed with gzip, zstd, xz or bzip2. The layer is pinned: it stays until
-    'layerstore rm' removes it. A layer that is there already is not stored again. A TAR of no bytes is refused: what should
-    have written it may have failed.
+    TAR is a file, or '-' for standard input. It may be compressed with gzip, zstd, xz or bzip2. The layer is
+    pinned: it stays until 'layerstore rm' removes it. A layer that the store has already is not stored again.
+
+    A TAR of no bytes is refused, because the program that should have written it may have failed.
 
     \b
     Examples:
@@ -42,7 +43,9 @@ def register(session: Session, tar: str, parent: str | None, allow_empty: bool) 
         if sys.stdin is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         if sys.stdin.isatty():
-            raise click.UsageError("standard input is a terminal; give it a tar: layerstore register - < layer.tar")
+            raise click.UsageError(
+                "standard input is a terminal; redirect a tar to it: layerstore register - < layer.tar"
+            )
         _register(session, sys.stdin.buffer, "standard input", parent, allow_empty)
         return
     with _opened(tar) as stream:
@@ -56,9 +59,9 @@ def _opened(tar: str) -> BinaryIO:
 
 def _register(session: Session, stream: BinaryIO, name: str, parent: str | None, allow_empty: bool) -> None:
     with session.open(create=True) as store:
-        below = resolve_parent(store, parent)
+        parent_id = resolve_parent(store, parent)
         try:
-            document = register_pinned(store, interruptible(stream), below, "Registering", allow_empty=allow_empty)
+            document = register_pinned(store, interruptible(stream), parent_id, "Registering", allow_empty=allow_empty)
         except InvalidLayer as error:
             error.add_note(f"while registering {name}")
             raise
@@ -68,9 +71,16 @@ def _register(session: Session, stream: BinaryIO, name: str, parent: str | None,
 def register_pinned(
     store: LayerStore, stream: BinaryIO, parent: str, what: str, *, allow_empty: bool
 ) -> dict[str, Any]:
-    """Register `stream` on the chain `parent`, pin the layer, and describe it.
+    """Register `stream` as a child of `parent`, pin the layer, and return its description.
 
-    A layer that cannot be pinned is given up again: nothing would hold it once this process ends.
+    If the layer cannot be pinned, it is released: it would have no reference once this process ends.
+
+    Args:
+        store: the store, open for writing.
+        stream: the tar.
+        parent: the parent's chain ID; `""` for a base layer.
+        what: the label of the progress display.
+        allow_empty: whether a tar of no bytes is an empty layer.
 
     Raises:
         InvalidLayer, LayerDoesNotExist, MaxDepthExceeded, OSError: as `LayerStore.register`.

@@ -1,4 +1,4 @@
-"""`layerstore rm`: let go of a layer."""
+"""`layerstore rm`: remove a layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerstore_core.cli.describe import holders
+from layerstore_core.cli.describe import users_of
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LayerInUse(LayerStoreError):
-    """The layer cannot be removed: something stands on it or uses it."""
+    """The layer cannot be removed: a child, a writable layer, an image or another process uses it."""
 
 
 @click.command()
@@ -26,9 +26,10 @@ class LayerInUse(LayerStoreError):
 @json_option
 @click.pass_obj
 def rm(session: Session, chain: str) -> None:
-    """Remove a layer, and print the chain IDs that are gone.
+    """Remove a layer, and print the chain IDs of all removed layers.
 
-    Layers below it go too where nothing else holds them. A layer that another layer, a writable layer or another process uses stays as it is: that is an error.
+    Its pin is removed too. Its parents go with it if nothing else refers to them. A layer that another layer, a
+    writable layer, an image or another process uses is not removed, and the exit code is 1.
 
     \b
     Example:
@@ -45,7 +46,7 @@ def rm(session: Session, chain: str) -> None:
 
 
 def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
-    """The layers that a removal took away; sizes in bytes."""
+    """Return the removed layers as a JSON object; sizes are in bytes."""
     return {
         "removed": [
             {
@@ -60,17 +61,17 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
 
 
 def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
-    children, mounts = holders(store, chain)
-    held = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
-    held += store.context.image_db.holding(chain)
+    children, mounts = users_of(store, chain)
+    users = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
+    users += store.context.image_db.holding(chain)
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(
-            f"layer {chain} is not removed: something cannot be read that may need it; `layerstore check` says what to "
-            f"do about it:{reasons}"
+            f"layer {chain} is not removed: records that may refer to it cannot be read; run 'layerstore check' to see "
+            f"what to do:{reasons}"
         )
-    if held:
-        raise LayerInUse(f"layer {chain} is not removed: it is held by {', '.join(held)}; remove what holds it first")
+    if users:
+        raise LayerInUse(f"layer {chain} is not removed: it is used by {', '.join(users)}; remove that first")
     was_pinned = chain in store.pins()
     layer = store.get(chain)
     try:
@@ -83,14 +84,16 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     except BaseException:
         _pin_again(store, chain, was_pinned=was_pinned)
         raise
-    # Another process holds it, or has just built on it.
+    # Another process has a reference to it, or has just registered a child.
     if not removed and _pin_again(store, chain, was_pinned=was_pinned):
-        raise LayerInUse(f"layer {chain} is not removed: another process uses it; try again when that has ended")
+        raise LayerInUse(
+            f"layer {chain} is not removed: another process uses it; try again when that process has ended"
+        )
     return removed
 
 
 def _pin_again(store: LayerStore, chain: ChainID, *, was_pinned: bool) -> bool:
-    """Give a layer its pin back, which a removal that fails must not cost it; returns whether the layer is there."""
+    """Restore a layer's pin after a failed removal; return whether the layer still exists."""
     try:
         with store.get(chain) as kept:
             if was_pinned:

@@ -1,4 +1,4 @@
-"""`layerstore rmi`: remove images, or names of them."""
+"""`layerstore rmi`: remove images, or names of images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("image", type=IMAGE, nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Also where writable layers stand on it, or it has several names.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Remove the image even if writable layers use it, or if it has several names."
+)
 @json_option
 @click.pass_obj
 def rmi(session: Session, image: tuple[str, ...], force: bool) -> None:
-    """Remove images, or names of them.
+    """Remove images, or names of images.
 
-    With its last name an image goes, and the layers that nothing else holds. Prints a line for each name, image and layer that is gone, also where a later one cannot be removed.
+    An image is removed with its last name, together with its layers that nothing else refers to. Prints a line for
+    each removed name, image and layer, even if a later one cannot be removed.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`layerstore rw …`: writable layers."""
+"""`layerstore rw …`: create, mount, compare, commit and remove writable layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def rw() -> None:
-    """Make, mount, compare, commit and remove writable layers.
+    """Create, mount, compare, commit and remove writable layers.
 
     \b
     Example:
@@ -43,17 +43,15 @@ def rw() -> None:
 
 @rw.command()
 @click.argument("name", type=MOUNT_NAME)
-@click.option(
-    "--parent", metavar="CHAIN", type=CHAIN, help="The layer to stand on, or an image; without it the tree is empty."
-)
-@click.option("--image", metavar="IMAGE", type=IMAGE, help="The image to stand on, instead of a layer.")
-@click.option("--mount-label", metavar="LABEL", default="", help="SELinux label for the files.")
+@click.option("--parent", metavar="CHAIN", type=CHAIN, help="Parent: a layer or an image. [default: an empty tree]")
+@click.option("--image", metavar="IMAGE", type=IMAGE, help="Parent image, instead of --parent.")
+@click.option("--mount-label", metavar="LABEL", default="", help="SELinux label of the files.")
 @click.option(
     "--storage-opt",
     metavar="KEY=VALUE",
     type=KEY_VALUE,
     multiple=True,
-    help="An option of this layer, such as size=10G; may be repeated.",
+    help="Driver option for this layer, such as size=10G; may be repeated.",
 )
 @json_option
 @click.pass_obj
@@ -66,7 +64,7 @@ def create(
     mount_label: str,
     storage_opt: tuple[tuple[str, str], ...],
 ) -> None:
-    """Make a writable layer and print its name.
+    """Create a writable layer, and print its name.
 
     \b
     Examples:
@@ -74,10 +72,10 @@ def create(
       layerstore rw create work --image debian:12
     """
     if parent is not None and image is not None:
-        raise click.UsageError("a writable layer stands on a layer or on an image: give --parent or --image, not both")
+        raise click.UsageError("a writable layer has one parent: give --parent or --image, not both")
     with session.open(create=True) as store:
-        below = resolve_parent(store, parent) if image is None else resolve_image(store, image)
-        rw = store.create_rw_layer(name, below, mount_label=mount_label, storage_opt=dict(storage_opt) or None)
+        parent_id = resolve_parent(store, parent) if image is None else resolve_image(store, image)
+        rw = store.create_rw_layer(name, parent_id, mount_label=mount_label, storage_opt=dict(storage_opt) or None)
         with rw:
             document = rw_document(store.context.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])
@@ -87,7 +85,7 @@ def create(
 @json_option
 @click.pass_obj
 def list_rw(session: Session) -> None:
-    """List the writable layers and what they stand on.
+    """List the writable layers and their parents.
 
     \b
     Example:
@@ -109,13 +107,13 @@ def list_rw(session: Session) -> None:
 
 @rw.command()
 @click.argument("name", type=MOUNT_NAME)
-@click.option("--mount-label", metavar="LABEL", default="", help="SELinux label for the mount.")
+@click.option("--mount-label", metavar="LABEL", default="", help="SELinux label of the mount.")
 @json_option
 @click.pass_obj
 def mount(session: Session, name: str, mount_label: str) -> None:
-    """Mount a writable layer and print the path of its tree.
+    """Mount a writable layer, and print the path of its tree.
 
-    It stays mounted until 'layerstore rw umount'.
+    It stays mounted until 'layerstore rw umount' unmounts it.
 
     \b
     Example:
@@ -123,7 +121,7 @@ def mount(session: Session, name: str, mount_label: str) -> None:
     """
     with session.open() as store, store.get_rw_layer(name) as rw:
         path = rw.mount(mount_label, keep=True)
-    # The path as it is, not made printable: it is for programs.
+    # Programs read the path: print it as it is, without escapes.
     session.answer({"name": name, "path": str(path)}, lambda: [str(path)])
 
 
@@ -132,7 +130,7 @@ def mount(session: Session, name: str, mount_label: str) -> None:
 @json_option
 @click.pass_obj
 def umount(session: Session, name: str) -> None:
-    """Unmount a writable layer; what was written stays.
+    """Unmount a writable layer; its files are kept.
 
     \b
     Example:
@@ -148,9 +146,9 @@ def umount(session: Session, name: str) -> None:
 @json_option
 @click.pass_obj
 def changes(session: Session, name: str) -> None:
-    """Print what a writable layer changes.
+    """Print what a writable layer changes in its parent.
 
-    A line is A (added), C (changed) or D (deleted) and the path. Control characters in a path are written as
+    Each line is A (added), C (changed) or D (deleted), and the path. Control characters in a path are written as
     \\n, \\t or \\x1b, a backslash as \\\\.
 
     \b
@@ -168,9 +166,9 @@ def changes(session: Session, name: str) -> None:
 @json_option
 @click.pass_obj
 def commit(session: Session, name: str) -> None:
-    """Store the changes as a layer, and print its chain ID.
+    """Register the changes as a layer, and print its chain ID.
 
-    The layer stands on the parent of the writable layer, and is pinned. The writable layer itself stays as it is.
+    The new layer is a child of the writable layer's parent, and is pinned. The writable layer is not changed.
 
     \b
     Example:
@@ -186,9 +184,10 @@ def commit(session: Session, name: str) -> None:
 @json_option
 @click.pass_obj
 def rm(session: Session, name: str) -> None:
-    """Remove a writable layer and all that was written in it.
+    """Remove a writable layer and all files written in it.
 
-    Prints the chain IDs of layers that only it had kept. One that another process uses stays as it is: that is an error.
+    Prints the chain IDs of the layers that were removed with it, because nothing else referred to them. A writable
+    layer that another process uses is not removed, and the exit code is 1.
 
     \b
     Example:
@@ -200,10 +199,11 @@ def rm(session: Session, name: str) -> None:
             rw = store.get_rw_layer(name)
             mount_id = store.mount_id(name)
             removed = store.release_rw_layer(rw)
-            # By its ID: another of the same name may have been made since.
+            # Compare by ID: another process may have created a new writable layer of this name.
             if store.context.db.mount_id(name) == mount_id:
                 raise LayerInUse(
-                    f"writable layer {name!r} is not removed: another process uses it; try again when that has ended"
+                    f"writable layer {name!r} is not removed: another process uses it; "
+                    "try again when that process has ended"
                 )
             return removed
 

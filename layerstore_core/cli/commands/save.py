@@ -1,4 +1,4 @@
-"""`layerstore save`: images to an archive or a layout."""
+"""`layerstore save`: write images to an archive or a layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from layerstore_core.cli.session import Session
     metavar="FILE",
     required=True,
     type=PathType(readable=False, allow_dash=True),
-    help="Where to write; it appears whole or not at all; '-' is standard output.",
+    help="File or directory to write, which appears whole or not at all; '-' is standard output.",
 )
 @click.option(
     "--format",
@@ -29,14 +29,15 @@ from layerstore_core.cli.session import Session
     type=click.Choice(["docker", "oci"]),
     default="docker",
     show_default=True,
-    help="An archive for 'docker load', or an OCI image layout.",
+    help="'docker' is an archive for 'docker load', 'oci' an OCI image layout.",
 )
 @json_option
 @click.pass_obj
 def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None:
-    """Write images to FILE, the same bytes every time.
+    """Write images to FILE; the same images give the same bytes.
 
-    An image that is called by its ID goes out without a name. An OCI layout is a tar if the name of FILE ends in .tar, or FILE is a pipe or standard output, and a new directory otherwise.
+    An image that is given by its ID is saved without a name. An OCI layout is written as a tar if the name of FILE
+    ends in .tar, or if FILE is a pipe, a device or standard output. Otherwise it is written as a new directory.
 
     \b
     Examples:

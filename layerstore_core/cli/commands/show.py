@@ -1,4 +1,4 @@
-"""`layerstore show`: the fields of one layer."""
+"""`layerstore show`: show one layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import holders, layer_document
+from layerstore_core.cli.describe import layer_document, users_of
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
 
@@ -19,9 +19,9 @@ from layerstore_core.cli.session import Session
 @json_option
 @click.pass_obj
 def show(session: Session, chain: str) -> None:
-    """Show a layer: its IDs, its sizes, what holds it, where it is.
+    """Show a layer: its IDs, sizes, references and location.
 
-    CHAIN is a chain ID or its first digits, or the name or ID of an image, which stands for its topmost layer.
+    CHAIN is a chain ID or its first digits. The name or ID of an image means its topmost layer.
 
     \b
     Examples:
@@ -30,7 +30,7 @@ def show(session: Session, chain: str) -> None:
     """
     with session.open(reading=True) as store:
         chain_id = resolve(store, chain)
-        children, mounts = holders(store, chain_id)
+        children, mounts = users_of(store, chain_id)
         with store.get(chain_id) as layer:
             descriptor = layer.descriptor
             document: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""`layerstore tag`: one more name for an image."""
+"""`layerstore tag`: add a name to an image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from layerstore_core.cli.session import Session
 @json_option
 @click.pass_obj
 def tag(session: Session, image: str, name: str) -> None:
-    """Give an image one more name, and print it.
+    """Add a name to an image, and print the name.
 
-    NAME has the tag 'latest' if it has none. An image that had the name loses it.
+    The tag of NAME is 'latest' if it is left out. If another image has the name, it loses it.
 
     \b
     Example:

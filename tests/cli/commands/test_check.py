@@ -1,3 +1,5 @@
+"""`layerstore check`: findings, repairs and exit codes."""
+
 from __future__ import annotations
 
 import errno
@@ -12,13 +14,13 @@ from tests.cli.commands.test_export import corrupt
 from tests.cli.conftest import Run
 
 
-def test_all_is_well(run: Run, base: Path) -> None:
+def test_check_of_a_sound_store_finds_nothing(run: Run, base: Path) -> None:
     run("register", base)
     assert run("check").stdout == b""
     assert run("check", "--full", "--json").json == {"findings": [], "repaired": []}
 
 
-def test_damaged_metadata_is_a_finding(run: Run, base: Path, root: Path) -> None:
+def test_a_damaged_record_is_a_finding(run: Run, base: Path, root: Path) -> None:
     chain = run("register", base).text.strip()
     (root / "image/vfs/layerdb/sha256" / chain[7:] / "diff").write_text("")
     outcome = run("check", code=1)
@@ -28,7 +30,7 @@ def test_damaged_metadata_is_a_finding(run: Run, base: Path, root: Path) -> None
     assert all(set(finding) == {"code", "subject", "message", "remedy"} for finding in findings)
 
 
-def test_all_that_stands_on_a_damaged_layer_is_told(run: Run, base: Path, upper: Path, root: Path) -> None:
+def test_each_child_of_a_damaged_layer_is_a_finding(run: Run, base: Path, upper: Path, root: Path) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     run("rw", "create", "work", "--parent", low)
@@ -36,10 +38,10 @@ def test_all_that_stands_on_a_damaged_layer_is_told(run: Run, base: Path, upper:
     (db / "sha256" / low[7:] / "diff").write_text("")
     findings = run("check", "--json", code=1).json["findings"]
     assert {finding["subject"] for finding in findings} == {str(db / "sha256" / low[7:] / "diff")}
-    told = sorted(finding["message"] for finding in findings)
-    assert len(told) == 3
-    assert told[1].endswith(f"; {db}/mounts/work stands on it")
-    assert told[2].endswith(f"; {db}/sha256/{high[7:]} stands on it")
+    messages = sorted(finding["message"] for finding in findings)
+    assert len(messages) == 3
+    assert messages[1].endswith(f"; {db}/mounts/work stands on it")
+    assert messages[2].endswith(f"; {db}/sha256/{high[7:]} stands on it")
 
 
 def test_damaged_content_is_found_by_a_full_check(run: Run, base: Path, root: Path) -> None:
@@ -48,7 +50,7 @@ def test_damaged_content_is_found_by_a_full_check(run: Run, base: Path, root: Pa
     assert chain[7:] in run("check", "--full", code=1).text
 
 
-def test_what_can_be_repaired_is_no_finding_any_more(run: Run, base: Path, root: Path) -> None:
+def test_a_repaired_pin_is_reported_and_no_longer_a_finding(run: Run, base: Path, root: Path) -> None:
     run("register", base)
     pin = root / "layerstore/pins" / ("a" * 64)
     pin.touch()
@@ -60,12 +62,12 @@ def test_what_can_be_repaired_is_no_finding_any_more(run: Run, base: Path, root:
     assert run("check").lines == []
 
 
-def test_the_pin_of_a_layer_that_cannot_be_loaded_stays_for_when_it_is_mended(run: Run, base: Path, root: Path) -> None:
+def test_repair_keeps_the_pin_of_a_layer_that_cannot_be_loaded(run: Run, base: Path, root: Path) -> None:
     chain = run("register", base).text.strip()
     diff = root / "image/vfs/layerdb/sha256" / chain[7:] / "diff"
     content = diff.read_text()
     diff.write_text("")
-    # Without these it cannot be told from the rest what stood there.
+    # Without this file, a repair cannot restore the diff ID.
     diff.with_name("tar-split.json.gz").unlink()
     findings = run("check", "--repair", "--json", code=1).json
     assert ([f["code"] for f in findings["findings"]], findings["repaired"]) == (["unloadable"], [])
@@ -80,7 +82,7 @@ def test_the_pin_of_a_layer_that_cannot_be_loaded_stays_for_when_it_is_mended(ru
         ("tmp/write-set-123", "dead-transaction"),
     ],
 )
-def test_what_interrupted_work_has_left_is_found_only_where_it_cannot_be_removed(
+def test_stale_files_are_a_finding_only_if_they_cannot_be_removed(
     run: Run, used: Path, monkeypatch: pytest.MonkeyPatch, leftover: str, code: str
 ) -> None:
     path = used / "image/vfs/layerdb" / leftover

@@ -1,3 +1,5 @@
+"""`layerstore completion`: the scripts, and what bash completes with one."""
+
 from __future__ import annotations
 
 import os
@@ -17,13 +19,13 @@ from tests.images.archives import ImageSpec, docker_archive
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_calls_the_program_back(run: Run, shell: str) -> None:
+def test_the_completion_script_calls_the_program(run: Run, shell: str) -> None:
     text = run("completion", shell).text
     assert f"_LAYERSTORE_COMPLETE={shell}_complete" in text
     assert run("completion", shell, "--json").json == {"shell": shell, "script": text}
 
 
-def test_bash_accepts_the_script(run: Run) -> None:
+def test_bash_accepts_the_completion_script(run: Run) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("there is no bash on this machine")
@@ -38,16 +40,16 @@ def test_bash_accepts_the_script(run: Run) -> None:
 
 
 class Terminal:
-    """An interactive bash on a terminal of its own, in which a key tells what stands on the line."""
+    """An interactive bash on a new terminal; a key prints the text of the current line."""
 
     def __init__(self, script: Path, **environment: str) -> None:
         self.process, self._terminal = pty.fork()
         if not self.process:
             os.execvpe("bash", ["bash", "--noprofile", "--rcfile", str(script), "-i"], environment)
-        self._until(rb"(ready)> ")  # before this the terminal itself takes what is typed
+        self._until(rb"(ready)> ")  # before this, the terminal and not bash reads the input
 
     def completed(self, line: str) -> str:
-        """What a line becomes by a tab."""
+        """Return the line as it is after a tab."""
         os.write(self._terminal, line.encode() + b"\t\x18d\x15")
         return self._until(rb"LINE<(.*)>").decode()
 
@@ -57,10 +59,10 @@ class Terminal:
         os.close(self._terminal)
 
     def _until(self, pattern: bytes) -> bytes:
-        said = b""
-        while not (found := re.search(pattern, said)):
-            assert select.select([self._terminal], [], [], 30)[0], said
-            said += os.read(self._terminal, 1 << 16)
+        printed = b""
+        while not (found := re.search(pattern, printed)):
+            assert select.select([self._terminal], [], [], 30)[0], printed
+            printed += os.read(self._terminal, 1 << 16)
         return found[1]
 
 
@@ -103,6 +105,6 @@ def test_bash_completes_words_with_colons(terminal: Terminal, typed: str, word: 
     assert terminal.completed(f"layerstore {typed}") == f"{start.rstrip()} {word}"
 
 
-def test_it_needs_no_store_and_no_path(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_for_bash_needs_no_store_and_no_path(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert run("completion", "bash").stderr == ""

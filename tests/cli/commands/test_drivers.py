@@ -1,3 +1,5 @@
+"""`layerstore drivers`: working and broken drivers."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +10,7 @@ from tests.cli.conftest import Run
 
 
 def broken_package(directory: Path, name: str) -> None:
-    """An installed distribution whose driver cannot be imported."""
+    """Make an installed distribution whose driver cannot be imported."""
     info = directory / f"layerstore_driver_{name}-1.5.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: layerstore-driver-{name}\nVersion: 1.5\n")
@@ -36,6 +38,6 @@ def test_a_broken_package_is_listed_with_its_error(run: Run, tmp_path: Path, mon
     assert any(line.startswith("brk ") and "no: " in line for line in run("drivers").lines)
 
 
-def test_listing_drivers_makes_no_store(run: Run, root: Path) -> None:
+def test_listing_drivers_creates_no_store(run: Run, root: Path) -> None:
     run("drivers")
     assert not root.exists()

@@ -1,3 +1,5 @@
+"""`layerstore export`: the bytes, where they go, and damage found on the way."""
+
 from __future__ import annotations
 
 import errno
@@ -22,18 +24,20 @@ def chain(run: Run, base: Path) -> str:
 
 
 def corrupt(root: Path) -> None:
-    """Change a byte of a layer's content behind the store's back."""
+    """Change a byte of a layer's content without the store."""
     (kept,) = (root / "vfs").rglob("kept")
     content = bytearray(kept.read_bytes())
     content[100] ^= 1
     kept.write_bytes(content)
 
 
-def test_standard_output_gets_the_same_bytes(run: Run, chain: str, base: Path) -> None:
+def test_export_to_standard_output_gives_the_same_bytes(run: Run, chain: str, base: Path) -> None:
     assert run("export", chain).stdout == base.read_bytes()
 
 
-def test_a_file_gets_the_same_bytes_and_the_usual_mode(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+def test_export_to_a_file_gives_the_same_bytes_and_the_usual_mode(
+    run: Run, chain: str, base: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     mask = os.umask(0o027)
@@ -47,17 +51,17 @@ def test_a_file_gets_the_same_bytes_and_the_usual_mode(run: Run, chain: str, bas
     assert os.listdir(out) == ["x.tar"]
 
 
-def test_in_json(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+def test_export_in_json(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
     file = str(tmp_path / "x.tar")
     document = run("export", chain[7:20], "-o", file, "--json").json
     assert document == {"chain_id": chain, "file": file, "bytes": base.stat().st_size}
 
 
-def test_json_without_a_file_is_wrong_usage(run: Run, chain: str) -> None:
+def test_export_in_json_without_a_file_is_wrong_usage(run: Run, chain: str) -> None:
     assert "-o FILE" in run("--json", "export", chain, code=2).error["message"]
 
 
-def test_a_terminal_is_refused(chain: str, command: list[str]) -> None:
+def test_export_to_a_terminal_is_refused(chain: str, command: list[str]) -> None:
     master, slave = pty.openpty()
     try:
         done = subprocess.run([*command, "export", chain], stdout=slave, stderr=subprocess.PIPE, check=False)
@@ -68,31 +72,29 @@ def test_a_terminal_is_refused(chain: str, command: list[str]) -> None:
     assert b"standard output is a terminal" in done.stderr
 
 
-def test_damage_is_found_and_no_file_is_left(run: Run, chain: str, root: Path, tmp_path: Path) -> None:
+def test_export_of_a_damaged_layer_leaves_the_old_file(run: Run, chain: str, root: Path, tmp_path: Path) -> None:
     corrupt(root)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "x.tar").write_text("what was there")
+    (out / "x.tar").write_text("the old file")
     outcome = run("--json", "export", chain, "-o", out / "x.tar", code=1)
     assert outcome.error["type"] == "IntegrityError"
     assert os.listdir(out) == ["x.tar"]
-    assert (out / "x.tar").read_text() == "what was there"
+    assert (out / "x.tar").read_text() == "the old file"
 
 
-def test_damage_is_found_on_standard_output_too(run: Run, chain: str, root: Path) -> None:
+def test_export_of_a_damaged_layer_to_standard_output_names_the_layer(run: Run, chain: str, root: Path) -> None:
     corrupt(root)
     assert chain[7:] in run("export", chain, code=1).stderr
 
 
-def test_a_file_that_cannot_be_written_is_an_error_with_the_name_that_was_given(
-    run: Run, chain: str, tmp_path: Path
-) -> None:
+def test_the_error_names_the_given_file_if_it_cannot_be_written(run: Run, chain: str, tmp_path: Path) -> None:
     for file, reason in {str(tmp_path / "none/x.tar"): errno.ENOENT, "/dev/full": errno.ENOSPC}.items():
         outcome = run("export", chain, "-o", file, code=1)
         assert outcome.stderr == f"layerstore: {file}: {os.strerror(reason)} (while exporting layer {chain})\n"
 
 
-def test_a_full_disk_is_told_and_no_file_is_left(chain: str, root: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_file(chain: str, root: Path, tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "real = os.write\n"
@@ -112,10 +114,10 @@ def test_a_full_disk_is_told_and_no_file_is_left(chain: str, root: Path, tmp_pat
     assert os.listdir(out) == []
 
 
-def test_a_reader_that_does_not_read_does_not_hold_up_an_interrupt(
+def test_an_interrupt_ends_an_export_to_a_pipe_that_is_not_read(
     chain: str, command: list[str], root: Path, tmp_path: Path
 ) -> None:
-    """A pipe is written to by the thread that is interrupted."""
+    """The thread that the signal interrupts is the one that writes to the pipe."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -129,7 +131,7 @@ def test_a_reader_that_does_not_read_does_not_hold_up_an_interrupt(
         os.close(reader)
 
 
-def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
+def test_export_to_a_symbolic_link_replaces_its_target(run: Run, chain: str, base: Path, tmp_path: Path) -> None:
     (tmp_path / "real.tar").write_text("old")
     (tmp_path / "link.tar").symlink_to("real.tar")
     run("export", chain, "-o", tmp_path / "link.tar")
@@ -137,7 +139,7 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(run: Run, chain: str, 
     assert (tmp_path / "real.tar").read_bytes() == base.read_bytes()
 
 
-def test_a_pipe_is_written_to_and_not_replaced(spawn: Run, chain: str, base: Path, tmp_path: Path) -> None:
+def test_export_to_a_named_pipe_writes_to_it(spawn: Run, chain: str, base: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as reader:

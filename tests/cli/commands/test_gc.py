@@ -1,3 +1,5 @@
+"""`layerstore gc`: what it removes, and what `--dry-run` prints."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,13 +8,13 @@ from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run
 
 
-def test_nothing_to_remove(run: Run, base: Path) -> None:
+def test_gc_keeps_a_pinned_layer(run: Run, base: Path) -> None:
     run("register", base)
     assert run("gc").stdout == b""
     assert run("gc", "--json").json == {"dry_run": False, "freed": 0, "removed": []}
 
 
-def test_a_layer_that_nothing_holds_goes(run: Run, base: Path, upper: Path, root: Path) -> None:
+def test_gc_removes_an_unreferenced_layer(run: Run, base: Path, upper: Path, root: Path) -> None:
     kept = run("register", base).text.strip()
     with LayerStore.open(root=root, driver="vfs") as store, store.register(upper) as layer:
         loose = str(layer.chain_id)

@@ -27,7 +27,7 @@ def loaded(run: Run, archive: Path) -> Path:
     return archive
 
 
-def test_load_tells_names_or_ids(run: Run, tmp_path: Path) -> None:
+def test_load_prints_names_or_ids(run: Run, tmp_path: Path) -> None:
     nameless = ImageSpec(LAYERS[:1])
     data = docker_archive(nameless, APP)
     assert run("load", "-", stdin=data).lines == [nameless.image_id, "app:1"]
@@ -38,7 +38,7 @@ def test_load_tells_names_or_ids(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_the_list(run: Run) -> None:
+def test_images_lists_each_name(run: Run) -> None:
     run("tag", "app:1", "app:2")
     rows = [line.split() for line in run("images").lines]
     short = APP.image_id[7:19]
@@ -48,7 +48,7 @@ def test_the_list(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_history(run: Run) -> None:
+def test_history_lists_the_steps_with_their_layers(run: Run) -> None:
     lines = run("history", "app:1").lines
     assert [line.split()[0] for line in lines[1:]] == ["none", *(run_id[7:19] for run_id in chain_ids(run)[::-1])]
     steps = run("history", APP.image_id[7:19], "--json").json["history"]
@@ -63,13 +63,13 @@ def chain_ids(run: Run) -> list[str]:
 def test_layers_of_images_are_not_removed_by_rm_or_gc(run: Run) -> None:
     assert run("gc").text == ""
     top = chain_ids(run)[-1]
-    assert f"held by image {APP.image_id}" in run("rm", top, code=1).stderr
+    assert f"used by image {APP.image_id}" in run("rm", top, code=1).stderr
     assert len(chain_ids(run)) == 2
     assert run("check").text == ""
 
 
 @pytest.mark.usefixtures("loaded")
-def test_rmi_prints_what_is_gone(run: Run) -> None:
+def test_rmi_prints_removed_names_images_and_layers(run: Run) -> None:
     run("tag", "app:1", "app:2")
     chains = chain_ids(run)
     assert run("rmi", "app:1").text == "name app:1\n"
@@ -78,7 +78,7 @@ def test_rmi_prints_what_is_gone(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_writable_layer_on_an_image(run: Run) -> None:
+def test_a_writable_layer_keeps_its_image(run: Run) -> None:
     run("rw", "create", "work", "--image", "app:1")
     assert (Path(run("rw", "mount", "work").text.strip()) / "new").read_bytes() == b"y" * 300
     assert run("--json", "rmi", "app:1", code=1).error["type"] == "ImageInUse"
@@ -101,13 +101,13 @@ def test_save_and_load_again(run: Run, loaded: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_wrong_usage(run: Run) -> None:
+def test_wrong_arguments_of_image_commands(run: Run) -> None:
     assert "--output" in run("save", "app:1", code=2).stderr
     assert "no platform" in run("load", "-", "--platform", "a/b/c/d", code=2).stderr
     assert run("--json", "tag", "app:1", "No Name", code=1).error["type"] == "InvalidReference"
 
 
-def test_a_bad_archive(run: Run, tmp_path: Path) -> None:
+def test_load_of_a_bad_or_missing_archive(run: Run, tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(tar_of({"x": b""}))
     assert run("--json", "load", tmp_path / "bad.tar", code=1).error["type"] == "InvalidImage"
     assert run("--json", "load", tmp_path / "none.tar", code=1).error["type"] == "FileNotFoundError"
@@ -116,20 +116,22 @@ def test_a_bad_archive(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["A\ud800B", "A\udcc2\udc9b31mB", "\udc9b31m", "\u202etxt.exe", "a\nb", "\x9b2J", "\u2028"]
 )
-def test_text_from_an_image_reaches_no_terminal_as_it_is(run: Run, text: str, tmp_path: Path) -> None:
+def test_text_from_an_image_is_escaped_for_a_terminal(run: Run, text: str, tmp_path: Path) -> None:
     history = [{"created": text, "created_by": text, "comment": text, "empty_layer": True}]
     image = ImageSpec((), ("app:1",), extra={"history": history, "created": text})
     (tmp_path / "i.tar").write_bytes(docker_archive(image, ImageSpec(LAYERS, ("app:2", f"x{text}"))))
     loaded = run("load", tmp_path / "i.tar")
     assert loaded.lines == ["app:1", "app:2"] and loaded.stderr.startswith("skipped x")
     refused = run("load", tmp_path / "i.tar", "--image", f"q{text}", code=1)
-    told = [loaded.stderr, run("history", "app:1").text, run("images").text, refused.stderr]
-    assert all(line.isprintable() for said in told for line in said.splitlines()) and "\u2028" not in "".join(told)
+    printed = [loaded.stderr, run("history", "app:1").text, run("images").text, refused.stderr]
+    assert all(line.isprintable() for text in printed for line in text.splitlines()) and "\u2028" not in "".join(
+        printed
+    )
     assert run("history", "app:1", "--json").json["history"][0]["created_by"] == text
     assert run("images", "--json").json["images"][0]["created"] == text
 
 
-def test_one_image_is_picked_and_what_is_left_out_is_told(run: Run, tmp_path: Path) -> None:
+def test_load_lists_skipped_images_and_can_load_one_image(run: Run, tmp_path: Path) -> None:
     windows = ImageSpec(LAYERS[:1], ("win:1",), extra={"os": "windows"})
     (tmp_path / "i.tar").write_bytes(docker_archive(APP, windows))
     answer = run("load", tmp_path / "i.tar", "--json").json

@@ -1,3 +1,5 @@
+"""`layerstore info`: counts, problems, and the source of each setting."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +10,7 @@ from layerstore_core._version import __version__
 from tests.cli.conftest import Run
 
 
-def test_a_root_without_a_store_is_told_and_stays_so(run: Run, root: Path) -> None:
+def test_info_of_a_root_without_a_store_creates_none(run: Run, root: Path) -> None:
     document = run("info", "--json").json
     assert (document["exists"], document["driver"], document["layers"]) == (False, "vfs", 0)
     assert document["configuration"]["root"] == {"value": str(root), "source": "argument"}
@@ -17,7 +19,7 @@ def test_a_root_without_a_store_is_told_and_stays_so(run: Run, root: Path) -> No
 
 
 @pytest.mark.usefixtures("used")
-def test_an_empty_store(run: Run, root: Path) -> None:
+def test_info_of_an_empty_store(run: Run, root: Path) -> None:
     document = run("info", "--json").json
     assert document["version"] == __version__
     assert document["exists"] is True
@@ -27,7 +29,7 @@ def test_an_empty_store(run: Run, root: Path) -> None:
     assert document["problems"] == []
 
 
-def test_counts_and_sizes(run: Run, base: Path, upper: Path) -> None:
+def test_info_counts_layers_and_adds_their_sizes(run: Run, base: Path, upper: Path) -> None:
     chain = run("register", base).text.strip()
     run("register", upper, "--parent", chain)
     run("rw", "create", "work", "--parent", chain)
@@ -37,7 +39,7 @@ def test_counts_and_sizes(run: Run, base: Path, upper: Path) -> None:
     assert "Layers:          2 (2 pinned), 5.2 KiB" in run("info").lines
 
 
-def test_each_setting_tells_where_it_came_from(
+def test_info_shows_the_source_of_each_setting(
     run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "layerstore.toml"

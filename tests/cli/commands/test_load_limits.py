@@ -1,4 +1,4 @@
-"""Every way into a store keeps the limits, and says which setting makes them."""
+"""Limits on sizes: every way into a store keeps them, and the error names the setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARCHIVE = docker_archive(ImageSpec((SMALL,), ("small:1",)), ImageSpec((LARGE,), 
 
 
 @pytest.mark.parametrize("how", ["file", "compressed", "pipe", "compressed pipe"])
-def test_an_image_with_a_layer_over_the_limit_is_left_out(
+def test_an_image_with_a_layer_over_the_limit_is_skipped(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setenv("LAYERSTORE_MAX_LAYER_SIZE", "1M")
@@ -27,7 +27,7 @@ def test_an_image_with_a_layer_over_the_limit_is_left_out(
 
 
 @pytest.mark.parametrize("verb", ["load", "register"])
-def test_what_is_spooled_is_limited(
+def test_the_size_of_spooled_input_is_limited(
     run: Run, spawn: Run, monkeypatch: pytest.MonkeyPatch, verb: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAYERSTORE_MAX_SPOOL_SIZE", "1M")
@@ -38,5 +38,5 @@ def test_what_is_spooled_is_limited(
     run(verb, tmp_path / "i.tar")  # read in place
 
 
-def test_the_default_is_told(run: Run) -> None:
+def test_info_shows_the_default_of_max_spool_size(run: Run) -> None:
     assert run("info", "--json").json["configuration"]["max_spool_size"] == {"value": 64 << 30, "source": "default"}

@@ -1,3 +1,5 @@
+"""`layerstore ls`: the tree of layers."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,12 +10,12 @@ from tests.cli.conftest import Run, tar_of
 
 
 @pytest.mark.usefixtures("used")
-def test_an_empty_store_lists_nothing(run: Run) -> None:
+def test_ls_of_an_empty_store_prints_nothing(run: Run) -> None:
     assert run("ls").stdout == b""
     assert run("ls", "--json").json == {"layers": []}
 
 
-def test_children_stand_indented_below_their_parent(run: Run, base: Path, upper: Path) -> None:
+def test_children_are_indented_below_their_parent(run: Run, base: Path, upper: Path) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     side = run("register", "-", "--parent", low, stdin=tar_of({"side": b"s"})).text.strip()
@@ -42,7 +44,7 @@ def test_children_stand_indented_below_their_parent(run: Run, base: Path, upper:
     }
 
 
-def test_a_deep_chain(run: Run) -> None:
+def test_ls_indents_a_deep_chain(run: Run) -> None:
     parent: list[str] = []
     for depth in range(20):
         chain = run("register", "-", *parent, stdin=tar_of({f"f{depth}": b""})).text.strip()
@@ -52,12 +54,12 @@ def test_a_deep_chain(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("used")
-def test_an_empty_list_tells_of_layers_with_another_driver(run: Run, root: Path) -> None:
+def test_an_empty_list_warns_of_layers_of_another_driver(run: Run, root: Path) -> None:
     assert run("ls").stderr == ""
     foreign = root / "image/zfs/layerdb/sha256" / ("a" * 64)
     foreign.mkdir(parents=True)
     outcome = run("ls")
     assert outcome.stdout == b""
-    assert f"WARNING: {root} has no layers of driver vfs, but some of zfs: " in outcome.stderr
+    assert f"WARNING: {root} has no layers of driver vfs, but some of zfs; " in outcome.stderr
     run("rw", "create", "one")
     assert run("ls").stderr == ""

@@ -1,4 +1,4 @@
-"""`save` and `export` to standard output, pipes, devices, and places that cannot be written to."""
+"""`save` and `export` to standard output, pipes, devices, and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def expected(run: Run, words: tuple[str, ...], tmp_path: Path) -> bytes:
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 @pytest.mark.parametrize("kind", ["pipe", "file", "appended", "deleted"])
-def test_standard_output_by_any_name(
+def test_output_to_standard_output_by_each_of_its_names(
     command: list[str], words: tuple[str, ...], expected: bytes, file: str, kind: str, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to("/dev/stdout")
@@ -61,7 +61,7 @@ def test_standard_output_by_any_name(
     assert "-" not in os.listdir(tmp_path)
 
 
-def test_another_open_file(command: list[str], words: tuple[str, ...], expected: bytes) -> None:
+def test_output_to_another_open_descriptor(command: list[str], words: tuple[str, ...], expected: bytes) -> None:
     reader, writer = os.pipe()
     with open(reader, "rb") as pipe:
         process = subprocess.Popen([*command, *words, "-o", f"/dev/fd/{writer}"], pass_fds=[writer])
@@ -70,7 +70,9 @@ def test_another_open_file(command: list[str], words: tuple[str, ...], expected:
         assert process.wait() == 0
 
 
-def test_a_fifo_stays_one(spawn: Run, words: tuple[str, ...], expected: bytes, tmp_path: Path) -> None:
+def test_output_to_a_fifo_does_not_replace_it(
+    spawn: Run, words: tuple[str, ...], expected: bytes, tmp_path: Path
+) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     got: list[bytes] = []
@@ -82,7 +84,7 @@ def test_a_fifo_stays_one(spawn: Run, words: tuple[str, ...], expected: bytes, t
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
-def test_a_terminal_and_json_are_no_place_for_a_tar(run: Run, command: list[str], words: tuple[str, ...]) -> None:
+def test_a_tar_is_not_written_to_a_terminal_nor_with_json(run: Run, command: list[str], words: tuple[str, ...]) -> None:
     assert "-o FILE" in run("--json", *words, "-o", "-", code=2).error["message"]
     master, slave = pty.openpty()
     done = subprocess.run([*command, *words, "-o", "-"], stdout=slave, stderr=subprocess.PIPE, check=False)
@@ -116,7 +118,7 @@ def no_descriptor(_: Path) -> str:
     return "/dev/fd/99"
 
 
-def a_file_on_the_way(tmp_path: Path) -> str:
+def file_as_parent(tmp_path: Path) -> str:
     (tmp_path / "plain").write_bytes(b"")
     return "plain/x.tar"
 
@@ -130,10 +132,10 @@ def a_file_on_the_way(tmp_path: Path) -> str:
         (full_disk, "No space left on device"),
         (read_only, "Read-only file system"),
         (no_descriptor, "Bad file descriptor"),
-        (a_file_on_the_way, "Not a directory"),
+        (file_as_parent, "Not a directory"),
     ],
 )
-def test_an_error_has_the_name_that_was_given_and_nothing_is_left(
+def test_an_error_of_writing_names_the_given_file_and_leaves_nothing(
     run: Run,
     words: tuple[str, ...],
     place: Callable[[Path], str],
@@ -153,8 +155,8 @@ def test_an_error_has_the_name_that_was_given_and_nothing_is_left(
             subprocess.run(["umount", tmp_path / "small"], check=True)
 
 
-@pytest.mark.parametrize("place", [missing, a_file_on_the_way])
-def test_a_layout_that_cannot_be_written(
+@pytest.mark.parametrize("place", [missing, file_as_parent])
+def test_an_error_of_writing_a_layout_names_the_given_directory(
     run: Run, place: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("load", "-", stdin=docker_archive(IMAGE))

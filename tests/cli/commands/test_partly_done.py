@@ -1,4 +1,4 @@
-"""Commands over several objects tell what they have done, also where they fail half way."""
+"""Commands that change several objects report the changes made, also if they fail half way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FailAt = Callable[[int], None]
 
 @pytest.fixture
 def fail_at(monkeypatch: pytest.MonkeyPatch) -> FailAt:
-    """Makes the driver's removals fail from the one of this number on."""
+    """Return a function that makes the driver's removals fail, from the one of the given number on."""
 
     def fail_at_(number: int) -> None:
         real, calls = BoundDriver.remove, iter(range(1, 1000))
@@ -41,21 +41,21 @@ def fail_at(monkeypatch: pytest.MonkeyPatch) -> FailAt:
 
 @pytest.fixture
 def chains(run: Run) -> list[str]:
-    """The layers of `A`, the topmost first, and then that of `B`; both images are there."""
+    """The layers of `A`, the topmost first, and then the layer of `B`; both images are loaded."""
     run("load", "-", stdin=docker_archive(A, B))
     layers = {layer["chain_id"]: layer["parent"] for layer in run("ls", "--json").json["layers"]}
     top = next(chain for chain, parent in layers.items() if parent is not None)
     return [top, layers[top], *(chain for chain in layers if chain not in (top, layers[top]))]
 
 
-def test_rmi_tells_what_is_gone_before_a_name_that_is_not_there(run: Run, chains: list[str]) -> None:
+def test_rmi_reports_what_it_removed_before_an_unknown_name(run: Run, chains: list[str]) -> None:
     outcome = run("rmi", "a:1", "nosuch", "b:1", code=1)
     assert outcome.lines == ["name a:1", f"image {A.image_id}", f"layer {chains[0]}", f"layer {chains[1]}"]
     assert "there is no image 'nosuch:latest'" in outcome.stderr
     assert run("images", "--json").json["images"][0]["names"] == ["b:1"]
 
 
-def test_rmi_tells_it_in_json_with_the_keys_of_every_answer(run: Run, chains: list[str]) -> None:
+def test_rmi_that_fails_half_way_answers_with_the_usual_json_keys(run: Run, chains: list[str]) -> None:
     outcome = run("--json", "rmi", "b:1", "nosuch", code=1)
     assert outcome.error["type"] == "ImageDoesNotExist"
     assert list(outcome.json) == ["untagged", "deleted", "removed"]
@@ -64,13 +64,13 @@ def test_rmi_tells_it_in_json_with_the_keys_of_every_answer(run: Run, chains: li
 
 
 @pytest.mark.usefixtures("chains")
-def test_rmi_of_nothing_tells_an_error_alone(run: Run) -> None:
+def test_rmi_that_removes_nothing_prints_only_an_error(run: Run) -> None:
     outcome = run("--json", "rmi", "nosuch", "a:1", code=1)
     assert outcome.error["type"] == "ImageDoesNotExist"
     assert outcome.stdout == b""
 
 
-def test_rmi_tells_what_is_gone_where_the_driver_fails(run: Run, chains: list[str], fail_at: FailAt) -> None:
+def test_rmi_reports_what_it_removed_before_the_driver_failed(run: Run, chains: list[str], fail_at: FailAt) -> None:
     fail_at(2)
     outcome = run("rmi", "a:1", code=1)
     assert outcome.lines == ["name a:1", f"image {A.image_id}", f"layer {chains[0]}"]
@@ -78,13 +78,13 @@ def test_rmi_tells_what_is_gone_where_the_driver_fails(run: Run, chains: list[st
 
 
 @pytest.mark.usefixtures("chains")
-def test_rmi_of_a_name_after_another_of_the_same_image(run: Run) -> None:
+def test_rmi_of_two_names_of_one_image(run: Run) -> None:
     run("tag", "a:1", "a:2")
     assert run("rmi", "a:1", A.image_id[:20]).lines[:3] == ["name a:1", "name a:2", f"image {A.image_id}"]
     assert "there is no image" in run("rmi", "b:1", "b:1", code=1).stderr
 
 
-def test_rm_tells_what_is_gone_of_a_chain(run: Run, base: Path, upper: Path, root: Path, fail_at: FailAt) -> None:
+def test_rm_reports_the_removed_part_of_a_chain(run: Run, base: Path, upper: Path, root: Path, fail_at: FailAt) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     with LayerStore.open(root=root, driver="vfs") as store:
@@ -95,7 +95,7 @@ def test_rm_tells_what_is_gone_of_a_chain(run: Run, base: Path, upper: Path, roo
     assert [layer["chain_id"] for layer in outcome.json["removed"]] == [high]
 
 
-def test_rm_that_fails_costs_no_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rm_that_fails_keeps_the_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from layerstore_core.records.layerdb import LayerDB
 
     def mark_removing(self: LayerDB, chain: object) -> None:
@@ -108,7 +108,7 @@ def test_rm_that_fails_costs_no_pin(run: Run, base: Path, monkeypatch: pytest.Mo
     assert run("show", chain, "--json").json["pinned"] is True
 
 
-def test_rw_rm_tells_that_the_writable_layer_is_gone(run: Run, base: Path, root: Path, fail_at: FailAt) -> None:
+def test_rw_rm_reports_that_the_writable_layer_is_removed(run: Run, base: Path, root: Path, fail_at: FailAt) -> None:
     chain = run("register", base).text.strip()
     run("rw", "create", "work", "--parent", chain)
     with LayerStore.open(root=root, driver="vfs") as store:
@@ -120,14 +120,16 @@ def test_rw_rm_tells_that_the_writable_layer_is_gone(run: Run, base: Path, root:
     assert run("rw", "ls").text == ""
 
 
-def test_rw_rm_that_removes_nothing_tells_nothing(run: Run, fail_at: FailAt) -> None:
+def test_rw_rm_that_removes_nothing_prints_nothing(run: Run, fail_at: FailAt) -> None:
     run("rw", "create", "work")
     fail_at(1)
     assert run("--json", "rw", "rm", "work", code=1).stdout == b""
     assert len(run("rw", "ls", "--json").json["rw_layers"]) == 1
 
 
-def test_gc_tells_what_is_gone(run: Run, base: Path, upper: Path, root: Path, fail_at: FailAt) -> None:
+def test_gc_reports_what_it_removed_before_the_driver_failed(
+    run: Run, base: Path, upper: Path, root: Path, fail_at: FailAt
+) -> None:
     with LayerStore.open(root=root, driver="vfs") as store:
         low = store.register(base)
         loose = [str(store.register(upper, low).chain_id), str(low.chain_id)]
@@ -138,7 +140,7 @@ def test_gc_tells_what_is_gone(run: Run, base: Path, upper: Path, root: Path, fa
     assert outcome.error["type"] == "OSError"
 
 
-def test_a_repair_that_fails_tells_what_is_mended(
+def test_check_reports_repairs_done_before_an_interrupt(
     run: Run, base: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = run("register", base).text.strip()
@@ -159,7 +161,7 @@ def test_a_repair_that_fails_tells_what_is_mended(
     assert run("show", chain, "--json").json["pinned"] is True
 
 
-def test_a_tag_that_fails_gives_no_name(run: Run, chains: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_that_fails_adds_no_name(run: Run, chains: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(self: ImageDB, image: object, when: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,3 +1,5 @@
+"""`layerstore register`: chain IDs, parents, and tars that are refused."""
+
 from __future__ import annotations
 
 import gzip
@@ -16,23 +18,23 @@ def diff_id(tar: Path) -> DiffID:
     return DiffID.of(tar.read_bytes())
 
 
-def test_the_chain_id_alone_is_printed(run: Run, base: Path) -> None:
+def test_register_prints_only_the_chain_id(run: Run, base: Path) -> None:
     assert run("register", base).stdout == f"{diff_id(base)}\n".encode()
 
 
-def test_from_standard_input_compressed(run: Run, base: Path) -> None:
+def test_register_reads_a_compressed_tar_from_standard_input(run: Run, base: Path) -> None:
     assert run("register", "-", stdin=gzip.compress(base.read_bytes())).text == f"{diff_id(base)}\n"
 
 
 @pytest.mark.parametrize("digits", [8, 64, 71])
-def test_a_parent_by_a_prefix(run: Run, base: Path, upper: Path, digits: int) -> None:
+def test_a_parent_may_be_given_by_its_first_digits(run: Run, base: Path, upper: Path, digits: int) -> None:
     parent = ChainID(run("register", base).text.strip())
     shortened = parent if digits > 64 else parent.hex[:digits]
     expected = chain_id(diff_id(upper), parent)
     assert run("register", upper, "--parent", shortened).text == f"{expected}\n"
 
 
-def test_in_json(run: Run, base: Path, upper: Path) -> None:
+def test_register_in_json(run: Run, base: Path, upper: Path) -> None:
     parent = run("register", base).text.strip()
     document = run("register", upper, "--parent", parent, "--json").json
     assert document == {
@@ -45,20 +47,20 @@ def test_in_json(run: Run, base: Path, upper: Path) -> None:
     }
 
 
-def test_the_layer_survives_a_collection_because_it_is_pinned(run: Run, base: Path) -> None:
+def test_gc_keeps_a_registered_layer_because_it_is_pinned(run: Run, base: Path) -> None:
     chain = run("register", base).text.strip()
     assert run("gc").text == ""
     assert hashlib.sha256(run("export", chain).stdout).hexdigest() == chain[7:]
 
 
-def test_a_second_time_gives_the_same_layer(run: Run, base: Path, root: Path) -> None:
+def test_registering_a_tar_again_gives_the_same_layer(run: Run, base: Path, root: Path) -> None:
     first = run("register", base)
     before = tree(root)
     assert run("register", base).stdout == first.stdout
     assert tree(root) == before
 
 
-def test_an_unknown_parent_leaves_nothing(run: Run, base: Path, used: Path) -> None:
+def test_register_with_an_unknown_parent_leaves_nothing(run: Run, base: Path, used: Path) -> None:
     before = tree(used)
     outcome = run("register", base, "--parent", "ab" * 32, code=1)
     assert "no layer sha256:" in outcome.stderr
@@ -74,30 +76,30 @@ def test_a_damaged_tar_is_refused_and_leaves_nothing(run: Run, base: Path, used:
     assert tree(used) == before
 
 
-def test_nothing_is_a_layer_only_where_that_is_said(run: Run, used: Path) -> None:
+def test_an_empty_input_is_a_layer_only_with_allow_empty(run: Run, used: Path) -> None:
     before = tree(used)
     assert "--allow-empty" in run("register", "-", stdin=b"", code=1).stderr
     assert tree(used) == before
     run("register", "-", "--allow-empty", stdin=b"")
 
 
-def test_what_is_no_layer_is_named(run: Run, tmp_path: Path) -> None:
+def test_the_error_names_the_input_that_is_no_tar(run: Run, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no tar\n" * 200)
     assert run("register", tmp_path / "text", code=1).stderr.endswith(f"\n  while registering {tmp_path}/text\n")
     assert run("register", "-", stdin=b"x", code=1).stderr.endswith("\n  while registering standard input\n")
 
 
-def test_a_directory_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+def test_registering_a_directory_is_wrong_usage(run: Run, tmp_path: Path) -> None:
     assert "is a directory" in run("register", tmp_path, code=2).stderr
 
 
-def test_a_name_that_is_not_utf8_can_be_opened(run: Run, base: Path, tmp_path: Path) -> None:
+def test_register_opens_a_file_whose_name_is_not_utf8(run: Run, base: Path, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/odd\xff.tar"
     os.link(base, odd)
     assert run("register", os.fsdecode(odd)).text == f"{diff_id(base)}\n"
 
 
-def test_a_layer_that_cannot_be_pinned_is_given_up(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_cannot_be_pinned_is_removed(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(used)
 
     def fail(*_: object) -> None:

@@ -1,3 +1,5 @@
+"""`layerstore rm`: what is removed, and what is in use and stays."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.store.store import LayerStore
-from tests.cli.conftest import Held, Run, tree
+from tests.cli.conftest import InUse, Run, tree
 
 
-def test_what_is_gone_is_printed(run: Run, base: Path, used: Path) -> None:
+def test_rm_prints_removed_layers(run: Run, base: Path, used: Path) -> None:
     before = tree(used)
     chain = run("register", base).text.strip()
     assert run("rm", chain[:15]).text == f"{chain}\n"
@@ -16,7 +18,7 @@ def test_what_is_gone_is_printed(run: Run, base: Path, used: Path) -> None:
     assert tree(used) == before
 
 
-def test_a_pinned_parent_stays_and_another_goes_too(run: Run, base: Path, upper: Path, root: Path) -> None:
+def test_rm_removes_an_unpinned_parent_and_keeps_a_pinned_one(run: Run, base: Path, upper: Path, root: Path) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     assert run("rm", high).lines == [high]
@@ -28,27 +30,27 @@ def test_a_pinned_parent_stays_and_another_goes_too(run: Run, base: Path, upper:
     assert [(layer["size"], layer["diff_size"]) for layer in document["removed"]] == [(5334, 314), (5020, 5020)]
 
 
-def test_a_layer_below_another_stays_with_its_pin(run: Run, base: Path, upper: Path) -> None:
+def test_a_layer_with_a_child_is_not_removed_and_stays_pinned(run: Run, base: Path, upper: Path) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     outcome = run("rm", low, code=1)
     assert outcome.stdout == b""
-    assert f"held by layer {high}" in outcome.stderr
+    assert f"used by layer {high}" in outcome.stderr
     assert run("show", low, "--json").json["pinned"] is True
     assert run("--json", "rm", low, code=1).error["type"] == "LayerInUse"
 
 
-def test_a_layer_below_a_writable_layer_stays(run: Run, base: Path) -> None:
+def test_a_layer_with_a_writable_layer_is_not_removed(run: Run, base: Path) -> None:
     chain = run("register", base).text.strip()
     run("rw", "create", "work", "--parent", chain)
-    assert "held by writable layer 'work'" in run("rm", chain, code=1).stderr
+    assert "used by writable layer 'work'" in run("rm", chain, code=1).stderr
     run("rw", "rm", "work")
     assert run("rm", chain).lines == [chain]
 
 
-def test_a_layer_that_another_process_holds_stays_with_its_pin(run: Run, held: Held, base: Path) -> None:
+def test_a_layer_that_another_process_uses_is_not_removed_and_stays_pinned(run: Run, in_use: InUse, base: Path) -> None:
     chain = run("register", base).text.strip()
-    with held(f"store.get({chain!r})"):
+    with in_use(f"store.get({chain!r})"):
         outcome = run("rm", chain, code=1)
         assert outcome.stdout == b""
         assert f"layer {chain} is not removed: another process uses it" in outcome.stderr
@@ -58,5 +60,5 @@ def test_a_layer_that_another_process_holds_stays_with_its_pin(run: Run, held: H
 
 
 @pytest.mark.usefixtures("used")
-def test_a_layer_that_is_not_there(run: Run) -> None:
+def test_rm_of_an_unknown_layer(run: Run) -> None:
     assert run("--json", "rm", "ab" * 32, code=1).error["type"] == "LayerDoesNotExist"

@@ -1,3 +1,5 @@
+"""`layerstore rw …`: the life of a writable layer."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.store.store import LayerStore
-from tests.cli.conftest import Held, Run, tree
+from tests.cli.conftest import InUse, Run, tree
 
 
 @pytest.fixture
@@ -18,30 +20,30 @@ def chain(run: Run, base: Path) -> str:
 
 @pytest.fixture
 def work(run: Run, chain: str) -> Path:
-    """The mounted tree of a writable layer `work` on `chain`."""
+    """The mounted tree of a writable layer `work` whose parent is `chain`."""
     assert run("rw", "create", "work", "--parent", chain).stdout == b"work\n"
     return Path(run("rw", "mount", "work").text.removesuffix("\n"))
 
 
-def test_create_tells_in_json_what_it_made(run: Run, chain: str, root: Path) -> None:
+def test_create_in_json(run: Run, chain: str, root: Path) -> None:
     document = run("rw", "create", "work", "--parent", chain, "--json").json
     mount_id = (root / "image/vfs/layerdb/mounts/work/mount-id").read_text()
     assert document == {"name": "work", "parent": chain, "mount_id": mount_id}
     assert run("rw", "create", "empty", "--json").json["parent"] is None
 
 
-def test_a_name_that_is_taken(run: Run, work: Path) -> None:
+def test_create_with_a_name_in_use_is_refused(run: Run, work: Path) -> None:
     assert run("--json", "rw", "create", "work", code=1).error["type"] == "MountNameConflict"
 
 
-def test_a_storage_option_that_the_driver_does_not_know_leaves_nothing(run: Run, used: Path) -> None:
+def test_create_with_an_unknown_storage_option_leaves_nothing(run: Run, used: Path) -> None:
     before = tree(used)
     assert "nonsense" in run("rw", "create", "work", "--storage-opt", "nonsense=1", code=1).stderr
     assert tree(used) == before
     assert run("rw", "ls").text == ""
 
 
-def test_the_list(run: Run, work: Path, chain: str) -> None:
+def test_rw_ls_shows_names_and_parents(run: Run, work: Path, chain: str) -> None:
     run("rw", "create", "alone")
     lines = run("rw", "ls").lines
     assert [line.split() for line in lines] == [["NAME", "PARENT"], ["alone", "none"], ["work", chain[7:19]]]
@@ -49,7 +51,7 @@ def test_the_list(run: Run, work: Path, chain: str) -> None:
     assert [(entry["name"], entry["parent"]) for entry in listed] == [("alone", None), ("work", chain)]
 
 
-def test_a_mount_shows_the_parent_and_stays(run: Run, work: Path) -> None:
+def test_a_mount_shows_the_parent_and_keeps_written_files(run: Run, work: Path) -> None:
     assert (work / "hosts").read_bytes() == b"127.0.0.1 localhost\n"
     (work / "later").write_text("x")
     assert run("rw", "mount", "work", "--json").json == {"name": "work", "path": str(work)}
@@ -64,7 +66,7 @@ def change(work: Path) -> None:
     (work / "added").write_text("new")
 
 
-def test_changes(run: Run, work: Path) -> None:
+def test_changes_lists_added_changed_and_deleted_paths(run: Run, work: Path) -> None:
     assert run("rw", "changes", "work").text == ""
     change(work)
     assert run("rw", "changes", "work").lines == ["A /added", "C /hosts", "D /kept"]
@@ -78,7 +80,7 @@ def test_changes(run: Run, work: Path) -> None:
     }
 
 
-def test_odd_names_are_one_line_each_and_exact_in_json(run: Run, work: Path) -> None:
+def test_odd_names_are_escaped_in_lines_and_exact_in_json(run: Run, work: Path) -> None:
     for name in (b"a\nb", b"c \\ d", b"e\xff"):
         Path(os.fsdecode(os.fsencode(work) + b"/" + name)).touch()
     assert run("rw", "changes", "work").stdout == b"A /a\\nb\nA /c \\\\ d\nA /e\xff\n"
@@ -95,7 +97,7 @@ def test_commit_makes_a_pinned_layer_of_the_changes(run: Run, work: Path, chain:
         assert {"added", "hosts", ".wh.kept"} <= {name.removeprefix("./") for name in tar.getnames()}
     assert run("rw", "commit", "work", "--json").json["chain_id"] == committed
     assert run("rw", "ls", "--json").json["rw_layers"][0]["name"] == "work"
-    # What was committed shows itself as the tree that was worked in.
+    # A writable layer on the committed layer has the same tree as the first one.
     run("rw", "create", "again", "--parent", committed)
     again = Path(run("rw", "mount", "again").text.strip())
     assert sorted(os.listdir(again)) == sorted(os.listdir(work)) == ["added", "hosts"]
@@ -109,7 +111,7 @@ def test_commit_of_a_layer_without_a_parent_makes_a_base_layer(run: Run) -> None
     assert document["diff_id"] == document["chain_id"]
 
 
-def test_rm_removes_it_with_the_layers_that_only_it_held(run: Run, chain: str, work: Path, root: Path) -> None:
+def test_rw_rm_also_removes_layers_that_nothing_else_refers_to(run: Run, chain: str, work: Path, root: Path) -> None:
     assert run("rw", "rm", "work").stdout == b""
     assert not work.exists()
     assert run("rw", "ls", "--json").json == {"rw_layers": []}
@@ -122,9 +124,9 @@ def test_rm_removes_it_with_the_layers_that_only_it_held(run: Run, chain: str, w
     assert run("ls").text == ""
 
 
-def test_rm_leaves_what_another_process_uses(run: Run, held: Held, work: Path) -> None:
+def test_rw_rm_keeps_a_writable_layer_that_another_process_uses(run: Run, in_use: InUse, work: Path) -> None:
     (work / "precious").write_text("kept")
-    with held("store.get_rw_layer('work')"):
+    with in_use("store.get_rw_layer('work')"):
         outcome = run("rw", "rm", "work", code=1)
         assert outcome.stdout == b""
         assert "writable layer 'work' is not removed: another process uses it" in outcome.stderr
@@ -136,7 +138,7 @@ def test_rm_leaves_what_another_process_uses(run: Run, held: Held, work: Path) -
 
 
 @pytest.mark.parametrize("args", [("rw", "ls"), ("ls",), ("info",)])
-def test_who_looks_takes_no_hold(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+def test_listings_open_no_handles(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a handle would keep another process from removing the layer")
 
@@ -147,5 +149,5 @@ def test_who_looks_takes_no_hold(run: Run, work: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("used")
 @pytest.mark.parametrize("verb", ["mount", "umount", "changes", "commit", "rm"])
-def test_a_writable_layer_that_is_not_there(run: Run, verb: str) -> None:
-    assert run("--json", "rw", verb, "nobody", code=1).error["type"] == "MountDoesNotExist"
+def test_an_unknown_writable_layer_is_an_error(run: Run, verb: str) -> None:
+    assert run("--json", "rw", verb, "missing", code=1).error["type"] == "MountDoesNotExist"

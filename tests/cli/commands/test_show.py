@@ -1,3 +1,5 @@
+"""`layerstore show`: the fields of a layer."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 from tests.cli.conftest import Run
 
 
-def test_the_fields(run: Run, base: Path, upper: Path, root: Path) -> None:
+def test_show_prints_the_fields_of_a_layer(run: Run, base: Path, upper: Path, root: Path) -> None:
     low = run("register", base).text.strip()
     high = run("register", upper, "--parent", low).text.strip()
     run("rw", "create", "work", "--parent", low)
@@ -31,7 +33,7 @@ def test_the_fields(run: Run, base: Path, upper: Path, root: Path) -> None:
     assert "Children:        none\n" in text
 
 
-def test_the_descriptor_is_told(run: Run, base: Path, root: Path) -> None:
+def test_show_prints_the_descriptor(run: Run, base: Path, root: Path) -> None:
     from layerstore_core.store.store import LayerStore
 
     descriptor = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 1, "digest": "sha256:" + "0" * 64}

@@ -1,1 +1,1 @@
-"""Trees of files, reached through descriptors: walking, reading, comparing, copying, removing."""
+"""Trees of files, accessed through descriptors: walk, read, compare, copy and remove them."""

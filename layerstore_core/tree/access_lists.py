@@ -1,4 +1,4 @@
-"""POSIX access lists, which a directory can give to what is made in it, and which hold a file's mode as well (acl(5))."""
+"""POSIX access lists (acl(5)). New files may inherit one from their directory, and an access list contains the mode."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NO_ID: Final = (1 << 32) - 1
 
 
 def remove_access_lists(target: int | str | bytes) -> None:
-    """Remove the access lists of a file: what it has inherited from the directory that it was made in.
+    """Remove the access lists of a file: those that it has inherited from the directory that it was made in.
 
     Args:
-        target: a descriptor, or a path, of which a symbolic link at the end is followed.
+        target: a descriptor or a path. If the path ends in a symbolic link, the link is followed.
 
     Raises:
         OSError: they cannot be removed.
@@ -37,14 +37,14 @@ def remove_access_lists(target: int | str | bytes) -> None:
 
 
 def stored_form(value: bytes, mode: int | None = None) -> tuple[bytes | None, int]:
-    """Return what the kernel keeps of an access list, and the permission bits that a file has with it.
+    """Return what the kernel stores of an access list, and the permission bits that a file has with it.
 
     Args:
-        value: the attribute `ACCESS`, as a tar has it; the kernel has taken it.
-        mode: permission bits that the file was given after it.
+        value: the attribute `ACCESS`, as a tar has it. The kernel has accepted it.
+        mode: permission bits that the file was given afterwards.
 
     Returns:
-        The attribute, `None` where the bits say all; and the bits.
+        The attribute, `None` if the permission bits say the same; and the bits.
     """
     entries = {}
     for tag, bits, one in _ENTRY.iter_unpack(value[_HEADER.size :]):

@@ -1,4 +1,4 @@
-"""Copying a tree exactly: content, holes, names of one file, owners, modes, attributes, devices and times."""
+"""Exact copies of directories: content, holes, hard links, owners, modes, attributes, devices and times."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from layerstore_core.tree.xattrs import list_xattrs, read_xattrs, set_xattr
 
 #: From `linux/fs.h`: `_IOW(0x94, 9, int)`.
 _FICLONE: Final = 0x40049409
-#: Errors by which a file system says that it cannot share or copy content by itself.
+#: Errors that mean that a file system cannot share or copy content.
 _UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EINVAL}
-#: The flags by which files of a copy are made.
+#: The flags to open new files of a copy with.
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Below this size the two calls of a plain copy are faster than the file system's own way.
+#: Up to this size in bytes the two calls of a plain copy are faster than copy_file_range(2).
 _SMALL: Final = 1 << 16
 #: The permission bits without which the owner of a directory cannot open it.
 _OWNER_ACCESS: Final = stat.S_IRUSR | stat.S_IXUSR
@@ -34,14 +34,14 @@ _OWNER_ACCESS: Final = stat.S_IRUSR | stat.S_IXUSR
 def copy_metadata(source: str | bytes, target: str | bytes) -> None:
     """Apply owner, mode, extended attributes and times of one file to another of the same type.
 
-    Attributes that are the host's own are left alone: see `read_xattrs`.
+    Attributes that belong to the host are left alone: see `read_xattrs`.
 
     Args:
-        source: a path, of which a symbolic link at the end is not followed, nor any below a store's root.
+        source: a path. A symbolic link at its end is not followed, nor one in it below a store's root.
         target: likewise.
 
     Raises:
-        BadRecord: they are not of the same type, or something on the way to one of them is no directory.
+        BadRecord: the files are not of the same type, or something on the way to one of them is no directory.
         OSError: something cannot be read or set.
     """
     handle = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,11 +52,11 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
     ):
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
         if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(status.st_mode):
-            raise BadRecord(os.fsdecode(target), f"it is not of the type of {os.fsdecode(source)} any more")
-        # A path that means this file whatever happens to its name, and no link's target.
+            raise BadRecord(os.fsdecode(target), f"its type is no longer that of {os.fsdecode(source)}")
+        # A path that always means this file, even if its name changes, and never the target of a link.
         handle_path = f"/proc/self/fd/{fd}"
         os.chown(handle_path, status.st_uid, status.st_gid)
-        # What it was made in may have given it access lists.
+        # The directory that it was made in may have given it access lists.
         if not stat.S_ISLNK(status.st_mode):
             remove_access_lists(handle_path)
             os.chmod(handle_path, stat.S_IMODE(status.st_mode))
@@ -66,20 +66,21 @@ def copy_metadata(source: str | bytes, target: str | bytes) -> None:
 
 
 class Copier:
-    """Copies directories, each by itself and in any order, once the one above is copied.
+    """Copier of directories: one at a time, in any order, each after its parent.
 
     Args:
         source: the tree to copy.
-        target: where to.
-        defaults: what a new file there has by itself.
+        target: the tree to copy to.
+        defaults: the mode and owner that new files there get.
         before_entry: called before each entry; what it raises ends the copying.
-        skip_hard_links: leave the names of files that have several: only one copier of a tree can tell which are the same file.
+        skip_hard_links: skip names of hard-linked files: only one copier of a tree can know which names belong
+            together.
 
     Attributes:
         defaults: as above.
-        left_out: how often what could not be copied for want of rights.
-        inaccessible: directories that have to be given their metadata when all is copied, since they let nobody in then.
-        skipped_links: names that were left, in their directories, which have not been given their metadata.
+        left_out: the number of times that something could not be copied for lack of rights, by what it was.
+        inaccessible: directories whose metadata is applied when everything is copied, because their mode denies access.
+        skipped_links: names that were skipped, by directory. The metadata of these directories is not applied yet.
     """
 
     def __init__(
@@ -103,15 +104,16 @@ class Copier:
         self.left_out: Counter[str] = Counter()
         self.inaccessible: list[bytes] = []
         self.skipped_links: dict[bytes, list[str]] = {}
-        #: Where the first name of a file that has several was made.
+        #: The path of the first name of each hard-linked file in the target.
         self._first_names: dict[tuple[int, int], bytes] = {}
 
     def copy(self, waiting: list[bytes], *, up_to: int | None = None) -> None:
-        """Copy what is in directories that have been made, with all below, the last first, and their own metadata.
+        """Copy the content of directories that exist in the target, with all below, and apply their metadata.
 
         Args:
-            waiting: their paths; what is done is taken out, and what is left to be done is put in.
-            up_to: stop when so many entries have been seen, and a directory is done; `None`: when all is done.
+            waiting: the paths of the directories, changed in place: the last one is done first, done ones are removed,
+                and ones found on the way are added.
+            up_to: stop after the directory in which this many entries were reached; `None`: copy everything.
 
         Raises:
             OSError: something cannot be read or made; the error names it.
@@ -129,7 +131,7 @@ class Copier:
             self._seen += 1
 
     def apply_answer(self, answer: Answer) -> None:
-        """Do what another copier has left to this one."""
+        """Do what another copier has left: copy the hard links that it has skipped, and take note of the rest."""
         self.left_out.update(answer.left_out)
         self.inaccessible += answer.inaccessible
         for path, names in answer.skipped_links.items():
@@ -143,37 +145,37 @@ class Copier:
             self._close(path, status)
 
     def finish(self) -> None:
-        """Give directories their metadata that could not have it before all was copied.
+        """Apply the metadata of directories that could not have it before everything was copied.
 
         Raises:
             OSError: as `copy`.
         """
-        # Those furthest down first: one that has its own lets nobody in.
+        # The deepest first: a directory that has its own mode cannot be entered any more.
         for path in sorted(self.inaccessible, reverse=True):
             status = self._enter(path)
             with Descriptor(os.dup, self._source.fd) as source, Descriptor(os.dup, self._target.fd) as target:
-                if path:  # nor does it let anybody out
+                if path:  # nor can it be left through `..`
                     self._source.up()
                     self._target.up()
                 self._apply_directory_metadata(path, source, target, status)
 
     def _enter(self, path: bytes) -> os.stat_result:
-        """Go to a directory, in both trees; returns the source's status, from before it is read."""
+        """Go to a directory in both trees; return the status of the source's, taken before it is read."""
         status = os.fstat(self._source.enter(path))
         self._target.enter(path)
         return status
 
     def _close(self, path: bytes, status: os.stat_result) -> None:
-        """Give the present directory its metadata, now or when all is copied: nothing will be made in it any more."""
+        """Apply the current directory's metadata, now or when everything is copied. Nothing more is made in it."""
         if status.st_mode & _OWNER_ACCESS == _OWNER_ACCESS:
             self._apply_directory_metadata(path, self._source.fd, self._target.fd, status)
         else:
             self.inaccessible.append(path)
 
     def _apply_directory_metadata(self, path: bytes, source: int, target: int, status: os.stat_result) -> None:
-        """Give an open directory its metadata."""
+        """Apply metadata to an open directory."""
         owner = self._owner
-        if not path:  # somebody else has made it, perhaps in a setgid directory
+        if not path:  # the caller has made it, perhaps in a setgid directory
             root = os.fstat(target)
             owner = root.st_uid, root.st_gid
         try:
@@ -184,12 +186,12 @@ class Copier:
             raise
 
     def _add_context(self, error: OSError, name: str) -> None:
-        """Have an error say what was being done with a name in the present directory."""
+        """Add the paths of a name in the current directory to an error."""
         error.filename = self._source.absolute(name)
         error.add_note(f"while copying it to {self._target.absolute(name)}")
 
     def _copy_entries(self) -> tuple[list[str], list[str]]:
-        """Copy what is in the present directory; returns its directories, made, and the names that are left to another."""
+        """Copy the current directory's entries; return the names of its directories, made empty, and skipped names."""
         directories: list[str] = []
         left: list[str] = []
         before_entry = self._before_entry
@@ -255,7 +257,7 @@ class Copier:
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
-                # EINVAL is about this one file.
+                # EINVAL concerns this file alone.
                 self._reflink = error.errno == errno.EINVAL
             else:
                 return
@@ -283,7 +285,7 @@ class Copier:
         copy_extent(source, target, offset, length)
 
     def _apply_metadata(self, source: int, target: int, status: os.stat_result, owner: tuple[int, int]) -> None:
-        """Give its metadata to what is open, and belongs to `owner`."""
+        """Apply metadata to an open file that belongs to `owner`."""
         mode = stat.S_IMODE(status.st_mode)
         if (status.st_uid, status.st_gid) != owner:
             try:
@@ -318,7 +320,7 @@ class Copier:
         self._apply_metadata_by_name(name, status)
 
     def _apply_metadata_by_name(self, name: str, status: os.stat_result) -> None:
-        """Give its metadata to what cannot be opened."""
+        """Apply metadata to a file that cannot be opened."""
         fd = self._target.fd
         if (status.st_uid, status.st_gid) != self._owner:
             try:

@@ -1,4 +1,4 @@
-"""What two processes that copy one tree tell each other."""
+"""The messages between two processes that copy one tree."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import errno
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-#: What an answer is about.
+#: The kinds of answers.
 _DONE, _FAILED = "done", "failed"
 
 
 class Defaults(NamedTuple):
-    """What a new file in the target has by itself: the doing of the umask and of the mount.
+    """Mode and owner that a new file in the target gets, as decided by the umask and by mount options.
 
     Attributes:
-        masked: the mode bits that have to be set by a call of their own.
+        masked: the mode bits that have to be set by another call.
         owner: user and group.
     """
 
@@ -24,11 +24,11 @@ class Defaults(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What the second process has left of what it was given; for the attributes see `copy.Copier`, too.
+    """Answer of the worker: what it has left to be done. For the attributes see `copy.Copier`, too.
 
     Attributes:
-        left: directories that are made, and still to be copied.
-        skipped_links: names in directories.
+        left: directories that exist in the target, and are still to be copied.
+        skipped_links: names, by directory.
         inaccessible: directories.
         left_out: counts.
     """
@@ -43,7 +43,7 @@ class Answer:
         """Read an answer of `copy_worker.work`.
 
         Raises:
-            OSError: the error that it has met.
+            OSError: the error that the worker has met.
         """
         kind, content = message
         if kind == _DONE:
@@ -61,7 +61,10 @@ def done_message(answer: Answer) -> tuple[str, tuple[Any, ...]]:
 
 
 def failed_message(error: Exception) -> tuple[str, tuple[Any, ...]]:
-    """Return the message for an error: number, text, path, and notes. One that is no `OSError` becomes one of a child process."""
+    """Return the message for an error: number, text, path and notes.
+
+    An error that is no `OSError` becomes one with the number `ECHILD`.
+    """
     notes = getattr(error, "__notes__", [])
     if isinstance(error, OSError):
         return _FAILED, (error.errno or 0, error.strerror or str(error), error.filename, notes)

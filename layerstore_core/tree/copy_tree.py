@@ -1,4 +1,4 @@
-"""Copying a whole tree, with a second process if it is large."""
+"""Copy of a whole tree, with a worker process if the tree is large."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from layerstore_core.tree.copy_tasks import Answer, Defaults
 from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.workers.share import share
 
-#: So many entries one process copies before it is worth starting a second one.
+#: One process copies this many entries before it is worth starting a worker.
 _ENTRIES_BEFORE_WORKER: Final = 3000
 
 
 def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy everything in the directory `source`, and its own metadata, into the empty directory `target`.
 
-    Content is shared (reflinked) where the file system can, else copied by the kernel. Without the rights of
-    root, owners, devices and privileged attributes are left out, and one warning says so. Of a large tree, a second
-    process copies a part: see `tree.copy_worker`.
+    Content is shared (reflinked) if the file system can do that, else copied by the kernel. Without the rights of root,
+    owners, devices and privileged attributes are left out, and one warning says so. A worker process copies a part of a
+    large tree: see `tree.copy_worker`.
 
     Raises:
-        OSError: something cannot be read or made; the target is then incomplete, and the caller's to remove.
+        OSError: something cannot be read or made. The target is then incomplete, and the caller has to remove it.
     """
     with TreeWalk(source) as here, TreeWalk(target) as there:
         copier = Copier(here, there, _learn_defaults(there.fd))
@@ -39,7 +39,7 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         copier.finish()
     for what, count in copier.left_out.items():
         logger.warning(
-            "{}: left out of the copy of {}, for want of rights: {} ({} times)",
+            "{}: left out of the copy of {}, because this process lacks the rights: {} ({} times)",
             os.fsdecode(there.root),
             os.fsdecode(here.root),
             what,
@@ -48,10 +48,10 @@ def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
 
 
 def _copy_with_worker(copier: Copier, waiting: list[bytes], source: TreeWalk, target: TreeWalk) -> None:
-    """Copy directories together with a second process, if one can be had.
+    """Copy directories together with a worker, if one can be started.
 
     Raises:
-        OSError: something cannot be read or made, in either process, or the other one has died.
+        OSError: something cannot be read or made, in either process, or the worker has died.
     """
     process = copy_worker.start(source, target, copier.defaults)
     if process is None:
@@ -64,7 +64,7 @@ def _copy_with_worker(copier: Copier, waiting: list[bytes], source: TreeWalk, ta
 
     with process:
         if share(waiting, process, lambda: copier.copy(waiting, up_to=1), pack=list, take=take):
-            # Whatever it has made of that is in the way of doing it here.
+            # What the worker has made of its part is in the way of making it here.
             raise ChildProcessError(
                 errno.ECHILD,
                 "the process that copies a part of a tree has died; try again",
@@ -73,7 +73,7 @@ def _copy_with_worker(copier: Copier, waiting: list[bytes], source: TreeWalk, ta
 
 
 def _learn_defaults(fd: int) -> Defaults:
-    """Find out which mode and owner a new file gets by itself in the target, an empty directory; it inherits nothing."""
+    """Find out which mode and owner a new file gets in the target, an empty directory. Make it inherit nothing."""
     remove_access_lists(fd)
     os.fchmod(fd, 0o700)
     name = b".layerstore-copy"

@@ -1,8 +1,9 @@
-"""A second process for copying a large tree: what it is told, and what it answers; see `workers.share`.
+"""Worker process for copying a large tree: its start, its program, its messages; see `workers.share`.
 
-It copies directories that the first one has made, by descriptors of the two roots. To the first one it leaves the names of files
-that have several, since only one can tell which of them are the same file, and directories that let nobody in once they
-have their modes. What it fails at ends the whole copy: the target is incomplete then, and to be removed.
+The worker copies directories that its parent process has made, through descriptors of the two roots. It leaves two
+things to the parent: hard-linked files, since only one process can know which names belong together, and directories
+whose mode denies access once it is set. An error of the worker ends the whole copy: the target is then incomplete, and
+has to be removed.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ from layerstore_core.tree.copy_tasks import Answer, Defaults, done_message, fail
 from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.workers.channel import READY, ParentConnection, Worker
 
-#: How many entries the second process sees before it answers.
+#: The worker answers after about this many entries.
 _ENTRIES: Final = 1000
 
 
 def start(source: TreeWalk, target: TreeWalk, defaults: Defaults) -> Worker | None:
-    """Start the second process; `None` where that would be no gain, or cannot be done."""
+    """Start a worker; return `None` if it would save no time, or cannot be started."""
     process = Worker.start(__name__, [source.root_fd, target.root_fd], _ENTRIES)
     if process is not None:
         try:
             process.send((source.root, target.root, tuple(defaults)))
         except OSError:
-            pass  # it is gone, and will never be ready
+            pass  # the worker is gone, and will never be ready
     return process
 
 
 def work(parent: int, source: int, target: int, entries: int) -> None:
-    """What the second process does, until nobody tells it anything any more.
+    """Run the worker, until its parent sends no more tasks.
 
     Args:
-        parent: the first process. When that is dead the target may be removed, and nothing is made there any more.
-        source: the descriptor of the root to be copied.
-        target: that of the root to copy to.
-        entries: how many it sees, about, before it answers.
+        parent: the parent process. Once it is dead the target may be removed, so nothing more is made there.
+        source: the descriptor of the root to copy.
+        target: the descriptor of the root to copy to.
+        entries: answer after about this many entries.
     """
     connection = ParentConnection(parent)
     try:
         names = connection.receive()
         with TreeWalk(source) as here, TreeWalk(target) as there:
-            here.root, there.root, (masked, owner) = names  # as messages are to name them
+            here.root, there.root, (masked, owner) = names  # the paths for error messages
             copier = Copier(
                 here, there, Defaults(masked, owner), before_entry=connection.check_parent, skip_hard_links=True
             )

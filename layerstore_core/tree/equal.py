@@ -1,4 +1,4 @@
-"""Whether two files are the same, as far as one look tells: by their status, or by their content."""
+"""Comparisons of two files: by their status or by their content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK: Final = 1 << 18
 
 
 def same_status(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two files may be the same, and their content and attributes have to tell."""
+    """Return whether two files have the same status. If so, content and attributes decide whether they are equal."""
     return (
         one.st_mode == other.st_mode
         and one.st_uid == other.st_uid
@@ -26,7 +26,7 @@ def same_status(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def is_new_root(fd: int, owner: tuple[int, int]) -> bool:
-    """Whether an open directory has the metadata of a new base layer's root.
+    """Return whether an open directory has the metadata of a new base layer's root.
 
     Args:
         fd: the directory.
@@ -38,7 +38,7 @@ def is_new_root(fd: int, owner: tuple[int, int]) -> bool:
 
 
 def same_content(one: int, other: int, size: int, sparse: bool) -> bool:
-    """Whether two open files of `size` bytes have the same content; if `sparse`, common holes are not read."""
+    """Return whether two open files of `size` bytes have the same content. If `sparse`, common holes are not read."""
     if 0 < size <= _CHUNK and not sparse:
         data = os.pread(one, size, 0)
         if len(data) == size:
@@ -54,6 +54,6 @@ def same_content(one: int, other: int, size: int, sparse: bool) -> bool:
         if data != os.pread(other, count, offset):
             return False
         if not data:
-            raise OSError(errno.ESTALE, "a file was cut off while it was compared")
+            raise OSError(errno.ESTALE, "a file was truncated while it was compared")
         offset += len(data)
     return True

@@ -1,4 +1,4 @@
-"""Where a file has data, and where holes."""
+"""Extents of sparse files: the parts with data, and the holes between them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _CHUNK: Final = 1 << 20
 
 
 def may_have_holes(status: os.stat_result) -> bool:
-    """Whether a file takes less space than its length, so that looking for holes is worth it."""
+    """Return whether a file takes less space than its length, so that searching for holes is worthwhile."""
     return status.st_blocks * 512 < status.st_size
 
 
 def next_data(fd: int, offset: int, size: int) -> int:
-    """The offset of the first data at or after `offset`; `size` where only a hole follows.
+    """Return the offset of the first data at or after `offset`; `size` if only a hole follows.
 
-    A file system that does not know of holes calls all of it data.
+    A file system that does not support holes reports everything as data.
     """
     try:
         return min(os.lseek(fd, offset, os.SEEK_DATA), size)
@@ -29,7 +29,7 @@ def next_data(fd: int, offset: int, size: int) -> int:
 
 
 def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """The extents `(offset, length)` of an open file that hold data, ascending, up to `size`."""
+    """Yield the extents `(offset, length)` with data of an open file, ascending, up to `size`."""
     offset = 0
     while (start := next_data(fd, offset, size)) < size:
         offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
@@ -37,12 +37,12 @@ def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def copy_extents(source: int, target: int, status: os.stat_result) -> None:
-    """Copy the data of an open file into an open, empty one; between them stay holes.
+    """Copy the data of an open file into an open, empty file; the gaps between its extents stay holes.
 
     Args:
         source: a descriptor to read from.
         target: a descriptor to write to.
-        status: the source's.
+        status: the status of the source.
 
     Raises:
         OSError: something cannot be read or written.
@@ -53,7 +53,7 @@ def copy_extents(source: int, target: int, status: os.stat_result) -> None:
 
 
 def copy_extent(source: int, target: int, offset: int, length: int) -> None:
-    """Copy `length` bytes from `offset` on of one open file to the same place in another; less where the source ends."""
+    """Copy `length` bytes at `offset` of an open file to the same offset in another; fewer if the source ends."""
     while length:
         data = os.pread(source, min(length, _CHUNK), offset)
         if not data:

@@ -1,4 +1,4 @@
-"""The files of one tree, by the names that a tar has for them."""
+"""Access to the regular files of one tree by the names that a tar has for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from layerstore_core.tree.root import Root
 
 
 class TreeFiles:
-    """Opens the regular files below a directory; no name leads out of it. For one thread at a time.
+    """Opener of the regular files below a directory. No name leads out of the directory. For one thread at a time.
 
     Implements `layerstore_core.FileGetter`.
 
@@ -34,7 +34,7 @@ class TreeFiles:
         return os.fdopen(self.open_fd(name), "rb", buffering=0)
 
     def open_fd(self, name: bytes) -> int:
-        """As `open`, but give a descriptor, which is the caller's to close."""
+        """Do what `open` does, but return a descriptor, which the caller has to close."""
         root = self._root
         if root is None:
             raise ValueError("these files are closed")

@@ -1,4 +1,4 @@
-"""Shifting of user and group IDs between the layer's numbers and the host's."""
+"""Shifts of user and group IDs between the layer's numbers and the host's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class IDRange:
-    """`length` IDs from `container` on in the layer are those from `host` on on this machine."""
+    """Range of IDs: `length` IDs from `container` in the layer are those from `host` on this machine."""
 
     container: int
     host: int
@@ -17,7 +17,7 @@ class IDRange:
 
 @dataclass(frozen=True, slots=True)
 class IDMapping:
-    """How IDs in layers and IDs on disk correspond; the empty mapping changes nothing."""
+    """Mapping between IDs in layers and IDs on disk. The empty mapping changes nothing."""
 
     uids: Sequence[IDRange] = field(default_factory=tuple)
     gids: Sequence[IDRange] = field(default_factory=tuple)
@@ -26,7 +26,7 @@ class IDMapping:
         return bool(self.uids or self.gids)
 
     def to_host(self, uid: int, gid: int) -> tuple[int, int]:
-        """The host's IDs for a layer's.
+        """Return the host's IDs for a layer's.
 
         Raises:
             ValueError: an ID is in no range.
@@ -34,7 +34,7 @@ class IDMapping:
         return _shift(self.uids, uid, "uid", to_host=True), _shift(self.gids, gid, "gid", to_host=True)
 
     def to_container(self, uid: int, gid: int) -> tuple[int, int]:
-        """A layer's IDs for the host's.
+        """Return a layer's IDs for the host's.
 
         Raises:
             ValueError: an ID is in no range.
@@ -42,7 +42,7 @@ class IDMapping:
         return _shift(self.uids, uid, "uid", to_host=False), _shift(self.gids, gid, "gid", to_host=False)
 
     def root_pair(self) -> tuple[int, int]:
-        """The host's IDs of the layer's root user and group."""
+        """Return the host's IDs of the layer's root user and group."""
         return self.to_host(0, 0)
 
 

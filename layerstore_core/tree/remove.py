@@ -1,4 +1,4 @@
-"""Removing a tree, whatever is in it."""
+"""Removal of a tree of any depth and content."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
-    """Delete a file, or a directory with all that is in it. A name that is not there is no error.
+    """Delete a file, or a directory with everything in it. Do nothing if the name does not exist.
 
-    No symbolic link is followed. Directories without permissions are given them, where the user may do that.
-    A tree may be deeper than Python recurses, than a path may be long, and than files may be open.
+    No symbolic link is followed. Directories without the needed permissions are given them, if the user may do that.
+    A tree may be deeper than Python's recursion limit, than a path may be long, and than files may be open.
 
     Args:
-        name: what to delete.
+        name: the file or directory to delete.
         dir_fd: the directory that `name` is relative to; `None`: it is a path, see `layerstore_core.base.inside`.
 
     Raises:
         BadRecord: something on the way to it, below a store's root, is no directory.
-        OSError: something could not be deleted; the rest of the tree is still there.
+        OSError: something could not be deleted; the rest of the tree still exists.
     """
     with ExitStack() as stack:
         above, base = dir_fd, os.fsdecode(name)
@@ -57,10 +57,10 @@ def _remove(top: bytes, dir_fd: int) -> None:
 
 
 def _empty(top: bytes, dir_fd: int) -> None:
-    """Delete all that is in a directory.
+    """Delete everything in a directory.
 
-    Only the directory worked in is open. The way back up is `..`, and it is checked to be where the way
-    down came from: a directory that is moved meanwhile must not lead out of the tree.
+    Only the current directory is open. The way back up is `..`, and it must be the directory that the way down came
+    from: if a directory is moved meanwhile, that must not lead out of the tree.
     """
     here = _open_directory(top, dir_fd)
     try:
@@ -87,9 +87,9 @@ def _empty(top: bytes, dir_fd: int) -> None:
 
 
 def _unlink_files(fd: int) -> list[bytes]:
-    """Delete what is no directory, and return the names of the directories."""
+    """Delete everything but directories, and return the names of the directories."""
     with os.scandir(fd) as entries:
-        # A scan by descriptor gives names as str; all are read before any goes.
+        # A scan by descriptor returns names as str. All are read before any is deleted.
         found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
     directories = []
     for name, is_directory in found:
@@ -101,7 +101,7 @@ def _unlink_files(fd: int) -> list[bytes]:
 
 
 def _open_directory(name: bytes, dir_fd: int) -> Descriptor:
-    """Open a directory that is about to be emptied, and make it possible to do that."""
+    """Open a directory that is about to be emptied, and set the permissions that this needs."""
     try:
         opened = Descriptor(os.open, name, _DIRECTORY, dir_fd=dir_fd)
     except PermissionError as error:

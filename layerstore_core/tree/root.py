@@ -1,9 +1,9 @@
-"""Directories below one root, held by descriptors: no path leads out, whatever links are in the way.
+"""Access to the directories below one root, through descriptors. No path leads outside, whatever links it contains.
 
-Names are walked a component at a time, each opened relative to its parent's descriptor and never
-through a symbolic link. A link in the way is read and its target walked instead, with `..` stopping
-at the root and `/` meaning it, as the kernel does after chroot(2). What is swapped meanwhile by
-somebody else can lead to another place inside the root, and to no place outside.
+Paths are walked one component at a time. Each component is opened relative to its parent's descriptor, and never
+through a symbolic link. If a component is a link, the link is read and its target is walked instead. In it, `..` stops
+at the root, and `/` means the root, as in the kernel after chroot(2). If another process replaces something meanwhile,
+the walk may reach another place inside the root, but no place outside.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from layerstore_core.base.nameset import SeenNames
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
 
-#: How many directories are kept open.
+#: The number of directories that are kept open.
 _MAX_OPEN: Final = 64
-#: Links followed for one name before it is taken for a loop: the kernel's limit.
+#: The number of links in one path from which it counts as a loop: the kernel's limit.
 MAX_LINKS: Final = 40
-#: The bits of a mode that say what kind of file it is.
+#: The bits of a mode that contain the file type.
 _TYPE: Final = stat.S_IFMT(0xFFFF)
-#: Last components of names that are not clean.
+#: Last components of paths that are not clean.
 _DOTS: Final = (b"", b".", b"..")
 _OPEN_DIR: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
+# O_NONBLOCK: if the file was replaced by a fifo meanwhile, opening it must not wait for a writer.
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class PathBlockedError(NotADirectoryError):
-    """Something that is no directory, nor leads to one, is in the way.
+    """Error of a path on which something is neither a directory nor a link to one.
 
     Args:
-        path: what names it, for the message.
-        where: its path below the root.
-        by_link: a link has led to it.
+        path: the path in the error message.
+        where: the path of the obstacle below the root.
+        by_link: whether a link has led to it.
     """
 
     def __init__(self, path: str, where: bytes, *, by_link: bool) -> None:
@@ -51,16 +51,16 @@ class PathBlockedError(NotADirectoryError):
 
 
 class Directory:
-    """An open directory, and the times that it is to have when it is closed.
+    """Open directory, with the times that it gets when it is closed.
 
     Attributes:
-        fd: its descriptor.
-        path: where it is below the root, links resolved; the root is the empty path.
-        restore: `(atime_ns, mtime_ns)` to set on closing, `None` to leave the times alone.
-        setgid: new files take the directory's group.
-        inherits_acl: new files take an access list from the directory, in the umask's place.
-        pins: how many users need it open; `Root.pinned` counts them.
-        pending: names in it that files are being made of, in batches.
+        fd: its descriptor; -1 once it is closed.
+        path: its path below the root, with links resolved; the root is the empty path.
+        restore: `(atime_ns, mtime_ns)` to set when it is closed; `None` to leave the times alone.
+        setgid: new files in it get its group.
+        inherits_acl: new files in it inherit an access list, which replaces the umask.
+        pins: the number of users that need it open; `Root.pinned` counts them.
+        pending: names in it of files that are still being made, in batches.
     """
 
     __slots__ = ("_descriptor", "fd", "inherits_acl", "made", "path", "pending", "pins", "restore", "setgid")
@@ -74,12 +74,12 @@ class Directory:
         self.inherits_acl = False
         self.pins = 0
         self.pending: set[bytes] = set()
-        #: Its number among those that its `Root` has made; -1 where that is not known.
+        #: Its number among the directories that its `Root` has made; -1 if it has no known number.
         self.made = -1
 
     def close(self) -> None:
-        """Set the times, and close."""
-        # Its number may soon be another file's: nobody may use it for this directory's.
+        """Set the times, and close the descriptor."""
+        # The descriptor's number may soon belong to another file, so it must not be used for this directory any more.
         fd, self.fd = self.fd, -1
         try:
             if self.restore is not None and fd >= 0:
@@ -89,38 +89,39 @@ class Directory:
 
 
 class Root:
-    """The directories below `path`.
+    """Root of a tree, and access to the directories below it.
 
     Args:
         path: a directory, or a descriptor of it; see `layerstore_core.base.inside`.
-        keep_times: give directories that are opened with `enter` their times back when they are closed.
-        owner_of_made: user and group, of this host, that directories made by `enter` belong to; `None`: this process's.
+        keep_times: restore the times of directories that were opened with `enter` when they are closed.
+        owner_of_made: user and group, on this host, of directories that `enter` makes; `None`: this process's.
     """
 
     def __init__(
         self, path: str | bytes | int, *, keep_times: bool = False, owner_of_made: tuple[int, int] | None = None
     ) -> None:
         self.path = b"" if isinstance(path, int) else os.fsencode(path)
-        #: What `enter` has made: what it is in, as a number here or as a path, and its name. Whole paths of deep directories
-        #: would take many times as much memory.
+        #: The directories that `enter` has made: the parent of each, as an index of this list or as a path, and its
+        #: name. Whole paths of deep directories would take many times as much memory.
         self._made: list[tuple[int | bytes, bytes]] = []
-        #: Told of each path of which `enter` is about to make a directory; what it raises is passed on.
+        #: Called with each path at which `enter` is about to make a directory. What it raises is passed on.
         self.on_make: Callable[[bytes], None] = lambda _: None
-        #: Paths of the symbolic links that names have been walked through.
+        #: Paths of the symbolic links that were followed.
         self.followed = SeenNames()
-        #: Called where a pending name is in the way; afterwards nothing is pending.
+        #: Called if a pending file is in the way. Afterwards nothing is pending.
         self.flush_pending: Callable[[], None] | None = None
-        #: Asked for what shows from elsewhere at a path at which the tree has nothing: the target of a link; whether it is a
-        #: directory; `None` for nothing. Without it, nothing does.
+        #: Called for a path at which the tree has nothing, to look it up elsewhere. It returns the target of a link;
+        #: for anything else whether it is a directory; `None` for nothing. By default there is nothing elsewhere.
         self.below: Callable[[bytes], bytes | bool | None] = lambda _: None
-        #: Asked whether a link may be walked through by a name of which what is missing is made.
+        #: Called with the path of a link. Returns whether the link may be followed to make a missing directory.
         self.may_follow: Callable[[bytes], bool] = lambda _: True
         self._keep_times = keep_times
         self._owner_of_made = owner_of_made
         self._open: OrderedDict[bytes, Directory] = OrderedDict()
         self._root = Directory(inside.open_directory(path), b"")
         self._remember_metadata(self._root)
-        # The directory of the last file that `open_file` found at once, and how it was named: the next is mostly there, too.
+        # The directory in which `open_file` has found the last file directly, and its name then. The next file is
+        # mostly in the same directory.
         self._files_in: bytes | None = None
         self._files_of = self._root
 
@@ -130,18 +131,18 @@ class Root:
         return self._root.fd
 
     def enter(self, path: bytes, *, create_mode: int | None = None) -> Directory:
-        """Open the directory `path`, or find it open.
+        """Open the directory `path`; if it is open, return it.
 
         Args:
             path: relative and clean; links in it are followed inside the root.
-            create_mode: make what is missing of it, with this mode; `None`: do not.
+            create_mode: make missing directories with this mode; `None`: make none.
 
         Returns:
             The directory. It stays open for at least `_MAX_OPEN` further calls.
 
         Raises:
-            FileNotFoundError: it is not there, and was not to be made.
-            PathBlockedError: something on the way is no directory, or a link that may not be followed.
+            FileNotFoundError: the directory is missing, and no mode was given to make it.
+            PathBlockedError: something on the path is no directory, or is a link that may not be followed.
             OSError: with `ELOOP` for a loop of links.
         """
         if not path:
@@ -156,7 +157,7 @@ class Root:
         return found
 
     def made(self) -> Iterator[bytes]:
-        """The directories that `enter` has made, parents first."""
+        """Yield the paths of the directories that `enter` has made, parents first."""
         for above, base in self._made:
             parts = [base]
             while isinstance(above, int):
@@ -165,17 +166,19 @@ class Root:
             yield b"/".join([*([above] if above else []), *reversed(parts)])
 
     def opened(self, path: bytes) -> Directory | None:
-        """The directory `path` if it is open."""
+        """Return the directory `path` if it is open."""
         return self._open.get(path) if path else self._root
 
     def child(self, directory: Directory, base: bytes, *, made: bool = False) -> Directory:
-        """Open the directory `base` in an open one, which must be itself a directory and no link.
+        """Open the directory `base` in an open one. It must be a directory itself, and no link.
 
         Args:
-            made: the caller has just made it, and sees to its metadata.
+            directory: the open directory.
+            base: the name in it.
+            made: whether the caller has just made it, and applies its metadata.
 
         Raises:
-            OSError: with `ENOTDIR` or `ELOOP` where it is something else.
+            OSError: with `ENOTDIR` or `ELOOP` if it is something else.
         """
         path = directory.path + b"/" + base if directory.path else base
         found = self._open.get(path)
@@ -188,7 +191,7 @@ class Root:
         return child
 
     def forget(self, path: bytes) -> None:
-        """Close what is open at and below `path`, which is about to go."""
+        """Close the open directories at and below `path`, which is about to be removed."""
         below = path + b"/"
         for known in [known for known in self._open if known == path or known.startswith(below)]:
             directory = self._open.pop(known)
@@ -199,11 +202,11 @@ class Root:
         """Open a regular file for reading.
 
         Args:
-            name: as it stands in a tar. It is cleaned first, as unpacking does; links on the way and at its end
-                are followed inside the root.
+            name: exactly as in a tar. It is cleaned first, as in unpacking; links on the way and at its end are
+                followed inside the root.
 
         Returns:
-            A descriptor, the caller's to close.
+            A descriptor, which the caller has to close.
 
         Raises:
             FileNotFoundError: there is no such file, or it is no regular file.
@@ -220,14 +223,14 @@ class Root:
                 self._files_in, self._files_of = above, known
         if known is not None and last:  # the usual case, as in `_walk`
             try:
-                # Looked at before it is opened: to open a device can set something off.
+                # The type is checked before the file is opened: opening a device can have side effects.
                 if os.stat(last, dir_fd=known.fd, follow_symlinks=False).st_mode & _TYPE == stat.S_IFREG:
                     return open_fd(last, _OPEN_FILE, dir_fd=known.fd)
             except OSError as error:
                 error.filename = self._absolute(name)
                 raise
         clean = clean_name(name)
-        # What leaves the root was never unpacked.
+        # A name that leaves the root was never unpacked.
         parts = clean.split(b"/") if clean and not leaves_root(clean) else []
         for _ in range(MAX_LINKS):
             if not parts or parts[-1] == b"..":
@@ -249,7 +252,7 @@ class Root:
 
     @contextmanager
     def pinned(self, directory: Directory) -> Iterator[None]:
-        """Keep a directory open, however many others are opened meanwhile."""
+        """Keep a directory open for the length of a `with` block, even if many others are opened in it."""
         directory.pins += 1
         try:
             yield
@@ -257,8 +260,8 @@ class Root:
             directory.pins -= 1
 
     def close(self) -> None:
-        """Close all directories, the latest first, so that each gets its times after what is in it."""
-        with ExitStack() as closing:  # where one cannot be given its times, the others still are closed
+        """Close all directories, the last opened first, so that each gets its times after its content has."""
+        with ExitStack() as closing:  # if the times of one cannot be set, the others are closed all the same
             if self._root.fd >= 0:
                 closing.callback(self._root.close)
             while self._open:
@@ -273,7 +276,7 @@ class Root:
     def _walk(self, path: bytes, create_mode: int | None) -> Directory:
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
-        if parent is not None and last != b"..":  # the usual case, a directory in one that is open
+        if parent is not None and last != b"..":  # the usual case: the parent is open
             if last in parent.pending or (self.flush_pending is not None and self._is_to_be_replaced(above)):
                 self._flush_pending()
                 return self.enter(path, create_mode=create_mode)
@@ -283,7 +286,7 @@ class Root:
                 if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
                     error.filename = self._absolute(path)
                     raise
-        # `done` is where we are, `todo` what is left to walk, its next component last.
+        # `done` is the path walked so far; `todo` has the components still to walk, the next one last.
         done: list[bytes] = []
         todo = path.split(b"/")[::-1]
         links = of_links = 0
@@ -295,7 +298,7 @@ class Root:
             if part in (b"", b"."):
                 continue
             if part == b"..":
-                # Not the kernel's `..`: a directory moved meanwhile could have its parent anywhere.
+                # Not the kernel's `..`: if a directory is moved meanwhile, its parent could be anywhere.
                 if done:
                     done.pop()
                     here = self.enter(b"/".join(done))
@@ -355,12 +358,12 @@ class Root:
         return here
 
     def _may_follow(self, path: bytes, directory: Directory, create_mode: int | None) -> bool:
-        """Whether the link at `path`, in an open directory, may be walked through."""
+        """Return whether the link at `path`, in an open directory, may be followed."""
         with self.pinned(directory):
             return create_mode is None or self.may_follow(path)
 
     def _is_to_be_replaced(self, path: bytes) -> bool:
-        """Whether a file is pending in the place of an open directory, or of one above it."""
+        """Return whether a pending file will replace an open directory or one of its parents."""
         while path:
             path, _, base = path.rpartition(b"/")
             above = self._open.get(path) if path else self._root
@@ -369,7 +372,7 @@ class Root:
         return False
 
     def _flush_pending(self) -> None:
-        assert self.flush_pending is not None, "whoever has files made in batches sets it"
+        assert self.flush_pending is not None, "the code that makes files in batches has to set it"
         self.flush_pending()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:

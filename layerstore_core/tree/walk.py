@@ -1,7 +1,7 @@
-"""Going through a tree by descriptors: however deep it is, and whatever is done to it meanwhile.
+"""Walk through a tree by descriptors. The tree may have any depth, and may change meanwhile.
 
-Every directory is opened relative to its parent's descriptor and never through a symbolic link, so
-that no path is ever too long, and no link leads out of the tree.
+Every directory is opened relative to its parent's descriptor, and never through a symbolic link. So no path is ever too
+long, and no link leads out of the tree.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Final, Self
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import open_fd
 
-#: How many directories of one way down are kept open.
+#: The number of parent directories that are kept open.
 _MAX_OPEN: Final = 32
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: should a fifo have come there meanwhile, opening it must not wait for a writer.
+# O_NONBLOCK: if the file was replaced by a fifo meanwhile, opening it must not wait for a writer.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class TreeWalk:
-    """One directory of a tree, with the way back up. A context manager.
+    """Current directory in a tree, and the way back up. A context manager.
 
-    The directories above are kept open up to a number; beyond it the way up is `..`, which is checked to be
-    where the way down came from.
+    Up to a limit, the parent directories are kept open. Above the limit the way up is `..`, and it must be the
+    directory that the way down came from.
 
     Args:
         root: the top of the tree, or a descriptor of it; see `layerstore_core.base.inside`.
 
     Attributes:
-        path: the directory it stands in, relative to the root, which itself is `b""`.
-        fd: that directory's descriptor, open until the next move.
+        path: the current directory, relative to the root; the root itself is `b""`.
+        fd: the current directory's descriptor, open until the next move.
     """
 
     __slots__ = ("_closed", "_fds", "_lengths", "fd", "path", "root")
@@ -45,16 +45,16 @@ class TreeWalk:
         except PermissionError:
             self.fd = inside.open_directory(root).detach()
         self._fds.append(self.fd)
-        #: How long `path` was in each of the directories above.
+        #: The length that `path` had in each of the parent directories.
         self._lengths: list[int] = []
-        #: Device and inode of the directories above that are closed.
+        #: Device and inode of each parent directory that was closed.
         self._closed: list[tuple[int, int]] = []
 
     def down(self, name: bytes | str) -> int:
-        """Go into the directory `name`; returns its descriptor.
+        """Go into the directory `name`, and return its descriptor.
 
         Raises:
-            OSError: it is not there, or is no directory; nothing has moved.
+            OSError: it does not exist, or is no directory. The current directory is still the same.
         """
         try:
             fd = _open(name, _DIRECTORY, self.fd)
@@ -66,22 +66,22 @@ class TreeWalk:
         self.fd = fd
         self.path = self.join(name)
         far = len(self._fds) - _MAX_OPEN
-        # Never the root, which has no `..` to trust. After a way up it is closed already.
+        # Never close the root: there is no `..` to reach it by. After a way up, the directory is closed already.
         if far > 0 and self._fds[far] >= 0:
             status = os.fstat(self._fds[far])
             self._closed.append((status.st_dev, status.st_ino))
-            closed, self._fds[far] = self._fds[far], -1  # forgotten before it is closed: see `descriptors`
+            closed, self._fds[far] = self._fds[far], -1  # forget it first, then close it: see `descriptors`
             os.close(closed)
         return fd
 
     def up(self) -> None:
-        """Go back to the directory above.
+        """Go back to the parent directory.
 
         Raises:
-            OSError: with `ESTALE` where the directory was moved meanwhile.
+            OSError: with `ESTALE` if the directory was moved meanwhile.
         """
         left = self._fds[-1]
-        del self._fds[-1]  # no `pop`: a signal handler that raises after the call would lose the number
+        del self._fds[-1]  # not `pop`: an exception from a signal handler right after it would lose the number
         try:
             if self._fds[-1] < 0:
                 self._fds[-1] = _open(b"..", _DIRECTORY, left)
@@ -94,10 +94,10 @@ class TreeWalk:
         self.path = self.path[: self._lengths.pop()]
 
     def enter(self, path: bytes) -> int:
-        """Go to the directory `path`, relative to the root, from wherever this stands.
+        """Go to the directory `path`, relative to the root, from the current directory.
 
         Raises:
-            OSError: something on the way is not there, or is no directory.
+            OSError: something on the way does not exist, or is no directory.
         """
         while self.path and self.path != path and not path.startswith(self.path + b"/"):
             self.up()
@@ -113,18 +113,18 @@ class TreeWalk:
         return self._fds[0]
 
     def join(self, name: bytes | str) -> bytes:
-        """The path of something in this directory, relative to the root."""
+        """Return the path of a name in this directory, relative to the root."""
         base = os.fsencode(name)
         return self.path + b"/" + base if self.path else base
 
     def absolute(self, name: bytes | str) -> str:
-        """The path of something in this directory, for messages."""
+        """Return the path of a name in this directory, for messages."""
         return os.fsdecode(os.path.join(self.root, self.join(name)))
 
     def open_file(self, name: bytes | str) -> int:
-        """Open a regular file in this directory for reading; returns a descriptor, the caller's to close.
+        """Open a regular file in this directory for reading, and return a descriptor, which the caller has to close.
 
-        The caller has seen it to be a regular file: to open a device can set something off.
+        The caller must have checked that it is a regular file: opening a device can have side effects.
         """
         try:
             try:
@@ -136,7 +136,7 @@ class TreeWalk:
             raise
 
     def handle(self, name: bytes | str) -> bytes:
-        """A path to something in this directory, for calls that take no descriptor of a directory."""
+        """Return a path to a name in this directory, for system calls that take no descriptor of a directory."""
         return b"/proc/self/fd/%d/%b" % (self.fd, os.fsencode(name))
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class TreeWalk:
 
 def _open(name: bytes | str, flags: int, dir_fd: int | None = None) -> int:
     try:
-        # Reading a layer is no reason to write to it. Only the owner may ask for that.
+        # O_NOATIME: reading a layer must not write to it. Only the owner may use this flag.
         return open_fd(name, flags | os.O_NOATIME, dir_fd=dir_fd)
     except PermissionError:
         return open_fd(name, flags, dir_fd=dir_fd)

@@ -1,1 +1,1 @@
-"""The tar format: headers, extended headers, sparse files, whiteouts; reading and writing entries."""
+"""The tar format: headers, extended headers, sparse files and whiteouts; scanning and encoding entries."""

@@ -1,9 +1,9 @@
-"""Writing tar headers: ustar, with a PAX extended header in front where ustar cannot say it.
+"""Encoding tar headers: ustar, with a PAX extended header before it if ustar cannot represent a value.
 
-Format: POSIX.1-2017, `pax`. The same entry gives the same bytes: no user or group names, no access
-or change times, records sorted. Names that are no UTF-8 stand raw in the ustar header where they fit,
-and raw in a PAX `path` record otherwise, against POSIX: Go's `archive/tar` (Docker), GNU tar and Python
-read both back exactly, whereas they warn of, or do not know, POSIX's `hdrcharset`.
+Format: POSIX.1-2017, `pax`. Equal entries give equal bytes: there are no user or group names, no access or change
+times, and the records are sorted. A name that is not UTF-8 is written as it is: in the ustar header if it fits, else in
+a PAX `path` record. POSIX forbids the latter. But Go's `archive/tar` (Docker), GNU tar and Python read both back
+exactly, while they warn about POSIX's `hdrcharset`, or do not know it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
 from layerstore_core.tar.pax import xattr_key
 
-#: What ends an archive.
+#: The end marker of an archive.
 END_OF_ARCHIVE: Final = bytes(2 * BLOCK)
 
 _FLAGS: Final = {
@@ -28,7 +28,7 @@ _FLAGS: Final = {
 }
 _NAME_SIZE: Final = 100
 _PREFIX_SIZE: Final = 155
-#: The largest numbers that the octal fields of seven and of eleven digits hold.
+#: The largest numbers in octal fields of seven and of eleven digits.
 _MAX_SHORT: Final = 0o7777777
 _MAX_LONG: Final = 0o77777777777
 _SECOND: Final = 1_000_000_000
@@ -36,16 +36,16 @@ _PAX_NAME: Final = b"PaxHeaders.0/entry"
 
 
 def padding(size: int) -> bytes:
-    """The zeros that follow a payload of `size` bytes."""
+    """Return the zeros that follow a payload of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def encode_header(entry: TarEntry) -> bytes:
-    """The header blocks of an entry; its payload, `entry.size` bytes for a file, follows them.
+    """Return the header blocks of an entry. For a file, the payload of `entry.size` bytes must follow them.
 
     Args:
-        entry: read are `name` (with a slash at the end for a directory), `type`, `mode`, `uid`, `gid`, `size`,
-            `mtime_ns`, `linkname`, `devmajor`, `devminor` and `xattrs`.
+        entry: the entry. Its `name` (with a slash at the end for a directory), `type`, `mode`, `uid`, `gid`, `size`,
+            `mtime_ns`, `linkname`, `devmajor`, `devminor` and `xattrs` are used.
     """
     records: dict[bytes, bytes] = {}
     name, prefix = _split_name(entry.name)
@@ -105,10 +105,10 @@ def _block(  # noqa: PLR0917 - the fields of a header, in their order
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
-    """A name as ustar's name and prefix; two empty ones where it does not fit."""
+    """Split a name into ustar's name and prefix; return two empty strings if it does not fit."""
     if len(name) <= _NAME_SIZE:
         return name, b""
-    # The slash at the end of a directory's name parts nothing.
+    # The slash at the end of a directory's name is no place to split.
     at = name.rfind(b"/", 0, min(len(name) - 1, _PREFIX_SIZE + 1))
     if at <= 0 or len(name) - at - 1 > _NAME_SIZE:
         return b"", b""

@@ -1,4 +1,4 @@
-"""One entry of a tar, as the scanner reads it and as packing writes it."""
+"""The metadata of one tar entry, as the scanner reads it and as `diff.pack` writes it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 
 from layerstore_core.base.paths import clean_name
 
-#: What nearly all entries have for extended attributes: one mapping for all, which nobody can write to.
+#: No extended attributes, as nearly all entries have: one read-only mapping for all of them.
 NO_XATTRS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class EntryType(Enum):
-    """What an entry is, once the type flags of all tar dialects are read."""
+    """The type of an entry, in whichever tar dialect its type flag is."""
 
     FILE = "file"
     HARDLINK = "hard link"
@@ -24,23 +24,23 @@ class EntryType(Enum):
     BLOCK = "block device"
     DIR = "directory"
     FIFO = "fifo"
-    #: A PAX global header: it stands in the stream like an entry, and makes nothing.
+    #: A PAX global header: an entry in the stream for which no file is made.
     GLOBAL = "global header"
-    #: A GNU volume label or multi-volume continuation: it makes nothing.
+    #: A GNU volume label or multi-volume continuation: no file is made for it.
     VOLUME = "volume header"
 
 
 @dataclass(slots=True)
 class TarEntry:
-    """The metadata of one tar entry. Names are the bytes of the tar, neither cleaned nor decoded."""
+    """The metadata of one tar entry. Names are the bytes in the tar, neither cleaned nor decoded."""
 
     name: bytes
     type: EntryType
-    #: Permission bits with set-ID and sticky (0o7777 at most).
+    #: Permission bits with the set-ID and sticky bits (0o7777 at most).
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
-    #: Logical size in bytes: what `stat` says of the extracted file.
+    #: Logical size in bytes: the size that `stat` reports for the extracted file.
     size: int = 0
     mtime_ns: int = 0
     linkname: bytes = b""
@@ -50,7 +50,7 @@ class TarEntry:
     xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     #: Data regions `(offset, length)` of a sparse file, ascending; `None` for a file without holes.
     sparse: list[tuple[int, int]] | None = None
-    #: The type flag in the header, for those who must know the dialect.
+    #: The type flag in the header, for code that needs to know the dialect.
     typeflag: bytes = b"0"
     #: Bytes of payload that follow the header in the tar, without padding.
     stored_size: int = 0
@@ -60,7 +60,7 @@ class TarEntry:
 
     @property
     def path(self) -> bytes:
-        """The cleaned name (`clean_name`), which nobody may change any more once this was asked for."""
+        """The cleaned name (`clean_name`). It is kept, so `name` must not change after the first use."""
         path = self._path
         if path is None:
             path = self._path = clean_name(self.name)
@@ -68,5 +68,5 @@ class TarEntry:
 
     @property
     def is_whiteout_device(self) -> bool:
-        """Whether it is a character device 0:0. To overlayfs, and so to Docker's overlay2, that deletes its name."""
+        """Whether the entry is a character device 0:0: in overlayfs, and so in Docker's overlay2, a whiteout."""
         return self.type is EntryType.CHAR and not (self.devmajor or self.devminor)

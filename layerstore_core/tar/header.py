@@ -1,8 +1,8 @@
 """One tar header block of 512 bytes: v7, ustar, GNU and star.
 
 Field layout: POSIX.1-2017, `pax`, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
-Where writers are known to be sloppy, what Go's `archive/tar` (Docker's reader) or GNU tar accept
-is accepted, since their users have such layers.
+Some writers are known to break the format. What Go's `archive/tar` (Docker's reader) or GNU tar accepts is accepted
+here too, because their users have such layers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 
 BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
-#: Longest name that an entry may have: what the kernel takes for a path, less its NUL.
+#: Longest name that an entry may have, in bytes: the kernel's limit for a path, without its NUL.
 MAX_NAME: Final = 4095
 
 _TYPES: Final = {
     b"0": EntryType.FILE,
     b"\0": EntryType.FILE,
-    b"7": EntryType.FILE,  # contiguous file: a plain one, but for where it lies on disk
+    b"7": EntryType.FILE,  # contiguous file: a regular file, except for its place on disk
     b"S": EntryType.FILE,  # GNU sparse file
     b"1": EntryType.HARDLINK,
     b"2": EntryType.SYMLINK,
@@ -35,30 +35,30 @@ _TYPES: Final = {
     b"V": EntryType.VOLUME,
     b"M": EntryType.VOLUME,
 }
-#: Types whose size field says nothing about a payload, with most writers.
+#: Types that have no payload, whatever their size field says, with most writers.
 HEADER_ONLY: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 
-#: What follows the digits and their end is ignored, as GNU tar does: old writers left something there.
+#: Bytes after the digits and their terminator are ignored, as by GNU tar: old writers left garbage there.
 _OCTAL: Final = re.compile(rb"[ \0]*([0-7]+)(?=[ \0]|\Z)")
 
 
-#: What `parse_common_header` looks at: name; mode, uid and gid; size and mtime, each with what ends it; the
+#: The fields that `parse_common_header` reads: name; mode, uid and gid; size and mtime, each with its terminator;
 #: checksum; type; link name; magic and version; prefix; star's magic.
 _COMMON_FIELDS: Final = Struct("100s24s11s1s11s1s8s1s100s8s80x155s8x4s")
 _COMMON_TYPES: Final = {flag: _TYPES.get(flag, EntryType.FILE) for flag in (b"0", b"1", b"2", b"5", b"x", b"L", b"K")}
 _END_OF_NUMBER: Final = (b"\0", b" ")
-#: Modes and owners by the 24 bytes that say them: of these a tar has few.
+#: Mode, user and group by the 24 bytes that encode them. A tar has few different ones.
 _owners: Final[dict[bytes, tuple[int, int, int]]] = {}
 _MAX_OWNERS: Final = 1024
 
 
 class HeaderError(ValueError):
-    """The block is no tar header; the text says why."""
+    """The block is not a tar header; the message says why."""
 
 
 def is_header(block: bytes) -> bool:
-    """Whether the block's checksum is right, which is what tells a header from file content."""
+    """Return whether the block's checksum is right. That distinguishes a header from file content."""
     stored = _OCTAL.match(block, 148, 156)
     if stored is None:
         return False
@@ -72,10 +72,10 @@ def is_header(block: bytes) -> bool:
 
 
 def parse_number(field: bytes) -> int:
-    """A numeric field: octal digits, or base-256 in two's complement where its top bit is set.
+    """Read a numeric field: octal digits, or base-256 in two's complement if the top bit is set.
 
     Raises:
-        HeaderError: it is neither, or does not fit 64 bits.
+        HeaderError: the field is neither, or its number does not fit 64 bits.
     """
     if field[0] & 0x80:
         # The top bit marks the encoding; the next one is the sign.
@@ -90,11 +90,11 @@ def parse_number(field: bytes) -> int:
         return int(digits[1], 8)
     if not field.strip(b" \0"):
         return 0
-    raise HeaderError(f"{bytes(field)!r} stands where an octal number is expected")
+    raise HeaderError(f"expected an octal number, found {bytes(field)!r}")
 
 
 def parse_string(field: bytes) -> bytes:
-    """A text field: what stands before its first NUL, or all of it."""
+    """Read a text field: the bytes before its first NUL, or the whole field."""
     end = field.find(b"\0")
     return field if end < 0 else field[:end]
 
@@ -104,11 +104,11 @@ def parse_header(block: bytes, offset: int) -> TarEntry:
 
     Args:
         block: 512 bytes.
-        offset: where it stands in the tar, in bytes; kept in the entry.
+        offset: the position of the block in the tar, in bytes. It is stored in the entry.
 
     Returns:
-        The entry as this one block tells it. `size` and `stored_size` both hold the size field;
-        extended headers, sparse maps and header-only types are the scanner's business.
+        The entry that this block alone describes. `size` and `stored_size` are both the size field.
+        The scanner handles extended headers, sparse maps and header-only types.
 
     Raises:
         HeaderError: the checksum or a number is wrong.
@@ -140,7 +140,7 @@ def parse_header(block: bytes, offset: int) -> TarEntry:
     elif block[257:265] == b"ustar  \0":
         prefix = _prefix_of_old_go_writers(block)
     else:
-        return entry  # v7: no devices, no prefix
+        return entry  # v7: neither device numbers nor a prefix
     if prefix:
         entry.name = prefix + b"/" + name
     if entry.type in (EntryType.CHAR, EntryType.BLOCK):
@@ -150,9 +150,10 @@ def parse_header(block: bytes, offset: int) -> TarEntry:
 
 
 def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
-    """What `parse_header` gives, many times faster, of a header as nearly all are; `None` of any other.
+    """Read a common header, many times faster than `parse_header`; return `None` for any other header.
 
-    Such a header is ASCII, ustar's or GNU's, of no device, and has size, time and checksum in full width.
+    Nearly all headers are common: in ASCII, ustar's or GNU's, not of a device, and with size, time and checksum in full
+    width. The result is the same as from `parse_header`.
     """
     if not block.isascii():
         return None
@@ -162,12 +163,12 @@ def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
     if kind is None or size_end not in _END_OF_NUMBER or time_end not in _END_OF_NUMBER or star == b"tar\0":
         return None
     sum_digits = checksum[:6]
-    # int() would take signs, spaces and underscores too.
+    # int() would also accept signs, spaces and underscores.
     if checksum[6] not in b"\0 " or not (size_digits + time_digits + sum_digits).isdigit():
         return None
     try:
-        # The lower half of Adler-32 is one more than the sum of the bytes, modulo 65521, which 512 of ASCII do not reach.
-        # The checksum counts its own eight bytes as spaces.
+        # The lower half of Adler-32 is the sum of the bytes plus one, modulo 65521. 512 bytes of ASCII cannot reach
+        # that. The checksum counts its own eight bytes as spaces.
         if (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 8 * 0x20 != int(sum_digits, 8):
             return None
         owner = _owners.get(ids)
@@ -177,7 +178,7 @@ def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
             owner = parse_number(ids[:8]) & 0o7777, parse_number(ids[8:16]), parse_number(ids[16:])
             _owners[ids] = owner
         size, mtime = int(size_digits, 8), int(time_digits, 8) * 1_000_000_000
-    except ValueError:  # a digit that is not octal
+    except ValueError:  # a digit is not octal
         return None
     name = name.split(b"\0", 1)[0]
     if prefix[0]:
@@ -193,14 +194,15 @@ def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
 
 
 def is_known_type(typeflag: bytes) -> bool:
-    """Whether the type flag is one that some tar dialect defines for file system objects."""
+    """Return whether some tar dialect defines this type flag for file system objects."""
     return typeflag in _TYPES
 
 
 def _prefix_of_old_go_writers(block: bytes) -> bytes:
-    """The name prefix in a GNU header, which has none, except from Go before 1.8 (golang.org/issue/12594).
+    """Return the name prefix in a GNU header of Go before 1.8 (golang.org/issue/12594), else an empty one.
 
-    GNU keeps two times where ustar has its prefix. Where these are no numbers but text, it is the prefix.
+    A GNU header has no prefix: it has two times at ustar's place for the prefix. If these are not numbers but text, the
+    text is the prefix.
     """
     for field in (block[345:357], block[357:369]):
         if field[0]:

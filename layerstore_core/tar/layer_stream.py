@@ -1,6 +1,6 @@
-"""The layer stream: what a driver's `apply_diff` is given, as plain bytes or as parsed entries.
+"""The layer stream: the argument of a driver's `apply_diff`, readable as plain bytes or as parsed entries.
 
-Whichever way it is consumed, the tar passes once, and whoever listens learns of every byte of it.
+In both ways, the tar is read once, and a listener gets every byte of it.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.plain_entries import PlainEntry
 from layerstore_core.tar.scanner import TarScanner
 
-#: How much is read of a file at a time, in bytes.
+#: How many bytes are read from a file at a time.
 _CHUNK: Final = 1 << 20
 
 
 class StreamListener(Protocol):
-    """Who learns of all that passes, in order."""
+    """A listener that gets all parts of the tar, in order."""
 
     def segment(self, data: bytes) -> None:
-        """Bytes that are no payload: headers, padding, what follows the last entry."""
+        """Process bytes that are not payload: headers, padding, the bytes after the last entry."""
 
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        """An entry in one piece: its headers, as `segment` would have them, and all of its payload."""
+        """Process an entry in one piece: its headers, as `segment` would get them, and its whole payload."""
 
     def plain_entries(self, entries: list[PlainEntry]) -> None:
-        """Entries in one piece, one after the other."""
+        """Process a batch of plain entries, each in one piece."""
 
     def begin_entry(self, entry: TarEntry) -> None:
-        """An entry begins that does not come in one piece; its headers were the last segment."""
+        """Begin an entry that does not come in one piece. Its headers were the last segment."""
 
     def payload(self, chunk: memoryview) -> None:
-        """A piece of the entry's payload."""
+        """Process a piece of the entry's payload."""
 
     def end_entry(self) -> None:
-        """The payload is complete."""
+        """End the entry: its payload is complete."""
 
     def end(self) -> None:
-        """The tar is complete."""
+        """End the tar: it is complete."""
 
 
 class LayerStream(io.RawIOBase):
-    """A layer's uncompressed tar, on its way into a driver.
+    """A layer's uncompressed tar, for a driver to read.
 
-    Either read it like any unbuffered binary file, or take it apart::
+    Either read it like any unbuffered binary file, or read its entries::
 
         for entry in diff.entries():
             for chunk in diff.payload():
                 ...
 
-    The two cannot be mixed. What is left unread is read by the store when `apply_diff` returns.
+    The two cannot be mixed. When `apply_diff` returns, the store reads the rest.
 
     Args:
-        scanner: takes the tar apart.
-        listener: learns of all that passes.
-        await_parents: what the method of this name is to do.
-        count_implied: told how much what the tar's names imply would take in it, in bytes; raises where that is too much.
+        scanner: parses the tar.
+        listener: gets all parts of the tar as they are read.
+        await_parents: called by the method of this name.
+        count_implied: called with the size, in bytes, that entries of the directories that names of the tar imply would
+            have in it. It raises an exception if the layer is too large then.
     """
 
     def __init__(
@@ -75,48 +76,48 @@ class LayerStream(io.RawIOBase):
         self._scanner = scanner
         self._listener = listener
         self._current: TarEntry | None = None
-        #: The current entry's payload, where it came in one piece and has not been taken.
+        #: The current entry's payload, if it came in one piece and has not been returned yet.
         self._whole: memoryview | None = None
         self._done = False
         self._entries_begun = False
         self._pieces: Iterator[bytes | memoryview] | None = None
         self._piece: memoryview = memoryview(b"")
-        # An error is raised again and again: a driver that swallows one must not take the rest for a whole layer.
+        # Raised again at each later call: a driver that suppresses it must not mistake the rest for a whole layer.
         self._failure: Exception | None = None
-        #: How many entries have begun.
+        #: How many entries have been read, or begun.
         self.entry_count = 0
-        #: Set by the unpacker where a file of this layer may not be found by its name at the end.
+        #: Set by the unpacker if a file of this layer may not have its name any more at the end.
         self.displaced = False
-        #: The unpacker's record of the names that this layer has written.
+        #: The names that this layer has written, as the unpacker records them.
         self.touched = SeenNames()
 
     @classmethod
     def over(cls, file: BinaryIO) -> LayerStream:
-        """A stream over an uncompressed tar that a driver has read, or reads, itself: for handing it to `unpack_layer`.
+        """Open a stream over an uncompressed tar that a driver has, to pass it to `unpack_layer`.
 
         Args:
-            file: read from where it stands; it stays open.
+            file: the tar. It is read from its current position, and stays open.
         """
         return cls(TarScanner(lambda: file.read(_CHUNK) or b""))
 
     def await_parents(self) -> None:
-        """Wait until the layers below are complete, if they are being applied at the same time.
+        """Wait until the parent layers are complete, if they are being applied at the same time.
 
-        For drivers with `Capabilities.parallel_apply`, before they look at what is below.
+        A driver with `Capabilities.parallel_apply` calls this before it looks at the parents.
 
         Raises:
-            LayerStoreError: one of them has failed. To be passed on, like what reading raises.
+            LayerStoreError: a parent has failed. The driver must let this error through, like errors of reading.
         """
         if self._await_parents is not None:
             self._await_parents()
 
     @property
     def read_raw(self) -> bool:
-        """Whether the driver has read the stream as bytes, so that what it made of them is not known."""
+        """Whether the driver has read the stream as bytes, so that it is not known which files it made."""
         return self._pieces is not None
 
     def entries(self) -> Iterator[TarEntry]:
-        """The entries, each once; asking for the next one skips what was not taken of a payload.
+        """Iterate over the entries. The step to the next entry skips the rest of the payload.
 
         Raises:
             InvalidLayer: the tar is malformed or cut off.
@@ -129,7 +130,9 @@ class LayerStream(io.RawIOBase):
             yield entry
 
     def entries_and_runs(self) -> Iterator[TarEntry | list[PlainEntry]]:
-        """As `entries`; plain entries, which most are, come in lists, with all that there is of them.
+        """Iterate over the entries, as `entries`, but with plain entries in batches: lists of whole entries.
+
+        Most entries are plain.
 
         Raises:
             InvalidLayer: the tar is malformed or cut off.
@@ -137,19 +140,19 @@ class LayerStream(io.RawIOBase):
         """
         for entry in self.entries():
             yield entry
-            while run := self._next_run():
-                yield run
+            while batch := self._next_batch():
+                yield batch
 
     def whole_payload(self) -> memoryview | None:
-        """The payload of the current entry in one piece, which stays valid; `None` where `payload` is needed.
+        """Return the payload of the current entry in one piece, which stays valid; `None` if `payload` is needed.
 
-        This is how to take the many small files of a layer at the least cost.
+        This is the cheapest way to read the many small files of a layer.
         """
         whole, self._whole = self._whole, None
         return whole
 
     def payload(self) -> Iterator[memoryview]:
-        """The payload of the current entry as it stands in the tar: of a sparse file, its data regions."""
+        """Iterate over the payload of the current entry, as it is in the tar: for a sparse file, its data regions."""
         whole, self._whole = self._whole, None
         if whole:
             yield whole
@@ -174,7 +177,7 @@ class LayerStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read raw bytes, as `io.RawIOBase` has it.
+        """Read raw bytes, as in `io.RawIOBase`.
 
         Raises:
             InvalidLayer: the tar is malformed or cut off.
@@ -197,7 +200,7 @@ class LayerStream(io.RawIOBase):
         return count
 
     def drain(self) -> None:
-        """Read whatever is left, so that those who listen see all of it.
+        """Read the rest, so that the listener gets all of the tar.
 
         Raises:
             InvalidLayer: the tar is malformed or cut off.
@@ -206,11 +209,11 @@ class LayerStream(io.RawIOBase):
             for _ in self._pieces:
                 pass
         while self._next_entry()[1] is not None:
-            while self._next_run():
+            while self._next_batch():
                 pass
 
-    def _next_run(self) -> list[PlainEntry]:
-        """The plain entries that come next."""
+    def _next_batch(self) -> list[PlainEntry]:
+        """Read the batch of plain entries that come next; empty if there are none."""
         if self._failure is not None:
             raise self._failure
         if self._current is not None:

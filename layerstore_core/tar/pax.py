@@ -1,4 +1,4 @@
-"""PAX extended headers: the records, and what they change in an entry.
+"""PAX extended headers: their records, and how these change an entry.
 
 Format: POSIX.1-2017, `pax`, "pax Extended Header": `<length> <key>=<value>\\n`, the length in decimal
 and counting itself. Extended attributes: star's `SCHILY.xattr.` keys, as Docker reads and writes them. A key cannot
@@ -15,17 +15,17 @@ from layerstore_core.tar.header import HeaderError
 
 XATTR_PREFIX: Final = b"SCHILY.xattr."
 _SPARSE_PAIR: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
-#: What stands in a name for another character. A percent sign is written so only where a reader would misread it:
-#: Docker takes keys as they are.
+#: Escape sequences in a name. A percent sign is escaped only where a reader would otherwise misread it: Docker does not
+#: unescape keys.
 _ESCAPED: Final = re.compile(rb"%(25|3D)")
 _TO_ESCAPE: Final = re.compile(rb"=|%(?=25|3D)")
 
 
 def parse_records(data: bytes) -> dict[bytes, bytes]:
-    """The records of one extended header; of equal keys the last counts.
+    """Read the records of one extended header. If a key is repeated, its last value counts.
 
-    GNU's sparse format 0.0 repeats a pair of keys for each region. They are joined under
-    `GNU.sparse.map`, the form that format 0.1 gave them.
+    GNU's sparse format 0.0 repeats a pair of keys for each region. These values are joined under `GNU.sparse.map`, as
+    format 0.1 has them.
 
     Raises:
         HeaderError: a record is malformed.
@@ -38,7 +38,7 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
         length_text = data[position:space] if space > 0 else b""
         if not length_text.isdigit():
             if not data[position:].strip(b"\0"):
-                break  # some writers fill the block up, and count that as content; GNU tar reads it
+                break  # some writers count NULs that fill the block as content; GNU tar accepts it
             raise HeaderError("a record of the extended header does not begin with its length")
         end = position + int(length_text)
         record = data[space + 1 : end - 1]
@@ -60,14 +60,18 @@ def parse_records(data: bytes) -> dict[bytes, bytes]:
 
 
 def parse_decimal(text: bytes, what: str) -> int:
-    """A decimal number, with a minus sign where it is negative.
+    """Read a decimal number, with an optional sign.
+
+    Args:
+        text: the number.
+        what: the name of the number in an error message.
 
     Raises:
-        HeaderError: it is none, or does not fit 64 bits.
+        HeaderError: the text is not a number, or does not fit 64 bits.
     """
     digits = text[1:] if text[:1] in (b"-", b"+") else text
     if not digits.isdigit() or len(digits.lstrip(b"0")) > 19:
-        raise HeaderError(f"the {what} in the extended header is no number: {text[:40]!r}")
+        raise HeaderError(f"the {what} in the extended header is not a number: {text[:40]!r}")
     value = int(text)
     if not -(1 << 63) <= value < 1 << 63:
         raise HeaderError(f"the {what} in the extended header does not fit 64 bits")
@@ -75,9 +79,9 @@ def parse_decimal(text: bytes, what: str) -> int:
 
 
 def parse_time(text: bytes) -> int | None:
-    """A time in seconds with an optional fraction, in nanoseconds; `None` where it is malformed.
+    """Read a time in seconds with an optional fraction, and return it in nanoseconds; `None` if it is malformed.
 
-    Digits beyond nanoseconds are cut, as Go does, so that the file system and Docker agree.
+    Digits beyond nanoseconds are discarded, as Go does, so that the file system and Docker have the same time.
     """
     sign = -1 if text.startswith(b"-") else 1
     seconds, _, fraction = text.removeprefix(b"-").partition(b".")
@@ -87,23 +91,23 @@ def parse_time(text: bytes) -> int | None:
 
 
 def xattr_key(name: bytes) -> bytes:
-    """Return the record's key for the extended attribute `name`."""
+    """Return the record key for the extended attribute `name`."""
     return XATTR_PREFIX + _TO_ESCAPE.sub(lambda found: b"%%%02X" % ord(found[0]), name)
 
 
 def _xattr_name(key: bytes) -> bytes:
-    """Return the name of the extended attribute that a record's key stands for: `xattr_key` reversed."""
+    """Return the name of the extended attribute that a record key encodes: the inverse of `xattr_key`."""
     return _ESCAPED.sub(lambda found: b"%" if found[1] == b"25" else b"=", key[len(XATTR_PREFIX) :])
 
 
 def apply_records(entry: TarEntry, records: dict[bytes, bytes]) -> None:
-    """Let the records of a local extended header override what the entry's own header says.
+    """Override the values of an entry's own header with the records of its local extended header.
 
-    An empty value leaves the header's as it is, but for an extended attribute, whose value may be empty.
-    A malformed time leaves the header's too, as with GNU tar.
+    An empty value changes nothing, except for an extended attribute, whose value may be empty. A malformed time changes
+    nothing either, as with GNU tar.
 
     Raises:
-        HeaderError: a size or an ID is no number, or a size is negative.
+        HeaderError: a size or an ID is not a number, or a size is negative.
     """
     xattrs: dict[bytes, bytes] = {}
     for key, value in records.items():

@@ -1,8 +1,10 @@
-"""Small files and directories in a row: what most of a layer is, read with the least of Python for each.
+"""Plain entries: batches of small files and directories, read with as little Python code per entry as possible.
 
-Such an entry is announced by a common header (`header.parse_common_header`), after one for a long name at most, has a plain ASCII
-name, and all of its payload is at hand. Consecutive headers differ in name, size, time and checksum; the rest of a header that
-was accepted once is recognised as a whole. What this gives is what the scanner would give, an entry at a time.
+Most entries of a layer are plain. A plain entry has a common header (`header.parse_common_header`), with at most one
+header for a long name before it. Its name is plain ASCII, and its whole payload is in the buffer. Consecutive headers
+differ in name, size, time and checksum. The rest of a header is remembered once it was accepted, and compared as a
+whole afterwards. The results are the same as the scanner's, one entry at a time: `TarScanner.next_entry` is the
+reference.
 """
 
 from __future__ import annotations
@@ -16,58 +18,59 @@ from zlib import adler32
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.header import BLOCK, MAX_NAME, parse_common_header, parse_header
 
-#: A regular file of type `0`, or a directory, whose path needs no cleaning and is no whiteout's: the bytes of the tar from the last
-#: payload to this one; the name in the tar; the path, which is the cleaned name; permission bits, user and group; time in ns;
-#: payload, which stays valid, `None` of a directory; offset of its first header in the tar. A plain tuple, since there are so many.
+#: A regular file of type `0`, or a directory, whose path needs no cleaning and is not a whiteout. The members: the
+#: bytes of the tar from the last payload to this one; the name in the tar; the path, which is the cleaned name;
+#: permission bits, user and group; time in ns; the payload, which stays valid, or `None` for a directory; the offset of
+#: its first header in the tar, in bytes. It is a plain tuple because there are so many.
 PlainEntry = tuple[bytes, bytes, bytes, tuple[int, int, int], int, memoryview | None, int]
 
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
-#: A component that is to be cleaned away, or is a whiteout's.
+#: A component that cleaning removes, or that is a whiteout.
 _NEEDS_CARE: Final = re.compile(rb"(?:\A|/)\.(?:/|\./|\.?\Z|wh\.)")
 
-#: How many are taken at once, and how many bytes of the tar they may have together.
-_MOST: Final = 64
-_SPAN: Final = 1 << 20
+#: The largest number of entries in a batch, and of bytes in the tar after which no more entry begins.
+_MAX_ENTRIES: Final = 64
+_MAX_BYTES: Final = 1 << 20
 
-#: Name; mode, uid and gid; size and mtime, each with what ends it; checksum, with what ends it; and the rest.
+#: Name; mode, uid and gid; size and mtime, each with its terminator; checksum, with its terminator; and the rest.
 _FIELDS: Final = Struct("100s24s11s1s11s1s6s2s356s")
 _CHECKSUM_AT: Final = 148
-#: What may end size, time and checksum.
+#: The valid terminators of size, time and checksum.
 _ENDS: Final = frozenset(map(b"".join, product((b"\0", b" "), (b"\0", b" "), (b"\0 ", b" \0", b"\0\0", b"  "))))
-#: The checksum counts its own eight bytes as spaces; Adler-32 begins with one.
+#: The checksum counts its own eight bytes as spaces. Adler-32 begins at one, which is subtracted.
 _SUM_OF_CHECKSUM: Final = 8 * 0x20 - 1
 
-#: Files, directories, and the headers before them that tell a longer name: GNU's, and PAX's with no other record.
+#: Files, directories, and the headers before them with a longer name: GNU's, and PAX's that have no other record.
 _KINDS: Final = frozenset({b"0", b"5", b"L", b"x"})
 _PATH_RECORD: Final = re.compile(rb"([1-9][0-9]{1,3}) path=([^\0\n]+)\n")
-#: Owners by their field, and by the rest of a header its type, the sum of its bytes and its name prefix: only of
-#: headers that `parse_common_header` has accepted. Of both a tar has few.
+#: Mode, user and group by the fields that encode them. Type, sum of the bytes and name prefix by the rest of a header.
+#: Both are only of headers that `parse_common_header` has accepted. A tar has few different ones of both.
 _owners: Final[dict[bytes, tuple[int, int, int]]] = {}
 _rests: Final[dict[bytes, tuple[bytes, int, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
 
 
-def take_plain_entries(buffer: bytes, position: int, padding: int, offset: int) -> tuple[list[PlainEntry], int, int]:
-    """The plain entries that follow in a piece of a tar, up to the first one that is something else.
+def read_plain_entries(buffer: bytes, position: int, padding: int, offset: int) -> tuple[list[PlainEntry], int, int]:
+    """Read the plain entries that follow in a piece of a tar, up to the first entry that is not plain.
 
     Args:
         buffer: the piece.
-        position: where in it the last payload ended.
-        padding: how many bytes follow before the next header.
-        offset: of the piece in the tar, in bytes.
+        position: the index in the piece where the last payload ended.
+        padding: the number of bytes of padding from there to the next header.
+        offset: the offset of the piece in the tar, in bytes.
 
     Returns:
-        The entries, at most 64, and what `position` and `padding` are after them.
+        The entries, at most 64, and the values of `position` and `padding` after them.
     """
     entries: list[PlainEntry] = []
     length = len(buffer)
     view = memoryview(buffer)
-    limit = position + _SPAN
-    long_name = plain_above = b""
-    at = position + padding  # of a header; `position` stays behind while headers precede the entry's own
+    limit = position + _MAX_BYTES
+    long_name = plain_directory = b""
+    at = position + padding  # of a header; `position` does not advance over a long name's header
     try:
-        while len(entries) < _MOST and position < limit:
+        while len(entries) < _MAX_ENTRIES and position < limit:
             start = at + BLOCK
             if start > length:
                 break
@@ -77,14 +80,14 @@ def take_plain_entries(buffer: bytes, position: int, padding: int, offset: int) 
             known = _rests.get(rest)
             owner = _owners.get(ids)
             if known is None or owner is None:
-                learnt = _learn(buffer[at:start], ids, rest)
-                if learnt is None:
+                learned = _learn(buffer[at:start], ids, rest)
+                if learned is None:
                     break
-                owner, known = learnt
+                owner, known = learned
             kind, rest_sum, prefix = known
             if (
                 size_end + time_end + sum_end not in _ENDS
-                # int() would take signs, spaces and underscores too.
+                # int() would also accept signs, spaces and underscores.
                 or not (size_digits + time_digits + sum_digits).isdigit()
                 or (adler32(buffer[at : at + _CHECKSUM_AT]) & 0xFFFF) + rest_sum + _SUM_OF_CHECKSUM
                 != int(sum_digits, 8)
@@ -113,11 +116,11 @@ def take_plain_entries(buffer: bytes, position: int, padding: int, offset: int) 
                 continue
             if path.startswith(b"./"):
                 path = path[2:]
-            above, _, base = path.rpartition(b"/")
-            if above != plain_above:
-                if not _is_plain(above):
+            directory, _, base = path.rpartition(b"/")
+            if directory != plain_directory:
+                if not _is_plain(directory):
                     break
-                plain_above = above
+                plain_directory = directory
             if (
                 not base
                 or path[0] == _SLASH
@@ -132,32 +135,32 @@ def take_plain_entries(buffer: bytes, position: int, padding: int, offset: int) 
             position = end
             padding = -size % BLOCK
             at = end + padding
-    except ValueError:  # a digit that is not octal
+    except ValueError:  # a digit is not octal
         pass
     return entries, position, padding
 
 
 def entry_of(plain: PlainEntry) -> TarEntry:
-    """The entry that the scanner would have given."""
+    """Return the entry that the scanner would have returned for a plain entry."""
     segment, name, _, _, _, _, offset = plain
     block = segment[-BLOCK:]
-    # The name in a header after a long name may be anything: then it is no common header.
+    # The name in a header after a long name may be anything. Then the header may be not a common one.
     entry = parse_common_header(block, offset) or parse_header(block, offset)
     entry.name = name
     return entry
 
 
 def _is_plain(directory: bytes) -> bool:
-    """Whether a directory's name needs no cleaning, and has nothing of a whiteout's."""
+    """Return whether a directory's path needs no cleaning, and has no component that is a whiteout."""
     slashed = b"/%b/" % directory
     if b"//" in slashed and directory:
         return False
-    # The search takes twenty times as long as to see that no name begins with a dot.
+    # The search takes twenty times as long as the test that no component begins with a dot.
     return directory.isascii() and not (b"/." in slashed and _NEEDS_CARE.search(directory))
 
 
 def _long_name(kind: bytes, data: bytes) -> bytes:
-    """The name that a header before the file's own gives it; empty where that says anything else, or strangely."""
+    """Return the name in a header for a long name; empty if the header has anything else, or an unusual form."""
     if kind == b"L":
         name = data.rstrip(b"\0")
         return name if len(name) <= MAX_NAME else b""
@@ -166,7 +169,7 @@ def _long_name(kind: bytes, data: bytes) -> bytes:
 
 
 def _learn(block: bytes, ids: bytes, rest: bytes) -> tuple[tuple[int, int, int], tuple[bytes, int, bytes]] | None:
-    """Have a header parsed, and remember what it shares with others; `None` if it is no common header of a kind known here."""
+    """Parse a header, and remember what it has in common with others; `None` if it is not a common one of `_KINDS`."""
     for known in (_owners, _rests):
         if len(known) >= _MAX_KNOWN:
             known.clear()

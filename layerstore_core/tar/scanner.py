@@ -1,8 +1,8 @@
 """The one-pass tar scanner: entries, their payloads, and every byte between them.
 
-The scanner pulls chunks from a source and never goes back. Everything it reads can be had again as
-raw bytes, in order: the segment before each entry (padding and headers), the payload, and what
-follows the last entry. Put together they are the tar.
+The scanner pulls chunks from a source and never goes back. It returns everything that it reads as raw bytes, in order:
+the segment before each entry (padding and headers), the payload, and the bytes after the last entry. Joined, they are
+the tar.
 """
 
 from __future__ import annotations
@@ -27,36 +27,65 @@ from layerstore_core.tar.header import (
     parse_string,
 )
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records
-from layerstore_core.tar.plain_entries import PlainEntry, take_plain_entries
+from layerstore_core.tar.plain_entries import PlainEntry, read_plain_entries
 
-#: Longest extended header or long name that is read, in bytes: Go's `archive/tar` has the same limit.
+#: Longest extended header or long name that is accepted, in bytes: Go's `archive/tar` has the same limit.
 MAX_META: Final = 1 << 20
-#: All headers of one entry together, sparse maps included, in bytes: real ones have some KiB.
+#: Longest sequence of headers of one entry, sparse maps included, in bytes. Real ones have some KiB.
 MAX_HEADERS: Final = 16 << 20
-#: What follows the archive comes in pieces of this many bytes, however the tar is read: tar-split's writer does so.
+#: The bytes after the archive come in pieces of this size, however the tar is read, as from tar-split's writer.
 TRAILER_PIECE: Final = 1 << 20
 
-#: A payload in two pieces is put together if it is not longer than this, in bytes.
+#: Longest payload that is joined if it is in two chunks, in bytes.
 _MAX_JOINED: Final = 1 << 19
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
-#: Entries that one header tells all of, where they have no payload or are files.
+#: Types of entries that a single header may describe completely. Only files may have a payload then.
 _SIMPLE: Final = frozenset({b"0", b"2", b"5"})
 
 
 class TarScanner:
-    """Reads one uncompressed tar from start to end.
-
-    Args:
-        read_chunk: gives the next bytes of the tar, of any length, and `b""` at its end.
+    """A reader of one uncompressed tar, from start to end.
 
     Use: `next_entry()` until it returns `None` as entry, with `payload()` in between, then `trailer()`.
+
+    Args:
+        read_chunk: returns the next bytes of the tar, of any length, and `b""` at its end.
+
+    Invariants. Between two calls of public methods:
+
+    - The unread tar is `_buffer` from `_position` on, then the chunk in `_ahead` from its start on, then what
+      `read_chunk` returns from now on. No byte is in two of them.
+    - The unread tar begins with `_payload_left` bytes of the current entry's payload. `_padding` bytes of padding
+      follow them, then the next header.
+    - `_buffer_offset + _position` is the number of bytes that have been read of the tar: `offset`.
+
+    While headers or the trailer are read, also `_segment_start <= _position`, and the buffer from `_segment_start` to
+    `_position` is the raw segment that is to be returned. So `_have` may replace the buffer, but must keep these bytes.
+
+    The fields, and why they are separate:
+
+    - `_buffer`: the current chunk, or the end of one chunk joined with the beginning of the next. It is replaced, never
+      changed: the memoryviews that were returned still refer to it.
+    - `_ahead`: a chunk after the buffer, and the index of its first byte that is not in the buffer. It is separate so
+      that, if a header goes on in the next chunk, only the missing bytes are copied. The rest is read in place, by
+      `_switch`.
+    - `_position`: the index in the buffer of the first unread byte.
+    - `_segment_start`: the index in the buffer where the current segment begins. It is separate from `_position`
+      because an entry may have several header blocks, and their raw bytes are returned together. Payloads do not move
+      it: `next_entry` and `trailer` set it before they use it.
+    - `_buffer_offset`: the offset in the tar of the buffer's first byte. It is separate because the indices above begin
+      again with each buffer.
+    - `_payload_left`: how many bytes of the current entry's payload have not been read. 0 outside of a payload.
+    - `_padding`: how many bytes of padding follow the payload. They are not counted in `_payload_left`, because they
+      belong to the next segment and not to the payload.
+    - `_entry_name`: the name of the last entry, for error messages only. `None` before the first entry.
+    - `_entries`: how many entries have been read. An error in the first header may say that the input is not a tar.
     """
 
     def __init__(self, read_chunk: Callable[[], bytes]) -> None:
         self._read_chunk = read_chunk
         self._buffer = b""
-        #: What has been read and is not in the buffer yet: the bytes of a chunk from a position on.
         self._ahead = b"", 0
         self._position = 0
         self._segment_start = 0
@@ -68,15 +97,15 @@ class TarScanner:
 
     @property
     def offset(self) -> int:
-        """How far the tar has been scanned, in bytes."""
+        """The number of bytes of the tar that have been read."""
         return self._buffer_offset + self._position
 
     def next_entry(self) -> tuple[bytes, TarEntry | None]:
         """Read up to the next payload.
 
         Returns:
-            The raw bytes since the last payload, and the entry that they announce; `None` at the
-            end of the archive, where the bytes are the end marker as far as it is there.
+            The raw bytes since the last payload, and the entry whose headers they are. At the end of the archive the
+            entry is `None`, and the bytes are the end marker, or the part of it that is there.
 
         Raises:
             InvalidLayer: the tar is malformed or ends too early.
@@ -88,7 +117,7 @@ class TarScanner:
         if simple is not None:
             return simple
         self._segment_start = self._position
-        self._take_padding(self._padding)
+        self._skip_padding(self._padding)
         self._padding = 0
         records: dict[bytes, bytes] | None = None
         long_name = long_link = b""
@@ -105,15 +134,16 @@ class TarScanner:
                     break
                 data = self._meta(entry)
                 if flag == b"g":
-                    # Its records name the header itself and, as with Docker, nothing that follows.
+                    # Its records apply to the header itself. As with Docker, they do not apply to the entries that
+                    # follow.
                     padding = -len(data) % BLOCK
                     apply_records(entry, parse_records(data))
                     self._entries += 1
                     entry.size = entry.stored_size = 0
                     announced = self._announce(entry)
-                    self._padding = padding  # counted to the next segment, as tar-split does
+                    self._padding = padding  # part of the next segment, as in tar-split
                     return announced
-                self._take_padding(-len(data) % BLOCK)
+                self._skip_padding(-len(data) % BLOCK)
                 if flag in b"xX":
                     records = parse_records(data)
                 elif flag == b"L":
@@ -131,8 +161,8 @@ class TarScanner:
             if long_link:
                 entry.linkname = long_link
             if entry.typeflag == b"\0" and entry.name.endswith(b"/"):
-                entry.type = EntryType.DIR  # how v7 writes directories
-            self._settle_size(entry)
+                entry.type = EntryType.DIR  # v7 marks directories so
+            self._decide_payload_size(entry)
             self._read_sparse_map(entry, block, records or {})
         except HeaderError as error:
             self._fail(str(error), at=offset, name=entry.name, cause=error)
@@ -142,11 +172,11 @@ class TarScanner:
         return self._announce(entry)
 
     def plain_entries(self) -> list[PlainEntry]:
-        """The plain entries that come next and are at hand, all of each; none where `next_entry` is needed.
+        """Return the plain entries that come next and are completely in the buffer; empty if `next_entry` is needed.
 
-        The payload of the current entry must have been taken.
+        The payload of the current entry must have been read before.
         """
-        entries, self._position, self._padding = take_plain_entries(
+        entries, self._position, self._padding = read_plain_entries(
             self._buffer, self._position, self._padding, self._buffer_offset
         )
         if entries:
@@ -155,9 +185,10 @@ class TarScanner:
         return entries
 
     def whole_payload(self) -> memoryview | None:
-        """The payload of the current entry in one piece that stays valid; `None`, and not taken, where it is not at hand.
+        """Read the payload of the current entry in one piece; return `None`, and read nothing, if that is not possible.
 
-        Nearly all files of a layer are so small that they are.
+        The piece stays valid. It is possible if the payload is in the buffer, or small and in two chunks. That is so
+        for nearly all files of a layer.
         """
         start = self._position
         end = start + self._payload_left
@@ -168,7 +199,7 @@ class TarScanner:
         return memoryview(self._buffer)[start:end]
 
     def _joined_payload(self) -> memoryview | None:
-        """A small payload that goes on in the next chunk, and ends there; `None`, and not taken, if it is not so."""
+        """Read a small payload that ends in the next chunk; return `None`, and read nothing, if it is another one."""
         missing = self._position + self._payload_left - len(self._buffer)
         if self._payload_left > _MAX_JOINED or not self._fill_ahead() or missing > len(self._ahead[0]) - self._ahead[1]:
             return None
@@ -181,10 +212,10 @@ class TarScanner:
         return memoryview(begun + view) if begun else view
 
     def payload(self) -> Iterator[memoryview]:
-        """The payload of the current entry, in chunks that stay valid; what is not taken is skipped later.
+        """Read the payload of the current entry, in chunks that stay valid. `next_entry` skips the rest of it.
 
         Raises:
-            InvalidLayer: the tar ends within it.
+            InvalidLayer: the tar ends within the payload.
         """
         while self._payload_left:
             available = len(self._buffer) - self._position
@@ -198,7 +229,7 @@ class TarScanner:
             yield memoryview(self._buffer)[start : start + take]
 
     def trailer(self) -> Iterator[bytes]:
-        """All that follows the end of the archive, in pieces of `TRAILER_PIECE`, the last one shorter."""
+        """Read all bytes after the end of the archive, in pieces of `TRAILER_PIECE`; the last one is shorter."""
         self._segment_start = self._position
         while self._have(TRAILER_PIECE):
             self._position += TRAILER_PIECE
@@ -209,9 +240,9 @@ class TarScanner:
             yield self._segment()
 
     def _next_simple_entry(self) -> tuple[bytes, TarEntry] | None:
-        """The next entry, where a single common header announces it and is at hand; `None`, and nothing read, otherwise.
+        """Read an entry with a single common header that is in the buffer; return `None`, and read nothing, for others.
 
-        Of most tars these are nearly all entries. What it gives is what the long way would give.
+        In most tars nearly all entries are such. The result is the same as from the general path in `next_entry`.
         """
         buffer = self._buffer
         start = self._position
@@ -234,6 +265,7 @@ class TarScanner:
         return buffer[start:end], entry
 
     def _announce(self, entry: TarEntry) -> tuple[bytes, TarEntry]:
+        """Make an entry the current one; return its segment and the entry."""
         self._entry_name = entry.name
         self._payload_left = entry.stored_size
         self._padding = -entry.stored_size % BLOCK
@@ -243,9 +275,12 @@ class TarScanner:
         return self._buffer[self._segment_start : self._position]
 
     def _have(self, count: int) -> bool:
-        """Make `count` bytes available behind the position, in one piece with the segment before them.
+        """Make `count` bytes available after the position, in one piece with the current segment.
 
-        Of the next chunk only what is missing is copied: the rest is scanned where it is.
+        Of the next chunk, only the missing bytes are copied; the rest is read in place.
+
+        Returns:
+            Whether they are available. If not, the tar ends before.
         """
         while (missing := count - (len(self._buffer) - self._position)) > 0:
             if not self._fill_ahead():
@@ -263,14 +298,14 @@ class TarScanner:
         return True
 
     def _fill_ahead(self) -> bool:
-        """See to it that there is something behind the buffer; `False` at the end."""
+        """Read a chunk into `_ahead` if that is empty; return `False` at the end of the tar."""
         chunk, start = self._ahead
         if start == len(chunk):
             self._ahead = self._read_chunk(), 0
         return len(self._ahead[0]) > 0
 
     def _switch(self) -> None:
-        """Go on in what is behind the buffer, of which no byte is needed any more."""
+        """Make the chunk in `_ahead` the buffer. No byte of the old buffer is needed any more."""
         start = self._ahead[1]
         self._buffer_offset += len(self._buffer) - start
         self._buffer = self._ahead[0]
@@ -278,7 +313,7 @@ class TarScanner:
         self._position = self._segment_start = start
 
     def _advance_buffer(self) -> None:
-        """Go on to the next chunk within a payload."""
+        """Continue in the next chunk, within a payload."""
         if not self._fill_ahead():
             self._fail(
                 f"the tar is cut off: {self._payload_left} bytes of the entry's content are missing",
@@ -287,7 +322,8 @@ class TarScanner:
             )
         self._switch()
 
-    def _take(self, count: int, what: str) -> bytes:
+    def _read(self, count: int, what: str) -> bytes:
+        """Read `count` bytes of headers; `what` names them in an error message."""
         if not self._have(count):
             self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
         self._position += count
@@ -295,68 +331,69 @@ class TarScanner:
             self._fail(f"the headers of one entry are longer than {MAX_HEADERS} bytes", at=self.offset)
         return self._buffer[self._position - count : self._position]
 
-    def _take_padding(self, count: int) -> None:
-        """Go on behind `count` bytes of padding, or to the end of a tar that leaves some of it out.
+    def _skip_padding(self, count: int) -> None:
+        """Skip `count` bytes of padding, or as many as there are at the end of the tar.
 
-        Nothing is lost without it: Go's reader, which Docker and umoci use, takes the last entry so.
+        Missing padding loses no data. Go's reader, which Docker and umoci use, accepts a last entry without it.
         """
         self._have(count)
         self._position = min(self._position + count, len(self._buffer))
 
     def _next_header_block(self) -> bytes | None:
-        """The next block, `None` at the end of the archive: no more bytes, or a block of zeros."""
+        """Read the next block; return `None` at the end of the archive: no more bytes, or a block of zeros."""
         if not self._have(BLOCK):
             if len(self._buffer) > self._position:
-                begin = self._buffer[self._position :]
-                what = "a header" if self._entries or self.offset else f"its first header: {why_no_tar(begin)}"
+                start = self._buffer[self._position :]
+                what = "a header" if self._entries or self.offset else f"its first header: {why_no_tar(start)}"
                 self._fail(f"the tar is cut off in {what}", at=self._buffer_offset + len(self._buffer))
             return None
         block = self._buffer[self._position : self._position + BLOCK]
         self._position += BLOCK
         if block != ZERO_BLOCK:
             return block
-        # The end marker is two blocks. One alone ends the archive too, as with GNU tar; what then
-        # follows belongs to the trailer.
+        # The end marker is two blocks. One block alone also ends the archive, as with GNU tar. The bytes after it
+        # belong to the trailer.
         if self._have(BLOCK) and self._buffer[self._position : self._position + BLOCK] == ZERO_BLOCK:
             self._position += BLOCK
         return None
 
     def _meta(self, header: TarEntry) -> bytes:
-        """The content of an extended header or long name."""
+        """Read the content of an extended header or long name."""
         if header.size > MAX_META:
-            raise HeaderError(f"an extended header of {header.size} bytes; at most {MAX_META} are accepted")
-        return self._take(header.size, "an extended header")
+            raise HeaderError(f"the extended header has {header.size} bytes; at most {MAX_META} are accepted")
+        return self._read(header.size, "an extended header")
 
-    def _settle_size(self, entry: TarEntry) -> None:
-        """Find out whether an entry of a header-only type is followed by a payload after all.
+    def _decide_payload_size(self, entry: TarEntry) -> None:
+        """Decide whether an entry of a header-only type has a payload.
 
-        Most writers put a size there that means nothing; some (pax `linkdata`) do write the content
-        of hard links. The next block tells: after a bare header comes another header, or the end.
+        Most writers put a size into its header that means nothing. Some (pax `linkdata`) do write the content of hard
+        links. The next block decides: if there is no payload, it is another header, or the end of the archive.
         """
         if entry.typeflag not in HEADER_ONLY or not entry.size:
             return
         if self._have(BLOCK):
             following = self._buffer[self._position : self._position + BLOCK]
-            bare = following == ZERO_BLOCK or is_header(following)
+            no_payload = following == ZERO_BLOCK or is_header(following)
         else:
-            bare = True
+            no_payload = True
         entry.size = 0
-        if bare:
+        if no_payload:
             entry.stored_size = 0
 
     def _read_sparse_map(self, entry: TarEntry, block: bytes, records: dict[bytes, bytes]) -> None:
+        """Read the map of a sparse file, if the entry is one, and set the entry's name, size and regions by it."""
         if entry.typeflag == b"S":
             if block[257:265] != b"ustar  \0":
-                raise HeaderError("a sparse entry whose header is not GNU's")
+                raise HeaderError("a sparse entry has a header that is not GNU's")
             entry.size = parse_number(block[483:495])
             regions = sparse.old_gnu_regions(block[386:482])
             extended = block[482]
             while extended:
-                extension = self._take(BLOCK, "a sparse map")
+                extension = self._read(BLOCK, "a sparse map")
                 regions += sparse.old_gnu_regions(extension[:504])
                 extended = extension[504]
                 if len(regions) > sparse.MAX_REGIONS:
-                    raise HeaderError(f"a sparse map with more than {sparse.MAX_REGIONS} regions")
+                    raise HeaderError(f"a sparse map has more than {sparse.MAX_REGIONS} regions")
         else:
             version = sparse.pax_version(records)
             if version is None or entry.type is not EntryType.FILE:
@@ -370,12 +407,12 @@ class TarScanner:
         entry.sparse = regions
 
     def _pax_1_regions(self, entry: TarEntry) -> sparse.Regions:
-        """Read a format 1.0 map off the front of the payload; it then counts as part of the header."""
+        """Read a format 1.0 map from the beginning of the payload. It then counts as part of the header."""
         reader = sparse.Pax1MapReader()
         while not reader.complete:
             if entry.stored_size < BLOCK:
                 raise HeaderError("the sparse map is longer than the entry")
-            reader.feed(self._take(BLOCK, "a sparse map"))
+            reader.feed(self._read(BLOCK, "a sparse map"))
             entry.stored_size -= BLOCK
         return reader.regions()
 

@@ -1,4 +1,4 @@
-"""Whiteouts: names in layers which say that something is gone.
+"""Whiteouts: names in layers that delete files of the parent.
 
 Rules: the OCI image specification, "Whiteouts" in `layer.md`; the names come from aufs.
 """
@@ -12,29 +12,29 @@ from layerstore_core.errors import InvalidLayer
 
 WHITEOUT_PREFIX: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
-#: Names at the top of a layer that begin so are aufs's own, and mean nothing to others.
+#: The prefix of aufs's own names at the top of a layer. They have no meaning for others.
 AUFS_PREFIX: Final = b".wh..wh."
-#: Where aufs kept the content of hard links between its branches; links may point in here.
+#: The directory where aufs kept the content of hard links between its branches. Links may point into it.
 AUFS_LINKS: Final = b".wh..wh.plnk"
 
 
 class NameKind(Enum):
-    """What the cleaned name of an entry stands for."""
+    """The meaning of an entry's cleaned name."""
 
     #: A file of any type, or the root itself (the empty name).
     PLAIN = "plain"
-    #: Something of the parent is deleted.
+    #: A file or directory of the parent is deleted.
     WHITEOUT = "whiteout"
-    #: All that the parent has in the directory is hidden.
+    #: Everything that the parent has in the directory is hidden.
     OPAQUE = "opaque"
     #: A file in aufs's directory of hard links.
     AUFS_LINK = "aufs link"
-    #: Anything else of aufs's own.
+    #: Any other name of aufs's own.
     AUFS = "aufs"
 
 
 def classify(clean: bytes) -> NameKind:
-    """What an entry with this cleaned name stands for."""
+    """Return the meaning of a cleaned name."""
     if b".wh." not in clean:
         return NameKind.PLAIN
     if clean.startswith(AUFS_PREFIX) and clean != OPAQUE:
@@ -46,19 +46,19 @@ def classify(clean: bytes) -> NameKind:
 
 
 def whiteout_target(clean: bytes) -> bytes:
-    """The cleaned name of what a whiteout deletes.
+    """Return the cleaned name of the file or directory that a whiteout deletes.
 
     Raises:
-        InvalidLayer: it names nothing, its own directory, or the one above.
+        InvalidLayer: the whiteout names nothing, its own directory, or the parent directory.
     """
     directory, slash, base = clean.rpartition(b"/")
     target = base[len(WHITEOUT_PREFIX) :]
     if target in (b"", b".", b".."):
-        raise InvalidLayer("a whiteout that names no file", entry=clean)
+        raise InvalidLayer("the whiteout names no file", entry=clean)
     return directory + slash + target
 
 
 def whiteout_name(clean: bytes) -> bytes:
-    """The name of the whiteout that deletes `clean`."""
+    """Return the name of the whiteout that deletes `clean`."""
     directory, slash, base = clean.rpartition(b"/")
     return directory + slash + WHITEOUT_PREFIX + base

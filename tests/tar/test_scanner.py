@@ -256,7 +256,7 @@ def test_numbers_beyond_octal() -> None:
         (tars.header(b"a", fields={108: b"what\0\0\0\0"}), "octal"),
         (tars.header(b"a", fields={124: b"\x80" + b"\xff" * 11}), "64 bits"),
         (tars.pax([(b"size", b"-1")]) + tars.entry(b"a"), "negative"),
-        (tars.pax([(b"size", b"1e3")]) + tars.entry(b"a"), "no number"),
+        (tars.pax([(b"size", b"1e3")]) + tars.entry(b"a"), "not a number"),
         (tars.entry(b"x", b"12 path=abc", typeflag=b"x") + tars.entry(b"a"), "record"),
         (tars.header(b"x", typeflag=b"x", size=MAX_META + 1), "at most"),
         (tars.header(b"x", typeflag=b"L", size=MAX_META + 1), "at most"),

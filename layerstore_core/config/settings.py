@@ -93,37 +93,42 @@ class SettingFields:
 
     Attributes:
         root: the store's directory.
-        driver: the graph driver's name; `None`: the one the store was made with, or for a new store the best that works.
-        driver_priority: the drivers to try, in this order, where nothing else decides; empty: as the drivers declare.
+        driver: the graph driver's name; `None`: the one that the store was made with, or for a new store the best one
+            that works.
+        driver_priority: the drivers to try, in this order, if nothing else decides; empty: as the drivers declare.
         drivers: options of drivers, by driver and name.
-        durability: `"full"`: what has been registered survives a power cut; `"none"`: it is up to the kernel.
-        max_depth: how many layers a chain may have, if the driver can hold as many. Docker opens no store with more than
-            125.
+        durability: `"full"`: a layer survives a power cut once it is registered; `"none"`: the kernel decides when data
+            reach the disk.
+        max_depth: the most layers that a chain may have, if the driver supports as many. Docker opens no store with
+            more than 125.
         max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
-        max_spool_size: refuse an archive or a stream of which more would be written to a temporary file, in bytes; also as
-            `"10G"`.
-        commit_owner: the owners of files in a commit, where the store lacks root's rights. `"layer"`: files of the parent
-            have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all are the user's.
+        max_spool_size: refuse an archive or a stream if more of it would be written to a temporary file, in bytes; also
+            as `"10G"`.
+        commit_owner: the owners of files in a commit, if the store lacks root's rights. `"layer"`: files of the parent
+            have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all belong to the user.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
     """
 
-    # The metadata are for `config.validation`: limits of pydantic's `Field`, and validators that run before or after.
+    # Metadata: `json` marks the settings that a variable holds as JSON. The others are for `config.validation`: limits
+    # of pydantic's `Field`, and validators that run before or after.
     root: Path = field(default_factory=default_root, metadata={"before": _not_empty, "after": _absolute})
     driver: str | None = None
-    driver_priority: tuple[str, ...] = ()
-    drivers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    driver_priority: tuple[str, ...] = field(default=(), metadata={"json": True})
+    drivers: dict[str, dict[str, Any]] = field(default_factory=dict, metadata={"json": True})
     durability: Literal["full", "none"] = "full"
     max_depth: int = field(default=DOCKER_MAX_DEPTH, metadata={"ge": 1, "le": 10_000})
     max_layer_size: int | None = field(default=None, metadata={"ge": 0, "before": _size})
     max_spool_size: int = field(default=DEFAULT_SPOOL_SIZE, metadata={"ge": 0, "before": _size})
     commit_owner: Literal["layer", "disk"] = "layer"
-    uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges})
-    gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges})
+    uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
+    gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
 
 
 #: All settings, by name.
 SETTINGS: Final = tuple(one.name for one in fields(SettingFields))
+#: The settings whose variables hold one word or number each, and no JSON.
+ONE_WORD: Final = tuple(one.name for one in fields(SettingFields) if not one.metadata.get("json"))
 
 
 def parse_range(text: str) -> IDRange:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from layerstore_core.config.settings import SETTINGS, expanded
+from layerstore_core.config.settings import ONE_WORD, SETTINGS, expanded
 from layerstore_core.errors import ConfigError
 
 #: Settings by name, and the source of each.
@@ -16,21 +16,22 @@ Layer = tuple[Mapping[str, Any], Mapping[str, str]]
 
 PREFIX: Final = "LAYERSTORE_"
 SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
-#: The table of options that are for whichever driver is used.
+#: The table of options for the driver that is used, whatever its name.
 ANY_DRIVER: Final = "*"
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
-#: The beginnings of variables for the tests of this package and of drivers: commands that they run see these, too.
+#: Prefixes of variables for the tests of this package and of drivers. The commands that tests run see these, too.
 _OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "GROWTH", "MUTANTS")
-#: The settings whose variables hold one word or number each, and are no JSON.
-_ONE_WORD: Final = ("root", "driver", "durability", "max_depth", "max_layer_size", "max_spool_size", "commit_owner")
 
 
 def plain_environment() -> dict[str, Any] | None:
-    """Return the settings that variables hold; `None` where a list or a table has to be read (`config.pydantic_sources`).
+    """Return the settings that variables hold as single words.
+
+    Returns:
+        The settings by name; `None` if a variable holds a list or a table, which `config.pydantic_sources` reads.
 
     Raises:
-        ConfigError: a variable is called as if it held a setting, and there is none of its name.
+        ConfigError: a variable has the prefix of settings, and no setting has its name.
     """
     _refuse_unknown_variables()
     found: dict[str, Any] = {}
@@ -38,7 +39,7 @@ def plain_environment() -> dict[str, Any] | None:
         names = variables(name)
         if not names:
             continue
-        if name not in _ONE_WORD or names != [(PREFIX + name).upper()]:
+        if name not in ONE_WORD or names != [(PREFIX + name).upper()]:
             return None
         if value := os.environ[names[0]]:
             found[name] = value
@@ -46,7 +47,13 @@ def plain_environment() -> dict[str, Any] | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], show: Callable[[str], str] = str) -> str:
-    """The end of a sentence about a name that nobody knows: those that are spelt alike, if there are any, as `show` has them."""
+    """Return the end of a message about an unknown name: a question that names similar ones, or nothing.
+
+    Args:
+        name: the unknown name.
+        known: the names that exist.
+        show: turns a known name into the form for the message.
+    """
     import difflib
 
     near = list(map(show, difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.7)))
@@ -54,17 +61,16 @@ def did_you_mean(name: str, known: Iterable[str], show: Callable[[str], str] = s
 
 
 def _refuse_unknown_variables() -> None:
-    """Settings may be written in any case, as pydantic-settings has it; of `drivers` parts, after two underscores."""
+    """Raise `ConfigError` for variables that look like settings and are none.
+
+    As in pydantic-settings, names are compared without regard to case, and parts of `drivers` follow two underscores.
+    """
     unknown = {}
     for key, value in os.environ.items():
         upper = key.upper()
         if value and upper.startswith(PREFIX) and key != _FILE_VARIABLE:
             name = upper.removeprefix(PREFIX).lower()
-            if (
-                name not in SETTINGS
-                and not name.startswith("drivers__")
-                and not _is_another_s(key.removeprefix(PREFIX))
-            ):
+            if name not in SETTINGS and not name.startswith("drivers__") and not _is_reserved(key.removeprefix(PREFIX)):
                 unknown[key] = did_you_mean(name, ("config", *SETTINGS), lambda near: (PREFIX + near).upper())
     if unknown:
         raise ConfigError(
@@ -72,35 +78,35 @@ def _refuse_unknown_variables() -> None:
         )
 
 
-def _is_another_s(name: str) -> bool:
-    """Whether a variable is that of the tests, or of a driver or wrapper that is installed: `LAYERSTORE_<ITS NAME>_…`."""
+def _is_reserved(name: str) -> bool:
+    """Return whether a variable belongs to the tests, or to an installed driver or wrapper (`LAYERSTORE_<NAME>_…`)."""
     if name.startswith(_OF_TESTS):
         return True
     from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names
 
-    offered = (re.sub("[-.]", "_", own.upper()) for own in entry_point_names(DRIVERS, WRAPPERS))
-    return any(name.startswith(f"{own}_") for own in offered)
+    installed = (re.sub("[-.]", "_", own.upper()) for own in entry_point_names(DRIVERS, WRAPPERS))
+    return any(name.startswith(f"{own}_") for own in installed)
 
 
 def variables(name: str) -> list[str]:
-    """The variables that are set, and hold a setting or parts of it."""
+    """Return the variables that are set, and hold a setting or parts of it."""
     wanted = (PREFIX + name).upper()
     return sorted(key for key in os.environ if key.upper() == wanted or key.upper().startswith(wanted + "__"))
 
 
 def variable(name: str) -> str:
-    """The variable that holds a setting, as messages call it."""
+    """Return the name of the variable that holds a setting, for messages."""
     return ", ".join(variables(name)) or (PREFIX + name).upper()
 
 
 def named_files(named: Path | None) -> list[Path]:
-    """Return the configuration files to read, the one that goes before the other first.
+    """Return the configuration files to read, in the order of precedence.
 
     Args:
-        named: the one that an argument names: there is no other then, and it has to be there.
+        named: the file that an argument names. It is then the only one, and it has to exist.
 
     Raises:
-        ConfigError: it is named by a home directory that there is not.
+        ConfigError: the name begins with a home directory that is not known.
     """
     if named is None and (value := os.environ.get(_FILE_VARIABLE)):
         named = Path(value)

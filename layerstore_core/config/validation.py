@@ -67,7 +67,7 @@ def _model() -> type[BaseModel]:
     hints = get_type_hints(SettingFields)
     members: dict[str, Any] = {}
     for one in fields(SettingFields):
-        limits = dict(one.metadata)
+        limits = {key: value for key, value in one.metadata.items() if key != "json"}
         extras: list[Any] = []
         if before := limits.pop("before", None):
             extras.append(BeforeValidator(before))

@@ -251,7 +251,7 @@ def test_variables_of_tests_and_of_installed_packages_are_not_settings(monkeypat
 
 
 def test_the_tests_own_variables_are_known():
-    """Whoever adds one has to say so in `sources`, or the commands that the tests run refuse it."""
+    """A new one has to be added to `config.sources`, or the commands that the tests run refuse it."""
     top = Path(__file__).parents[2]
     read = subprocess.run(
         [
@@ -272,7 +272,7 @@ def test_the_tests_own_variables_are_known():
     text = read.stdout + (top / "Makefile").read_text() + (top / ".ci" / "run").read_text()
     names = set(re.findall(r"\bLAYERSTORE_([A-Z_]+)", text))
     assert {"TEST_STRICT", "FIGURES"} <= names
-    assert [name for name in names if name.lower() not in SETTINGS and not sources._is_another_s(name)] == []
+    assert [name for name in names if name.lower() not in SETTINGS and not sources._is_reserved(name)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tars made byte by byte: what a tar library would refuse to write is what most tests need."""
+"""Tars made byte by byte: most tests need tars that a tar library would refuse to write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def padded(data: bytes) -> bytes:
 
 
 def number(value: int, width: int) -> bytes:
-    """Octal where it fits, base-256 where not."""
+    """Encode a number: octal if it fits, else base-256."""
     digits = b"%0*o\0" % (width - 1, value) if value >= 0 else b""
     if digits and len(digits) <= width:
         return digits
@@ -53,7 +53,7 @@ def header(
     device: tuple[int, int] = (0, 0),
     fields: dict[int, bytes] | None = None,
 ) -> bytes:
-    """One header block; `fields` puts raw bytes at offsets, after all else and before the checksum."""
+    """Make a header block; `fields` has raw bytes by offset, written last before the checksum."""
     block = bytearray(BLOCK)
 
     def put(offset: int, data: bytes) -> None:
@@ -82,7 +82,7 @@ def header(
 
 
 def entry(name: bytes, data: bytes = b"", *, linkname: bytes = b"", **options: object) -> bytes:
-    """A header, and content with its padding; names that do not fit stand in GNU's long names before it."""
+    """Make a header and the padded content, after GNU's long-name headers for names that do not fit."""
     before = long_name(name) if len(name) > 100 else b""
     before += long_name(linkname, b"K") if len(linkname) > 100 else b""
     options.setdefault("size", len(data))
@@ -102,12 +102,12 @@ def hard_link(name: bytes, target: bytes, data: bytes = b"", **options: object) 
 
 
 def long_name(name: bytes, typeflag: bytes = b"L") -> bytes:
-    """GNU's header for a name (`L`) or link target (`K`) that does not fit its field."""
+    """Make GNU's header for a name (`L`) or link target (`K`) that does not fit its field."""
     return entry(b"././@LongLink", name + b"\0", typeflag=typeflag, form="gnu")
 
 
 def record(key: bytes, value: bytes) -> bytes:
-    """One PAX record, whose length counts its own digits."""
+    """Make a PAX record, whose length counts its own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     if len(str(length)) + rest != length:
@@ -120,12 +120,12 @@ def pax(records: Records, *, typeflag: bytes = b"x", name: bytes = b"PaxHeaders/
 
 
 def sparse_data(content: bytes, regions: Regions) -> bytes:
-    """What a tar stores of a sparse file's content."""
+    """Return the data that a tar has of a sparse file's content."""
     return b"".join(content[offset : offset + length] for offset, length in regions)
 
 
 def sparse_old_gnu(name: bytes, content: bytes, regions: Regions, **options: object) -> bytes:
-    """GNU's old format: four regions in the header, 21 in each extension block."""
+    """Make a sparse file in GNU's old format: four regions in the header, 21 in each extension block."""
     data = sparse_data(content, regions)
     fields = [number(offset, 12) + number(length, 12) for offset, length in regions]
     first, rest = fields[:4], fields[4:]
@@ -139,9 +139,9 @@ def sparse_old_gnu(name: bytes, content: bytes, regions: Regions, **options: obj
 
 
 def sparse_pax(name: bytes, content: bytes, regions: Regions, version: str, **options: object) -> bytes:
-    """GNU's PAX formats "0.0", "0.1" and "1.0"."""
+    """Make a sparse file in GNU's PAX format "0.0", "0.1" or "1.0"."""
     if not regions and version != "1.0":
-        regions = [(len(content), 0)]  # as GNU tar does: without a map the file would not count as sparse
+        regions = [(len(content), 0)]  # as from GNU tar: without a map the file would not count as sparse
     data = sparse_data(content, regions)
     size = b"%d" % len(content)
     count = b"%d" % len(regions)

@@ -1,4 +1,4 @@
-"""Writing tar headers: read back exactly, and PAX only where it is needed."""
+"""Encoding tar headers: the scanner reads the same entry back, and PAX is used only if it is needed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_entry_is_read_back_as_it_was_written(fields: dict[str, Any], blocks:
     assert back == entry
 
 
-def test_a_size_beyond_octal() -> None:
+def test_a_size_beyond_the_octal_field_is_read_back() -> None:
     chunks = iter([encode_header(TarEntry(b"big", EntryType.FILE, size=LARGE))])
     _, back = TarScanner(lambda: next(chunks, b"")).next_entry()
     assert back is not None
@@ -66,8 +66,8 @@ def test_a_size_beyond_octal() -> None:
 
 
 @pytest.mark.parametrize("size", range(84, 104))
-def test_a_record_counts_its_own_length(size: int) -> None:
-    """Around 100 bytes, the length takes a digit more, and with it the record."""
+def test_a_pax_record_counts_its_own_length(size: int) -> None:
+    """At about 100 bytes, the length has one more digit, which makes the record longer."""
     entry = TarEntry(b"name", EntryType.FILE, xattrs={b"u": b"v" * (size - len(b"99 SCHILY.xattr.u=\n"))})
     chunks = iter([encode_header(entry), END_OF_ARCHIVE])
     _, back = TarScanner(lambda: next(chunks, b"")).next_entry()

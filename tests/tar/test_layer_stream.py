@@ -1,4 +1,4 @@
-"""The layer stream: bytes or entries, once, and everything is heard of."""
+"""The layer stream: it is read once, as bytes or as entries, and its listener gets all of the tar."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests import tars
 
 
 class Listener:
-    """Keeps all that it hears."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, bytes]] = []
+        self.calls: list[tuple[str, bytes]] = []
 
     def segment(self, data: bytes) -> None:
-        self.heard.append(("segment", bytes(data)))
+        self.calls.append(("segment", bytes(data)))
 
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
         self.segment(segment)
@@ -37,24 +37,24 @@ class Listener:
             self.whole_entry(one[0], entry_of(one), one[5] or memoryview(b""))
 
     def begin_entry(self, entry: TarEntry) -> None:
-        self.heard.append(("begin", entry.name))
+        self.calls.append(("begin", entry.name))
 
     def payload(self, chunk: memoryview) -> None:
-        self.heard.append(("payload", bytes(chunk)))
+        self.calls.append(("payload", bytes(chunk)))
 
     def end_entry(self) -> None:
-        self.heard.append(("end entry", b""))
+        self.calls.append(("end entry", b""))
 
     def end(self) -> None:
-        self.heard.append(("end", b""))
+        self.calls.append(("end", b""))
 
     @property
     def kinds(self) -> list[str]:
-        return [kind for kind, _ in itertools.groupby(kind for kind, _ in self.heard)]
+        return [kind for kind, _ in itertools.groupby(kind for kind, _ in self.calls)]
 
     @property
     def all_bytes(self) -> bytes:
-        return b"".join(data for kind, data in self.heard if kind in ("segment", "payload"))
+        return b"".join(data for kind, data in self.calls if kind in ("segment", "payload"))
 
 
 TAR = tars.tar(tars.entry(b"a", b"x" * 3000), tars.directory(b"d"), tars.entry(b"b", b"y" * 10), end=bytes(10240))
@@ -75,7 +75,7 @@ def complete(diff: LayerStream, listener: Listener) -> None:
     assert diff.entry_count == 3
 
 
-def test_as_entries() -> None:
+def test_reading_a_layer_stream_as_entries() -> None:
     diff, listener = stream()
     found = [(entry.name, b"".join(diff.payload())) for entry in diff.entries()]
     assert found == [(b"a", b"x" * 3000), (b"d", b""), (b"b", b"y" * 10)]
@@ -84,7 +84,7 @@ def test_as_entries() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 512, 100000])
-def test_as_bytes(size: int) -> None:
+def test_reading_a_layer_stream_as_bytes(size: int) -> None:
     diff, listener = stream()
     assert diff.readable()
     assert b"".join(iter(lambda: diff.read(size), b"")) == TAR
@@ -93,7 +93,7 @@ def test_as_bytes(size: int) -> None:
     complete(diff, listener)
 
 
-def test_through_other_readers() -> None:
+def test_reading_a_layer_stream_through_other_readers() -> None:
     for read in (
         lambda diff: diff.readall(),
         lambda diff: io.BufferedReader(diff).read(),
@@ -105,14 +105,14 @@ def test_through_other_readers() -> None:
 
 
 @pytest.mark.parametrize("count", range(4))
-def test_stopping_early_between_entries(count: int) -> None:
+def test_draining_a_layer_stream_after_some_entries(count: int) -> None:
     diff, listener = stream()
     for _ in itertools.islice(diff.entries(), count):
         pass
     complete(diff, listener)
 
 
-def test_stopping_early_within_a_payload() -> None:
+def test_the_rest_of_a_payload_is_skipped() -> None:
     diff, listener = stream()
     entries = diff.entries()
     next(entries)
@@ -123,18 +123,18 @@ def test_stopping_early_within_a_payload() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 512, 600, 3500, 4096, len(TAR) - 5000, len(TAR) - 1])
-def test_stopping_early_within_bytes(length: int) -> None:
+def test_draining_a_layer_stream_after_some_bytes(length: int) -> None:
     diff, listener = stream()
     buffered = io.BufferedReader(diff, 64)
     assert buffered.read(length) == TAR[:length]
     complete(diff, listener)
 
 
-def test_never_read_at_all() -> None:
+def test_draining_a_layer_stream_that_was_never_read() -> None:
     complete(*stream())
 
 
-def test_draining_twice() -> None:
+def test_draining_a_layer_stream_twice() -> None:
     diff, listener = stream()
     diff.drain()
     complete(diff, listener)
@@ -148,7 +148,7 @@ def test_there_is_no_payload_outside_an_entry() -> None:
     assert list(diff.payload()) == []
 
 
-def test_mixing_is_refused() -> None:
+def test_reading_as_bytes_and_as_entries_cannot_be_mixed() -> None:
     diff, _ = stream()
     next(diff.entries())
     with pytest.raises(ValueError, match="cannot be read as bytes"):
@@ -159,7 +159,7 @@ def test_mixing_is_refused() -> None:
         next(diff.entries())
 
 
-def test_without_a_listener() -> None:
+def test_a_layer_stream_without_a_listener() -> None:
     diff = LayerStream(TarScanner(io.BytesIO(TAR).read))
     assert [entry.name for entry in diff.entries()] == [b"a", b"d", b"b"]
 
@@ -177,8 +177,8 @@ DAMAGED = {
 
 @pytest.mark.parametrize("how", ["entries", "bytes", "drain"])
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_an_error_is_raised_again_and_again(damage: str, how: str) -> None:
-    """A driver that swallows one must not be able to take what comes then for a whole layer."""
+def test_an_error_in_the_tar_is_raised_again_at_each_call(damage: str, how: str) -> None:
+    """A driver that suppresses the error must not mistake the rest for a whole layer."""
     diff, listener = stream(DAMAGED[damage])
     with pytest.raises(InvalidLayer):
         consume(diff, how)
@@ -190,7 +190,7 @@ def test_an_error_is_raised_again_and_again(damage: str, how: str) -> None:
 
 @pytest.mark.parametrize("method", ["segment", "begin_entry", "payload", "end_entry", "end"])
 @pytest.mark.parametrize("how", ["entries", "bytes"])
-def test_a_listeners_error_passes_for_good(method: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listeners_error_is_raised_again_at_each_call(method: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     diff, listener = stream()
 
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""PAX records: their syntax, and what each changes."""
+"""PAX records: their syntax, and how each changes an entry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core.tar.header import HeaderError
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records, parse_time
 from tests import tars
 
-# The pairs of GNU's sparse format 0.0 are joined, not kept.
+# The pairs of GNU's sparse format 0.0 are joined, so they do not come back.
 keys = st.binary(min_size=1, max_size=20).filter(
     lambda key: b"=" not in key and b"\0" not in key and not key.startswith(b"GNU.sparse.")
 )
@@ -23,22 +23,22 @@ def test_records_of_any_length_are_read_back(records: list[tuple[bytes, bytes]])
 
 
 @pytest.mark.parametrize("length", [*range(88, 100), *range(985, 1000)])
-def test_lengths_that_count_their_own_digits(length: int) -> None:
+def test_the_length_of_a_record_counts_its_own_digits(length: int) -> None:
     data = tars.record(b"path", b"x" * length)
     assert parse_records(data) == {b"path": b"x" * length}
     assert int(data.split()[0]) == len(data)
 
 
-def test_the_last_of_equal_keys_counts() -> None:
+def test_the_last_of_several_records_with_one_key_counts() -> None:
     assert parse_records(tars.record(b"a", b"1") + tars.record(b"a", b"2")) == {b"a": b"2"}
 
 
-def test_values_hold_anything() -> None:
+def test_the_value_of_a_record_may_be_any_bytes() -> None:
     value = b"a=b\n\0\xff 12 path=x\n"
     assert parse_records(tars.record(b"k", value)) == {b"k": value}
 
 
-def test_zeros_behind_the_records_are_padding() -> None:
+def test_zeros_after_the_records_are_padding() -> None:
     assert parse_records(tars.record(b"a", b"1") + bytes(20)) == {b"a": b"1"}
 
 
@@ -63,12 +63,12 @@ def test_zeros_behind_the_records_are_padding() -> None:
         b"\n",
     ],
 )
-def test_malformed_records(data: bytes) -> None:
+def test_malformed_records_are_refused(data: bytes) -> None:
     with pytest.raises(HeaderError):
         parse_records(data)
 
 
-def test_sparse_pairs_are_joined_in_order() -> None:
+def test_pairs_of_sparse_format_0_0_are_joined_to_a_map() -> None:
     pairs = [(b"GNU.sparse.offset", b"0"), (b"GNU.sparse.numbytes", b"5")] * 2
     assert parse_records(b"".join(tars.record(*item) for item in pairs)) == {b"GNU.sparse.map": b"0,5,0,5"}
     for bad in (pairs[::-1], [pairs[0], pairs[0]], [(b"GNU.sparse.offset", b"1,2")]):
@@ -96,24 +96,24 @@ def test_sparse_pairs_are_joined_in_order() -> None:
         (b" 1", None),
     ],
 )
-def test_times(text: bytes, value: int | None) -> None:
+def test_times_are_read_in_nanoseconds(text: bytes, value: int | None) -> None:
     assert parse_time(text) == value
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [(b"0", 0), (b"-5", -5), (b"+5", 5), (b"00012", 12), (b"9223372036854775807", (1 << 63) - 1)]
 )
-def test_decimals(text: bytes, value: int) -> None:
+def test_decimal_numbers_are_read(text: bytes, value: int) -> None:
     assert parse_decimal(text, "number") == value
 
 
 @pytest.mark.parametrize("text", [b"", b"-", b"1_0", b" 1", b"1 ", b"0x1", b"1.0", b"9223372036854775808", b"9" * 5000])
-def test_what_is_no_decimal(text: bytes) -> None:
+def test_a_text_that_is_not_a_decimal_number_is_refused(text: bytes) -> None:
     with pytest.raises(HeaderError, match="the number in the extended header"):
         parse_decimal(text, "number")
 
 
-def test_records_override_the_header() -> None:
+def test_records_override_the_values_of_the_header() -> None:
     entry = TarEntry(b"old", EntryType.FILE, uid=1, gid=1, size=1, stored_size=1, mtime_ns=1, linkname=b"old")
     apply_records(
         entry,
@@ -143,13 +143,13 @@ def test_records_override_the_header() -> None:
     )
 
 
-def test_empty_and_malformed_values_leave_the_header() -> None:
+def test_empty_values_and_malformed_times_do_not_override_the_header() -> None:
     entry = TarEntry(b"old", EntryType.FILE, uid=1, mtime_ns=1, size=1)
     apply_records(entry, {b"path": b"", b"uid": b"", b"size": b"", b"mtime": b"yesterday"})
     assert entry == TarEntry(b"old", EntryType.FILE, uid=1, mtime_ns=1, size=1)
 
 
 @pytest.mark.parametrize("record", [(b"size", b"-1"), (b"size", b"x"), (b"uid", b"root"), (b"gid", b"1.5")])
-def test_bad_numbers_are_refused(record: tuple[bytes, bytes]) -> None:
+def test_records_with_malformed_numbers_are_refused(record: tuple[bytes, bytes]) -> None:
     with pytest.raises(HeaderError):
         apply_records(TarEntry(b"a", EntryType.FILE), dict([record]))

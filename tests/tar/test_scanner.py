@@ -1,4 +1,4 @@
-"""The scanner: what it makes of each dialect, that no byte is lost, and what it refuses."""
+"""The tar scanner: entries in all dialects, every byte returned, malformed tars refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def source(tar: bytes, size: int = 1 << 20) -> Callable[[], bytes]:
 
 
 def scan(tar: bytes, size: int = 1 << 20) -> list[tuple[TarEntry, bytes]]:
-    """The entries with their payloads; and no byte of the tar is missing."""
+    """Return the entries with their payloads, and check that no byte of the tar is missing."""
     scanner = TarScanner(source(tar, size))
     found = []
     everything = []
@@ -52,17 +52,17 @@ TWO = tars.tar(tars.entry(b"a", b"x" * 700), tars.long_name(b"n" * 300) + tars.e
 
 
 @pytest.mark.parametrize("size", [1, 7, 511, 512, 513, 4096])
-def test_chunks_of_any_length_give_the_same(size: int) -> None:
+def test_entries_are_the_same_in_chunks_of_any_length(size: int) -> None:
     assert scan(TWO, size) == scan(TWO)
 
 
 @pytest.mark.parametrize("end", [b"", bytes(512), tars.END, bytes(10240), tars.END + b"junk", bytes(512) + b"j" * 512])
-def test_ends_of_archives(end: bytes) -> None:
+def test_an_archive_may_end_in_several_ways(end: bytes) -> None:
     assert [entry.name for entry, _ in scan(tars.entry(b"a", b"x") + end)] == [b"a"]
 
 
 @pytest.mark.parametrize("tar", [b"", bytes(512), tars.END])
-def test_empty_archives(tar: bytes) -> None:
+def test_an_empty_archive_has_no_entries(tar: bytes) -> None:
     assert scan(tar) == []
 
 
@@ -75,7 +75,7 @@ def test_trailers_come_in_the_same_pieces_however_the_tar_is_read(size: int) -> 
     assert [len(piece) for piece in scanner.trailer()] == [TRAILER_PIECE, TRAILER_PIECE, 5]
 
 
-def test_payloads_need_not_be_taken() -> None:
+def test_a_payload_that_is_not_read_is_skipped() -> None:
     scanner = TarScanner(source(TWO, 100))
     first = scanner.next_entry()[1]
     assert first is not None
@@ -94,9 +94,9 @@ def test_payload_chunks_stay_valid() -> None:
     assert b"".join(chunks) == b"x" * 700
 
 
-def test_every_cut_is_refused_or_the_end_of_an_archive() -> None:
-    # A header that announces nothing is the end too, as for Docker and GNU tar; so is one block of zeros, or a payload or
-    # extended header without its padding, or with some of it.
+def test_a_truncated_tar_is_refused_unless_an_entry_is_complete() -> None:
+    # These are the end of an archive, too, as for Docker and GNU tar: an extended header without an entry, one block of
+    # zeros, and a payload or extended header whose padding is missing or incomplete.
     whole_entries = {0, *range(1212, 1537), *range(2349, 2561), 4096, *range(4608, len(TWO))}
     for cut in range(len(TWO)):
         if cut in whole_entries:
@@ -122,13 +122,13 @@ def test_the_last_entry_needs_no_padding(padding: int, fill: bytes, size: int) -
         assert [entry.name for entry, _ in scan(tars.entry(b"a", b"x") + bare, size)][:1] == [b"a"]
 
 
-def test_what_is_no_tar_is_called_so() -> None:
+def test_the_message_says_that_the_input_is_not_a_tar() -> None:
     assert "not a tar" in str(refusal(b"#!/bin/sh\n" * 100))
     assert "not a tar" in str(refusal(b"short"))
     assert "not a tar" not in str(refusal(tars.entry(b"a") + b"#!/bin/sh\n" * 100))
 
 
-def test_a_bad_checksum_is_refused_with_its_place() -> None:
+def test_the_error_of_a_wrong_checksum_has_its_offset() -> None:
     damaged = bytearray(TWO)
     damaged[1536 + 3] ^= 1
     error = refusal(bytes(damaged))
@@ -136,7 +136,7 @@ def test_a_bad_checksum_is_refused_with_its_place() -> None:
     assert "checksum" in error.reason
 
 
-def test_fields_of_a_header() -> None:
+def test_an_entry_has_the_fields_of_its_header() -> None:
     options = {"mode": 0o4755, "uid": 7, "gid": 8, "mtime": 9, "size": 3}
     found = one(tars.entry(b"name", b"abc", **options))
     assert found == TarEntry(
@@ -165,25 +165,25 @@ def test_fields_of_a_header() -> None:
         (tars.pax([(b"path", b"n" * MAX_NAME)]) + tars.entry(b"n"), b"n" * MAX_NAME),
     ],
 )
-def test_names(part: bytes, name: bytes) -> None:
+def test_names_of_entries_in_all_dialects(part: bytes, name: bytes) -> None:
     assert one(part).name == name
 
 
-def test_link_targets() -> None:
+def test_link_targets_in_all_dialects() -> None:
     part = tars.long_name(b"t" * 300, b"K") + tars.symlink(b"l", b"t")
     assert one(part).linkname == b"t" * 300
     assert one(tars.pax([(b"linkpath", b"p" * 300)]) + tars.symlink(b"l", b"t")).linkname == b"p" * 300
     assert one(tars.symlink(b"l", b"t" * 100)).linkname == b"t" * 100
 
 
-def test_extended_headers_are_for_one_entry() -> None:
+def test_an_extended_header_applies_to_one_entry() -> None:
     tar = tars.tar(
         tars.pax([(b"uid", b"5")]) + tars.entry(b"a"), tars.long_name(b"long") + tars.entry(b"b"), tars.entry(b"c")
     )
     assert [(entry.name, entry.uid) for entry, _ in scan(tar)] == [(b"a", 5), (b"long", 0), (b"c", 0)]
 
 
-def test_global_headers_are_entries_of_their_own_and_change_no_other() -> None:
+def test_a_global_header_is_an_entry_and_changes_no_other() -> None:
     part = tars.pax([(b"path", b"global"), (b"uid", b"5")], typeflag=b"g") + tars.entry(b"a", b"x")
     (first, content), (second, _) = scan(tars.tar(part))
     assert (first.type, first.name, content) == (EntryType.GLOBAL, b"global", b"")
@@ -208,18 +208,18 @@ def test_global_headers_are_entries_of_their_own_and_change_no_other() -> None:
         (b"M", EntryType.VOLUME),
     ],
 )
-def test_types(flag: bytes, kind: EntryType) -> None:
+def test_type_flags_give_the_type_of_an_entry(flag: bytes, kind: EntryType) -> None:
     assert one(tars.entry(b"a", typeflag=flag)).type is kind
 
 
 @pytest.mark.parametrize(("flag", "kind"), [(b"\0", EntryType.DIR), (b"0", EntryType.FILE)])
-def test_a_slash_at_the_end_makes_a_directory_in_v7_alone(flag: bytes, kind: EntryType) -> None:
+def test_a_slash_at_the_end_of_a_name_marks_a_directory_in_v7_only(flag: bytes, kind: EntryType) -> None:
     assert one(tars.entry(b"a/", typeflag=flag, form="v7")).type is kind
 
 
 @pytest.mark.parametrize("flag", [b"1", b"2", b"3", b"4", b"5", b"6"])
-def test_sizes_without_a_payload(flag: bytes) -> None:
-    """Header-only types: most writers put a size there that means nothing, some do write the content."""
+def test_the_size_of_a_header_only_type_counts_only_if_a_payload_follows(flag: bytes) -> None:
+    """Most writers put a size into these headers that means nothing; some do write a payload."""
     bare = tars.header(b"a", typeflag=flag, size=700, linkname=b"t")
     for following in (tars.entry(b"b", b"x"), b""):
         entries = scan(tars.tar(bare, following))
@@ -231,19 +231,19 @@ def test_sizes_without_a_payload(flag: bytes) -> None:
     assert entries[1][0].name == b"b"
 
 
-def test_devices() -> None:
+def test_device_numbers_are_read() -> None:
     entry = one(tars.entry(b"d", typeflag=b"3", device=(0o7777777, 5)))
     assert (entry.devmajor, entry.devminor) == (0o7777777, 5)
     assert one(tars.entry(b"d", typeflag=b"3", device=(4, 5), form="v7")).devmajor == 0
 
 
-def test_pax_sizes_count() -> None:
+def test_the_size_in_a_pax_record_is_the_size_of_the_payload() -> None:
     part = tars.pax([(b"size", b"700")]) + tars.header(b"a", size=3) + tars.padded(b"c" * 700)
     ((entry, content),) = scan(tars.tar(part))
     assert (entry.size, content) == (700, b"c" * 700)
 
 
-def test_numbers_beyond_octal() -> None:
+def test_numbers_in_base_256_are_read() -> None:
     entry = one(tars.entry(b"a", uid=1 << 31, gid=-1, mtime=-5))
     assert (entry.uid, entry.gid, entry.mtime_ns) == (1 << 31, -1, -5_000_000_000)
 
@@ -268,14 +268,14 @@ def test_numbers_beyond_octal() -> None:
         (tars.header(b"a", size=1 << 62), "cut off"),
     ],
 )
-def test_what_is_refused(part: bytes, reason: str) -> None:
+def test_malformed_headers_are_refused(part: bytes, reason: str) -> None:
     error = refusal(tars.tar(part))
     assert reason in error.reason
     assert error.offset is not None
 
 
 def endless(*parts: bytes) -> Callable[[], bytes]:
-    """A tar that never ends, and counts how much of it is taken."""
+    """Return a source of a tar that never ends."""
     chunks: Iterator[bytes] = (part for parts_again in repeat(parts) for part in parts_again)
     return lambda: next(chunks)
 
@@ -321,7 +321,7 @@ def test_a_sparse_map_without_end_is_refused(line: bytes) -> None:
     assert taken < MAX_HEADERS * 2
 
 
-def test_errors_of_the_source_pass() -> None:
+def test_errors_of_the_source_are_not_wrapped() -> None:
     def read() -> bytes:
         raise OSError("broken")
 

@@ -1,4 +1,4 @@
-"""Sparse files: every format gives the logical content, with holes, and comes back exactly."""
+"""Sparse files in all formats: extraction gives their content with holes, and export the same bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REGIONS = {
 
 @pytest.mark.parametrize("regions", REGIONS)
 @pytest.mark.parametrize("form", FORMATS)
-def test_content_and_holes(form: str, regions: str, root: Path) -> None:
+def test_a_sparse_file_is_extracted_with_its_content_and_holes(form: str, regions: str, root: Path) -> None:
     content = content_of(SIZE, REGIONS[regions])
     tar = tars.tar(part(form, b"s", content, REGIONS[regions]), tars.entry(b"after", b"x"))
     taken = round_trip(tar, root)
@@ -64,19 +64,19 @@ def has_holes(where: Path) -> bool:
     return blocks * 512 < SIZE
 
 
-def test_holes_are_looked_for_where_there_can_be_some(root: Path) -> None:
+def test_the_tests_run_on_a_file_system_with_holes(root: Path) -> None:
     assert has_holes(root), "the tests run on a file system without holes: point --basetemp at another"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_empty_sparse_file(form: str, root: Path) -> None:
+def test_an_empty_sparse_file_is_extracted(form: str, root: Path) -> None:
     round_trip(tars.tar(part(form, b"s", b"", [])), root)
     assert (root / "s").read_bytes() == b""
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_size_of_terabytes_costs_nothing(form: str, root: Path) -> None:
-    """The logical size is the tar's word; only data takes space."""
+def test_a_sparse_file_of_terabytes_needs_space_for_its_data_only(form: str, root: Path) -> None:
+    """The tar states the logical size; only data needs space."""
     size = b"%d" % (1 << 42)
     if form == "old":
         tar = tars.header(
@@ -104,7 +104,7 @@ def test_a_size_of_terabytes_costs_nothing(form: str, root: Path) -> None:
         assert file.read(3) == b"\0x\0"
 
 
-def test_the_name_ends_at_a_nul(root: Path) -> None:
+def test_the_name_in_a_sparse_record_ends_at_a_nul(root: Path) -> None:
     records = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", b"s\0x")]
     tar = tars.tar(tars.pax([*records, (b"GNU.sparse.realsize", b"4")]) + tars.entry(b"other", tars.padded(b"0\n")))
     round_trip(tar, root)
@@ -119,7 +119,9 @@ def test_the_name_ends_at_a_nul(root: Path) -> None:
         [(b"GNU.sparse.name", b"x")],
     ],
 )
-def test_unknown_versions_are_plain_files(records: list[tuple[bytes, bytes]], root: Path) -> None:
+def test_files_of_unknown_sparse_versions_are_extracted_as_regular_files(
+    records: list[tuple[bytes, bytes]], root: Path
+) -> None:
     """As with Docker; GNU tar refuses them."""
     round_trip(tars.tar(tars.pax(records) + tars.entry(b"s", b"content")), root)
     assert (root / "s").read_bytes() == b"content"
@@ -166,14 +168,14 @@ def pax01(numbers: bytes, count: bytes, data: bytes = b"", size: bytes = b"100")
         tars.header(b"s", typeflag=b"S", form="gnu", fields={482: b"\1"}),
     ],
 )
-def test_bad_maps_are_refused(bad: bytes, root: Path) -> None:
+def test_malformed_sparse_maps_are_refused(bad: bytes, root: Path) -> None:
     with pytest.raises(InvalidLayer) as caught:
         take_in(bad if bad[482:483] == b"\1" else tars.tar(bad), root)
     assert caught.value.offset is not None
     assert list(root.iterdir()) == []
 
 
-def test_versions() -> None:
+def test_sparse_versions_are_recognised_by_their_records() -> None:
     def version(**fields: str) -> str | None:
         return pax_version({f"GNU.sparse.{key}".encode(): value.encode() for key, value in fields.items()})
 
@@ -182,12 +184,12 @@ def test_versions() -> None:
     assert version(major="1", minor="1") is version(major="0", minor="2") is version(map="") is version() is None
 
 
-def test_maps_in_records() -> None:
+def test_sparse_maps_in_records_are_read() -> None:
     assert pax_0_regions({b"GNU.sparse.map": b"0,1,5,2", b"GNU.sparse.numblocks": b"2"}) == [(0, 1), (5, 2)]
     assert pax_0_regions({b"GNU.sparse.map": b"", b"GNU.sparse.numblocks": b"0"}) == []
 
 
-def test_a_map_over_several_blocks() -> None:
+def test_a_sparse_map_in_several_blocks_is_read() -> None:
     regions = [(number * 1000, 10) for number in range(300)]
     text = tars.padded(b"%d\n" % len(regions) + b"".join(b"%d\n%d\n" % region for region in regions))
     reader = Pax1MapReader()
@@ -198,7 +200,7 @@ def test_a_map_over_several_blocks() -> None:
     assert reader.regions() == regions
 
 
-def test_regions_are_checked() -> None:
+def test_regions_that_do_not_fit_the_file_are_refused() -> None:
     check_regions([(0, 5), (5, 0), (7, 3)], 10, 8)
     for regions, size, stored in (([(0, 5)], 4, 5), ([(5, 1), (4, 1)], 9, 2), ([(0, 5)], 5, 4), ([], -1, 0)):
         with pytest.raises(HeaderError):

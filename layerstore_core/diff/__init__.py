@@ -1,1 +1,1 @@
-"""From trees of files to changes, and from changes to a tar."""
+"""Diffs: changes between trees of files, and a tar of the changes."""

@@ -1,4 +1,4 @@
-"""Changes: what has happened to a path, and the paths that a file system knows to have been touched."""
+"""Changes of paths, and the paths that a file system has recorded as touched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class ChangeKind(Enum):
-    """What has happened to a path; the values are Docker's letters."""
+    """Kind of a change; the values are Docker's letters."""
 
     ADD = "A"
     MODIFY = "C"
@@ -19,11 +19,11 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One changed path.
+    """Changed path.
 
     Attributes:
-        path: absolute within the layer, as `b"/etc/hosts"`.
-        kind: what has happened to it.
+        path: absolute within the layer, such as `b"/etc/hosts"`.
+        kind: the kind of the change.
     """
 
     path: bytes
@@ -34,13 +34,13 @@ class Change:
 
 
 class TouchedPaths:
-    """The paths of a tree that may differ from what they were in the tree that it began as.
+    """Paths of a tree that may differ from the tree that it is a snapshot of.
 
     Args:
-        paths: as in `Change`. Whatever is not the file that it was, or not as it was, must be there, under
-            each of its names: files that changed, came, were linked, renamed or moved; directories in
-            which a name came or went; `b"/"` for the root. Of a directory that was moved, what is in it
-            need not be there, but for files with further names, which must be there under all of them.
+        paths: as in `Change`. They must contain everything that is another file than before, or has changed, under each
+            of its names: files that were changed, created, linked, renamed or moved; directories in which a name was
+            added or removed; `b"/"` for the root. Of a directory that was moved, the content may be missing, except for
+            hard-linked files: these must be there under all their names.
     """
 
     def __init__(self, paths: Iterable[bytes]) -> None:
@@ -57,9 +57,9 @@ class TouchedPaths:
                 below = directory
 
     def __contains__(self, path: bytes) -> bool:
-        """Whether `path`, relative to the root of the tree, is one of the touched."""
+        """Return whether `path`, relative to the root of the tree, is a touched path."""
         return path in self._paths
 
     def names_in(self, directory: bytes) -> set[str]:
-        """The names in a directory, by its path relative to the root, at or below which something was touched."""
+        """Return the names in a directory, relative to the root, that were touched or have touched paths below them."""
         return set(self._names.get(directory, ()))

@@ -1,19 +1,18 @@
-"""Comparing two trees: what has to be done to the lower one to make it the upper one.
+"""Comparison of two trees: the changes that make the lower tree into the upper one.
 
-Two files are the same where type, mode, owner, device, size, modification time to the nanosecond,
-target, extended attributes, content, and the other names they go by are the same. Of directories,
-size and modification time do not count, as with Docker (moby issue 9874): a temporary file that came
-and went is no change. A directory with a change in it is reported as changed itself, as with Docker,
-and so a layer brings its time along.
+Two files are equal if type, mode, owner, device, size, modification time to the nanosecond, link target, extended
+attributes, content, and their other names (hard links) are equal. For directories, size and modification time do not
+count, as in Docker (moby issue 9874): a temporary file that was created and removed is no change. A directory with a
+change in it is reported as changed itself, as in Docker, so that a layer contains its time.
 
-Content is read only where nothing cheaper tells. In this order:
+Content is read only if nothing cheaper decides. In this order:
 
-1. Another status tells that the files differ.
-2. The same inode on the same device is one file. On another device the number tells nothing, and nor does an
-   equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick it was taken in.
-3. With `stamps`, an upper file that has the stamp which was taken there is as it was then: see `diff.stamps`. What
-   is on another device than the root (a mount, another subvolume) is not taken on trust. The order of ctimes tells
-   nothing: a clock can be set.
+1. A different status shows that the files differ.
+2. The same inode on the same device is the same file. On another device the inode number proves nothing. Nor does an
+   equal change time (ctime): the clock ticks coarsely, and a snapshot may be changed in the tick in which it was taken.
+3. With `stamps`, an upper file that still has its stamp is as it was when the stamp was taken: see `diff.stamps`. This
+   does not count on another device than the root's (a mount, another subvolume). The order of ctimes proves nothing: a
+   clock can be set.
 4. Attributes, and then content, are read and compared.
 """
 
@@ -34,11 +33,11 @@ from layerstore_core.tree.xattrs import same_xattrs
 
 
 class Comparison:
-    """One comparison of two trees; see `compare_trees`.
+    """Comparison of two trees; see `compare_trees`.
 
     Attributes:
-        found: what has been found to differ, by path.
-        names: the names of files that have several.
+        found: the differences found, by path.
+        names: the names of hard-linked files.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Comparison:
             self._lower.close()
 
     def start(self) -> list[Task]:
-        """Compare the roots themselves; return what is to be compared then."""
+        """Compare the roots themselves; return the tasks that follow."""
         return [Task(b"", self._root())]
 
     def finish(self) -> list[Change]:
@@ -83,11 +82,11 @@ class Comparison:
         return [Change(path, self.found[path]) for path in sorted(self.found)]
 
     def compare(self, waiting: list[Task], *, up_to: int | None = None) -> None:
-        """Compare directories with all that is in them, the last first.
+        """Compare directories with everything in them, the last first.
 
         Args:
-            waiting: the directories; what is done is taken out, and what is left to be done is put in.
-            up_to: stop when so many entries have been looked at, or a few more; `None`: when all is done.
+            waiting: the directories, changed in place: done ones are removed, and ones found on the way are added.
+            up_to: stop when this many entries, or a few more, were compared; `None`: compare everything.
         """
         looked_at = 0
         while waiting and (up_to is None or looked_at < up_to):
@@ -102,7 +101,7 @@ class Comparison:
             looked_at += self._looked_at - before + 1
 
     def root_fds(self) -> tuple[int, int] | None:
-        """Return the descriptors of the two roots; `None` where there is no lower tree."""
+        """Return the descriptors of the two roots; `None` if there is no lower tree."""
         return (self._upper.root_fd, self._lower.root_fd) if self._lower is not None else None
 
     def merge(self, answer: Answer) -> None:
@@ -126,11 +125,11 @@ class Comparison:
         return Directory("", in_lower=True, untouched=untouched, guided=guided)
 
     def _is_untouched(self, path: bytes, status: os.stat_result) -> bool:
-        """Whether what stands at `path` in the upper tree is certain to be as it was when its stamp was taken."""
+        """Return whether the upper tree's file at `path` is certainly as it was when its stamp was taken."""
         return self._stamps is not None and status.st_dev == self._device and self._stamps.match(path, status)
 
     def _visit(self, directory: Directory) -> list[Directory]:
-        """Compare what is in the upper tree's present directory; returns the directories in it."""
+        """Compare the content of the upper tree's current directory; return the directories in it."""
         if directory.unread:
             self._compare_attributes()
         if directory.guided and self._touched is not None:
@@ -140,7 +139,7 @@ class Comparison:
         return self._add_all()
 
     def _note_vanished(self, path: bytes) -> None:
-        """Note that something is gone that was listed in the upper tree: left unsaid, it would count as unchanged."""
+        """Record that a name listed in the upper tree is gone. Without a record it would count as unchanged."""
         self.found.pop(b"/" + path, None)
         if self._lower is None:
             return
@@ -152,7 +151,7 @@ class Comparison:
         self.found[b"/" + path] = ChangeKind.DELETE
 
     def _compare_attributes(self) -> None:
-        """Compare the present directories' attributes."""
+        """Compare the attributes of the current directories."""
         assert self._lower is not None
         path = b"/" + self._upper.path
         if path not in self.found:
@@ -164,6 +163,7 @@ class Comparison:
                 raise
 
     def _add_all(self) -> list[Directory]:
+        """Record everything in the upper tree's current directory as added; return the directories in it."""
         directories = []
         with os.scandir(self._upper.fd) as entries:
             for entry in entries:
@@ -182,9 +182,10 @@ class Comparison:
         return directories
 
     def _compare(self, directory: Directory) -> list[Directory]:
+        """Compare all names in the current directories; return the upper tree's directories."""
         assert self._lower is not None
         directories = []
-        # Where no name has come or gone, the lower directory need not even be listed.
+        # If no name was added or removed, the lower directory need not even be listed.
         listing: set[str] | None = None
         if not directory.untouched:
             listing = set(os.listdir(self._lower.enter(self._upper.path)))
@@ -211,7 +212,7 @@ class Comparison:
                     if listing is None:
                         self._lower.enter(self._upper.path)
                     lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False) if in_lower else None
-                    self._pair(name, status, lower)
+                    self._compare_name(name, status, lower)
                 except OSError as error:
                     error.filename = self._upper.absolute(name)
                     error.add_note(f"while comparing it with what is in {os.fsdecode(self._lower.root)}")
@@ -225,14 +226,14 @@ class Comparison:
         return directories
 
     def _compare_touched(self, touched: TouchedPaths) -> list[Directory]:
-        """As `_compare`, but looking only at what was touched."""
+        """Do what `_compare` does, but look only at touched paths."""
         assert self._lower is not None
         path = self._upper.path
         self._lower.enter(path)
         names = touched.names_in(path)
         if path in touched:
             present, before = _inodes_in(self._upper.fd), _inodes_in(self._lower.fd)
-            # Of what the lower tree has had put in another's place since, nothing in the upper tree tells.
+            # A file of the lower tree may have been replaced since; nothing in the upper tree shows that.
             names |= {name for name, inode in present.items() if before.get(name) != inode}
             for name in before.keys() - present.keys():
                 self.found[b"/" + self._upper.join(name)] = ChangeKind.DELETE
@@ -247,7 +248,7 @@ class Comparison:
                 lower = os.stat(name, dir_fd=self._lower.fd, follow_symlinks=False)
             except FileNotFoundError:
                 lower = None
-            self._pair(name, status, lower)
+            self._compare_name(name, status, lower)
             if stat.S_ISDIR(status.st_mode):
                 both = lower is not None and stat.S_ISDIR(lower.st_mode)
                 same = lower is not None and lower.st_ino == status.st_ino
@@ -256,8 +257,8 @@ class Comparison:
                 directories.append(Directory(name, both, untouched=False, guided=guided, unread=unread))
         return directories
 
-    def _pair(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
-        """Compare what a name stands for in the two trees, but not what is in directories, nor their attributes."""
+    def _compare_name(self, name: str, upper: os.stat_result, lower: os.stat_result | None) -> None:
+        """Compare a name's files in the two trees, but not the content or the attributes of directories."""
         if lower is None:
             self.found[b"/" + self._upper.join(name)] = ChangeKind.ADD
         elif self._differ(name, upper, lower):
@@ -300,11 +301,11 @@ class Comparison:
             os.close(first)
 
     def _report_links(self) -> None:
-        """Report the names without which a layer could not say which names are one file.
+        """Report further names of hard-linked files, so that the layer says which names belong to one file.
 
-        What a layer brings is linked among itself, and what it leaves alone stays linked as it is. So the
-        names of one file are either all brought, or all left; and of what was one file and is several,
-        only one may be left.
+        The names that a layer contains are linked to each other, and the names that it does not contain stay linked as
+        they are. So a layer contains either all names of a file, or none. And if one file has become several, only one
+        of them may stay out of the layer.
         """
         files: dict[tuple[int, int], list[Name]] = defaultdict(list)
         for name in self.names:
@@ -313,15 +314,15 @@ class Comparison:
         for names in sorted(files.values(), key=lambda names: min(name.path for name in names)):
             before = {name.lower for name in names}
             lower = names[0].lower
-            brought = any(name.path in self.found for name in names)
-            if brought or len(before) > 1 or lower is None or lower in left:
+            in_layer = any(name.path in self.found for name in names)
+            if in_layer or len(before) > 1 or lower is None or lower in left:
                 for name in names:
                     self.found.setdefault(name.path, ChangeKind.MODIFY)
             else:
                 left[lower] = names
 
     def _report_directories(self) -> None:
-        """Report the directories above all changes."""
+        """Report the parent directories of all changes."""
         for path in list(self.found):
             while (path := path.rpartition(b"/")[0]) and path not in self.found:
                 self.found[path] = ChangeKind.MODIFY

@@ -1,4 +1,4 @@
-"""Comparing two trees, with a second process if they are large."""
+"""Comparison of two trees, with a worker process if they are large."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layerstore_core.diff.stamps import Stamps
 from layerstore_core.diff.tasks import Answer, Task, pack_tasks
 from layerstore_core.workers.share import share
 
-#: So many entries one process compares before it is worth starting a second one.
+#: One process compares this many entries before it is worth starting a worker.
 _ENTRIES_BEFORE_WORKER: Final = 4000
 
 
@@ -25,23 +25,24 @@ def compare_trees(
     stamps: Stamps | None = None,
     root_owner: tuple[int, int] | None = None,
 ) -> list[Change]:
-    """The changes that make `lower` into `upper`, sorted by path.
+    """Return the changes that make `lower` into `upper`, sorted by path.
 
-    A directory that is added comes with all that is in it; one that is deleted stands for all that was in
-    it. The root itself is named only where its own mode, owner or attributes differ; against an empty tree, from those of
-    a new base layer: mode 0755, no attributes, `root_owner`.
+    An added directory is reported with everything in it. A deleted directory is reported alone. The root is reported
+    only if its own mode, owner or attributes differ. Against an empty tree it is compared with the root of a new base
+    layer: mode 0755, no attributes, `root_owner`.
 
-    Where nothing is known and the trees are large, a second process compares a part of them: see `diff.compare_worker`.
+    If neither `touched` nor `stamps` is given and the trees are large, a worker process compares a part of them: see
+    `diff.compare_worker`.
 
     Args:
-        upper: the changed tree. What vanishes from it meanwhile counts as deleted.
-        lower: the tree it began as; `None` for an empty one: then everything is added.
-        since_ns: no longer used, since a clock that is set back tells no order; `stamps` has taken its place.
-        touched: what of `upper`, a snapshot of `lower` on a file system that keeps inode numbers in
-            snapshots, may differ from `lower`. Nothing else is looked at. `None`: nothing is known.
-        stamps: those of `upper`, from when it was equal to `lower`, which has not changed since. What still has its stamp
-            is passed over unread. `None`: nothing is known, and files of equal status are compared by their content, unless
-            they are one file.
+        upper: the changed tree. A file that vanishes from it meanwhile counts as deleted.
+        lower: the tree that `upper` was made from; `None` for an empty one: then everything is added.
+        since_ns: no longer used, since clocks can be set back and so give no order; `stamps` replaces it.
+        touched: the paths of `upper` that may differ from `lower`. `upper` is a snapshot of `lower` then, on a file
+            system that keeps inode numbers in snapshots. Nothing else is looked at. `None`: unknown.
+        stamps: the stamps of `upper`, from a time when it was equal to `lower`, which has not changed since. Files that
+            still have their stamps are not read. `None`: unknown; files of equal status are then compared by content,
+            unless they are the same inode.
         root_owner: user and group of an empty tree's root on this host; `None`: the caller's.
 
     Raises:
@@ -57,7 +58,7 @@ def compare_trees(
 
 
 def _compare_with_worker(comparison: Comparison, waiting: list[Task]) -> None:
-    """Compare directories together with a second process, if one can be had; what that could not do is left."""
+    """Compare directories together with a worker, if one can be started; leave the rest in `waiting`."""
     roots = comparison.root_fds()
     process = compare_worker.start(*roots) if roots else None
     if process is None:
@@ -69,5 +70,5 @@ def _compare_with_worker(comparison: Comparison, waiting: list[Task]) -> None:
         return answer.left
 
     with process:
-        # Should it fail, it is done here, and an error that it has met comes up again.
+        # If the worker fails, its part is compared here, and an error that it has met occurs again.
         waiting += share(waiting, process, lambda: comparison.compare(waiting, up_to=1), pack=pack_tasks, take=take)

@@ -1,7 +1,7 @@
-"""A second process for comparing two large trees: what it is told, and what it answers; see `workers.share`.
+"""Worker process for comparing two large trees: its start, its program, its messages; see `workers.share`.
 
-The second process only reads, by descriptors of the two roots, and only tells what it has found. Whatever goes wrong
-with it (it cannot be started, it is killed, it meets an error), the first one does what it was given, and meets the error
+The worker only reads, through descriptors of the two roots, and only reports what it has found. If anything goes wrong
+with it (it cannot be started, it is killed, it meets an error), the parent process does its part, and meets the error
 itself.
 """
 
@@ -13,28 +13,28 @@ from layerstore_core.diff.compare import Comparison
 from layerstore_core.diff.tasks import pack_tasks, unpack_tasks
 from layerstore_core.workers.channel import READY, ParentConnection, Worker
 
-#: How many entries the second process looks at before it answers.
+#: The worker answers after about this many entries.
 _ENTRIES: Final = 2000
 
 
 def start(upper: int, lower: int) -> Worker | None:
-    """Start the second process; `None` where that would be no gain, or cannot be done.
+    """Start a worker; return `None` if it would save no time, or cannot be started.
 
     Args:
         upper: a descriptor of the upper tree's root.
-        lower: one of the lower tree's.
+        lower: a descriptor of the lower tree's root.
     """
     return Worker.start(__name__, [upper, lower], _ENTRIES)
 
 
 def work(parent: int, upper: int, lower: int, entries: int) -> None:
-    """What the second process does, until nobody tells it anything any more.
+    """Run the worker, until its parent sends no more tasks.
 
     Args:
-        parent: the first process.
+        parent: the parent process.
         upper: the descriptor of the upper tree's root.
-        lower: that of the lower tree's.
-        entries: how many it looks at, about, before it answers.
+        lower: the descriptor of the lower tree's root.
+        entries: answer after about this many entries.
     """
     connection = ParentConnection(parent)
     try:
@@ -50,4 +50,4 @@ def work(parent: int, upper: int, lower: int, entries: int) -> None:
                 comparison.found.clear()
                 comparison.names.clear()
     except (OSError, EOFError):
-        return  # if it is an error, the first process will meet it too, and tell
+        return  # an error of the comparison will occur in the parent process too, which reports it

@@ -1,11 +1,11 @@
-"""Packing: a tree, or what has changed in it, becomes an uncompressed tar.
+"""Packing of a tree, or of the changes in it, into an uncompressed tar.
 
-The same tree gives the same bytes. Entries stand in the order of their paths' bytes, so that
-directories come before what is in them; names have no `./` in front, and directories a slash at the end,
-as in Docker's layers. Names of users and groups are left empty, as in Docker's.
+The same tree gives the same bytes. Entries are sorted by the bytes of their paths, so that a directory comes before its
+content. Names do not begin with `./`, and names of directories end with a slash, as in Docker's layers. Names of users
+and groups are left empty, as in Docker's.
 
-A socket cannot be packed, and what would read as a whiteout must not be, a name or a device: they are left out, and one
-warning says so. What they have replaced gets a whiteout, so that it does not come back.
+A socket cannot be packed. A name or a device that would be read as a whiteout must not be packed. These are left out,
+and one warning says so. What they have replaced gets a whiteout, so that it does not appear again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from layerstore_core.tree.xattrs import read_xattrs
 
 #: How much of a file is read at a time, in bytes.
 _CHUNK: Final = 1 << 20
-#: Files up to this size are read at once; small pieces are joined up to it.
+#: Files up to this size, in bytes, are read in one call; small pieces are joined up to it.
 _SMALL: Final = 1 << 17
 _ZEROS: Final = bytes(_CHUNK)
 _WHITEOUT_MODE: Final = 0o600
@@ -44,11 +44,11 @@ SkipXattr = Callable[[bytes], bool]
 def pack_tree(
     root: str | os.PathLike[str], *, id_mapping: IDMapping = _UNMAPPED, skip_xattrs: SkipXattr | None = None
 ) -> Iterator[bytes]:
-    """The tar of everything below `root`, the root itself left out.
+    """Return the tar of everything below `root`, without the root itself.
 
-    Arguments and errors are those of `pack_changes`, and the tar is that of all files as added.
+    Arguments and errors are those of `pack_changes`. The tar is that of all files as added.
     """
-    return _joined(_pack_tree(root, id_mapping, skip_xattrs))
+    return _join_small_pieces(_pack_tree(root, id_mapping, skip_xattrs))
 
 
 def pack_changes(
@@ -59,29 +59,30 @@ def pack_changes(
     opaque: Collection[bytes] = (),
     skip_xattrs: SkipXattr | None = None,
 ) -> Iterator[bytes]:
-    """The tar of these changes.
+    """Return the tar of these changes.
 
     Args:
-        root: the tree that has been changed. It should be at rest: what is not packed as it was found is an error.
-        changes: each path once, in any order. What is deleted becomes a whiteout.
+        root: the changed tree. It must not be written to meanwhile: a file that has changed since it was found is an
+            error.
+        changes: each path once, in any order. A deleted path becomes a whiteout.
         id_mapping: shifts the files' owners to the layer's numbers.
-        opaque: paths, as in `changes`, of directories that hide what is below them in the parent: these
+        opaque: paths, as in `changes`, of directories that hide the content of the parent layers' directories: these
             get an opaque whiteout.
-        skip_xattrs: names for which it answers true are left out, as overlayfs's own always are.
+        skip_xattrs: attributes for whose names it returns true are left out, as overlayfs's own always are.
 
     Returns:
-        The tar in chunks of up to 1 MiB and a little. The iterator has a `close`, which releases what it holds.
+        The tar in chunks of up to 1 MiB and a little. The iterator has a `close`, which releases its resources.
 
     Raises:
-        FileNotFoundError: a changed file is no longer there.
-        OSError: a file cannot be read; with `ESTALE` where it was changed while it was read. The error names it.
+        FileNotFoundError: a changed file no longer exists.
+        OSError: a file cannot be read; with `ESTALE` if it was changed while it was read. The error names it.
         ConfigError: an owner is in none of the mapping's ranges.
     """
-    return _joined(_pack_changes(root, changes, id_mapping, opaque, skip_xattrs))
+    return _join_small_pieces(_pack_changes(root, changes, id_mapping, opaque, skip_xattrs))
 
 
-def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Join small pieces, since each chunk costs those who take it a round."""
+def _join_small_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small pieces, since every chunk costs its reader one iteration."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -119,9 +120,9 @@ def _pack_tree(root: str | os.PathLike[str], id_mapping: IDMapping, skip: SkipXa
 
 
 def _steps(fd: int) -> list[bytes]:
-    """What to do in a directory, the last first: pack a name, or go into one that has a slash at its end.
+    """Return the steps for a directory, the last first: pack a name, or enter a name that ends with a slash.
 
-    These are two steps, since other names can sort between a directory and what is in it: `a`, `a-b`, `a/c`.
+    These are two steps, since other names can sort between a directory and its content: `a`, `a-b`, `a/c`.
     """
     steps = []
     with os.scandir(fd) as entries:
@@ -173,37 +174,39 @@ def _empty_file(name: bytes) -> bytes:
 
 
 class _Packer:
-    """Packs files of a tree, from the directory where the descent stands."""
+    """Packer of files of a tree, from the current directory of the walk."""
 
     def __init__(self, tree: TreeWalk, id_mapping: IDMapping, skip: SkipXattr | None) -> None:
         self._tree = tree
         self._id_mapping = id_mapping
         self._skip = skip
-        #: By device and inode, the first name in the tar of a file that has several.
+        #: The first name in the tar of each hard-linked file, by device and inode.
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._left_out: Counter[str] = Counter()
 
     @contextmanager
     def reporting(self) -> Iterator[_Packer]:
-        """Say once, at the end, what had to be left out."""
+        """Log a warning at the end of a `with` block about everything that was left out in it."""
         yield self
         for what, count in self._left_out.items():
             logger.warning("{}: left out {} of its files: {}", os.fsdecode(self._tree.root), count, what)
 
     def leave_out(self, what: str) -> None:
+        """Count a file that is left out, by its kind."""
         self._left_out[what] += 1
 
     def pack_root(self) -> Iterator[bytes]:
-        """The entry of the root itself."""
+        """Yield the entry of the root itself."""
         status = os.fstat(self._tree.fd)
         yield encode_header(self._entry(b"./", b"", status, EntryType.DIR, self._xattrs(self._tree.fd, b"")))
 
     def pack(self, base: bytes, *, replaces: bool = False) -> Iterator[bytes]:
-        """The header and the content of one file of the present directory.
+        """Yield the header and the content of one file in the current directory.
 
         Args:
             base: its name there.
-            replaces: whether the parent has something of that name, which must not show where this is left out.
+            replaces: whether the parent has a file of this name. If this one is left out, the parent's must stay
+                hidden.
         """
         tree = self._tree
         name = tree.join(base)
@@ -245,7 +248,7 @@ class _Packer:
             entry.size = size
             header = encode_header(entry)
             if size <= _SMALL:
-                # A byte more is asked for, to see that there is none.
+                # One more byte than expected is requested, to see that the file ends here.
                 data = os.read(fd, size + 1) if size else b""
                 if len(data) != size:
                     self._changed(base)
@@ -264,9 +267,10 @@ class _Packer:
             os.close(fd)
 
     def _changed(self, base: bytes) -> None:
+        """Raise the error for a file that was changed while it was packed."""
         raise OSError(
             errno.ESTALE,
-            "the file was changed while it was packed; pack it when nobody writes",
+            "the file was changed while it was packed; pack the tree when nothing writes to it",
             self._tree.absolute(base),
         )
 
@@ -308,12 +312,12 @@ _TYPES: Final = {
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    """What tells that a file was written to; the ctime also where size and mtime were put back."""
+    """Return values that change when a file is written to; the ctime does even if size and mtime are restored."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _content(fd: int, status: os.stat_result) -> Iterator[bytes]:
-    """A file's content, its holes as zeros, which are not read; an empty chunk where the file ends too early."""
+    """Yield a file's content, with zeros for holes, which are not read; an empty chunk if the file ends too early."""
     size = status.st_size
     extents: Iterable[tuple[int, int]] = data_extents(fd, size) if may_have_holes(status) else ((0, size),)
     offset = 0

@@ -1,4 +1,4 @@
-"""The size of changes, as Docker counts it."""
+"""Size of changes, as Docker counts it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def changed_size(root: str, changes: list[Change]) -> int:
     """Return the bytes of added and changed regular files, each inode once.
 
     Args:
-        root: the tree that the changes are of.
-        changes: as `compare_trees` gives them.
+        root: the tree that was changed.
+        changes: as `compare_trees` returns them.
     """
     total = 0
     seen: set[tuple[int, int]] = set()

@@ -1,4 +1,4 @@
-"""The parts of a comparison, and the messages by which two processes share them."""
+"""Tasks of a comparison, and the messages by which two processes share them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from layerstore_core.diff.change import ChangeKind
 
 
 class Directory(NamedTuple):
-    """A directory of the upper tree that is to be looked into."""
+    """Directory of the upper tree that is to be compared."""
 
     name: str
-    #: There is such a directory in the lower tree.
+    #: The lower tree has a directory of this path.
     in_lower: bool
-    #: No name in it has come or gone since the stamps were taken.
+    #: No name in it was added or removed since the stamps were taken.
     untouched: bool
-    #: It is the directory which the lower tree has there, and `touched` tells of what is in it.
+    #: It has the same inode number as the lower tree's directory, so `touched` says what has changed in it.
     guided: bool = False
-    #: Its attributes and those of the directory in the lower tree are not compared yet: that is done when both are open.
+    #: Its attributes were not yet compared with the lower tree's. That is done when both directories are open.
     unread: bool = False
 
 
 class Name(NamedTuple):
-    """A name of a file that has, or had, several."""
+    """Name of a file that has several names in the upper or the lower tree."""
 
     path: bytes
     upper: tuple[int, int]
@@ -32,7 +32,7 @@ class Name(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A directory that is to be compared with all that is in it."""
+    """Task of comparing a directory with everything in it."""
 
     path: bytes
     directory: Directory
@@ -40,12 +40,12 @@ class Task(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What the second process has done of what it was given.
+    """Answer of the worker.
 
     Attributes:
-        found: what differs, by path.
-        names: the names of files that have several.
-        left: what is still to be done.
+        found: the differences, by path.
+        names: the names of hard-linked files.
+        left: the tasks that are still to be done.
     """
 
     found: dict[bytes, ChangeKind]
@@ -62,10 +62,10 @@ class Answer:
 
 
 def pack_tasks(tasks: Sequence[Task]) -> list[tuple[bytes, tuple[Any, ...]]]:
-    """Return directories to compare as a message."""
+    """Return a message for tasks."""
     return [(path, tuple(directory)) for path, directory in tasks]
 
 
 def unpack_tasks(tasks: Sequence[tuple[bytes, tuple[Any, ...]]]) -> list[Task]:
-    """Return the directories of a message of `pack_tasks`."""
+    """Return the tasks of a message from `pack_tasks`."""
     return [Task(path, Directory(*directory)) for path, directory in tasks]

@@ -17,7 +17,7 @@ from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.codec import FileEntry, LineReader, LineWriter, Segment, decode_lines
 from layerstore_core.tarsplit.record import Recorder
-from layerstore_core.tarsplit.verify_payloads import settle
+from layerstore_core.tarsplit.verify_payloads import verify_payloads
 from layerstore_core.tree.files import TreeFiles
 from layerstore_core.unpack.unpacker import unpack_layer
 
@@ -60,7 +60,7 @@ def take_in(
             files = TreeFiles(root)
             try:
                 with LineReader(provisional) as lines:
-                    settle(decode_lines(lines), files, source.replay(), LineWriter(out))
+                    verify_payloads(decode_lines(lines), files, source.replay(), LineWriter(out))
             finally:
                 files.close()
     return Taken(root, size, diff_id, out.getvalue(), displaced)

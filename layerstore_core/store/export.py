@@ -85,9 +85,9 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
         process = None
         # Of anything else we do not know that it opens what is below some directory, and no more.
         if type(files) is TreeFiles and lines.packed_size >= _BESIDE_FROM:
-            from layerstore_core.tarsplit.read_worker import ReaderProcess
+            from layerstore_core.tarsplit.read_worker import ReadWorker
 
-            process = ReaderProcess.start(files, SHARED)
+            process = ReadWorker.start(files, SHARED)
         if process is not None:
             opened.callback(process.close)
         return assemble_blocks(decode_blocks(lines.blocks()), files, process)

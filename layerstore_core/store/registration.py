@@ -28,7 +28,7 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
 from layerstore_core.tarsplit.record import Recorder
-from layerstore_core.tarsplit.verify_payloads import settle
+from layerstore_core.tarsplit.verify_payloads import verify_payloads
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
@@ -221,7 +221,7 @@ class Registration:
                 LineReader(open(provisional, "rb", opener=inside.opener)) as lines,
             ):
                 os.fchmod(out.fileno(), FILE_MODE)
-                inlined = settle(decode_lines(lines), files, source.replay(), LineWriter(out))
+                inlined = verify_payloads(decode_lines(lines), files, source.replay(), LineWriter(out))
         finally:
             files.close()
         inside.rename(settled, provisional)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from layerstore_core.tarsplit.codec import FileEntry, Segment
-from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed, opened
+from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -65,24 +65,24 @@ def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Itera
         if open_fd is not None and size <= CHUNK:
             content = _read_small(open_fd, name, size)
             if crc64.go_iso(content) != expected:
-                raise changed(name, CHECKSUM_DIFFERS)
+                raise changed_error(name, CHECKSUM_DIFFERS)
             yield content
             continue
         left, crc = size, None
-        with opened(files.open, name) as file:
+        with open_or_raise(files.open, name) as file:
             while left and (chunk := file.read(min(left, CHUNK))):
                 left -= len(chunk)
                 crc = crc64.go_iso(chunk, crc)
                 yield chunk
             if left or file.read(1):
-                raise changed(name, SIZE_DIFFERS.format(size))
+                raise changed_error(name, SIZE_DIFFERS.format(size))
         if crc != expected:
-            raise changed(name, CHECKSUM_DIFFERS)
+            raise changed_error(name, CHECKSUM_DIFFERS)
 
 
 def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> bytes:
     """The content of a file that is to be `size` bytes long, in as few calls as can be."""
-    fd = opened(open_fd, name)
+    fd = open_or_raise(open_fd, name)
     try:
         content = os.read(fd, size + 1)
         while len(content) < size and (more := os.read(fd, size + 1 - len(content))):
@@ -90,5 +90,5 @@ def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> byte
     finally:
         os.close(fd)
     if len(content) != size:
-        raise changed(name, SIZE_DIFFERS.format(size))
+        raise changed_error(name, SIZE_DIFFERS.format(size))
     return content

@@ -1,4 +1,4 @@
-"""Assembly in blocks: what `assemble` gives, with fewer calls for each file, and with another process to read files."""
+"""Assembly in blocks: what `assemble` gives, with fewer calls for each file, and with another worker to read files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
 from layerstore_core.tarsplit.read_files import FileToRead, fill
 
 if TYPE_CHECKING:
-    from layerstore_core.tarsplit.read_worker import ReaderProcess
+    from layerstore_core.tarsplit.read_worker import ReadWorker
 
 #: What `assemble_blocks` has given stays what it is until so many more chunks are asked for.
 BLOCKS_KEPT: Final = 6
-#: Blocks that are put together ahead of what is given, while another process reads the files of one before them.
+#: Blocks that are put together ahead of what is given, while another worker reads the files of one before them.
 _AHEAD: Final = 4
 #: Room for a block: what it is not yet given out with, a segment and a file; the rest is for an order of its files.
 _ROOM: Final = 4 * CHUNK
-#: How much memory `assemble_blocks` wants to share with another process, in bytes.
+#: How much memory `assemble_blocks` wants to share with another worker, in bytes.
 SHARED: Final = (BLOCKS_KEPT + _AHEAD) * _ROOM
 
 
@@ -28,19 +28,19 @@ class _Block(NamedTuple):
 
     chunk: memoryview
     files: list[FileToRead]
-    #: Another process was told to read them.
-    elsewhere: bool
+    #: Another worker was told to read them.
+    by_worker: bool
 
 
 def assemble_blocks(
-    batches: Iterable[Iterable[Piece]], files: DescriptorGetter, process: ReaderProcess | None = None
+    batches: Iterable[Iterable[Piece]], files: DescriptorGetter, worker: ReadWorker | None = None
 ) -> Iterator[bytes | memoryview]:
     """What `assemble` gives; files are read to where they stand in the tar.
 
     Args:
         batches: what the tar-split lines say, as `decode_blocks` gives it.
         files: the layer's files.
-        process: reads files, too; has `SHARED` memory.
+        worker: reads files, too; has `SHARED` memory.
 
     Yields:
         The bytes of the tar, in chunks of about a MiB. The memory of a chunk is used again when so many as
@@ -52,32 +52,32 @@ def assemble_blocks(
     import mmap
 
     # What is not used of it the kernel never gives us.
-    memory = mmap.mmap(-1, SHARED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if process is None else process.memory
+    memory = mmap.mmap(-1, SHARED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if worker is None else worker.memory
     view = memoryview(memory)
     waiting: deque[_Block] = deque()
 
-    def hand_over() -> None:
+    def start_reading() -> None:
         chunk = view[start:filled]
-        elsewhere = bool(to_read) and process is not None and process.has_room
-        if elsewhere:
-            assert process is not None
-            elsewhere = process.give(start, filled, start + _ROOM, to_read)
-        if not elsewhere:
+        by_worker = bool(to_read) and worker is not None and worker.has_room
+        if by_worker:
+            assert worker is not None
+            by_worker = worker.submit(start, filled, start + _ROOM, to_read)
+        if not by_worker:
             fill(chunk, to_read, files.open_fd)
-        waiting.append(_Block(chunk, to_read, elsewhere))
+        waiting.append(_Block(chunk, to_read, by_worker))
 
-    def done(most: int) -> Iterator[memoryview]:
+    def finished(most: int) -> Iterator[memoryview]:
         """The chunks that are whole, and as many more that there are at `most` left."""
         while waiting:
-            chunk, in_it, elsewhere = waiting[0]
-            if elsewhere:
-                assert process is not None
-                well = process.take(wait=len(waiting) > most)
-                if well is None:
+            chunk, block_files, by_worker = waiting[0]
+            if by_worker:
+                assert worker is not None
+                succeeded = worker.outcome(wait=len(waiting) > most)
+                if succeeded is None:
                     return
-                if not well:
+                if not succeeded:
                     try:
-                        fill(chunk, in_it, files.open_fd)
+                        fill(chunk, block_files, files.open_fd)
                     except BaseException:
                         waiting.clear()  # nothing is given that comes after it
                         raise
@@ -91,11 +91,11 @@ def assemble_blocks(
             for segment, name, size, expected in batch:
                 if size > CHUNK or len(segment) > CHUNK:
                     if filled > start:
-                        hand_over()
+                        start_reading()
                         number = (number + 1) % (BLOCKS_KEPT + _AHEAD)
                         start = filled = number * _ROOM
                         to_read = []
-                    yield from done(0)
+                    yield from finished(0)
                     yield from assemble([Segment(segment), FileEntry(name, size, expected)], files)
                     continue
                 begin = filled + len(segment)
@@ -105,14 +105,14 @@ def assemble_blocks(
                     filled += size
                     to_read.append((name, begin - start, filled - start, expected))
                 if filled - start >= CHUNK:
-                    hand_over()
+                    start_reading()
                     number = (number + 1) % (BLOCKS_KEPT + _AHEAD)
                     start = filled = number * _ROOM
                     to_read = []
-                    yield from done(_AHEAD)
+                    yield from finished(_AHEAD)
         if filled > start:
-            hand_over()
+            start_reading()
     except Exception:
-        yield from done(0)  # what is before the damage is given first
+        yield from finished(0)  # what is before the damage is given first
         raise
-    yield from done(0)
+    yield from finished(0)

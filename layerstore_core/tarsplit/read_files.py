@@ -25,7 +25,7 @@ DONE: Final = b"d"
 FAILED: Final = b"f"
 _NUMBER: Final = 8
 #: Where the memory begins that places are counted from, where that ends, and how long the order is that follows.
-Sign = tuple[int, int, int]
+OrderHeader = tuple[int, int, int]
 
 #: A file to read: its name in the tar; where its content begins and ends; CRC-64/GO-ISO of the content.
 FileToRead = tuple[bytes, int, int, int]
@@ -47,7 +47,7 @@ def fill(memory: memoryview, files: Sequence[FileToRead], open_fd: Callable[[byt
     checksum, readv, close = crc64.go_iso, os.readv, os.close
     beyond = bytearray(1)  # where a byte goes that is more than the file may have
     for name, begin, end, expected in files:
-        fd = opened(open_fd, name)
+        fd = open_or_raise(open_fd, name)
         content = memory[begin:end]
         try:
             got = readv(fd, (content, beyond))
@@ -56,22 +56,22 @@ def fill(memory: memoryview, files: Sequence[FileToRead], open_fd: Callable[[byt
         finally:
             close(fd)
         if begin + got != end:
-            raise changed(name, SIZE_DIFFERS.format(end - begin))
+            raise changed_error(name, SIZE_DIFFERS.format(end - begin))
         if checksum(content) != expected:
-            raise changed(name, CHECKSUM_DIFFERS)
+            raise changed_error(name, CHECKSUM_DIFFERS)
 
 
-def opened(open_file: Callable[[bytes], _Opened], name: bytes) -> _Opened:
+def open_or_raise(open_file: Callable[[bytes], _Opened], name: bytes) -> _Opened:
     """What a getter's `open` or `open_fd` gives; a file that is not there any more has been changed."""
     try:
         return open_file(name)
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-        raise changed(name, error.strerror or "it cannot be opened") from error
+        raise changed_error(name, error.strerror or "it cannot be opened") from error
 
 
-def changed(name: bytes, how: str) -> IntegrityError:
+def changed_error(name: bytes, how: str) -> IntegrityError:
     """The error for a file that is not what it was."""
     shown = name.decode("utf-8", "backslashreplace")
     return IntegrityError(
@@ -80,7 +80,7 @@ def changed(name: bytes, how: str) -> IntegrityError:
     )
 
 
-def sign_of(numbers: Sign) -> bytes:
+def encode_header(numbers: OrderHeader) -> bytes:
     """What tells of an order."""
     return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
 
@@ -104,14 +104,16 @@ def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
     os.write(connection, READY)
     while True:
         try:
-            sign = os.read(connection, 3 * _NUMBER)
+            header = os.read(connection, 3 * _NUMBER)
         except BlockingIOError:
             if os.getppid() == parent:
                 continue
-            sign = b""  # it is dead, and a fork of it keeps the socket open
-        if not sign:
+            header = b""  # it is dead, and a fork of it keeps the socket open
+        if not header:
             os._exit(0)  # sooner done than taking the interpreter down
-        start, end, length = (int.from_bytes(sign[at : at + _NUMBER], "little") for at in range(0, len(sign), _NUMBER))
+        start, end, length = (
+            int.from_bytes(header[at : at + _NUMBER], "little") for at in range(0, len(header), _NUMBER)
+        )
         try:
             fill(memory[start:end], marshal.loads(memory[end : end + length]), files.open_fd)
             answer = DONE

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakSet
 
 from layerstore_core.log import logger
-from layerstore_core.tarsplit.read_files import DONE, READY, FileToRead, sign_of
+from layerstore_core.tarsplit.read_files import DONE, READY, FileToRead, encode_header
 from layerstore_core.tree.files import TreeFiles
 from layerstore_core.workers.process import WorkerProcess, has_enough_workers, import_path, start_with_memory
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _running: Final[WeakSet[WorkerProcess]] = WeakSet()
 
 #: Orders that it may have at a time: one that it works on, and one for when it has done that.
-_MOST: Final = 2
-#: How often it looks whether anybody is there to give orders, in seconds.
+_MAX_ORDERS: Final = 2
+#: How often it looks whether anybody is there to submit orders, in seconds.
 _PATIENCE: Final = 5
 _CODE: Final = """
 import sys
@@ -44,10 +44,10 @@ serve(0, 1, 3, int(sys.argv[1]))
 """
 
 
-class ReaderProcess:
+class ReadWorker:
     """A process that reads files. For one thread.
 
-    Use `start`; then, whenever `has_room`, `give` it files, and ask `take` as often as files were given.
+    Use `start`; then, whenever `has_room`, `submit` it files, and ask `outcome` as often as files were given.
 
     Attributes:
         memory: where it reads to.
@@ -58,8 +58,8 @@ class ReaderProcess:
         self._process = process
         self._connection = connection
         self._ready = False
-        self._useless = False
-        self._given = 0
+        self._unusable = False
+        self._submitted = 0
         self._answers: deque[bool] = deque()
         _running.add(process)
 
@@ -88,9 +88,9 @@ class ReaderProcess:
     def has_room(self) -> bool:
         """Whether it can be given files now."""
         self._receive(wait=False)
-        return self._ready and not self._useless and self._given < _MOST
+        return self._ready and not self._unusable and self._submitted < _MAX_ORDERS
 
-    def give(self, start: int, end: int, room: int, files: Sequence[FileToRead]) -> bool:
+    def submit(self, start: int, end: int, room: int, files: Sequence[FileToRead]) -> bool:
         """Have files read to their places.
 
         Args:
@@ -109,14 +109,14 @@ class ReaderProcess:
             return False
         self.memory[end : end + len(order)] = order
         try:
-            self._connection.send(sign_of((start, end, len(order))), socket.MSG_NOSIGNAL)
+            self._connection.send(encode_header((start, end, len(order))), socket.MSG_NOSIGNAL)
         except OSError:
-            self._lose()
+            self._give_up()
             return False
-        self._given += 1
+        self._submitted += 1
         return True
 
-    def take(self, *, wait: bool) -> bool | None:
+    def outcome(self, *, wait: bool) -> bool | None:
         """Whether the earliest files that it was given and that were not asked for have been read, and are what they were.
 
         Returns:
@@ -142,32 +142,32 @@ class ReaderProcess:
         """Take in all that it says, or wait until it says something."""
         import socket
 
-        while not self._useless and (self._given or not self._ready):
+        while not self._unusable and (self._submitted or not self._ready):
             try:
-                sign = self._connection.recv(1, 0 if wait else socket.MSG_DONTWAIT)
+                reply = self._connection.recv(1, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if not wait:
                     return
-                sign = b""  # it has been stopped, or its disk has
+                reply = b""  # it has been stopped, or its disk has
             except OSError:
-                sign = b""
-            if not sign:
-                self._lose()
-            elif sign == READY:
+                reply = b""
+            if not reply:
+                self._give_up()
+            elif reply == READY:
                 self._ready = True
             else:
-                self._given -= 1
-                self._answers.append(sign == DONE)
+                self._submitted -= 1
+                self._answers.append(reply == DONE)
             if wait:
                 return
 
-    def _lose(self) -> None:
+    def _give_up(self) -> None:
         """It is gone: what it was given, it has not read."""
         logger.debug("files are read in this process: the other one is gone")
         self._process.end()  # if it lives: it must not come back to memory that is used for something else
-        self._useless = True
-        self._answers.extend([False] * self._given)
-        self._given = 0
+        self._unusable = True
+        self._answers.extend([False] * self._submitted)
+        self._submitted = 0
 
 
 def _import_paths() -> list[str]:

@@ -57,7 +57,7 @@ class Recorder:
         """Note an entry that comes in one piece."""
         if payload:
             name = entry.path
-            if _is_held_by_file(entry, name) and self._names.add(name):
+            if _is_kept_as_file(entry, name) and self._names.add(name):
                 self._lines.entry(segment, entry.name, len(payload), self._crc64(payload, None))
                 return
         self._lines.segment(segment)
@@ -87,7 +87,7 @@ class Recorder:
         is_new = self._names.add(name)
         if not is_new and name not in self._names_without_payload:
             self.displaced = True
-        if is_new and entry.stored_size and _is_held_by_file(entry, name):
+        if is_new and entry.stored_size and _is_kept_as_file(entry, name):
             self._keep = _Keep.IN_FILE
             self._entry, self._crc = entry, None
             return
@@ -119,7 +119,7 @@ class Recorder:
         self._lines.finish()
 
 
-def _is_held_by_file(entry: TarEntry, name: bytes) -> bool:
+def _is_kept_as_file(entry: TarEntry, name: bytes) -> bool:
     """Whether unpacking makes a file whose content is the payload as it stands in the tar."""
     return (
         entry.type is _FILE

@@ -25,7 +25,7 @@ class TarBytes(Protocol):
         """The bytes from `offset` on, in chunks; offsets ascend."""
 
 
-def settle(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBytes, lines: LineWriter) -> int:
+def verify_payloads(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBytes, lines: LineWriter) -> int:
     """Write lines anew, with a segment in place of each file entry that no file bears out.
 
     Args:
@@ -49,7 +49,7 @@ def settle(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBy
         elif not entry.size:
             lines.file(entry.name)
         else:
-            if _holds(files, entry, tar, offset):
+            if _file_has_payload(files, entry, tar, offset):
                 lines.file(entry.name, entry.size, entry.crc)
             else:
                 _inline(entry, tar.range(offset, entry.size), lines)
@@ -71,7 +71,7 @@ def _inline(entry: FileEntry, chunks: Iterator[bytes], lines: LineWriter) -> Non
         raise OSError(f"the layer's file was changed while it was read: {name!r} in it is not what it was")
 
 
-def _holds(files: FileGetter, entry: FileEntry, tar: TarBytes, offset: int) -> bool:
+def _file_has_payload(files: FileGetter, entry: FileEntry, tar: TarBytes, offset: int) -> bool:
     """Whether the file of the entry's name has the payload as its content, byte for byte."""
     from fastcrc import crc64
 

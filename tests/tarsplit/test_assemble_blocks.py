@@ -34,7 +34,7 @@ from layerstore_core.tarsplit.codec import (
     encode_file,
     encode_segment,
 )
-from layerstore_core.tarsplit.read_worker import ReaderProcess
+from layerstore_core.tarsplit.read_worker import ReadWorker
 from layerstore_core.tree.files import TreeFiles
 
 names = st.one_of(
@@ -203,7 +203,7 @@ def compare_with_the_plain_way(
     chunk: int,
     which: int,
     before: bytes,
-    start: Callable[[TreeFiles], AbstractContextManager[ReaderProcess | None]],
+    start: Callable[[TreeFiles], AbstractContextManager[ReadWorker | None]],
 ) -> None:
     """Put a layer together with one of its files harmed; `start` starts the process that reads files, too."""
     pieces: list[Piece] = []

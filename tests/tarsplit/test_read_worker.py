@@ -27,7 +27,7 @@ from layerstore_core.tarsplit import read_worker
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, SHARED, assemble_blocks
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
-from layerstore_core.tarsplit.read_worker import ReaderProcess
+from layerstore_core.tarsplit.read_worker import ReadWorker
 from layerstore_core.tree.files import TreeFiles
 from layerstore_core.workers import process as beside
 from tests import tars
@@ -36,8 +36,8 @@ from tests.tarsplit.test_assemble_blocks import HARMS, SPOILT_LAYERS, compare_wi
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second process wants a second core")
 
 
-def started(files: TreeFiles) -> ReaderProcess:
-    process = ReaderProcess.start(files, SHARED)
+def started(files: TreeFiles) -> ReadWorker:
+    process = ReadWorker.start(files, SHARED)
     assert process is not None
     select.select([process._connection], [], [], 30)
     assert process.has_room
@@ -68,14 +68,14 @@ def tree(tmp_path: Path) -> Iterator[tuple[TreeFiles, list[Piece], bytes]]:
 @pytest.fixture
 def given_files() -> Iterator[list[int]]:
     """How many files processes are given at a time."""
-    real = ReaderProcess.give
+    real = ReadWorker.submit
     found: list[int] = []
 
-    def give(self: ReaderProcess, start: int, end: int, room: int, files: list[tuple[bytes, int, int, int]]) -> bool:
+    def submit(self: ReadWorker, start: int, end: int, room: int, files: list[tuple[bytes, int, int, int]]) -> bool:
         found.append(len(files))
         return real(self, start, end, room, files)
 
-    with mock.patch.object(ReaderProcess, "give", give):
+    with mock.patch.object(ReadWorker, "submit", submit):
         yield found
 
 
@@ -150,10 +150,10 @@ def _each(chunks: Iterator[bytes | memoryview], found: bytearray) -> Iterator[by
 def test_what_it_does_not_live_to_read_is_read_here(tree: tuple[TreeFiles, list[Piece], bytes], end: str) -> None:
     files, pieces, tar = tree
     process = started(files)
-    real = ReaderProcess.give
+    real = ReadWorker.submit
     count = 0
 
-    def give(self: ReaderProcess, *order: object) -> bool:
+    def submit(self: ReadWorker, *order: object) -> bool:
         nonlocal count
         count += 1
         if end == "killed":
@@ -165,7 +165,7 @@ def test_what_it_does_not_live_to_read_is_read_here(tree: tuple[TreeFiles, list[
             self._connection.shutdown(2)
         return well
 
-    with mock.patch.object(ReaderProcess, "give", give):
+    with mock.patch.object(ReadWorker, "submit", submit):
         assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar
     assert count
     process.close()
@@ -181,7 +181,7 @@ def test_an_order_that_finds_no_room_is_done_here(
         long = [(head, b"./" * 2000 + name, size, crc) for head, name, size, crc in pieces]
         assert b"".join(map(bytes, assemble_blocks([long], files, process))) == tar
     assert given_files
-    assert process._given == 0
+    assert process._submitted == 0
     process.close()
 
 
@@ -226,7 +226,7 @@ def test_no_device_is_opened_and_no_link_leads_out(tmp_path: Path) -> None:
 def test_there_are_no_more_than_cores_for_them(tmp_path: Path) -> None:
     files = TreeFiles(tmp_path)
     running = []
-    while (process := ReaderProcess.start(files, SHARED)) is not None:
+    while (process := ReadWorker.start(files, SHARED)) is not None:
         running.append(process)
     assert len(running) == max(1, len(os.sched_getaffinity(0)) // 2)
     running.pop().close()
@@ -251,7 +251,7 @@ def test_it_goes_where_this_program_is_killed_and_a_fork_has_its_socket(tmp_path
         from layerstore_core.tree.files import TreeFiles
         from layerstore_core.tarsplit import read_worker
         read_worker._PATIENCE = 1
-        process = read_worker.ReaderProcess.start(TreeFiles(sys.argv[1]), 1 << 20)
+        process = read_worker.ReadWorker.start(TreeFiles(sys.argv[1]), 1 << 20)
         select.select([process._connection], [], [])
         assert process.has_room
         if not (fork := os.fork()):
@@ -292,7 +292,7 @@ def test_it_is_left_out_where_there_is_no_such_memory(tmp_path: Path, monkeypatc
     monkeypatch.delattr(os, "memfd_create")
     files = TreeFiles(tmp_path)
     for _ in range(3):
-        assert ReaderProcess.start(files, SHARED) is None
+        assert ReadWorker.start(files, SHARED) is None
     files.close()
     assert not beside.has_enough_workers(read_worker._running)
 
@@ -313,9 +313,9 @@ def test_larger_layers_go_out_with_it(store: LayerStore, way: str, given_files: 
     (tmp_path / "t").write_bytes(tar)
     layer = store.register(tmp_path / "t")
     before = set(os.listdir("/proc/self/fd"))
-    real = ReaderProcess.start
+    real = ReadWorker.start
 
-    def start(files: TreeFiles, size: int) -> ReaderProcess | None:
+    def start(files: TreeFiles, size: int) -> ReadWorker | None:
         process = real(files, size)
         assert process is not None
         select.select([process._connection], [], [], 30)
@@ -326,7 +326,7 @@ def test_larger_layers_go_out_with_it(store: LayerStore, way: str, given_files: 
 
     with (
         mock.patch.object(export, "_BESIDE_FROM", 1),
-        mock.patch.object(ReaderProcess, "start", start),
+        mock.patch.object(ReadWorker, "start", start),
         mock.patch.object(blocks, "CHUNK", 5000),
     ):
         found = bytearray()
@@ -355,7 +355,7 @@ def test_it_reads_for_no_getter_of_another_kind(store: LayerStore, tmp_path: Pat
     with (
         mock.patch.object(export, "_BESIDE_FROM", 1),
         mock.patch.object(type(store.driver), "diff_getter", return_value=own),
-        mock.patch.object(ReaderProcess, "start", side_effect=AssertionError),
+        mock.patch.object(ReadWorker, "start", side_effect=AssertionError),
         layer.tar_stream() as stream,
     ):
         assert stream.read() == _tar()
@@ -365,7 +365,7 @@ def test_it_reads_for_no_getter_of_another_kind(store: LayerStore, tmp_path: Pat
 def test_small_layers_do_without(store: LayerStore, tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(_tar())
     layer = store.register(tmp_path / "t")
-    with mock.patch.object(ReaderProcess, "start", side_effect=AssertionError), layer.tar_stream() as stream:
+    with mock.patch.object(ReadWorker, "start", side_effect=AssertionError), layer.tar_stream() as stream:
         assert stream.read() == _tar()
 
 
@@ -374,7 +374,7 @@ def test_what_is_no_file_entry_is_no_order() -> None:
     with tempfile.TemporaryDirectory() as root:
         files = TreeFiles(root)
         process = started(files)
-        with mock.patch.object(ReaderProcess, "give", side_effect=AssertionError):
+        with mock.patch.object(ReadWorker, "submit", side_effect=AssertionError):
             found = b"".join(map(bytes, assemble_blocks([[(b"x" * 9, b"", 0, 0)] * 9], files, process)))
         assert found == b"x" * 81 == b"".join(assemble([Segment(b"x" * 81), FileEntry(b"")], files))
         process.close()

@@ -12,7 +12,7 @@ from fastcrc import crc64
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.codec import FileEntry, LineReader, LineWriter, Segment, decode_lines
-from layerstore_core.tarsplit.verify_payloads import settle
+from layerstore_core.tarsplit.verify_payloads import verify_payloads
 
 TAR = b"head" + b"first" * 1000 + b"mid" + b"second" + b"tail"
 FIRST, SECOND = b"first" * 1000, b"second"
@@ -59,7 +59,7 @@ class Files:
 
 def settled(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | FileEntry]]:
     out = io.BytesIO()
-    inlined = settle(ENTRIES, files, tar or Tar(), LineWriter(out))
+    inlined = verify_payloads(ENTRIES, files, tar or Tar(), LineWriter(out))
     out.seek(0)
     with LineReader(out) as lines:
         return inlined, list(decode_lines(lines))

@@ -1,12 +1,132 @@
-"""What authors of drivers use beside the names of `layerstore_core`: access to trees below a descriptor.
+"""Names for authors of drivers, besides those that `layerstore_core` exports.
 
-These names are public. More of them will come from what the drivers of this repository use.
+They are as public and stable as those of `layerstore_core`. A driver imports `layerstore_core`, this module,
+`layerstore_core.errors` and `layerstore_core.log`, and no other module of this package. No name is in two of these
+modules. A name is loaded when it is first used, so `import layerstore_core.sdk` costs next to nothing.
+
+| for | use |
+| --- | --- |
+| a driver that keeps each layer in a plain directory | `DirectoryDriver`: a base class with the required hooks |
+| files below the store's root | `inside`: functions that open, read, write, list and remove, and follow no symbolic link; `make_directory`, `write_file` |
+| descriptors that are never lost or closed twice | `Descriptor`, `open_fd` |
+| going through a tree | `TreeWalk`: one directory after the other, however deep; `Root`, `Directory`: any path in a tree, and never out of it |
+| extended attributes | `read_xattrs`: those that belong to a layer; `list_xattrs`: the names of all |
+| comparing two files | `same_status`, `same_content`, `is_new_root` |
+| sparse files | `may_have_holes`, `copy_extents` |
+| sizes of changes | `changed_size` |
+| the hook `check_tree`, for two whole trees | `check_tree`, `UnpackRights` |
+| the hook `check_tree`, for a layer's own files | `FileChecker` compares single files; `ExpectedTree` computes from a `ParentTree` and the tar what they should be |
+| types that these hooks and classes take and return | `Difference`, `LayerEntry`, `ExpectedFile`, `EntryMetadata`, `ParentFile`, `ParentDirectory` |
+
+`layerstore_core` itself exports what most drivers need: `hookimpl`, `DriverContext`, `Capabilities`, `copy_tree`,
+`remove_tree`, `unpack_layer`, `WhiteoutStyle`, `compare_trees`, `TouchedPaths`, `Change`, `pack_changes`, `IterStream`,
+`LayerStream`, `TreeFiles`, `IDMapping`, `parse_size` and others. The contract is `layerstore_core.driver.hookspecs`.
 """
 
 from __future__ import annotations
 
-from layerstore_core.diff.change import TouchedPaths
-from layerstore_core.tree.root import Directory, Root
-from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Directory", "Root", "TouchedPaths", "WhiteoutStyle"]
+if TYPE_CHECKING:
+    from layerstore_core.base import inside
+    from layerstore_core.base.atomic import make_directory, write_file
+    from layerstore_core.base.descriptors import Descriptor, open_fd
+    from layerstore_core.diff.size import changed_size
+    from layerstore_core.driver.directory import DirectoryDriver
+    from layerstore_core.tree.equal import is_new_root, same_content, same_status
+    from layerstore_core.tree.extents import copy_extents, may_have_holes
+    from layerstore_core.tree.root import Directory, Root
+    from layerstore_core.tree.walk import TreeWalk
+    from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
+    from layerstore_core.verify.check_tree import check_tree
+    from layerstore_core.verify.difference import Difference
+    from layerstore_core.verify.expected import (
+        EntryMetadata,
+        ExpectedFile,
+        ExpectedTree,
+        LayerEntry,
+        ParentFile,
+        ParentTree,
+    )
+    from layerstore_core.verify.file_checker import FileChecker, ParentDirectory
+    from layerstore_core.verify.unpack_rights import UnpackRights
+
+#: Each public name, and the module that it comes from. `inside` is itself a module, of the package `base`.
+_HOMES = {
+    "Descriptor": "base.descriptors",
+    "Difference": "verify.difference",
+    "Directory": "tree.root",
+    "DirectoryDriver": "driver.directory",
+    "EntryMetadata": "verify.expected",
+    "ExpectedFile": "verify.expected",
+    "ExpectedTree": "verify.expected",
+    "FileChecker": "verify.file_checker",
+    "LayerEntry": "verify.expected",
+    "ParentDirectory": "verify.file_checker",
+    "ParentFile": "verify.expected",
+    "ParentTree": "verify.expected",
+    "Root": "tree.root",
+    "TreeWalk": "tree.walk",
+    "UnpackRights": "verify.unpack_rights",
+    "changed_size": "diff.size",
+    "check_tree": "verify.check_tree",
+    "copy_extents": "tree.extents",
+    "inside": "base",
+    "is_new_root": "tree.equal",
+    "list_xattrs": "tree.xattrs",
+    "make_directory": "base.atomic",
+    "may_have_holes": "tree.extents",
+    "open_fd": "base.descriptors",
+    "read_xattrs": "tree.xattrs",
+    "same_content": "tree.equal",
+    "same_status": "tree.equal",
+    "write_file": "base.atomic",
+}
+
+__all__ = [
+    "Descriptor",
+    "Difference",
+    "Directory",
+    "DirectoryDriver",
+    "EntryMetadata",
+    "ExpectedFile",
+    "ExpectedTree",
+    "FileChecker",
+    "LayerEntry",
+    "ParentDirectory",
+    "ParentFile",
+    "ParentTree",
+    "Root",
+    "TreeWalk",
+    "UnpackRights",
+    "changed_size",
+    "check_tree",
+    "copy_extents",
+    "inside",
+    "is_new_root",
+    "list_xattrs",
+    "make_directory",
+    "may_have_holes",
+    "open_fd",
+    "read_xattrs",
+    "same_content",
+    "same_status",
+    "write_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "inside":
+        value: Any = importlib.import_module(f"layerstore_core.{home}.{name}")
+    else:
+        value = getattr(importlib.import_module(f"layerstore_core.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

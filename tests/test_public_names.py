@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import inspect
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import layerstore_core
-from layerstore_core import sdk
+from layerstore_core import log, sdk
 
 PACKAGE = Path(layerstore_core.__file__).parent
 NAMES = sorted(set(layerstore_core.__all__) - {"__version__"})
@@ -49,10 +53,12 @@ def signatures(name: str, value: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_lists_of_public_names_agree() -> None:
+@pytest.mark.parametrize("module", [layerstore_core, sdk])
+def test_the_lists_of_public_names_agree(module: ModuleType) -> None:
+    assert module.__file__ is not None
     (block,) = [
         node
-        for node in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        for node in ast.parse(Path(module.__file__).read_text()).body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     imported = {
@@ -61,14 +67,46 @@ def test_the_lists_of_public_names_agree() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert imported == layerstore_core._HOMES
-    assert sorted(layerstore_core.__all__) == sorted([*imported, "__version__"])
+    assert imported == module._HOMES
+    assert sorted(set(module.__all__) - {"__version__"}) == sorted(imported)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_public_name_can_be_imported_and_has_public_types(name: str) -> None:
+def test_no_name_is_public_in_two_modules() -> None:
+    modules = [layerstore_core.__all__, sdk.__all__, log.__all__]
+    assert sum(map(len, modules)) == len(set().union(*modules))
+
+
+def test_the_sdk_documents_each_of_its_names() -> None:
+    table = "\n".join(line for line in (sdk.__doc__ or "").splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`(\w+)`", table)) == set(sdk.__all__)
+
+
+def test_the_sdk_loads_a_name_when_it_is_first_used() -> None:
+    program = (
+        "import sys, layerstore_core.sdk\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('layerstore_core')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["layerstore_core", "layerstore_core._version", "layerstore_core.sdk"]
+
+
+def test_drivers_may_import_the_public_modules_only() -> None:
+    """The contract for import-linter forbids every other module of the core."""
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / ".importlinter")
+    forbidden = config["importlinter:contract:drivers"]["forbidden_modules"].split()
+    children = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    allowed = {"__init__", "errors", "log", "sdk"}
+    assert sorted(forbidden) == sorted(f"layerstore_core.{name}" for name in children - allowed)
+
+
+PUBLIC = [*((layerstore_core, name) for name in NAMES), *((sdk, name) for name in sdk.__all__ if name != "inside")]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
+def test_public_name_can_be_imported_and_has_public_types(module: ModuleType, name: str) -> None:
     private = {}
-    for where, hints in signatures(name, getattr(layerstore_core, name)).items():
+    for where, hints in signatures(name, getattr(module, name)).items():
         words = {word for hint in hints.values() for word in re.findall(r"\w+", str(hint))}
         missing = (words & own_types()) - {*NAMES, *sdk.__all__}
         if missing and where not in INTERNAL:

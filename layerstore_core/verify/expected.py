@@ -81,7 +81,7 @@ class ParentTree(Protocol):
         """Return what is at the relative path `path`, or `None`. No symbolic link on the way is followed."""
 
 
-class Meta(NamedTuple):
+class EntryMetadata(NamedTuple):
     """The metadata of an entry: permission bits, user and group IDs as in the layer, time in nanoseconds."""
 
     mode: int
@@ -115,7 +115,7 @@ class ExpectedFile:
     """
 
     kind: int
-    metas: tuple[Meta, ...] = ()
+    metas: tuple[EntryMetadata, ...] = ()
     xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     target: bytes = b""
     device: int = 0
@@ -375,7 +375,7 @@ def _file_of(item: LayerEntry) -> ExpectedFile:
 
 def _apply_metadata(file: ExpectedFile, entry: TarEntry, *, keep: bool = False) -> None:
     """Give a file the metadata of an entry; with `keep`, the metadata that it had stays right as well."""
-    meta = Meta(entry.mode, entry.uid, entry.gid, mtime_to_set(entry))
+    meta = EntryMetadata(entry.mode, entry.uid, entry.gid, mtime_to_set(entry))
     if not keep:
         file.metas, file.xattrs = (meta,), entry.xattrs
         return

@@ -16,7 +16,7 @@ from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.verify.content import has_payload, is_copy
 from layerstore_core.verify.difference import TYPE_NAMES, Difference, device_text, time_text
-from layerstore_core.verify.expected import ExpectedFile, Meta
+from layerstore_core.verify.expected import EntryMetadata, ExpectedFile
 from layerstore_core.verify.unpack_rights import UnpackRights
 
 _SECOND: Final = 1_000_000_000
@@ -224,7 +224,7 @@ class FileChecker:
         ):
             yield f"belongs to {status.st_uid}:{status.st_gid}, which no entry of the layer's tar says"
 
-    def _faults(self, status: os.stat_result, meta: Meta) -> list[str]:
+    def _faults(self, status: os.stat_result, meta: EntryMetadata) -> list[str]:
         """Return what is wrong with a file's mode, owner and time, if an entry gave it `meta`."""
         faults = []
         mode = stat.S_IMODE(status.st_mode)
@@ -239,7 +239,7 @@ class FileChecker:
             faults.append(f"has the time {time_text(status.st_mtime_ns)}, and should have {time_text(meta.mtime_ns)}")
         return faults
 
-    def _is_owned(self, status: os.stat_result, meta: Meta) -> bool:
+    def _is_owned(self, status: os.stat_result, meta: EntryMetadata) -> bool:
         try:
             uid, gid = self._id_mapping.to_host(meta.uid, meta.gid)
         except ValueError:
@@ -288,8 +288,8 @@ def _same_mode_and_owner(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _with_access_list(
-    metas: tuple[Meta, ...], xattrs: Mapping[bytes, bytes], found: bytes | None, status: os.stat_result
-) -> tuple[tuple[Meta, ...], Mapping[bytes, bytes]]:
+    metas: tuple[EntryMetadata, ...], xattrs: Mapping[bytes, bytes], found: bytes | None, status: os.stat_result
+) -> tuple[tuple[EntryMetadata, ...], Mapping[bytes, bytes]]:
     """Return the metadata and the attributes that a file should have if its entry has an access list.
 
     Setting an access list changes the mode, and setting the mode changes the access list. So both orders are allowed.

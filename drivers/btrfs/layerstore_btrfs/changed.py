@@ -17,8 +17,7 @@ from typing import Final
 
 from layerstore_btrfs import ioctl, search, subvolumes
 from layerstore_btrfs.inodes import Tree
-from layerstore_core.diff.change import Change, TouchedPaths
-from layerstore_core.diff.compare_trees import compare_trees
+from layerstore_core import Change, TouchedPaths, compare_trees
 
 #: Inodes that are fetched at a time.
 _RUN: Final = 1024

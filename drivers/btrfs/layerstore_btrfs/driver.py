@@ -20,19 +20,12 @@ from layerstore_btrfs.labels import relabel
 from layerstore_btrfs.probe import require_btrfs, try_out
 from layerstore_btrfs.search import FIRST_FREE
 from layerstore_btrfs.storage_opt import layer_size
-from layerstore_core.base import inside
-from layerstore_core.base.atomic import make_directory, write_file
-from layerstore_core.diff.pack import pack_changes
-from layerstore_core.driver.capabilities import Capabilities
-from layerstore_core.driver.hookspecs import hookimpl
+from layerstore_core import Capabilities, IterStream, hookimpl, pack_changes, unpack_layer
 from layerstore_core.errors import BadRecord
-from layerstore_core.streams.iterstream import IterStream
-from layerstore_core.unpack.unpacker import unpack_layer
+from layerstore_core.sdk import inside, make_directory, write_file
 
 if TYPE_CHECKING:
-    from layerstore_core.diff.change import Change
-    from layerstore_core.driver.context import DriverContext
-    from layerstore_core.tar.layer_stream import LayerStream
+    from layerstore_core import Change, DriverContext, LayerStream
 
 _DIRECTORY_MODE: Final = 0o710
 _QUOTAS_MODE: Final = 0o700

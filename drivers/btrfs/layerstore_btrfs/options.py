@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from layerstore_core.base.units import parse_size
+from layerstore_core import parse_size
 
 
 class Options(BaseModel):

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from layerstore_btrfs import ioctl, search
-from layerstore_core.base import inside
-from layerstore_core.base.descriptors import Descriptor, open_fd
-from layerstore_core.tree.remove import remove_tree
+from layerstore_core import remove_tree
+from layerstore_core.sdk import Descriptor, inside, open_fd
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

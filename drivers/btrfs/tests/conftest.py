@@ -16,8 +16,7 @@ from layerstore_btrfs import BtrfsDriver, subvolumes
 from layerstore_btrfs.options import Options
 from loguru import logger
 
-from layerstore_core.driver.context import DriverContext
-from layerstore_core.tar.layer_stream import LayerStream
+from layerstore_core import DriverContext, LayerStream
 from layerstore_core.tar.scanner import TarScanner
 
 IMAGE_SIZE = 1 << 30

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layerstore_btrfs import ioctl, subvolumes
 from layerstore_btrfs.changed import changes_since_snapshot, touched_since_snapshot
 
-from layerstore_core.diff.compare_trees import compare_trees
+from layerstore_core import compare_trees
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
 

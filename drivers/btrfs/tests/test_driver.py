@@ -9,9 +9,8 @@ import pytest
 from layerstore_btrfs import BtrfsDriver, ioctl, subvolumes
 from loguru import logger
 
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import DriverContext, IDMapping, IDRange
 from layerstore_core.errors import ConfigError, DriverNotSupported
-from layerstore_core.tree.idmap import IDMapping, IDRange
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
 

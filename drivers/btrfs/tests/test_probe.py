@@ -7,7 +7,7 @@ import pytest
 from layerstore_btrfs import BtrfsDriver
 from loguru import logger
 
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import DriverContext
 from layerstore_core.errors import BadRecord, DriverNotSupported
 
 

@@ -16,13 +16,9 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final, NamedTuple
 
-from layerstore_core.base import inside
-from layerstore_core.base.descriptors import Descriptor
+from layerstore_core import WhiteoutStyle, copy_metadata
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.tree.copy import copy_metadata
-from layerstore_core.tree.extents import copy_extents
-from layerstore_core.tree.root import Directory, Root
-from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+from layerstore_core.sdk import Descriptor, Directory, Root, copy_extents, inside
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
 
 #: Directories that `bring_up` makes; `give_metadata` gives them what they have below.

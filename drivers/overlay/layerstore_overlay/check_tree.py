@@ -11,14 +11,21 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
-from layerstore_core.base import inside
-from layerstore_core.tree.idmap import IDMapping
-from layerstore_core.tree.walk import TreeWalk
-from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
-from layerstore_core.verify.difference import Difference
-from layerstore_core.verify.expected import ExpectedFile, ExpectedTree, LayerEntry, ParentFile
-from layerstore_core.verify.file_checker import FileChecker, ParentDirectory
-from layerstore_core.verify.unpack_rights import UnpackRights
+from layerstore_core import IDMapping
+from layerstore_core.sdk import (
+    Difference,
+    ExpectedFile,
+    ExpectedTree,
+    FileChecker,
+    LayerEntry,
+    ParentDirectory,
+    ParentFile,
+    TreeWalk,
+    UnpackRights,
+    inside,
+    list_xattrs,
+    read_xattrs,
+)
 from layerstore_overlay.lowers import LowerLayers, OverlayXattrs, is_whiteout
 
 #: Marks that overlayfs sets without changing what is shown. No layer has any of the others.

@@ -9,19 +9,19 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core import hookimpl
-from layerstore_core.base import inside
-from layerstore_core.diff.change import Change
-from layerstore_core.diff.pack import pack_changes
-from layerstore_core.diff.size import changed_size
-from layerstore_core.driver.capabilities import Capabilities
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import (
+    Capabilities,
+    Change,
+    DriverContext,
+    IterStream,
+    LayerStream,
+    TreeFiles,
+    hookimpl,
+    pack_changes,
+    unpack_layer,
+)
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
-from layerstore_core.streams.iterstream import IterStream
-from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.tree.files import TreeFiles
-from layerstore_core.unpack.unpacker import unpack_layer
-from layerstore_core.verify.unpack_rights import UnpackRights
+from layerstore_core.sdk import UnpackRights, changed_size, inside
 from layerstore_overlay.applying import OverlayWhiteouts
 from layerstore_overlay.chain import Chains
 from layerstore_overlay.check_tree import check_upper
@@ -35,8 +35,7 @@ from layerstore_overlay.quota import ProjectQuota
 from layerstore_overlay.storage_opt import layer_size, refuse_others
 
 if TYPE_CHECKING:
-    from layerstore_core.verify.difference import Difference
-    from layerstore_core.verify.expected import LayerEntry
+    from layerstore_core.sdk import Difference, LayerEntry
 
 #: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
 _MAX_DEPTH: Final = 499

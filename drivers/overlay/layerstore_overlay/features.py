@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from layerstore_core.base import inside
-from layerstore_core.base.descriptors import Descriptor, open_fd
+from layerstore_core import remove_tree
 from layerstore_core.errors import DriverNotSupported
-from layerstore_core.tree.remove import remove_tree
+from layerstore_core.sdk import Descriptor, inside, open_fd
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec

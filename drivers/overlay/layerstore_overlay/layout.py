@@ -24,9 +24,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from layerstore_core.base import inside
+from layerstore_core import remove_tree
 from layerstore_core.errors import BadRecord, while_doing
-from layerstore_core.tree.remove import remove_tree
+from layerstore_core.sdk import inside
 
 LINKS: Final = "l"
 #: Temporary directories begin so; no layer's ID does.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
+from layerstore_core.sdk import inside
 from layerstore_overlay.layout import LINKS, Layout, is_link_name, new_link_name
 
 

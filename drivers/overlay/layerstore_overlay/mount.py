@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from layerstore_core.base import inside
+from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
 
 #: The longest data that mount(2) takes, without its final NUL.

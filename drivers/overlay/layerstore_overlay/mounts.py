@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from layerstore_core.base import inside
+from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
 
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")

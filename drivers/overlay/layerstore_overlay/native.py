@@ -12,12 +12,8 @@ import stat
 from collections import defaultdict
 from dataclasses import dataclass
 
-from layerstore_core.base import inside
-from layerstore_core.diff.change import Change, ChangeKind
-from layerstore_core.tree.equal import is_new_root, same_content, same_status
-from layerstore_core.tree.extents import may_have_holes
-from layerstore_core.tree.walk import TreeWalk
-from layerstore_core.tree.xattrs import read_xattrs
+from layerstore_core import Change, ChangeKind
+from layerstore_core.sdk import TreeWalk, inside, is_new_root, may_have_holes, read_xattrs, same_content, same_status
 from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from layerstore_core.base.units import parse_size
+from layerstore_core import parse_size
 
 
 def _size(value: Any) -> Any:

@@ -14,7 +14,7 @@ import secrets
 import struct
 from typing import Final
 
-from layerstore_core.base import inside
+from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
 from layerstore_overlay.mounts import holding_mount
 

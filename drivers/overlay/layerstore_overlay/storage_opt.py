@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from layerstore_core.base.units import parse_size
+from layerstore_core import parse_size
 from layerstore_core.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import Final
 
-from layerstore_core.base import inside
+from layerstore_core.sdk import inside
 
 _MOVE_MOUNT: Final = 429
 _FSOPEN: Final = 430

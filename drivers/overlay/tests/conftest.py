@@ -17,12 +17,10 @@ from layerstore_overlay.mount import MountMethod
 from layerstore_overlay.mounts import unmount_below
 from layerstore_overlay.options import Options
 
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import DriverContext, IDMapping, LayerStream
 from layerstore_core.errors import DriverNotSupported
 from layerstore_core.log import driver_logger
-from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tree.idmap import IDMapping
 
 logger = driver_logger("overlay2", "layerstore_overlay")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from layerstore_overlay.lowers import TRUSTED, LowerLayers
 
+from layerstore_core import unpack_layer
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.unpack.unpacker import unpack_layer
 
 from .conftest import MTIME, build, entry, layer
 from .trees import chains, listing

@@ -12,7 +12,7 @@ from layerstore_overlay.lowers import TRUSTED, USER
 from layerstore_overlay.mount import MountMethod
 from layerstore_overlay.mounts import read_mounts
 
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import DriverContext
 from layerstore_core.errors import DriverNotSupported
 
 from .conftest import logger, make_driver, skip_unless_possible, takes_single_lowers

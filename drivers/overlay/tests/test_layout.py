@@ -7,7 +7,7 @@ import stat
 import pytest
 from layerstore_overlay.layout import Layout
 
-from layerstore_core.tree.idmap import IDMapping, IDRange
+from layerstore_core import IDMapping, IDRange
 
 from .conftest import build, make_driver
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import LayerStore, StoreConfig
-from layerstore_core.maintenance.check import check_store, repair
+from layerstore_core import LayerStore, StoreConfig, check_store, repair
 from tests.driver_roots import remove_root, why_not
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of
 

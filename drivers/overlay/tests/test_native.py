@@ -9,8 +9,8 @@ import pytest
 from hypothesis import event, given
 from layerstore_overlay.lowers import LowerLayers
 
-from layerstore_core.diff.compare_trees import compare_trees
-from layerstore_core.diff.size import changed_size
+from layerstore_core import compare_trees
+from layerstore_core.sdk import changed_size
 
 from .conftest import build, entry, stream
 from .trees import chains, edit, edits, listing

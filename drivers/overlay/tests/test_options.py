@@ -7,7 +7,7 @@ from layerstore_overlay.options import Options
 from layerstore_overlay.storage_opt import layer_size
 from pydantic import ValidationError
 
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import DriverContext
 from layerstore_core.errors import ConfigError
 from layerstore_core.log import logger
 

@@ -15,8 +15,8 @@ PREAMBLE = """
 import io, os, sys, tarfile
 from pathlib import Path
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tar.layer_stream import LayerStream
-from layerstore_core.driver.context import DriverContext
+from layerstore_core import LayerStream
+from layerstore_core import DriverContext
 from layerstore_core.errors import DriverNotSupported
 from layerstore_core.log import driver_logger
 from layerstore_overlay import OverlayDriver

@@ -102,8 +102,8 @@ edits = st.lists(_edits, max_size=12)
 
 def edit(root, steps):
     """Do to a tree what can be done of these steps."""
+    from layerstore_core import remove_tree
     from layerstore_core.errors import BadRecord
-    from layerstore_core.tree.remove import remove_tree
 
     for what, first, second, seed in steps:
         one, two = os.path.join(root, first), os.path.join(root, second)

@@ -1,4 +1,4 @@
-"""What can be set for the driver: a module of its own, since pydantic takes long to load, and is seldom needed."""
+"""The model of the driver's options: a module of its own, since pydantic takes long to load and is seldom needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class VfsOptions(BaseModel):
-    """vfs has no options; the model is there so that a mistaken one is named."""
+    """No options: vfs has none. With this model, an option that is given by mistake is an error that names it."""
 
     model_config = ConfigDict(extra="forbid")

@@ -221,7 +221,7 @@ def test_a_copy_that_fails_leaves_nothing(driver, home, monkeypatch):
         (Path(target) / "half").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("layerstore_core.copy_tree", fail)
+    monkeypatch.setattr("layerstore_core.tree.copy_tree.copy_tree", fail)
     with pytest.raises(OSError, match="No space"):
         driver.create("b", "a", {})
     assert os.listdir(home / "dir") == ["a"]

@@ -1,1 +1,1 @@
-"""tar-split: what is kept of a tar beside its files, so that the same bytes can be put together again."""
+"""tar-split: a record of a tar without its files' contents, from which the same bytes can be assembled again."""

@@ -1,4 +1,4 @@
-"""Assembly: the tar again, from its tar-split lines and the driver's files."""
+"""Assembly of a tar from its tar-split lines and the driver's files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-#: Files are read in pieces of so many bytes, and in one if they are no longer.
+#: The most bytes that are read at a time; a file up to this size is read in one piece.
 CHUNK: Final = 1 << 20
 
 
 class FileGetter(Protocol):
-    """What assembly needs of a driver: the regular files of one layer, by name.
+    """Getter of one layer's regular files, by name: what assembly needs of a driver.
 
-    One that has `open_fd`, too, is a `DescriptorGetter`: this is faster.
+    A getter that also has `open_fd` is a `DescriptorGetter`, which is faster.
     """
 
     def open(self, name: bytes) -> BinaryIO:
@@ -32,24 +32,24 @@ class FileGetter(Protocol):
 
 @runtime_checkable
 class DescriptorGetter(FileGetter, Protocol):
-    """A `FileGetter` that opens files without making Python's file objects."""
+    """Getter that opens files without making Python's file objects."""
 
     def open_fd(self, name: bytes) -> int:
-        """As `open`, but give a descriptor, which is the caller's to close."""
+        """Do what `open` does, but return a descriptor, which the caller has to close."""
 
 
 def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Iterator[bytes]:
-    """Put a tar together.
+    """Assemble a tar.
 
     Args:
-        entries: what the tar-split lines say.
+        entries: the decoded tar-split lines.
         files: the layer's files.
 
     Yields:
         The bytes of the tar, in chunks of any length but 0.
 
     Raises:
-        IntegrityError: a file is missing, or is not what it was; the message names it.
+        IntegrityError: a file is missing, or is not the registered one; the message names it.
     """
     from fastcrc import crc64
 
@@ -81,7 +81,7 @@ def assemble(entries: Iterable[Segment | FileEntry], files: FileGetter) -> Itera
 
 
 def _read_small(open_fd: Callable[[bytes], int], name: bytes, size: int) -> bytes:
-    """The content of a file that is to be `size` bytes long, in as few calls as can be."""
+    """Return the content of a file, which must be `size` bytes long, in as few calls as possible."""
     fd = open_or_raise(open_fd, name)
     try:
         content = os.read(fd, size + 1)

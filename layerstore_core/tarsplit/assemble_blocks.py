@@ -1,4 +1,4 @@
-"""Assembly in blocks: what `assemble` gives, with fewer calls for each file, and with another worker to read files."""
+"""Assembly in blocks: the result of `assemble`, with fewer calls for each file, and with a worker that reads files."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ from layerstore_core.tarsplit.read_files import FileToRead, fill
 if TYPE_CHECKING:
     from layerstore_core.tarsplit.read_worker import ReadWorker
 
-#: What `assemble_blocks` has given stays what it is until so many more chunks are asked for.
+#: A chunk from `assemble_blocks` keeps its content until this many more chunks were requested.
 BLOCKS_KEPT: Final = 6
-#: Blocks that are put together ahead of what is given, while another worker reads the files of one before them.
+#: Blocks that are assembled in advance, while the worker reads the files of an earlier one.
 _AHEAD: Final = 4
-#: Room for a block: what it is not yet given out with, a segment and a file; the rest is for an order of its files.
+#: Memory of a block, in bytes: less than a chunk, plus a segment and a file. The rest is for the order of its files.
 _ROOM: Final = 4 * CHUNK
-#: How much memory `assemble_blocks` wants to share with another worker, in bytes.
+#: Memory that `assemble_blocks` shares with the worker, in bytes.
 SHARED: Final = (BLOCKS_KEPT + _AHEAD) * _ROOM
 
 
 class _Block(NamedTuple):
-    """A chunk of the tar whose files are read, or are being read."""
+    """Chunk of the tar whose files were read, or are being read."""
 
     chunk: memoryview
     files: list[FileToRead]
-    #: Another worker was told to read them.
+    #: Whether the worker reads them.
     by_worker: bool
 
 
 def assemble_blocks(
     batches: Iterable[Iterable[Piece]], files: DescriptorGetter, worker: ReadWorker | None = None
 ) -> Iterator[bytes | memoryview]:
-    """What `assemble` gives; files are read to where they stand in the tar.
+    """Assemble a tar as `assemble` does, but read files directly to their places in it.
 
     Args:
-        batches: what the tar-split lines say, as `decode_blocks` gives it.
+        batches: the decoded tar-split lines, as `decode_blocks` returns them.
         files: the layer's files.
-        worker: reads files, too; has `SHARED` memory.
+        worker: reads a part of the files; has `SHARED` bytes of memory.
 
     Yields:
-        The bytes of the tar, in chunks of about a MiB. The memory of a chunk is used again when so many as
-        `BLOCKS_KEPT` more are asked for.
+        The bytes of the tar, in chunks of about a MiB. The memory of a chunk is used again once `BLOCKS_KEPT` more
+        chunks were requested.
 
     Raises:
         IntegrityError: as `assemble`.
     """
     import mmap
 
-    # What is not used of it the kernel never gives us.
+    # The kernel allocates only the pages that are used.
     memory = mmap.mmap(-1, SHARED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if worker is None else worker.memory
     view = memoryview(memory)
     waiting: deque[_Block] = deque()
 
     def start_reading() -> None:
+        """Have the worker read the current block's files, or read them here."""
         chunk = view[start:filled]
         by_worker = bool(to_read) and worker is not None and worker.has_room
         if by_worker:
@@ -67,7 +68,7 @@ def assemble_blocks(
         waiting.append(_Block(chunk, to_read, by_worker))
 
     def finished(most: int) -> Iterator[memoryview]:
-        """The chunks that are whole, and as many more that there are at `most` left."""
+        """Yield the chunks that are complete; wait for more until at most `most` are left."""
         while waiting:
             chunk, block_files, by_worker = waiting[0]
             if by_worker:
@@ -79,7 +80,7 @@ def assemble_blocks(
                     try:
                         fill(chunk, block_files, files.open_fd)
                     except BaseException:
-                        waiting.clear()  # nothing is given that comes after it
+                        waiting.clear()  # the chunks after it are not yielded
                         raise
             waiting.popleft()
             yield chunk
@@ -113,6 +114,6 @@ def assemble_blocks(
         if filled > start:
             start_reading()
     except Exception:
-        yield from finished(0)  # what is before the damage is given first
+        yield from finished(0)  # what comes before the damage is yielded first
         raise
     yield from finished(0)

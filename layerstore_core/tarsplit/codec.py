@@ -1,7 +1,7 @@
-"""The lines of a tar-split file, as Go's JSON encoder writes them.
+"""Codec of tar-split lines, as Go's JSON encoder writes them.
 
-Format: github.com/vbatts/tar-split, `tar/storage`; the fields and their order are those of its
-`Entry` type. Docker compares nothing byte for byte, but users who compare two stores do.
+Format: github.com/vbatts/tar-split, `tar/storage`; the fields and their order are those of its `Entry` type. Docker
+compares nothing byte for byte, but users who compare two stores do.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pybase64 import b64decode, b64encode
 
 from layerstore_core.errors import IntegrityError
 
-#: Longest run of bytes that goes into one segment of our making, in bytes.
+#: The most bytes that this module writes into one segment.
 MAX_SEGMENT: Final = 1 << 20
-#: A line longer than this is damage: the longest proper one is a header segment of a few MiB in base64.
+#: A longer line is damaged: the longest correct line is a header segment of a few MiB in base64.
 _MAX_LINE: Final = 64 << 20
-#: Lines decoded at a time, in bytes: few enough that the allocator gives the same memory again, rather than fresh pages.
+#: Bytes of lines decoded at a time: few enough that the allocator returns the same memory again, not new pages.
 _READ_SIZE: Final = 1 << 18
-_COMPRESSION_LEVEL: Final = 1  # of isal: a tenth larger than zlib's 6, many times faster
+_COMPRESSION_LEVEL: Final = 1  # of isal: the result is a tenth larger than with zlib's 6, but is made many times faster
 _COMPRESS_AT: Final = 1 << 17
 
-#: The bytes that stand in a name as they are: ASCII that JSON, as Go writes it, does not escape.
+#: Bytes that a name contains unchanged: ASCII that JSON, as Go writes it, does not escape.
 _PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\<>&')
 _ENTRY_LINES: Final = (
     b'{"type":2,"payload":"%b","position":%d}\n{"type":1,"name":"%b","size":%d,"payload":"%b","position":%d}\n'
@@ -39,16 +39,17 @@ _EMPTY_ENTRY_LINES: Final = (
 )
 _SEGMENT_START: Final = b'{"type":2,"payload":"'
 _SEGMENT_END: Final = re.compile(rb'","position":(?:0|[1-9][0-9]*)\}\n?')
-#: A file entry with content, whose name is ASCII without escapes.
+#: A line of a file entry with content, whose name is ASCII without escapes.
 _FILE_LINE: Final = re.compile(
     rb'\{"type":1,"name":"([ !#-\[\]-~]+)","size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)",'
     rb'"position":(?:0|[1-9][0-9]*)\}\n?'
 )
-#: The usual lines, two at a time: a segment, and the entry that follows it; or any other line. The payload is whatever is
-#: before the position: to look for its end from that of the line is faster, and what is no base64 does not decode.
+#: The usual lines, two at a time: a segment and the entry that follows it; or any other line. The payload is everything
+#: before the position: to search for its end from the position is faster, and what is not base64 fails to decode.
 _USUAL_LINES: Final = re.compile(
     rb'\{"type":2,"payload":"(.*)","position":(?:0|[1-9][0-9]*)\}\n'
-    rb'(?:\{"type":1,"name":"([ !#-\[\]-~]+)",(?:"size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)"|"payload":null),'
+    rb'(?:\{"type":1,"name":"([ !#-\[\]-~]+)",'
+    rb'(?:"size":([1-9][0-9]{0,18}),"payload":"([A-Za-z0-9+/]{11}=)"|"payload":null),'
     rb'"position":(?:0|[1-9][0-9]*)\}\n)?'
     rb"|([^\n]*\n)"
 )
@@ -58,36 +59,37 @@ _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t
 
 
 class Segment(NamedTuple):
-    """Raw bytes of the tar: headers, padding, and payloads that no file holds."""
+    """Raw bytes of the tar: headers, padding, and payloads that are no file's content."""
 
     data: bytes
 
 
 class FileEntry(NamedTuple):
-    """An entry of the tar; where it has a size, its payload is the content of the file of that name."""
+    """Entry of the tar. If it has a size, its payload is the content of the file of that name."""
 
     name: bytes
     size: int = 0
     crc: int = 0
 
 
-#: A segment and the entry that follows it: its bytes, and the name, size and CRC-64 of the entry. Either may be
-#: missing: then there are no bytes, or the name is empty.
+#: A segment and the entry that follows it: the segment's bytes, and the name, size and CRC-64 of the entry. Either may
+#: be missing: then the bytes or the name are empty.
 Piece = tuple[bytes, bytes, int, int]
 
 
 def encode_segment(data: bytes | memoryview, position: int) -> bytes:
-    """The line for a segment, newline included."""
+    """Return the line for a segment, newline included."""
     return b'{"type":2,"payload":"%b","position":%d}\n' % (b64encode(data), position)
 
 
 def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
-    """The line for a file entry, newline included.
+    """Return the line for a file entry, newline included.
 
     Args:
-        name: the bytes of the tar.
-        size: in bytes; 0 where no payload belongs to the entry.
+        name: the name's bytes in the tar.
+        size: in bytes; 0 if the entry has no payload.
         crc: CRC-64/GO-ISO of the payload; not written for size 0.
+        position: the line's position.
     """
     if not size:
         return b'{"type":1,%b"payload":null,"position":%d}\n' % (_name_field(name), position)
@@ -96,14 +98,14 @@ def encode_file(name: bytes, size: int, crc: int, position: int) -> bytes:
 
 
 def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
-    """The lines for a segment and the file entry that follows it: what `encode_segment` and `encode_file` give.
+    """Return the lines for a segment and the file entry that follows it, as `encode_segment` and `encode_file` do.
 
     Args:
         segment: the bytes before the payload.
-        name: the bytes of the tar.
-        size: of the payload in bytes.
+        name: the name's bytes in the tar.
+        size: the size of the payload in bytes.
         crc: CRC-64/GO-ISO of the payload; not written for size 0.
-        position: the segment's.
+        position: the segment's position.
     """
     if not name or name.translate(None, _PLAIN):
         return encode_segment(segment, position) + encode_file(name, size, crc, position + 1)
@@ -111,7 +113,7 @@ def encode_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
 
 
 def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int) -> bytes:
-    """As `encode_entry`, of a name that JSON need not escape."""
+    """Do what `encode_entry` does, for a name that JSON need not escape."""
     if not size:
         return _EMPTY_ENTRY_LINES % (b64encode(segment), position, name, position + 1)
     return _ENTRY_LINES % (b64encode(segment), position, name, size, b64encode(crc.to_bytes(8, "big")), position + 1)
@@ -129,14 +131,14 @@ def _escape(text: str) -> str:
 
 
 def decode_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Segment | FileEntry]:
-    """Read lines back, with or without their newlines.
+    """Decode lines, with or without their newlines.
 
     Args:
-        lines: one at a time.
-        first: the number of the first, for messages.
+        lines: one line each.
+        first: the number of the first line, for messages.
 
     Raises:
-        IntegrityError: a line is not what a tar-split file may hold; the message has its number.
+        IntegrityError: a line is not one of a tar-split file; the message has its number.
     """
     for number, line in enumerate(lines, first):
         try:
@@ -146,7 +148,7 @@ def decode_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[Segment | F
 
 
 def decode_line(line: bytes) -> Segment | FileEntry:
-    """Read one line, whatever the order of its fields.
+    """Decode one line, with its fields in any order.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged.
@@ -166,13 +168,13 @@ def decode_line(line: bytes) -> Segment | FileEntry:
 
 
 def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Piece]]:
-    """What `decode_lines` gives, of whole lines in blocks: many lines are decoded with few calls.
+    """Decode whole lines in blocks, as `decode_lines` does, but many lines with few calls.
 
     Args:
-        blocks: as `LineReader.blocks` gives them.
+        blocks: as `LineReader.blocks` returns them.
 
     Raises:
-        IntegrityError: as `decode_lines` does, once what was before the line has been given.
+        IntegrityError: as `decode_lines`, once everything before the damaged line was yielded.
     """
     number = 1
     for block in blocks:
@@ -180,7 +182,7 @@ def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Pie
             pieces, found = _decode_usual_block(block)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Base64Error):
             lines = bytes(block).split(b"\n")[:-1]
-            yield from _decode_plain_lines(lines, number)  # which says what is wrong, and where
+            yield from _decode_plain_lines(lines, number)  # its error names the line and the damage
             number += len(lines)
         else:
             yield pieces
@@ -188,10 +190,10 @@ def decode_blocks(blocks: Iterable[bytes | memoryview]) -> Iterator[Iterable[Pie
 
 
 def _decode_usual_block(block: bytes | memoryview) -> tuple[Iterable[Piece], int]:
-    """The pieces of a block of lines, and how many lines it has.
+    """Return the pieces of a block of lines, and the number of its lines.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as `decode_line` has it.
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: a line is damaged, as in `decode_line`.
     """
     found = _USUAL_LINES.findall(block)
     payloads, names, sizes, checksums, others = zip(*found, strict=True)
@@ -208,13 +210,15 @@ def _decode_usual_block(block: bytes | memoryview) -> tuple[Iterable[Piece], int
 
 
 def _decode_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
-    """Checksums as `_USUAL_LINES` finds them, all at once; an empty one is 0."""
-    # Eleven digits are 66 bits, of which the last 2 say nothing. With a twelfth they are 9 whole bytes, and can be joined.
+    """Decode all checksums that `_USUAL_LINES` has found at once; an empty one is 0."""
+    # Eleven digits are 66 bits, of which the last 2 are unused. With a twelfth digit they are 9 whole bytes, which can
+    # be joined.
     digits = b"".join([checksum or _NO_CHECKSUM for checksum in checksums]).replace(b"=", b"A")
     return struct.unpack(">" + "Qx" * len(checksums), b64decode(digits, None, True))
 
 
 def _decode_plain_lines(lines: Sequence[bytes], first: int) -> Iterator[list[Piece]]:
+    """Decode lines one at a time; yield everything before a damaged one before raising its error."""
     pieces: list[Piece] = []
     try:
         pieces.extend(map(_piece, decode_lines(lines, first)))
@@ -229,7 +233,7 @@ def _piece(item: Segment | FileEntry) -> Piece:
 
 
 def _decode_usual_line(line: bytes) -> Segment | FileEntry | None:
-    """What `decode_line` gives, without a JSON parser, of a line as Go's writer and ours form nearly all; else `None`."""
+    """Do what `decode_line` does without a JSON parser, for a usual line of Go's writer or ours; else return `None`."""
     if line.startswith(_SEGMENT_START):
         end = line.find(b'"', len(_SEGMENT_START))
         if not _SEGMENT_END.fullmatch(line, end):
@@ -243,9 +247,9 @@ def _decode_usual_line(line: bytes) -> Segment | FileEntry | None:
 
 
 class LineWriter:
-    """Writes lines as gzip into a file; the file stays the caller's to close.
+    """Writer of lines as gzip into a file, which the caller has to close.
 
-    The gzip header carries no name and no time, so that equal lines give equal files.
+    The gzip header has no name and no time, so that equal lines give equal files.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -275,7 +279,7 @@ class LineWriter:
         self._append(encode_entry(segment, name, size, crc, self._position), 2)
 
     def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:
-        """As `entry`, for several: segment, name, size and checksum of each."""
+        """Write several segments, each with its file entry: segment, name, size and checksum."""
         if b"".join([one[1] for one in entries]).translate(None, _PLAIN):
             for one in entries:
                 self.entry(*one)
@@ -284,7 +288,7 @@ class LineWriter:
         self._append(b"".join(lines), 2 * len(lines))
 
     def finish(self) -> None:
-        """Write what is still held back; nothing may be written after this."""
+        """Write everything that is still buffered. Nothing may be written after this."""
         self._compress()
         self._file.write(self._compressor.flush())
 
@@ -302,17 +306,17 @@ class LineWriter:
 
 
 class LineReader:
-    """Reads a gzip tar-split file line by line, without the newlines, and owns the file.
+    """Reader of a gzip tar-split file, line by line, without the newlines. It owns the file.
 
     Raises (while iterating):
-        IntegrityError: the gzip stream is corrupt or cut off, or a line is too long.
+        IntegrityError: the gzip stream is corrupt or truncated, or a line is too long.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         from isal import igzip
 
         self._file = file
-        gzip_file: Any = igzip.GzipFile  # whose stub has no types
+        gzip_file: Any = igzip.GzipFile  # its stub has no types
         self._plain: BinaryIO = gzip_file(fileobj=file, mode="rb")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -322,9 +326,9 @@ class LineReader:
             yield from lines
 
     def blocks(self) -> Iterator[memoryview]:
-        """The lines in blocks of about `_READ_SIZE`, newlines included: to ask for each line costs more than to find it.
+        """Yield the lines in blocks of about `_READ_SIZE`, newlines included: a call for each line would cost more.
 
-        No block ends between a segment and the entry that follows it. Its memory is used again for the next.
+        No block ends between a segment and the entry that follows it. The memory of a block is used again for the next.
         """
         from isal.igzip_lib import IsalError
 
@@ -332,10 +336,10 @@ class LineReader:
         filled = 0
         try:
             while True:
-                # A long line is looked for in ever larger pieces, so that it is not copied for each.
+                # A long line is read in ever larger pieces, so that it is not copied for each piece.
                 room = filled + max(_READ_SIZE, filled)
                 if not room <= len(text) <= 4 * room:
-                    text = text[:filled] + bytes(room)  # more than is asked for: what is left over varies
+                    text = text[:filled] + bytes(room)  # more than is requested: the rest of the last block varies
                 view = memoryview(text)
                 got = self._plain.readinto(view[filled:room])  # type: ignore[attr-defined]  # BinaryIO does not know it
                 if not got:
@@ -359,13 +363,13 @@ class LineReader:
         except (EOFError, IsalError) as error:  # type: ignore[misc]  # the stub gives it no base
             raise IntegrityError(f"the tar-split file is damaged: {error}") from error
         except OSError as error:
-            if error.errno is None:  # what gzip raises for a bad header
+            if error.errno is None:  # gzip raises this for a bad header
                 raise IntegrityError(f"the tar-split file is damaged: {error}") from error
             raise
 
     @property
     def packed_size(self) -> int:
-        """How long the file is, in bytes."""
+        """The length of the file, in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:

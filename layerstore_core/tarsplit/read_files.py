@@ -1,6 +1,6 @@
-"""Reading a layer's small files to where they stand in its tar: in this process, or in one that does nothing else.
+"""Reading of a layer's small files to their places in its tar: in this process, or in a worker that does nothing else.
 
-What is imported here, that process has to load: little.
+The worker has to load every import of this module, so there are few.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from layerstore_core.errors import IntegrityError
 
 _Opened = TypeVar("_Opened")
 
-#: What the system says where a file or its directory has been removed or replaced since.
+#: Errors of a file that was removed or replaced since, or whose directory was.
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
-SIZE_DIFFERS: Final = "its size is not {} bytes any more"
+SIZE_DIFFERS: Final = "its size is no longer {} bytes"
 CHECKSUM_DIFFERS: Final = "its checksum differs"
 
-#: The signs that the other process gives: it is there; files have been read and are what they were; they are not.
+#: The messages of the worker: it is ready; it has read an order's files, and they are as registered; they are not.
 READY: Final = b"r"
 DONE: Final = b"d"
 FAILED: Final = b"f"
 _NUMBER: Final = 8
-#: Where the memory begins that places are counted from, where that ends, and how long the order is that follows.
+#: Offset and end of the memory that the files' places are relative to, and the length of the order, which follows it.
 OrderHeader = tuple[int, int, int]
 
-#: A file to read: its name in the tar; where its content begins and ends; CRC-64/GO-ISO of the content.
+#: A file to read: its name in the tar; offset and end of its content; CRC-64/GO-ISO of the content.
 FileToRead = tuple[bytes, int, int, int]
 
 
 def fill(memory: memoryview, files: Sequence[FileToRead], open_fd: Callable[[bytes], int]) -> None:
-    """Read files to their places, in as few calls as can be.
+    """Read files to their places, in as few calls as possible.
 
     Args:
-        memory: where to.
-        files: none of them empty.
+        memory: the memory to read to.
+        files: the files; none is empty.
         open_fd: opens a file by its name, as `DescriptorGetter.open_fd` does.
 
     Raises:
-        IntegrityError: a file is missing, or is not what it was; the message names it.
+        IntegrityError: a file is missing, or is not the registered one; the message names it.
     """
     from fastcrc import crc64
 
     checksum, readv, close = crc64.go_iso, os.readv, os.close
-    beyond = bytearray(1)  # where a byte goes that is more than the file may have
+    beyond = bytearray(1)  # takes a byte after the expected end of a file, if there is one
     for name, begin, end, expected in files:
         fd = open_or_raise(open_fd, name)
         content = memory[begin:end]
@@ -62,7 +62,7 @@ def fill(memory: memoryview, files: Sequence[FileToRead], open_fd: Callable[[byt
 
 
 def open_or_raise(open_file: Callable[[bytes], _Opened], name: bytes) -> _Opened:
-    """What a getter's `open` or `open_fd` gives; a file that is not there any more has been changed."""
+    """Return what a getter's `open` or `open_fd` returns; raise `IntegrityError` if the file no longer exists."""
     try:
         return open_file(name)
     except OSError as error:
@@ -72,7 +72,7 @@ def open_or_raise(open_file: Callable[[bytes], _Opened], name: bytes) -> _Opened
 
 
 def changed_error(name: bytes, how: str) -> IntegrityError:
-    """The error for a file that is not what it was."""
+    """Return the error for a file that is not the registered one."""
     shown = name.decode("utf-8", "backslashreplace")
     return IntegrityError(
         f"the layer's file {shown!r} is not what was registered: {how}; "
@@ -81,18 +81,18 @@ def changed_error(name: bytes, how: str) -> IntegrityError:
 
 
 def encode_header(numbers: OrderHeader) -> bytes:
-    """What tells of an order."""
+    """Return the message that announces an order."""
     return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
 
 
 def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
-    """What the other process does, until nobody is there to give orders.
+    """Run the worker, until its parent sends no more orders.
 
     Args:
-        connection: a socket for the signs; reading from it ends after a while.
+        connection: a socket for the messages. Reading from it ends after a while, if nothing comes.
         memory_fd: shared memory, for contents and orders.
-        directory: the layer's.
-        parent: the number of the process that gives them. It may be gone by now, so that to ask for it here would not do.
+        directory: the layer's directory.
+        parent: the process ID of the parent. `os.getppid` would not do: the parent may be dead by now.
     """
     import marshal
     import mmap
@@ -108,9 +108,9 @@ def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
         except BlockingIOError:
             if os.getppid() == parent:
                 continue
-            header = b""  # it is dead, and a fork of it keeps the socket open
+            header = b""  # the parent is dead, and a fork of it keeps the socket open
         if not header:
-            os._exit(0)  # sooner done than taking the interpreter down
+            os._exit(0)  # skips interpreter shutdown, which takes longer
         start, end, length = (
             int.from_bytes(header[at : at + _NUMBER], "little") for at in range(0, len(header), _NUMBER)
         )
@@ -118,5 +118,5 @@ def serve(connection: int, memory_fd: int, directory: int, parent: int) -> None:
             fill(memory[start:end], marshal.loads(memory[end : end + length]), files.open_fd)
             answer = DONE
         except Exception:
-            answer = FAILED  # whoever has ordered meets the error, too, and tells
+            answer = FAILED  # the parent then meets the same error, and reports it
         os.write(connection, answer)

@@ -1,11 +1,12 @@
-"""A process beside this one that reads a layer's small files: how it is started, told what to do, and ended.
+"""Worker process that reads a layer's small files: start it, send it orders, receive its answers, end it.
 
-To read a small file is four short system calls, and for each the interpreter is let go of and wanted back. Another
-interpreter does that on another core, while this one decodes lines, and reads files itself where the other has no room.
+Reading a small file takes four short system calls, and each releases and re-acquires the GIL. The worker does that on
+another core, while this process decodes lines. If the worker has no room, this process reads files itself.
 
-The other one has a descriptor of the layer's directory, opens files below it as `TreeFiles` does, and only reads. Orders
-and contents are in shared memory; through a socket go signs of a few bytes. Whatever goes wrong with it (it cannot be
-started, it is killed, a file is not what it was), this process reads the files, and meets the error itself.
+The worker has a descriptor of the layer's directory, opens files below it as `TreeFiles` does, and only reads. Orders
+and contents are in shared memory; messages of a few bytes go through a socket. If anything goes wrong with the worker
+(it cannot be started, it is killed, a file is not the registered one), this process reads the files, and meets the
+error itself.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     import mmap
     import socket
 
-#: Those there are in this program now: layers that are put together at the same time share the cores.
+#: The workers that this program has now: layers that are assembled at the same time share the cores.
 _running: Final[WeakSet[WorkerProcess]] = WeakSet()
 
-#: Orders that it may have at a time: one that it works on, and one for when it has done that.
+#: The most orders that a worker has at a time: one that it works on, and one that waits.
 _MAX_ORDERS: Final = 2
-#: How often it looks whether anybody is there to submit orders, in seconds.
+#: How often an idle worker checks that its parent still lives, in seconds.
 _PATIENCE: Final = 5
 _CODE: Final = """
 import sys
@@ -45,12 +46,12 @@ serve(0, 1, 3, int(sys.argv[1]))
 
 
 class ReadWorker:
-    """A process that reads files. For one thread.
+    """Worker process that reads files. For one thread.
 
-    Use `start`; then, whenever `has_room`, `submit` it files, and ask `outcome` as often as files were given.
+    Call `start`. Then, whenever `has_room`, `submit` files, and call `outcome` once for each successful `submit`.
 
     Attributes:
-        memory: where it reads to.
+        memory: the shared memory that it reads to.
     """
 
     def __init__(self, process: WorkerProcess, connection: socket.socket, memory: mmap.mmap) -> None:
@@ -65,13 +66,13 @@ class ReadWorker:
 
     @classmethod
     def start(cls, files: TreeFiles, size: int) -> Self | None:
-        """Start one; `None` where it cannot be, and the files are to be read here.
+        """Start a worker; return `None` if none can be started: then read the files in this process.
 
-        It takes some 25 ms until it `has_room`; it need not be waited for.
+        It takes some 25 ms until the worker `has_room`; the caller need not wait for that.
 
         Args:
-            files: what it is to open.
-            size: of the shared memory, in bytes.
+            files: the files that the worker can open.
+            size: the size of the shared memory, in bytes.
         """
         if has_enough_workers(_running):
             return None
@@ -80,27 +81,27 @@ class ReadWorker:
                 size, ["-c", _CODE, str(os.getpid()), *_import_paths()], [None, files.fd], timeout=_PATIENCE
             )
         except (OSError, AttributeError) as error:
-            logger.debug("files are read in this process: another one cannot be started: {}", error)
+            logger.debug("cannot start a process that reads files, reading them in this process: {}", error)
             return None
         return None if started is None else cls(*started)
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be given files now."""
+        """Whether the worker can take files now."""
         self._receive(wait=False)
         return self._ready and not self._unusable and self._submitted < _MAX_ORDERS
 
     def submit(self, start: int, end: int, room: int, files: Sequence[FileToRead]) -> bool:
-        """Have files read to their places.
+        """Send an order to read files to their places.
 
         Args:
-            start: where the memory begins that places are counted from.
-            end: where that ends.
-            room: where memory ends that nobody uses until there is the answer, after `end`.
-            files: as `filling.fill` takes them.
+            start: offset of the memory that the files' places are relative to.
+            end: its end.
+            room: end of the memory, after `end`, that is unused until the answer comes.
+            files: as `read_files.fill` takes them.
 
         Returns:
-            `False`, and nothing was given, where the names are too long, or it is gone.
+            Whether the order was sent. It is not if the names are too long, or the worker is gone.
         """
         import socket
 
@@ -117,10 +118,13 @@ class ReadWorker:
         return True
 
     def outcome(self, *, wait: bool) -> bool | None:
-        """Whether the earliest files that it was given and that were not asked for have been read, and are what they were.
+        """Return whether the files of the earliest order without an outcome were read, and are as registered.
+
+        Args:
+            wait: wait for the outcome.
 
         Returns:
-            `None`: not known yet.
+            `None` if it is not known yet.
         """
         self._receive(wait=False)
         while wait and not self._answers:
@@ -128,18 +132,18 @@ class ReadWorker:
         return self._answers.popleft() if self._answers else None
 
     def close(self) -> None:
-        """End it. A second call does nothing."""
+        """End the worker. A second call does nothing."""
         try:
             self._connection.close()
         finally:
-            # It need not see this: a fork of this program has the socket too, and it may be stopped itself.
+            # Closing the socket may not end the worker: a fork of this program has the socket too, or it was stopped.
             self._process.end()
             _running.discard(self._process)
-            with suppress(BufferError):  # somebody has still a chunk: the memory goes with it
+            with suppress(BufferError):  # a chunk is still in use: the memory is released with it
                 self.memory.close()
 
     def _receive(self, *, wait: bool) -> None:
-        """Take in all that it says, or wait until it says something."""
+        """Receive all messages of the worker, or wait for one."""
         import socket
 
         while not self._unusable and (self._submitted or not self._ready):
@@ -148,7 +152,7 @@ class ReadWorker:
             except BlockingIOError:
                 if not wait:
                     return
-                reply = b""  # it has been stopped, or its disk has
+                reply = b""  # the worker was stopped (SIGSTOP), or is blocked on I/O
             except OSError:
                 reply = b""
             if not reply:
@@ -162,16 +166,16 @@ class ReadWorker:
                 return
 
     def _give_up(self) -> None:
-        """It is gone: what it was given, it has not read."""
-        logger.debug("files are read in this process: the other one is gone")
-        self._process.end()  # if it lives: it must not come back to memory that is used for something else
+        """End the worker, and mark its open orders as failed."""
+        logger.debug("lost the process that reads files, reading them in this process")
+        self._process.end()  # if it still runs, it must not write to memory that is used for something else
         self._unusable = True
         self._answers.extend([False] * self._submitted)
         self._submitted = 0
 
 
 def _import_paths() -> list[str]:
-    """Where the process finds what it imports: it knows the standard library alone."""
+    """Return the paths for the worker's imports: without them it has the standard library alone."""
     import fastcrc
 
     return [import_path(), os.path.dirname(os.path.dirname(str(fastcrc.__file__)))]

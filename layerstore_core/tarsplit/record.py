@@ -1,4 +1,4 @@
-"""Disassembly: what is noted of a tar while it passes into a driver."""
+"""Disassembly: tar-split lines are recorded while a tar is applied to a driver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLAIN_FILE_FLAGS = frozenset({b"0", b"\0", b"7"})
 
 
 class _Keep(Enum):
-    """How the current entry's payload is kept."""
+    """Place where the current entry's payload is kept."""
 
     IN_FILE = auto()
     INLINE = auto()
@@ -26,15 +26,15 @@ class _Keep(Enum):
 
 
 class Recorder:
-    """Listens to a layer stream, and writes its tar-split lines.
+    """Recorder of a layer stream's tar-split lines.
 
-    A payload that a file of the driver will hold is noted by name, size and checksum; any other
-    goes into the lines themselves. An entry whose name was there before gets no line: readers refuse
-    two file entries of one name.
+    A payload that will be the content of a driver's file is recorded by name, size and checksum. Any other payload goes
+    into the lines themselves. An entry gets no file entry if its name has occurred before: readers refuse two file
+    entries of one name.
 
     Args:
-        lines: where the lines go.
-        crc64: CRC-64/GO-ISO of a buffer, continued from a former result (`fastcrc.crc64.go_iso`).
+        lines: the writer of the lines.
+        crc64: returns the CRC-64/GO-ISO of a buffer, continued from an earlier result (`fastcrc.crc64.go_iso`).
     """
 
     def __init__(self, lines: LineWriter, crc64: Callable[[memoryview, int | None], int]) -> None:
@@ -44,17 +44,17 @@ class Recorder:
         self._keep = _Keep.NOTHING
         self._entry: TarEntry | None = None
         self._names = SeenNames()
-        #: Names whose first entry brought no payload: for these it does no harm to come again.
+        #: Names whose first entry had no payload: another entry of the same name does no harm.
         self._names_without_payload = SeenNames()
-        #: Whether a file noted here may have been replaced by a later entry of the same name.
+        #: Whether a file recorded here may have been replaced by a later entry of the same name.
         self.displaced = False
 
     def segment(self, data: bytes) -> None:
-        """Note raw bytes."""
+        """Record raw bytes."""
         self._lines.segment(data)
 
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
-        """Note an entry that comes in one piece."""
+        """Record an entry that comes in one piece."""
         if payload:
             name = entry.path
             if _is_kept_as_file(entry, name) and self._names.add(name):
@@ -67,7 +67,7 @@ class Recorder:
         self.end_entry()
 
     def plain_entries(self, entries: list[PlainEntry]) -> None:
-        """Note entries that come in one piece each."""
+        """Record entries that come in one piece each."""
         if self._names.add_new([one[2] for one in entries]):
             crc64 = self._crc64
             self._lines.entries(
@@ -78,11 +78,11 @@ class Recorder:
             )
             self._names_without_payload.update([one[2] for one in entries if not one[5]])
             return
-        for one in entries:  # one of them has been there
+        for one in entries:  # the name of at least one has occurred before
             self.whole_entry(one[0], entry_of(one), one[5] or _NOTHING)
 
     def begin_entry(self, entry: TarEntry) -> None:
-        """Decide how the entry's payload is kept."""
+        """Decide where the entry's payload is kept."""
         name = entry.path
         is_new = self._names.add(name)
         if not is_new and name not in self._names_without_payload:
@@ -101,26 +101,26 @@ class Recorder:
                 self._lines.file(entry.name)
 
     def payload(self, chunk: memoryview) -> None:
-        """Take in a piece of the payload."""
+        """Record a piece of the payload."""
         if self._keep is _Keep.IN_FILE:
             self._crc = self._crc64(chunk, self._crc)
         else:
             self._lines.payload(chunk)
 
     def end_entry(self) -> None:
-        """Note the entry, now that its checksum is known."""
+        """Record the entry, now that its checksum is known."""
         if self._keep is _Keep.IN_FILE:
             assert self._entry is not None and self._crc is not None
             self._lines.file(self._entry.name, self._entry.stored_size, self._crc)
 
     def end(self) -> None:
-        """The tar is complete: Docker's writer ends with an empty segment."""
+        """Finish the lines at the end of the tar: Docker's writer ends with an empty segment."""
         self._lines.segment(b"")
         self._lines.finish()
 
 
 def _is_kept_as_file(entry: TarEntry, name: bytes) -> bool:
-    """Whether unpacking makes a file whose content is the payload as it stands in the tar."""
+    """Return whether unpacking makes a file whose content is exactly the entry's payload."""
     return (
         entry.type is _FILE
         and entry.typeflag in _PLAIN_FILE_FLAGS

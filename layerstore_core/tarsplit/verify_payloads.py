@@ -1,9 +1,9 @@
-"""Settling: making tar-split lines right for a layer that overwrote files of its own.
+"""Verification of payloads, and correct tar-split lines for a layer that has overwritten files of its own.
 
-While a tar passes, its payloads are noted as the content of files. Most tars keep these files. But a
-later entry may replace one, delete its directory, or turn a directory on its path into a link; and a
-driver that read the stream as bytes may have done anything. Then the lines are gone through once
-more: each file is compared with the tar's own bytes, and what it does not hold is taken inline.
+While a tar is read, its payloads are recorded as the contents of files. In most tars this stays true. But a later entry
+may replace a file, delete its directory, or turn a directory on its path into a link. And a driver that has read the
+stream as bytes may have done anything. In these cases the lines are read once more. Each file is compared with the
+tar's own bytes; a payload that is not the content of its file goes into the lines themselves.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _CHUNK: Final = 1 << 20
 
 
 class TarBytes(Protocol):
-    """The tar once more, forwards."""
+    """Second reading of the tar, forwards."""
 
     def range(self, offset: int, length: int) -> Iterator[bytes]:
-        """The bytes from `offset` on, in chunks; offsets ascend."""
+        """Yield the bytes at `offset`, in chunks. Offsets ascend from call to call."""
 
 
 def verify_payloads(entries: Iterable[Segment | FileEntry], files: FileGetter, tar: TarBytes, lines: LineWriter) -> int:
-    """Write lines anew, with a segment in place of each file entry that no file bears out.
+    """Write the lines again, with a segment instead of each file entry whose file does not have its payload.
 
     Args:
         entries: the provisional lines.
         files: the layer's files, all applied.
         tar: the bytes that the lines describe.
-        lines: where the new lines go; they are finished here.
+        lines: the writer of the new lines; they are finished here.
 
     Returns:
-        How many payloads were taken inline.
+        The number of payloads that now are in the lines.
 
     Raises:
         InvalidLayer: the tar was made to deceive the checksum.
-        OSError: the tar is not what it was when it was first read.
+        OSError: the tar is not the same as when it was first read.
     """
     offset = inlined = 0
     for entry in entries:
@@ -60,6 +60,7 @@ def verify_payloads(entries: Iterable[Segment | FileEntry], files: FileGetter, t
 
 
 def _inline(entry: FileEntry, chunks: Iterator[bytes], lines: LineWriter) -> None:
+    """Write a payload into the lines themselves."""
     from fastcrc import crc64
 
     crc = None
@@ -68,14 +69,14 @@ def _inline(entry: FileEntry, chunks: Iterator[bytes], lines: LineWriter) -> Non
         lines.payload(memoryview(chunk))
     if crc != entry.crc:
         name = entry.name.decode("utf-8", "backslashreplace")
-        raise OSError(f"the layer's file was changed while it was read: {name!r} in it is not what it was")
+        raise OSError(f"the layer's tar was changed while it was read: its file {name!r} differs")
 
 
 def _file_has_payload(files: FileGetter, entry: FileEntry, tar: TarBytes, offset: int) -> bool:
-    """Whether the file of the entry's name has the payload as its content, byte for byte."""
+    """Return whether the file of the entry's name has the payload as its content, byte for byte."""
     from fastcrc import crc64
 
-    # The checksum comes first: it needs the file alone, and nearly always decides.
+    # The checksum is compared first: it needs only the file, and nearly always decides.
     try:
         with files.open(entry.name) as file:
             left, crc = entry.size, None
@@ -89,7 +90,7 @@ def _file_has_payload(files: FileGetter, entry: FileEntry, tar: TarBytes, offset
     except OSError:
         return False
     if not same:
-        # Two contents with one CRC do not happen; they are made. The tar cannot be read backwards to
-        # take this one inline, and nobody honest will miss it.
+        # A CRC collision is assumed to be deliberate. The tar cannot be read backwards to write this payload into the
+        # lines, and no honest user needs that.
         raise InvalidLayer("two contents of one name with the same CRC-64", offset=offset, entry=entry.name)
     return True

@@ -96,7 +96,7 @@ def test_all_may_be_inline() -> None:
 
 
 def test_a_tar_that_changed_meanwhile_is_the_systems_fault() -> None:
-    with pytest.raises(OSError, match="'a' in it is not what it was"):
+    with pytest.raises(OSError, match="its file 'a' differs"):
         settled(Files(b=SECOND), Tar(TAR.replace(b"first", b"FIRST")))
 
 

@@ -55,9 +55,9 @@ def test_segments_and_files_in_order() -> None:
 @pytest.mark.parametrize(
     ("now", "how"),
     [
-        (CONTENT[:-1], "size is not 2560000"),
-        (CONTENT + b"x", "size is not 2560000"),
-        (b"", "size is not"),
+        (CONTENT[:-1], "size is no longer 2560000"),
+        (CONTENT + b"x", "size is no longer 2560000"),
+        (b"", "size is no longer"),
         (b"!" + CONTENT[1:], "checksum differs"),
         (CONTENT[:-1] + b"!", "checksum differs"),
     ],

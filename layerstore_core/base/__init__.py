@@ -1,1 +1,1 @@
-"""Tools that know nothing of layers: digests, descriptors, guarded files, durability, units."""
+"""Tools that are independent of layers: digests, descriptors, guarded files, durability, units."""

@@ -1,4 +1,4 @@
-"""What a program gives to the store's methods, looked at once, with a message that says what is expected."""
+"""Checks of the arguments of public methods. Their messages say what is expected."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 def chain_id_in(value: object) -> str:
-    """Take a layer by its chain ID, or by a handle to it.
+    """Return the chain ID in an argument for a layer: a chain ID, or a handle to the layer.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the argument is neither.
     """
     found = value if isinstance(value, str) else getattr(value, "chain_id", None)
     if not isinstance(found, str):
@@ -22,15 +22,15 @@ def chain_id_in(value: object) -> str:
 
 
 def parent_in(value: object) -> str:
-    """As `chain_id_in`, for a parent: `""` or `None` for none."""
+    """Return the chain ID in an argument for a parent, as `chain_id_in`; `""` for no parent (`""` or `None`)."""
     return "" if value is None else chain_id_in(value)
 
 
 def check_stream(value: object) -> None:
-    """Look whether something can be read as a layer or an archive.
+    """Check that an argument can be read as a layer or an archive.
 
     Raises:
-        TypeError: it is neither a path nor a binary file object.
+        TypeError: the argument is neither a path nor a binary file object.
     """
     readable = hasattr(value, "read") and not isinstance(value, io.TextIOBase)
     if not (readable or isinstance(value, (str, os.PathLike))):
@@ -40,15 +40,15 @@ def check_stream(value: object) -> None:
 
 
 def check_type(value: object, kind: type[_T], what: str) -> None:
-    """Look whether a value is of a class.
+    """Check that a value is an instance of a class.
 
     Args:
         value: the value.
         kind: the class.
-        what: what is expected, in words.
+        what: the expected value in words, for the error message.
 
     Raises:
-        TypeError: it is not.
+        TypeError: the value is not an instance of the class.
     """
     if not isinstance(value, kind):
         raise TypeError(f"expected {what}, not {_shown(value)}")

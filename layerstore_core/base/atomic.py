@@ -1,4 +1,4 @@
-"""Writing small files so that a name never stands for half of one."""
+"""Writing small files so that no name ever refers to an incomplete one."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ _RENAME_EXCHANGE: Final = 2
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a new file, mode 0644 whatever the umask says, as Docker's are.
+    """Write a new file with mode 0644, like Docker's files, regardless of the umask.
 
     Raises:
         FileExistsError: the name is taken.
-        OSError: it cannot be written; what there is of it, the caller removes with its directory.
+        OSError: the file cannot be written. The caller must remove the incomplete file with its directory.
     """
     inside.write(path, content, FILE_MODE, new=True)
 
 
 def exchange_names(one: Path, other: Path) -> None:
-    """Exchange what two names of one file system stand for: renameat2(2) with RENAME_EXCHANGE.
+    """Exchange two names of one file system atomically: renameat2(2) with RENAME_EXCHANGE.
 
     Raises:
-        OSError: one is missing, or the file system does not know how to.
+        OSError: a name is missing, or the file system does not support this.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    with inside.parent(one) as (above, name), inside.parent(other) as (other_above, other_name):
-        if libc.renameat2(above, os.fsencode(name), other_above, os.fsencode(other_name), _RENAME_EXCHANGE):
+    with inside.parent(one) as (parent, name), inside.parent(other) as (other_parent, other_name):
+        if libc.renameat2(parent, os.fsencode(name), other_parent, os.fsencode(other_name), _RENAME_EXCHANGE):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def make_directory(path: Path, mode: int, *, durable: bool = False) -> None:
-    """Make a directory and its parents, all with `mode` whatever the umask says, where they are missing.
+    """Make a directory and its parents, if they are missing, with a mode regardless of the umask.
 
     Args:
-        durable: whether the new names are on disk when the call returns. That a directory was flushed does not
-            promise its own name: ext4, XFS and btrfs see to it by themselves, fsync(2) has it the caller's task.
+        path: the directory.
+        mode: the mode of the directory and of each parent that is made.
+        durable: whether the new names must be on disk when the call returns. To flush a directory does not guarantee
+            that its own name is on disk. ext4, XFS and btrfs guarantee it, but according to fsync(2) it is the caller's
+            task.
     """
     try:
         inside.open_directory(path).close()
@@ -52,6 +55,6 @@ def make_directory(path: Path, mode: int, *, durable: bool = False) -> None:
         inside.mkdir(path, mode)
     except FileExistsError:
         inside.open_directory(path).close()
-        return  # another process was faster, and sees to the mode
+        return  # another process made it first, and sets the mode
     if durable:
         inside.flush(path.parent)

@@ -1,8 +1,8 @@
-"""Owning open descriptors so that none is lost or closed twice, whatever interrupts.
+"""Ownership of open descriptors: none is leaked or closed twice, even if a signal handler raises.
 
-Python runs signal handlers after a call has returned and before its result is stored. A number that a variable was to get
-is lost when the handler raises just then. Between two functions of C it runs none: so the number goes straight from the
-call that opens into a list.
+Python may run a signal handler after a call has returned and before its result is stored. If the handler raises then,
+the descriptor that the call returned is leaked. Python runs no handler between two functions that are written in C. So
+the number goes directly from the opening call into a list.
 """
 
 from __future__ import annotations
@@ -16,46 +16,47 @@ from weakref import WeakSet
 
 
 class Descriptor:
-    """An open descriptor; a context manager that gives its number, and closes it.
+    """An open descriptor; a context manager that yields its number, and closes it.
 
-    It is closed at the latest when this object goes: also where an exception comes before the `with` block has begun.
+    It is closed at the latest when this object is deleted: also if an exception is raised before the `with` block
+    begins.
 
     Args:
-        function: opens it, and returns its number: `os.open`, say.
-        args: what the function gets.
-        named: what it gets by name.
+        function: opens the descriptor and returns its number; `os.open`, for example.
+        args: the positional arguments of the function.
+        named: the keyword arguments of the function.
 
     Raises:
-        Exception: what the function raises.
+        Exception: any exception that the function raises.
     """
 
     __slots__ = ("__weakref__", "_numbers")
 
     def __init__(self, function: Callable[..., int], *args: Any, **named: Any) -> None:
         self._numbers: list[int] = []
-        keep(self._numbers, function, *args, **named)
+        append_result(self._numbers, function, *args, **named)
 
     @property
     def number(self) -> int:
-        """Its number; -1 when it is closed."""
+        """The number of the descriptor; -1 after it was closed."""
         return self._numbers[0] if self._numbers else -1
 
     def detach(self) -> int:
-        """Give the number away, which is the caller's to close at once; -1 when it is closed."""
+        """Return the number, and leave it to the caller to close it at once; -1 if it is closed already."""
         number = self._numbers[0] if self._numbers else -1
-        # Forgotten before it is closed: it may be another thread's file a moment later.
+        # Removed before it is closed: a moment later, another thread's file may have this number.
         del self._numbers[:]
         return number
 
     def close(self) -> None:
-        """Close it. A second call does nothing."""
+        """Close the descriptor. A second call does nothing."""
         number = self.detach()
         if number >= 0:
             os.close(number)
 
-    def leave_to_parent(self) -> None:
-        """Have it closed in forked children, since a lock of the kernel's that it has would live as long as they do."""
-        _locks.add(self)
+    def close_in_children(self) -> None:
+        """Close the descriptor in forked children, where a kernel lock on it would last as long as the child lives."""
+        _closed_in_children.add(self)
 
     def __enter__(self) -> int:
         return self._numbers[0]
@@ -69,11 +70,11 @@ class Descriptor:
 
 
 def open_fd(path: str | bytes | os.PathLike[str], flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-    """As `os.open`, but no signal handler runs before the caller has the number.
+    """Open a file like `os.open`, but run no signal handler before the caller has the number.
 
-    So it is not lost where it is stored at once, and a `try` block that ends with its closing comes next.
+    So the descriptor is not leaked if the caller stores it at once, and then enters a `try` block that closes it.
     """
-    # This runs for each file of a layer, so that there is no object and no call that need not be.
+    # This runs for each file of a layer, so it makes no object and no call that is not necessary.
     opened: list[int] = []
     try:
         opened.extend(starmap(partial(os.open, dir_fd=dir_fd), ((path, flags, mode),)))
@@ -84,22 +85,22 @@ def open_fd(path: str | bytes | os.PathLike[str], flags: int, mode: int = 0o777,
     return opened[0]
 
 
-#: So that a fork finds them.
-_locks: Final[WeakSet[Descriptor]] = WeakSet()
+#: The descriptors that forked children close.
+_closed_in_children: Final[WeakSet[Descriptor]] = WeakSet()
 
 
 def _close_in_child() -> None:
-    for descriptor in list(_locks):
+    for descriptor in list(_closed_in_children):
         descriptor.close()
 
 
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-def keep(results: list[Any], function: Callable[..., Any], *args: Any, **named: Any) -> None:
-    """Call a function, and append its result to a list; no signal handler runs between the two.
+def append_result(results: list[Any], function: Callable[..., Any], *args: Any, **named: Any) -> None:
+    """Call a function, and append its result to a list. No signal handler runs between the two.
 
     Raises:
-        Exception: what the function raises.
+        Exception: any exception that the function raises.
     """
     results.extend(starmap(partial(function, **named), (args,)))

@@ -1,8 +1,8 @@
 """Identity of layers and images: diff IDs, chain IDs, image IDs.
 
-A *diff ID* is the sha256 of a layer's uncompressed tar. A *chain ID* names that layer on top of all
-its parents, so that equal chains are stored once. The rule is the OCI image specification's
-("Layer ChainID" in `config.md`).
+A *diff ID* is the sha256 of a layer's uncompressed tar. A *chain ID* identifies that layer together with all its
+parents, so that equal chains are stored once. The rule is in the OCI image specification ("Layer ChainID" in
+`config.md`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 class _Digest(str):
-    """A `sha256:<64 lower-case hex digits>` string; the class says what it is the digest of."""
+    """A `sha256:<64 lower-case hex digits>` string. The subclass says what it is the digest of."""
 
     __slots__ = ()
     _what: ClassVar[str] = "digest"
@@ -28,7 +28,7 @@ class _Digest(str):
 
     @classmethod
     def from_hex(cls, hexdigits: str) -> Self:
-        """Make one from the 64 hex digits alone.
+        """Make a digest from its 64 hex digits.
 
         Raises:
             ValueError: `hexdigits` is anything else.
@@ -37,13 +37,13 @@ class _Digest(str):
 
     @classmethod
     def trusted(cls, value: str) -> Self:
-        """Make one of what was seen to be of the right form: this is done for each of tens of thousands of layers."""
+        """Make a digest from a string that was checked before: a fast path for tens of thousands of layers."""
         return super().__new__(cls, value)
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """The sha256 of `data`."""
-        # What hashlib says is of the right form: it need not be looked at.
+        """Return the sha256 of `data`."""
+        # A digest by hashlib has the right form, so it is not checked.
         return super().__new__(cls, f"sha256:{hashlib.sha256(data).hexdigest()}")
 
     @property
@@ -60,21 +60,21 @@ class DiffID(_Digest):
 
 
 class ChainID(_Digest):
-    """The digest that names a layer together with all layers below it."""
+    """The digest that identifies a layer together with all its parents."""
 
     __slots__ = ()
     _what = "chain ID"
 
 
 class ImageID(_Digest):
-    """The digest of an image's config, which names the image."""
+    """The digest of an image's config, which identifies the image."""
 
     __slots__ = ()
     _what = "image ID"
 
 
 def chain_ids(diff_ids: Iterable[DiffID], parent: ChainID | None = None) -> list[ChainID]:
-    """The chain IDs of layers that stand one on the other, the first on `parent`."""
+    """Return the chain IDs of layers that are each the parent of the next; `parent` is the parent of the first."""
     found: list[ChainID] = []
     for diff_id in diff_ids:
         parent = chain_id(diff_id, parent)
@@ -83,7 +83,7 @@ def chain_ids(diff_ids: Iterable[DiffID], parent: ChainID | None = None) -> list
 
 
 def chain_id(diff_id: DiffID, parent: ChainID | None = None) -> ChainID:
-    """The chain ID of the layer `diff_id` on top of `parent` (`None`: a base layer)."""
+    """Return the chain ID of the layer `diff_id` with the parent `parent` (`None`: a base layer)."""
     if parent is None:
         return ChainID(diff_id)
     return ChainID.of(f"{parent} {diff_id}".encode())

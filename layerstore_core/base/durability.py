@@ -1,4 +1,4 @@
-"""Getting data to disk before a name points to it."""
+"""Flushing data to disk before a name refers to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from layerstore_core.errors import while_doing
 
 
 class FlushPoint:
-    """A point in time from which on no failed write of some file systems goes unheard; to be used in a `with` statement.
+    """A set of file systems, opened so that `flush` reports every write error since then; a context manager.
 
-    The kernel tells each failure of writing back once to every descriptor that was open by then. A descriptor that is
-    opened only for flushing does not hear of one that another process has been told of in between.
+    The kernel reports each write-back error once to every descriptor that was open at that time. If a descriptor were
+    opened only to flush, it would miss an error that was reported to another process before.
 
     Args:
-        paths: directories on the file systems; for one that is not there yet, the nearest above it counts.
+        paths: directories on the file systems. If one does not exist yet, its nearest existing parent is used.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -34,12 +34,12 @@ class FlushPoint:
             raise
 
     def flush(self) -> None:
-        """Write out all that the file systems have in memory: syncfs(2), once for each.
+        """Write all cached data of the file systems to disk: syncfs(2), once for each file system.
 
         One such call costs less than one fsync(2) for each of a layer's thousands of files.
 
         Raises:
-            OSError: some data could not be written, in this call or since the point in time.
+            OSError: some data could not be written, in this call or since this object was made.
         """
         libc = ctypes.CDLL(None, use_errno=True)
         for descriptor, path in self._descriptors.values():

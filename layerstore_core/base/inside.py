@@ -1,11 +1,11 @@
-"""Files and directories below a store's root, reached without following links.
+"""Access to files and directories below a store's root without following links.
 
-The owner of a root need not be the user who works in it, and may put a link in the place of anything there, at any
-moment. So nothing below a root is reached by its path at once: each directory is opened relative to the one
-above it, with `O_NOFOLLOW`, and what is done with the last name is done relative to the last directory. The root itself,
-and what is above it, may be reached through links: whoever may change those is trusted.
+The owner of a root may be another user than the one who works in it. The owner may replace anything there by a link, at
+any moment. So no file below a root is opened by its whole path. Each directory is opened relative to its parent
+directory, with `O_NOFOLLOW`, and the operation on the last name is relative to the last directory. The path of the root
+itself may go through links: users who can change these are trusted.
 
-The functions take paths. One that is not below a guarded root is used as it is.
+The functions take paths. A path that is not below a guarded root is used as it is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _roots: Final[set[str]] = set()
 
 _PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: should a FIFO stand there, opening it must not wait for the other side.
+# O_NONBLOCK: if the file is a FIFO, opening it must not wait for the other side.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: What open(2) says of something of another type.
+#: Error numbers of open(2) for a file of another type.
 _WRONG_TYPE: Final = (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _TYPES: Final = {
     stat.S_IFLNK: "a symbolic link",
@@ -40,13 +40,13 @@ _TYPES: Final = {
     stat.S_IFBLK: "a device",
 }
 _WHAT_TO_DO: Final = (
-    "no link below a store's root is followed, and nothing else is taken in its place; see who put it there, and remove "
-    "it or put back what belongs there (a directory on another disk can be mounted there with mount --bind)"
+    "nothing else is accepted here, and no link below a store's root is followed; find out who put it there, and "
+    "remove it or restore the original (a directory on another disk can be mounted here with mount --bind)"
 )
 
 
 def guard(root: AnyPath) -> None:
-    """From now on, follow no link below `root`, by whichever of its names it is reached: its own, or the real one."""
+    """Guard a root: from now on, follow no link below it, whether it is reached by this path or by its real path."""
     path = _absolute(root)
     if path not in _roots:
         _roots.update((path, os.path.abspath(path), os.path.realpath(path)))
@@ -60,16 +60,16 @@ def open_directory(path: AnyPath | int, flags: int = 0) -> Descriptor:
         flags: more flags of open(2).
 
     Raises:
-        BadRecord: it, or something on the way to it, is no directory.
-        OSError: it is not there, or cannot be opened.
+        BadRecord: the path, or a parent of it, is not a directory.
+        OSError: the directory does not exist, or cannot be opened.
     """
     if isinstance(path, int):
         return Descriptor(os.open, ".", _DIRECTORY | flags, dir_fd=path)
     start, names = _split(path)
     if not names:
         return Descriptor(os.open, start, _DIRECTORY | flags)
-    with _walk(start, names[:-1]) as above:
-        return _open_in(above, names[-1], os.path.join(start, *names), _DIRECTORY | os.O_NOFOLLOW | flags)
+    with _walk(start, names[:-1]) as parent_fd:
+        return _open_in(parent_fd, names[-1], os.path.join(start, *names), _DIRECTORY | os.O_NOFOLLOW | flags)
 
 
 def open_file(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o600) -> Descriptor:
@@ -77,23 +77,23 @@ def open_file(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o600) -> Des
 
     Args:
         path: the file.
-        flags: of open(2), but for `O_TRUNC`, which would come before the look at the file: see `write`.
-        mode: of the file, if it is made.
+        flags: the flags of open(2), without `O_TRUNC`: it would take effect before the file is checked. See `write`.
+        mode: the mode of the file, if it is made.
 
     Raises:
-        BadRecord: it is no regular file, or is to be written in place and has another name, perhaps outside of
-            the root; or something on the way to it is no directory.
-        OSError: it cannot be opened.
+        BadRecord: the file is not a regular file; or it is to be written in place, and has other hard links, which may
+            be outside of the root; or a parent of it is not a directory.
+        OSError: the file cannot be opened.
     """
-    with parent(path) as (above, name):
-        opened = _open_in(above, name, os.fsdecode(path), flags | _FILE, mode)
+    with parent(path) as (parent_fd, name):
+        opened = _open_in(parent_fd, name, os.fsdecode(path), flags | _FILE, mode)
         try:
             status = os.fstat(opened.number)
             if not stat.S_ISREG(status.st_mode):
-                raise _wrong(os.fsdecode(path), status.st_mode, "a regular file")
+                raise _wrong_type(os.fsdecode(path), status.st_mode, "a regular file")
             if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
                 raise BadRecord(
-                    os.fsdecode(path), "it has another name, which may be anywhere; replace it by a copy of its own"
+                    os.fsdecode(path), "it has another hard link, which may be anywhere; replace it by a copy of itself"
                 )
         except BaseException:
             opened.close()
@@ -102,7 +102,7 @@ def open_file(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o600) -> Des
 
 
 def opener(path: str, flags: int) -> int:
-    """As `open_file`, for the argument `opener` of `open`; new files get the mode 0644 less the umask."""
+    """Open a file as `open_file`, for the argument `opener` of `open`. New files get the mode 0644 less the umask."""
     return open_file(path, flags, 0o644).detach()
 
 
@@ -110,8 +110,8 @@ def read(path: AnyPath, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes.
 
     Raises:
-        BadRecord: it is longer; otherwise as `open_file`.
-        OSError: as `open_file`.
+        BadRecord: the file is longer, or as from `open_file`.
+        OSError: as from `open_file`.
     """
     with open_file(path) as fd:
         content = os.read(fd, limit + 1)
@@ -125,22 +125,22 @@ def read(path: AnyPath, limit: int) -> bytes:
 def write(
     path: AnyPath, content: bytes, mode: int, *, new: bool = False, append: bool = False, durable: bool = False
 ) -> None:
-    """Write a regular file in place; where it is missing it is made.
+    """Write a regular file in place. If it is missing, it is made.
 
     Args:
         path: the file.
-        content: what to write.
-        mode: of the file, whatever the umask says.
-        new: it must not be there yet.
-        append: keep what is in it.
-        durable: whether the content is on disk when the call returns.
+        content: the bytes to write.
+        mode: the mode of the file, regardless of the umask.
+        new: whether the file must not exist yet.
+        append: whether to keep the content of the file, and write after it.
+        durable: whether the content must be on disk when the call returns.
 
     Raises:
-        FileExistsError: it is there, and was to be new.
-        BadRecord, OSError: as `open_file`; or it cannot be written.
+        FileExistsError: the file exists, but was to be new.
+        BadRecord, OSError: as from `open_file`; or the file cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if new else 0) | (os.O_APPEND if append else 0)
-    with open_file(path, flags, mode) as fd, _about(path):
+    with open_file(path, flags, mode) as fd, _naming_path(path):
         os.fchmod(fd, mode)
         if not new and not append:
             os.ftruncate(fd, 0)
@@ -151,17 +151,19 @@ def write(
 
 
 def temporary_file(directory: AnyPath) -> BinaryIO:
-    """A new file, unbuffered, to write and read, which has no name, or none for long.
+    """Open a new file without a name, unbuffered, for writing and reading.
+
+    If the file system has no `O_TMPFILE`, the file gets a random name, which is removed at once.
 
     Raises:
-        BadRecord: `directory`, or something on the way to it, is no directory.
+        BadRecord: `directory`, or a parent of it, is not a directory.
         OSError: the file cannot be made.
     """
 
     def make(_: str, flags: int) -> int:
-        with open_directory(directory) as above:
+        with open_directory(directory) as directory_fd:
             try:
-                return open_fd(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=above)
+                return open_fd(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
                     error.filename = os.fsdecode(directory)
@@ -169,26 +171,26 @@ def temporary_file(directory: AnyPath) -> BinaryIO:
             import secrets
 
             name = f".layerstore-{secrets.token_hex(8)}"
-            fd = open_fd(name, flags | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
-            os.unlink(name, dir_fd=above)
+            fd = open_fd(name, flags | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+            os.unlink(name, dir_fd=directory_fd)
             return fd
 
     return cast("BinaryIO", open(os.fsdecode(directory), "w+b", buffering=0, opener=make))
 
 
 def status(path: AnyPath) -> os.stat_result:
-    """The status of what is at `path`, of a link itself.
+    """Return the status of the file at `path`; if it is a link, that of the link itself.
 
     Raises:
-        BadRecord: something on the way to it is no directory.
-        OSError: it is not there, or cannot be looked at.
+        BadRecord: a parent of the path is not a directory.
+        OSError: the file does not exist, or its status cannot be read.
     """
-    with parent(path) as (above, name), _about(path):
-        return os.stat(name, dir_fd=above, follow_symlinks=False)
+    with parent(path) as (parent_fd, name), _naming_path(path):
+        return os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
 
 
 def exists(path: AnyPath) -> bool:
-    """Whether anything is at `path`, be it a link that leads nowhere; errors as `status`."""
+    """Return whether anything exists at `path`, a broken link included; errors as from `status`."""
     try:
         status(path)
     except FileNotFoundError:
@@ -197,7 +199,7 @@ def exists(path: AnyPath) -> bool:
 
 
 def is_directory(path: AnyPath) -> bool:
-    """Whether a directory is at `path`, and no link to one; errors as `status`."""
+    """Return whether a directory is at `path`, not a link to one; errors as from `status`."""
     try:
         return stat.S_ISDIR(status(path).st_mode)
     except FileNotFoundError:
@@ -205,7 +207,7 @@ def is_directory(path: AnyPath) -> bool:
 
 
 def names(path: AnyPath) -> list[str]:
-    """The names in a directory, sorted; none where it is missing; errors as `open_directory`."""
+    """Return the names in a directory, sorted; none if it is missing; errors as from `open_directory`."""
     try:
         opened = open_directory(path)
     except FileNotFoundError:
@@ -215,7 +217,7 @@ def names(path: AnyPath) -> list[str]:
 
 
 def directory_names(path: AnyPath) -> list[str]:
-    """The names of the directories in a directory, sorted; none where it is missing; errors as `open_directory`."""
+    """Return the names of the subdirectories, sorted; none if the directory is missing; errors as `open_directory`."""
     try:
         opened = open_directory(path)
     except FileNotFoundError:
@@ -225,7 +227,7 @@ def directory_names(path: AnyPath) -> list[str]:
 
 
 def has_entries(path: AnyPath) -> bool:
-    """Whether a directory is there and is not empty; errors as `open_directory`."""
+    """Return whether a directory exists and is not empty; errors as from `open_directory`."""
     try:
         opened = open_directory(path)
     except FileNotFoundError:
@@ -235,29 +237,29 @@ def has_entries(path: AnyPath) -> bool:
 
 
 def mkdir(path: AnyPath, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Make a directory, with this mode whatever the umask says.
+    """Make a directory, with a mode regardless of the umask.
 
     Args:
         path: the directory.
-        mode: its mode.
-        owner: user and group; `None`: this process's.
+        mode: the mode.
+        owner: user and group; `None` for those of this process.
 
     Raises:
         FileExistsError: the name is taken.
-        BadRecord: something on the way to it is no directory.
-        OSError: it cannot be made; nothing is left of it.
+        BadRecord: a parent of the path is not a directory.
+        OSError: the directory cannot be made. Nothing is left of it.
     """
-    with parent(path) as (above, name), _about(path):
-        os.mkdir(name, 0o700, dir_fd=above)
+    with parent(path) as (parent_fd, name), _naming_path(path):
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
         try:
-            with _open_in(above, name, os.fsdecode(path), _DIRECTORY | os.O_NOFOLLOW) as fd:
+            with _open_in(parent_fd, name, os.fsdecode(path), _DIRECTORY | os.O_NOFOLLOW) as fd:
                 if owner is not None and owner != (os.geteuid(), os.getegid()):
                     os.fchown(fd, *owner)
                 os.fchmod(fd, mode)
         except FileNotFoundError:
             raise
         except BaseException:
-            os.rmdir(name, dir_fd=above)
+            os.rmdir(name, dir_fd=parent_fd)
             raise
 
 
@@ -265,54 +267,59 @@ def unlink(path: AnyPath, *, missing_ok: bool = False) -> None:
     """Remove a file, or a link itself.
 
     Raises:
-        FileNotFoundError: it is not there, and has to be.
-        BadRecord: something on the way to it is no directory.
-        OSError: it cannot be removed.
+        FileNotFoundError: the file does not exist, and `missing_ok` is false.
+        BadRecord: a parent of the path is not a directory.
+        OSError: the file cannot be removed.
     """
     try:
-        with parent(path) as (above, name), _about(path):
-            os.unlink(name, dir_fd=above)
+        with parent(path) as (parent_fd, name), _naming_path(path):
+            os.unlink(name, dir_fd=parent_fd)
     except FileNotFoundError:
         if not missing_ok:
             raise
 
 
 def rmdir(path: AnyPath) -> None:
-    """Remove an empty directory; errors as `unlink`."""
-    with parent(path) as (above, name), _about(path):
-        os.rmdir(name, dir_fd=above)
+    """Remove an empty directory; errors as from `unlink`."""
+    with parent(path) as (parent_fd, name), _naming_path(path):
+        os.rmdir(name, dir_fd=parent_fd)
 
 
 def rename(source: AnyPath, target: AnyPath) -> None:
-    """Give a file or a directory another name; it takes the place of a file, or of an empty directory.
+    """Rename a file or a directory. It replaces a file, or an empty directory, that has the new name.
 
     Raises:
-        BadRecord: something on the way to one of them is no directory.
-        OSError: it cannot be renamed.
+        BadRecord: a parent of one of the paths is not a directory.
+        OSError: the file cannot be renamed.
     """
-    with parent(source) as (above, name), parent(target) as (target_above, target_name), _about(source, target):
-        os.rename(name, target_name, src_dir_fd=above, dst_dir_fd=target_above)
+    with parent(source) as (source_fd, name), parent(target) as (target_fd, new_name), _naming_path(source, target):
+        os.rename(name, new_name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
 
 def flush(path: AnyPath) -> None:
-    """Make a file's content, or a directory's names, durable: fsync(2); errors as `status`."""
-    with parent(path) as (above, name), _about(path), Descriptor(os.open, name, _FILE, dir_fd=above) as fd:
+    """Flush a file's content, or a directory's names, to disk: fsync(2); errors as from `status`."""
+    with (
+        parent(path) as (parent_fd, name),
+        _naming_path(path),
+        Descriptor(os.open, name, _FILE, dir_fd=parent_fd) as fd,
+    ):
         os.fsync(fd)
 
 
 @contextmanager
 def parent(path: AnyPath) -> Iterator[tuple[int, str]]:
-    """A block around something that is done relative to the directory above `path`.
+    """Open the parent directory of `path` for the length of a `with` block.
 
     Yields:
-        A descriptor of it, for nothing else than that (`O_PATH`), and the last name, which may be a link.
+        A descriptor of the directory, for operations relative to it only (`O_PATH`), and the last name of the path,
+        which may be a link.
 
     Raises:
-        BadRecord: something on the way is no directory.
-        OSError: something on the way is missing, or cannot be entered; with `path` as its file name.
+        BadRecord: a parent of the path is not a directory.
+        OSError: a parent of the path is missing, or cannot be entered. The error has the path of that parent.
     """
     start, names = _split(path)
-    if not names:  # the root itself, or a path that is no store's
+    if not names:  # the root itself, or a path that is not below a root
         start, name = os.path.split(start)
         names = [name]
     with _walk(start, names[:-1]) as fd:
@@ -320,62 +327,62 @@ def parent(path: AnyPath) -> Iterator[tuple[int, str]]:
 
 
 def _absolute(path: AnyPath) -> str:
-    """The path from the root directory on, with `..` in it, should there be any: what that means, links decide."""
+    """Return an absolute path. Each `..` is kept, because its meaning depends on links."""
     text = os.fsdecode(path)
     return (text if os.path.isabs(text) else os.path.join(os.getcwd(), text)).rstrip("/") or "/"
 
 
 def _split(path: AnyPath) -> tuple[str, list[str]]:
-    """Where links may lead to, and the names below that are to be gone through one by one."""
+    """Split a path into a beginning that may go through links, and the names that are to be opened one by one."""
     here = text = _absolute(path)
     while here not in _roots:
-        above = os.path.dirname(here)
-        if above == here:
+        up = os.path.dirname(here)
+        if up == here:
             return text, []
-        here = above
+        here = up
     names = [name for name in text[len(here) :].split("/") if name not in ("", ".")]
     if ".." in names:
-        raise BadRecord(text, "a path below a store's root has no '..' in it")
+        raise BadRecord(text, "a path below a store's root must not have '..' in it")
     return here, names
 
 
 def _walk(start: str, names: Sequence[str]) -> Descriptor:
-    """A descriptor (`O_PATH`) of the directory that one gets to from `start` by `names`, none of which may be a link."""
+    """Open (`O_PATH`) the directory that `names` lead to from `start`. None of the names may be a link."""
     here = Descriptor(os.open, start, _PATH)
     where = start
     for name in names:
         where = os.path.join(where, name)
-        above = here
+        before = here
         try:
-            here = _open_in(above.number, name, where, _PATH | os.O_NOFOLLOW)
+            here = _open_in(before.number, name, where, _PATH | os.O_NOFOLLOW)
         finally:
-            above.close()  # else it would stay open for as long as somebody keeps the error
+            before.close()  # otherwise it would stay open for as long as the error is referenced
     return here
 
 
-def _open_in(above: int, name: str, path: str, flags: int, mode: int = 0o600) -> Descriptor:
-    """Open something in a directory, without following a link; `path` is for messages."""
+def _open_in(parent_fd: int, name: str, path: str, flags: int, mode: int = 0o600) -> Descriptor:
+    """Open a file in a directory, without following a link; `path` is for messages."""
     try:
-        return Descriptor(os.open, name, flags, mode, dir_fd=above)
+        return Descriptor(os.open, name, flags, mode, dir_fd=parent_fd)
     except OSError as error:
         if error.errno in _WRONG_TYPE:
             try:
-                found = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
+                found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode
             except OSError:
                 found = 0
-            raise _wrong(path, found, "a directory" if flags & os.O_DIRECTORY else "a regular file") from None
+            raise _wrong_type(path, found, "a directory" if flags & os.O_DIRECTORY else "a regular file") from None
         error.filename = path
         raise
 
 
-def _wrong(path: str, mode: int, wanted: str) -> BadRecord:
-    found = _TYPES.get(stat.S_IFMT(mode), "something else")
-    return BadRecord(path, f"{found} stands there, where {wanted} belongs; {_WHAT_TO_DO}")
+def _wrong_type(path: str, mode: int, expected: str) -> BadRecord:
+    found = _TYPES.get(stat.S_IFMT(mode), "of another type")
+    return BadRecord(path, f"it is {found}, not {expected}; {_WHAT_TO_DO}")
 
 
 @contextmanager
-def _about(path: AnyPath, other: AnyPath | None = None) -> Iterator[None]:
-    """Give an `OSError` the whole path in the place of a last name."""
+def _naming_path(path: AnyPath, other: AnyPath | None = None) -> Iterator[None]:
+    """Set the file name of each `OSError` to the whole path, in place of the last name."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How much of untrusted input is taken in: the limits that settings make, and what to tell whoever meets one."""
+"""Limits for untrusted input, as the settings define them. An error message names the setting."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
-#: What a compressed layer may have more than its tar: what compresses badly grows by less than a 64th.
-_GROWTH: Final = 64
-_LEAST: Final = 64 << 10
+#: How much larger a compressed layer may be than its tar: a 64th of it, since data that cannot be compressed grows by
+#: less, and some bytes more.
+_GROWTH_DIVISOR: Final = 64
+_MIN_GROWTH: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A number of bytes that input may have.
+    """The largest size of some input.
 
     Attributes:
-        bytes: the number.
-        setting: what sets it.
-        source: where the setting came from, as `StoreConfig.sources` has it.
+        bytes: the size, in bytes.
+        setting: the name of the setting that defines it.
+        source: the source of the setting, as in `StoreConfig.sources`.
     """
 
     bytes: int
@@ -27,15 +28,15 @@ class Limit:
 
     @property
     def compressed(self) -> int:
-        """How many bytes may come in, compressed or not, for so many plain ones."""
-        return self.bytes + self.bytes // _GROWTH + _LEAST
+        """The largest size of the input in bytes, compressed or not, whose uncompressed size is within the limit."""
+        return self.bytes + self.bytes // _GROWTH_DIVISOR + _MIN_GROWTH
 
     def __str__(self) -> str:
         return f"the limit of {self.bytes} bytes (setting {self.setting}, from {self.source})"
 
 
 class LimitSettings(Protocol):
-    """The settings that make limits: see `StoreConfig`."""
+    """The settings that define limits: see `StoreConfig`."""
 
     @property
     def max_layer_size(self) -> int | None: ...
@@ -52,8 +53,8 @@ class Limits:
     """The limits of one store.
 
     Attributes:
-        spool: of what is written to temporary files for one input.
-        layer: of a layer's uncompressed tar; `None` for none.
+        spool: the limit for temporary files of one input.
+        layer: the limit for a layer's uncompressed tar; `None` for no limit.
     """
 
     spool: Limit
@@ -61,7 +62,7 @@ class Limits:
 
     @classmethod
     def of(cls, config: LimitSettings) -> Self:
-        """The limits that a store's settings make."""
+        """Return the limits that a store's settings define."""
         layer = config.max_layer_size
         return cls(
             Limit(config.max_spool_size, "max_spool_size", config.sources["max_spool_size"]),

@@ -1,4 +1,4 @@
-"""A set of names that stays small however many there are."""
+"""A set of names that needs little memory, even for many names."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-#: How many hashes are kept in a Python set before they are packed.
+#: The number of hashes in the Python set at which they are packed into an array.
 _RECENT: Final = 1 << 17
-#: Arrays of more hashes than this are not merged any further.
+#: Arrays with more hashes than this are not merged any more.
 _LONG: Final = 1 << 19
-#: How many bits the filter before the arrays has: with a million names in them, one search in nine is in vain.
+#: The number of bits of the filter. With a million names in the arrays, one new name in nine is searched in vain.
 _FILTER_BITS: Final = 1 << 23
 
 
 class SeenNames:
-    """Which names have been added, at 8 bytes a name for all but the latest.
+    """A set of names that needs 8 bytes for each name, except for the latest names.
 
-    Names are kept as their 64-bit hashes, the latest in a set, the others in sorted arrays that are
-    merged while they are short (so that there are few). Python's hash of bytes is keyed at random in each
-    process: nobody can prepare two names with the same hash, and by chance it is one in 2^64 a pair.
+    It stores the 64-bit hashes of the names: the latest in a Python set, the others in sorted arrays. Short arrays are
+    merged, so that there are few. Python's hash of bytes has a random key in each process, so an attacker cannot
+    prepare two names with the same hash. By chance, the probability is one in 2^64 for a pair.
 
-    A filter of one bit for each hash spares nearly all new names the search through the arrays, so that a
-    name costs the same however many there are.
+    A filter has one bit for each hash. It saves the search through the arrays for nearly all new names, so that the
+    cost of a name does not grow with the number of names.
     """
 
     def __init__(self) -> None:
         self._recent: set[int] = set()
-        self._runs: list[array[int]] = []
+        self._arrays: list[array[int]] = []
         self._filter = bytearray()
 
     def add(self, name: bytes) -> bool:
-        """Add a name; `False` where it was there already."""
+        """Add a name; return `False` if it was in the set already."""
         key = hash(name)
         recent = self._recent
-        if key in recent or (self._runs and self._packed(key)):
+        if key in recent or (self._arrays and self._packed(key)):
             return False
         recent.add(key)
         if len(recent) >= _RECENT:
@@ -43,11 +43,11 @@ class SeenNames:
         return True
 
     def add_new(self, names: Sequence[bytes]) -> bool:
-        """Add names if all of them are new; `False`, and none is added, where one was there or comes twice."""
+        """Add names if all are new; add none and return `False` if one is in the set, or is given twice."""
         keys = set(map(hash, names))
         if len(keys) < len(names) or not self._recent.isdisjoint(keys):
             return False
-        if self._runs and any(map(self._packed, keys)):
+        if self._arrays and any(map(self._packed, keys)):
             return False
         self._recent |= keys
         if len(self._recent) >= _RECENT:
@@ -55,32 +55,34 @@ class SeenNames:
         return True
 
     def update(self, names: Iterable[bytes]) -> None:
-        """Add names, whether they were there or not."""
+        """Add names, whether they are new or not."""
         self._recent.update(map(hash, names))
         if len(self._recent) >= _RECENT:
             self._pack()
 
     def __contains__(self, name: bytes) -> bool:
         key = hash(name)
-        return key in self._recent or (bool(self._runs) and self._packed(key))
+        return key in self._recent or (bool(self._arrays) and self._packed(key))
 
     def _packed(self, key: int) -> bool:
+        """Return whether a hash is in one of the arrays."""
         if not self._filter[(key & (_FILTER_BITS - 1)) >> 3] & (1 << (key & 7)):
             return False
-        for run in self._runs:
-            at = bisect_left(run, key)
-            if at < len(run) and run[at] == key:
+        for hashes in self._arrays:
+            at = bisect_left(hashes, key)
+            if at < len(hashes) and hashes[at] == key:
                 return True
         return False
 
     def _pack(self) -> None:
+        """Move the hashes of the set into a sorted array, and into the filter."""
         bits = self._filter = self._filter or bytearray(_FILTER_BITS >> 3)
         for key in self._recent:
             bits[(key & (_FILTER_BITS - 1)) >> 3] |= 1 << (key & 7)
-        run = array("q", sorted(self._recent))
+        packed = array("q", sorted(self._recent))
         self._recent.clear()
-        # As in a binary counter: each merge doubles a run, so that a name is merged log(n) times.
-        # Long runs are left alone: merging them would take many times their memory for a moment.
-        while self._runs and len(self._runs[-1]) <= len(run) <= _LONG:
-            run = array("q", sorted([*self._runs.pop(), *run]))
-        self._runs.append(run)
+        # As in a binary counter: each merge doubles an array, so a name is merged log(n) times.
+        # Long arrays are not merged: that would need many times their memory for a moment.
+        while self._arrays and len(self._arrays[-1]) <= len(packed) <= _LONG:
+            packed = array("q", sorted([*self._arrays.pop(), *packed]))
+        self._arrays.append(packed)

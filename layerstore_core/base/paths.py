@@ -1,4 +1,4 @@
-"""Names in layers as relative paths: how they are cleaned, and which leave the root."""
+"""Names in layers as relative paths: cleaning them, and finding those that leave the root."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _DOTS: Final = (b"", b".", b"..")
 
 
 def clean_name(name: bytes) -> bytes:
-    """The name without `.`, `..`, doubled and outer slashes, as Go's `path.Clean` has it, relative.
+    """Return a name as a relative path without `.`, `..`, doubled and outer slashes, as Go's `path.Clean` does.
 
-    The root is the empty name. A name may begin with `..` only if it leaves the root: the caller
-    refuses it. An absolute name cannot leave: `/../x` is `x`, as for the kernel.
+    The root is the empty name. The result begins with `..` only if the name leaves the root. The caller must refuse
+    such a name. An absolute name cannot leave the root: `/../x` is `x`, as for the kernel.
     """
     if not name or name in (b".", b"/", b"./"):
         return b""
-    # Nearly all names are clean already, but for `./` before all and a slash at the end of directories.
+    # Nearly all names are clean, except for `./` at the beginning, and a slash at the end of directories.
     trimmed = name[2:] if name.startswith(b"./") else name
     if trimmed.endswith(b"/"):
         trimmed = trimmed[:-1]
@@ -41,10 +41,10 @@ def clean_name(name: bytes) -> bytes:
 
 
 def _has_dots(name: bytes) -> bool:
-    """Whether a component of a name, not the first, is `.` or `..`."""
+    """Return whether a component of a name, except the first, is `.` or `..`."""
     return b"/./" in name or b"/../" in name or name.endswith((b"/.", b"/.."))
 
 
 def leaves_root(clean: bytes) -> bool:
-    """Whether a cleaned name points out of the root."""
+    """Return whether a cleaned name refers to a place outside of the root."""
     return clean == b".." or clean.startswith(b"../")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what else output can go to: devices, pipes, the process's own descriptors."""
+"""Output files: regular files that are replaced as a whole, and devices, pipes and open descriptors of this process."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MAX_LINKS: Final = 40
 
 
 class OutputFile:
-    """A file that is written from its start to its end; its errors have the name that the user gave.
+    """A file that is written from start to end. Its errors have the file name that the user gave.
 
     Args:
-        name: what the user gave.
-        opened: the open file; it belongs to this object from now on.
-        may_block: whether a write may take as long as another program likes.
+        name: the name that the user gave.
+        opened: the open file. This object closes it.
+        may_block: whether a write may wait for another program, without a time limit.
 
     Attributes:
-        position: how many bytes have been written.
+        position: the number of bytes that have been written.
     """
 
     def __init__(self, name: str, opened: Descriptor, *, may_block: bool) -> None:
@@ -37,10 +37,14 @@ class OutputFile:
 
     @classmethod
     def new(cls, name: str, path: str) -> Self:
-        """Make a regular file at `path`, where there is nothing, for what the user has called `name`.
+        """Make a new regular file.
+
+        Args:
+            name: the name that the user gave, for errors.
+            path: the path of the new file. Nothing may exist there.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the file cannot be made.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with naming(name):
@@ -50,7 +54,7 @@ class OutputFile:
         """Write all of `data`.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the data cannot be written.
         """
         left = memoryview(data)
         with naming(self._name):
@@ -60,14 +64,14 @@ class OutputFile:
                 self.position += count
 
     def truncate(self, position: int) -> None:
-        """Go back to a position, and forget what comes after it; not where `may_block`."""
+        """Truncate the file to a position, and continue there; not for a file that `may_block`."""
         with naming(self._name):
             os.ftruncate(self._file.number, position)
             os.lseek(self._file.number, position, os.SEEK_SET)
         self.position = position
 
     def sync(self) -> None:
-        """Wait until the file is on disk."""
+        """Flush the file to disk: fsync(2)."""
         with naming(self._name):
             os.fsync(self._file.number)
 
@@ -81,7 +85,7 @@ class OutputFile:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Give an `OSError` the name of what the user has asked for, in place of a temporary file's."""
+    """Set the file name of each `OSError` to the name that the user gave, in place of a temporary file's."""
     try:
         yield
     except OSError as error:
@@ -90,7 +94,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def is_stream(path: str) -> bool:
-    """Tell whether what is written to `path` goes straight on: to a device, a pipe or an open file of this process."""
+    """Return whether `path` is written directly: it is a device, a pipe, a socket or an open file of this process."""
     if own_descriptor(path) is not None:
         return True
     try:
@@ -101,7 +105,7 @@ def is_stream(path: str) -> bool:
 
 
 def own_descriptor(path: str) -> int | None:
-    """The number of the open file of this process that `path` stands for, as `/dev/stdout` does; `None` for no such path."""
+    """Return the descriptor of this process that `path` refers to, like `/dev/stdout`; `None` for any other path."""
     for _ in range(_MAX_LINKS):
         if path in _STANDARD:
             return _STANDARD[path]
@@ -116,13 +120,16 @@ def own_descriptor(path: str) -> int | None:
 
 @contextmanager
 def replacing(file: str) -> Iterator[OutputFile]:
-    """Write what is `file` once the block has ended well; otherwise `file` is what it was.
+    """Replace a file at the end of a `with` block. If the block raises, the file is unchanged.
 
-    A device, a pipe or a socket is written to as it is: putting a file in the place of `/dev/null` would do harm. So is
-    an open file of this process, such as `/dev/stdout`. A symbolic link stays, and what it points to is replaced.
+    A device, a pipe or a socket is written directly, since to replace `/dev/null` by a file would do harm. So is an
+    open file of this process, such as `/dev/stdout`. A symbolic link stays: its target is replaced.
+
+    Yields:
+        The file to write to.
 
     Raises:
-        OSError: it cannot be written; the error has the name `file`.
+        OSError: the file cannot be written. The error has the name `file`.
     """
     if is_stream(file):
         number = own_descriptor(file)

@@ -44,7 +44,7 @@ class DockerLock:
         path = root / _DATABASE
         try:
             self._file = inside.open_file(path)
-            self._file.leave_to_parent()
+            self._file.close_in_children()
         except FileNotFoundError:
             return
         fd = self._file.number

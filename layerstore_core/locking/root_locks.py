@@ -83,7 +83,7 @@ class RootLocks:
             if not read_only:
                 make_directory(path.parent, 0o700)
                 self._file = inside.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
-                self._file.leave_to_parent()
+                self._file.close_in_children()
         except OSError as error:
             if error.errno not in _READ_ONLY or not _can_read(path.parent.parent):
                 raise

@@ -284,7 +284,7 @@ def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
     """
     try:
         lock = inside.open_directory(directory)
-        lock.leave_to_parent()
+        lock.close_in_children()
     except FileNotFoundError:
         return None
     try:

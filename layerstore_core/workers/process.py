@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
-from layerstore_core.base.descriptors import Descriptor, keep
+from layerstore_core.base.descriptors import Descriptor, append_result
 
 if TYPE_CHECKING:
     import mmap
@@ -81,7 +81,7 @@ class WorkerProcess:
                     copy = Descriptor(fcntl.fcntl, descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_COPY)
                     copies.enter_context(copy)
                     actions.append((os.POSIX_SPAWN_DUP2, copy.number, number))
-            keep(
+            append_result(
                 worker._pids,
                 os.posix_spawn,
                 program,

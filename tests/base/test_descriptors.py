@@ -1,4 +1,4 @@
-"""Descriptors have an owner at all times, and are closed once."""
+"""Descriptors always have an owner, and are closed exactly once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from layerstore_core.tree import remove
 
 
 class Interrupt(BaseException):
-    """What a signal handler raises."""
+    """The exception that the signal handler raises."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,10 @@ def open_numbers() -> set[str]:
 
 
 class Os:
-    """`os`, but a signal comes right after one close, and another thread opens a file in the same moment.
+    """A stand-in for `os`: right after one `close`, a file is opened, as by another thread, and a signal arrives.
 
     Args:
-        nth: which close.
+        nth: the number of that call of `close`, counted from 1.
     """
 
     def __init__(self, nth: int) -> None:
@@ -60,11 +60,11 @@ class Os:
             signal.raise_signal(signal.SIGALRM)
 
     def check(self) -> None:
-        os.fstat(self.victim)  # it is open
+        os.fstat(self.victim)  # it must be open
         os.close(self.victim)
 
 
-def test_a_signal_while_it_is_opened_leaves_nothing_open(tmp_path: Path) -> None:
+def test_a_signal_while_a_descriptor_is_opened_leaks_nothing(tmp_path: Path) -> None:
     before = open_numbers()
     calls = [(_thread.interrupt_main, signal.SIGALRM), (os.open, tmp_path, os.O_RDONLY)]
     both = filter(None, starmap(operator.call, calls))  # the signal comes, and then the file is opened, all in C
@@ -73,7 +73,7 @@ def test_a_signal_while_it_is_opened_leaves_nothing_open(tmp_path: Path) -> None
     assert open_numbers() == before
 
 
-def test_what_nobody_closes_is_closed_when_it_goes(tmp_path: Path) -> None:
+def test_a_descriptor_is_closed_when_its_object_is_deleted(tmp_path: Path) -> None:
     before = open_numbers()
     opened = Descriptor(os.open, tmp_path, os.O_RDONLY)
     assert open_numbers() != before
@@ -81,7 +81,7 @@ def test_what_nobody_closes_is_closed_when_it_goes(tmp_path: Path) -> None:
     assert open_numbers() == before
 
 
-def test_closed_once(tmp_path: Path) -> None:
+def test_a_descriptor_is_closed_only_once(tmp_path: Path) -> None:
     opened = Descriptor(os.open, tmp_path, os.O_RDONLY)
     number = opened.number
     opened.close()
@@ -116,7 +116,7 @@ def layout(tmp_path: Path) -> Callable[[], object]:
     ("module", "prepare", "nth"),
     [(container, layout, 1), (transaction, write_set, 1), (remove, tree, 1), (remove, tree, 2), (remove, tree, 3)],
 )
-def test_a_signal_right_after_a_close(
+def test_a_signal_right_after_a_close_leaks_nothing_and_closes_nothing_twice(
     module: object,
     prepare: Callable[[Path], Callable[[], object]],
     nth: int,

@@ -1,4 +1,4 @@
-"""Flushing whole file systems, each once."""
+"""Flushing whole file systems: each once, and with every write error reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.reliability import failing, power
 
 
 class Kernel:
-    """Stands for libc; counts, and fails if it is told to."""
+    """A stand-in for libc that records the calls of syncfs(2), and fails with an error number if it has one."""
 
     def __init__(self, code=0):
         self.calls = []
@@ -34,7 +34,7 @@ def test_each_file_system_is_flushed_once(tmp_path, monkeypatch):
     assert kernel.calls == [tmp_path.stat().st_dev]
 
 
-def test_what_could_not_be_written_is_told(tmp_path, monkeypatch):
+def test_a_write_error_is_reported_by_the_flush(tmp_path, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: Kernel(errno.EIO))
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Input/output error") as caught, FlushPoint(tmp_path) as point:
@@ -44,7 +44,7 @@ def test_what_could_not_be_written_is_told(tmp_path, monkeypatch):
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_directory_that_is_not_there_yet(tmp_path, monkeypatch):
+def test_for_a_missing_directory_its_nearest_parent_is_flushed(tmp_path, monkeypatch):
     kernel = Kernel()
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: kernel)
     with FlushPoint(tmp_path / "missing" / "too") as point:
@@ -52,8 +52,8 @@ def test_a_directory_that_is_not_there_yet(tmp_path, monkeypatch):
     assert kernel.calls == [tmp_path.stat().st_dev]
 
 
-def test_what_failed_since_is_heard_though_another_has_been_told():
-    """A process whose data is lost must not think it safe because somebody else has flushed meanwhile."""
+def test_a_write_error_is_reported_though_another_process_has_seen_it():
+    """A process must not believe that its lost data is safe because another process has flushed in between."""
     if why := power.why_not():
         pytest.skip(why)
     assert failing.who_hears_of_a_failed_write() == {"another": True, "point": True, "late": False}

@@ -1,4 +1,4 @@
-"""What is below a guarded root is reached without following links, whatever is put in its place, and when."""
+"""No link below a guarded root is followed, whatever is replaced by one, and at any moment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def root(tmp_path: Path, victim: Path) -> Path:
     return path
 
 
-DEEDS: dict[str, Callable[[Path], object]] = {
+OPERATIONS: dict[str, Callable[[Path], object]] = {
     "read": lambda path: inside.read(path / "file", 100),
     "write": lambda path: inside.write(path / "file", b"new", 0o777),
     "make a file": lambda path: inside.write(path / "new", b"new", 0o777, new=True),
@@ -55,7 +55,7 @@ DEEDS: dict[str, Callable[[Path], object]] = {
     "temporary file": lambda path: inside.temporary_file(path).close(),
     "remove": lambda path: remove_tree(str(path / "file")),
     "unpack": lambda path: Root(str(path)).close(),
-    "look through": lambda path: TreeWalk(path).close(),
+    "walk": lambda path: TreeWalk(path).close(),
     "copy": lambda path: copy_tree(path, path.parent.parent / "copy"),
 }
 
@@ -67,23 +67,25 @@ def state(path: Path) -> list[tuple[str, int, str]]:
     ]
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("planted", ["a", "a/b"])
-def test_no_link_on_the_way_is_followed(root: Path, victim: Path, planted: str, deed: str) -> None:
+def test_no_link_among_the_parents_of_a_path_is_followed(
+    root: Path, victim: Path, planted: str, operation: str
+) -> None:
     (root / "spare").write_text("spare")
     (root / "copy").mkdir()
     (root / planted).rename(root / "aside")
     (root / planted).symlink_to(victim if planted == "a" else victim / "b")
     before = state(victim)
-    with pytest.raises(BadRecord, match=f"{root / planted}: a symbolic link stands there, where a directory belongs"):
-        DEEDS[deed](root / "a" / "b")
+    with pytest.raises(BadRecord, match=f"{root / planted}: it is a symbolic link, not a directory"):
+        OPERATIONS[operation](root / "a" / "b")
     assert state(victim) == before
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("wrong", ["missing directory", "a file for a directory", "a directory for a file"])
-def test_an_error_that_is_kept_keeps_no_descriptor_open(root: Path, deed: str, wrong: str) -> None:
-    """Otherwise a file system cannot be unmounted for as long as somebody has the error."""
+def test_a_referenced_error_keeps_no_descriptor_open(root: Path, operation: str, wrong: str) -> None:
+    """Otherwise a file system could not be unmounted while a program has the error."""
     (root / "spare").write_text("spare")
     (root / "copy").mkdir()
     (root / "a" / "b" / "file").unlink()
@@ -98,17 +100,17 @@ def test_an_error_that_is_kept_keeps_no_descriptor_open(root: Path, deed: str, w
     open_before = os.listdir("/proc/self/fd")
     kept = []
     try:
-        DEEDS[deed](root / "a" / "b")
+        OPERATIONS[operation](root / "a" / "b")
     except (BadRecord, OSError) as error:
         kept.append(error)
     assert os.listdir("/proc/self/fd") == open_before
 
 
-@pytest.mark.parametrize("deed", [deed for deed in DEEDS if deed != "rmdir"])
-def test_a_directory_that_is_swapped_between_two_steps(
-    root: Path, victim: Path, deed: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "rmdir"])
+def test_no_link_is_followed_that_replaces_a_directory_between_two_steps(
+    root: Path, victim: Path, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each `open` of a component in turn, the directory becomes a link just before."""
+    """The directory is replaced by a link just before one `open` of a component: before each of them in turn."""
     real = os.open
     (root / "spare").write_text("spare")
     before = state(victim)
@@ -127,7 +129,7 @@ def test_a_directory_that_is_swapped_between_two_steps(
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", swap)
             try:
-                DEEDS[deed](root / "a" / "b")
+                OPERATIONS[operation](root / "a" / "b")
             except (BadRecord, OSError):
                 pass
         assert state(victim) == before
@@ -153,18 +155,18 @@ def test_only_regular_files_are_read_and_written(root: Path, victim: Path, kind:
         path.mkdir()
     else:
         os.mknod(path, stat.S_IFSOCK | 0o600)
-    for deed in ("read", "write", "open a file"):
-        with pytest.raises(BadRecord, match=f"{path}: a {kind} stands there, where a regular file belongs"):
-            DEEDS[deed](root / "a" / "b")
+    for operation in ("read", "write", "open a file"):
+        with pytest.raises(BadRecord, match=f"{path}: it is a {kind}, not a regular file"):
+            OPERATIONS[operation](root / "a" / "b")
     assert (victim / "b" / "file").read_text() == "precious"
 
 
-def test_what_has_another_name_is_not_written_in_place(root: Path, victim: Path) -> None:
+def test_a_file_with_another_hard_link_is_not_written_in_place(root: Path, victim: Path) -> None:
     path = root / "a" / "b" / "file"
     path.unlink()
     path.hardlink_to(victim / "b" / "file")
     assert inside.read(path, 100) == b"precious"
-    with pytest.raises(BadRecord, match="it has another name"):
+    with pytest.raises(BadRecord, match="it has another hard link"):
         inside.write(path, b"new", 0o777)
     assert (victim / "b" / "file").read_text() == "precious"
 
@@ -179,7 +181,7 @@ def test_a_link_itself_can_be_removed_and_replaced(root: Path, victim: Path) -> 
     assert (victim / "b" / "file").read_text() == "precious"
 
 
-def test_the_root_itself_may_be_reached_through_links(tmp_path: Path, root: Path) -> None:
+def test_the_path_of_the_root_itself_may_go_through_links(tmp_path: Path, root: Path) -> None:
     (tmp_path / "link").symlink_to(root)
     inside.guard(tmp_path / "link")
     assert inside.read(tmp_path / "link" / "a" / "b" / "file", 100) == b"ours"
@@ -189,26 +191,26 @@ def test_the_root_itself_may_be_reached_through_links(tmp_path: Path, root: Path
             inside.read(path, 100)
 
 
-def test_no_path_leads_up(root: Path) -> None:
+def test_a_path_with_two_dots_is_refused(root: Path) -> None:
     for path in (root / "a" / ".." / ".." / "victim" / "b" / "file", root / ".." / "victim" / "b" / "file"):
-        with pytest.raises(BadRecord, match=r"no .\.\.. in it"):
+        with pytest.raises(BadRecord, match=r"must not have .\.\.. in it"):
             inside.read(path, 100)
 
 
-def test_a_path_that_is_no_store_s_is_used_as_it_is(tmp_path: Path, victim: Path) -> None:
+def test_links_are_followed_outside_of_guarded_roots(tmp_path: Path, victim: Path) -> None:
     (tmp_path / "link").symlink_to(victim)
     assert inside.read(tmp_path / "link" / "b" / "file", 100) == b"precious"
     inside.open_directory(tmp_path / "link").close()
 
 
-def test_a_file_that_is_too_long(root: Path) -> None:
+def test_a_file_that_is_longer_than_the_limit_is_refused(root: Path) -> None:
     assert inside.read(root / "a" / "b" / "file", 4) == b"ours"
     with pytest.raises(BadRecord, match="longer than 3 bytes"):
         inside.read(root / "a" / "b" / "file", 3)
 
 
-def test_errors_name_the_whole_path(root: Path) -> None:
-    for deed in (
+def test_errors_have_the_whole_path(root: Path) -> None:
+    for call in (
         lambda: inside.read(root / "a" / "none", 1),
         lambda: inside.status(root / "a" / "none"),
         lambda: inside.unlink(root / "a" / "none"),
@@ -216,5 +218,5 @@ def test_errors_name_the_whole_path(root: Path) -> None:
         lambda: inside.rename(root / "a" / "none", root / "b"),
     ):
         with pytest.raises(FileNotFoundError) as caught:
-            deed()
+            call()
         assert caught.value.filename == str(root / "a" / "none")

@@ -1,4 +1,4 @@
-"""The set of names: exact for any number, and small."""
+"""The set of names: exact for any number of names, and with little memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core.base.nameset import SeenNames
 
 
 @given(st.lists(st.binary(max_size=3)))
-def test_is_a_set(names: list[bytes]) -> None:
+def test_the_set_of_names_behaves_like_a_python_set(names: list[bytes]) -> None:
     seen, model = SeenNames(), set()
     for name in names:
         assert (name in seen) == (name in model)
@@ -21,7 +21,7 @@ def test_is_a_set(names: list[bytes]) -> None:
 
 
 def test_many_names_take_little_memory() -> None:
-    count = 140_000  # more than two times as many as are kept unpacked
+    count = 140_000  # more than are kept in the Python set before they are packed
     tracemalloc.start()
     try:
         seen = SeenNames()

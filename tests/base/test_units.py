@@ -1,3 +1,5 @@
+"""Sizes with units."""
+
 from __future__ import annotations
 
 import pytest
@@ -22,12 +24,12 @@ from layerstore_core.base.units import parse_size
         ("7b", 7),
     ],
 )
-def test_a_size_is_bytes_with_binary_units(text, size):
+def test_a_size_is_a_number_of_bytes_with_binary_units(text, size):
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1", "1.G", ".5g", "10X", "10 G B", "1e3", "10,5G", "٣", "0x10"])
-def test_what_is_no_size_is_refused_with_the_text_and_how_to_write_it(text):
-    with pytest.raises(ValueError, match="is no size: write a number of bytes") as caught:
+def test_the_error_for_a_text_that_is_not_a_size_quotes_it_and_says_how_to_write_one(text):
+    with pytest.raises(ValueError, match="is not a size: write a number of bytes") as caught:
         parse_size(text)
     assert repr(text) in str(caught.value)

@@ -153,7 +153,7 @@ def test_a_file_that_is_no_text(write):
         ({"max_depth": 0}, ["'max_depth'", "greater than or equal to 1", "0"]),
         ({"max_depth": "many"}, ["'max_depth'", "'many'"]),
         ({"durability": "some"}, ["'durability'", "'full' or 'none'", "'some'"]),
-        ({"max_layer_size": "10 apples"}, ["'max_layer_size'", "is no size"]),
+        ({"max_layer_size": "10 apples"}, ["'max_layer_size'", "is not a size"]),
         ({"max_layer_size": -1}, ["'max_layer_size'"]),
         ({"uid_map": ["0:1"]}, ["'uid_map'", "container:host:length"]),
         ({"gid_map": ["0:1:0"]}, ["'gid_map'"]),

@@ -17,7 +17,7 @@ def test_no_cache(tmp_path: Path) -> None:
     (tmp_path / "buildkit").write_text("no directory")
     inside.guard(tmp_path)
     [bad] = BuildKitCache(tmp_path).unreadable()  # what it would keep is not known
-    assert "a regular file stands there" in str(bad)
+    assert "it is a regular file, not" in str(bad)
 
 
 @pytest.mark.parametrize("offset", [0, 37, (1 << 20) - 71, (1 << 20) - 70, (1 << 20) - 1, (1 << 20) + 5])

@@ -35,7 +35,7 @@ def test_a_layers_size(given, size):
     [
         ({"size": "63k"}, "below the driver's min_space of 65536 bytes"),
         ({"size": "0"}, "a layer of no bytes"),
-        ({"size": "big"}, "'big' is no size"),
+        ({"size": "big"}, "'big' is not a size"),
         ({"quota": "1G"}, "'quota': the btrfs driver does not know it"),
     ],
 )

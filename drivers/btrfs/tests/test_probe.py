@@ -49,7 +49,7 @@ class TestOnBtrfs:
     def test_a_home_that_is_a_link(self, home):
         (home / "real").mkdir()
         (home / "home").symlink_to("real")
-        with pytest.raises(BadRecord, match="home: a symbolic link stands there"):
+        with pytest.raises(BadRecord, match="home: it is a symbolic link, not a directory"):
             BtrfsDriver(context_at(home / "home"))
         assert list((home / "real").iterdir()) == []
 

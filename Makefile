@@ -8,7 +8,7 @@ DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint unit real reliability soak fuzz wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit real docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -25,6 +25,11 @@ lint: $(VENV)/.ready  ## style, format, types, the direction of imports, and spe
 unit: $(VENV)/.ready  ## all tests; those that need root or the kernel's help are skipped where it is missing
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
+docs: $(VENV)/.ready  ## the documentation's site, in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	! grep -rEn '<(script|img|link|iframe|source)[^>]* (src|href)="?(https?:)?//' build/site --include='*.html'
+	! grep -rEn '(url\(|@import )[^;]{0,1}(https?:)?//' build/site --include='*.css'
+
 real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minutes, a mirror, root, mmdebstrap and docker.io
 	$(BIN)/python -m pytest -s tests/docker/real_root_file_system.py
 
@@ -32,6 +37,13 @@ reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them
 	rm -f build/figures && mkdir -p build
 	LAYERSTORE_RELIABILITY=1 LAYERSTORE_FIGURES=build/figures $(BIN)/python -m pytest tests/reliability tests/fuzz $(PYTEST_ARGS)
 	$(BIN)/python -m tests.reliability.report build/figures
+
+# All that the gate (.ci/run) leaves out or cuts short. It takes hours, and root.
+nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property tests, all proofs of reliability, growth
+	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup examples $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers $(PYTEST_ARGS)
+	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest tests/reliability tests/fuzz $(PYTEST_ARGS)
+	$(MAKE) growth
 
 SOAK_MINUTES ?= 60
 soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round with other random choices

@@ -3,6 +3,10 @@
 With `LAYERSTORE_TEST_STRICT=1`, as continuous integration has it, a skipped test is a failed one. Only a test that
 is marked `kernel_option` may be skipped: the machine's kernel was built without it, and nothing installs it.
 
+`LAYERSTORE_TEST_EXAMPLE_GROUPS="lifecycle diffs"` has the drivers of `examples/` run these groups of the conformance kit
+alone: `.ci/run` sets it, since each of the three repeats what vfs proves, and `make nightly` runs the whole kit. Without
+it, and for authors of drivers, the kit is always whole.
+
 How long property tests look for a counterexample is set here too, for the drivers' tests as well:
 `HYPOTHESIS_PROFILE=thorough` looks longer, `repeatable` looks at the same examples each time.
 """
@@ -12,9 +16,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from layerstore_core.conformance.plugin import group_of
 
 settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
@@ -22,6 +29,8 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.register_profile("repeatable", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLE_GROUPS = os.environ.get("LAYERSTORE_TEST_EXAMPLE_GROUPS", "").split()
 STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
 
 
@@ -33,6 +42,21 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the groups of the kit that the example drivers are not to run."""
+    if not EXAMPLE_GROUPS:
+        return
+    left_out = [
+        item
+        for item in items
+        if EXAMPLES in item.path.parents and (group := group_of(item)) is not None and group not in EXAMPLE_GROUPS
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
 
 
 @pytest.hookimpl(wrapper=True)

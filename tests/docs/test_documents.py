@@ -13,7 +13,7 @@ import pytest
 from layerstore_core import load_config
 from tests.docs.surroundings import TOP, Surroundings, blocks, make_surroundings, remove
 
-DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/*.md")), *sorted(TOP.glob("*/*/README.md"))]
+DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/**/*.md")), *sorted(TOP.glob("*/*/README.md"))]
 SHELL = [
     pytest.param(text, id=f"{path.relative_to(TOP)}-{number}")
     for path in DOCUMENTS

@@ -19,7 +19,7 @@ SOURCES = sorted(
     for pattern in ("layerstore_core/**/*.py", "drivers/*/layerstore_*/**/*.py", "examples/*/layerstore_*/**/*.py")
     for path in TOP.glob(pattern)
 )
-DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted(TOP.glob("docs/*.md")), *sorted(TOP.glob("*/*/README.md"))]
+DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted(TOP.glob("docs/**/*.md")), *sorted(TOP.glob("*/*/README.md"))]
 #: Words in backticks that are no names of this code: of other projects, formats, programs and image references.
 OTHERS = {
     "Clean",

@@ -134,7 +134,7 @@ def _warn_of_other_drivers(store: LayerStore) -> None:
     present = prior_drivers(store.root)
     if present and store.driver_name not in present:
         logger.warning(
-            "{} has no layers of driver {}, but some of {}; to use those, name the driver (--driver, LAYERSTORE_DRIVER)",
+            "{} has no layers of driver {}, but some of {}; to use those, set the driver (--driver, LAYERSTORE_DRIVER)",
             store.root,
             store.driver_name,
             " and ".join(present),

@@ -1,7 +1,11 @@
-"""Images: named chains of layers with a config, in Docker's records, and in and out of archives.
+"""Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
-`images` is what a program uses. `reference` reads names, `platforms` platforms; `container` opens archives and directories,
-`formats` finds the images there (Docker's archives, OCI layouts, skopeo's directories); `load` takes them in, `save` writes them, `remove` removes them; `recipe` is how a compressed layer goes out as it came in.
+- `images` has the class `Images`, which programs use; `image` has what it returns.
+- `arguments` checks the arguments of its methods; `reference` parses the names of images.
+- `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
+- `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
+- `save` writes images to an `output`: a tar or a directory. `recipe` compresses a layer to the same bytes as before.
+- `remove` removes names, images and their layers.
 """
 
 from layerstore_core.images.formats.found import Skipped

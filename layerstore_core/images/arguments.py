@@ -1,4 +1,4 @@
-"""What a program gives to the images' methods, looked at once, with a message that says what is expected."""
+"""Checks of the arguments of `Images`, with messages that say what is expected."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ ImageFormat = Literal["docker", "oci"]
 
 
 def names_in(value: Sequence[str] | str) -> list[str]:
-    """Take one name or several.
+    """Return one name, or several names, as a list.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the value is neither.
     """
     names: list[object] = [value]
     if not isinstance(value, (str, bytes)):
         try:
             names = list(value)
         except TypeError:
-            raise TypeError(f"images are called by a name, or a list of names, not {value!r}") from None
+            raise TypeError(f"images are given by a name, or a list of names, not {value!r}") from None
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"an image is called by a name or an ID, a str, not {name!r}")
+            raise TypeError(f"an image is given by its name or its ID, a str, not {name!r}")
     return cast("list[str]", names)
 
 
 def check_form(form: str) -> None:
-    """Look whether images can be saved in a form.
+    """Check the name of a format for saved images.
 
     Raises:
         ValueError: it is unknown.
     """
     if form not in ("docker", "oci"):
-        raise ValueError(f'an image is saved in the form "docker" or "oci", not {form!r}')
+        raise ValueError(f'the form of saved images is "docker" or "oci", not {form!r}')
 
 
 def target_of(target: object) -> str | BinaryWriter:
-    """Take what images are to be saved to.
+    """Return the target of a save: a path as a `str`, or the file object.
 
     Raises:
-        TypeError: it is neither a path nor a binary file object.
+        TypeError: the target is neither a path nor a binary file object.
     """
     if isinstance(target, (str, os.PathLike)):
         path = os.fspath(target)

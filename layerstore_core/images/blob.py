@@ -1,4 +1,4 @@
-"""Reading a layer's blob: its digest is checked while it passes."""
+"""Reading the blob of a layer, and verifying its digest meanwhile."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 class VerifiedBlob(io.RawIOBase):
-    """A blob whose last read fails if it is not what it should be. What is read again later is not checked again.
+    """A blob whose last read fails if its digest is wrong.
+
+    Bytes that are read again after a seek are not verified again.
 
     Args:
-        file: the blob, at its start; it belongs to this object from now on.
-        digest: what it has to be, `<algorithm>:<hex>`.
+        file: the blob, at its start. This object closes it.
+        digest: the expected digest, `<algorithm>:<hex>`.
     """
 
     def __init__(self, file: BinaryIO, digest: str) -> None:
@@ -31,40 +33,40 @@ class VerifiedBlob(io.RawIOBase):
         self.name = str(getattr(file, "name", digest))
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def seekable(self) -> bool:
-        """Whether the blob's file can seek."""
+        """Return whether the blob's file can seek."""
         return self._file.seekable()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go elsewhere: only to read again what has been checked."""
+        """Go to an offset. Use this only to read again after the end was reached and the digest verified."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where the blob's file stands."""
+        """Return the position in the blob's file."""
         return self._file.tell()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read some bytes; without a size, all.
+        """Read at most `size` bytes; without a size, read all.
 
         Raises:
-            InvalidLayer: this is the end, and the digest is another.
+            InvalidLayer: the end is reached, and the digest is wrong.
         """
         if size is None or size < 0:
             return self.readall()
-        # Not through `readinto`, as the base class does: that would copy everything twice.
+        # The base class reads by `readinto`, which would copy all bytes twice.
         data = self._file.read(size)
         if size:
-            self._look_at(data)
+            self._verify(data)
         return data
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read some bytes.
+        """Read some bytes into a buffer; return their number.
 
         Raises:
-            InvalidLayer: this is the end, and the digest is another.
+            InvalidLayer: the end is reached, and the digest is wrong.
         """
         target = memoryview(buffer).cast("B")
         data = self.read(len(target))
@@ -78,7 +80,8 @@ class VerifiedBlob(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _look_at(self, data: bytes) -> None:
+    def _verify(self, data: bytes) -> None:
+        """Add bytes to the hash; at the end, compare the digest."""
         if self._checked:
             return
         if data:

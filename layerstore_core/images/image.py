@@ -1,4 +1,4 @@
-"""An image of the store: its config, read."""
+"""An image of the store: its config, names and size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from layerstore_core.images.formats.documents import ImageConfig
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A step by which an image came about.
+    """A step of an image's build.
 
     Attributes:
-        created: when, as the config says it; may be empty.
+        created: the time of the step, as in the config; may be empty.
         created_by: the command.
-        comment: what was noted.
-        layer: the layer that the step made; `None` for one that only changed the config.
-        size: of that layer, in bytes.
+        comment: the comment.
+        layer: the layer that the step made; `None` for a step that only changed the config.
+        size: the size of that layer in bytes.
     """
 
     created: str
@@ -36,8 +36,8 @@ class Image:
     Attributes:
         image_id: the digest of its config.
         config: its config.
-        names: what it is called, sorted; may be empty.
-        size: of all its layers, in bytes; `None` where a layer is missing.
+        names: its names, sorted; may be empty.
+        size: the size of all its layers in bytes; `None` if a layer is missing.
     """
 
     image_id: ImageID
@@ -47,26 +47,26 @@ class Image:
 
     @property
     def diff_ids(self) -> tuple[DiffID, ...]:
-        """The layers, the base first."""
+        """The diff IDs of the layers, the base first."""
         return self.config.diff_ids
 
     @property
     def chain_ids(self) -> list[ChainID]:
-        """The names that the layers have in the store, the base first."""
+        """The chain IDs of the layers, the base first."""
         return chain_ids(self.diff_ids)
 
     @property
     def chain_id(self) -> ChainID | None:
-        """The topmost layer; `None` for an image without layers."""
+        """The chain ID of the topmost layer; `None` for an image without layers."""
         return self.chain_ids[-1] if self.diff_ids else None
 
     @property
     def created(self) -> str:
-        """When it was made, as the config says it; may be empty."""
+        """The time of the image's build, as in the config; may be empty."""
         return text_of(self.config.document, "created")
 
 
 def text_of(document: Mapping[str, Any], key: str) -> str:
-    """A string in somebody else's JSON; empty where there is none."""
+    """Return a string from a JSON object; an empty one if the key is missing or has another type."""
     found = document.get(key)
     return found if isinstance(found, str) else ""

@@ -1,4 +1,4 @@
-"""The images of a store: what they are called, and how they come and go."""
+"""The images of a store: finding, loading, saving, naming and removing them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ImageConfig
-from layerstore_core.images.formats.find import find_images, nothing_left
+from layerstore_core.images.formats.find import find_images, nothing_to_load
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
@@ -38,7 +38,7 @@ from layerstore_core.images.save import Saver
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
 
-#: The fewest hex digits by which an image may be called.
+#: The fewest hex digits by which an image may be given.
 SHORTEST_ID: Final = 4
 _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
@@ -48,7 +48,7 @@ class LoadedImages(list[Image]):
     """The images that were loaded, each with the names that it was given.
 
     Attributes:
-        skipped: what of the archive or layout was left out, and why.
+        skipped: the parts of the archive or layout that were not loaded, and why.
     """
 
     def __init__(self, images: Iterable[Image], skipped: Iterable[Skipped] = ()) -> None:
@@ -60,7 +60,7 @@ class Images:
     """The images of an open store.
 
     Args:
-        store: the store; it stays the caller's.
+        store: the store. The caller closes it.
     """
 
     def __init__(self, store: LayerStore) -> None:
@@ -72,7 +72,7 @@ class Images:
     # Finding
 
     def all(self) -> list[Image]:
-        """All images that can be read, sorted by name and then ID; those without a name come last.
+        """Return all images that can be read, sorted by name and then ID; images without a name come last.
 
         Raises:
             BadRecord: the file of names is damaged.
@@ -82,28 +82,34 @@ class Images:
         for image_id in self._records.image_ids():
             try:
                 found.append(self._image(image_id, names))
-            except (BadRecord, FileNotFoundError):  # `check` reports the one; the other has been removed meanwhile
+            except (
+                BadRecord,
+                FileNotFoundError,
+            ):  # damaged: `check` reports it; or another process removed it meanwhile
                 continue
         return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
 
     def get(self, name: str) -> Image:
-        """An image by its name or ID; the ID may be shortened to four digits or more.
+        """Return the image with a name or an ID. The ID may be shortened to four digits or more.
 
         Raises:
-            ImageDoesNotExist: there is none, or there are several whose IDs begin so.
+            ImageDoesNotExist: there is no such image, or there are several whose IDs begin with the digits.
             BadRecord: its record is damaged.
         """
         return self._image(self._find(name)[0], self._names_by_image())
 
     def history(self, image: Image | str) -> list[HistoryEntry]:
-        """How an image came about, the last step first; by its name or ID, too.
+        """Return the steps of an image's build, the last step first.
+
+        Args:
+            image: the image, or its name or ID.
 
         Raises:
-            ImageDoesNotExist: there is none of this name.
+            ImageDoesNotExist: there is no image with this name.
             LayerDoesNotExist: a layer is missing.
         """
         image = self.get(image) if isinstance(image, str) else image
-        check_type(image, Image, "an image, as get gives it, or its name")
+        check_type(image, Image, "an image, as get returns it, or its name")
         chain_ids = iter(image.chain_ids)
         steps = []
         recorded: Sequence[Mapping[str, Any]] = image.config.document.get("history") or ({},) * len(image.diff_ids)
@@ -120,7 +126,7 @@ class Images:
             )
         return steps[::-1]
 
-    # In and out
+    # Loading and saving
 
     def load(
         self,
@@ -132,31 +138,33 @@ class Images:
         keep_names: bool = False,
         progress: loading.LayerProgress | None = None,
     ) -> LoadedImages:
-        """Take in the images of an archive or a layout.
+        """Load the images of an archive or a layout.
 
-        What is no image for this system (a signature, an attestation, an image for another platform, one with a part
-        missing) is left out, and told in the answer. Where nothing is left, that is an error.
+        An item that is not an image for this system (a signature, an attestation, an image for another platform, an
+        image with a missing part) is skipped; the result lists it. It is an error if no image is left to load.
 
         Args:
             source: a docker-archive, an OCI layout or a `dir:` layout of Skopeo: the path of a tar or a directory, or a
-                binary file object. Layers are read in place where it can seek.
-            platform: which to take of an image for several, such as `"linux/arm64"`; `None`: this host's, or the only one
-                there is.
-            name: what to call the image, instead of its names there; there has to be exactly one image.
-            wanted: the images to take, by their names there, or by digests or IDs, which may be shortened to four digits;
-                none: all. What is called by a name gets this name alone. Each of them has to be there, and sound.
-            keep_names: leave all names as they are; the images get none.
-            progress: makes what is called with each layer's progress.
+                binary file object. If it can seek, the layers are read in place.
+            platform: the platform to load from a multi-platform image, such as `"linux/arm64"`. With `None` it is
+                this host's platform, or the only one that the image has.
+            name: the name for the image, instead of its names in the source. The source has to have exactly one image.
+            wanted: the images to load, by their names in the source, or by digests or IDs, which may be shortened to
+                four digits; if empty, all. An image that is given by a name gets only this name. Each of them has
+                to be in the source, and undamaged.
+            keep_names: do not change any names in the store; the images get none.
+            progress: called with each layer's name and size in bytes; it returns the function to report that layer's
+                progress to.
 
         Returns:
-            The images, each with the names that it was given now, and what was left out.
+            The images, each with the names that it was given now, and the skipped items.
 
         Raises:
-            InvalidImage: there is no image that can be loaded, or one that is wanted is not there, or cannot be loaded;
-                the store is as it was.
-            InvalidReference: the name cannot be an image's.
-            OSError: it cannot be read, or the system refuses; the store is as it was.
-            ValueError, TypeError: the platform is none.
+            InvalidImage: no image can be loaded, or a wanted image is missing or cannot be loaded; the store is
+                unchanged.
+            InvalidReference: `name` is not a valid name of an image.
+            OSError: the source cannot be read, or the system refuses an operation; the store is unchanged.
+            ValueError, TypeError: `platform` is not a platform.
         """
         check_stream(source)
         reference = Reference.parse(name) if name is not None else None
@@ -170,21 +178,22 @@ class Images:
             if reference is not None:
                 if len(images) > 1:
                     raise InvalidImage(
-                        f"{container.name}: it holds {len(images)} images, which cannot all be called {name}"
+                        f"{container.name}: it contains {len(images)} images, which cannot all be named {name}; "
+                        "choose one of them (--image)"
                     )
                 images = [replace(images[0], names=(reference,))]
             if keep_names:
                 images = [replace(image, names=()) for image in images]
-            # A single image, or one that was asked for, is all that can be loaded: what is wrong with it is the error.
+            # A damaged image is an error if the caller asked for it, or if it is the only one. Otherwise it is skipped.
             strict = bool(wanted) or len(images) == 1
             loaded = loading.load(
                 self._store, found.container, images, self._recipes, progress, skipped=None if strict else skipped
             )
             if not loaded:
-                raise nothing_left(container.name, skipped)
+                raise nothing_to_load(container.name, skipped)
         finally:
             container.close()
-        # From what was loaded, not from the records: another process may have removed an image by now.
+        # Do not read the records for the result: another process may have removed an image by now.
         return LoadedImages(
             (
                 self._with_size(Image(one.config.image_id, one.config, tuple(sorted(map(str, one.names))), 0))
@@ -201,24 +210,24 @@ class Images:
         form: ImageFormat = "docker",
         progress: Progress | None = None,
     ) -> list[Image]:
-        """Write images to an archive or a layout, the same bytes every time.
+        """Write images to an archive or a layout; the same images give the same bytes.
 
         Args:
-            images: names or IDs. An image that is called by its ID goes out without a name.
-            target: where; it appears whole or not at all. To a pipe, a device or a binary file object it is written when
-                it is complete.
-            form: `"docker"`: a tar for `docker load`; `"oci"`: an OCI layout, a tar if the target's name ends in `.tar`,
-                or there is a pipe, a device or a file object, otherwise a directory.
+            images: names or IDs. An image that is given by its ID is saved without a name.
+            target: a path or a binary file object. A file or directory appears whole or not at all. A pipe, a device
+                or a file object is written when the archive is complete.
+            form: `"docker"`: a tar for `docker load`. `"oci"`: an OCI layout, which is a tar if the target's name
+                ends in `.tar`, or if the target is a pipe, a device or a file object; otherwise it is a directory.
             progress: called now and then with the bytes of layers written so far.
 
         Returns:
-            The images, each with the names by which it went out.
+            The images, each with the names that it was saved with.
 
         Raises:
             ImageDoesNotExist: there is no such image.
             LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
-            OSError: it cannot be written.
-            ValueError, TypeError: the form is unknown, or the target is none.
+            OSError: the target cannot be written.
+            ValueError, TypeError: the form is unknown, or the target is neither a path nor a file object.
         """
         check_form(form)
         where = target_of(target)
@@ -244,47 +253,46 @@ class Images:
     # Names
 
     def tag(self, name: str, new: str) -> Reference:
-        """Give an image one more name; another image that had it loses it.
+        """Add a name to an image. If another image has the name, it loses it.
 
         Returns:
             The new name.
 
         Raises:
             ImageDoesNotExist: there is no such image.
-            InvalidReference: the new name cannot be an image's.
+            InvalidReference: the new name is not a valid name of an image.
         """
         return self.tag_image(name, new)[0]
 
     def tag_image(self, name: str, new: str) -> tuple[Reference, ImageID]:
-        """As `tag`; gives the new name and the ID of the image that got it."""
+        """Do the work of `tag`; return the new name and the image's ID."""
         reference = Reference.parse(new)
         if reference.digest:
-            raise InvalidReference(f"{new!r} has a digest; an image is named by a tag")
+            raise InvalidReference(f"{new!r} has a digest; use a name with a tag, such as app:1")
         with self._store.context.changing_images() as records:
             image_id = self._find(name)[0]
             records.set_last_updated(image_id, loading.now())
-            records.set_names(
-                {**records.names(), str(reference): image_id}
-            )  # last: an error means that nothing changed
+            # The names come last, so that an error means that no name changed.
+            records.set_names({**records.names(), str(reference): image_id})
         return reference, image_id
 
     def remove(self, name: Sequence[str] | str, *, force: bool = False) -> Removal:
-        """Take names away; with its last name an image goes, and the layers that nothing else holds.
+        """Remove names. An image is removed with its last name, with its layers that nothing else refers to.
 
-        Called by its ID, an image goes with its name. Images without a name that it was built from go with it.
+        An image that is given by its ID is removed together with its name. Images that it was built from are removed
+        too if they have no name. If an error occurs, its attribute `done`, a `Removal`, says what was removed before.
 
         Args:
-            name: a name or an ID, or several, which are removed in this order, up to the first that cannot be.
-            force: also where an image has several names and is called by its ID, or where writable layers stand on it.
+            name: a name or an ID, or several. They are removed in this order, up to the first that cannot be removed.
+            force: also remove an image that has several names and is given by its ID, or that writable layers use.
 
         Raises:
             ImageDoesNotExist: there is no such image.
-            ImageInUse: it has several names, writable layers stand on it, or images were built from it.
+            ImageInUse: it has several names, writable layers use it, or images were built from it.
             OSError: something could not be removed.
-
-        What was removed before an error is its attribute `done`, a `Removal`.
         """
-        # In the block: a load in another process keeps the recipe of a layer that was not there a moment ago.
+        # Recipes are removed under the lock on the images: otherwise a load in another process could lose the recipe
+        # of a layer that it has registered just now.
         with self._store.context.changing_images() as records:
             plan = RemovalPlan(self._store, records, self._find_in, force=force)
             try:
@@ -295,16 +303,16 @@ class Images:
                     raise
             return plan.carry_out(self._recipes.keep_only)
 
-    # Inside
+    # Internal
 
     def _find(self, name: str) -> tuple[ImageID, str | None]:
-        """An image's ID, and the name by which it was called, if it was no ID."""
+        """Return an image's ID, and its full name if it was given by a name."""
         return self._find_in(name, self._records.names(), self._records.image_ids)
 
     def _find_in(
         self, name: str, names: Mapping[str, ImageID], image_ids: Callable[[], Sequence[ImageID]]
     ) -> tuple[ImageID, str | None]:
-        """As `_find`, among some names and images, sorted."""
+        """Do the work of `_find` among the given names and image IDs; the IDs are sorted."""
         try:
             reference = str(Reference.parse(name))
             if reference in names:
@@ -320,9 +328,9 @@ class Images:
                 return found[0], None
             if found:
                 shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
-                raise ImageDoesNotExist(f"{name!r} may be any of these images; give more digits: {shown}")
+                raise ImageDoesNotExist(f"{name!r} is ambiguous; give more digits. It may be image {shown}")
         raise ImageDoesNotExist(
-            f"there is no image {reference!r} in {self._store.root}; `layerstore images` lists those there are"
+            f"there is no image {reference!r} in {self._store.root}; `layerstore images` lists the images"
         )
 
     def _names_by_image(self) -> dict[ImageID, tuple[str, ...]]:

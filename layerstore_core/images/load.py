@@ -1,4 +1,4 @@
-"""Taking images in: their layers first, then all the records, or nothing."""
+"""Loading images: register their layers, then record all images, or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from layerstore_core.store.register_chain import LayerInput
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
 
-#: Gives what is called with a layer's progress, for the layer's name and the size of its file in bytes.
+#: Takes a layer's name and the size of its file in bytes; returns the function to report that layer's progress to.
 LayerProgress = Callable[[str, int], Progress]
 
 _LONGEST_MEDIA_TYPE = 255
@@ -36,26 +36,26 @@ def load(
 ) -> list[ImageFiles]:
     """Register the layers of images, then record the images and their names.
 
-    A name that another image has had goes to the new one.
+    If another image has one of the names, it loses it.
 
     Args:
-        store: where they go.
-        container: where they are.
+        store: the store to load into.
+        container: the files of the images.
         images: the images, each once.
-        recipes: gets how compressed layers are made again.
-        progress: makes what is called with each layer's progress.
-        skipped: gets the images with a layer that cannot be used; `None`: such an image is an error.
+        recipes: the recipes of the store; those of the compressed layers are added.
+        progress: see `LayerProgress`.
+        skipped: images with a layer that cannot be used are added here. With `None`, such an image is an error.
 
     Returns:
-        The images that were recorded, with the names that were, in the same order.
+        The images that were recorded, with their recorded names, in the same order.
 
     Raises:
-        InvalidImage: a layer is damaged, or not the one that the config names; the store is as it was.
-        MaxDepthExceeded: an image has more layers than the store allows; the store is as it was.
-        OSError: the system refuses; the store is as it was.
+        InvalidImage: a layer is damaged, or not the one that the config names; the store is unchanged.
+        MaxDepthExceeded: an image has more layers than the store allows; the store is unchanged.
+        OSError: the system refuses an operation; the store is unchanged.
     """
     tops: list[Layer] = []
-    taken: list[ImageFiles] = []
+    loaded: list[ImageFiles] = []
     try:
         for image in images:
             try:
@@ -67,24 +67,30 @@ def load(
                 what = ", ".join(map(str, image.names)) or image.config.image_id
                 skipped.append(Skipped(what, "invalid", str(error).removeprefix(f"{container.name}: ")))
             else:
-                taken.append(image)
+                loaded.append(image)
         with store.context.changing_images() as records:
-            _record(records, taken)
+            _record(records, loaded)
     except BaseException:
         for top in reversed(tops):
             store.release(top)
         raise
-    # From here on the images hold their layers.
+    # From here on the image records refer to the layers: the handles are no longer needed.
     for top in tops:
         top.close()
     try:
-        _note_blobs(store, container, taken, recipes)
-    except (LayerStoreError, OSError) as error:  # it saves work, and no more: the images are there
-        logger.warning("how compressed layers of {} can be made again is not kept: {}", container.name, error)
-    return taken
+        _record_blobs(store, container, loaded, recipes)
+    except (LayerStoreError, OSError) as error:  # only a later save needs these records: the images are loaded
+        logger.warning(
+            "cannot record how layers of {} were compressed; they may be saved with other digests: {}",
+            container.name,
+            error,
+        )
+    return loaded
 
 
 def _register(store: LayerStore, container: Container, image: ImageFiles, progress: LayerProgress | None) -> Layer:
+    """Register the layers of an image; return a handle to the topmost one."""
+
     def input_of(number: int, layer: LayerFile) -> LayerInput:
         name = f"layer {number} of {len(image.layers)} ({layer.path})"
         report = progress(name, container.size(layer.path)) if progress else None
@@ -98,14 +104,17 @@ def _register(store: LayerStore, container: Container, image: ImageFiles, progre
 
 def _open(container: Container, layer: LayerFile) -> BinaryIO:
     file = container.open(layer.path)
-    # The digest of what is not compressed is the diff ID: the store compares that.
+    # The digest of an uncompressed blob is its diff ID, which the store verifies anyway.
     if layer.descriptor is None or layer.descriptor.digest == layer.diff_id:
         return file
     return cast("BinaryIO", VerifiedBlob(file, layer.descriptor.digest))
 
 
 def _descriptor(layer: LayerFile) -> dict[str, object] | None:
-    """What is kept of a compressed layer's descriptor; the rest is the manifest's, which is not kept."""
+    """Return the fields of a compressed layer's descriptor to record; `None` if the layer is not compressed.
+
+    The other fields belong to the manifest, which is not recorded.
+    """
     found = layer.descriptor
     if found is None or found.digest == layer.diff_id:
         return None
@@ -113,6 +122,7 @@ def _descriptor(layer: LayerFile) -> dict[str, object] | None:
 
 
 def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
+    """Record all images and their names; on an error, remove those that were added."""
     added = []
     loaded = {image.config.image_id for image in images}
     try:
@@ -131,12 +141,12 @@ def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
 
 
 def now() -> str:
-    """The time, as Docker writes it."""
+    """Return the current time in Docker's notation."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _note_blobs(store: LayerStore, container: Container, images: Sequence[ImageFiles], recipes: Recipes) -> None:
-    """Note of each compressed layer what it was, and how it can be made again, if it can."""
+def _record_blobs(store: LayerStore, container: Container, images: Sequence[ImageFiles], recipes: Recipes) -> None:
+    """Record the digest of each compressed layer, and its recipe, if there is one."""
     for layer in dict.fromkeys(layer for image in images for layer in image.layers):
         descriptor = _descriptor(layer)
         digest = str(descriptor["digest"]) if descriptor else ""

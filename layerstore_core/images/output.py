@@ -1,4 +1,4 @@
-"""Where saved images go: an archive or a directory that appears whole or not at all, the same bytes every time."""
+"""The targets of saved images: a tar or a directory, which appears whole or not at all, with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ _CHUNK: Final = 1 << 20
 
 
 class BinaryWriter(Protocol):
-    """What an archive can be written to: a binary file, for example."""
+    """An object that an archive can be written to, such as a binary file."""
 
     def write(self, data: bytes | memoryview, /) -> object:
-        """Write some of `data`, and return how many bytes, or write all, and return nothing."""
+        """Write some of `data` and return the number of bytes written, or write all of it and return nothing."""
 
 
 class WrongSize(LayerStoreError):
-    """What was written is not as long as it was said to be."""
+    """A file's content is shorter or longer than its announced size."""
 
 
 class Output(Protocol):
-    """A place for named files, each written once."""
+    """A target for named files, each of which is written once."""
 
     def add(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
-        """Write a file. Where that fails, the output is as it was before.
+        """Write a file. If that fails, the output is as it was before.
 
         Args:
-            path: its name, at most 100 ASCII characters.
-            size: how many bytes it will have.
-            chunks: its content; an error from there passes through.
+            path: the file's name, at most 100 ASCII characters.
+            size: the file's size in bytes.
+            chunks: the file's content. An exception raised by the iterator passes through.
 
         Raises:
-            WrongSize: there are fewer or more bytes.
-            OSError: it cannot be written.
+            WrongSize: the content has fewer or more bytes.
+            OSError: the file cannot be written.
         """
 
 
 class TarOutput:
-    """A tar in the ustar format; owners, modes and times are the same in every one.
+    """A tar in the ustar format. All members have the same owner, mode and time, so that the bytes do not vary.
 
     Args:
-        file: where it goes.
+        file: the file to write to.
     """
 
     def __init__(self, file: OutputFile) -> None:
@@ -80,8 +80,8 @@ class DirectoryOutput:
     """Files below a directory.
 
     Args:
-        path: the directory, which is there.
-        name: what the user has called it.
+        path: the directory, which exists.
+        name: the user's name for it, for messages.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -102,12 +102,16 @@ class DirectoryOutput:
 
 @contextmanager
 def archive_at(target: str | BinaryWriter, *, spool_dir: Path) -> Iterator[TarOutput]:
-    """A tar that is at `target` once the block has ended well; otherwise what was there stays.
+    """Write a tar in a `with` block. It replaces `target` if the block ends well; otherwise the old file stays.
 
-    A device, a pipe or a binary file object is written to when the archive is complete.
+    A device, a pipe or a binary file object is written when the archive is complete.
+
+    Args:
+        target: a path, or a file object.
+        spool_dir: the directory for a temporary file, which a device, a pipe or a file object needs.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the target cannot be written.
     """
     with nullcontext(target) if not isinstance(target, str) else replacing(target) as file:
         if isinstance(file, OutputFile) and not file.may_block:
@@ -128,15 +132,17 @@ def archive_at(target: str | BinaryWriter, *, spool_dir: Path) -> Iterator[TarOu
 
 @contextmanager
 def directory_at(name: str) -> Iterator[DirectoryOutput]:
-    """A directory that is at `name` once the block has ended well. There is to be nothing, or an empty directory.
+    """Write a directory in a `with` block. It appears at `name` if the block ends well.
 
     Raises:
-        FileExistsError: there is something.
-        OSError: it cannot be written.
+        FileExistsError: there is already a file, or a directory that is not empty.
+        OSError: the directory cannot be written.
     """
     path = Path(os.path.realpath(name))
     if os.path.lexists(path) and not (path.is_dir() and not os.listdir(path)):
-        raise FileExistsError(errno.EEXIST, "there is something already; name a new directory", name)
+        raise FileExistsError(
+            errno.EEXIST, "it exists, and is not an empty directory; give the name of a new directory", name
+        )
     partial = path.parent / f".layerstore-{secrets.token_hex(8)}.part"
     try:
         with naming(name):
@@ -158,13 +164,13 @@ def _copy(path: str, size: int, chunks: Iterable[bytes], file: OutputFile) -> No
             break
         file.write(chunk)
     if left:
-        raise WrongSize(f"{path} is not {size} bytes long, as it should be")
+        raise WrongSize(f"{path} should have {size} bytes, and has fewer or more")
 
 
 def _write_all(file: BinaryWriter, data: bytes) -> None:
     left = memoryview(data)
     while left:
-        # Files of Python's say how much they took; others take all.
+        # Python's files return the number of bytes written; other objects write all of them.
         count = file.write(left)
         left = left[count:] if isinstance(count, int) else left[len(left) :]
 

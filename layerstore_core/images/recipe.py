@@ -1,10 +1,13 @@
-"""How a layer was compressed, so that it can go out with the digest that it came in with.
+"""Recipes: how a layer was compressed, so that it can be saved with the digest that it was loaded with.
 
-A gzip stream depends on the program that wrote it. Where that used zlib, as Python's do, it can be made again from the
-uncompressed tar, the header and the level. Go's compressor, which Docker and BuildKit use, its parallel variants
-(Buildah, containerd), GNU gzip and pigz write other streams, which this cannot make again; nor can it those of zstd,
-whose encoder changes from version to version. A recipe is tried on the start of a layer when that is taken in, which
-costs next to nothing, and proved by the whole digest when the layer goes out.
+A gzip stream depends on the program that wrote it. If that program used zlib, as Python programs do, the stream can be
+re-created from the uncompressed tar, the gzip header and the compression level. Other compressors write other streams,
+which this cannot re-create: Go's compressor, which Docker and BuildKit use, its parallel variants (Buildah,
+containerd), GNU gzip and pigz. Streams of zstd cannot be re-created either: the encoder changes from version to
+version.
+
+A recipe is tried on the start of a layer when the layer is loaded, which costs next to nothing. It is proved by the
+digest of the whole blob when the layer is saved.
 """
 
 from __future__ import annotations
@@ -24,17 +27,17 @@ from layerstore_core.errors import InvalidLayer
 from layerstore_core.records.own_state import recorded_drivers, state_directory
 from layerstore_core.streams.compression import detect
 
-#: How much of a blob is looked at, in bytes.
+#: The size of the start of a blob that a recipe is tried on, in bytes.
 _TRIAL: Final = 512 << 10
-#: A recipe is tried on so many pieces of the tar at most, each of so many bytes: zlib writes its first block when it
-#: has some sixteen thousand symbols, and a symbol may stand for 258 bytes.
+#: A recipe is tried on at most this many pieces of the tar, of this many bytes each. zlib writes its first block when
+#: it has some sixteen thousand symbols, and a symbol may stand for 258 bytes.
 _PIECES, _PIECE = 32, 256 << 10
-#: So many bytes of compressed data that agree are no accident.
+#: If this many bytes of compressed data are equal, that is no accident.
 _ENOUGH: Final = 1024
 _HEADER_LIMIT: Final = 64 << 10
-#: A recipe's file, in bytes: a header in hex, and little else.
+#: The greatest size of a recipe's file, in bytes: it has a header in hex, and little else.
 _LONGEST: Final = 4 * _HEADER_LIMIT
-#: zlib's, the most usual first.
+#: The levels of zlib, the most usual first.
 _LEVELS: Final = (6, 9, 1, 5, 4, 7, 8, 3, 2)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -46,14 +49,14 @@ class _Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to make a compressed layer again.
+    """How to re-create a compressed layer.
 
     Attributes:
-        digest: of the compressed blob, `sha256:…`.
-        size: of the compressed blob, in bytes.
-        media_type: what the manifest called it.
-        level: zlib's.
-        header: the gzip header, in hex: it may hold a time, a name, a system.
+        digest: the digest of the compressed blob, `sha256:…`.
+        size: the size of the compressed blob in bytes.
+        media_type: the media type in the manifest.
+        level: the compression level of zlib.
+        header: the gzip header in hex: it may contain a time, a name and an operating system.
     """
 
     digest: str
@@ -63,7 +66,7 @@ class Recipe:
     header: str
 
     def encode(self, tar: Iterable[bytes]) -> Iterator[bytes]:
-        """The compressed blob, if this is its recipe."""
+        """Compress a tar. The result is the blob if the recipe is right; the caller has to compare the digest."""
         yield bytes.fromhex(self.header)
         deflate = _deflate(self.level)
         crc, size = 0, 0
@@ -77,13 +80,13 @@ class Recipe:
 
 
 class Recipes:
-    """The recipes of one driver's layers, a file for each: `<root>/layerstore/recipes/<driver>/<diff ID hex>`.
+    """The recipes of one driver's layers, one file each: `<root>/layerstore/recipes/<driver>/<diff ID hex>`.
 
-    They save work and nothing else: one that is lost or damaged is as good as none. Those of earlier versions stand in
-    the directory above, and are read for every driver.
+    A recipe is not essential: if it is lost or damaged, the layer is saved uncompressed. Earlier versions wrote the
+    recipes into the parent directory; these are read for every driver.
 
     Args:
-        root: the store's directory.
+        root: the root of the store.
         driver: the driver's name on disk.
     """
 
@@ -93,7 +96,7 @@ class Recipes:
         self._directory = state_directory(root, "recipes", driver)
 
     def get(self, diff_id: DiffID) -> Recipe | None:
-        """The recipe of a layer, if there is one."""
+        """Return the recipe of a layer; `None` if there is none, or it is damaged."""
         return self._read(self._directory / diff_id.hex) or self._read(self._directory.parent / diff_id.hex)
 
     def _read(self, path: Path) -> Recipe | None:
@@ -105,12 +108,15 @@ class Recipes:
             return None
 
     def put(self, diff_id: DiffID, recipe: Recipe) -> None:
-        """Keep a recipe."""
+        """Write the recipe of a layer."""
         make_directory(self._directory, 0o700)
         inside.write(self._directory / diff_id.hex, (json.dumps(asdict(recipe)) + "\n").encode(), 0o644)
 
     def keep_only(self, wanted: Iterable[DiffID]) -> None:
-        """Forget the recipes of all other layers. Those of earlier versions may be another driver's, if there is one."""
+        """Remove the recipes of all layers but these.
+
+        Recipes of earlier versions are removed only if no other driver has records: they may belong to that driver.
+        """
         keep = {diff_id.hex for diff_id in wanted}
         alone = recorded_drivers(self._root) in ([], [self._driver])
         for directory in (self._directory, self._directory.parent) if alone else (self._directory,):
@@ -120,16 +126,19 @@ class Recipes:
 
 
 def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Recipe | None:
-    """Find out how a blob was compressed, from its start.
+    """Find the recipe of a blob from its first bytes.
 
     Args:
-        blob: the compressed layer, known to be sound, at its start.
+        blob: the compressed layer, at its start. Its digest has been verified.
         digest: its digest.
         size: its size in bytes.
-        media_type: what it is called.
+        media_type: its media type in the manifest.
 
     Returns:
-        The recipe; `None` where it is no gzip, or none that can be made again.
+        The recipe; `None` if the blob is not gzip, or a gzip stream that cannot be re-created.
+
+    Raises:
+        InvalidLayer: the gzip stream is damaged.
     """
     start = _read(blob, _TRIAL)
     header = _header_length(start)
@@ -140,7 +149,7 @@ def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Reci
     for level in _LEVELS:
         deflate = _deflate(level)
         made = b""
-        # What the encoder has written so far is where the blob has to agree; it says nothing until its first block is full.
+        # Compare the bytes that the encoder has written so far. It writes none until its first block is full.
         for piece in plain:
             made += deflate.compress(piece)
             if len(made) >= _ENOUGH and not whole:
@@ -155,7 +164,7 @@ def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Reci
 
 
 def _plain_start(start: bytes) -> tuple[list[bytes], bool]:
-    """The start of the tar, up to a limit, from the start of the blob; and whether it is all of it."""
+    """Decompress the start of a blob up to a limit; return the pieces, and whether they are the whole tar."""
     inflate = zlib.decompressobj(wbits=31)
     pieces: list[bytes] = []
     try:
@@ -168,7 +177,7 @@ def _plain_start(start: bytes) -> tuple[list[bytes], bool]:
 
 
 def _header_length(start: bytes) -> int:
-    """How long the gzip header is (RFC 1952, 2.3); 0 where there is none, or one that is odd."""
+    """Return the length of the gzip header (RFC 1952, 2.3); 0 if there is none, or an unusual one."""
     if len(start) < 18 or detect(start) != "gzip":
         return 0
     flags, position = start[3], 10

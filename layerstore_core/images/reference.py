@@ -1,7 +1,7 @@
 """Names of images: `debian`, `debian:12`, `quay.io/org/app@sha256:…`.
 
-The grammar and the short forms are those of Docker (github.com/distribution/reference): what has no registry is in
-`docker.io`, what has no organization there is in `library`, and both are left out again where a name is shown.
+The grammar and the short forms are Docker's (github.com/distribution/reference). A name without a registry is in
+`docker.io`. A name there without an organization is in `library`. Both are left out again when the name is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from layerstore_core.errors import InvalidReference
 _DEFAULT_DOMAIN: Final = "docker.io"
 _OLD_DEFAULT_DOMAIN: Final = "index.docker.io"
 _OFFICIAL: Final = "library/"
-#: Of the longest name, in bytes, with its domain.
+#: The length of the longest name with its domain, in bytes.
 _MAX_NAME: Final = 255
 
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -34,9 +34,9 @@ class Reference:
 
     Attributes:
         domain: the registry, such as `docker.io`.
-        path: what follows it, such as `library/debian`.
-        tag: such as `latest`; `None` where a digest takes its place, or nothing does.
-        digest: of the manifest, `sha256:…`; `None` for none.
+        path: the part after the domain, such as `library/debian`.
+        tag: the tag, such as `latest`; `None` for none.
+        digest: the digest of the manifest, `sha256:…`; `None` for none.
     """
 
     domain: str
@@ -46,20 +46,20 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, *, default_tag: str | None = "latest") -> Self:
-        """Read a name.
+        """Parse a name.
 
         Args:
-            text: as people write it.
-            default_tag: the tag where the name has neither tag nor digest.
+            text: the name, in its short or long form.
+            default_tag: the tag for a name that has neither tag nor digest.
 
         Raises:
-            InvalidReference: it is no image's name; the message says why.
-            TypeError: it is no str.
+            InvalidReference: `text` is not a valid name of an image; the message says why.
+            TypeError: `text` is not a `str`.
         """
         check_type(text, str, "an image's name, a str")
         rest, at, digest = text.partition("@")
         if at and not _DIGEST.fullmatch(digest):
-            raise _invalid(text, "what follows the @ has to be sha256: and 64 lower-case hex digits")
+            raise _invalid(text, "after the @ comes sha256: and 64 lower-case hex digits")
         head, colon, tag = rest.rpartition(":")
         if not colon or "/" in tag:
             head, tag = rest, ""
@@ -81,17 +81,17 @@ class Reference:
                 text, "its parts are lower-case letters and digits, with single '.', '_' or '-' between them"
             )
         if not _DOMAIN.fullmatch(domain):
-            raise _invalid(text, f"{domain!r} is no registry's address")
+            raise _invalid(text, f"{domain!r} is not the address of a registry")
         if len(domain) + 1 + len(path) > _MAX_NAME:
             raise _invalid(text, f"it is longer than {_MAX_NAME} characters")
         return cls(domain, path, tag or (None if digest else default_tag), digest or None)
 
     @property
     def repository(self) -> str:
-        """The name without tag and digest, as it is shown: `debian`.
+        """The name without tag and digest, in its short form: `debian`.
 
-        Nothing is left out where the rest would be read as something else. Docker shows `docker.io/localhost/app` as
-        `localhost/app`, which is another image.
+        The name is not shortened if the short form would mean another image: Docker shows `docker.io/localhost/app`
+        as `localhost/app`, which is another image.
         """
         whole = f"{self.domain}/{self.path}"
         if self.domain != _DEFAULT_DOMAIN:
@@ -103,7 +103,7 @@ class Reference:
 
     @property
     def full_name(self) -> str:
-        """All of it, with nothing left out: `docker.io/library/debian:12`."""
+        """The complete name: `docker.io/library/debian:12`."""
         return f"{self.domain}/{self.path}{self._suffix}"
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class Reference:
 
 
 def _is_domain(part: str) -> bool:
-    """Whether what stands before a name's first slash is a registry."""
+    """Return whether the part before the first slash of a name is a registry."""
     return bool(set(".:") & set(part)) or part == "localhost" or part != part.lower()
 
 

@@ -1,4 +1,4 @@
-"""Removing images: planned for all names that are given, then done in one go."""
+"""Removing images: plan the removal of all given names, then carry it out at once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 
-#: Finds an image by a name or an ID among names and images: its ID, and the name, if it was called by one.
+#: Finds an image by its name or ID among the given names and image IDs. Returns its ID, and its name if it was given
+#: by a name.
 Find = Callable[[str, Mapping[str, ImageID], Callable[[], Sequence[ImageID]]], tuple[ImageID, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What removing images has done; true where that is anything.
+    """The result of removing images; false if nothing was removed.
 
     Attributes:
-        untagged: the names that are gone.
-        deleted: the images that are gone.
-        layers: the layers that are gone.
+        untagged: the removed names.
+        deleted: the removed images.
+        layers: the removed layers.
     """
 
     untagged: list[str]
@@ -37,11 +38,11 @@ class Removal:
 
 
 class RemovalPlan:
-    """What is to be removed, as if one name were removed after the other; nothing is, until `carry_out`.
+    """A plan of names and images to remove, one name after the other; `carry_out` removes them.
 
     Args:
         store: an open store.
-        records: its image records, which the caller may change, and nobody else.
+        records: its image records, locked by the caller against other processes.
         find: finds an image.
         force: see `Images.remove`.
     """
@@ -57,76 +58,82 @@ class RemovalPlan:
         for name, owner in self._names.items():
             self._owned.setdefault(owner, set()).add(name)
         self._untagged: list[str] = []
-        self._gone: dict[ImageID, None] = {}
+        self._to_delete: dict[ImageID, None] = {}
         self._users: dict[ChainID | None, list[str]] | None = None
 
     def add(self, name: str) -> None:
-        """Plan to remove one name; errors as `Images.remove`."""
+        """Add one name to the plan; errors as for `Images.remove`."""
         image, reference = self._find(name, self._names, lambda: self._images)
         own = self._owned.get(image, set())
-        doomed = {reference} if reference is not None else set(own)
-        goes = len(doomed) == len(own)
+        to_untag = {reference} if reference is not None else set(own)
+        is_last_name = len(to_untag) == len(own)
         if reference is None and len(own) > 1 and not self._force:
-            raise ImageInUse(f"image {image} has several names: {', '.join(sorted(own))}; remove these, or force it")
-        built = self._built_from(image)
-        if goes and built and reference is None:
-            raise ImageInUse(f"image {image} is not removed: others were built from it: {', '.join(built)}")
-        if goes and not self._force and not built and (users := self._users_of(image)):
             raise ImageInUse(
-                f"image {image} is not removed: writable layers stand on it: {', '.join(users)}; "
-                "remove these first, or force it"
+                f"image {image} has several names: {', '.join(sorted(own))}; remove the names, or use --force"
             )
-        for one in sorted(doomed):
+        built = self._built_from(image)
+        if is_last_name and built and reference is None:
+            raise ImageInUse(
+                f"image {image} is not removed: other images were built from it: {', '.join(built)}; remove those first"
+            )
+        if is_last_name and not self._force and not built and (users := self._users_of(image)):
+            raise ImageInUse(
+                f"image {image} is not removed: writable layers use it: {', '.join(users)}; "
+                "remove those first, or use --force"
+            )
+        for one in sorted(to_untag):
             del self._names[one]
             own.discard(one)
             self._untagged.append(one)
-        if goes and not built:
+        if is_last_name and not built:
             self._add_image(image)
 
     def carry_out(self, keep_recipes: Callable[[Iterable[DiffID]], None]) -> Removal:
-        """Remove all that is planned: the names, then the images and the layers that nothing else holds.
+        """Remove the planned names, then the images and their layers that nothing else refers to.
 
         Args:
-            keep_recipes: hears of the layers that are left.
+            keep_recipes: called with the remaining layers.
 
         Raises:
-            LayerStoreError, OSError: something could not be removed; `done` of the error, a `Removal`, is what was.
+            LayerStoreError, OSError: something could not be removed. The attribute `done` of the error, a `Removal`,
+                says what was removed.
         """
         removal = Removal([], [], [])
         with keeping_done(removal, removal.layers.extend):
             if self._untagged:
                 self._records.set_names(self._names)
                 removal.untagged.extend(self._untagged)
-            for image in self._gone:
+            for image in self._to_delete:
                 top = self._top(image)
                 try:
-                    held = self._store.get(top) if top is not None else None
-                except LayerStoreError:  # a layer that is missing or damaged keeps no image
-                    held = None
-                with held or nullcontext():
+                    layer = self._store.get(top) if top is not None else None
+                except LayerStoreError:  # a missing or damaged layer must not prevent the removal of the image
+                    layer = None
+                with layer or nullcontext():
                     self._records.remove(image)
                     removal.deleted.append(image)
-                    if held is not None:
-                        removal.layers.extend(self._store.release(held))
-            keep_recipes(layer.diff_id for layer in self._store.layers().values())
+                    if layer is not None:
+                        removal.layers.extend(self._store.release(layer))
+            keep_recipes(kept.diff_id for kept in self._store.layers().values())
         return removal
 
     def _add_image(self, image: ImageID) -> None:
-        """Plan to delete an image, and those without a name that it was built from."""
+        """Add an image to the plan, with the images without a name that it was built from."""
         current: ImageID | None = image
         while current is not None:
             place = bisect_left(self._images, current)
-            if self._images[place : place + 1] == [current]:  # its config may be missing
+            if self._images[place : place + 1] == [current]:  # the config may be missing
                 del self._images[place]
-            self._gone[current] = None
+            self._to_delete[current] = None
             parent = self._records.parent(current)
             current = None
-            if parent is not None and parent not in self._gone and self._records.has(parent):
-                spare = not self._owned.get(parent) and not self._built_from(parent)
-                current = parent if spare and not self._users_of(parent) else None
+            if parent is not None and parent not in self._to_delete and self._records.has(parent):
+                unused = not self._owned.get(parent) and not self._built_from(parent)
+                current = parent if unused and not self._users_of(parent) else None
 
     def _built_from(self, image: ImageID) -> list[ImageID]:
-        return [child for child in self._records.children(image) if child not in self._gone]
+        """Return the images that were built from this one and are not in the plan."""
+        return [child for child in self._records.children(image) if child not in self._to_delete]
 
     def _top(self, image: ImageID) -> ChainID | None:
         try:
@@ -135,9 +142,9 @@ class RemovalPlan:
             return None
 
     def _users_of(self, image: ImageID) -> list[str]:
-        """The writable layers that stand on an image's topmost layer."""
+        """Return the names of the writable layers on the image's topmost layer."""
         if self._users is None:
-            # The records alone: a handle would keep a writable layer that its owner deletes at this moment.
+            # Read only the records: a handle would keep a writable layer that another process deletes at this moment.
             self._users = {}
             for name in self._store.rw_layers():
                 try:

@@ -1,8 +1,8 @@
-"""Giving images out: as an archive for `docker load`, or as an OCI layout.
+"""Saving images as an archive for `docker load`, or as an OCI layout.
 
-Both have the files of an OCI layout; the archive for Docker has `manifest.json` besides, as Docker 25 and newer write
-it, and older ones read it. Layers are stored uncompressed, so that their digests are the config's diff IDs. In an
-OCI layout a layer that came in compressed goes out with the digest it had, where it can be made again (`recipe`).
+Both have the files of an OCI layout. The archive for Docker also has `manifest.json`, which Docker 25 and newer write
+and older versions read. Layers are saved uncompressed, so that their digests are the config's diff IDs. In an OCI
+layout, a layer that was compressed when it was loaded gets its old digest, if it can be re-created (see `recipe`).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _CHUNK: Final = 1 << 20
 
 
-class _OtherBlob(LayerStoreError):
-    """What a recipe has made is not the blob that it was found for."""
+class _WrongDigest(LayerStoreError):
+    """The blob that a recipe has made does not have the recipe's digest."""
 
 
 class Saver:
-    """Writes images to one output.
+    """A writer of images to one output.
 
     Args:
-        store: where they are.
-        output: where they go.
-        recipes: how compressed layers are made again; `None`: all layers go out uncompressed.
+        store: the store of the images.
+        output: the archive or directory to write to.
+        recipes: the recipes for compressed layers; with `None` all layers are saved uncompressed.
         progress: called now and then with the bytes of layers written so far.
     """
 
@@ -63,12 +63,12 @@ class Saver:
 
         Args:
             image: the image.
-            names: what it is to be called there.
+            names: its names in the output.
 
         Raises:
             LayerDoesNotExist: a layer is missing.
             IntegrityError: a layer is damaged.
-            OSError: it cannot be written.
+            OSError: the output cannot be written.
         """
         layers = []
         for chain_id in image.chain_ids:
@@ -101,10 +101,10 @@ class Saver:
         )
 
     def finish(self, *, docker: bool) -> None:
-        """Write what says which images there are.
+        """Write the list of images: `index.json` and `oci-layout`.
 
         Args:
-            docker: also for `docker load`.
+            docker: whether to write `manifest.json` for `docker load` too.
         """
         index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": self._index}
         self._write_file("index.json", _json(index))
@@ -113,6 +113,7 @@ class Saver:
         self._write_file("oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
 
     def _write_layer(self, layer: Layer) -> dict[str, Any]:
+        """Write a layer's blob, compressed by its recipe if there is one; return its descriptor."""
         recipe = self._recipes.get(layer.diff_id) if self._recipes else None
         if recipe is not None:
             try:
@@ -120,9 +121,9 @@ class Saver:
                     encoded = _checked(recipe, recipe.encode(self._pieces(stream)))
                     self._output.add(_path(recipe.digest), recipe.size, encoded)
                 return {"mediaType": recipe.media_type, "digest": recipe.digest, "size": recipe.size}
-            except (WrongSize, _OtherBlob):
+            except (WrongSize, _WrongDigest):
                 logger.info(
-                    "layer {}: its compressed form cannot be made again; it is saved uncompressed", layer.diff_id
+                    "layer {}: its compressed form cannot be re-created; it is saved uncompressed", layer.diff_id
                 )
         size = layer.tar_size()
         try:
@@ -130,7 +131,7 @@ class Saver:
                 self._output.add(_path(layer.diff_id), size, self._pieces(stream))
         except WrongSize:
             raise IntegrityError(
-                f"the tar of layer {layer.chain_id} is not {size} bytes long, as its records say"
+                f"the tar of layer {layer.chain_id} does not have {size} bytes, as its records say"
             ) from None
         return {"mediaType": LAYER_TYPE, "digest": str(layer.diff_id), "size": size}
 
@@ -153,12 +154,13 @@ class Saver:
 
 
 def _checked(recipe: Recipe, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass chunks through, and compare their digest with the recipe's at the end."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
         yield chunk
     if f"sha256:{digest.hexdigest()}" != recipe.digest:
-        raise _OtherBlob(recipe.digest)
+        raise _WrongDigest(recipe.digest)
 
 
 def _path(digest: str) -> str:

@@ -1,4 +1,4 @@
-"""Images in archives, made byte by byte: sound ones, and any that are not."""
+"""Functions that make image archives byte by byte, both sound and damaged ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blob_path(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """An image to be put into an archive; `packed` is what its layers are there, if not as they are."""
+    """An image for an archive; `packed` has its compressed layers, if they are not stored uncompressed."""
 
     layers: Sequence[bytes]
     names: Sequence[str] = ()
@@ -43,7 +43,7 @@ class ImageSpec:
             + [{"created_by": "CMD", "empty_layer": True}],
             **self.extra,
         }
-        # Not how this package would write it: it has to stay as it is.
+        # Another notation than this package would write: the config's bytes have to be kept.
         return json.dumps(document, indent=1).encode()
 
     @property
@@ -60,7 +60,7 @@ def tar_files(files: Mapping[str, bytes]) -> bytes:
 
 
 def docker_files(*images: ImageSpec) -> Files:
-    """The files of `docker save` before Docker 25: a directory for each layer."""
+    """Return the files of `docker save` before Docker 25: a directory for each layer."""
     files: Files = {}
     manifest = []
     for image in images:
@@ -87,7 +87,7 @@ def descriptor(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
 
 
 def oci_manifest(files: Files, image: ImageSpec) -> dict[str, Any]:
-    """Put an image's blobs among files; returns the descriptor of its manifest."""
+    """Add an image's blobs to `files`; return the descriptor of its manifest."""
     layers = []
     for layer in image.blobs:
         files[blob_path(layer)] = layer
@@ -113,7 +113,7 @@ def put_json(files: Files, document: Mapping[str, Any], media_type: str) -> dict
 
 
 def oci_files(*images: ImageSpec) -> Files:
-    """The files of an OCI layout; each name has an entry in the index."""
+    """Return the files of an OCI layout; each name has an entry in the index."""
     files: Files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
     entries = []
     for image in images:

@@ -1,3 +1,5 @@
+"""Fixtures for tests of images."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from layerstore_core.images import Images
 
 @pytest.fixture(params=["vfs"])
 def driver(request: pytest.FixtureRequest) -> str:
-    """What images are does not depend on the driver."""
+    """The only driver of these tests: images do not depend on the driver."""
     name: str = request.param
     return name
 

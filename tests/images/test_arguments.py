@@ -1,3 +1,5 @@
+"""The arguments of the methods of `Images`: accepted forms, and errors for wrong values."""
+
 from __future__ import annotations
 
 import io
@@ -20,7 +22,7 @@ def app(images: Images) -> Images:
     return images
 
 
-def test_one_name_is_as_good_as_a_list(app: Images, tmp_path: Path) -> None:
+def test_one_name_or_a_list_of_names_is_accepted(app: Images, tmp_path: Path) -> None:
     assert [image.names for image in app.save("app:1", tmp_path / "x.tar")] == [("app:1",)]
     assert [step.created_by for step in app.history("app:1")] == ["CMD", "step 0"]
     with open(tmp_path / "y.tar", "wb", buffering=0) as file:
@@ -34,7 +36,7 @@ def test_one_name_is_as_good_as_a_list(app: Images, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "platform", ["linux/amd64", "amd64", ("linux", "amd64"), ["linux", "amd64"], Platform("linux", "amd64")]
 )
-def test_a_platform_in_any_form(images: Images, platform: Any) -> None:
+def test_a_platform_is_accepted_in_each_form(images: Images, platform: Any) -> None:
     assert images.load(io.BytesIO(docker_archive(APP)), platform=platform)[0].names == ("app:1",)
 
 
@@ -49,17 +51,17 @@ def test_a_platform_in_any_form(images: Images, platform: Any) -> None:
         (lambda images: images.save(["app:1"], io.StringIO()), TypeError, "a path or a binary file object"),
         (lambda images: images.load(b"x"), TypeError, "binary mode, not as bytes"),
         (lambda images: images.load(io.BytesIO(), platform=7), TypeError, 'a Platform, "linux/arm64"'),
-        (lambda images: images.load(io.BytesIO(), platform="a/b/c/d"), ValueError, "is no platform"),
+        (lambda images: images.load(io.BytesIO(), platform="a/b/c/d"), ValueError, "is not a platform"),
         (lambda images: images.load(io.BytesIO(), name=7), TypeError, "an image's name, a str, not int 7"),
         (lambda images: images.load(io.BytesIO(), wanted=7), TypeError, "a name, or a list of names, not 7"),
         (lambda images: images.get(None), TypeError, "an image's name, a str"),
         (lambda images: images.tag("app:1", 7), TypeError, "an image's name, a str"),
         (lambda images: images.remove(7), TypeError, "a name, or a list of names, not 7"),
-        (lambda images: images.history(7), TypeError, "an image, as get gives it, or its name"),
+        (lambda images: images.history(7), TypeError, "an image, as get returns it, or its name"),
         (lambda images: Images("root"), TypeError, "an open LayerStore"),  # type: ignore[arg-type]
     ],
 )
-def test_a_wrong_value_is_told_at_once(
+def test_a_wrong_value_is_an_error_before_anything_is_done(
     app: Images, call: Any, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A blob is checked whichever way it is read."""
+"""The digest of a blob is verified, in whichever way the blob is read."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def opened(tmp_path: Path, data: bytes = DATA) -> BinaryIO:
 
 @READERS
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_sound_blob(read: Callable[[VerifiedBlob], bytes], algorithm: str, tmp_path: Path) -> None:
+def test_a_sound_blob_can_be_read(read: Callable[[VerifiedBlob], bytes], algorithm: str, tmp_path: Path) -> None:
     digest = f"{algorithm}:{hashlib.new(algorithm, DATA).hexdigest()}"
     with VerifiedBlob(opened(tmp_path), digest) as blob:
         assert read(blob) == DATA
 
 
 @READERS
-def test_a_damaged_blob(read: Callable[[VerifiedBlob], bytes], tmp_path: Path) -> None:
+def test_reading_a_damaged_blob_fails(read: Callable[[VerifiedBlob], bytes], tmp_path: Path) -> None:
     digest = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
     with VerifiedBlob(opened(tmp_path, DATA[:-1] + b"x"), digest) as blob, pytest.raises(InvalidLayer, match="damaged"):
         read(blob)
 
 
-def test_what_is_read_again_is_not_checked_again_and_no_thread_is_left(tmp_path: Path) -> None:
+def test_a_blob_can_be_read_again_and_leaves_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     file = opened(tmp_path)
     with VerifiedBlob(file, f"sha256:{hashlib.sha256(DATA).hexdigest()}") as blob:
-        assert blob.read(0) == b"", "which is not the end"
+        assert blob.read(0) == b"", "a read of no bytes is not the end"
         assert by_size(blob) == DATA
         blob.seek(5)
         assert by_size(blob) == DATA[5:]

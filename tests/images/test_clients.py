@@ -1,4 +1,4 @@
-"""Other programs read what we save, and we read what they write: skopeo, umoci and buildah."""
+"""Exchange of images with other programs: Skopeo, umoci and Buildah read our archives, and we read theirs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client(name: str, *args: str | Path) -> str:
 
 @pytest.fixture
 def saved(images: Images, tmp_path: Path) -> Path:
-    """A directory with an image of ours as `docker.tar`, `oci` and `oci.tar`; the store is empty again."""
+    """A directory with an image saved as `docker.tar`, `oci` and `oci.tar`; the store is empty again."""
     images.load(io.BytesIO(docker_archive(APP)))
     images.save(["app:1"], tmp_path / "docker.tar")
     images.save(["app:1"], tmp_path / "oci", form="oci")
@@ -41,7 +41,7 @@ SOURCES = {"docker-archive": "docker.tar", "oci": "oci:1", "oci-archive": "oci.t
 
 
 def load_again(images: Images, store: LayerStore, path: Path, *, same_config: bool = True) -> None:
-    """Load what a client has written of the image: it is the same, layer for layer."""
+    """Load an archive that a client has written; the image has the same layers."""
     assert store.layers() == {}
     (image,) = images.load(path, name="again:1")
     assert list(image.diff_ids) == [sha256(layer) for layer in APP.layers]
@@ -51,14 +51,16 @@ def load_again(images: Images, store: LayerStore, path: Path, *, same_config: bo
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("target", ["docker-archive:{}/copy.tar:again:1", "oci:{}/copy:1", "oci-archive:{}/copy.tar:1"])
-def test_skopeo(images: Images, store: LayerStore, saved: Path, source: str, target: str) -> None:
+def test_skopeo_copies_our_images_and_we_load_the_copies(
+    images: Images, store: LayerStore, saved: Path, source: str, target: str
+) -> None:
     client("skopeo", "copy", f"{source}:{saved}/{SOURCES[source]}", target.format(saved))
-    # Between the two kinds skopeo writes the config anew, in one of the directions.
+    # From a docker-archive to an OCI layout, Skopeo rewrites the config.
     converted = source == "docker-archive" and target.startswith("oci")
     load_again(images, store, next(saved.glob("copy*")), same_config=not converted)
 
 
-def test_umoci(images: Images, store: LayerStore, saved: Path) -> None:
+def test_umoci_unpacks_our_layout_and_we_load_its_layout(images: Images, store: LayerStore, saved: Path) -> None:
     client("umoci", "unpack", "--image", f"{saved}/oci:1", saved / "bundle")
     rootfs = saved / "bundle" / "rootfs"
     assert not (rootfs / "old").exists() and not (rootfs / "opaque/hidden").exists()
@@ -82,7 +84,9 @@ def test_umoci(images: Images, store: LayerStore, saved: Path) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_buildah(images: Images, store: LayerStore, saved: Path, source: str) -> None:
+def test_buildah_pulls_our_images_and_we_load_its_archives(
+    images: Images, store: LayerStore, saved: Path, source: str
+) -> None:
     own = ("--storage-driver", "vfs", "--root", saved / "buildah", "--runroot", saved / "run")
     image_id = client("buildah", *own, "pull", "--quiet", f"{source}:{saved}/{SOURCES[source]}").strip()
     assert f"sha256:{image_id}" == APP.image_id

@@ -1,3 +1,5 @@
+"""Finding, naming and removing images."""
+
 from __future__ import annotations
 
 import io
@@ -27,7 +29,7 @@ def app(images: Images) -> Images:
 
 
 def load_with_parent(images: Images, *chain: ImageSpec) -> None:
-    """Images of which each was built from the one before, as the classic builder's archives have it."""
+    """Load images, each of which was built from the one before, as in archives of the classic builder."""
     files = docker_files(*chain)
     manifest = json.loads(files["manifest.json"])
     for item, parent in zip(manifest[1:], chain, strict=False):
@@ -35,7 +37,7 @@ def load_with_parent(images: Images, *chain: ImageSpec) -> None:
     images.load(io.BytesIO(tar_files({**files, "manifest.json": json.dumps(manifest).encode()})))
 
 
-def test_an_image_holds_its_layers(app: Images, store: LayerStore, open_store: OpenStore) -> None:
+def test_layers_of_an_image_are_not_removed(app: Images, store: LayerStore, open_store: OpenStore) -> None:
     assert collect_garbage(store) == []
     with store.get(names_of(*APP.layers)[-1]) as top:
         assert store.release(top) == []
@@ -46,7 +48,7 @@ def test_an_image_holds_its_layers(app: Images, store: LayerStore, open_store: O
     assert check_store(other, full=True) == []
 
 
-def test_found_by_name_and_by_id(app: Images) -> None:
+def test_an_image_is_found_by_name_and_by_id(app: Images) -> None:
     image = app.get("app:1")
     for name in ("docker.io/library/app:1", APP.image_id, APP.image_id[7:], APP.image_id[7:11], APP.image_id[:11]):
         assert app.get(name) == image
@@ -55,7 +57,7 @@ def test_found_by_name_and_by_id(app: Images) -> None:
             app.get(name)
 
 
-def test_an_id_of_two_images(images: Images) -> None:
+def test_digits_that_begin_two_ids_are_ambiguous(images: Images) -> None:
     made: dict[str, ImageSpec] = {}
     number = 0
     while True:
@@ -70,13 +72,13 @@ def test_an_id_of_two_images(images: Images) -> None:
     assert twin.image_id in str(caught.value) and spec.image_id in str(caught.value)
 
 
-def test_a_name_goes_before_an_id_that_looks_like_it(images: Images) -> None:
+def test_a_name_is_preferred_to_an_id_with_the_same_digits(images: Images) -> None:
     images.load(io.BytesIO(docker_archive(APP, CHILD)))
     images.tag("app:1", f"{CHILD.image_id[7:15]}:latest")
     assert images.get(CHILD.image_id[7:15]).image_id == APP.image_id
 
 
-def test_tagging(app: Images) -> None:
+def test_tag_adds_a_name(app: Images) -> None:
     assert str(app.tag("app:1", "org/other")) == "org/other:latest"
     assert app.get("org/other").names == ("app:1", "org/other:latest")
     with pytest.raises(InvalidReference):
@@ -87,7 +89,7 @@ def test_tagging(app: Images) -> None:
         app.tag("none", "new:1")
 
 
-def test_history(app: Images) -> None:
+def test_history_returns_steps_with_layers_and_sizes(app: Images) -> None:
     top, base = names_of(*APP.layers)[::-1]
     steps = app.history(app.get("app:1"))
     assert [(step.created_by, step.layer) for step in steps] == [("CMD", None), ("step 1", top), ("step 0", base)]
@@ -95,7 +97,7 @@ def test_history(app: Images) -> None:
     assert sum(step.size for step in steps) == app.get("app:1").size
 
 
-def test_the_last_name_takes_the_image_and_its_layers_along(app: Images, store: LayerStore) -> None:
+def test_an_image_is_removed_with_its_last_name(app: Images, store: LayerStore) -> None:
     app.tag("app:1", "app:2")
     first = app.remove("app:1")
     assert (first.untagged, first.deleted, first.layers) == (["app:1"], [], [])
@@ -107,7 +109,7 @@ def test_the_last_name_takes_the_image_and_its_layers_along(app: Images, store: 
         app.remove("app:2")
 
 
-def test_by_its_id_an_image_goes_with_its_name(app: Images) -> None:
+def test_an_image_given_by_its_id_is_removed_with_its_name(app: Images) -> None:
     app.tag("app:1", "app:2")
     with pytest.raises(ImageInUse, match="several names: app:1, app:2"):
         app.remove(APP.image_id)
@@ -115,7 +117,7 @@ def test_by_its_id_an_image_goes_with_its_name(app: Images) -> None:
     assert app.all() == []
 
 
-def test_layers_that_others_need_stay(images: Images, store: LayerStore) -> None:
+def test_layers_of_other_images_and_pinned_layers_stay(images: Images, store: LayerStore) -> None:
     images.load(io.BytesIO(docker_archive(APP, CHILD)))
     removed = images.remove("child:1")
     assert [layer.chain_id for layer in removed.layers] == names_of(*CHILD.layers)[-1:]
@@ -126,7 +128,7 @@ def test_layers_that_others_need_stay(images: Images, store: LayerStore) -> None
     assert list(store.layers()) == names_of(BASE)
 
 
-def test_an_image_with_a_writable_layer_on_it_stays_unless_forced(app: Images, store: LayerStore) -> None:
+def test_an_image_with_a_writable_layer_stays_unless_forced(app: Images, store: LayerStore) -> None:
     rw = store.create_rw_layer("work", app.get("app:1").chain_id or "")
     with pytest.raises(ImageInUse, match="work"):
         app.remove("app:1")
@@ -136,7 +138,7 @@ def test_an_image_with_a_writable_layer_on_it_stays_unless_forced(app: Images, s
     assert len(store.release_rw_layer(rw)) == 2
 
 
-def test_what_others_were_built_from_stays_without_a_name_and_goes_with_the_last_of_them(
+def test_the_parent_of_an_image_stays_without_a_name_until_that_image_is_removed(
     images: Images, store: LayerStore
 ) -> None:
     load_with_parent(images, APP, CHILD)
@@ -149,13 +151,13 @@ def test_what_others_were_built_from_stays_without_a_name_and_goes_with_the_last
     assert store.layers() == {}
 
 
-def test_a_parent_with_a_name_stays(images: Images) -> None:
+def test_the_parent_of_a_removed_image_stays_if_it_has_a_name(images: Images) -> None:
     load_with_parent(images, APP, CHILD)
     assert images.remove("child:1").deleted == [CHILD.image_id]
     assert [image.names for image in images.all()] == [("app:1",)]
 
 
-def test_a_damaged_config_is_told_by_check_and_can_be_removed(app: Images, store: LayerStore) -> None:
+def test_a_damaged_config_is_found_by_check_and_can_be_removed(app: Images, store: LayerStore) -> None:
     config = store.root / f"image/vfs/imagedb/content/sha256/{APP.image_id[7:]}"
     config.write_bytes(b"{}")
     assert app.all() == []
@@ -165,7 +167,7 @@ def test_a_damaged_config_is_told_by_check_and_can_be_removed(app: Images, store
     assert check_store(store) == []
 
 
-def test_missing_layers_are_told_by_check(app: Images, open_store: OpenStore, store: LayerStore) -> None:
+def test_missing_layers_are_found_by_check(app: Images, open_store: OpenStore, store: LayerStore) -> None:
     import shutil
 
     store.close()
@@ -178,7 +180,7 @@ def test_missing_layers_are_told_by_check(app: Images, open_store: OpenStore, st
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"Repositories":[]}', b'{"Repositories":{"a":{"a:1":"x"}}}'])
-def test_damaged_names_are_told(app: Images, store: LayerStore, content: bytes) -> None:
+def test_a_damaged_file_of_names_is_found_by_check(app: Images, store: LayerStore, content: bytes) -> None:
     names = Path(store.root / "image/vfs/repositories.json")
     names.write_bytes(content)
     (finding,) = check_store(store)
@@ -188,7 +190,7 @@ def test_damaged_names_are_told(app: Images, store: LayerStore, content: bytes) 
 def test_recipes_are_removed_while_no_other_process_changes_images(
     store: LayerStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A load between the look at the layers and the removal would lose its recipe."""
+    """A load between the listing of the layers and the removal of the other recipes would lose its recipe."""
     path = tmp_path / "image.tar"
     path.write_bytes(docker_archive(ImageSpec([BASE], names=["demo:1"])))
     images = Images(store)
@@ -205,7 +207,7 @@ def test_recipes_are_removed_while_no_other_process_changes_images(
     assert locked == [True]
 
 
-def test_an_error_keeps_what_was_removed_before(app: Images, store: LayerStore) -> None:
+def test_an_error_has_what_was_removed_before(app: Images, store: LayerStore) -> None:
     with pytest.raises(ImageDoesNotExist) as caught:
         app.remove(["app:1", "nosuch", "other"])
     done = caught.value.done
@@ -217,10 +219,10 @@ def test_an_error_keeps_what_was_removed_before(app: Images, store: LayerStore) 
     assert done_before(caught.value) is None
 
 
-def test_images_built_from_each_other_go_in_one_go(images: Images, store: LayerStore) -> None:
-    """Each name is removed as if those before it were gone already."""
+def test_images_built_from_each_other_are_removed_in_one_call(images: Images, store: LayerStore) -> None:
+    """Each name is removed as if those before it were removed already."""
     load_with_parent(images, APP, CHILD)
-    with pytest.raises(ImageInUse, match="others were built from it"):
+    with pytest.raises(ImageInUse, match="other images were built from it"):
         images.remove([APP.image_id, "child:1"])
     assert images.remove(["child:1", APP.image_id]).deleted == [CHILD.image_id, APP.image_id]
     assert (images.all(), store.layers(), check_store(store)) == ([], {}, [])

@@ -1,3 +1,5 @@
+"""Loading images: every format and compression, and bad archives that leave nothing."""
+
 from __future__ import annotations
 
 import errno
@@ -67,7 +69,7 @@ def as_stream(files: Files, where: Path) -> io.BytesIO:
     return io.BytesIO(tar_files(files))
 
 
-def test_an_archive_of_two_images_with_a_common_layer(images: Images, store: LayerStore) -> None:
+def test_load_of_two_images_with_a_common_layer(images: Images, store: LayerStore) -> None:
     app, tool = images.load(io.BytesIO(docker_archive(APP, TOOL)))
     assert (app.image_id, app.names) == (APP.image_id, ("app:latest", "example/app:1"))
     assert (tool.image_id, tool.names) == (TOOL.image_id, ("tool:2",))
@@ -77,7 +79,7 @@ def test_an_archive_of_two_images_with_a_common_layer(images: Images, store: Lay
         with store.get(image.chain_id or "") as top:
             assert image.size == top.size
             assert store.holders(top.chain_id) == [f"image {image.image_id}", "1 open handle(s)"]
-    # The records are Docker's, so a name survives as Docker would write it.
+    # The records are Docker's: names are written as Docker writes them.
     path = store.root / "image/vfs/repositories.json"
     assert json.loads(path.read_bytes())["Repositories"]["example/app"] == {"example/app:1": APP.image_id}
     assert path.stat().st_mode & 0o777 == 0o600
@@ -87,7 +89,7 @@ def test_an_archive_of_two_images_with_a_common_layer(images: Images, store: Lay
 @pytest.mark.parametrize("files_of", [docker_files, oci_files])
 @pytest.mark.parametrize("packing", [None, gzip.compress, zstd])
 @pytest.mark.parametrize("form", [as_directory, as_tar, as_stream])
-def test_every_form_gives_the_same_image(
+def test_every_format_and_compression_gives_the_same_image(
     images: Images, store: LayerStore, tmp_path: Path, files_of: Any, packing: Any, form: Any
 ) -> None:
     image = packed(APP, packing) if packing else APP
@@ -101,7 +103,7 @@ def test_every_form_gives_the_same_image(
         assert record.read_text() == sha256(BASE)
 
 
-def test_an_image_that_is_there_is_not_read_again(images: Images, store: LayerStore) -> None:
+def test_the_layers_of_a_loaded_image_are_not_read_again(images: Images, store: LayerStore) -> None:
     images.load(io.BytesIO(docker_archive(APP)))
     before = tree(store.root)
     broken = ImageSpec(APP.layers, APP.names, (b"", b"", b""))
@@ -114,13 +116,13 @@ def test_an_image_that_is_there_is_not_read_again(images: Images, store: LayerSt
     assert images.load(io.BytesIO(tar_files(oci_files(broken)))) == images.all()
 
 
-def test_an_image_without_layers(images: Images, store: LayerStore) -> None:
+def test_load_of_an_image_without_layers(images: Images, store: LayerStore) -> None:
     (image,) = images.load(io.BytesIO(docker_archive(EMPTY)))
     assert (image.size, image.chain_id, store.layers()) == (0, None, {})
     assert images.remove("empty:1").deleted == [EMPTY.image_id]
 
 
-def test_layers_that_are_links_as_in_old_archives(images: Images) -> None:
+def test_load_of_layers_that_are_links_as_in_old_archives(images: Images) -> None:
     image = ImageSpec((BASE, MIDDLE, BASE), ("twice:1",))
     manifest = [
         {"Config": "config.json", "RepoTags": ["twice:1"], "Layers": ["1/layer.tar", "2/layer.tar", "3/layer.tar"]}
@@ -145,7 +147,7 @@ def test_a_name_moves_to_the_image_that_is_loaded_last(images: Images) -> None:
     ]
 
 
-def test_a_name_of_ones_own(images: Images) -> None:
+def test_load_with_another_name(images: Images) -> None:
     (image,) = images.load(io.BytesIO(docker_archive(APP)), name="mine")
     assert image.names == ("mine:latest",)
     with pytest.raises(InvalidImage, match="2 images"):
@@ -163,7 +165,9 @@ def test_a_name_of_ones_own(images: Images) -> None:
         ({"org.opencontainers.image.ref.name": "3", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:3",)),
     ],
 )
-def test_names_in_a_layout(images: Images, annotations: dict[str, str], names: tuple[str, ...]) -> None:
+def test_names_are_read_from_annotations_of_a_layout(
+    images: Images, annotations: dict[str, str], names: tuple[str, ...]
+) -> None:
     files: Files = {}
     entry = {**oci_manifest(files, APP), "annotations": annotations}
     files["index.json"] = json.dumps({"manifests": [entry]}).encode()
@@ -192,9 +196,11 @@ def several_platforms(nested: bool) -> Files:
     ("platform", "layer"),
     [("linux/amd64", BASE), ("amd64", BASE), ("linux/arm/v7", TOP), ("arm/v6", None), ("x86_64", BASE)],
 )
-def test_one_of_several_platforms(images: Images, nested: bool, platform: str, layer: bytes | None) -> None:
+def test_load_chooses_the_image_for_a_platform(
+    images: Images, nested: bool, platform: str, layer: bytes | None
+) -> None:
     archive = io.BytesIO(tar_files(several_platforms(nested)))
-    if layer is None:  # read as the system "arm"
+    if layer is None:  # "arm/v6" means the operating system "arm"
         with pytest.raises(InvalidImage, match="no image for arm/v6"):
             images.load(archive, platform=Platform.parse(platform))
         return
@@ -202,16 +208,16 @@ def test_one_of_several_platforms(images: Images, nested: bool, platform: str, l
     assert image.chain_id == sha256(layer)
 
 
-def test_this_hosts_platform_is_the_default(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_platform_of_this_host_is_the_default(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "armv7l")
     (image,) = images.load(io.BytesIO(tar_files(several_platforms(nested=True))))
-    assert image.chain_id == sha256(TOP)  # not the one for v6, which would run as well
+    assert image.chain_id == sha256(TOP)  # the image for v6 would run too, but fits less well
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(InvalidImage, match=r"there are: linux/amd64, linux/arm/v6, linux/arm/v7"):
         images.load(io.BytesIO(tar_files(several_platforms(nested=True))))
 
 
-def test_an_image_of_another_platform_is_refused_where_one_was_asked_for(images: Images) -> None:
+def test_an_image_for_another_platform_than_the_given_one_is_refused(images: Images) -> None:
     with pytest.raises(InvalidImage, match="is for linux/amd64, not linux/arm64"):
         images.load(io.BytesIO(docker_archive(APP)), platform=Platform.parse("arm64"))
 
@@ -275,11 +281,11 @@ def huge_manifest(files: Files) -> None:
         (huge_manifest, "bytes long"),
         (lambda files: files.update({"manifest.json": b"{"}), "not JSON"),
         (lambda files: files.update({"manifest.json": b"[" * 100_000}), "not JSON"),
-        (lambda files: files.update({"manifest.json": b"[]"}), "holds no image"),
-        (lambda files: files.update({"manifest.json": b"[1]"}), "no object"),
+        (lambda files: files.update({"manifest.json": b"[]"}), "contains no image"),
+        (lambda files: files.update({"manifest.json": b"[1]"}), "not an object"),
         (lambda files: files.update({"manifest.json": b"{}"}), "no list of layers"),
-        (lambda files: files.update({"manifest.json": b"7"}), "no list of images"),
-        (lambda files: edit(files, "manifest.json", Layers="x"), "no list of strings"),
+        (lambda files: files.update({"manifest.json": b"7"}), "not a list of images"),
+        (lambda files: edit(files, "manifest.json", Layers="x"), "not a list of strings"),
         (lambda files: edit(files, "manifest.json", Config=1), "no Config"),
         (lambda files: edit(files, "manifest.json", Config="../../etc/passwd"), "leads out"),
         (lambda files: edit(files, "manifest.json", Layers=["/etc/passwd"] * 3), "etc/passwd is missing"),
@@ -300,7 +306,7 @@ def changed_blob(files: Files) -> None:
 
 
 def recompressed_blob(files: Files) -> None:
-    """The same tar in another gzip stream of the same length: only the blob's digest tells."""
+    """Compress the same tar to another gzip stream of the same length: only the blob's digest differs."""
     path = blob_path(gzip.compress(MIDDLE, mtime=0))
     files[path] = gzip.compress(MIDDLE, mtime=1)
 
@@ -369,13 +375,13 @@ def deep_indexes(files: Files) -> None:
         (negative_size, "no size"),
         (no_layers, "no list of layers"),
         (encrypted, "encrypted"),
-        (not_an_image, "an artifact, no image"),
+        (not_an_image, "an artifact, not an image"),
         (windows, "another operating system"),
         (deep_indexes, "nested"),
-        (lambda files: files.update({"index.json": b"[]"}), "no JSON object"),
+        (lambda files: files.update({"index.json": b"[]"}), "not a JSON object"),
         (lambda files: files.update({"index.json": b"{}"}), "no list of manifests"),
         (lambda files: files.update({"index.json": b'{"manifests":[]}'}), "no image"),
-        (lambda files: files.update({"index.json": b'{"manifests":[7]}'}), "no object"),
+        (lambda files: files.update({"index.json": b'{"manifests":[7]}'}), "not an object"),
     ],
 )
 def test_a_bad_layout_leaves_nothing(images: Images, store: LayerStore, spoil: Any, words: str) -> None:
@@ -395,20 +401,20 @@ def check_refused(images: Images, store: LayerStore, files: Files, spoil: Any, w
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
 
 
-def test_what_others_hold_survives_a_load_that_fails(images: Images, store: LayerStore) -> None:
+def test_a_load_that_fails_keeps_layers_with_other_references(images: Images, store: LayerStore) -> None:
     with store.register(io.BytesIO(BASE)) as base:
         with pytest.raises(InvalidImage):
             images.load(io.BytesIO(docker_archive(ImageSpec(APP.layers, (), (BASE, TOP, TOP)))))
         assert list(store.layers()) == [base.chain_id]
     images.load(io.BytesIO(docker_archive(ImageSpec((BASE,), ("kept:1",)))))
     bad, worse = ImageSpec((BASE, MIDDLE), ("bad:1",), (BASE, TOP)), ImageSpec((BASE, TOP), ("worse:1",), (BASE, BASE))
-    with pytest.raises(InvalidImage, match=r"none of it can be loaded: bad:1.*; worse:1"):
+    with pytest.raises(InvalidImage, match=r"no image in it can be loaded: bad:1.*; worse:1"):
         images.load(io.BytesIO(docker_archive(bad, worse)))
     assert [image.names for image in images.all()] == [("kept:1",)]
     assert list(store.layers()) == [sha256(BASE)]
 
 
-def test_sha512_is_a_digest_too(images: Images) -> None:
+def test_load_accepts_sha512_digests(images: Images) -> None:
     blob = gzip.compress(BASE)
     files: Files = {}
     image = ImageSpec((BASE,))
@@ -423,22 +429,22 @@ def test_sha512_is_a_digest_too(images: Images) -> None:
     assert images.load(io.BytesIO(tar_files(files)))[0].chain_id == sha256(BASE)
 
 
-def test_progress_tells_of_each_layer(images: Images) -> None:
-    told: dict[str, list[int]] = {}
+def test_progress_is_reported_for_each_layer(images: Images) -> None:
+    reports: dict[str, list[int]] = {}
 
     def begin(name: str, size: int) -> Callable[[int, int], None]:
-        told[name] = [size]
-        return lambda read, entries: told[name].append(read)
+        reports[name] = [size]
+        return lambda read, entries: reports[name].append(read)
 
     images.load(io.BytesIO(docker_archive(TOOL)), progress=begin)
-    assert [name.split(" (")[0] for name in told] == ["layer 1 of 2", "layer 2 of 2"]
-    assert all(counts[0] == counts[-1] for counts in told.values())
+    assert [name.split(" (")[0] for name in reports] == ["layer 1 of 2", "layer 2 of 2"]
+    assert all(counts[0] == counts[-1] for counts in reports.values())
 
 
-def test_an_image_that_another_process_removes_at_once_was_loaded(
+def test_load_returns_images_that_another_process_removes_at_once(
     images: Images, store: LayerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is told is what was loaded, and not what is left of it."""
+    """The result is the loaded images, and not those that still exist."""
     real = loading.load
 
     def load(*args: Any, **kwargs: Any) -> Any:
@@ -453,8 +459,10 @@ def test_an_image_that_another_process_removes_at_once_was_loaded(
     assert store.layers() == {}
 
 
-def test_what_only_saves_work_fails_no_load(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The images are recorded by then: an error would say that nothing is."""
+def test_a_load_does_not_fail_if_blobs_cannot_be_recorded(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are recorded already: an error would mean that the store is unchanged."""
 
     calls = []
 

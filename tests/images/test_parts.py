@@ -1,4 +1,4 @@
-"""Archives and layouts of which only a part can be loaded, or is wanted."""
+"""Loading a part of an archive or a layout: skipped items, chosen platforms and chosen images."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def for_platform(architecture: str, layer: bytes, variant: str = "", **extra: An
     )
 
 
-def test_one_config_twice_has_all_its_names(images: Images) -> None:
+def test_an_image_that_is_listed_twice_gets_all_its_names(images: Images) -> None:
     files = docker_files(APP)
     (item,) = json.loads(files["manifest.json"])
     files["manifest.json"] = json.dumps([item, {**item, "RepoTags": ["app:2"]}]).encode()
@@ -71,34 +71,34 @@ def test_one_config_twice_has_all_its_names(images: Images) -> None:
     assert [found.names for found in images.all()] == [("app:1", "app:2")]
 
 
-def test_one_name_for_two_images_is_the_last_ones(images: Images) -> None:
+def test_the_last_of_two_images_with_one_name_gets_it(images: Images) -> None:
     loaded = images.load(io.BytesIO(docker_archive(APP, ImageSpec(TOOL.layers, ("app:1",)))))
     assert [(image.names, image.image_id) for image in loaded] == [((), APP.image_id), (("app:1",), TOOL.image_id)]
     assert images.get("app:1").image_id == TOOL.image_id
     assert [(item.what, item.kind) for item in loaded.skipped] == [("app:1", "name")]
 
 
-def test_save_tells_the_names_that_went_out(images: Images, tmp_path: Path) -> None:
+def test_save_returns_the_saved_names(images: Images, tmp_path: Path) -> None:
     images.load(io.BytesIO(docker_archive(ImageSpec(APP.layers, ("a:1", "a:2")))))
     assert [image.names for image in images.save(["a:2"], tmp_path / "x.tar")] == [("a:2",)]
     assert [image.names for image in images.save([APP.image_id], tmp_path / "y.tar")] == [()]
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("in_index", [True, False])
 @pytest.mark.parametrize("levels", [0, 1, 2])
 @pytest.mark.parametrize(
     ("wanted", "layer"),
     [(None, MIDDLE), ("linux/amd64", MIDDLE), ("linux/arm64", BASE), ("linux/arm64/v8", BASE), ("linux/arm/v7", TOP)],
 )
-def test_where_an_index_is_silent_the_config_is_asked(
-    images: Images, monkeypatch: pytest.MonkeyPatch, told: bool, levels: int, wanted: str | None, layer: bytes
+def test_the_platform_is_read_from_the_config_if_the_index_has_none(
+    images: Images, monkeypatch: pytest.MonkeyPatch, in_index: bool, levels: int, wanted: str | None, layer: bytes
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     files: Files = {}
     entries = []
     for architecture, content, variant in (("arm64", BASE, "v8"), ("amd64", MIDDLE, ""), ("arm", TOP, "")):
         entry = oci_manifest(files, for_platform(architecture, content, variant))
-        entries.append({**entry, "platform": {"os": "linux", "architecture": architecture}} if told else entry)
+        entries.append({**entry, "platform": {"os": "linux", "architecture": architecture}} if in_index else entry)
     for _ in range(levels):
         entries = [oci_index(files, entries)]
     (image,) = images.load(layout(files, *entries), platform=wanted)
@@ -106,7 +106,7 @@ def test_where_an_index_is_silent_the_config_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("host", "variants", "taken"),
+    ("host", "variants", "chosen"),
     [
         ("armv7l", ["v5", "v6", "v7"], "v7"),
         ("armv7l", ["v5", "v6"], "v6"),
@@ -115,8 +115,8 @@ def test_where_an_index_is_silent_the_config_is_asked(
         ("armv7l", ["v8", ""], ""),
     ],
 )
-def test_the_best_variant_is_taken(
-    images: Images, monkeypatch: pytest.MonkeyPatch, host: str, variants: list[str], taken: str | None
+def test_the_best_variant_is_loaded(
+    images: Images, monkeypatch: pytest.MonkeyPatch, host: str, variants: list[str], chosen: str | None
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: host)
     files: Files = {}
@@ -124,14 +124,14 @@ def test_the_best_variant_is_taken(
         variant: for_platform("arm", tars.tar(tars.entry(f"v{variant}".encode())), variant) for variant in variants
     }
     archive = layout(files, oci_index(files, [oci_manifest(files, spec) for spec in specs.values()]))
-    if taken is None:
+    if chosen is None:
         with pytest.raises(InvalidImage, match="no image for linux/arm/v6"):
             images.load(archive)
     else:
-        assert [image.image_id for image in images.load(archive)] == [specs[taken].image_id]
+        assert [image.image_id for image in images.load(archive)] == [specs[chosen].image_id]
 
 
-def test_a_platform_that_the_config_denies_is_not_believed(images: Images) -> None:
+def test_the_platform_of_the_config_overrides_that_of_the_index(images: Images) -> None:
     files: Files = {}
     lying = {**oci_manifest(files, for_platform("arm64", BASE)), "platform": {"os": "linux", "architecture": "amd64"}}
     with pytest.raises(InvalidImage, match="for linux/arm64, not linux/amd64"):
@@ -178,7 +178,7 @@ ODD_MANIFESTS: dict[str, Any] = {
     "no JSON": lambda files: _raw(files, b"{"),
     "deep JSON": lambda files: _raw(files, b"[" * 200_000),
     "windows": lambda files: oci_manifest(files, for_platform("amd64", BASE, os="windows")),
-    "windows told": lambda files: {
+    "windows in the index": lambda files: {
         **descriptor(b"gone", MANIFEST),
         "platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0"},
     },
@@ -195,9 +195,7 @@ def _raw(files: Files, data: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ODD_MANIFESTS)
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_is_no_image_keeps_no_image_from_being_loaded(
-    images: Images, store: LayerStore, kind: str, nested: bool
-) -> None:
+def test_an_item_that_is_no_image_is_skipped(images: Images, store: LayerStore, kind: str, nested: bool) -> None:
     files: Files = {}
     entries = [ODD_MANIFESTS[kind](files), named(oci_manifest(files, APP), "app:1")]
     if nested:
@@ -212,10 +210,10 @@ def test_what_is_no_image_keeps_no_image_from_being_loaded(
         images.load(layout(alone, ODD_MANIFESTS[kind](alone)))
 
 
-def test_artifacts_alone_are_called_so(images: Images) -> None:
+def test_the_error_says_that_a_layout_has_only_artifacts(images: Images) -> None:
     files: Files = {}
     odd = [ODD_MANIFESTS[kind](files) for kind in ("sbom", "chart")]
-    with pytest.raises(InvalidImage, match=r"an artifact, no image: application/spdx\+json"):
+    with pytest.raises(InvalidImage, match=r"an artifact, not an image: application/spdx\+json"):
         images.load(layout(files, *odd))
 
 
@@ -253,7 +251,7 @@ def edit_second(files: Files, **changes: Any) -> None:
 @pytest.mark.parametrize(
     "spoil", [missing_layer, damaged_layer, missing_config, other_system, no_list_of_layers, no_object]
 )
-def test_an_image_that_cannot_be_loaded_keeps_no_other_from_it(images: Images, spoil: Any) -> None:
+def test_an_image_that_cannot_be_loaded_is_skipped(images: Images, spoil: Any) -> None:
     files = docker_files(APP, TOOL)
     spoil(files)
     loaded = images.load(io.BytesIO(tar_files(files)))
@@ -263,7 +261,7 @@ def test_an_image_that_cannot_be_loaded_keeps_no_other_from_it(images: Images, s
         images.load(io.BytesIO(tar_files(files)), wanted=["app:1", "tool:1"])
 
 
-def test_names_that_are_no_references_are_left_out(images: Images) -> None:
+def test_invalid_names_are_skipped(images: Images) -> None:
     files = docker_files(APP)
     document = json.loads(files["manifest.json"])
     document[0]["RepoTags"] = ["A B", "app:1", "\ud800\x9b"]
@@ -274,7 +272,7 @@ def test_names_that_are_no_references_are_left_out(images: Images) -> None:
 
 
 @pytest.mark.parametrize("tags", [["app:1", 5, None, ["x"]], ["\udc9b", "app:1"]])
-def test_names_that_are_no_text_keep_no_image_from_being_loaded(images: Images, tags: list[Any]) -> None:
+def test_names_that_are_not_text_are_skipped(images: Images, tags: list[Any]) -> None:
     files = docker_files(APP)
     (item,) = json.loads(files["manifest.json"])
     files["manifest.json"] = json.dumps([{**item, "RepoTags": tags}]).encode()
@@ -284,7 +282,7 @@ def test_names_that_are_no_text_keep_no_image_from_being_loaded(images: Images, 
     assert len(loaded.skipped) == len(tags) - 1
 
 
-def test_names_that_are_no_list_keep_no_image_from_being_loaded(images: Images) -> None:
+def test_names_that_are_not_a_list_are_skipped(images: Images) -> None:
     files = docker_files(APP)
     (item,) = json.loads(files["manifest.json"])
     files["manifest.json"] = json.dumps([{**item, "RepoTags": {"a": 1}}]).encode()
@@ -292,7 +290,7 @@ def test_names_that_are_no_list_keep_no_image_from_being_loaded(images: Images) 
     assert ([image.image_id for image in loaded], len(loaded.skipped)) == ([APP.image_id], 1)
 
 
-def test_one_image_by_two_entries_of_one_name_is_not_told_to_be_skipped(images: Images) -> None:
+def test_an_image_with_two_equal_entries_is_not_listed_as_skipped(images: Images) -> None:
     files: Files = {}
     entry = named(oci_manifest(files, APP), "app:1")
     loaded = images.load(layout(files, entry, entry))
@@ -304,7 +302,9 @@ def test_one_image_by_two_entries_of_one_name_is_not_told_to_be_skipped(images: 
 @pytest.mark.parametrize(
     "asked", [{}, {"platform": "linux/amd64"}, {"wanted": "app:1"}], ids=["nothing", "platform", "image"]
 )
-def test_one_of_two_forms_may_be_damaged(images: Images, spoilt: str, content: bytes, asked: dict[str, Any]) -> None:
+def test_one_of_two_lists_of_images_may_be_damaged(
+    images: Images, spoilt: str, content: bytes, asked: dict[str, Any]
+) -> None:
     files = docker_files(APP)
     files["index.json"] = json.dumps({"manifests": [named(oci_manifest(files, APP), "app:1")]}).encode()
     files[spoilt] = content
@@ -326,7 +326,7 @@ def test_an_image_that_is_its_own_ancestor_has_no_parent(images: Images, store: 
 
 
 @pytest.mark.parametrize("rename", ["x/{}", "./{}", "/{}", "{}.json"])
-def test_the_names_of_members_are_only_names(images: Images, rename: str) -> None:
+def test_any_names_of_members_are_accepted(images: Images, rename: str) -> None:
     config, layer = rename.format("0" * 64), rename.format("f" * 64)
     files = {
         config: APP.config,
@@ -360,29 +360,29 @@ REF = "org.opencontainers.image.ref.name"
         (["app:1", TOOL.image_id[:17]], [APP, TOOL]),
     ],
 )
-def test_one_of_several_images(images: Images, form: str, wanted: list[str], found: Sequence[ImageSpec]) -> None:
+def test_load_of_wanted_images(images: Images, form: str, wanted: list[str], found: Sequence[ImageSpec]) -> None:
     archive = io.BytesIO(docker_archive(APP, TOOL)) if form == "docker" else both({})
     loaded = images.load(archive, wanted=wanted)
     assert [image.image_id for image in loaded] == [spec.image_id for spec in found]
     assert not loaded.skipped
 
 
-def test_one_of_several_names_is_the_only_one_that_is_given(images: Images) -> None:
+def test_an_image_wanted_by_a_name_gets_only_this_name(images: Images) -> None:
     archive = docker_archive(ImageSpec(APP.layers, ("a:1", "a:2")), TOOL)
     assert [image.names for image in images.load(io.BytesIO(archive), wanted="a:2")] == [("a:2",)]
 
 
-def test_one_of_several_by_what_a_layout_calls_it(images: Images) -> None:
+def test_an_image_may_be_wanted_by_its_annotation(images: Images) -> None:
     assert [image.image_id for image in images.load(both({}), wanted=["tool"])] == [TOOL.image_id]
 
 
-def test_what_is_wanted_has_to_be_there(images: Images, store: LayerStore) -> None:
+def test_a_missing_wanted_image_is_an_error_and_nothing_is_loaded(images: Images, store: LayerStore) -> None:
     with pytest.raises(InvalidImage, match=r"there is no image 'other:1'; there are: app:1, tool:1"):
         images.load(io.BytesIO(docker_archive(APP, TOOL)), wanted=["app:1", "other:1"])
     assert not images.all()
 
 
-def test_by_its_digest_an_image_for_another_platform_is_taken(images: Images) -> None:
+def test_an_image_for_another_platform_is_loaded_by_its_digest(images: Images) -> None:
     files: Files = {}
     specs = [for_platform(architecture, BASE) for architecture in ("amd64", "s390x")]
     entries = [oci_manifest(files, spec) for spec in specs]
@@ -392,12 +392,12 @@ def test_by_its_digest_an_image_for_another_platform_is_taken(images: Images) ->
     assert image.image_id == specs[1].image_id
     (image,) = images.load(layout(files, index, signature), wanted=index["digest"], platform="amd64")
     assert image.image_id == specs[0].image_id
-    with pytest.raises(InvalidImage, match="an artifact, no image"):
+    with pytest.raises(InvalidImage, match="an artifact, not an image"):
         images.load(layout(files, index, signature), wanted=signature["digest"])
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_dir_layout_of_skopeo(images: Images, tmp_path: Path, several: bool) -> None:
+def test_load_of_a_dir_layout_of_skopeo(images: Images, tmp_path: Path, several: bool) -> None:
     files: Files = {}
     entry = oci_manifest(files, APP)
     if several:
@@ -423,12 +423,12 @@ def test_a_dir_layout_of_skopeo(images: Images, tmp_path: Path, several: bool) -
         ({"manifest.json": b"[" * 1_000_000}, "nested too deep"),
     ],
 )
-def test_documents_are_bounded(images: Images, files: Files, words: str) -> None:
+def test_the_size_of_documents_is_limited(images: Images, files: Files, words: str) -> None:
     with pytest.raises(InvalidImage, match=words):
         images.load(io.BytesIO(tar_files(files)))
 
 
-def test_indexes_that_name_one_another_over_and_over_are_bounded(images: Images) -> None:
+def test_repeated_nested_indexes_are_limited(images: Images) -> None:
     files: Files = {}
     entry = oci_manifest(files, APP)
     for _ in range(7):
@@ -437,7 +437,7 @@ def test_indexes_that_name_one_another_over_and_over_are_bounded(images: Images)
         images.load(layout(files, entry))
 
 
-def test_documents_are_bounded_all_together(images: Images) -> None:
+def test_the_size_of_all_documents_together_is_limited(images: Images) -> None:
     files: Files = {}
     padding = b" " * (7 << 20)
     items = []

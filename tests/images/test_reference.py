@@ -1,3 +1,5 @@
+"""Names of images, as Docker parses them."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from layerstore_core.images.reference import Reference
 DIGEST = "sha256:" + "ab" * 32
 
 
-# What Docker makes of the same words: distribution/reference, `normalize_test.go`, has most of them.
+# The results are Docker's: most cases are from distribution/reference, `normalize_test.go`.
 @pytest.mark.parametrize(
     ("text", "full", "shown"),
     [
@@ -23,7 +25,7 @@ DIGEST = "sha256:" + "ab" * 32
         ("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest"),
         ("Upper/app", "Upper/app:latest", "Upper/app:latest"),
         ("org/a--b__c.d-e", "docker.io/org/a--b__c.d-e:latest", "org/a--b__c.d-e:latest"),
-        # Shown shorter, these would be other images, or none: found by fuzzing.
+        # In a shorter form, these would mean other images, or be invalid: found by fuzzing.
         ("docker.io/localhost/app", "docker.io/localhost/app:latest", "docker.io/localhost/app:latest"),
         ("index.docker.io/docker.io/a/b", "docker.io/docker.io/a/b:latest", "docker.io/docker.io/a/b:latest"),
         ("library/" + "ab" * 32, f"docker.io/library/{'ab' * 32}:latest", f"docker.io/library/{'ab' * 32}:latest"),
@@ -31,7 +33,7 @@ DIGEST = "sha256:" + "ab" * 32
         (f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}", f"example.com/app@{DIGEST}"),
     ],
 )
-def test_names(text: str, full: str, shown: str) -> None:
+def test_a_name_has_a_full_and_a_short_form(text: str, full: str, shown: str) -> None:
     reference = Reference.parse(text)
     assert (reference.full_name, str(reference)) == (full, shown)
     assert Reference.parse(full) == Reference.parse(shown) == reference
@@ -64,6 +66,6 @@ def test_names(text: str, full: str, shown: str) -> None:
         "example.com:port/a",
     ],
 )
-def test_no_names(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidReference):
         Reference.parse(text)

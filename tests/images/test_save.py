@@ -1,3 +1,5 @@
+"""Saving images: archives, layouts, compressed layers, and failures."""
+
 from __future__ import annotations
 
 import gzip
@@ -40,7 +42,7 @@ def files_below(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
-def test_an_archive_for_docker(loaded: Images, tmp_path: Path) -> None:
+def test_save_writes_an_archive_for_docker(loaded: Images, tmp_path: Path) -> None:
     loaded.save(["app", "example.com/app:1", TOOL.image_id[:20]], tmp_path / "out.tar")
     files = members(tmp_path / "out.tar")
     manifest = json.loads(files["manifest.json"])
@@ -48,20 +50,20 @@ def test_an_archive_for_docker(loaded: Images, tmp_path: Path) -> None:
     for image, item in zip((APP, TOOL), manifest, strict=True):
         assert files[item["Config"]] == image.config
         assert [files[path] for path in item["Layers"]] == list(image.layers)
-    # Each blob once, and nothing else.
+    # The archive has each blob once, and nothing else.
     assert len(files) == 3 + 2 * 2 + 3
     assert {name for name in files if "/" not in name} == {"index.json", "manifest.json", "oci-layout"}
 
 
 @pytest.mark.parametrize("form", ["docker", "oci"])
-def test_the_same_bytes_every_time(loaded: Images, tmp_path: Path, form: str) -> None:
+def test_saving_twice_gives_the_same_bytes(loaded: Images, tmp_path: Path, form: str) -> None:
     for name in ("one.tar", "two.tar"):
         loaded.save(["app", "tool:2"], tmp_path / name, form=form)  # type: ignore[arg-type]
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["one.tar", "store", "two.tar"]
 
 
-def test_a_layout_as_directory_and_as_tar(loaded: Images, tmp_path: Path) -> None:
+def test_save_writes_a_layout_as_directory_and_as_tar(loaded: Images, tmp_path: Path) -> None:
     loaded.save(["app:latest"], tmp_path / "layout", form="oci")
     loaded.save(["app:latest"], tmp_path / "layout.tar", form="oci")
     files = files_below(tmp_path / "layout")
@@ -80,9 +82,7 @@ def test_a_layout_as_directory_and_as_tar(loaded: Images, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("form", ["docker", "oci"])
 @pytest.mark.parametrize("target", ["out.tar", "out"])
-def test_what_was_saved_can_be_loaded(
-    loaded: Images, store: LayerStore, tmp_path: Path, form: str, target: str
-) -> None:
+def test_saved_images_can_be_loaded(loaded: Images, store: LayerStore, tmp_path: Path, form: str, target: str) -> None:
     before = loaded.all()
     loaded.save(["app", "example.com/app:1", "tool:2"], tmp_path / target, form=form)  # type: ignore[arg-type]
     for name in ("app", "example.com/app:1", "tool:2"):
@@ -93,7 +93,7 @@ def test_what_was_saved_can_be_loaded(
 
 
 @pytest.mark.parametrize("level", [1, 6, 9])
-def test_a_layer_that_zlib_compressed_goes_out_as_it_came(images: Images, tmp_path: Path, level: int) -> None:
+def test_a_layer_compressed_by_zlib_is_saved_with_its_digest(images: Images, tmp_path: Path, level: int) -> None:
     big = ImageSpec((noise_and_text(900_000), MIDDLE), ("big:1",))
     packed = [gzip.compress(layer, level, mtime=7) for layer in big.layers]
     images.load(io.BytesIO(tar_files(oci_files(ImageSpec(big.layers, big.names, packed)))))
@@ -115,17 +115,15 @@ def as_json(data: bytes) -> dict[str, object]:
 
 
 def noise_and_text(size: int) -> bytes:
-    """A tar that is neither all noise nor all the same."""
+    """Return a tar that compresses to some degree: neither random nor constant."""
     words = b" ".join(b"%x" % (n * 2654435761 % 4093) for n in range(size // 4))
     return tars.tar(tars.entry(b"text", words[:size]))
 
 
-def test_a_recipe_that_proves_wrong_costs_nothing_but_the_old_digest(
-    images: Images, store: LayerStore, tmp_path: Path
-) -> None:
+def test_a_layer_whose_recipe_is_wrong_is_saved_uncompressed(images: Images, store: LayerStore, tmp_path: Path) -> None:
     layer = tars.tar(tars.entry(b"noise", random.Random(5).randbytes(800_000).hex().encode()))
     encoder = zlib.compressobj(6, zlib.DEFLATED, 31)
-    # Level 6 for as long as is tried, then something that no level alone makes.
+    # Level 6 in the part that a recipe is tried on, then a flush, which no level alone produces.
     packed = (
         encoder.compress(layer[:-100])
         + encoder.flush(zlib.Z_SYNC_FLUSH)
@@ -142,7 +140,7 @@ def test_a_recipe_that_proves_wrong_costs_nothing_but_the_old_digest(
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"digest":1}', b"\xff"])
-def test_a_damaged_recipe_is_as_good_as_none(images: Images, store: LayerStore, tmp_path: Path, spoilt: bytes) -> None:
+def test_a_damaged_recipe_is_ignored(images: Images, store: LayerStore, tmp_path: Path, spoilt: bytes) -> None:
     packed = gzip.compress(BASE, mtime=0)
     images.load(io.BytesIO(tar_files(oci_files(ImageSpec((BASE,), ("a:1",), (packed,))))))
     (recipe,) = (store.root / "layerstore/recipes/vfs").iterdir()
@@ -151,7 +149,7 @@ def test_a_damaged_recipe_is_as_good_as_none(images: Images, store: LayerStore, 
     assert BASE in members(tmp_path / "out.tar").values()
 
 
-def test_a_layer_that_is_damaged_leaves_no_archive(loaded: Images, store: LayerStore, tmp_path: Path) -> None:
+def test_saving_a_damaged_layer_leaves_the_old_archive(loaded: Images, store: LayerStore, tmp_path: Path) -> None:
     with store.get(sha256(BASE)) as layer:
         (store.driver.home / "dir" / layer.cache_id / "etc/hosts").write_bytes(b"127.0.0.1 localhosT\n")
     (tmp_path / "out.tar").write_bytes(b"old")
@@ -163,13 +161,13 @@ def test_a_layer_that_is_damaged_leaves_no_archive(loaded: Images, store: LayerS
     assert sorted(os.listdir(tmp_path)) == ["out.tar", "store"]
 
 
-def test_an_image_that_is_not_there(loaded: Images, tmp_path: Path) -> None:
+def test_saving_an_unknown_image_writes_nothing(loaded: Images, tmp_path: Path) -> None:
     with pytest.raises(ImageDoesNotExist, match="layerstore images"):
         loaded.save(["app", "none"], tmp_path / "out.tar")
     assert os.listdir(tmp_path) == ["store"]
 
 
-def test_a_directory_with_something_in_it_is_left_alone(loaded: Images, tmp_path: Path) -> None:
+def test_save_refuses_a_directory_that_is_not_empty(loaded: Images, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     loaded.save(["tool:2"], tmp_path / "out", form="oci")
     before = files_below(tmp_path / "out")
@@ -178,7 +176,7 @@ def test_a_directory_with_something_in_it_is_left_alone(loaded: Images, tmp_path
     assert files_below(tmp_path / "out") == before
 
 
-def test_a_pipe_gets_the_archive(loaded: Images, tmp_path: Path) -> None:
+def test_save_to_a_pipe_writes_the_archive(loaded: Images, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
@@ -189,7 +187,7 @@ def test_a_pipe_gets_the_archive(loaded: Images, tmp_path: Path) -> None:
     assert got == [(tmp_path / "file.tar").read_bytes()]
 
 
-def test_other_programs_read_the_tar(loaded: Images, tmp_path: Path) -> None:
+def test_gnu_tar_reads_the_archive(loaded: Images, tmp_path: Path) -> None:
     loaded.save(["app"], tmp_path / "out.tar")
     listed = subprocess.run(["tar", "-tf", tmp_path / "out.tar"], capture_output=True, text=True, check=True)
     assert listed.stderr == ""

@@ -1,6 +1,6 @@
-"""What an image comes in: named files in a directory or a tar, each of which can be read in place.
+"""Containers of images: named files in a directory or a tar, which are read in place.
 
-The names in a tar, and links among its members, are the archive's alone: none leads to a file of the host.
+Names and links in a tar mean other members of the tar. They never lead to a file of the host.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from layerstore_core.tar.scanner import TarScanner
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: Members that an archive may have, and the memory that the index of them may take, in bytes.
+#: The most members that an archive may have, and the memory that their index may take, in bytes.
 MAX_MEMBERS: Final = 500_000
 MAX_INDEX: Final = 64 << 20
-#: What a member takes besides its names: an entry of a dictionary, a pair, two numbers.
+#: The memory that a member takes besides its names, in bytes: an entry of a dictionary, a pair, two numbers.
 _MEMBER: Final = 250
 #: The kernel's limit for a path, in bytes.
 MAX_NAME: Final = 4095
-#: Links followed for one name: the kernel's limit.
+#: The most links that are followed for one name: the kernel's limit.
 _MAX_LINKS: Final = 40
 #: Headers are read in pieces of this size, in bytes.
 _PIECE: Final = 16 << 10
 
 
 class TooMuch(InvalidImage):
-    """An archive has more of something than is ever looked at; nothing of it is loaded."""
+    """An archive exceeds a limit, such as the number of its images; no image is loaded from it."""
 
 
 class Container(Protocol):
-    """Named files."""
+    """A set of named files."""
 
-    #: What to call it in messages.
+    #: The name of the container in messages.
     name: str
 
     def __contains__(self, path: str, /) -> bool:
-        """Whether there is a file of this name."""
+        """Return whether there is a file with this name."""
 
     def size(self, path: str, /) -> int:
-        """A file's size in bytes.
+        """Return a file's size in bytes.
 
         Raises:
             InvalidImage: there is no such regular file.
         """
 
     def open(self, path: str, /) -> BinaryIO:
-        """Open a file at its start; several may be open, also in several threads.
+        """Open a file at its start. Several files may be open at once, also in several threads.
 
         Raises:
             InvalidImage: there is no such regular file.
@@ -71,17 +71,17 @@ class Container(Protocol):
         """
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the container."""
 
 
 class Extent(io.RawIOBase):
-    """A part of a file, as a file of its own that moves no other's position.
+    """A part of a file as a separate file with its own position.
 
     Args:
-        descriptor: the file; a duplicate of it is kept.
-        start: where the part begins, in bytes.
-        size: how many bytes it has.
-        name: what to call it in messages.
+        descriptor: the file. This object keeps a duplicate of the descriptor.
+        start: the offset of the part in bytes.
+        size: the size of the part in bytes.
+        name: the name of the part in messages.
     """
 
     def __init__(self, descriptor: int, start: int, size: int, name: str) -> None:
@@ -92,11 +92,11 @@ class Extent(io.RawIOBase):
         self.name = name
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def seekable(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -106,17 +106,17 @@ class Extent(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read some bytes; 0 at the end of the part.
+        """Read some bytes into a buffer; return their number, which is 0 at the end of the part.
 
         Raises:
-            OSError: the file cannot be read, or has been cut off meanwhile.
+            OSError: the file cannot be read, or was truncated meanwhile.
         """
         target = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
         if not target:
             return 0
         count = os.preadv(self._duplicate.number, [target], self._start + self._position)
         if not count:
-            raise OSError(f"{self.name} was cut off while it was read")
+            raise OSError(f"{self.name}: the file was cut off while it was read")
         self._position += count
         return count
 
@@ -155,19 +155,21 @@ class DirectoryContainer:
         clean = _clean(path, self.name)
         top = directory = self._directory.number
         try:
-            # No links on the way: a layout that was unpacked from elsewhere must not point into this host.
+            # Follow no links: a layout from another machine must not lead to files of this host.
             *parents, base = clean.split("/")
             for parent in parents:
-                below = open_fd(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                left, directory = directory, below  # forgotten before it is closed: see `descriptors`
-                if left != top:
-                    os.close(left)
+                child = open_fd(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                previous, directory = directory, child  # first replace the number, then close it: see `descriptors`
+                if previous != top:
+                    os.close(previous)
             fd = open_fd(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             raise InvalidImage(f"{self.name}: {clean} is missing") from None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise InvalidImage(f"{self.name}: {clean} is a symbolic link, and those are not followed") from None
+                raise InvalidImage(
+                    f"{self.name}: {clean} is a symbolic link; links in a layout are not followed"
+                ) from None
             if error.errno == errno.ENAMETOOLONG:
                 raise InvalidImage(f"{self.name}: {clean[:100]!r} cannot be the name of a file") from None
             error.filename = posixpath.join(self.name, clean)
@@ -191,15 +193,15 @@ class DirectoryContainer:
 
 
 class TarContainer:
-    """The members of an uncompressed tar in a file that can seek; only headers are read to find them.
+    """The members of an uncompressed tar in a file that can seek. To find them, only the headers are read.
 
     Args:
-        file: the tar, from where it stands to its end; it belongs to the container from now on.
-        name: what to call it in messages.
-        spool: what fills the file, if it is not complete.
+        file: the tar, from the current position to the end. The container closes it.
+        name: the name of the tar in messages.
+        spool: fills the file on demand; `None` if the file is complete.
 
     Raises:
-        InvalidImage: it is no tar, is cut off, larger than it may be, or has more members than can be kept in mind.
+        InvalidImage: the file is not a tar or is cut off, is larger than the limit, or has too many members.
     """
 
     def __init__(self, file: BinaryIO, name: str, spool: Spool | None = None) -> None:
@@ -207,7 +209,7 @@ class TarContainer:
         self._file = file
         self._spool = spool
         self._members: dict[str, tuple[int, int]] = {}
-        #: Where links lead to, and of what else cannot be read, why.
+        #: The targets of links; and the reason for each other member that cannot be read.
         self._links: dict[str, str] = {}
         self._unreadable: dict[str, str] = {}
         try:
@@ -243,7 +245,7 @@ class TarContainer:
         count, memory = 0, 0
         while True:
             try:
-                # The scanner never goes back or ahead of what it is given: one for each member skips the content.
+                # A scanner reads its input in order, without seeking. A new one for each member skips the content.
                 scanner = TarScanner(self._pieces(position))
                 entry = scanner.next_entry()[1]
             except InvalidLayer as error:
@@ -260,26 +262,30 @@ class TarContainer:
             limit = self._spool.too_large(entry.stored_size) if self._spool else None
             if not self._reaches(start + entry.stored_size, keep=limit is None):
                 raise InvalidImage(
-                    f"{self.name}: the archive is cut off: {os.fsdecode(entry.name)} is to have {entry.stored_size} bytes"
+                    f"{self.name}: the archive is cut off: "
+                    f"{os.fsdecode(entry.name)} should have {entry.stored_size} bytes"
                 )
             if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
                 continue
             try:
                 name = _clean(os.fsdecode(entry.name), self.name)
-            except InvalidImage:  # nothing is made by this name: it is nobody's, and keeps nothing else from being read
+            except InvalidImage:  # skip a member whose name is invalid: the other members can still be read
                 continue
             memory += _MEMBER + sys.getsizeof(name) + len(entry.linkname)
             if memory > MAX_INDEX:
                 raise TooMuch(f"{self.name}: the names in the archive take more than {MAX_INDEX >> 20} MiB")
-            self._note(name, entry, place)
+            self._add(name, entry, place)
             if limit is not None and name in self._members:
                 del self._members[name]
                 self._unreadable[name] = f"has {entry.stored_size} bytes, more than {limit}"
 
     def _reaches(self, end: int, *, keep: bool) -> bool:
+        """Return whether the archive has bytes up to the offset `end`; spool them if necessary."""
         return self._spool.fill(end, keep=keep) if self._spool else end <= os.fstat(self._file.fileno()).st_size
 
     def _pieces(self, position: int) -> Callable[[], bytes]:
+        """Return a function that reads the archive piece by piece, from an offset on."""
+
         def read() -> bytes:
             nonlocal position
             place = position
@@ -292,13 +298,13 @@ class TarContainer:
 
         return read
 
-    def _note(self, name: str, entry: TarEntry, start: int) -> None:
-        """Note a member; it takes the place of an earlier one of the same name, as `tar -r` and `tar -x` have it."""
+    def _add(self, name: str, entry: TarEntry, start: int) -> None:
+        """Add a member. It replaces an earlier one of the same name, as with `tar -r` and `tar -x`."""
         for known in (self._members, self._links, self._unreadable):
             known.pop(name, None)
         if entry.type is EntryType.FILE:
             if entry.sparse is not None:
-                self._unreadable[name] = "is stored as a sparse file, which an image's parts cannot be"
+                self._unreadable[name] = "is stored as a sparse file, which is not allowed in an image archive"
             else:
                 self._members[name] = (start, entry.stored_size)
         elif entry.type in (EntryType.SYMLINK, EntryType.HARDLINK):
@@ -312,20 +318,21 @@ class TarContainer:
                 self._links[name] = _clean(target, self.name)
             except InvalidImage:
                 self._unreadable[name] = f"is a link that leads out of the archive, to {target}"
-        # Devices and fifos are nobody's content: who asks for one is told that it is missing.
+        # Devices and fifos have no content: `open` reports them as missing.
 
     def _resolve(self, path: str) -> str:
+        """Follow the links in a path; return the name that they lead to, which may be missing."""
         name = _clean(path, self.name)
         for _ in range(_MAX_LINKS):
             if name in self._members or name in self._unreadable:
                 return name
-            # A link on the way may stand for a directory.
-            ways = accumulate(name.split("/"), posixpath.join)
-            link = next((way for way in ways if way in self._links), None)
+            # A parent directory may be a link too.
+            parents = accumulate(name.split("/"), posixpath.join)
+            link = next((parent for parent in parents if parent in self._links), None)
             if link is None:
                 return name
             name = posixpath.normpath(self._links[link] + name[len(link) :])
-        raise InvalidImage(f"{self.name}: {path} is a link that leads round in a circle")
+        raise InvalidImage(f"{self.name}: the links at {path} form a loop")
 
     def _find(self, path: str) -> tuple[int, int]:
         name = self._resolve(path)
@@ -338,10 +345,14 @@ class TarContainer:
 
 
 def _clean(path: str, where: str) -> str:
-    """A member's name, relative and without `.`, also where it was written with a `/` in front; what would lead out is refused."""
+    """Return a member's name as a relative path without `.` and without a `/` in front.
+
+    Raises:
+        InvalidImage: the name leads out of the container, or cannot be the name of a file.
+    """
     clean = posixpath.normpath(path.lstrip("/"))
     if clean == ".." or clean.startswith("../"):
-        raise InvalidImage(f"{where}: the name {path!r} leads out of the image's files")
+        raise InvalidImage(f"{where}: the name {path!r} leads out of the archive or layout")
     try:
         if len(os.fsencode(clean)) > MAX_NAME or "\0" in clean:
             raise InvalidImage(f"{where}: {path[:100]!r} cannot be the name of a file")
@@ -351,17 +362,17 @@ def _clean(path: str, where: str) -> str:
 
 
 def open_container(source: BinaryIO | str | os.PathLike[str], *, spool_dir: Path, limits: Limits) -> Container:
-    """Open what images come in.
+    """Open an archive or a layout.
 
     Args:
         source: the path of a tar or of a directory, or a binary file object with a tar, which stays open. A tar
             that is compressed, or that cannot seek, is written to an unnamed temporary file first.
-        spool_dir: where that goes.
-        limits: how much of it may be written there.
+        spool_dir: the directory of the temporary file.
+        limits: the limits on its size.
 
     Raises:
-        InvalidImage: it is neither, or larger than it may be.
-        OSError: it cannot be read.
+        InvalidImage: the source is not a tar, or is larger than a limit.
+        OSError: the source cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
         if os.path.isdir(source):

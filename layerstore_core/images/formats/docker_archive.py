@@ -1,7 +1,7 @@
-"""What images a docker-archive holds, by its `manifest.json`.
+"""Finding the images in a docker-archive, from its `manifest.json`.
 
-Source: moby, `image/tarexport`. The names of configs and layers are only names, as for Skopeo and Podman: an image's ID is
-the digest of the bytes of its config, and its layers are proved by the diff IDs there.
+Source: moby, `image/tarexport`. As in Skopeo and Podman, the names of configs and layers prove nothing. An image's ID
+is the digest of its config's bytes. Its layers are verified by the diff IDs in the config.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from layerstore_core.images.formats.found import (
     Candidate,
     ImageFiles,
     LayerFile,
-    NotTaken,
+    NotLoadable,
     Skipped,
 )
-from layerstore_core.images.formats.oci_layout import check_image, not_taken
+from layerstore_core.images.formats.oci_layout import as_not_loadable, check_image
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.reference import Reference
 
@@ -31,26 +31,26 @@ def docker_images(documents: Documents, manifest: Any, skipped: list[Skipped]) -
     """Find the images in a docker-archive.
 
     Args:
-        documents: its documents.
+        documents: the documents of the archive.
         manifest: its `manifest.json`, parsed.
-        skipped: gets the names that cannot be images' names.
+        skipped: invalid names of images are added here.
 
     Raises:
-        InvalidImage: that is no list of images.
-        TooMuch: there are too many.
+        InvalidImage: the manifest is not a list of images.
+        TooMuch: it has too many images or names.
     """
     where = f"{documents.name}: manifest.json"
     if not isinstance(manifest, list):
-        raise InvalidImage(f"{where} is no list of images")
+        raise InvalidImage(f"{where} is not a list of images")
     if len(manifest) > MAX_IMAGES:
-        raise TooMuch(f"{where} names {len(manifest)} images; at most {MAX_IMAGES} are accepted")
+        raise TooMuch(f"{where} lists {len(manifest)} images; at most {MAX_IMAGES} are accepted")
     if sum(len(item["RepoTags"]) for item in manifest if _has_list(item, "RepoTags")) > MAX_NAMES:
         raise TooMuch(f"{where} has more than {MAX_NAMES} names of images")
     return [_candidate(documents, number, item, skipped) for number, item in enumerate(manifest, 1)]
 
 
-def without_circles(images: list[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
-    """Forget parents that are not among the images, and those of an image that would be its own ancestor."""
+def without_cycles(images: list[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
+    """Remove parents that are not among the images, and parents that would make an image its own ancestor."""
     parents: dict[ImageID, ImageID | None] = {image.config.image_id: None for image in images}
     kept = []
     for image in images:
@@ -59,7 +59,9 @@ def without_circles(images: list[ImageFiles], skipped: list[Skipped]) -> list[Im
         while ancestor is not None and ancestor != image_id:
             ancestor = parents[ancestor]
         if ancestor is not None:
-            skipped.append(Skipped(image_id, "parent", f"the image would be its own ancestor, by way of {parent}"))
+            skipped.append(
+                Skipped(image_id, "parent", f"the image would be its own ancestor, through its parent {parent}")
+            )
             parent = None
         parents[image_id] = parent
         kept.append(replace(image, parent=parent))
@@ -67,25 +69,26 @@ def without_circles(images: list[ImageFiles], skipped: list[Skipped]) -> list[Im
 
 
 def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipped]) -> Candidate:
+    """Read one entry of `manifest.json`."""
     what = f"image {number} in manifest.json"
     names: tuple[Reference, ...] = ()
     labels: set[str] = set()
     platform = None
-    found: ImageFiles | NotTaken
+    found: ImageFiles | NotLoadable
     try:
         if not isinstance(item, dict):
-            raise InvalidImage(f"{documents.name}: it is no object")
+            raise InvalidImage(f"{documents.name}: the entry is not an object")
         names = tuple(_names(item.get("RepoTags"), skipped))
         what = ", ".join(map(str, names)) or what
         path = item.get("Config")
         if not isinstance(path, str):
-            raise InvalidImage(f"{documents.name}: it has no Config")
+            raise InvalidImage(f"{documents.name}: the entry has no Config")
         config = documents.config(path)
         labels.add(config.image_id)
-        platform = Platform.told_by(config.document)
+        platform = Platform.from_document(config.document)
         paths = item.get("Layers") or []
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise InvalidImage(f"{documents.name}: its Layers are no list of strings")
+            raise InvalidImage(f"{documents.name}: the Layers are not a list of strings")
         files = ImageFiles(config, (), names, _image_id(item.get("Parent")))
         check_image(documents, config, len(paths))
         for path in paths:
@@ -93,7 +96,7 @@ def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipp
         layers = tuple(LayerFile(path, diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True))
         found = replace(files, layers=layers)
     except InvalidImage as error:
-        found = not_taken(error, documents)
+        found = as_not_loadable(error, documents)
     return Candidate(what, None, names, frozenset(labels), frozenset(), platform, found)
 
 
@@ -102,7 +105,7 @@ def _names(tags: Any, skipped: list[Skipped]) -> list[Reference]:
     for tag in tags if isinstance(tags, list) else [tags] if tags else []:
         try:
             if not isinstance(tag, str):
-                raise InvalidReference(f"{tag!r:.300} cannot name an image: it is no string")
+                raise InvalidReference(f"{tag!r:.300} cannot name an image: it is not a string")
             names.append(Reference.parse(tag))
         except InvalidReference as error:
             skipped.append(Skipped(f"{tag:.300}" if isinstance(tag, str) else f"{tag!r:.300}", "name", str(error)))

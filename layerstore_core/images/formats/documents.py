@@ -1,4 +1,4 @@
-"""The JSON documents of image archives: read within limits, and with their digests checked."""
+"""Reading the JSON documents of image archives, within limits, and verifying their digests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.records.imagedb import MAX_CONFIG, diff_ids_of
 
-#: Of a manifest or an index, in bytes: what registries and containerd accept is no longer.
+#: The greatest size of a manifest or an index, in bytes: registries and containerd accept no larger ones.
 MAX_MANIFEST: Final = 8 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
-#: Of all documents of one archive together: bytes, and values (numbers, strings, lists and objects, by their commas and brackets).
+#: Limits on all documents of one archive together: their bytes, and their values (numbers, strings, lists and objects,
+#: counted by commas and brackets).
 MAX_DOCUMENTS: Final = 64 << 20
 MAX_VALUES: Final = 2_000_000
 _STRUCTURE: Final = b"[{,:"
@@ -29,9 +30,9 @@ class Descriptor:
     """A reference to a blob of an OCI layout.
 
     Attributes:
-        digest: of the blob, `sha256:…` or `sha512:…`.
-        size: in bytes.
-        document: the descriptor itself, as its JSON says.
+        digest: the digest of the blob, `sha256:…` or `sha512:…`.
+        size: the size of the blob in bytes.
+        document: the whole descriptor, as parsed JSON.
     """
 
     digest: str
@@ -40,17 +41,17 @@ class Descriptor:
 
     @classmethod
     def of(cls, document: Any, where: str) -> Self:
-        """Read one.
+        """Read a descriptor.
 
         Args:
-            document: parsed JSON.
-            where: what holds it, for messages.
+            document: the parsed JSON.
+            where: the name of the document that contains it, for messages.
 
         Raises:
-            InvalidImage: it has no sound digest or size.
+            InvalidImage: the digest or the size is missing or invalid.
         """
         if not isinstance(document, dict):
-            raise InvalidImage(f"{where}: a descriptor is no object")
+            raise InvalidImage(f"{where}: a descriptor is not an object")
         digest, size = document.get("digest"), document.get("size")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise InvalidImage(f"{where}: a descriptor has no sha256 or sha512 digest, but {str(digest)[:80]!r}")
@@ -60,24 +61,24 @@ class Descriptor:
 
     @property
     def media_type(self) -> str:
-        """What the blob is said to be; may be empty."""
+        """The media type of the blob; may be empty."""
         return str(self.document.get("mediaType") or "")
 
     @property
     def annotations(self) -> Mapping[str, Any]:
-        """The annotations; those of a descriptor that has none are empty."""
+        """The annotations; empty if there are none."""
         found = self.document.get("annotations")
         return found if isinstance(found, dict) else {}
 
     @property
     def platform(self) -> Platform | None:
-        """The platform it is for, where that is told."""
+        """The platform of the image; `None` if the descriptor has none."""
         found = self.document.get("platform")
-        return Platform.told_by(found) if isinstance(found, dict) else None
+        return Platform.from_document(found) if isinstance(found, dict) else None
 
     @property
     def path(self) -> str:
-        """Where the blob is in a layout."""
+        """The path of the blob in a layout."""
         return f"blobs/{self.digest.replace(':', '/')}"
 
 
@@ -86,9 +87,9 @@ class ImageConfig:
     """An image's config.
 
     Attributes:
-        data: its JSON, byte for byte.
-        document: what that says.
-        diff_ids: the layers, the base first.
+        data: the bytes of its JSON.
+        document: the parsed JSON.
+        diff_ids: the diff IDs of the layers, the base first.
     """
 
     data: bytes = field(repr=False)
@@ -97,19 +98,19 @@ class ImageConfig:
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
-        """Read a config.
+        """Parse a config.
 
         Raises:
-            InvalidImage: it is none.
+            InvalidImage: the data is not an image's config.
         """
         return cls.of(data, parse_json(data, where), where)
 
     @classmethod
     def of(cls, data: bytes, document: Any, where: str) -> Self:
-        """Look at a config that has been parsed.
+        """Check a config that is already parsed.
 
         Raises:
-            InvalidImage: it is none.
+            InvalidImage: the document is not an image's config.
         """
         try:
             diff_ids = tuple(diff_ids_of(document))
@@ -118,12 +119,12 @@ class ImageConfig:
         assert isinstance(document, dict)
         history = document.get("history")
         if history is not None and not (isinstance(history, list) and all(isinstance(item, dict) for item in history)):
-            raise InvalidImage(f"{where}: the config's history is no list of objects")
+            raise InvalidImage(f"{where}: the history in the config is not a list of objects")
         return cls(data, document, diff_ids)
 
     @property
     def image_id(self) -> ImageID:
-        """The digest of the config."""
+        """The image's ID: the digest of the config."""
         return ImageID.of(self.data)
 
 
@@ -131,7 +132,7 @@ class Documents:
     """The documents of one container, read within limits for all of them together.
 
     Args:
-        container: where they are.
+        container: the container.
     """
 
     def __init__(self, container: Container) -> None:
@@ -142,11 +143,11 @@ class Documents:
         self._configs: dict[str, ImageConfig] = {}
 
     def json(self, path: str) -> Any:
-        """Read a document that is found by its name.
+        """Read a document by its path.
 
         Raises:
-            InvalidImage: it is missing, too long, or no JSON.
-            TooMuch: the documents are too many or too long, all together.
+            InvalidImage: it is missing, too long, or not JSON.
+            TooMuch: the documents have too many bytes or values together.
         """
         return self._parsed(self._read(path, MAX_MANIFEST), f"{self.name}: {path}")
 
@@ -154,22 +155,22 @@ class Documents:
         """Read a manifest or an index.
 
         Raises:
-            InvalidImage: it is missing, too long, no JSON object, or not what the descriptor says.
-            TooMuch: as `json`.
+            InvalidImage: it is missing, too long, not a JSON object, or does not match the descriptor.
+            TooMuch: as for `json`.
         """
         document = self._parsed(self._blob(descriptor, MAX_MANIFEST), f"{self.name}: {descriptor.path}")
         if not isinstance(document, dict):
-            raise InvalidImage(f"{self.name}: {descriptor.path} is no JSON object")
+            raise InvalidImage(f"{self.name}: {descriptor.path} is not a JSON object")
         return document
 
     def config(self, path: str) -> ImageConfig:
-        """Read the config in a file that is found by its name; errors as `ImageConfig.parse`, and as `json`."""
+        """Read a config by its path; errors as for `ImageConfig.parse` and `json`."""
         if path not in self._configs:
             self._configs[path] = self._config(self._read(path, MAX_CONFIG), path)
         return self._configs[path]
 
     def config_blob(self, descriptor: Descriptor) -> ImageConfig:
-        """Read the config that a manifest names; errors as `ImageConfig.parse`, and as `json_blob`."""
+        """Read the config that a manifest names; errors as for `ImageConfig.parse` and `json_blob`."""
         if descriptor.path not in self._configs:
             self._configs[descriptor.path] = self._config(self._blob(descriptor, MAX_CONFIG), descriptor.path)
         return self._configs[descriptor.path]
@@ -178,11 +179,13 @@ class Documents:
         """Compare a blob's size with its descriptor.
 
         Raises:
-            InvalidImage: it is missing, or of another size.
+            InvalidImage: the blob is missing, or has another size.
         """
         size = self.container.size(descriptor.path)
         if size != descriptor.size:
-            raise InvalidImage(f"{self.name}: {descriptor.path} has {size} bytes, not {descriptor.size} as it should")
+            raise InvalidImage(
+                f"{self.name}: {descriptor.path} has {size} bytes, not {descriptor.size} as its descriptor says"
+            )
 
     def _blob(self, descriptor: Descriptor, limit: int) -> bytes:
         self.check_size(descriptor)
@@ -196,9 +199,9 @@ class Documents:
     def _read(self, path: str, limit: int) -> bytes:
         size = self.container.size(path)
         if size > limit:
-            raise InvalidImage(f"{self.name}: {path} is {size} bytes long; no such document has more than {limit}")
+            raise InvalidImage(f"{self.name}: {path} is {size} bytes long; the limit for such a document is {limit}")
         if size > self._bytes:
-            raise TooMuch(f"{self.name}: its manifests and configs have more than {MAX_DOCUMENTS >> 20} MiB together")
+            raise TooMuch(f"{self.name}: the manifests and configs have more than {MAX_DOCUMENTS >> 20} MiB together")
         self._bytes -= size
         with self.container.open(path) as file:
             data = b""
@@ -213,12 +216,12 @@ class Documents:
     def _parsed(self, data: bytes, where: str) -> Any:
         self._values -= values_in(data)
         if self._values < 0:
-            raise TooMuch(f"{where}: its manifests and configs have more than {MAX_VALUES} values together")
+            raise TooMuch(f"{where}: the manifests and configs have more than {MAX_VALUES} values together")
         return parse_json(data, where)
 
 
 def values_in(data: bytes) -> int:
-    """Say how many values a JSON document may have, from its commas and brackets: what it takes in memory depends on these."""
+    """Return how many values a JSON document may have, from its commas and brackets: its memory depends on them."""
     return sum(data.count(mark) for mark in _STRUCTURE)
 
 
@@ -226,11 +229,11 @@ def parse_json(data: bytes, where: str) -> Any:
     """Parse JSON.
 
     Raises:
-        InvalidImage: it is none, or is nested too deep.
+        InvalidImage: the data is not JSON, or is nested too deep.
     """
     try:
         return json.loads(data)
     except RecursionError:
-        raise InvalidImage(f"{where} is not JSON that is read here: it is nested too deep") from None
+        raise InvalidImage(f"{where} is not JSON that can be read: it is nested too deep") from None
     except ValueError as error:
         raise InvalidImage(f"{where} is not JSON: {str(error)[:200]}") from None

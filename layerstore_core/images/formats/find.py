@@ -1,6 +1,6 @@
-"""Which images of a container are to be loaded: the form that it has, what was asked for, and the platform.
+"""Finding the images to load in a container: detect its format, then choose by name and platform.
 
-What is no image for this system is left out, and told; it keeps nothing else from being loaded.
+An item that is not an image for this system is skipped and listed. The other images can still be loaded.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import Container, TooMuch
-from layerstore_core.images.formats.docker_archive import docker_images, without_circles
+from layerstore_core.images.formats.docker_archive import docker_images, without_cycles
 from layerstore_core.images.formats.documents import Documents
-from layerstore_core.images.formats.found import Candidate, Found, ImageFiles, NotTaken, Skipped
+from layerstore_core.images.formats.found import Candidate, FoundImages, ImageFiles, NotLoadable, Skipped
 from layerstore_core.images.formats.oci_layout import layout_images
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.formats.skopeo_dir import SkopeoDirectory
@@ -25,80 +25,81 @@ _SHOWN: Final = 10
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{4,128})", re.ASCII)
 
 
-def find_images(container: Container, platform: Platform | None = None, wanted: Sequence[str] = ()) -> Found:
+def find_images(container: Container, platform: Platform | None = None, wanted: Sequence[str] = ()) -> FoundImages:
     """Find the images in a container that are to be loaded.
 
     Args:
         container: an archive or a layout.
-        platform: which to take of an image for several; `None`: this host's, or the only one there is.
-        wanted: the images to take, by their names there, or by digests or IDs, which may be shortened to four digits;
-            none: all of them.
+        platform: the platform to load from a multi-platform image. With `None` it is this host's platform, or the
+            only one that the image has.
+        wanted: the images to load, by their names in the container, or by digests or IDs, which may be shortened to
+            four digits; if empty, all.
 
     Raises:
-        InvalidImage: it holds none, or what is wanted is not there, is no image, or is damaged.
+        InvalidImage: the container has no image to load, or a wanted item is missing, damaged or not an image.
     """
     skipped: list[Skipped] = []
     container = _oci_view(container)
     candidates = _candidates(container, skipped, platform is not None, bool(wanted))
     if not candidates:
-        raise InvalidImage(f"{container.name}: it holds no image")
+        raise InvalidImage(f"{container.name}: it contains no image")
     if wanted:
         images: list[ImageFiles] = []
         skipped = []
         for name in wanted:
-            left_out: list[Skipped] = []
-            found = _chosen(_called(container, candidates, name), platform, left_out)
+            not_chosen: list[Skipped] = []
+            found = _choose(_matching(container, candidates, name), platform, not_chosen)
             if not found:
-                raise nothing_left(container.name, left_out)
+                raise nothing_to_load(container.name, not_chosen)
             images += found
     else:
-        images = _chosen(candidates, platform, skipped)
+        images = _choose(candidates, platform, skipped)
         if not images:
-            raise nothing_left(container.name, skipped)
-    return Found(container, without_circles(_merged(images, skipped), skipped), skipped)
+            raise nothing_to_load(container.name, skipped)
+    return FoundImages(container, without_cycles(_merge(images, skipped), skipped), skipped)
 
 
-def every_image(container: Container) -> Found:
-    """Find all images in a container that are sound, for whatever platform they are.
+def every_image(container: Container) -> FoundImages:
+    """Find all undamaged images in a container, for any platform.
 
     Raises:
-        InvalidImage: it holds none.
+        InvalidImage: there is no such image.
     """
     container = _oci_view(container)
     skipped: list[Skipped] = []
     candidates = _candidates(container, skipped, with_platform=False, every=True)
     images = [item.found for item in candidates if isinstance(item.found, ImageFiles)]
     if not images:
-        raise nothing_left(
+        raise nothing_to_load(
             container.name,
             [
                 Skipped(item.what, item.found.kind, str(item.found))
                 for item in candidates
-                if isinstance(item.found, NotTaken)
+                if isinstance(item.found, NotLoadable)
             ],
         )
-    return Found(container, images, skipped)
+    return FoundImages(container, images, skipped)
 
 
-def nothing_left(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
-    """The error for a container of which nothing can be loaded.
+def nothing_to_load(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
+    """Return the error for a container from which no image can be loaded.
 
     Args:
-        where: what to call it.
-        skipped: what is in it, and why each is left out.
+        where: the name of the container.
+        skipped: the items in it, and why each is skipped.
     """
     if not skipped:
-        return InvalidImage(f"{where}: it holds no image")
-    what = [item for item in skipped if item.kind not in ("attestation", "name", "parent")] or list(skipped)
-    reasons = [f"{item.what}: {item.reason}" for item in what]
+        return InvalidImage(f"{where}: it contains no image")
+    items = [item for item in skipped if item.kind not in ("attestation", "name", "parent")] or list(skipped)
+    reasons = [f"{item.what}: {item.reason}" for item in items]
     if len(reasons) == 1:
         return InvalidImage(f"{where}: {reasons[0]}")
     more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
-    return InvalidImage(f"{where}: none of it can be loaded: {'; '.join([*reasons[:_SHOWN], *more])}")
+    return InvalidImage(f"{where}: no image in it can be loaded: {'; '.join([*reasons[:_SHOWN], *more])}")
 
 
 def _oci_view(container: Container) -> Container:
-    """The container, or if it is a `dir:` layout of Skopeo, a view of it as an OCI layout."""
+    """Return the container; if it is a `dir:` layout of Skopeo, return a view of it as an OCI layout."""
     if "manifest.json" in container and "index.json" not in container:
         with container.open("manifest.json") as file:
             start = file.read(1024)
@@ -108,25 +109,36 @@ def _oci_view(container: Container) -> Container:
 
 
 def _candidates(container: Container, skipped: list[Skipped], with_platform: bool, every: bool) -> list[Candidate]:
+    """Read the container's list of images.
+
+    Some containers have two lists: `manifest.json` of Docker and `index.json` of OCI.
+
+    Args:
+        container: the container.
+        skipped: damaged lists and invalid names are added here.
+        with_platform: whether a platform was asked for; then `index.json` is read first.
+        every: whether to read both lists; otherwise the second is read only if the first has no image.
+    """
     documents = Documents(container)
     if isinstance(container, SkopeoDirectory):
         return layout_images(documents, container.index, skipped, "manifest.json")
     forms = [form for form in ("manifest.json", "index.json") if form in container]
-    if with_platform:  # an index may have more than the one image that Docker names
+    if with_platform:  # an index may list images for more platforms than Docker's manifest
         forms.reverse()
     if not forms and "repositories" in container:
         raise InvalidImage(
-            f"{container.name}: an archive from before Docker 1.10, without manifest.json; load it into a newer Docker and save it again"
+            f"{container.name}: an archive from before Docker 1.10, without manifest.json; "
+            "load it into a newer Docker and save it again"
         )
     if not forms:
-        raise InvalidImage(f"{container.name}: no image: it has neither manifest.json nor index.json")
+        raise InvalidImage(f"{container.name}: it contains no image: it has neither manifest.json nor index.json")
     found: list[Candidate] = []
     damaged: list[InvalidImage] = []
     for form in forms:
-        told: list[Skipped] = []
+        bad_names: list[Skipped] = []
         try:
             images = (docker_images if form == "manifest.json" else layout_images)(
-                documents, documents.json(form), told
+                documents, documents.json(form), bad_names
             )
         except TooMuch:
             raise
@@ -134,8 +146,8 @@ def _candidates(container: Container, skipped: list[Skipped], with_platform: boo
             damaged.append(error)
             skipped.append(Skipped(form, "invalid", str(error).removeprefix(f"{container.name}: ")))
             continue
-        if not found:  # names that cannot be images' names are told once
-            skipped += told
+        if not found:  # both lists may have the same invalid names: list them once
+            skipped += bad_names
         found += images
         if not every and any(isinstance(item.found, ImageFiles) for item in images):
             break
@@ -144,8 +156,12 @@ def _candidates(container: Container, skipped: list[Skipped], with_platform: boo
     return found
 
 
-def _called(container: Container, candidates: Sequence[Candidate], name: str) -> list[Candidate]:
-    """The candidates that are called so, as one group unless it is one of a group that is meant."""
+def _matching(container: Container, candidates: Sequence[Candidate], name: str) -> list[Candidate]:
+    """Return the candidates with a name, a digest or an ID.
+
+    They keep their group, from which the platform chooses. A candidate that is meant by its own digest is taken out
+    of its group.
+    """
     try:
         reference = Reference.parse(name)
     except InvalidReference:
@@ -157,80 +173,83 @@ def _called(container: Container, candidates: Sequence[Candidate], name: str) ->
     if match := _DIGEST.fullmatch(name):
         algorithm, digits = match.groups()
 
-        def called(label: str) -> bool:
+        def matches(label: str) -> bool:
             start, _, rest = label.partition(":")
             return rest.startswith(digits) and algorithm in (None, start)
 
-        # An image has a digest of its manifest and one of its config, and may be there in two forms; an index has its own.
-        images = [item for item in candidates if any(map(called, item.labels))]
-        indexes = [item for item in candidates if item not in images and any(map(called, item.group_labels))]
+        # An image has two digests, of its manifest and of its config, and may be listed twice. An index has its own.
+        images = [item for item in candidates if any(map(matches, item.labels))]
+        indexes = [item for item in candidates if item not in images and any(map(matches, item.group_labels))]
         if len({_identity(item) for item in images} | {str(item.group) for item in indexes}) > 1:
-            labels = {label for item in candidates for label in item.labels | item.group_labels if called(label)}
+            labels = {label for item in candidates for label in item.labels | item.group_labels if matches(label)}
             raise InvalidImage(
-                f"{container.name}: {name!r} may be any of these; give more digits: {', '.join(sorted(labels)[:_SHOWN])}"
+                f"{container.name}: {name!r} is ambiguous; give more digits. It may be "
+                f"{', '.join(sorted(labels)[:_SHOWN])}"
             )
         if images or indexes:
             return [replace(item, group=None) for item in images] + indexes
-    there = list(dict.fromkeys(str(label) for item in candidates for label in item.names or sorted(item.labels)))
-    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
-    raise InvalidImage(f"{container.name}: there is no image {name!r}; there are: {', '.join(there[:_SHOWN])}{more}")
+    known = list(dict.fromkeys(str(label) for item in candidates for label in item.names or sorted(item.labels)))
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    raise InvalidImage(f"{container.name}: there is no image {name!r}; there are: {', '.join(known[:_SHOWN])}{more}")
 
 
 def _identity(item: Candidate) -> str:
+    """Return the image's ID; for a candidate that cannot be loaded, one of its digests or its name."""
     return item.found.config.image_id if isinstance(item.found, ImageFiles) else min(item.labels, default=item.what)
 
 
-def _chosen(candidates: Sequence[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
-    """Of each group the image for the platform."""
+def _choose(candidates: Sequence[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
+    """Return the image for the platform from each group."""
     groups: dict[object, list[Candidate]] = {}
     for number, item in enumerate(candidates):
         groups.setdefault(number if item.group is None else item.group, []).append(item)
-    return [image for group in groups.values() for image in _best(group, platform, skipped)]
+    return [image for group in groups.values() for image in _choose_in_group(group, platform, skipped)]
 
 
-def _best(group: list[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
-    good: list[tuple[Candidate, ImageFiles]] = []
+def _choose_in_group(group: list[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
+    """Return the images of a group that run best on the platform; add the others to `skipped`."""
+    loadable: list[tuple[Candidate, ImageFiles]] = []
     for item in group:
         if isinstance(item.found, ImageFiles):
-            good.append((item, replace(item.found, names=item.names)))
+            loadable.append((item, replace(item.found, names=item.names)))
         else:
             skipped.append(Skipped(item.what, item.found.kind, str(item.found)))
-    asked = platform or Platform.of_this_host()
-    ranks = [None if item.platform is None else asked.rank(item.platform) for item, _ in good]
+    target = platform or Platform.of_this_host()
+    ranks = [None if item.platform is None else target.rank(item.platform) for item, _ in loadable]
     fitting = [rank for rank in ranks if rank is not None]
-    # Entries of the outermost index that have no names are images of their own.
+    # Entries of the outermost index that have no names are separate images: several of them may be loaded.
     several = group[0].group == ""
     if fitting:
         best = min(fitting)
-        taken = [rank == best and (several or best not in ranks[:number]) for number, rank in enumerate(ranks)]
+        chosen = [rank == best and (several or best not in ranks[:number]) for number, rank in enumerate(ranks)]
     elif platform is None:
-        # What is there for another platform only is still an image; what tells no platform may be for this one.
-        silent = [item.platform is None for item, _ in good]
-        if not any(silent):
-            silent = [len(good) == 1 or several] * len(good)
-        taken = silent if several else [found and not any(silent[:number]) for number, found in enumerate(silent)]
+        # An image without a platform may be for this one. If every image has one, load the only image all the same.
+        eligible = [item.platform is None for item, _ in loadable]
+        if not any(eligible):
+            eligible = [len(loadable) == 1 or several] * len(loadable)
+        chosen = eligible if several else [ok and not any(eligible[:number]) for number, ok in enumerate(eligible)]
     else:
-        taken = [False] * len(good)
-    there = ", ".join(str(item.platform or "unknown") for item, _ in good)
-    images = [image for (_, image), take in zip(good, taken, strict=True) if take]
+        chosen = [False] * len(loadable)
+    platforms = ", ".join(str(item.platform or "unknown") for item, _ in loadable)
+    images = [image for (_, image), is_chosen in zip(loadable, chosen, strict=True) if is_chosen]
     found = {image.config.image_id for image in images}
-    for item, image in good:
-        if image.config.image_id in found:  # perhaps by another entry
+    for item, image in loadable:
+        if image.config.image_id in found:  # another entry may list the same image
             continue
-        for_what = item.platform or "an unknown platform"
+        own = item.platform or "an unknown platform"
         if images:
-            reason = f"the image is for {for_what}; another one is taken"
-        elif len(good) == 1:
-            reason = f"the image is for {for_what}, not {asked}: no image for {asked}"
+            reason = f"the image is for {own}; the one for this platform is loaded"
+        elif len(loadable) == 1:
+            reason = f"the image is for {own}, not {target}: no image for {target}"
         else:
-            reason = f"the image is for {for_what}: no image for {asked}; there are: {there}. Choose with --platform"
+            reason = f"the image is for {own}: no image for {target}; there are: {platforms}. Choose with --platform"
         what = item.what if len(group) == 1 else f"{item.what} ({image.config.image_id})"
         skipped.append(Skipped(what, "platform", reason))
     return images
 
 
-def _merged(images: Sequence[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
-    """Each image once, with all its names; where two have one name, the last has it, as with Docker."""
+def _merge(images: Sequence[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
+    """Return each image once, with all its names. If two images have one name, the last gets it, as with Docker."""
     owners: dict[Reference, ImageID] = {}
     merged: dict[ImageID, ImageFiles] = {}
     for image in images:
@@ -238,7 +257,11 @@ def _merged(images: Sequence[ImageFiles], skipped: list[Skipped]) -> list[ImageF
         for name in image.names:
             if owners.setdefault(name, image_id) != image_id:
                 skipped.append(
-                    Skipped(str(name), "name", f"image {owners[name]} goes without it: image {image_id} has it as well")
+                    Skipped(
+                        str(name),
+                        "name",
+                        f"image {owners[name]} is loaded without this name: image {image_id} has it too",
+                    )
                 )
                 owners[name] = image_id
         merged.setdefault(image_id, image)

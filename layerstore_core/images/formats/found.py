@@ -1,4 +1,4 @@
-"""What was found in a container: images, and what is left out of it and why."""
+"""The images that were found in a container, and the items that are skipped, with the reason."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from layerstore_core.images.formats.documents import Descriptor, ImageConfig
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.reference import Reference
 
-#: Why something was left out; the words do not change.
+#: The reason why an item was skipped. Programs read these words: they do not change.
 SkipKind = Literal["artifact", "attestation", "platform", "unknown-type", "invalid", "name", "parent"]
 
-#: Images, names and layers that one archive may have.
+#: The most images, names and layers that one archive may have.
 MAX_IMAGES: Final = 10_000
 MAX_NAMES: Final = 10_000
 MAX_LAYERS: Final = 200_000
@@ -23,14 +23,14 @@ MAX_LAYERS: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A part of an archive or a layout that was not loaded.
+    """An item of an archive or a layout that was not loaded.
 
     Attributes:
-        what: its name, its digest or its path there.
-        kind: `"artifact"` or `"attestation"`: no image; `"platform"`: an image for another one; `"unknown-type"`: of a
-            media type that is not known; `"invalid"`: something of it is missing, damaged or contradictory; `"name"` or
-            `"parent"`: the image was loaded, without this name or the mention of this parent.
-        reason: the same in words.
+        what: the item's name, digest or path in the archive.
+        kind: `"artifact"` or `"attestation"`: it is not an image; `"platform"`: it is an image for another platform;
+            `"unknown-type"`: its media type is unknown; `"invalid"`: a part of it is missing, damaged or
+            contradictory; `"name"` or `"parent"`: the image was loaded, but without this name or this parent.
+        reason: the reason in words.
     """
 
     what: str
@@ -38,12 +38,12 @@ class Skipped:
     reason: str
 
 
-class NotTaken(InvalidImage):
-    """Something is no image that can be loaded here.
+class NotLoadable(InvalidImage):
+    """An item is not an image that can be loaded on this system.
 
     Args:
         kind: as `Skipped.kind`.
-        message: why.
+        message: the reason.
     """
 
     def __init__(self, kind: SkipKind, message: str) -> None:
@@ -56,9 +56,9 @@ class LayerFile:
     """A layer in a container.
 
     Attributes:
-        path: where it is.
-        diff_id: what its uncompressed tar has to be, by the config.
-        descriptor: what an OCI manifest says of it; `None` in a docker-archive.
+        path: its path in the container.
+        diff_id: the digest of its uncompressed tar, from the config.
+        descriptor: its descriptor in the OCI manifest; `None` in a docker-archive.
     """
 
     path: str
@@ -73,8 +73,8 @@ class ImageFiles:
     Attributes:
         config: its config.
         layers: its layers, the base first.
-        names: what it is called there.
-        parent: the image that it was built from, where that is recorded and in the same archive.
+        names: its names in the container.
+        parent: the image that it was built from, if that is recorded and in the same archive.
     """
 
     config: ImageConfig
@@ -85,16 +85,16 @@ class ImageFiles:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Something in a container that may be an image.
+    """An item in a container that may be an image.
 
     Attributes:
-        what: what to call it in messages.
-        group: images of one group are the same for several platforms; `None`: it is a group of its own.
-        names: what it is called there.
-        labels: how else it may be asked for: names that are no images' names, digests, IDs.
-        group_labels: the same for the whole group.
-        platform: what it is for, if that is told.
-        found: the image, or why it is none.
+        what: its name in messages.
+        group: the items of one group are the same image for several platforms; `None`: the item is alone in its group.
+        names: its names in the container.
+        labels: other words that it may be asked for by: names that are not valid names of images, digests, IDs.
+        group_labels: such words for the whole group.
+        platform: its platform; `None` if that is unknown.
+        found: the image, or the reason why it cannot be loaded.
     """
 
     what: str
@@ -103,17 +103,17 @@ class Candidate:
     labels: frozenset[str]
     group_labels: frozenset[str]
     platform: Platform | None
-    found: ImageFiles | NotTaken
+    found: ImageFiles | NotLoadable
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What is to be loaded of a container.
+class FoundImages:
+    """The images of a container that are to be loaded.
 
     Attributes:
+        container: the container with their files: the one that was searched, or a view of it.
         images: the images, each once.
-        skipped: what is left out.
-        container: where their files are: the container that was looked at, or another view of it.
+        skipped: the items that are not loaded.
     """
 
     container: Container

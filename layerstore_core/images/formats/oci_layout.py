@@ -1,7 +1,7 @@
-"""What images an OCI layout holds, by its `index.json`.
+"""Finding the images in an OCI layout, from its `index.json`.
 
-Source: the OCI image specification 1.1 (`image-layout.md`, `image-index.md`, `manifest.md`). What is not known is passed
-over, as it asks for: besides images a layout may hold signatures, attestations and any other artifacts.
+Source: the OCI image specification 1.1 (`image-layout.md`, `image-index.md`, `manifest.md`). As it requires, items of
+unknown types are skipped: besides images, a layout may contain signatures, attestations and any other artifacts.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from layerstore_core.images.formats.found import (
     Candidate,
     ImageFiles,
     LayerFile,
-    NotTaken,
+    NotLoadable,
     Skipped,
 )
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.reference import Reference
 
-#: An index in an index in an index …
+#: How deep indexes may be nested in indexes.
 MAX_NESTING: Final = 8
-#: containerd's annotation with an image's whole name.
+#: containerd's annotation, with an image's complete name.
 NAME_ANNOTATION: Final = "io.containerd.image.name"
-#: The specification's: often a tag alone.
+#: The specification's annotation, often with only a tag.
 REF_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 
 _INDEX_TYPES: Final = (
@@ -42,23 +42,24 @@ _MANIFEST_TYPES: Final = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-#: Of the specification's version 1.1 before it was released.
+#: From drafts of version 1.1 of the specification.
 _ARTIFACT_TYPE: Final = "application/vnd.oci.artifact.manifest.v1+json"
 _CONFIG_TYPES: Final = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
-    "application/octet-stream",  # of the first clients of the format
+    "application/octet-stream",  # written by the first clients of the format
     "",
 )
-#: `…layer.v1.tar+gzip`, `…rootfs.diff.tar.gzip`, `…layer.nondistributable.v1.tar`: what cosign and others put there is no tar.
+#: `…layer.v1.tar+gzip`, `…rootfs.diff.tar.gzip`, `…layer.nondistributable.v1.tar`. The "layers" of cosign and other
+#: artifacts are not tars.
 _LAYER_TYPE = re.compile(r"(?:.*[.+])?tar(?:[.+].*)?", re.ASCII)
-#: BuildKit puts what it attests of an image next to it, in manifests that are no images.
+#: BuildKit stores an image's attestations next to it, in manifests that are not images.
 _ATTESTATION_ANNOTATION: Final = "vnd.docker.reference.type"
 
 
 @dataclass(frozen=True, slots=True)
 class _Top:
-    """An entry of the outermost index."""
+    """The names of an entry of the outermost index; labels and `what` are as in `Candidate`."""
 
     names: tuple[Reference, ...]
     labels: frozenset[str]
@@ -71,17 +72,17 @@ def layout_images(
     """Find the images in an OCI layout.
 
     Args:
-        documents: its documents.
+        documents: the documents of the layout.
         index: its outermost index, parsed.
-        skipped: gets the names that cannot be images' names.
-        where: what that is called in messages.
+        skipped: invalid names of images are added here.
+        where: the name of the index in messages.
 
     Raises:
-        InvalidImage: that is no index.
-        TooMuch: there are too many manifests.
+        InvalidImage: the document is not an index.
+        TooMuch: there are too many manifests, names or layers.
     """
     if not isinstance(index, dict):
-        raise InvalidImage(f"{documents.name}: {where} is no JSON object")
+        raise InvalidImage(f"{documents.name}: {where} is not a JSON object")
     reader = _Reader(documents)
     found: list[Candidate] = []
     names = 0
@@ -90,7 +91,7 @@ def layout_images(
         try:
             descriptor = Descriptor.of(item, documents.name)
         except InvalidImage as error:
-            found.append(_no_candidate(what, not_taken(error, documents)))
+            found.append(_no_candidate(what, as_not_loadable(error, documents)))
             continue
         label = str(descriptor.annotations.get(REF_ANNOTATION) or "")
         top = _Top(
@@ -109,57 +110,57 @@ def layout_images(
 
 
 def check_image(documents: Documents, config: ImageConfig, count: int) -> None:
-    """Look whether an image can be loaded here at all.
+    """Check that an image can be loaded on this system.
 
     Args:
-        documents: where it is.
+        documents: the documents of its container.
         config: its config.
-        count: how many layers it has there.
+        count: the number of its layers in the manifest.
 
     Raises:
-        NotTaken: it is for another operating system.
+        NotLoadable: it is an attestation, or an image for another operating system.
         InvalidImage: its config names more or fewer layers.
     """
     system = str(config.document.get("os") or "linux").lower()
     if system == "unknown":
-        raise NotTaken("attestation", "an attestation, no image")
+        raise NotLoadable("attestation", "an attestation, not an image")
     if system != "linux":
-        raise NotTaken("platform", f"the image is of another operating system: {system!r}")
+        raise NotLoadable("platform", f"the image is for another operating system: {system!r}")
     if count != len(config.diff_ids):
         raise InvalidImage(
             f"{documents.name}: image {config.image_id} has {count} layers, but its config names {len(config.diff_ids)}"
         )
 
 
-def not_taken(error: InvalidImage, documents: Documents) -> NotTaken:
-    """Make of an error with one image the reason why that is left out.
+def as_not_loadable(error: InvalidImage, documents: Documents) -> NotLoadable:
+    """Convert the error of one image to the reason why it is skipped.
 
     Raises:
-        TooMuch: it is an error with the whole.
+        TooMuch: the error concerns the whole archive.
     """
     if isinstance(error, TooMuch):
         raise error
-    if isinstance(error, NotTaken):
+    if isinstance(error, NotLoadable):
         return error
-    return NotTaken("invalid", str(error).removeprefix(f"{documents.name}: "))
+    return NotLoadable("invalid", str(error).removeprefix(f"{documents.name}: "))
 
 
 class _Reader:
-    """Reads indexes and manifests; their number is limited over all of them."""
+    """A reader of indexes and manifests. It limits the number of manifests and layers of all of them together."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._manifests = 0
         self._layers = 0
-        self._images: dict[str, tuple[str, Platform | None, ImageFiles] | NotTaken] = {}
+        self._images: dict[str, tuple[str, Platform | None, ImageFiles] | NotLoadable] = {}
 
     def entries(self, index: Mapping[str, Any], where: str) -> list[Any]:
         listed = index.get("manifests")
         if not isinstance(listed, list):
-            raise InvalidImage(f"{self._documents.name}: {where}: it has no list of manifests")
+            raise InvalidImage(f"{self._documents.name}: {where} has no list of manifests")
         self._manifests += len(listed)
         if self._manifests > MAX_IMAGES:
-            raise TooMuch(f"{self._documents.name}: its indexes name more than {MAX_IMAGES} manifests")
+            raise TooMuch(f"{self._documents.name}: the indexes list more than {MAX_IMAGES} manifests")
         return listed
 
     def is_index(self, descriptor: Descriptor) -> bool:
@@ -167,12 +168,12 @@ class _Reader:
             return descriptor.media_type in _INDEX_TYPES
         try:
             return "manifests" in self._documents.json_blob(descriptor)
-        except InvalidImage as error:  # told when it is read
-            not_taken(error, self._documents)
+        except InvalidImage as error:  # reported when the document is read as a manifest
+            as_not_loadable(error, self._documents)  # raises an error that concerns the whole archive
             return False
 
     def candidates(self, descriptor: Descriptor, top: _Top, group: str | None, depth: int = 0) -> Iterator[Candidate]:
-        """The images that a descriptor leads to, perhaps through indexes."""
+        """Yield the candidates that a descriptor leads to, directly or through indexes."""
         try:
             if not self.is_index(descriptor):
                 yield self._image(descriptor, top, group)
@@ -182,33 +183,33 @@ class _Reader:
             _check_descriptor(descriptor)
             index = self._documents.json_blob(descriptor)
             if kind := _artifact_type(index):
-                raise NotTaken("artifact", f"an artifact, no image: {kind}")
-            offered = self.entries(index, descriptor.path)
+                raise NotLoadable("artifact", f"an artifact, not an image: {kind}")
+            entries = self.entries(index, descriptor.path)
         except InvalidImage as error:
-            yield _no_candidate(top.what, not_taken(error, self._documents), top, group)
+            yield _no_candidate(top.what, as_not_loadable(error, self._documents), top, group)
             return
-        for number, item in enumerate(offered, 1):
+        for number, item in enumerate(entries, 1):
             try:
                 inner = Descriptor.of(item, f"{self._documents.name}: {descriptor.path}")
             except InvalidImage as error:
-                yield _no_candidate(f"{top.what}, entry {number}", not_taken(error, self._documents), top, group)
+                yield _no_candidate(f"{top.what}, entry {number}", as_not_loadable(error, self._documents), top, group)
             else:
                 yield from self.candidates(inner, top, group, depth + 1)
 
     def _image(self, descriptor: Descriptor, top: _Top, group: str | None) -> Candidate:
         labels = {descriptor.digest}
         platform = descriptor.platform
-        found: ImageFiles | NotTaken
+        found: ImageFiles | NotLoadable
         if descriptor.digest not in self._images:
             self._images[descriptor.digest] = self._read(descriptor)
         result = self._images[descriptor.digest]
-        if isinstance(result, NotTaken):
+        if isinstance(result, NotLoadable):
             found = result
         else:
-            config_digest, told, found = result
+            config_digest, config_platform, found = result
             labels.add(config_digest)
             labels.add(found.config.image_id)
-            platform = told or platform
+            platform = config_platform or platform
         return Candidate(
             ", ".join(map(str, top.names)) or descriptor.digest,
             group,
@@ -219,40 +220,45 @@ class _Reader:
             found,
         )
 
-    def _read(self, descriptor: Descriptor) -> tuple[str, Platform | None, ImageFiles] | NotTaken:
+    def _read(self, descriptor: Descriptor) -> tuple[str, Platform | None, ImageFiles] | NotLoadable:
         try:
             _check_descriptor(descriptor)
             return self._files(descriptor)
         except InvalidImage as error:
-            return not_taken(error, self._documents)
+            return as_not_loadable(error, self._documents)
 
     def _files(self, descriptor: Descriptor) -> tuple[str, Platform | None, ImageFiles]:
         where = f"{self._documents.name}: {descriptor.path}"
         manifest = self._documents.json_blob(descriptor)
         if (known := _text(manifest, "mediaType")) not in (*_MANIFEST_TYPES, _ARTIFACT_TYPE, ""):
-            raise NotTaken("unknown-type", f"the media type {known!r} is not one of an image")
+            raise NotLoadable("unknown-type", f"{known!r} is not the media type of an image")
         if manifest.get("schemaVersion") == 1:
-            raise NotTaken("unknown-type", "an image in the old format, schema 1, which is not read")
+            raise NotLoadable(
+                "unknown-type",
+                "an image in the old format (schema 1), which is not supported; save it with a newer program",
+            )
         kind = _artifact_type(manifest) or (known if known == _ARTIFACT_TYPE else "")
         listed = manifest.get("layers")
         config_descriptor = None
         if not kind:
             if not isinstance(listed, list):
-                raise InvalidImage(f"{where}: it has no list of layers")
+                raise InvalidImage(f"{where} has no list of layers")
             config_descriptor = Descriptor.of(manifest.get("config"), where)
             kind = "" if config_descriptor.media_type in _CONFIG_TYPES else config_descriptor.media_type[:200]
         layers = [] if kind else [Descriptor.of(item, where) for item in listed or ()]
         self._layers += len(layers)
         if self._layers > MAX_LAYERS:
-            raise TooMuch(f"{self._documents.name}: its images have more than {MAX_LAYERS} layers together")
+            raise TooMuch(f"{self._documents.name}: the images have more than {MAX_LAYERS} layers together")
         for layer in layers:
             if layer.media_type and not _LAYER_TYPE.fullmatch(layer.media_type):
                 if "in-toto" in layer.media_type:
-                    raise NotTaken("attestation", "an attestation, no image")
+                    raise NotLoadable("attestation", "an attestation, not an image")
                 kind = kind or layer.media_type[:200]
         if kind or config_descriptor is None:
-            of = _text(manifest.get("subject"), "digest")
-            raise NotTaken("artifact", f"an artifact, no image: {kind}" + (f", which belongs to {of}" if of else ""))
+            subject = _text(manifest.get("subject"), "digest")
+            raise NotLoadable(
+                "artifact", f"an artifact, not an image: {kind}" + (f", which belongs to {subject}" if subject else "")
+            )
         for layer in layers:
             if "encrypted" in layer.media_type:
                 raise InvalidImage(f"{where}: layer {layer.digest} is encrypted; decrypt the image first")
@@ -263,28 +269,33 @@ class _Reader:
         files = tuple(
             LayerFile(layer.path, diff_id, layer) for layer, diff_id in zip(layers, config.diff_ids, strict=True)
         )
-        return config_descriptor.digest, Platform.told_by(config.document), ImageFiles(config, files)
+        return config_descriptor.digest, Platform.from_document(config.document), ImageFiles(config, files)
 
 
 def _check_descriptor(descriptor: Descriptor) -> None:
-    """Tell what is no image without a look at it."""
+    """Check, from its descriptor alone, that an item may be an image.
+
+    Raises:
+        NotLoadable: it is not an image, or is one for another operating system.
+    """
     kind = _artifact_type(descriptor.document)
     if _ATTESTATION_ANNOTATION in descriptor.annotations or (descriptor.platform and not descriptor.platform.known):
-        raise NotTaken("attestation", "an attestation, no image")
+        raise NotLoadable("attestation", "an attestation, not an image")
     if kind or descriptor.media_type == _ARTIFACT_TYPE:
-        raise NotTaken("artifact", f"an artifact, no image: {kind or descriptor.media_type}")
+        raise NotLoadable("artifact", f"an artifact, not an image: {kind or descriptor.media_type}")
     if descriptor.media_type and descriptor.media_type not in (*_MANIFEST_TYPES, *_INDEX_TYPES):
-        raise NotTaken("unknown-type", f"the media type {descriptor.media_type[:200]!r} is not one of an image")
+        raise NotLoadable("unknown-type", f"{descriptor.media_type[:200]!r} is not the media type of an image")
     if descriptor.platform and descriptor.platform.os != "linux":
-        raise NotTaken("platform", f"the image is of another operating system: {descriptor.platform.os!r}")
+        raise NotLoadable("platform", f"the image is for another operating system: {descriptor.platform.os!r}")
 
 
-def _no_candidate(what: str, error: NotTaken, top: _Top | None = None, group: str | None = None) -> Candidate:
+def _no_candidate(what: str, error: NotLoadable, top: _Top | None = None, group: str | None = None) -> Candidate:
     names, labels = (top.names, top.labels) if top else ((), frozenset[str]())
     return Candidate(what, group, names, labels, labels, None, error)
 
 
 def _names_of(descriptor: Descriptor, skipped: list[Skipped]) -> tuple[Reference, ...]:
+    """Return the image's name from the annotations, if there is a valid one."""
     name = str(descriptor.annotations.get(NAME_ANNOTATION) or "")
     label = str(descriptor.annotations.get(REF_ANNOTATION) or "")
     if name:
@@ -292,17 +303,17 @@ def _names_of(descriptor: Descriptor, skipped: list[Skipped]) -> tuple[Reference
             return (Reference.parse(name),)
         except InvalidReference as error:
             skipped.append(Skipped(name[:300], "name", str(error)))
-    # A bare word is a tag of some image: which, only the one who has written the layout knows.
+    # A single word is the tag of an image whose name the layout does not say.
     if ":" not in label and "/" not in label:
         return ()
     try:
         return (Reference.parse(label),)
-    except InvalidReference:  # the specification allows more than names of images
+    except InvalidReference:  # the specification also allows other texts here
         return ()
 
 
 def _artifact_type(document: Mapping[str, Any]) -> str:
-    """What an artifact says that it is; registries give the type of the config there for images, too."""
+    """Return the type of an artifact; "" for an image, for which registries write the config's type here."""
     kind = _text(document, "artifactType")
     return "" if kind in _CONFIG_TYPES else kind
 

@@ -1,4 +1,4 @@
-"""Platforms: what an image runs on, and which of several images runs best."""
+"""Platforms: the systems that images run on, and which of several images runs best on one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-#: Other words for architectures, as kernels, Debian and the OCI specification's users write them, with Go's words for them.
+#: Other names of architectures, from kernels, Debian and users of the OCI specification, with Go's name and variant.
 _ARCHITECTURES: Final = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -21,21 +21,21 @@ _ARCHITECTURES: Final = {
     "i686": ("386", ""),
     "i386": ("386", ""),
 }
-#: The variant that an architecture without one stands for.
+#: The variant that is meant if an architecture has none.
 _DEFAULT_VARIANT: Final = {"arm": 7, "arm64": 8, "amd64": 1}
 _NUMBERED = re.compile(r"v?([0-9]{1,3})", re.ASCII)
-#: How much worse an image is that needs more than the default variant: it is taken where nothing else is there.
+#: Added to the rank of an image that needs more than the default variant: it is chosen only if there is no other.
 _NEEDS_MORE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on.
+    """A system that an image runs on.
 
     Attributes:
-        os: such as `linux`.
-        architecture: such as `amd64`, in Go's words.
-        variant: such as `v7`; empty for any.
+        os: the operating system, such as `linux`.
+        architecture: Go's name of the architecture, such as `amd64`.
+        variant: the variant, such as `v7`; empty for any.
     """
 
     os: str
@@ -44,28 +44,28 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `linux/arm/v7`, `linux/amd64`, or `arm64` for one of Linux.
+        """Parse `linux/arm/v7`, `linux/amd64`, or `arm64`, which means `linux/arm64`.
 
         Raises:
-            ValueError: it is no platform.
+            ValueError: the text is not a platform.
         """
         parts = text.lower().split("/")
         if len(parts) == 1:
             parts = ["linux", *parts]
         if len(parts) > 3 or not all(parts):
-            raise ValueError(f"{text!r} is no platform; write it as linux/amd64 or linux/arm/v7")
+            raise ValueError(f"{text!r} is not a platform; write it as linux/amd64 or linux/arm/v7")
         return cls._normal(*parts)
 
     @classmethod
     def of(cls, value: Platform | str | Sequence[str]) -> Platform:
-        """Take a platform in any form that a program may have it in.
+        """Convert a value to a platform.
 
         Args:
             value: a platform, its text, or its two or three parts.
 
         Raises:
-            ValueError: it is no platform.
-            TypeError: it is none of these.
+            ValueError: the text is not a platform.
+            TypeError: the value has another type.
         """
         if isinstance(value, Platform):
             return value
@@ -78,12 +78,12 @@ class Platform:
 
     @classmethod
     def of_this_host(cls) -> Self:
-        """The platform of this machine."""
+        """Return the platform of this machine."""
         return cls._normal("linux", platform.machine().lower())
 
     @classmethod
-    def told_by(cls, document: Mapping[str, Any]) -> Self | None:
-        """Read the platform in a descriptor or a config; `None` where that tells no architecture."""
+    def from_document(cls, document: Mapping[str, Any]) -> Self | None:
+        """Read the platform from a descriptor or a config; return `None` if it has no architecture."""
         os, architecture, variant = (
             found.lower() if isinstance(found := document.get(key), str) else ""
             for key in ("os", "architecture", "variant")
@@ -92,23 +92,23 @@ class Platform:
 
     @property
     def known(self) -> bool:
-        """Whether it names a system: what attests something of an image has `unknown/unknown`."""
+        """Whether this is a real platform: the platform of an attestation is `unknown/unknown`."""
         return "unknown" not in (self.os, self.architecture)
 
     def rank(self, found: Platform) -> int | None:
-        """Say how well an image for `found` runs here: 0 is best; `None` where it does not.
+        """Return how well an image for `found` runs on this platform: 0 is best, `None` is not at all.
 
-        A processor runs what was made for a lower variant of its architecture.
+        A processor also runs programs for a lower variant of its architecture.
         """
         if (found.os, found.architecture) != (self.os, self.architecture):
             return None
         default = _DEFAULT_VARIANT.get(self.architecture, 0)
-        wanted, offered = _number(self.variant, default), _number(found.variant, default)
-        if wanted is None or offered is None:
+        own, needed = _number(self.variant, default), _number(found.variant, default)
+        if own is None or needed is None:
             return 0 if found.variant == self.variant else None if self.variant else 1
-        if offered <= wanted:
-            return wanted - offered
-        return None if self.variant else _NEEDS_MORE + offered - wanted
+        if needed <= own:
+            return own - needed
+        return None if self.variant else _NEEDS_MORE + needed - own
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

@@ -1,7 +1,8 @@
-"""Skopeo's `dir:` layouts, read as if they were OCI layouts: a manifest, and blobs that are named by their hex digits.
+"""Reading Skopeo's `dir:` layouts as OCI layouts.
 
-Source: github.com/containers/image, `directory/directory_transport.go`. The inner manifests of an image for several
-platforms are called `<hex>.manifest.json`, the outermost is `manifest.json`.
+Such a layout has a manifest, and blobs that are named by the hex digits of their digests. The manifest is
+`manifest.json`. If it is the index of a multi-platform image, the inner manifests are named `<hex>.manifest.json`.
+Source: github.com/containers/image, `directory/directory_transport.go`.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ _BLOBS: Final = "blobs/"
 
 
 class SkopeoDirectory:
-    """The files of such a layout, by the names that an OCI layout would have for them.
+    """A `dir:` layout, whose files have the names that they would have in an OCI layout.
 
     Args:
-        inner: where they are; it stays the caller's.
+        inner: the files of the layout. The caller closes this container.
 
     Raises:
-        InvalidImage: the manifest cannot be found.
-        OSError: it cannot be read.
+        InvalidImage: there is no manifest.
+        OSError: the manifest cannot be read.
 
     Attributes:
-        name: what to call it in messages.
-        index: an index of the outermost manifest.
+        name: the name of the layout in messages.
+        index: an OCI index with the outermost manifest.
     """
 
     def __init__(self, inner: Container) -> None:
@@ -46,18 +47,19 @@ class SkopeoDirectory:
         return self._real(path) in self._inner
 
     def size(self, path: str, /) -> int:
-        """As `Container.size`."""
+        """See `Container.size`."""
         return self._inner.size(self._real(path))
 
     def open(self, path: str, /) -> BinaryIO:
-        """As `Container.open`."""
+        """See `Container.open`."""
         return self._inner.open(self._real(path))
 
     def close(self) -> None:
-        """As `Container.close`."""
+        """See `Container.close`."""
         self._inner.close()
 
     def _real(self, path: str) -> str:
+        """Return the name in the `dir:` layout of a path in an OCI layout."""
         algorithm, slash, digits = path.removeprefix(_BLOBS).partition("/")
         if not path.startswith(_BLOBS) or not slash:
             return path

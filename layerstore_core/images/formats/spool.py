@@ -1,4 +1,4 @@
-"""An archive that cannot be read in place, written to a file without a name as far as it is asked for."""
+"""Spooling: an archive that cannot be read in place is written to an unnamed file, as far as it is needed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from layerstore_core.errors import InvalidImage, InvalidLayer, while_doing
 from layerstore_core.streams.compression import CHUNK, MAGIC_SIZE, detect
 from layerstore_core.streams.prefetch import DecompressAhead
 
-#: Of members that are larger than a layer may be, so many bytes are kept: a config or a manifest may be among them.
+#: Of the members that are larger than a layer may be, this many bytes are kept in all: a small one may be a config or
+#: a manifest.
 _DOCUMENTS: Final = 32 << 20
 
 
 class Spool:
-    """The uncompressed bytes of an archive, the first of them in a file.
+    """A file with the uncompressed bytes of an archive, as far as they have been read.
 
     Args:
-        read: gives some bytes of the archive, at most as many as it is asked for; `b""` at the end.
-        directory: where the file goes.
-        name: what to call the archive in messages.
-        limits: how much of it is taken.
+        read: returns at most the given number of bytes of the archive; `b""` at the end.
+        directory: the directory for the file.
+        name: the name of the archive in messages.
+        limits: the limits on the size of the archive and of a layer.
 
     Raises:
-        OSError: it cannot be read, or the file cannot be written.
+        OSError: the archive cannot be read, or the file cannot be written.
 
     Attributes:
         file: the file.
-        dropped: how many bytes up to here are not in the file: what follows is so much nearer to its start.
+        dropped: how many of the bytes read so far are not in the file. An offset in the archive minus this number is
+            the offset in the file, for the bytes that follow.
     """
 
     def __init__(self, read: Callable[[int], bytes], directory: Path, name: str, limits: Limits) -> None:
@@ -53,18 +55,18 @@ class Spool:
             self.file = inside.temporary_file(directory)
 
     def fill(self, end: int, *, keep: bool = True) -> bool:
-        """Take the archive's bytes up to `end`.
+        """Read the archive up to the offset `end`.
 
         Args:
-            end: in bytes from the start of the archive, uncompressed.
-            keep: whether to write them to the file.
+            end: the offset in the uncompressed archive, in bytes.
+            keep: whether to write the bytes to the file.
 
         Returns:
-            Whether there are as many.
+            Whether the archive has as many bytes.
 
         Raises:
-            InvalidImage: the archive is damaged, or larger than it may be.
-            OSError: it cannot be read, or the file cannot be written.
+            InvalidImage: the archive is damaged, or larger than the limit.
+            OSError: the archive cannot be read, or the file cannot be written.
         """
         while self._position < end and (self._pending or self._more()):
             piece = self._pending[: end - self._position]
@@ -77,7 +79,7 @@ class Spool:
         return self._position >= end
 
     def too_large(self, size: int) -> Limit | None:
-        """Tell the limit by which a member of `size` bytes is too large to be kept; `None` if it is not."""
+        """Return the limit that a member of `size` bytes exceeds, so that it is not kept; `None` if it is kept."""
         layer = self._limits.layer
         if layer is None or size <= layer.compressed:
             return None
@@ -87,7 +89,10 @@ class Spool:
         return layer
 
     def finish(self) -> None:
-        """Read the archive to its end, for the sake of its writer and of checksums; errors as for `fill`."""
+        """Read the archive to its end: its writer may wait for that, and checksums are verified there.
+
+        Errors are as for `fill`.
+        """
         self._pending = memoryview(b"")
         try:
             while self._more():
@@ -96,7 +101,7 @@ class Spool:
             self.stop()
 
     def stop(self) -> None:
-        """End what reads the archive; the file stays open. A second call does nothing."""
+        """Stop the thread that decompresses the archive. The file stays open. A second call does nothing."""
         if self._ahead is not None:
             self._ahead.stop()
 

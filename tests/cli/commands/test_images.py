@@ -103,7 +103,7 @@ def test_save_and_load_again(run: Run, loaded: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("loaded")
 def test_wrong_arguments_of_image_commands(run: Run) -> None:
     assert "--output" in run("save", "app:1", code=2).stderr
-    assert "no platform" in run("load", "-", "--platform", "a/b/c/d", code=2).stderr
+    assert "is not a platform" in run("load", "-", "--platform", "a/b/c/d", code=2).stderr
     assert run("--json", "tag", "app:1", "No Name", code=1).error["type"] == "InvalidReference"
 
 

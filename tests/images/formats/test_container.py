@@ -1,3 +1,5 @@
+"""Reading files in tars and directories: links, names, limits, spooling."""
+
 from __future__ import annotations
 
 import gzip
@@ -72,7 +74,7 @@ def test_links_lead_to_other_members(tmp_path: Path) -> None:
         ([tars.header(b"x", size=1 << 40)], "cut off"),
     ],
 )
-def test_an_archive_that_is_damaged_is_refused(tmp_path: Path, parts: list[bytes], words: str) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, parts: list[bytes], words: str) -> None:
     with pytest.raises(InvalidImage, match=words):
         opened(tmp_path, *parts)
 
@@ -90,7 +92,7 @@ def test_an_archive_that_is_damaged_is_refused(tmp_path: Path, parts: list[bytes
         ([tars.entry(b"x", b"1"), tars.directory(b"x/")], "x", "x is missing"),
     ],
 )
-def test_a_member_with_tricks_is_refused_and_no_other(
+def test_a_malicious_member_is_refused_and_the_others_are_read(
     tmp_path: Path, parts: list[bytes], path: str, words: str
 ) -> None:
     with opened(tmp_path, *parts, tars.entry(b"good", b"1")) as container:
@@ -100,7 +102,7 @@ def test_a_member_with_tricks_is_refused_and_no_other(
             container.open(path)
 
 
-def test_of_two_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_two_members_with_one_name_is_read(tmp_path: Path) -> None:
     with opened(
         tmp_path,
         tars.entry(b"x", b"1"),
@@ -112,15 +114,18 @@ def test_of_two_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
         assert [content(container, name) for name in ("x", "y", "abs", "/abs")] == [b"2", b"3", b"4", b"4"]
 
 
-def test_the_names_of_members_are_bounded_by_their_bytes(tmp_path: Path) -> None:
-    """A name of the kernel's greatest length, in characters of four bytes, many times: with PAX each is a small part of a tar."""
+def test_the_bytes_of_all_names_are_limited(tmp_path: Path) -> None:
+    """Many names of nearly the kernel's greatest length, in characters of four bytes.
+
+    With PAX, each is a small part of a tar.
+    """
     name = ("\U0001f600" * 1000).encode()
     parts = [tars.pax([(b"path", b"%d/%s" % (number, name))]) + tars.entry(b"short") for number in range(17_000)]
     with pytest.raises(InvalidImage, match="names in the archive take more than 64 MiB"):
         opened(tmp_path, *parts)
 
 
-def test_a_message_holds_nothing_that_moves_a_cursor(tmp_path: Path) -> None:
+def test_messages_contain_no_control_characters(tmp_path: Path) -> None:
     container = opened(tmp_path, tars.symlink(b"a\x1b[2J\nb\xff", b"/x\x07"))
     with container, pytest.raises(InvalidImage) as caught:
         container.open(os.fsdecode(b"a\x1b[2J\nb\xff"))
@@ -128,7 +133,7 @@ def test_a_message_holds_nothing_that_moves_a_cursor(tmp_path: Path) -> None:
     assert r"a\x1b[2J\nb\udcff" in str(caught.value)
 
 
-def test_links_lead_to_directories_of_other_members(tmp_path: Path) -> None:
+def test_links_to_directories_lead_to_their_members(tmp_path: Path) -> None:
     with opened(
         tmp_path,
         tars.entry(b"1/a/layer.tar", b"x"),
@@ -143,18 +148,18 @@ def test_links_lead_to_directories_of_other_members(tmp_path: Path) -> None:
             assert content(container, path) == b"x"
         assert content(container, "4/a/layer.tar") == b"y"
         assert "2/b" not in container
-        with pytest.raises(InvalidImage, match="circle"):
+        with pytest.raises(InvalidImage, match="form a loop"):
             container.open("deeper/y")
 
 
-def test_links_in_a_circle(tmp_path: Path) -> None:
+def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
     with opened(tmp_path, tars.symlink(b"a", b"b"), tars.symlink(b"b", b"a")) as container:
         assert "a" not in container
-        with pytest.raises(InvalidImage, match="circle"):
+        with pytest.raises(InvalidImage, match="form a loop"):
             container.open("a")
 
 
-def test_a_file_that_shrinks_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_while_it_is_read_is_an_os_error(tmp_path: Path) -> None:
     with opened(tmp_path, tars.entry(b"x", b"1" * 2000)) as container, container.open("x") as file:
         os.truncate(tmp_path / "a.tar", 1000)
         with pytest.raises(OSError, match="cut off"):
@@ -162,7 +167,7 @@ def test_a_file_that_shrinks_is_an_error_of_the_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["pipe", "memory", "compressed", "compressed pipe"])
-def test_what_cannot_be_read_in_place_is_spooled(tmp_path: Path, how: str) -> None:
+def test_an_archive_that_cannot_be_read_in_place_is_spooled(tmp_path: Path, how: str) -> None:
     data = tars.tar(tars.entry(b"x", b"content" * 50_000))
     data = gzip.compress(data) if "compressed" in how else data
     path = tmp_path / "input"
@@ -181,8 +186,8 @@ def test_what_cannot_be_read_in_place_is_spooled(tmp_path: Path, how: str) -> No
 
 
 @pytest.mark.parametrize("how", ["pipe", "compressed"])
-def test_no_more_is_spooled_than_the_limits_allow(tmp_path: Path, how: str) -> None:
-    """A member that is larger than a layer may be is left out; one among documents is kept; all together are bounded."""
+def test_the_size_of_the_spool_is_limited(tmp_path: Path, how: str) -> None:
+    """A member larger than a layer may be is not kept, unless it is small enough for a document; the sum is limited."""
     layer = Limit(1 << 20, "max_layer_size", "argument")
     data = tars.tar(
         tars.entry(b"large", bytes(40 << 20)),
@@ -208,7 +213,7 @@ def test_no_more_is_spooled_than_the_limits_allow(tmp_path: Path, how: str) -> N
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_what_follows_the_archive_is_read_but_not_kept(tmp_path: Path) -> None:
+def test_bytes_after_the_archive_are_read_but_not_spooled(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(gzip.compress(tars.tar(tars.entry(b"x", b"1")) + bytes(30 << 20), 1))
     with cast("TarContainer", open_container(tmp_path / "in", spool_dir=tmp_path, limits=LIMITS)) as container:
         assert os.fstat(container._file.fileno()).st_size < 1 << 20
@@ -217,13 +222,13 @@ def test_what_follows_the_archive_is_read_but_not_kept(tmp_path: Path) -> None:
         open_container(tmp_path / "in", spool_dir=tmp_path, limits=LIMITS)
 
 
-def test_a_compressed_archive_that_is_damaged(tmp_path: Path) -> None:
+def test_a_damaged_compressed_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(gzip.compress(tars.tar(tars.entry(b"x", os.urandom(5000))))[:-2000])
     with pytest.raises(InvalidImage, match="damaged"):
         open_container(tmp_path / "a", spool_dir=tmp_path, limits=LIMITS)
 
 
-def test_an_open_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> None:
+def test_an_open_file_is_read_from_its_position_and_stays_open(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before" + tars.tar(tars.entry(b"x", b"1")))
     with open(path, "rb") as file:
@@ -234,7 +239,7 @@ def test_an_open_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path
         assert not file.closed
 
 
-def test_a_directory_follows_no_links(tmp_path: Path) -> None:
+def test_links_in_a_directory_are_not_followed(tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     (layout / "blobs").mkdir(parents=True)
     (layout / "blobs" / "x").write_bytes(b"1")

@@ -1,7 +1,7 @@
-"""Recognising and undoing compression: gzip, zstd, xz, bzip2, by their magic numbers.
+"""Detection and decompression of gzip, zstd, xz and bzip2, by their magic numbers.
 
-Decompression is streamed with bounded memory: however well a chunk was compressed, no more than
-`CHUNK` bytes of it are unpacked at a time. Several compressed streams one after another count as one.
+Decompression is streamed, with bounded memory: however well a chunk was compressed, at most `CHUNK` bytes of it are
+decompressed at a time. Several compressed streams, one after another, count as one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, NoReturn, Protocol
 
 from layerstore_core.errors import InvalidLayer
 
-#: How much is read and decompressed at a time, in bytes.
+#: How many bytes are read, and decompressed, at a time.
 CHUNK: Final = 1 << 20
 
 ReadChunk = Callable[[], bytes]
@@ -30,7 +30,7 @@ class _Decompressor(Protocol):
 def _gzip() -> _Decompressor:
     from isal import igzip_lib
 
-    # Of isal's two inflaters this one keeps what is left of its input itself: a quarter faster.
+    # Of isal's two decompressors, this one keeps the rest of its input itself, which is a quarter faster.
     decompressor: _Decompressor = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     return decompressor
 
@@ -40,7 +40,7 @@ def _zstd() -> _Decompressor:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         from backports import zstd
-    # Docker and containerd accept windows up to 128 MiB; more is an attack on memory.
+    # Docker and containerd accept windows up to 128 MiB. A larger one counts as an attack on memory.
     decompressor: _Decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
     return decompressor
 
@@ -63,7 +63,7 @@ _FORMATS: Final[tuple[tuple[str, bytes, Callable[[], _Decompressor]], ...]] = (
     ("xz", b"\xfd7zXZ\0", _xz),
     ("bzip2", b"BZh", _bzip2),
 )
-#: What is recognised, to be refused by its name: magic number, name, and the program that undoes it.
+#: Formats that are recognised and refused by name: magic number, name, and the program that decompresses it.
 _UNSUPPORTED: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
     (b"\x02\x21\x4c\x18", "lz4", "lz4 -dc"),
@@ -80,15 +80,15 @@ _UNSUPPORTED: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"7z\xbc\xaf\x27\x1c", "7z", "bsdtar -cf - @FILE"),
     (b"Rar!\x1a\x07", "rar", "bsdtar -cf - @FILE"),
 )
-#: How many bytes `detect` wants to see.
+#: How many bytes `detect` needs.
 MAGIC_SIZE: Final = 6
 
 
 def detect(start: bytes) -> str | None:
-    """The name of the compression whose magic number `start` begins with; `None` for a plain tar."""
+    """Return the name of the compression whose magic number `start` begins with; `None` for an uncompressed tar."""
     if start[:3] == b"BZh" and not start[3:4].isdigit():
         return None
-    # zstd allows skippable frames in front.
+    # zstd allows skippable frames at the beginning.
     if len(start) >= 4 and start[1:4] == b"\x2a\x4d\x18" and 0x50 <= start[0] <= 0x5F:
         return "zstd"
     for name, magic, _ in _FORMATS:
@@ -98,28 +98,35 @@ def detect(start: bytes) -> str | None:
 
 
 def why_no_tar(start: bytes) -> str:
-    """What to say of bytes that begin with `start`, a block at most, and are no tar: by which compression, and what to do."""
+    """Return an error message for input that is not a tar: which format it has, and what to do.
+
+    Args:
+        start: the beginning of the input, at most a block.
+    """
     supported = detect(start)
     if supported is not None:
-        return f"this is not a tar: it is compressed with {supported} once more; decompress it once"
+        return f"this is not a tar: after decompression it is still compressed with {supported}; decompress it once"
     for magic, name, program in _UNSUPPORTED:
         if start.startswith(magic):
-            return f"this is not a tar: it is packed with {name}, which is not supported; give it what '{program}' makes of it"
-    return "this is not a tar, nor compressed with gzip, zstd, xz or bzip2"
+            return (
+                f"this is not a tar: it is packed with {name}, which is not supported; use the output of '{program}' "
+                "instead"
+            )
+    return "this is not a tar, and not compressed with gzip, zstd, xz or bzip2"
 
 
 def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:
-    """Wrap a source of compressed chunks into one of plain chunks.
+    """Wrap a source of compressed chunks into a source of decompressed chunks.
 
     Args:
-        read_chunk: gives compressed bytes, `b""` at the end.
-        name: a name that `detect` gave.
+        read_chunk: returns compressed bytes, and `b""` at the end.
+        name: the compression, as `detect` returns it.
 
     Returns:
-        A function of the same form. It raises `InvalidLayer` where the stream is corrupt or cut off;
-        zeros behind a stream are padding, anything else that is no further stream is refused.
+        A function like `read_chunk`. It raises `InvalidLayer` if the stream is damaged or cut off. Zeros after a stream
+        are padding. Any other bytes that are not another stream are an error.
     """
-    new = next(make for known, _, make in _FORMATS if known == name)
+    new = next(factory for known, _, factory in _FORMATS if known == name)
     return _Reader(read_chunk, name, new).read_chunk
 
 
@@ -146,7 +153,7 @@ class _Reader:
             self._consumed += len(data)
             try:
                 output = self._decompressor.decompress(data, CHUNK)
-            except Exception as error:  # each library has an error class of its own
+            except Exception as error:  # each library has its own error class
                 self._fail(str(error) or type(error).__name__, error)
             if self._decompressor.eof:
                 self._pending = self._decompressor.unused_data + self._pending
@@ -157,7 +164,7 @@ class _Reader:
                 return output
 
     def _next_stream(self) -> bool:
-        """Start on a further stream where one follows; `False` at the end of the input."""
+        """Begin the next stream; return `False` at the end of the input."""
         while True:
             if len(self._pending) < MAGIC_SIZE:
                 more = self._read_compressed()

@@ -1,4 +1,4 @@
-"""Chunks that are worked on in a thread, beside what makes them: sha256 above all."""
+"""A thread that processes chunks while other code produces them, and sha256 in such a thread."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Final, Self
 
-#: Chunks that may wait: a few MiB.
+#: How many chunks may wait for the thread: a few MiB.
 QUEUE: Final = 4
 
 
 class WorkerThread:
-    """Calls a function with each chunk, in their order, in a thread of its own. A context manager that ends the thread.
+    """A thread that calls a function with each chunk, in order; a context manager that ends the thread.
 
-    It gains what the function does without the interpreter: hashing and writing let go of it. A chunk of about a MiB is
-    worth the hand-over. When `put` returns, all chunks but the last `QUEUE` are done with.
+    It saves the time that the function spends without the GIL: hashing and writing release it. A chunk should have
+    about a MiB, so that it is worth passing it to the thread. When `put` returns, all chunks but the last `QUEUE` have
+    been processed.
 
     Args:
         work: the function.
-        name: the thread's.
+        name: the name of the thread.
     """
 
     def __init__(self, work: Callable[[bytes | memoryview], object], name: str) -> None:
         self._work = work
         self._name = name
         self._chunks: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
-        #: One for each chunk that may wait. A queue, as it is of C: a semaphore would keep the interpreter longer.
+        #: One item for each chunk that may still be queued. It is a queue because that is written in C: a semaphore
+        #: would need the GIL for longer.
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(QUEUE):
             self._room.put(None)
@@ -36,31 +38,32 @@ class WorkerThread:
         self._errors: list[BaseException] = []
 
     def put(self, chunk: bytes | memoryview) -> None:
-        """Hand a chunk over; waits while too many are still to be worked on.
+        """Pass a chunk to the thread. Wait while too many chunks are queued.
 
         Raises:
-            BaseException: what the function raised with an earlier one; it is called no more after that.
+            BaseException: an exception that the function raised with an earlier chunk. The function is not called
+            again.
         """
         if self._thread is None:
-            # The thread does not know this object, so that one which is forgotten goes, and ends it.
+            # The thread has no reference to this object. So an unused object is deleted, and that ends the thread.
             arguments = self._work, self._chunks, self._room, self._errors
-            self._thread = Thread(target=_work_off, args=arguments, name=self._name, daemon=True)
+            self._thread = Thread(target=_process_all, args=arguments, name=self._name, daemon=True)
             self._thread.start()
         self._room.get()
-        self._raise()
+        self._raise_error()
         self._chunks.put(chunk)
 
     def finish(self) -> None:
-        """Wait until all is done.
+        """Wait until all chunks have been processed.
 
         Raises:
-            BaseException: as `put`.
+            BaseException: as from `put`.
         """
         self.stop()
-        self._raise()
+        self._raise_error()
 
     def stop(self) -> None:
-        """End the thread, once it has done what it has. A second call does nothing."""
+        """End the thread, after it has processed the queued chunks. A second call does nothing."""
         if self._thread is not None:
             self._chunks.put(None)
             join_thread(self._thread)
@@ -75,12 +78,12 @@ class WorkerThread:
     def __del__(self) -> None:
         self._chunks.put(None)
 
-    def _raise(self) -> None:
+    def _raise_error(self) -> None:
         if self._errors:
             raise self._errors.pop()
 
 
-def _work_off(
+def _process_all(
     work: Callable[[bytes | memoryview], object],
     chunks: SimpleQueue[bytes | memoryview | None],
     room: SimpleQueue[None],
@@ -98,33 +101,33 @@ def _work_off(
 
 
 def join_thread(thread: Thread) -> None:
-    """Wait for the end of a thread that ends by itself; one whose `start` was interrupted need not be waited for."""
+    """Wait for the end of a thread. If its `start` was interrupted, do not wait."""
     with suppress(RuntimeError):
         thread.join()
 
 
 class Hasher:
-    """sha256 in a thread of its own: hashing lets go of the interpreter, so that it costs no time on a second core.
+    """sha256 in a separate thread; a context manager that ends the thread.
 
-    A context manager that ends the thread.
+    hashlib releases the GIL, so hashing costs no time if there is a second core.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._beside = WorkerThread(self._hash.update, "layerstore-hash")
+        self._thread = WorkerThread(self._hash.update, "layerstore-hash")
 
     def update(self, chunk: bytes | memoryview) -> None:
-        """Go on with `chunk`, of about a MiB; waits while too many are still to be hashed."""
-        self._beside.put(chunk)
+        """Hash a chunk, which should have about a MiB. Wait while too many chunks are queued."""
+        self._thread.put(chunk)
 
     def finish(self) -> str:
-        """The digest of all, in hex."""
-        self._beside.finish()
+        """Wait for the thread, and return the digest of all chunks, in hex."""
+        self._thread.finish()
         return self._hash.hexdigest()
 
     def stop(self) -> None:
         """End the thread. A second call does nothing."""
-        self._beside.stop()
+        self._thread.stop()
 
     def __enter__(self) -> Self:
         return self

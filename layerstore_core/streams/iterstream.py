@@ -1,4 +1,4 @@
-"""A binary stream over chunks that are made as it is read."""
+"""A binary stream over chunks that an iterator produces on demand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class IterStream(io.RawIOBase):
-    """A readable stream of the bytes that an iterator gives.
+    """A readable stream of the bytes from an iterator.
 
-    `read(n)` gives up to `n` bytes, and `b""` only at the end, as a raw stream does; wrap it in
-    `io.BufferedReader` where exactly `n` are wanted.
+    `read(n)` returns up to `n` bytes, and `b""` only at the end, like any raw stream. To get exactly `n` bytes, wrap
+    the stream in `io.BufferedReader`.
 
     Args:
-        chunks: the bytes, in pieces of any length; each is done with when the next one is asked for.
-        on_close: called once, when the stream is closed: also where nothing was ever read.
+        chunks: the bytes, in pieces of any length. A piece is not used any more when the next one is requested.
+        on_close: called once, when the stream is closed, even if nothing was read.
     """
 
     def __init__(self, chunks: Iterator[bytes | memoryview], on_close: Callable[[], None] | None = None) -> None:
@@ -31,11 +31,11 @@ class IterStream(io.RawIOBase):
         self._process = os.getpid()
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return `True`."""
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes; all that is left for a negative size or `None`."""
+        """Read up to `size` bytes, or all the rest for a negative size or `None`."""
         if size is None or size < 0:
             return self.readall()
         if not self._fill():
@@ -44,7 +44,7 @@ class IterStream(io.RawIOBase):
         return bytes(data)
 
     def readall(self) -> bytes:
-        """All that is left."""
+        """Read all the rest."""
         parts = []
         while self._fill():
             parts.append(bytes(self._left))
@@ -52,7 +52,7 @@ class IterStream(io.RawIOBase):
         return b"".join(parts)
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer` as far as one chunk goes; returns how many bytes."""
+        """Read bytes of one chunk into `buffer`, and return how many."""
         target = memoryview(buffer).cast("B")
         if not self._fill():
             return 0
@@ -62,12 +62,12 @@ class IterStream(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Stop, and release what the chunks come from. A second call does nothing."""
+        """Close the stream, and the iterator with its resources. A second call does nothing."""
         if self.closed:
             return
         self._left = memoryview(b"")
         try:
-            # A generator's `finally` clauses run now, and not when it happens to be collected.
+            # So a generator's `finally` clauses run now, and not at some later garbage collection.
             close = getattr(self._chunks, "close", None)
             if close is not None:
                 close()
@@ -81,9 +81,10 @@ class IterStream(io.RawIOBase):
             raise ValueError("read of a closed stream")
         while not self._left:
             if os.getpid() != self._process:
-                # Its threads are not here, and its other processes listen to the parent.
+                # Its threads do not exist in the child, and its worker processes belong to the parent.
                 raise LayerStoreError(
-                    f"the stream belongs to process {self._process}, which was forked: open the store, and it, again in the child"
+                    f"the stream belongs to process {self._process}, which was forked: open the store and the stream "
+                    "again in the child"
                 )
             chunk = next(self._chunks, None)
             if chunk is None:

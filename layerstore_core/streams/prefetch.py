@@ -1,4 +1,4 @@
-"""Reading and decompression beside other work."""
+"""Reading and decompression in threads, ahead of the code that needs the bytes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any, Final
 from layerstore_core.streams.compression import ReadChunk, decompress
 from layerstore_core.streams.hasher import join_thread
 
-#: Compressed chunks that are read before they are asked for.
+#: How many compressed chunks are read ahead.
 _INPUTS: Final = 2
-#: Chunks of a file that may wait to be taken.
+#: How many chunks of a file are read ahead.
 _CHUNKS: Final = 2
-#: Plain chunks that may wait to be taken: a few MiB.
+#: How many decompressed chunks may be queued: a few MiB.
 _OUTPUTS: Final = 4
 
 
 class _Stopped(Exception):
-    """Nobody wants the rest."""
+    """The reader has stopped, so the rest is not needed."""
 
 
 class ReadAhead:
-    """A file's bytes, read in a thread of its own, ahead of whoever takes them.
+    """A thread that reads a file ahead of the code that uses its bytes.
 
-    For regular files only: what can block for ever would keep the thread, and `stop`, waiting.
+    It is for regular files only. Another file may block for ever: then the thread would wait, and so would `stop`.
 
     Args:
-        read: gives the next bytes, `b""` at the end.
+        read: returns the next bytes, and `b""` at the end.
     """
 
     def __init__(self, read: ReadChunk) -> None:
         self._chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
-        #: For each chunk that there is room for, that the thread is to go on. A queue, as it is of C: a semaphore would
-        #: keep the interpreter longer.
+        #: `True` for each chunk that the thread may still read; `False` ends it. It is a queue because that is written
+        #: in C: a semaphore would need the GIL for longer.
         self._room: SimpleQueue[bool] = SimpleQueue()
         for _ in range(_CHUNKS):
             self._room.put(True)
@@ -45,7 +45,7 @@ class ReadAhead:
         self._thread.start()
 
     def read_chunk(self) -> bytes:
-        """The next bytes, `b""` at the end.
+        """Return the next bytes, and `b""` at the end.
 
         Raises:
             OSError: the file cannot be read.
@@ -78,7 +78,7 @@ def _read_all(read: ReadChunk, chunks: SimpleQueue[bytes | BaseException], room:
             chunks.put(chunk)
             if not chunk:
                 return
-    except BaseException as error:  # it is the reader's
+    except BaseException as error:  # raised again in the reader's thread
         chunks.put(error)
 
 
@@ -89,23 +89,24 @@ def _drain(queue: SimpleQueue[Any]) -> None:
 
 
 class DecompressAhead:
-    """Plain chunks of a compressed source, decompressed ahead of the reader in a thread of its own.
+    """A thread that decompresses a source ahead of the code that uses its bytes.
 
-    The libraries let go of the interpreter meanwhile, so that it costs no time on a second core. The source itself is read
-    by whoever calls `read_chunk`: it may be a pipe that gives nothing for hours, or an object that knows no threads.
+    The libraries release the GIL, so decompression costs no time if there is a second core. The source itself is read
+    in the thread that calls `read_chunk`: it may be a pipe without data for hours, or an object that is not
+    thread-safe.
 
     Args:
-        read_chunk: gives compressed bytes, `b""` at the end.
-        name: the compression, as `detect` names it.
+        read_chunk: returns compressed bytes, and `b""` at the end.
+        name: the compression, as `detect` returns it.
     """
 
     def __init__(self, read_chunk: ReadChunk, name: str) -> None:
         self._read_compressed = read_chunk
         self._name = name
         self._inputs: SimpleQueue[bytes | None] = SimpleQueue()
-        #: Plain bytes; `None` where an input was taken; an error, or the empty bytes, at the end.
+        #: Decompressed bytes; `None` as a request for an input; an error or empty bytes at the end.
         self._outputs: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
-        #: As of `ReadAhead`.
+        #: As in `ReadAhead`.
         self._room: SimpleQueue[bool] = SimpleQueue()
         for _ in range(_OUTPUTS):
             self._room.put(True)
@@ -113,7 +114,7 @@ class DecompressAhead:
         self._end: bytes | BaseException | None = None
 
     def read_chunk(self) -> bytes:
-        """The next plain bytes, `b""` at the end.
+        """Return the next decompressed bytes, and `b""` at the end.
 
         Raises:
             InvalidLayer: the stream is damaged.
@@ -138,15 +139,15 @@ class DecompressAhead:
 
     def stop(self) -> None:
         """End the thread. A second call does nothing."""
-        self._tell()
+        self._request_stop()
         if self._thread is not None:
             join_thread(self._thread)
             self._thread = None
 
     def __del__(self) -> None:
-        self._tell()
+        self._request_stop()
 
-    def _tell(self) -> None:
+    def _request_stop(self) -> None:
         _drain(self._room)
         self._room.put(False)
         self._inputs.put(None)
@@ -184,5 +185,5 @@ def _decompress_all(
                 return
     except _Stopped:
         pass
-    except BaseException as error:  # it is the reader's
+    except BaseException as error:  # raised again in the reader's thread
         outputs.put(error)

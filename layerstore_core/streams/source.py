@@ -1,4 +1,4 @@
-"""Where a layer's bytes come from: a path or a binary file, compressed or not, and how to have them again."""
+"""The source of a layer's bytes: a path or a binary file, compressed or not. Parts of it can be read again."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from layerstore_core.streams.compression import CHUNK, MAGIC_SIZE, decompress, d
 from layerstore_core.streams.hasher import Hasher
 from layerstore_core.streams.prefetch import DecompressAhead, ReadAhead
 
-#: A pipe's bytes are kept in memory up to this size, and in an unnamed temporary file beyond it.
+#: A pipe's bytes are kept in memory up to this size, in bytes, and beyond it in a temporary file without a name.
 _SPOOL_IN_MEMORY: Final = 8 << 20
-#: How much is read at a time, in bytes. A file that lies in two pieces is more work than one in one piece.
+#: How many bytes are read at a time. The chunks are large because an entry whose bytes are in two chunks costs more
+#: work.
 _READ_SIZE: Final = 4 << 20
-#: No thread is started to read a file that is not larger than this.
+#: A file is read ahead in a thread only if it is larger than this, in bytes.
 _LARGE: Final = 16 << 20
 
 
 class LayerSource:
-    """The uncompressed bytes of one layer, read once for the layer and, rarely, parts of it again.
+    """The uncompressed bytes of one layer. They are read once, and parts of them, rarely, a second time.
 
-    A file that cannot seek is spooled as it is read, since a part that is wanted again would be gone.
+    A file that cannot seek is spooled while it is read: otherwise a part could not be read again.
 
     Args:
-        layer: a path, or a binary file object, read from where it stands.
-        spool_dir: where the spool of a pipe goes; the file has no name, and is gone with the process.
-        limits: how many bytes are taken; `None` for any number.
-        allow_empty: take nothing at all for the tar of an empty layer, instead of refusing it.
+        layer: a path, or a binary file object, which is read from its current position.
+        spool_dir: the directory of the spool of a pipe. The spool has no name, and is removed at the end of the
+        process. limits: how many bytes are accepted; `None` for any number. allow_empty: whether an input without any
+        byte is accepted, as the tar of an empty layer.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file does not exist, or cannot be read.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class LayerSource:
         allow_empty: bool = False,
     ) -> None:
         if isinstance(layer, (str, os.PathLike)) and not os.fspath(layer):
-            raise FileNotFoundError(errno.ENOENT, "the name of the layer's tar is empty, which names no file")
+            raise FileNotFoundError(errno.ENOENT, "the path of the layer's tar is empty")
         self._owns_file = isinstance(layer, (str, os.PathLike))
         # No buffering: chunks are large, and a buffer would only copy them once more.
         self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
@@ -89,7 +90,7 @@ class LayerSource:
         self._progress = progress
 
     def read_chunk(self) -> bytes:
-        """The next uncompressed bytes, `b""` at the end.
+        """Return the next uncompressed bytes, and `b""` at the end.
 
         Raises:
             InvalidLayer: the compressed stream is damaged, or the layer is larger than allowed, or empty.
@@ -100,15 +101,15 @@ class LayerSource:
         self._check_size()
         if not (self._size or self._allow_empty):
             raise InvalidLayer(
-                "it is empty, while a tar without entries has blocks of zeros: what should have written it may have failed; "
-                "if not, say that it may be empty (--allow-empty; in Python allow_empty=True)",
+                "it is empty, but even a tar without entries has blocks of zeros: the program that writes it may have "
+                "failed; if the layer is meant to be empty, allow that (--allow-empty; in Python allow_empty=True)",
                 offset=0,
             )
         self._hasher.update(chunk)
         return chunk
 
     def count_implied(self, size: int) -> None:
-        """Count `size` bytes that are not in the tar, but would be if it had entries for all directories that it needs.
+        """Count `size` bytes that the tar would have in addition if it had entries for all directories that it needs.
 
         Raises:
             InvalidLayer: the layer is larger than allowed.
@@ -117,20 +118,20 @@ class LayerSource:
         self._check_size()
 
     def hexdigest(self) -> str:
-        """The sha256 of what has been read, in hex. Nothing may be read after this."""
+        """Return the sha256 of the uncompressed bytes, in hex. Nothing may be read after this."""
         return self._hasher.finish()
 
     def replay(self) -> Replay:
-        """Start over, for parts of the layer that are needed again.
+        """Start a second reading, for parts of the layer that are needed again.
 
-        The source itself cannot be read on after this.
+        This source must not be read any more after this call.
         """
         file = self._spool or self._file
         file.seek(0 if self._spool else self._start)
         return Replay(file, self.compression)
 
     def close(self) -> None:
-        """Stop reading, decompressing and hashing, and close what this object opened; a file object that was given stays open."""
+        """Stop the threads, and close the files that this object opened. A file object that it was given stays open."""
         if self._read_ahead is not None:
             self._read_ahead.stop()
         if self._ahead is not None:
@@ -151,7 +152,7 @@ class LayerSource:
         if self._limits and (limit := self._limits.layer) and self._size + self._implied > limit.bytes:
             if self._size > limit.bytes:
                 raise InvalidLayer(f"it is larger than {limit}", offset=self._size)
-            raise InvalidLayer(f"with the directories that its names imply it is larger than {limit}")
+            raise InvalidLayer(f"with the directories that its names imply, it is larger than {limit}")
 
     def _next_input(self) -> bytes:
         if self._first is not None:
@@ -164,7 +165,9 @@ class LayerSource:
         with while_doing(f"reading {self.name}"):
             chunk = self._read_ahead.read_chunk() if self._read_ahead else self._file.read(_READ_SIZE)
             if chunk is None:
-                raise BlockingIOError(errno.EAGAIN, "the file does not block; a layer is read from one that does")
+                raise BlockingIOError(
+                    errno.EAGAIN, "the file is in non-blocking mode; a layer can only be read in blocking mode"
+                )
         if self._spool is not None:
             self._check_spool(self._input_read + len(chunk))
             with while_doing(f"spooling {self.name}"):
@@ -175,7 +178,10 @@ class LayerSource:
         return chunk
 
     def _check_spool(self, size: int) -> None:
-        """Keep a stream that has no end, and perhaps no content, from filling the disk."""
+        """Refuse a spool of this size if it is beyond the limits: an endless stream must not fill the disk.
+
+        Such a stream may have no uncompressed bytes at all, so `_check_size` does not suffice.
+        """
         if self._limits is None:
             return
         if size > self._limits.spool.bytes:
@@ -185,7 +191,7 @@ class LayerSource:
 
 
 class Replay:
-    """A second reading of a layer, forwards only."""
+    """A second reading of a layer, in forward direction only."""
 
     def __init__(self, file: BinaryIO, compression: str | None) -> None:
         read: Callable[[], bytes] = lambda: file.read(CHUNK) or b""  # noqa: E731
@@ -196,21 +202,24 @@ class Replay:
         self._buffer = b""
 
     def range(self, offset: int, length: int) -> Iterator[bytes]:
-        """The bytes from `offset` on, in chunks.
+        """Read a range of bytes, in chunks.
 
         Args:
-            offset: in bytes from the start of the uncompressed tar, not before the end of the last range.
-            length: how many bytes.
+            offset: the beginning of the range, in bytes from the start of the uncompressed tar. It must not be before
+                the end of the last range.
+            length: the number of bytes.
 
         Raises:
-            ValueError: the offset lies before what has been given already, of a compressed layer.
-            OSError: the file has been cut off since it was first read.
+            ValueError: the layer is compressed, and the offset is before the end of the last range.
+            OSError: the file has become shorter since it was first read.
         """
         if self._file is not None:
             self._file.seek(self._start + offset)
             self._buffer, self._offset = b"", offset
         if offset < self._offset:
-            raise ValueError(f"a layer is read again forwards only: {offset} comes before {self._offset}")
+            raise ValueError(
+                f"a compressed layer is read again forwards only, but offset {offset} is before {self._offset}"
+            )
         while self._offset + len(self._buffer) <= offset and length:
             self._offset += len(self._buffer)
             self._buffer = self._more()
@@ -228,7 +237,7 @@ class Replay:
     def _more(self) -> bytes:
         chunk = self._read_chunk()
         if not chunk:
-            raise OSError("the layer's file was cut off while it was read a second time")
+            raise OSError("the layer's file was cut off before it was read a second time")
         return chunk
 
 
@@ -240,7 +249,7 @@ def _can_seek(file: BinaryIO) -> bool:
 
 
 def _may_be_read_ahead(file: BinaryIO) -> bool:
-    """Whether it is a regular file, read by Python's own objects, and worth a thread that reads it."""
+    """Return whether a file is read ahead in a thread: a large regular file, opened as one of Python's own objects."""
     if not isinstance(file.raw if isinstance(file, io.BufferedReader) else file, io.FileIO):
         return False
     status = os.fstat(file.fileno())

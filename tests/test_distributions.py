@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 from packaging.requirements import Requirement
 
 from layerstore_core import __version__
 
 ROOT = Path(__file__).parents[1]
 PROJECTS = [".", *sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml"))]
+#: Those that are uploaded to a package index; the others are examples.
+RELEASED = [project for project in PROJECTS if not project.startswith("examples/")]
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
 #: What a package index shows and filters by.
 CLASSIFIERS = {
     "Operating System :: POSIX :: Linux",
@@ -40,10 +46,37 @@ def test_all_distributions_are_looked_at() -> None:
 def test_distribution_has_metadata_for_a_package_index(document: dict[str, Any]) -> None:
     metadata = document["project"]
     assert metadata["description"]
-    assert metadata["readme"] == "README.md"
+    assert metadata.get("readme") == "README.md" or "readme" in metadata["dynamic"]
     assert metadata["requires-python"] == ">=3.11"
     assert set(metadata["classifiers"]) >= CLASSIFIERS
     assert metadata["keywords"]
+
+
+@pytest.mark.parametrize("released", RELEASED)
+def test_links_in_the_readme_of_a_package_index_lead_to_files_of_the_project(
+    released: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = ROOT / released
+    monkeypatch.chdir(project)  # as a build does: the README is read from there
+    readme = ProjectMetadata(str(project), PluginManager()).core.readme
+    written = re.findall(r"\]\(([^)\s]+)\)", (project / "README.md").read_text())
+    built = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert len(built) == len(written) > 0
+    for link, absolute in zip(written, built, strict=True):
+        if "://" in link or link.startswith("#"):
+            assert absolute == link
+            continue
+        kind, _, path = absolute.removeprefix(f"{SOURCE}/").partition("/main/")
+        assert kind == ("raw" if path.endswith(".svg") else "blob"), absolute
+        assert (ROOT / path.partition("#")[0]).resolve() == (project / link.partition("#")[0]).resolve(), absolute
+        assert (ROOT / path.partition("#")[0]).exists(), absolute
+
+
+@pytest.mark.parametrize("released", RELEASED)
+def test_released_distribution_names_the_addresses_of_the_project(released: str) -> None:
+    urls = tomllib.loads((ROOT / released / "pyproject.toml").read_text())["project"]["urls"]
+    assert {"Homepage", "Source", "Documentation", "Issues", "Changelog"} <= set(urls)
+    assert all(url.startswith(SOURCE) for url in urls.values())
 
 
 def test_distribution_ships_the_licence(project: Path, document: dict[str, Any]) -> None:

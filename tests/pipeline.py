@@ -1,4 +1,4 @@
-"""A layer's whole way through the archive modules: in, onto disk, and out again, as the store puts them together."""
+"""A layer unpacked, recorded and assembled again, with the same modules and in the same order as in the store."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from layerstore_core.unpack.unpacker import unpack_layer
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What is known of a layer once it is in."""
+class UnpackedLayer:
+    """An unpacked layer: its directory, its size in bytes, its diff ID in hexadecimal, and its tar-split lines."""
 
     root: Path
     size: int
     diff_id: str
     packed_lines: bytes
-    settled: bool
+    lines_rewritten: bool
 
     @property
     def lines(self) -> bytes:
@@ -41,13 +41,13 @@ class Taken:
         return list(decode_lines(self.lines.splitlines(keepends=True)))
 
 
-def take_in(
+def unpack_tar(
     layer: BinaryIO | str | os.PathLike[str] | bytes, root: Path, *, spool: Path | None = None, **options: Any
-) -> Taken:
-    """Unpack a layer into `root`, recording it; `options` are `unpack_layer`'s."""
+) -> UnpackedLayer:
+    """Unpack a layer into `root`, and record its lines; `options` are those of `unpack_layer`."""
     out = io.BytesIO()
-    given = io.BytesIO(layer) if isinstance(layer, bytes) else layer
-    with LayerSource(given, spool_dir=spool or root.parent, allow_empty=True) as source:
+    source_file = io.BytesIO(layer) if isinstance(layer, bytes) else layer
+    with LayerSource(source_file, spool_dir=spool or root.parent, allow_empty=True) as source:
         recorder = Recorder(LineWriter(out), crc64.go_iso)
         diff = LayerStream(TarScanner(source.read_chunk), recorder)
         size = unpack_layer(diff, str(root), **options)
@@ -63,21 +63,21 @@ def take_in(
                     verify_payloads(decode_lines(lines), files, source.replay(), LineWriter(out))
             finally:
                 files.close()
-    return Taken(root, size, diff_id, out.getvalue(), displaced)
+    return UnpackedLayer(root, size, diff_id, out.getvalue(), displaced)
 
 
-def give_back(taken: Taken) -> bytes:
-    """The tar again, from the lines and the files."""
-    files = TreeFiles(taken.root)
+def assemble_tar(unpacked: UnpackedLayer) -> bytes:
+    """Assemble the layer's tar from its lines and its files."""
+    files = TreeFiles(unpacked.root)
     try:
-        with LineReader(io.BytesIO(taken.packed_lines)) as lines:
+        with LineReader(io.BytesIO(unpacked.packed_lines)) as lines:
             return b"".join(assemble(decode_lines(lines), files))
     finally:
         files.close()
 
 
-def round_trip(tar: bytes, root: Path, **options: Any) -> Taken:
-    """Take a layer in, and make sure that it comes back exactly."""
-    taken = take_in(tar, root, **options)
-    assert give_back(taken) == tar
-    return taken
+def round_trip(tar: bytes, root: Path, **options: Any) -> UnpackedLayer:
+    """Unpack a layer, and assert that its tar is assembled again byte for byte."""
+    unpacked = unpack_tar(tar, root, **options)
+    assert assemble_tar(unpacked) == tar
+    return unpacked

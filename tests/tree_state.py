@@ -1,4 +1,4 @@
-"""Trees of files as values that can be compared."""
+"""Trees of files as values that tests can compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LETTERS = {
 
 
 def paths(root: Path) -> list[bytes]:
-    """Every path below `root`, sorted; no link is followed."""
+    """Return every path below `root`, sorted; no link is followed."""
     top = os.fsencode(root)
     return sorted(
         os.path.relpath(os.path.join(where, name), top)
@@ -28,12 +28,12 @@ def paths(root: Path) -> list[bytes]:
 
 
 def letter(mode: int) -> str:
-    """The type of a file, as `find -printf %y` has it."""
+    """Return the letter of a file's type, as `find -printf %y` prints it."""
     return _LETTERS[stat.S_IFMT(mode)]
 
 
 def contents(root: Path) -> dict[str, str | bytes]:
-    """Path to content: of a file its bytes, of a link `-> target`, of anything else its type's letter."""
+    """Return the content of each path: a file's bytes, `-> target` for a link, else the type's letter."""
     found: dict[str, str | bytes] = {}
     for path in paths(root):
         full = os.path.join(os.fsencode(root), path)
@@ -49,7 +49,7 @@ def contents(root: Path) -> dict[str, str | bytes]:
 
 
 def everything(root: Path) -> dict[bytes, tuple[object, ...]]:
-    """All that can be seen of a tree, with the times that a change would leave behind."""
+    """Return everything that can be read of a tree, with the times that a change would set."""
     found: dict[bytes, tuple[object, ...]] = {}
     for path in [b".", *paths(root)]:
         full = os.path.join(os.fsencode(root), path)

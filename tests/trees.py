@@ -1,6 +1,6 @@
-"""Random trees of files: strategies, how they are built, how they are seen, and how they are changed at random.
+"""Random trees of files: strategies, building, snapshots, and random changes.
 
-Names, contents and times come from small pools, so that two trees meet often, and differ in one respect only.
+Names, contents and times come from small pools, so that two trees often have equal files, or files with one difference.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CAPABILITY = {"security.capability": struct.pack("<5I", 0x02000001, 1 << 13, 0, 
 
 @dataclass(frozen=True)
 class Node:
-    """One file; `content` is a file's bytes, a link's target, or the name that a hard link is made to."""
+    """File of a tree. `content` is a file's bytes, a link's target, or the name that a hard link is made to."""
 
     type: str
     mode: int = 0o644
@@ -90,20 +90,20 @@ def _nodes() -> st.SearchStrategy[Node]:
 
 
 def trees() -> st.SearchStrategy[Tree]:
-    """Trees with all types of files; as an ordinary user, without what such a user cannot make."""
+    """Return a strategy for trees with all types of files that this user can make."""
     return st.dictionaries(_PATHS, _nodes(), max_size=12)
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Tree, Tree]:
-    """A lower tree, and an upper one that keeps some of its files and has others."""
+    """Draw a lower tree, and an upper tree that keeps some of its files and has others."""
     lower = draw(trees())
     kept = {path: node for path, node in lower.items() if draw(st.integers(0, 3))}
     return lower, {**kept, **draw(trees())}
 
 
 def build(root: Path, tree: Tree) -> Path:
-    """Make the directory `root` with the files of `tree` in it. What has no room (below a file) is left out."""
+    """Make the directory `root` with the files of `tree` in it. Impossible files (below another file) are left out."""
     top = os.fsencode(root)
     os.mkdir(top, 0o755)
     made = []
@@ -152,12 +152,12 @@ def _make(top: bytes, full: bytes, node: Node) -> bool:
     return True
 
 
-Seen = dict[bytes, tuple[object, ...]]
+Snapshot = dict[bytes, tuple[object, ...]]
 
 
-def seen(root: Path, *, directory_times: bool = True) -> Seen:
-    """All of a tree that a layer is to keep; a file with several names shows them all."""
-    found: Seen = {}
+def snapshot(root: Path, *, directory_times: bool = True) -> Snapshot:
+    """Return everything in a tree that a layer must keep, by path. A hard-linked file lists all its names."""
+    found: Snapshot = {}
     names: dict[tuple[int, int], list[bytes]] = defaultdict(list)
     inodes: dict[bytes, tuple[int, int]] = {}
     top = os.fsencode(root)
@@ -191,12 +191,12 @@ STEPS = ("write", "rewrite", "chmod", "xattr", "unlink", "link", "rename", "swap
 
 
 def steps() -> st.SearchStrategy[list[tuple[str, int, int]]]:
-    """Steps for `change`."""
+    """Return a strategy for the steps of `change`."""
     return st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 30), st.integers(0, 30)), max_size=8)
 
 
 def change(root: Path, todo: list[tuple[str, int, int]]) -> None:
-    """Change a tree in place, as a container's processes would; what is not possible is left undone."""
+    """Change a tree in place, as a container's processes would. Impossible steps are skipped."""
     for step, one, other in todo:
         found = sorted(
             os.path.join(where, name) for where, below, files in os.walk(os.fsencode(root)) for name in below + files
@@ -216,7 +216,7 @@ def _change(step: str, path: bytes, other: bytes, root: Path) -> None:
         with open(path, "ab") as file:
             file.write(b"more")
     elif step == "rewrite" and regular and status.st_size:
-        # The hardest to notice: size and modification time stay.
+        # The change that is hardest to notice: size and modification time stay the same.
         with open(path, "r+b") as file:
             file.write(b"?")
         os.utime(path, ns=(0, status.st_mtime_ns))

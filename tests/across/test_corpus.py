@@ -16,7 +16,7 @@ import pytest
 
 from layerstore_core.errors import InvalidLayer
 from tests.conftest import needs_root
-from tests.pipeline import give_back, take_in
+from tests.pipeline import assemble_tar, unpack_tar
 from tests.tree_state import letter, paths
 
 SHARED = Path(os.environ.get("LAYERSTORE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
@@ -99,13 +99,13 @@ def expected_listing(lines: list[str]) -> dict[str, str]:
 def test_comes_back_exactly_or_is_refused(name: str, root: Path, tmp_path: Path) -> None:
     path = path_of(name)
     try:
-        taken = take_in(path, root)
+        taken = unpack_tar(path, root)
     except InvalidLayer:
         assert oracle()[name]["load"] != "ok", "Docker accepts it"
         assert not gnu_tar_extracts(path, tmp_path / "gnu"), "GNU tar extracts it"
     else:
         tar = plain(path)
-        assert give_back(taken) == tar
+        assert assemble_tar(taken) == tar
         assert taken.diff_id == hashlib.sha256(tar).hexdigest()
         assert oracle()[name]["diff_id"] == f"sha256:{taken.diff_id}"
 
@@ -114,11 +114,11 @@ def test_comes_back_exactly_or_is_refused(name: str, root: Path, tmp_path: Path)
 @pytest.mark.parametrize("name", names(lambda known: known.get("roundtrip") is True))
 def test_is_stored_as_docker_stores_it(name: str, root: Path) -> None:
     known = oracle()[name] if CORPUS.is_dir() else {}
-    taken = take_in(path_of(name), root)
+    taken = unpack_tar(path_of(name), root)
     assert hashlib.sha256(taken.lines).hexdigest() == known["tarsplit_sha256"]
     assert len(taken.entries) == known["tarsplit_n"]
     assert taken.size == known["stored_size"]
-    assert not taken.settled
+    assert not taken.lines_rewritten
 
     ours, dockers = listing(root), expected_listing(known["diffdir"])
     for path in IMPLIED_DIRECTORIES.get(name, ()):
@@ -133,7 +133,7 @@ def test_most_of_it_is_accepted(root: Path) -> None:
         where = root / str(number)
         where.mkdir()
         try:
-            take_in(path_of(name), where)
+            unpack_tar(path_of(name), where)
             accepted += 1
         except InvalidLayer:
             pass

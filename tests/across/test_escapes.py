@@ -11,7 +11,7 @@ import pytest
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tree.files import TreeFiles
 from tests import tars
-from tests.pipeline import round_trip, take_in
+from tests.pipeline import round_trip, unpack_tar
 from tests.tree_state import contents
 
 
@@ -54,7 +54,7 @@ def test_links_lead_nowhere_else(trick: str, target: str, root: Path, canary: Pa
     tar = tars.tar(*parts, *(TRICKS.get(trick) or LINKING_TRICKS[trick]))
     if trick in LINKING_TRICKS:
         with pytest.raises(InvalidLayer, match="hard link"):
-            take_in(tar, root)
+            unpack_tar(tar, root)
     else:
         round_trip(tar, root)
 
@@ -93,7 +93,7 @@ def test_chains_of_links(length: int, root: Path) -> None:
         assert (root / f"l{length}/f").exists()
     else:
         with pytest.raises(InvalidLayer, match="form a loop"):
-            take_in(tar, root)
+            unpack_tar(tar, root)
 
 
 def test_directories_that_become_links_between_entries(root: Path, canary: Path) -> None:
@@ -192,7 +192,7 @@ def test_someone_swaps_directories_for_links_meanwhile(root: Path, canary: Path)
     try:
         for _ in range(15):
             try:
-                take_in(tar, root)
+                unpack_tar(tar, root)
             except (InvalidLayer, OSError):
                 pass
     finally:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.tree.remove import remove_tree
 from tests import tars
-from tests.pipeline import give_back, take_in
+from tests.pipeline import assemble_tar, unpack_tar
 
 # Few names, so that entries meet: in one another's place, below one another, through links, deleted and opaque.
 components = st.sampled_from(
@@ -125,10 +125,10 @@ def exact_or_refused(packed: bytes, plain: bytes | None) -> bool:
     """Take a layer in; whether it was accepted. `plain` is the tar in it, if that is known."""
     with empty_root() as root:
         try:
-            taken = take_in(packed, root)
+            taken = unpack_tar(packed, root)
         except InvalidLayer:
             return False
-        found = give_back(taken)
+        found = assemble_tar(taken)
         assert hashlib.sha256(found).hexdigest() == taken.diff_id
         assert plain is None or found == plain
         assert taken.size == size_of(root)
@@ -159,10 +159,10 @@ def test_layers_on_top_of_others_do_too(layers: list[bytes]) -> None:
     with empty_root() as root:
         for tar in layers:
             try:
-                taken = take_in(tar, root)
+                taken = unpack_tar(tar, root)
             except InvalidLayer:
                 return
-            assert give_back(taken) == tar
+            assert assemble_tar(taken) == tar
 
 
 good_entries = st.one_of(
@@ -184,7 +184,7 @@ good_entries = st.one_of(
 def test_tars_with_nothing_wrong_are_accepted(lower: list[bytes], upper: list[bytes]) -> None:
     with empty_root() as root:
         for tar in (tars.tar(*lower), tars.tar(*upper)):
-            assert give_back(take_in(tar, root)) == tar
+            assert assemble_tar(unpack_tar(tar, root)) == tar
 
 
 SAMPLE = tars.tar(

@@ -14,7 +14,7 @@ import pytest
 
 from layerstore_core.errors import InvalidLayer
 from tests import tars
-from tests.pipeline import give_back, take_in
+from tests.pipeline import assemble_tar, unpack_tar
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -74,7 +74,7 @@ def test_memory_stays_flat_for_a_large_file(root: Path) -> None:
 import resource, sys
 from pathlib import Path
 from tests import tars
-from tests.pipeline import take_in
+from tests.pipeline import unpack_tar
 from layerstore_core.streams.source import LayerSource
 kind, root = sys.argv[1:]
 size = 160 << 20 if kind != "none" else 512
@@ -91,7 +91,7 @@ class File:
         return True
     def tell(self):
         return 0
-take_in(File(), Path(root))
+unpack_tar(File(), Path(root))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -154,7 +154,7 @@ FAILURES: dict[str, Callable[[], io.BytesIO]] = {
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failures_leave_nothing_open(failure: str, root: Path) -> None:
     with pytest.raises((InvalidLayer, OSError)):
-        take_in(FAILURES[failure](), root)
+        unpack_tar(FAILURES[failure](), root)
     assert not [name for name in os.listdir(root) if name.startswith(".wh.")], "aufs's links were put aside here"
 
 
@@ -180,15 +180,15 @@ def test_a_system_that_refuses_leaves_nothing_open(call: str, root: Path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(os, call, sometimes)
         with pytest.raises(OSError, match=r"No space left|lost on closing") as caught:
-            take_in(tar, root)
+            unpack_tar(tar, root)
     assert calls
     assert caught.value.errno in (5, 28)
 
 
 @pytest.mark.usefixtures("nothing_left_open")
 def test_success_leaves_nothing_open(root: Path) -> None:
-    taken = take_in(TAR, root)
-    assert give_back(taken) == TAR
+    taken = unpack_tar(TAR, root)
+    assert assemble_tar(taken) == TAR
 
 
 @pytest.mark.usefixtures("nothing_left_open")
@@ -205,4 +205,4 @@ def test_an_interrupt_leaves_nothing_open(root: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        take_in(TAR, root)
+        unpack_tar(TAR, root)

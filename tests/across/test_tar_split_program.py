@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import tars
-from tests.pipeline import Taken, round_trip
+from tests.pipeline import UnpackedLayer, round_trip
 
 pytestmark = [
     pytest.mark.needs_kernel,
@@ -94,7 +94,7 @@ INLINE = {
 }
 
 
-def asm(taken: Taken, where: Path) -> bytes:
+def asm(taken: UnpackedLayer, where: Path) -> bytes:
     lines, out = where / "lines.gz", where / "out.tar"
     lines.write_bytes(taken.packed_lines)
     command = ["tar-split", "asm", "--input", lines, "--path", taken.root, "--output", out]
@@ -109,7 +109,7 @@ def test_the_same_lines(kind: str, root: Path, tmp_path: Path) -> None:
     tar.write_bytes(ACCEPTED[kind])
     subprocess.run(["tar-split", "disasm", "--no-stdout", "--output", theirs, tar], check=True, capture_output=True)
     assert taken.lines.splitlines() == gzip.decompress(theirs.read_bytes()).splitlines()
-    assert not taken.settled
+    assert not taken.lines_rewritten
     assert asm(taken, tmp_path) == ACCEPTED[kind]
 
 

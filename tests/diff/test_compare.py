@@ -18,7 +18,7 @@ from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.diff.stamps import Stamps, change_clock, take_stamps
 from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.walk import TreeWalk
-from tests.trees import TIMES, Tree, build, change, pairs, seen, steps, trees
+from tests.trees import TIMES, Tree, build, change, pairs, snapshot, steps, trees
 
 
 def changes(upper: Path, lower: Path | None, stamps: Stamps | None = None) -> list[str]:
@@ -278,7 +278,7 @@ def test_an_error_names_the_path(tmp_path: Path) -> None:
 def test_no_change_is_told_exactly_where_two_trees_are_the_same(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
-        same = seen(lower, directory_times=False) == seen(upper, directory_times=False)
+        same = snapshot(lower, directory_times=False) == snapshot(upper, directory_times=False)
         assert same == (compare_trees(upper, lower) == [])
 
 
@@ -289,7 +289,7 @@ def test_kinds_say_where_a_path_is(pair: tuple[Tree, Tree]) -> None:
         told = compare_trees(upper, lower)
         assert [one.path for one in told] == sorted({one.path for one in told})
         # Not by `lexists`, which finds what is in a directory under a link to it, too.
-        inside = [seen(root).keys() for root in (upper, lower)]
+        inside = [snapshot(root).keys() for root in (upper, lower)]
         places = {ChangeKind.ADD: [True, False], ChangeKind.MODIFY: [True, True], ChangeKind.DELETE: [False, True]}
         for one in told:
             assert [one.path.lstrip(b"/") in names for names in inside] == places[one.kind]

@@ -30,7 +30,7 @@ from layerstore_core.tree.idmap import IDMapping, IDRange
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.unpack.unpacker import unpack_layer
-from tests.trees import Tree, build, pairs, seen, trees
+from tests.trees import Tree, build, pairs, snapshot, trees
 
 MIB = 1 << 20
 
@@ -67,7 +67,7 @@ def test_a_packed_tree_unpacks_to_the_same_tree(tree: Tree) -> None:
         other.mkdir()
         tar = tar_of(root)
         unpack(tar, other)
-        assert seen(other) == seen(root)
+        assert snapshot(other) == snapshot(root)
         assert compare_trees(other, root) == []
         assert tar_of(other) == tar
         assert b"".join(pack_changes(root, compare_trees(root, None))) == tar
@@ -82,9 +82,9 @@ def test_packed_changes_make_the_lower_tree_into_the_upper(pair: tuple[Tree, Tre
         copy_tree(lower, applied)
         changes = compare_trees(upper, lower)
         unpack(b"".join(pack_changes(upper, changes)), applied)
-        assert seen(applied, directory_times=False) == seen(upper, directory_times=False)
+        assert snapshot(applied, directory_times=False) == snapshot(upper, directory_times=False)
         reported = {change.path.lstrip(b"/") for change in changes}
-        times = seen(applied), seen(upper)
+        times = snapshot(applied), snapshot(upper)
         assert not [path for path in reported & set(times[1]) if times[0][path] != times[1][path]]
 
 
@@ -93,7 +93,7 @@ def test_other_readers_see_the_same_names(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = build(Path(name, "root"), tree)
         tar = tar_of(root)
-        expected = sorted(seen(root))
+        expected = sorted(snapshot(root))
         # As text, GNU tar would quote; with these options it gives a name a line... but for newlines.
         listed = subprocess.run(
             ["tar", "-tf", "-", "--quoting-style=escape"],

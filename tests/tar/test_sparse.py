@@ -11,7 +11,7 @@ from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.header import HeaderError
 from layerstore_core.tar.sparse import MAX_REGIONS, Pax1MapReader, check_regions, pax_0_regions, pax_version
 from tests import tars
-from tests.pipeline import round_trip, take_in
+from tests.pipeline import round_trip, unpack_tar
 
 FORMATS = ["old", "0.0", "0.1", "1.0"]
 SIZE = 10 << 20
@@ -170,7 +170,7 @@ def pax01(numbers: bytes, count: bytes, data: bytes = b"", size: bytes = b"100")
 )
 def test_malformed_sparse_maps_are_refused(bad: bytes, root: Path) -> None:
     with pytest.raises(InvalidLayer) as caught:
-        take_in(bad if bad[482:483] == b"\1" else tars.tar(bad), root)
+        unpack_tar(bad if bad[482:483] == b"\1" else tars.tar(bad), root)
     assert caught.value.offset is not None
     assert list(root.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Copying trees: all that a tree is made of, and what an ordinary user is left with."""
+"""Copies of trees: content, holes, hard links, metadata, access lists, deep trees, errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from layerstore_core.diff.compare_trees import compare_trees
 from layerstore_core.tree import copy
 from layerstore_core.tree.copy_tree import copy_tree
 from tests.conftest import needs_root
-from tests.trees import TIMES, Tree, build, seen, trees
+from tests.trees import TIMES, Tree, build, snapshot, trees
 
 MIB = 1 << 20
 
@@ -29,15 +29,15 @@ def target(tmp_path: Path) -> Path:
 
 
 @given(tree=trees())
-def test_a_copy_is_the_same_tree(tree: Tree) -> None:
+def test_a_copy_equals_its_source(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name:
         root, target = build(Path(name, "root"), tree), Path(name, "target")
         target.mkdir()
         copy_tree(root, target)
-        assert seen(target) == seen(root)
+        assert snapshot(target) == snapshot(root)
 
 
-def test_the_roots_own_metadata(root: Path, target: Path, nothing_left_open: None) -> None:
+def test_the_roots_own_metadata_is_copied(root: Path, target: Path, nothing_left_open: None) -> None:
     (root / "file").touch()
     os.setxattr(root, "user.one", b"1")
     root.chmod(0o1751)
@@ -50,7 +50,9 @@ def test_the_roots_own_metadata(root: Path, target: Path, nothing_left_open: Non
 
 @pytest.mark.parametrize("way", ["the file system's", "by reading and writing"])
 @pytest.mark.parametrize("size", [1, 70_000, 3 * MIB + 1])
-def test_content(root: Path, target: Path, size: int, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_copied_by_the_kernel_or_by_reading_and_writing(
+    root: Path, target: Path, size: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if way == "by reading and writing":
 
         def refuse(*args: object) -> int:
@@ -90,7 +92,7 @@ def test_the_umask_changes_no_mode(root: Path, target: Path, umask: int) -> None
     }
 
 
-def test_an_access_list_that_the_target_would_hand_down_is_not_inherited(root: Path, target: Path) -> None:
+def test_the_targets_default_access_list_is_not_inherited(root: Path, target: Path) -> None:
     # Version 2; entries of tag, permissions, ID: owner, user 12345, group, mask, others (`linux/posix_acl_xattr.h`).
     acl = struct.pack("<I", 2) + b"".join(
         struct.pack("<HHI", *entry)
@@ -103,11 +105,11 @@ def test_an_access_list_that_the_target_would_hand_down_is_not_inherited(root: P
     (root / "dir").mkdir()
     (root / "dir/file").touch()
     copy_tree(root, target)
-    assert seen(target) == seen(root)
+    assert snapshot(target) == snapshot(root)
     assert os.listxattr(target) == []
 
 
-def test_sockets_are_copied_as_such(root: Path, target: Path) -> None:
+def test_sockets_are_copied_as_sockets(root: Path, target: Path) -> None:
     descriptor = os.open(root, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(f"/proc/self/fd/{descriptor}/socket")
@@ -116,7 +118,7 @@ def test_sockets_are_copied_as_such(root: Path, target: Path) -> None:
     assert stat.S_ISSOCK((target / "socket").lstat().st_mode)
 
 
-def test_an_error_names_the_file_and_what_was_being_done(root: Path, target: Path, nothing_left_open: None) -> None:
+def test_an_error_names_the_file_and_its_copy(root: Path, target: Path, nothing_left_open: None) -> None:
     (root / "file").touch()
     (target / "file").touch()
     with pytest.raises(FileExistsError, match="root/file") as caught:
@@ -125,7 +127,7 @@ def test_an_error_names_the_file_and_what_was_being_done(root: Path, target: Pat
 
 
 @needs_root
-def test_a_file_with_many_names_and_a_capability(root: Path, target: Path) -> None:
+def test_a_hard_linked_file_with_a_capability(root: Path, target: Path) -> None:
     from tests.trees import CAPABILITY
 
     (root / "a").write_bytes(b"program")
@@ -135,14 +137,14 @@ def test_a_file_with_many_names_and_a_capability(root: Path, target: Path) -> No
     (root / "dir").mkdir()
     os.link(root / "a", root / "dir/b")
     copy_tree(root, target)
-    assert seen(target) == seen(root)
+    assert snapshot(target) == snapshot(root)
     assert (target / "a").stat().st_nlink == 2
 
 
 @needs_root
 @pytest.mark.parametrize("owner", [(0, 0), (1000, 0), (5, 7)])
-def test_the_owner_of_the_root(root: Path, target: Path, owner: tuple[int, int]) -> None:
-    """It is the source's, whoever's the target was: a directory that is made in a setgid one has the group of that."""
+def test_the_root_gets_the_owner_of_the_sources_root(root: Path, target: Path, owner: tuple[int, int]) -> None:
+    """The target may have another owner: a directory that is made in a setgid directory gets that directory's group."""
     (root / "file").touch()
     os.chown(root, *owner)
     os.chown(target, 1, 1000)
@@ -150,11 +152,11 @@ def test_the_owner_of_the_root(root: Path, target: Path, owner: tuple[int, int])
     copy_tree(root, target)
     status = target.stat()
     assert (status.st_uid, status.st_gid) == owner
-    assert seen(target) == seen(root)
+    assert snapshot(target) == snapshot(root)
 
 
 def deep_with_siblings(root: Path) -> None:
-    """Two branches, far deeper than directories are kept open, with others beside them at every depth."""
+    """Make two branches with more levels than directories are kept open, and sibling directories at every depth."""
     for branch in ("one", "two"):
         here = root / branch
         for depth in range(80):
@@ -167,6 +169,6 @@ def deep_with_siblings(root: Path) -> None:
 def test_a_deep_tree_with_siblings(root: Path, target: Path, nothing_left_open: None) -> None:
     deep_with_siblings(root)
     copy_tree(root, target)
-    assert seen(target) == seen(root)
+    assert snapshot(target) == snapshot(root)
     assert compare_trees(target, root) == []
     assert len(compare_trees(target, None)) == 2 + 2 * 80 * 6

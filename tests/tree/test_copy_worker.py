@@ -1,4 +1,4 @@
-"""Copying with a second process makes what copying alone makes; what goes wrong with it is told."""
+"""Copies of trees with a worker process: the result is the same as without one, and its errors are raised."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ import pytest
 from hypothesis import given, settings
 
 from layerstore_core.tree import copy, copy_tasks, copy_worker
-from layerstore_core.tree import copy_tree as copying
+from layerstore_core.tree import copy_tree as copy_tree_module
 from layerstore_core.tree.copy_tasks import Answer
 from layerstore_core.tree.copy_tree import copy_tree
 from layerstore_core.tree.remove import remove_tree
 from layerstore_core.workers import channel
 from tests.conftest import needs_root
-from tests.trees import TIMES, Tree, build, seen, trees
+from tests.trees import TIMES, Tree, build, snapshot, trees
 from tests.workers.worker_programs import NEVER_READY, READY, answers_of, share_at_once
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
-    """The second process is asked at once, in small portions; what it has answered."""
-    share_at_once(monkeypatch, copying, copy_worker)
+    """Have the worker take part at once, in small portions; return its answers."""
+    share_at_once(monkeypatch, copy_tree_module, copy_worker)
     return answers_of(monkeypatch, copy_tasks)
 
 
 @pytest.fixture
 def large(root: Path) -> Path:
-    """Some hundred files, and of every kind some in every part; names of one file in several parts."""
+    """A tree of some hundred files, with every kind in every directory, and hard links across directories."""
     for top in range(6):
         for below in range(6):
             directory = root / f"d{top}" / f"\udcff{below}"
@@ -65,9 +65,11 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], nothing_left_open: None) -> None:
+def test_a_copy_with_a_worker_equals_its_source(
+    large: Path, target: Path, answers: list[Answer], nothing_left_open: None
+) -> None:
     copy_tree(large, target)
-    assert seen(target) == seen(large)
+    assert snapshot(target) == snapshot(large)
     assert target.stat().st_mtime_ns == large.stat().st_mtime_ns
     assert any(answer.left for answer in answers)
     assert any(answer.skipped_links for answer in answers)
@@ -76,22 +78,22 @@ def test_the_same_is_made(large: Path, target: Path, answers: list[Answer], noth
 
 @settings(max_examples=25)
 @given(tree=trees())
-def test_the_same_is_made_of_any_tree(tree: Tree) -> None:
+def test_a_copy_of_any_tree_with_a_worker_equals_its_source(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        share_at_once(patch, copying, copy_worker)
+        share_at_once(patch, copy_tree_module, copy_worker)
         root, target = build(Path(name, "root"), tree), Path(name, "target")
         target.mkdir()
         copy_tree(root, target)
-        assert seen(target) == seen(root)
+        assert snapshot(target) == snapshot(root)
 
 
 AS_A_USER = """
 import sys, pytest
-from layerstore_core.tree import copy_tree as copying, copy_worker
+from layerstore_core.tree import copy_tree as copy_tree_module, copy_worker
 from layerstore_core.tree.copy import Copier
 from layerstore_core.tree.copy_tree import copy_tree
 from tests.workers.worker_programs import share_at_once
-share_at_once(pytest.MonkeyPatch(), copying, copy_worker)
+share_at_once(pytest.MonkeyPatch(), copy_tree_module, copy_worker)
 apply_answer, shared = Copier.apply_answer, []
 Copier.apply_answer = lambda self, answer: (shared.append(answer), apply_answer(self, answer))
 copy_tree(sys.argv[1], sys.argv[2])
@@ -100,11 +102,11 @@ print(sum(len(answer.inaccessible) for answer in shared))
 
 
 @needs_root
-def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) -> None:
-    """An ordinary user copies what others let him read, and owns the copies."""
+def test_directories_whose_mode_denies_access_are_copied_by_an_ordinary_user(large: Path, target: Path) -> None:
+    """An ordinary user copies files of others that he may read, and owns the copies."""
     deep = large / "d0" / Path(*("deep" for _ in range(60)))
     (deep / "bottom").mkdir(parents=True)
-    (deep.parent / "beside").mkdir()
+    (deep.parent / "sibling").mkdir()
     for directory, _, _ in os.walk(large):
         if Path(directory) != large:
             os.chmod(directory, 0o055)
@@ -117,7 +119,7 @@ def test_directories_that_let_their_owner_in_no_more(large: Path, target: Path) 
     done = subprocess.run([*command, large, target], capture_output=True, text=True, check=False, cwd=checkout)
     assert (done.returncode, done.stderr) == (0, "")
     if all(above.stat().st_mode & 1 for above in Path(sys.executable).resolve().parents):
-        assert int(done.stdout) > 0, "no part of the second process"
+        assert int(done.stdout) > 0, "the worker has copied nothing"
     for directory, below, _ in os.walk(target):
         assert {stat.S_IMODE(Path(directory, name).stat().st_mode) for name in below} <= {0o055}
     times = {
@@ -142,7 +144,7 @@ copy_worker.work(int(sys.argv[4]), 3, 4, 20)
 """
 
 
-def test_an_error_that_it_meets_is_told(
+def test_an_error_of_the_worker_is_raised(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
     monkeypatch.setattr(channel, "_CODE", MEETS_AN_ERROR)
@@ -152,18 +154,18 @@ def test_an_error_that_it_meets_is_told(
     assert any(str(target) in note for note in caught.value.__notes__)
 
 
-A_FAULT = MEETS_AN_ERROR.replace('OSError(28, "No space left on device")', 'MemoryError("as if")')
+MEETS_AN_UNEXPECTED_EXCEPTION = MEETS_AN_ERROR.replace('OSError(28, "No space left on device")', 'MemoryError("as if")')
 
 
-def test_a_fault_of_its_own_is_told(
+def test_an_unexpected_exception_of_the_worker_is_raised(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
-    monkeypatch.setattr(channel, "_CODE", A_FAULT)
+    monkeypatch.setattr(channel, "_CODE", MEETS_AN_UNEXPECTED_EXCEPTION)
     with pytest.raises(ChildProcessError, match=r"has failed: MemoryError\('as if'\)"):
         copy_tree(large, target)
 
 
-def test_an_error_with_what_it_has_left_is_told(
+def test_an_error_with_skipped_hard_links_is_raised(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
     apply_answer = copy.Copier.apply_answer
@@ -186,7 +188,7 @@ def test_an_error_with_what_it_has_left_is_told(
     assert any(str(target) in note for note in caught.value.__notes__)
 
 
-def test_an_error_of_a_directory_is_told(
+def test_an_error_with_a_directorys_metadata_is_raised(
     large: Path, target: Path, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -208,7 +210,7 @@ def test_an_error_of_a_directory_is_told(
         pytest.param(READY + "os.read(0, 9); os.write(0, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
     ],
 )
-def test_its_death_is_told(
+def test_the_death_of_the_worker_is_raised(
     large: Path,
     target: Path,
     answers: list[Answer],
@@ -224,7 +226,7 @@ def test_its_death_is_told(
 
 
 @pytest.mark.parametrize("code", NEVER_READY)
-def test_one_that_is_never_ready(
+def test_a_worker_that_is_never_ready_is_not_used(
     large: Path,
     target: Path,
     answers: list[Answer],
@@ -234,19 +236,19 @@ def test_one_that_is_never_ready(
 ) -> None:
     monkeypatch.setattr(channel, "_CODE", code)
     copy_tree(large, target)
-    assert (seen(target), answers) == (seen(large), [])
+    assert (snapshot(target), answers) == (snapshot(large), [])
 
 
 @pytest.mark.parametrize("executable", ["", "/usr/sbin/uwsgi", "/nowhere/python3"])
-def test_where_none_can_be_had(
+def test_without_an_interpreter_no_worker_is_started(
     large: Path, target: Path, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, executable: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     copy_tree(large, target)
-    assert (seen(target), answers) == (seen(large), [])
+    assert (snapshot(target), answers) == (snapshot(large), [])
 
 
-ORDERED = """
+PARENT_THAT_ENDS = """
 import os, signal, sys
 sys.path[:] = sys.argv[3].split(os.pathsep)
 from layerstore_core.tree import copy_tree, copy_worker
@@ -266,9 +268,9 @@ with TreeWalk(sys.argv[1]) as here, TreeWalk(sys.argv[2]) as there:
 
 
 @pytest.mark.parametrize("then", ["alive", "dead"])
-def test_nothing_is_made_for_one_who_is_dead(large: Path, target: Path, then: str) -> None:
-    """Whoever was killed while it copied may see its target removed at once."""
-    command = [sys.executable, "-c", ORDERED, large, target, os.pathsep.join(sys.path), then]
+def test_the_worker_makes_nothing_once_its_parent_is_dead(large: Path, target: Path, then: str) -> None:
+    """The target of a process that was killed while it copied may be removed at once."""
+    command = [sys.executable, "-c", PARENT_THAT_ENDS, large, target, os.pathsep.join(sys.path), then]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     if then == "dead":
         os.kill(int(done.stdout), signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""Removing trees of any shape, and nothing else."""
+"""Removal of trees of any shape, and of nothing outside them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.conftest import needs_root
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
 
-def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_name_is_no_error(tmp_path: Path) -> None:
     remove_tree(str(tmp_path / "absent"))
     remove_tree(b"absent/deeper", dir_fd=None)
 
 
-def test_files_of_every_type(root: Path, canary: Path) -> None:
+def test_files_of_every_type_are_removed_and_no_link_is_followed(root: Path, canary: Path) -> None:
     (root / "d/e").mkdir(parents=True)
     (root / "d/f").write_text("x")
     (root / "d/link").symlink_to(canary)
@@ -38,7 +38,7 @@ def test_files_of_every_type(root: Path, canary: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "link to directory"])
-def test_the_name_itself_may_be_anything(kind: str, root: Path, canary: Path) -> None:
+def test_the_name_itself_may_be_of_any_type(kind: str, root: Path, canary: Path) -> None:
     path = root / "x"
     {
         "file": lambda: path.write_text("x"),
@@ -50,7 +50,7 @@ def test_the_name_itself_may_be_anything(kind: str, root: Path, canary: Path) ->
     assert not os.path.lexists(path)
 
 
-def test_relative_to_a_directory(root: Path) -> None:
+def test_a_name_relative_to_a_descriptor(root: Path) -> None:
     (root / "a/b").mkdir(parents=True)
     fd = os.open(root, os.O_RDONLY)
     try:
@@ -60,7 +60,7 @@ def test_relative_to_a_directory(root: Path) -> None:
     assert list(root.iterdir()) == []
 
 
-def test_deeper_than_paths_descriptors_and_recursion_go(root: Path) -> None:
+def test_a_tree_deeper_than_paths_descriptors_and_recursion_allow(root: Path) -> None:
     top = os.open(root, os.O_RDONLY)
     fd = os.dup(top)
     try:
@@ -77,7 +77,7 @@ def test_deeper_than_paths_descriptors_and_recursion_go(root: Path) -> None:
     assert [path.name for path in root.iterdir()] == ["file"]
 
 
-def test_wide(root: Path) -> None:
+def test_a_directory_with_many_directories(root: Path) -> None:
     for number in range(500):
         (root / f"d/{number}").mkdir(parents=True)
         (root / f"d/{number}/f").touch()
@@ -107,7 +107,7 @@ def test_directories_without_permissions_as_an_ordinary_user(mode: int, root: Pa
     assert list(root.iterdir()) == []
 
 
-def test_errors_name_what_could_not_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_file_that_could_not_be_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "d/e").mkdir(parents=True)
     (root / "d/e/f").touch()
     unlink = os.unlink
@@ -124,10 +124,10 @@ def test_errors_name_what_could_not_go(root: Path, monkeypatch: pytest.MonkeyPat
     assert caught.value.__notes__ == [f"while removing {root / 'd'}"]
 
 
-def test_a_directory_moved_out_meanwhile_is_not_the_way_up(
+def test_the_way_up_from_a_directory_moved_meanwhile_is_not_followed(
     root: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one works in `d/e`, that is moved elsewhere: its `..` is then no directory of the tree."""
+    """While `d/e` is being emptied it is moved elsewhere: its `..` is then no directory of the tree."""
     (root / "d/e/inner").mkdir(parents=True)
     (root / "elsewhere").mkdir()
     (root / "elsewhere/inner").mkdir()

@@ -1,4 +1,4 @@
-"""Directories below a root, held by descriptors."""
+"""Access to directories and files below a root, through descriptors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_directories_are_kept_open_by_their_real_path(root: Path) -> None:
         assert tree.enter(b"").path == b""
 
 
-def test_what_is_missing_is_made_only_where_asked(root: Path) -> None:
+def test_missing_directories_are_made_only_with_a_mode(root: Path) -> None:
     (root / "dangling").symlink_to("made/by/link")
     with Root(os.fsencode(root)) as tree:
         with pytest.raises(FileNotFoundError) as caught:
@@ -45,7 +45,7 @@ def test_what_is_missing_is_made_only_where_asked(root: Path) -> None:
 
 
 @needs_root
-def test_what_is_made_belongs_to_whom_it_should(root: Path) -> None:
+def test_made_directories_belong_to_owner_of_made(root: Path) -> None:
     with Root(str(root), owner_of_made=(5, 6)) as tree:
         tree.enter(b"a/b", create_mode=0o755)
     assert [(path.stat().st_uid, path.stat().st_gid) for path in (root / "a", root / "a/b")] == [(5, 6), (5, 6)]
@@ -62,7 +62,7 @@ def test_what_is_made_belongs_to_whom_it_should(root: Path) -> None:
         (b"n" * 256, errno.ENAMETOOLONG),
     ],
 )
-def test_errors_on_the_way(name: bytes, code: int, root: Path) -> None:
+def test_an_obstacle_on_the_path_raises_its_error(name: bytes, code: int, root: Path) -> None:
     (root / "f").touch()
     os.mkfifo(root / "fifo")
     (root / "loop").symlink_to("loop")
@@ -84,13 +84,13 @@ def test_dots_stop_at_the_root(root: Path) -> None:
             assert os.path.samestat(os.fstat(tree.enter(b"a/../..").fd), root.stat())
 
 
-def test_times_are_kept_when_asked(root: Path) -> None:
+def test_times_are_restored_with_keep_times(root: Path) -> None:
     (root / "d").mkdir()
     os.utime(root / "d", ns=(1, 5))
     os.utime(root, ns=(1, 7))
     for keep, expected in ((True, (7, 5)), (False, None)):
         with Root(str(root), keep_times=keep) as tree:
-            for number in range(100):  # so many that the first is closed, and opened again
+            for number in range(100):  # so many that the first is closed, and read_or_errno again
                 os.mkdir(b"%d-%d" % (keep, number), dir_fd=tree.enter(b"d").fd)
                 tree.enter(b"d/%d-%d" % (keep, number))
             os.mkdir(b"%d" % keep, dir_fd=tree.enter(b"").fd)
@@ -98,7 +98,7 @@ def test_times_are_kept_when_asked(root: Path) -> None:
         assert found == expected if keep else found[0] > 7 and found[1] > 5
 
 
-def test_few_are_open_at_a_time_but_the_pinned_stay(root: Path) -> None:
+def test_few_directories_are_open_at_a_time_and_pinned_ones_stay_open(root: Path) -> None:
     names = [b"%d" % number for number in range(300)]
     for name in names:
         os.mkdir(os.path.join(os.fsencode(root), name))
@@ -112,7 +112,7 @@ def test_few_are_open_at_a_time_but_the_pinned_stay(root: Path) -> None:
             assert tree.enter(names[0]) is first
 
 
-def test_forgetting_closes_all_below_and_sets_no_times(root: Path) -> None:
+def test_forget_closes_everything_below_and_sets_no_times(root: Path) -> None:
     (root / "a/b").mkdir(parents=True)
     (root / "ab").mkdir()
     with Root(str(root), keep_times=True) as tree:
@@ -126,7 +126,7 @@ def test_forgetting_closes_all_below_and_sets_no_times(root: Path) -> None:
         assert a.restore is None
 
 
-def test_all_are_closed_though_one_cannot_be_given_its_times(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_directories_are_closed_even_if_times_cannot_be_set(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         (root / name).mkdir()
     tree = Root(str(root), keep_times=True)
@@ -170,7 +170,7 @@ def test_files_are_opened_by_their_names_in_a_tar(name: bytes, content: bytes, r
 
 
 @pytest.mark.parametrize("name", [b"absent", b"d", b"fifo", b"dangling", b"", b".", b"..", b"../x", b"to-dir"])
-def test_what_is_no_regular_file_is_not_there(name: bytes, root: Path) -> None:
+def test_opening_anything_but_a_regular_file_raises_file_not_found(name: bytes, root: Path) -> None:
     (root / "d").mkdir()
     os.mkfifo(root / "fifo")
     (root / "dangling").symlink_to("absent")
@@ -180,7 +180,7 @@ def test_what_is_no_regular_file_is_not_there(name: bytes, root: Path) -> None:
         tree.open_file(name)
 
 
-def test_other_errors_of_files(root: Path) -> None:
+def test_other_errors_of_opening_a_file_are_raised(root: Path) -> None:
     (root / "f").touch()
     (root / "loop").symlink_to("loop")
     with Root(str(root)) as tree:
@@ -192,15 +192,15 @@ def test_other_errors_of_files(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["absent", "file"])
-def test_a_root_that_is_none(kind: str, tmp_path: Path) -> None:
+def test_a_root_that_is_missing_or_a_file_is_an_error(kind: str, tmp_path: Path) -> None:
     if kind == "file":
         (tmp_path / kind).touch()
     with pytest.raises((FileNotFoundError, NotADirectoryError), match=kind):
         Root(str(tmp_path / kind))
 
 
-def opened(tree: Root, name: bytes) -> bytes | int:
-    """The content of a file, or the number of the error."""
+def read_or_errno(tree: Root, name: bytes) -> bytes | int:
+    """Return the content of a file, or the errno of the error."""
     try:
         fd = tree.open_file(name)
     except OSError as error:
@@ -234,8 +234,8 @@ NAMES = [
 
 
 @pytest.mark.parametrize("first", NAMES)
-def test_a_file_is_found_whatever_was_opened_before(first: bytes, root: Path) -> None:
-    """The directory of the last file is remembered."""
+def test_opening_a_file_does_not_depend_on_the_file_opened_before(first: bytes, root: Path) -> None:
+    """`Root` remembers the directory of the last file."""
     (root / "a/b/d").mkdir(parents=True)
     for path in ("a/b/f", "a/b/g", "f", "a/f"):
         (root / path).write_bytes(path.encode())
@@ -245,25 +245,25 @@ def test_a_file_is_found_whatever_was_opened_before(first: bytes, root: Path) ->
     os.mkfifo(root / "a/b/fifo")
     for name in NAMES:
         with Root(str(root)) as fresh:
-            alone = opened(fresh, name)
+            alone = read_or_errno(fresh, name)
         with Root(str(root)) as tree:
-            opened(tree, first)
-            opened(tree, first)
-            assert opened(tree, name) == alone, name
+            read_or_errno(tree, first)
+            read_or_errno(tree, first)
+            assert read_or_errno(tree, name) == alone, name
 
 
-def test_a_directory_that_was_closed_meanwhile_is_opened_again(root: Path) -> None:
+def test_open_file_reopens_a_directory_that_was_closed(root: Path) -> None:
     for number in range(100):
         (root / f"d{number}").mkdir()
         (root / f"d{number}/f").write_bytes(b"%d" % number)
     with Root(str(root)) as tree:
         for number in [0, 0, *range(1, 100), 0, 0]:
-            assert opened(tree, b"d%d/f" % number) == b"%d" % number
-        assert opened(tree, b"d5/f") == b"5"
+            assert read_or_errno(tree, b"d%d/f" % number) == b"%d" % number
+        assert read_or_errno(tree, b"d5/f") == b"5"
         for number in range(6, 90):
             tree.enter(b"d%d" % number)  # which closes d5
-        assert opened(tree, b"d5/f") == b"5"
+        assert read_or_errno(tree, b"d5/f") == b"5"
         tree.forget(b"d5")
         (root / "d5/f").unlink()
         (root / "d5").rmdir()
-        assert opened(tree, b"d5/f") == errno.ENOENT
+        assert read_or_errno(tree, b"d5/f") == errno.ENOENT

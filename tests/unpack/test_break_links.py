@@ -1,4 +1,4 @@
-"""A layer unpacked into a tree that shares its inodes with another one: what it links to is copied first."""
+"""Breaking of links between trees: a layer's hard link to a file that another tree shares gets a copy of the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 
 @pytest.fixture
 def parent(root: Path, tmp_path: Path) -> Path:
-    """A tree whose files `root` has, too."""
+    """A tree whose files are hard-linked into `root`."""
     parent = tmp_path / "parent"
     (parent / "d").mkdir(parents=True)
     (parent / "d/file").write_bytes(b"content")
@@ -38,7 +38,7 @@ def parent(root: Path, tmp_path: Path) -> Path:
 
 
 def state(tree: Path) -> object:
-    """What a layer must not change; links to a file change the number of its names alone."""
+    """Return what a layer must not change: everything but the number of links."""
     found = {}
     for path in sorted(tree.rglob("*")):
         status = path.lstat()
@@ -67,7 +67,7 @@ def state(tree: Path) -> object:
         ("sparse", ["sparse"]),
     ],
 )
-def test_what_is_linked_to_is_copied_under_all_its_names(
+def test_a_link_target_gets_its_own_inode_under_all_its_names(
     parent: Path, root: Path, target: str, names: list[str]
 ) -> None:
     before = state(parent)
@@ -75,9 +75,9 @@ def test_what_is_linked_to_is_copied_under_all_its_names(
     twice = [
         tars.hard_link(name, target.encode(), mode=0o640, mtime=mtime) for name, mtime in ((b"new", 5), (b"last", 6))
     ]
-    taken = round_trip(tars.tar(*twice), root, break_links=True)
+    unpacked = round_trip(tars.tar(*twice), root, break_links=True)
     assert state(parent) == before
-    assert taken.size == 0
+    assert unpacked.size == 0
     made = (root / target).lstat()
     assert made.st_ino != (parent / target).lstat().st_ino
     assert (stat.S_IMODE(made.st_mode), made.st_mtime, made.st_nlink) == (0o640, 6, len(names) + 2)
@@ -94,19 +94,19 @@ def test_what_is_linked_to_is_copied_under_all_its_names(
     assert all((root / name).lstat().st_ino == (parent / name).lstat().st_ino for name in shared)
 
 
-def test_names_that_the_layer_has_taken_before_stay_its_own(parent: Path, root: Path) -> None:
+def test_names_that_the_layer_has_replaced_are_not_relinked(parent: Path, root: Path) -> None:
     parts = [
         tars.entry(b"twin", b"the layer's"),
         tars.entry(b"d/.wh.other"),
         tars.hard_link(b"new", b"d/file", mtime=9),
     ]
-    taken = round_trip(tars.tar(*parts), root, break_links=True)
+    unpacked = round_trip(tars.tar(*parts), root, break_links=True)
     assert ((root / "twin").read_bytes(), (root / "new").read_bytes()) == (b"the layer's", b"content")
     assert (parent / "twin").stat().st_nlink == 2
-    assert taken.size == len(b"the layer's")
+    assert unpacked.size == len(b"the layer's")
 
 
-def test_the_layers_own_files_and_links_are_linked_as_they_are(parent: Path, root: Path) -> None:
+def test_the_layers_own_files_and_symbolic_links_are_linked_without_a_copy(parent: Path, root: Path) -> None:
     parts = [
         tars.entry(b"own", b"x"),
         tars.hard_link(b"own2", b"own"),

@@ -1,4 +1,4 @@
-"""Files with all their metadata: modes, default access lists, set-group-ID directories, attributes; and without rights."""
+"""Metadata of unpacked files: modes, access lists, set-group-ID directories, times, attributes, and missing rights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from layerstore_core import log
 from layerstore_core.errors import InvalidLayer
 from tests import tars
 from tests.conftest import needs_root
-from tests.pipeline import round_trip, take_in
+from tests.pipeline import round_trip, unpack_tar
 
 ACL_UNDEFINED = (1 << 32) - 1
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)  # cap_net_raw, permitted
 
 
 def access_list(user: int, group: int, other: int) -> bytes:
-    """What the owner, the group and others may do, and user 7 everything, as the kernel stores it."""
+    """Return an access list as the kernel stores it: for owner, group, others, and user 7, who may do everything."""
     entries = [(1, user, ACL_UNDEFINED), (2, 7, 7), (4, group, ACL_UNDEFINED), (16, 7, ACL_UNDEFINED)]
     entries.append((32, other, ACL_UNDEFINED))
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
@@ -45,10 +45,10 @@ def set_default_acl(path: Path) -> None:
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    heard: list[str] = []
+    messages: list[str] = []
     log.enable()
-    sink = log.logger.add(lambda message: heard.append(message.record["message"]), level="WARNING")
-    yield heard
+    sink = log.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
+    yield messages
     log.logger.remove(sink)
     log.logger.disable("layerstore_core")
 
@@ -83,7 +83,7 @@ def test_modes_do_not_depend_on_a_default_access_list(where: str, root: Path) ->
 
 
 @needs_root
-def test_owners_in_directories_that_give_theirs_on(root: Path) -> None:
+def test_owners_do_not_depend_on_set_group_id_directories(root: Path) -> None:
     (root / "old").mkdir()
     os.chown(root / "old", 5, 6)
     os.chmod(root / "old", 0o2755)
@@ -105,7 +105,7 @@ def test_owners_in_directories_that_give_theirs_on(root: Path) -> None:
         assert not mode_of(path) & 0o2000, path
 
 
-def test_times_to_the_nanosecond(root: Path) -> None:
+def test_times_are_set_to_the_nanosecond(root: Path) -> None:
     mtimes = {b"a": b"1.123456789", b"b": b"-1.5", b"c": b"0", b"d": b"1700000000.000000001"}
     parts = [tars.pax([(b"mtime", value)]) + tars.entry(name, b"x") for name, value in mtimes.items()]
     parts += [tars.pax([(b"mtime", b"5.000000007")]) + tars.symlink(b"l", b"absent")]
@@ -125,7 +125,7 @@ def test_times_to_the_nanosecond(root: Path) -> None:
 @pytest.mark.parametrize(
     "mtime", [b"9223372036854775807", b"-9223372036854775807", b"99999999999.5", b"9999999999999999999"]
 )
-def test_times_that_no_file_system_holds(mtime: bytes, root: Path) -> None:
+def test_times_beyond_every_file_systems_range_are_accepted(mtime: bytes, root: Path) -> None:
     tar = tars.tar(
         *(
             tars.pax([(b"mtime", mtime)]) + part
@@ -137,7 +137,7 @@ def test_times_that_no_file_system_holds(mtime: bytes, root: Path) -> None:
 
 
 @needs_root
-def test_xattrs_on_every_type(root: Path) -> None:
+def test_xattrs_are_set_on_every_type_of_file(root: Path) -> None:
     attribute = tars.pax([(b"SCHILY.xattr.trusted.a", b"\0v\n=")])
     user = tars.pax([(b"SCHILY.xattr.user.b", b"u")])
     tar = tars.tar(
@@ -175,14 +175,14 @@ def test_capabilities_survive_the_change_of_owner(root: Path) -> None:
         (b"system.posix_acl_access", b"no list"),
     ],
 )
-def test_attributes_that_cannot_be_are_refused(name: bytes, value: bytes, root: Path) -> None:
+def test_impossible_xattrs_are_refused(name: bytes, value: bytes, root: Path) -> None:
     with pytest.raises(InvalidLayer, match="extended attribute") as caught:
-        take_in(tars.tar(tars.pax([(b"SCHILY.xattr." + name, value)]) + tars.entry(b"f", b"x")), root)
+        unpack_tar(tars.tar(tars.pax([(b"SCHILY.xattr." + name, value)]) + tars.entry(b"f", b"x")), root)
     assert (caught.value.entry, caught.value.offset) == (b"f", 0)
 
 
-def test_attributes_that_linux_does_not_have_are_left_out(root: Path, warnings: list[str]) -> None:
-    """Tars made on a Mac are full of them."""
+def test_xattrs_outside_the_namespaces_of_linux_are_left_out_with_a_warning(root: Path, warnings: list[str]) -> None:
+    """Tars made on a Mac contain many."""
     tar = tars.tar(tars.pax([(b"SCHILY.xattr.com.apple.provenance", b"v")]) + tars.entry(b"f", b"x"))
     round_trip(tar, root)
     (warning,) = warnings
@@ -190,7 +190,7 @@ def test_attributes_that_linux_does_not_have_are_left_out(root: Path, warnings: 
 
 
 @needs_root
-def test_attributes_that_the_file_system_does_not_have(
+def test_unsupported_xattrs_are_left_out_only_with_best_effort_xattrs(
     root: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -199,7 +199,7 @@ def test_attributes_that_the_file_system_does_not_have(
     tar = tars.tar(tars.pax([(b"SCHILY.xattr.user.a", b"v")]) + tars.entry(b"f", b"x"))
     monkeypatch.setattr(os, "setxattr", refuse)
     with pytest.raises(OSError, match="not supported") as caught:
-        take_in(tar, root)
+        unpack_tar(tar, root)
     assert "while setting the extended attribute 'user.a'" in caught.value.__notes__
     assert warnings == []
     round_trip(tar, root, best_effort_xattrs=True)
@@ -207,7 +207,7 @@ def test_attributes_that_the_file_system_does_not_have(
     assert "user.a" in warning
 
 
-def test_attributes_of_overlayfs_are_the_drivers(root: Path, warnings: list[str]) -> None:
+def test_xattrs_of_overlayfs_are_left_out_with_a_warning(root: Path, warnings: list[str]) -> None:
     records = [(b"SCHILY.xattr.trusted.overlay.opaque", b"y"), (b"SCHILY.xattr.user.overlay.redirect", b"/x")]
     round_trip(tars.tar(tars.pax(records) + tars.directory(b"d")), root)
     assert os.listxattr(root / "d") == []
@@ -219,22 +219,22 @@ UNPRIVILEGED = """
 import json, os, sys
 from pathlib import Path
 from layerstore_core import log
-from tests.pipeline import give_back, take_in
-heard = []
+from tests.pipeline import assemble_tar, unpack_tar
+messages = []
 log.enable()
 log.logger.remove()
-log.logger.add(lambda message: heard.append(message.record["message"]), level="WARNING")
+log.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
 tar, root = sys.argv[1:]
 os.umask(0o077)
-taken = take_in(tar, Path(root), spool=Path(root))
-exact = give_back(taken) == Path(tar).read_bytes()
+unpacked = unpack_tar(tar, Path(root), spool=Path(root))
+exact = assemble_tar(unpacked) == Path(tar).read_bytes()
 modes = {str(path.relative_to(root)): oct(path.lstat().st_mode) for path in Path(root).rglob("*")}
-print(json.dumps({"exact": exact, "warnings": heard, "size": taken.size, "modes": modes}))
+print(json.dumps({"exact": exact, "warnings": messages, "size": unpacked.size, "modes": modes}))
 """
 
 
 @needs_root
-def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
+def test_an_ordinary_user_unpacks_all_but_privileged_metadata(tmp_path: Path) -> None:
     records = [
         (b"SCHILY.xattr.user.mine", b"v"),
         (b"SCHILY.xattr.trusted.not", b"v"),
@@ -302,11 +302,11 @@ def test_an_ordinary_user_keeps_what_he_can(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_what_is_left_out_is_counted_once() -> None:
-    """Of a directory that is there already, too."""
+def test_an_owner_that_is_left_out_is_counted_once_per_entry() -> None:
+    """So is the owner of a directory that exists already."""
     tar = tars.tar(*[tars.directory(b"d%d/" % number, uid=77, gid=77) for number in range(10)])
     code = """
-import encodings.ascii, io, os, sys  # the interpreter may be where the other user cannot read
+import encodings.ascii, io, os, sys  # the other user may have no access to the interpreter's directory
 from layerstore_core import log
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tar.layer_stream import LayerStream
@@ -319,7 +319,7 @@ os.setuid(12345)
 for _ in range(2):
     unpack_layer(LayerStream(TarScanner(io.BytesIO(tar).read)), ".")
 """
-    with tempfile.TemporaryDirectory() as directory:  # those of pytest are in one that only root may enter
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own are in a directory that only root may enter
         os.chown(directory, 12345, 12345)
         done = subprocess.run([sys.executable, "-c", code, directory], input=tar, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What a disk could not keep: remembered over a chain of layers, and given back without touching the rest of a diff."""
+"""Metadata that a disk could not keep: recorded over a chain of layers, and restored in a diff, which else is kept."""
 
 from __future__ import annotations
 
@@ -51,34 +51,36 @@ def ordinary() -> Rights:
     return rights
 
 
-def given(diff: bytes, recorded: RecordedMetadata, rights: Rights) -> dict[str, tuple[int, int, int]]:
+def restored(diff: bytes, recorded: RecordedMetadata, rights: Rights) -> dict[str, tuple[int, int, int]]:
     with tarfile.open(fileobj=io.BytesIO(b"".join(restore_metadata(iter([diff]), recorded, rights)))) as tar:
         return {member.name: (member.uid, member.gid, member.mode) for member in tar}
 
 
-def test_the_nearest_layer_counts_and_what_was_deleted_does_not(recorded: RecordedMetadata, ordinary: Rights) -> None:
+def test_owners_come_from_the_nearest_layer_and_not_from_deleted_files(
+    recorded: RecordedMetadata, ordinary: Rights
+) -> None:
     names = [b"d/kept", b"d/gone", b"d/again", b"o/hidden", b"o/own", b"t/below", b"twin", b"new"]
     diff = tars.tar(
         *(tars.directory(name, uid=77) for name in (b"d", b"o", b"t")),
         *(tars.entry(name, b"x", uid=77) for name in names),
     )
-    assert {name: uid for name, (uid, _, _) in given(diff, recorded, ordinary).items()} == {
+    assert {name: uid for name, (uid, _, _) in restored(diff, recorded, ordinary).items()} == {
         "d": 1, "d/kept": 2, "d/gone": 0, "d/again": 10, "o": 5, "o/hidden": 0, "o/own": 9, "t": 0, "t/below": 0,
         "twin": 10, "new": 0,
     }  # fmt: skip
 
 
-def test_a_mode_that_was_changed_stays_changed(recorded: RecordedMetadata, ordinary: Rights) -> None:
+def test_a_changed_mode_is_kept(recorded: RecordedMetadata, ordinary: Rights) -> None:
     for shown, wanted in (0o400, 0), (0o600, 0o600):
-        assert given(tars.tar(tars.entry(b"secret", mode=shown)), recorded, ordinary)["secret"][2] == wanted
+        assert restored(tars.tar(tars.entry(b"secret", mode=shown)), recorded, ordinary)["secret"][2] == wanted
 
 
-def test_another_type_in_a_files_place_is_new(recorded: RecordedMetadata, ordinary: Rights) -> None:
-    assert given(tars.tar(tars.symlink(b"d", b"x", uid=77)), recorded, ordinary)["d"][0] == 0
+def test_a_file_of_another_type_counts_as_new(recorded: RecordedMetadata, ordinary: Rights) -> None:
+    assert restored(tars.tar(tars.symlink(b"d", b"x", uid=77)), recorded, ordinary)["d"][0] == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 20])
-def test_what_needs_nothing_is_passed_on_byte_for_byte(
+def test_entries_that_need_no_change_are_copied_byte_for_byte(
     recorded: RecordedMetadata, ordinary: Rights, chunk: int
 ) -> None:
     tar = (
@@ -95,7 +97,7 @@ def test_what_needs_nothing_is_passed_on_byte_for_byte(
     assert b"".join(restore_metadata(pieces, recorded, ordinary)) == tar
 
 
-def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(
+def test_root_of_a_namespace_gets_only_owners_restored_that_it_could_not_set(
     recorded: RecordedMetadata, ordinary: Rights
 ) -> None:
     ordinary.ordinary = False
@@ -103,12 +105,12 @@ def test_root_of_a_namespace_gives_back_only_what_he_could_not_give(
     diff = tars.tar(
         *(tars.entry(name, uid=uid) for name, uid in ((b"d/kept", 0), (b"o/own", 0), (b"d/again", 3), (b"new", 3)))
     )
-    assert {name: uid for name, (uid, _, _) in given(diff, recorded, ordinary).items()} == {
+    assert {name: uid for name, (uid, _, _) in restored(diff, recorded, ordinary).items()} == {
         "d/kept": 0, "o/own": 9, "d/again": 3, "new": 3,
     }  # fmt: skip
 
 
-def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights) -> None:
+def test_names_through_links_are_resolved_and_whiteout_devices_delete(ordinary: Rights) -> None:
     known = RecordedMetadata()
     known.add_layer(
         entries_of(
@@ -147,5 +149,5 @@ def test_names_that_lead_through_links_and_devices_that_delete(ordinary: Rights)
     )
     names = [b"usr/lib/a", b"usr/lib/b", b"usr/lib/c", b"usr/lib/gone", b"usr/lib/gone-too", b"usr/lib/twin"]
     diff = tars.tar(*(tars.entry(name) for name in names))
-    owners = [uid for uid, _, _ in given(diff, known, ordinary).values()]
+    owners = [uid for uid, _, _ in restored(diff, known, ordinary).values()]
     assert owners == [2, 8, 4, 0, 0, 2]

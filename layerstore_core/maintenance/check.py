@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from layerstore_core.maintenance.content import check_content
-from layerstore_core.maintenance.driver import check_driver
+from layerstore_core.maintenance.check_content import check_content
+from layerstore_core.maintenance.check_driver import check_driver
+from layerstore_core.maintenance.check_images import check_images
+from layerstore_core.maintenance.check_records import check_pins, check_records, check_references
 from layerstore_core.maintenance.finding import CODES, Finding
-from layerstore_core.maintenance.images import check_images
-from layerstore_core.maintenance.records import check_pins, check_records, check_references
 from layerstore_core.maintenance.repair import OnRepaired, Repair
 from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.store.store import LayerStore
@@ -50,17 +50,17 @@ def check_store(
     if findings or last:
         # What other processes were changing meanwhile may have looked wrong: only what still is, while nobody can, counts.
         seen = {(finding.code, finding.subject) for finding in (*findings, *last)}
-        with store.context.standing_still():
+        with store.context.locking_all_records():
             findings, last = (
                 [finding for finding in again if (finding.code, finding.subject) in seen]
-                for again in (_first_look(store, standing_still=True), _last_look(store))
+                for again in (_first_look(store, records_locked=True), _last_look(store))
             )
     return [*findings, *content, *last]
 
 
-def _first_look(store: LayerStore, *, standing_still: bool = False) -> list[Finding]:
+def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Finding]:
     """Look at the records of layers, and at the driver."""
-    return [*check_records(store), *check_driver(store, standing_still=standing_still)]
+    return [*check_records(store), *check_driver(store, records_locked=records_locked)]
 
 
 def _last_look(store: LayerStore) -> list[Finding]:
@@ -90,4 +90,4 @@ def repair(
     Returns:
         The findings that are left.
     """
-    return Repair(store, source, force=force, on_repaired=on_repaired).mend(findings)
+    return Repair(store, source, force=force, on_repaired=on_repaired).run(findings)

@@ -12,7 +12,7 @@ from pathlib import Path
 from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.log import logger
-from layerstore_core.store.delete import finish_removing, remove_dead
+from layerstore_core.store.delete import finish_deletion, remove_stale_transaction
 from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
@@ -64,14 +64,14 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
 
 
 def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> None:
-    for orphan in store.context.db.removing():
+    for orphan in store.context.db.interrupted_deletions():
         found = Removed("unfinished removal", str(orphan.path), _size(orphan.path))
         if not dry_run:
-            finish_removing(store.context, orphan)
+            finish_deletion(store.context, orphan)
         removed.append(found)
-    for dead in store.context.db.dead_transactions():
+    for dead in store.context.db.stale_transactions():
         found = Removed("dead transaction", str(dead.path), _size(dead.path))
-        if dry_run or remove_dead(store.context, dead):
+        if dry_run or remove_stale_transaction(store.context, dead):
             removed.append(found)
     with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
         for path in images.half_done():

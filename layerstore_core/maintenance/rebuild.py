@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
-from layerstore_core.maintenance.driver import kept_layers
+from layerstore_core.maintenance.check_driver import recorded_layers
 from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.records.layer_record import read_digest
 from layerstore_core.store.handles import live_layer
@@ -35,12 +35,12 @@ def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str
     if wanted is None:
         return ""
     diff_id, parent = wanted
-    if not _make_anew(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
+    if not _rebuild(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
         return ""
     return f"made anew from {offer.path}; the damaged layer is in {store.context.quarantine.path}"
 
 
-def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
+def register_again(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
     """Register a layer whose record is lost, as it is offered; answer and errors as `rebuild_layer`."""
     wanted = _wanted(store, chain, offer)
     if wanted is None:
@@ -51,19 +51,19 @@ def register_lost(store: LayerStore, chain: ChainID, offer: RepairSource) -> str
     return f"registered again from {offer.path}"
 
 
-def remake_layer(store: LayerStore, chain: ChainID) -> str:
+def rebuild_from_own_tar(store: LayerStore, chain: ChainID) -> str:
     """As `rebuild_layer`, from the layer's own tar, for one whose files are not what the tar makes.
 
     Raises:
         IntegrityError, OSError: the tar is not whole; all is as it was.
     """
     layer = store.find(chain)
-    if layer is None or not _make_anew(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
+    if layer is None or not _rebuild(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
         return ""
     return f"its files are made anew from its tar, which has the right digest; the former ones are in {store.context.quarantine.path}"
 
 
-def _make_anew(
+def _rebuild(
     store: LayerStore, chain: ChainID, diff_id: DiffID, parent: ChainID | None, open_tar: Callable[[], BinaryIO]
 ) -> bool:
     with ExitStack() as stack:
@@ -75,7 +75,7 @@ def _make_anew(
                 return False
         flush = stack.enter_context(store.context.flushing())
         new = stack.enter_context(
-            Registration(store.context.db, store.driver, live_layer(below).below if below else None)
+            Registration(store.context.db, store.driver, live_layer(below).as_parent if below else None)
         )
         with (
             open_tar() as file,
@@ -91,24 +91,24 @@ def _make_anew(
         quarantine = store.context.quarantine
         with store.context.changing_records() as db:
             new.replace(db.layer_path(chain), lambda old: quarantine.put(old, f"layer-{chain.hex[:12]}"))
-    _stand_on_new(store, new.cache_id)
+    _reattach_children(store, new.cache_id)
     return True
 
 
-def _stand_on_new(store: LayerStore, cache_id: str) -> None:
+def _reattach_children(store: LayerStore, cache_id: str) -> None:
     """Make what stood on a layer that was made anew stand on the new one, which has the same content."""
     ids = {cache_id}
-    for kept in kept_layers(store):
-        if kept.parent_id not in ids:
+    for recorded in recorded_layers(store):
+        if recorded.parent_id not in ids:
             continue
-        ids.add(kept.layer_id)
+        ids.add(recorded.layer_id)
         try:
-            if other_parent(store.context, kept.layer_id, kept.parent_id) is None and store.driver.check_layer(
-                kept.layer_id, kept.parent_id
+            if other_parent(store.context, recorded.layer_id, recorded.parent_id) is None and store.driver.check_layer(
+                recorded.layer_id, recorded.parent_id
             ):
-                store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
+                store.driver.repair_layer(recorded.layer_id, recorded.parent_id, proved=True)
         except (BadRecord, OSError) as error:
-            logger.error("layer {} of the driver could not be mended: {}", kept.layer_id, error)
+            logger.error("layer {} of the driver could not be mended: {}", recorded.layer_id, error)
 
 
 def _wanted(store: LayerStore, chain: ChainID, offer: RepairSource) -> tuple[DiffID, ChainID | None] | None:

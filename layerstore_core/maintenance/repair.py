@@ -11,12 +11,12 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.log import logger
-from layerstore_core.maintenance.driver import subject_of
+from layerstore_core.maintenance.check_driver import subject_of
+from layerstore_core.maintenance.check_records import leftovers
 from layerstore_core.maintenance.finding import Finding
-from layerstore_core.maintenance.rebuild import rebuild_layer, register_lost
-from layerstore_core.maintenance.records import leftovers
-from layerstore_core.maintenance.repair_layer import Healer
-from layerstore_core.maintenance.repair_record import damaged_layers, mend_record
+from layerstore_core.maintenance.rebuild import rebuild_layer, register_again
+from layerstore_core.maintenance.repair_layer import LayerRepair
+from layerstore_core.maintenance.repair_record import damaged_layers, repair_record
 from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
@@ -51,25 +51,25 @@ class Repair:
         self._force = force
         self._on_repaired = on_repaired
         self._quarantine = store.context.quarantine
-        self._mended: dict[str, str] = {}
-        self._healer = Healer(store, source, [])
+        self._repaired: dict[str, str] = {}
+        self._layer_repair = LayerRepair(store, source, [])
 
-    def mend(self, findings: list[Finding]) -> list[Finding]:
+    def run(self, findings: list[Finding]) -> list[Finding]:
         """Mend what can be mended; returns the findings that are left."""
-        self._mend_leftovers(findings)
+        self._remove_leftovers(findings)
         still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
-        self._mend_records()
+        self._repair_records()
         suspects = [finding.subject for finding in findings if finding.code in _OF_LAYERS]
-        self._healer = Healer(
+        self._layer_repair = LayerRepair(
             self._store, self._source, [ChainID(one) for one in suspects if one.startswith("sha256:")]
         )
-        for path, done in self._mended.items():
-            self._healer.note_mended(ChainID.from_hex(Path(path).name), done)
+        for path, done in self._repaired.items():
+            self._layer_repair.note_repaired(ChainID.from_hex(Path(path).name), done)
         # From the lowest layer up: one that stands on a damaged one can be mended only after it.
         left = []
         for finding in sorted(findings, key=self._depth_of):
             try:
-                done = self._mend_one(finding, still_there)
+                done = self._repair_one(finding, still_there)
             except (LayerStoreError, OSError) as error:
                 logger.error("{}: it could not be repaired: {}", finding.subject, error)
                 done = ""
@@ -78,29 +78,29 @@ class Repair:
                     self._on_repaired(finding, done)
             else:
                 left.append(finding)
-        found = self._healer.heal_above(self._on_repaired or (lambda _finding, _done: None))
+        found = self._layer_repair.repair_children(self._on_repaired or (lambda _finding, _done: None))
         return [*(finding for finding in findings if finding in left), *found]
 
-    def _mend_leftovers(self, findings: list[Finding]) -> None:
+    def _remove_leftovers(self, findings: list[Finding]) -> None:
         if any(finding.code in _LEFTOVERS for finding in findings):
             self._store.cleanup()
 
-    def _mend_records(self) -> None:
+    def _repair_records(self) -> None:
         """Mend damaged records from what is left of them, as long as one more can be."""
         progress = True
         while progress:
             progress = False
             for path in list(damaged_layers(self._store)):
-                done = mend_record(self._store, path)
+                done = repair_record(self._store, path)
                 if not done and self._source is not None:
                     done = rebuild_layer(self._store, ChainID.from_hex(path.name), self._source)
                 if not done and self._force:
                     done = f"its record is now {self._quarantine.put(path, f'layer-{path.name[:12]}')}"
                 if done:
-                    self._mended[str(path)] = done
+                    self._repaired[str(path)] = done
                     progress = True
 
-    def _mend_one(self, finding: Finding, still_there: set[tuple[str, str]]) -> str:
+    def _repair_one(self, finding: Finding, still_there: set[tuple[str, str]]) -> str:
         match finding.code:
             case "unfinished-removal" | "dead-transaction":
                 return "" if (finding.code, finding.subject) in still_there else "removed"
@@ -111,9 +111,9 @@ class Repair:
                     inside.rmdir(finding.subject)
                 return "removed"
             case "not-a-record":
-                return self._set_aside(Path(finding.subject))
+                return self._move_to_quarantine(Path(finding.subject))
             case "damaged-image":
-                return self._load_image(Path(finding.subject).name) or self._set_aside_image(Path(finding.subject))
+                return self._load_image(Path(finding.subject).name) or self._quarantine_image(Path(finding.subject))
             case "image-without-config":
                 return self._load_image(Path(finding.subject).name)
             case "image-without-layers":
@@ -125,7 +125,7 @@ class Repair:
         return ""
 
     def _of_pin(self, pin: ChainID) -> str:
-        if self._source is not None and (done := register_lost(self._store, pin, self._source)):
+        if self._source is not None and (done := register_again(self._store, pin, self._source)):
             return done
         # The driver may have the layer still, and nothing else may keep what it stood on.
         if not self._force and (Strays(self._store.context).ids or self._store.unheld_layers(ignore_unreadable=True)):
@@ -134,7 +134,7 @@ class Repair:
         return "the pin is removed"
 
     def _unloadable(self, finding: Finding) -> str:
-        for path, done in self._mended.items():
+        for path, done in self._repaired.items():
             if Path(finding.subject).is_relative_to(path):
                 return done
         if Path(finding.subject) in self._store.context.db.displaced():
@@ -143,22 +143,22 @@ class Repair:
         if finding.subject not in {problem.path for problem in self._store.load_problems}:
             return "what it stands on is mended"
         record = _mount_record(self._store, Path(finding.subject))
-        return self._set_aside(record) if self._force and record is not None else ""
+        return self._move_to_quarantine(record) if self._force and record is not None else ""
 
     def _of_layer(self, finding: Finding) -> str:
         if not finding.subject.startswith("sha256:"):
             return self._of_writable(finding)
         chain = ChainID(finding.subject)
-        if self._healer.heal(chain, full=finding.code in _FULL):
-            return "; ".join(self._healer.done.get(chain, ())) or "what it stands on is mended"
+        if self._layer_repair.repair(chain, full=finding.code in _FULL):
+            return "; ".join(self._layer_repair.done.get(chain, ())) or "what it stands on is mended"
         if self._force:
             with self._store.context.changing_records() as db:
-                return self._set_aside(db.layer_path(chain))
+                return self._move_to_quarantine(db.layer_path(chain))
         return ""
 
     def _of_writable(self, finding: Finding) -> str:
         name = next((name for name in self._store.rw_layers() if subject_of(name) == finding.subject), None)
-        return self._healer.heal_writable(name) if name is not None else ""
+        return self._layer_repair.repair_writable(name) if name is not None else ""
 
     def _load_image(self, image: str) -> str:
         if self._source is None or image not in {offered.hex for offered in self._source.images}:
@@ -166,7 +166,7 @@ class Repair:
         Images(self._store).load(self._source.path, wanted=[image], keep_names=True)
         return f"loaded again from {self._source.path}"
 
-    def _set_aside_image(self, path: Path) -> str:
+    def _quarantine_image(self, path: Path) -> str:
         with self._store.context.changing_images():
             try:
                 inside.read(path, _LONGEST_RECORD)
@@ -174,9 +174,9 @@ class Repair:
                 pass
             except OSError:
                 return ""  # a disk that fails, or a right that is missing, says nothing of the content
-            return self._set_aside(path)
+            return self._move_to_quarantine(path)
 
-    def _set_aside(self, path: Path) -> str:
+    def _move_to_quarantine(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"
 
     def _depth_of(self, finding: Finding) -> tuple[int, int]:

@@ -11,11 +11,11 @@ from itertools import chain as chained
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.maintenance.content import findings_of, verify
-from layerstore_core.maintenance.driver import Kept, check_kept, kept_of
+from layerstore_core.maintenance.check_content import findings_of, verify
+from layerstore_core.maintenance.check_driver import RecordedLayer, check_recorded_layer, recorded_mount_layers
 from layerstore_core.maintenance.finding import Finding
-from layerstore_core.maintenance.rebuild import rebuild_layer, remake_layer
-from layerstore_core.maintenance.repair_record import mend_record, put_field
+from layerstore_core.maintenance.rebuild import rebuild_from_own_tar, rebuild_layer
+from layerstore_core.maintenance.repair_record import repair_record, write_field
 from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.records.layer_record import INIT_ID, driver_ids
 from layerstore_core.store.parentage import other_parent
@@ -25,7 +25,7 @@ from layerstore_core.store.strays import Strays
 _CHUNK = 1 << 20
 
 
-class Healer:
+class LayerRepair:
     """Mends the layers of one store.
 
     Args:
@@ -42,9 +42,9 @@ class Healer:
         self._offer = offer
         self.done: dict[ChainID, list[str]] = {}
         self._proved: dict[ChainID, bool] = {}
-        self._healed: dict[ChainID, bool] = {}
+        self._results: dict[ChainID, bool] = {}
         #: What others that inherit from it are to be held against again.
-        self._made_anew: set[ChainID] = set()
+        self._rebuilt: set[ChainID] = set()
         # As the records are before anything is mended.
         self._candidates = list(
             chained.from_iterable(
@@ -52,7 +52,7 @@ class Healer:
             )
         )
 
-    def heal(self, chain: ChainID, *, full: bool = True) -> bool:
+    def repair(self, chain: ChainID, *, full: bool = True) -> bool:
         """Mend a layer, and those below it as far as that depends on them.
 
         Args:
@@ -65,32 +65,32 @@ class Healer:
         Raises:
             LayerStoreError, OSError: something could not be read or made; what is not mended is as it was.
         """
-        if chain not in self._healed:
-            self._healed[chain] = self._heal(chain, full)
-        return self._healed[chain]
+        if chain not in self._results:
+            self._results[chain] = self._repair(chain, full)
+        return self._results[chain]
 
-    def _heal(self, chain: ChainID, full: bool) -> bool:
-        kept = self._kept(chain)
-        if kept is None:
+    def _repair(self, chain: ChainID, full: bool) -> bool:
+        recorded = self._recorded(chain)
+        if recorded is None:
             return False
-        self._mend_around(chain, kept)
-        if not full and self._is_whole(kept):
+        self._repair_entry(chain, recorded)
+        if not full and self._is_whole(recorded):
             return True  # what it stands on has been mended, or what is around it
         if not self._prove(chain):
             return False
-        kept = self._kept(chain)
-        if kept is None:
+        recorded = self._recorded(chain)
+        if recorded is None:
             return False
-        if not self._is_whole(kept):
-            self._note(chain, self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True))
-        if self._is_whole(kept) and self._verify(chain):
+        if not self._is_whole(recorded):
+            self._note(chain, self._store.driver.repair_layer(recorded.layer_id, recorded.parent_id, proved=True))
+        if self._is_whole(recorded) and self._verify(chain):
             return True
-        self._note(chain, [remake_layer(self._store, chain)])
-        self._made_anew.add(chain)
-        kept = self._kept(chain)
-        return kept is not None and self._is_whole(kept) and self._verify(chain)
+        self._note(chain, [rebuild_from_own_tar(self._store, chain)])
+        self._rebuilt.add(chain)
+        recorded = self._recorded(chain)
+        return recorded is not None and self._is_whole(recorded) and self._verify(chain)
 
-    def heal_above(self, told: Callable[[Finding, str], None]) -> Iterator[Finding]:
+    def repair_children(self, told: Callable[[Finding, str], None]) -> Iterator[Finding]:
         """Look at what stands on layers that were mended: only now can be said what it should be.
 
         Args:
@@ -105,30 +105,32 @@ class Healer:
             if layer.parent_id is None or layer.parent_id not in mended:
                 continue
             mended.add(chain)
-            kept = self._kept(chain)
-            if chain in self._healed or kept is None:
+            recorded = self._recorded(chain)
+            if chain in self._results or recorded is None:
                 continue
-            findings = list(check_kept(self._store, kept))
-            if layer.parent_id in self._made_anew:
-                self._made_anew.add(chain)
+            findings = list(check_recorded_layer(self._store, recorded))
+            if layer.parent_id in self._rebuilt:
+                self._rebuilt.add(chain)
                 findings += findings_of(layer, verify(self._store, layer))
-            if findings and not self.heal(chain):
+            if findings and not self.repair(chain):
                 yield from findings
             else:
                 for finding in findings:
                     told(finding, "; ".join(self.done[chain]))
         for name in self._store.rw_layers():
-            all_kept = list(kept_of(self._store, name, layers))
-            if any(self._chain_of(kept.parent_id) in mended for kept in all_kept):
-                findings = [finding for kept in all_kept for finding in check_kept(self._store, kept)]
-                done = self.heal_writable(name) if findings else ""
+            layers_of_mount = list(recorded_mount_layers(self._store, name, layers))
+            if any(self._chain_of(recorded.parent_id) in mended for recorded in layers_of_mount):
+                findings = [
+                    finding for recorded in layers_of_mount for finding in check_recorded_layer(self._store, recorded)
+                ]
+                done = self.repair_writable(name) if findings else ""
                 for finding in findings:
                     if done:
                         told(finding, done)
                     else:
                         yield finding
 
-    def heal_writable(self, name: str) -> str:
+    def repair_writable(self, name: str) -> str:
         """Mend a writable layer's record, or what the driver has around it. Its own content proves nothing.
 
         Returns:
@@ -136,31 +138,35 @@ class Healer:
         """
         done: list[str] = []
         for _ in range(2):  # an init layer that the record had lost has a parent, too
-            for kept in kept_of(self._store, name, self._store.layers()):
-                done += self._repair_around(kept)
-                known = other_parent(self._store.context, kept.layer_id, kept.parent_id)
+            for recorded in recorded_mount_layers(self._store, name, self._store.layers()):
+                done += self._repair_driver_entry(recorded)
+                known = other_parent(self._store.context, recorded.layer_id, recorded.parent_id)
                 if known is not None:
-                    done += self._restore_parent(name, kept, known)
-                elif not self._is_whole(kept) and self._is_proved(kept.parent_id):
-                    done += self._store.driver.repair_layer(kept.layer_id, kept.parent_id, proved=True)
-        left = [kept for kept in kept_of(self._store, name, self._store.layers()) if not self._is_whole(kept)]
+                    done += self._restore_parent(name, recorded, known)
+                elif not self._is_whole(recorded) and self._is_proved(recorded.parent_id):
+                    done += self._store.driver.repair_layer(recorded.layer_id, recorded.parent_id, proved=True)
+        left = [
+            recorded
+            for recorded in recorded_mount_layers(self._store, name, self._store.layers())
+            if not self._is_whole(recorded)
+        ]
         return "" if left else "; ".join(done) or "what it stands on is mended"
 
-    def _restore_parent(self, name: str, kept: Kept, known: str) -> list[str]:
+    def _restore_parent(self, name: str, recorded: RecordedLayer, known: str) -> list[str]:
         """Give a record the parent that it has lost. One that names another is not changed: either may be right."""
         db = self._store.context.db
         record, path = db.read_mount(name), db.mount_path(name)
-        if kept.layer_id not in (record.mount_id, record.init_id):
+        if recorded.layer_id not in (record.mount_id, record.init_id):
             return []
         if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store.context).ids:
             with self._store.context.changing_records():
-                put_field(self._store, path / INIT_ID, known)
+                write_field(self._store, path / INIT_ID, known)
             return [f"{INIT_ID} of its record written anew, as the driver has it"]
         chain = self._chain_of(known)
         if record.parent is not None or chain is None or not self._prove(chain):
             return []
         with self._store.context.changing_records():
-            put_field(self._store, path / "parent", chain)
+            write_field(self._store, path / "parent", chain)
         return ["parent of its record written anew, as the driver has it"]
 
     def _is_proved(self, layer_id: str) -> bool:
@@ -170,15 +176,15 @@ class Healer:
         chain = self._chain_of(layer_id)
         return chain is not None and self._prove(chain)
 
-    def _mend_around(self, chain: ChainID, kept: Kept) -> None:
+    def _repair_entry(self, chain: ChainID, recorded: RecordedLayer) -> None:
         """Mend what does not depend on the layer's parent, so that its files can be found."""
-        if not self._is_whole(kept):
-            self._note(chain, self._repair_around(kept))
+        if not self._is_whole(recorded):
+            self._note(chain, self._repair_driver_entry(recorded))
 
-    def _repair_around(self, kept: Kept) -> list[str]:
-        known = other_parent(self._store.context, kept.layer_id, kept.parent_id)
-        parent_id = kept.parent_id if known is None else known
-        return self._store.driver.repair_layer(kept.layer_id, parent_id, proved=False)
+    def _repair_driver_entry(self, recorded: RecordedLayer) -> list[str]:
+        known = other_parent(self._store.context, recorded.layer_id, recorded.parent_id)
+        parent_id = recorded.parent_id if known is None else known
+        return self._store.driver.repair_layer(recorded.layer_id, parent_id, proved=False)
 
     def _prove(self, chain: ChainID) -> bool:
         """Whether a layer and all below it are proved, once their records have been mended as far as they can be."""
@@ -199,20 +205,20 @@ class Healer:
         return proved
 
     def _prove_one(self, chain: ChainID) -> bool:
-        kept = self._kept(chain)
-        if kept is None:
+        recorded = self._recorded(chain)
+        if recorded is None:
             return False
-        self._mend_around(chain, kept)
+        self._repair_entry(chain, recorded)
         if self._has_right_digest(chain):
             return True
         candidates = [*self._candidates, *self._claimed(chain), *Strays(self._store.context).ids]
-        if done := mend_record(self._store, self._store.context.db.layer_path(chain), candidates):
-            self.note_mended(chain, done)
+        if done := repair_record(self._store, self._store.context.db.layer_path(chain), candidates):
+            self.note_repaired(chain, done)
             self._proved[chain] = self._has_right_digest(chain)
             self._prove_others(chain)
             return self._proved[chain]
         if self._offer is not None and (done := rebuild_layer(self._store, chain, self._offer)):
-            self.note_mended(chain, done)
+            self.note_repaired(chain, done)
             return True
         return False
 
@@ -253,23 +259,23 @@ class Healer:
         layer = self._store.find(chain)
         return layer is not None and verify(self._store, layer).is_sound
 
-    def _is_whole(self, kept: Kept) -> bool:
-        exists = self._store.driver.exists(kept.layer_id)
-        return exists and not any(check_kept(self._store, kept))
+    def _is_whole(self, recorded: RecordedLayer) -> bool:
+        exists = self._store.driver.exists(recorded.layer_id)
+        return exists and not any(check_recorded_layer(self._store, recorded))
 
-    def _kept(self, chain: ChainID) -> Kept | None:
+    def _recorded(self, chain: ChainID) -> RecordedLayer | None:
         layer = self._store.find(chain)
         if layer is None:
             return None
-        return Kept(None, chain, layer.cache_id, layer.parent.cache_id if layer.parent else "", lambda: True)
+        return RecordedLayer(None, chain, layer.cache_id, layer.parent.cache_id if layer.parent else "", lambda: True)
 
     def _chain_of(self, layer_id: str) -> ChainID | None:
         return next((chain for chain, layer in self._store.layers().items() if layer.cache_id == layer_id), None)
 
-    def note_mended(self, chain: ChainID, done: str) -> None:
+    def note_repaired(self, chain: ChainID, done: str) -> None:
         """Note that a layer's record, or all of it, is another than before."""
         self._note(chain, [done])
-        self._made_anew.add(chain)
+        self._rebuilt.add(chain)
 
     def _note(self, chain: ChainID, done: list[str]) -> None:
         self.done.setdefault(chain, []).extend(filter(None, done))

@@ -39,7 +39,7 @@ class Found(NamedTuple):
     size: int
 
 
-def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = ()) -> str:
+def repair_record(store: LayerStore, directory: Path, candidates: Iterable[str] = ()) -> str:
     """Mend a damaged record of a layer.
 
     Args:
@@ -67,7 +67,7 @@ def mend_record(store: LayerStore, directory: Path, candidates: Iterable[str] = 
         "size": str(found.size),
     }
     with store.context.changing_records() as db:
-        changed = [field for field, text in wanted.items() if put_field(store, directory / field, text)]
+        changed = [field for field, text in wanted.items() if write_field(store, directory / field, text)]
         try:
             db.read(name)
         except LayerStoreError:
@@ -122,7 +122,7 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
     return DiffID.from_hex(digest.hexdigest()), size.total
 
 
-def put_field(store: LayerStore, path: Path, text: str | None) -> bool:
+def write_field(store: LayerStore, path: Path, text: str | None) -> bool:
     """Give a file of a record its content, if it has another, which is kept; returns whether it was changed."""
     if text is None:
         if not inside.exists(path):

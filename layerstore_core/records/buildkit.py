@@ -45,7 +45,7 @@ class BuildKitCache:
         self._layers: frozenset[bytes] = frozenset()
         self._unreadable: list[BadRecord] = []
 
-    def holding(self, chain: ChainID) -> list[str]:
+    def references_to(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
         self._look()
         return ["BuildKit's cache"] if chain.encode() in self._layers else []

@@ -14,7 +14,7 @@ from layerstore_core.tree.remove import remove_tree
 
 
 @dataclass(frozen=True, slots=True)
-class Removing:
+class InterruptedDeletion:
     """A deletion that was begun, and that no process is at.
 
     Attributes:

@@ -265,7 +265,7 @@ class ImageDB:
         """What the records refer to."""
         return self._references.read()
 
-    def holding(self, chain: ChainID) -> list[str]:
+    def references_to(self, chain: ChainID) -> list[str]:
         """The images whose topmost layer this is, in words; where there is none, one that has it further down."""
         references = self.references()
         images = references.tops.get(chain)

@@ -25,7 +25,7 @@ from typing import BinaryIO, Literal
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import while_doing
-from layerstore_core.records.deletion import Deletion, Removing
+from layerstore_core.records.deletion import Deletion, InterruptedDeletion
 from layerstore_core.records.layer_record import (
     CACHE_ID,
     MOUNT_ID,
@@ -39,11 +39,11 @@ from layerstore_core.records.read_worker import MANY, read_usual_records
 from layerstore_core.records.transaction import (
     OF_RECORDS,
     TAR_SPLIT,
-    DeadTransaction,
+    StaleTransaction,
     Transaction,
     WriteSet,
-    dead_transactions,
-    removing_dead,
+    removing_stale,
+    stale_transactions,
     try_lock,
 )
 
@@ -78,7 +78,7 @@ class LayerDB:
         """The chain IDs of all records, sound or not, sorted."""
         return [ChainID.trusted(f"sha256:{name}") for name in _names(self.path / "sha256", wanted=_LAYER)]
 
-    def strangers(self) -> list[Path]:
+    def unexpected_entries(self) -> list[Path]:
         """What stands among the layers and is none, sorted."""
         layers = self.path / "sha256"
         return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
@@ -153,17 +153,17 @@ class LayerDB:
         """The directories of all transactions, of processes that live and of others, sorted."""
         return [self.path / "tmp" / name for name in _names(self.path / "tmp")]
 
-    def dead_transactions(self) -> list[DeadTransaction]:
+    def stale_transactions(self) -> list[StaleTransaction]:
         """What processes that are gone have left of theirs, sorted."""
-        return dead_transactions(self.path)
+        return stale_transactions(self.path)
 
-    def removing_dead(self, dead: DeadTransaction) -> AbstractContextManager[bool]:
+    def removing_stale(self, dead: StaleTransaction) -> AbstractContextManager[bool]:
         """A block for removing what the driver has of one, if it is still there; at its end it goes."""
-        return removing_dead(dead)
+        return removing_stale(dead)
 
     # Deletion
 
-    def mark_removing(self, chain: ChainID) -> Deletion:
+    def begin_deletion(self, chain: ChainID) -> Deletion:
         """Begin a deletion: from now on the layer does not exist.
 
         Raises:
@@ -189,26 +189,26 @@ class LayerDB:
                 raise
         return Deletion(target, lock)
 
-    def take_over(self, removing: Removing) -> Deletion | None:
+    def resume_deletion(self, deletion: InterruptedDeletion) -> Deletion | None:
         """Take a deletion in hand that was left; `None` where another process has it, or it is gone."""
-        lock = try_lock(removing.path)
-        return None if lock is None else Deletion(removing.path, lock)
+        lock = try_lock(deletion.path)
+        return None if lock is None else Deletion(deletion.path, lock)
 
-    def removing(self) -> list[Removing]:
+    def interrupted_deletions(self) -> list[InterruptedDeletion]:
         """Deletions that were begun and left, sorted."""
         found = []
         for path, chain in self._deletions():
             lock = try_lock(path)
             if lock is not None:
                 lock.close()
-                found.append(Removing(path, chain, read_driver_id(path / CACHE_ID)))
+                found.append(InterruptedDeletion(path, chain, read_driver_id(path / CACHE_ID)))
         return found
 
     def deletions(self) -> list[Path]:
         """What is left of the records of all layers that are being deleted, by processes that live or have died."""
         return [path for path, _ in self._deletions()]
 
-    def parents_being_left(self) -> dict[Path, ChainID | None]:
+    def parents_of_deletions(self) -> dict[Path, ChainID | None]:
         """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
         found = {}
         for path in self.deletions():
@@ -273,7 +273,7 @@ class LayerDB:
                 raise
             return files
 
-    def take_mount(self, name: str) -> WriteSet:
+    def begin_mount_deletion(self, name: str) -> WriteSet:
         """Put a writable layer's record out of sight, so that a process that dies leaves no half of one.
 
         Returns:

@@ -72,7 +72,7 @@ class Pins:
                 continue
             self._flush(pin.parent)
 
-    def holding(self, chain: ChainID) -> list[str]:
+    def references_to(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
         try:
             return ["its pin"] if chain in self else []

@@ -86,7 +86,7 @@ class QuarantinedReferences:
         self._paths: list[Path] = []
         self._claims = Claims({}, [])
 
-    def holding(self, chain: ChainID) -> list[str]:
+    def references_to(self, chain: ChainID) -> list[str]:
         """What of this holds the layer, in words."""
         return [f"{record}, in quarantine" for record in self._look().parents.get(chain, ())]
 

@@ -230,7 +230,7 @@ class Transaction(WriteSet):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadTransaction:
+class StaleTransaction:
     """What a process that is gone has left of its work.
 
     Attributes:
@@ -244,7 +244,7 @@ class DeadTransaction:
     is_empty: bool = False
 
 
-def dead_transactions(db: Path) -> list[DeadTransaction]:
+def stale_transactions(db: Path) -> list[StaleTransaction]:
     """The transactions whose process is gone, sorted."""
     dead = []
     for name in inside.names(db / "tmp"):
@@ -252,12 +252,12 @@ def dead_transactions(db: Path) -> list[DeadTransaction]:
         lock = try_lock(path)
         if lock is not None:
             with lock:
-                dead.append(DeadTransaction(path, driver_ids(path), not os.listdir(lock.number)))
+                dead.append(StaleTransaction(path, driver_ids(path), not os.listdir(lock.number)))
     return dead
 
 
 @contextmanager
-def removing_dead(dead: DeadTransaction) -> Iterator[bool]:
+def removing_stale(dead: StaleTransaction) -> Iterator[bool]:
     """A block for removing what the driver has of a dead transaction; at its end the directory goes.
 
     Yields:

@@ -28,7 +28,7 @@ from layerstore_core.log import logger
 from layerstore_core.records.claims import Claims, claimed_parents
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.store.nodes import Holder, LayerNode, MountNode
+from layerstore_core.store.nodes import LayerNode, MountNode, ReferenceSource
 
 #: A handle.
 _H = TypeVar("_H")
@@ -68,13 +68,13 @@ class Catalog:
         self,
         db: LayerDB,
         driver: str,
-        holders: Sequence[Holder],
+        holders: Sequence[ReferenceSource],
         locks: RootLocks,
         report: Callable[[Problem], None],
     ) -> None:
         self._db = db
         self._driver = driver
-        self._holders = holders
+        self._sources = holders
         self._locks = locks
         self._report = report
         self.lock: Final = RLock()
@@ -83,9 +83,9 @@ class Catalog:
         self._problems: dict[str, Problem] = {}
         self._reported: set[Problem] = set()
         self._claims = Claims({}, [])
-        self._being_left: dict[ChainID | None, set[Path]] = {}
+        self._deleted_children: dict[ChainID | None, set[Path]] = {}
         self._generation = _UNKNOWN_GENERATION
-        self.looks = 0
+        self.refresh_count = 0
 
     # Finding
 
@@ -111,7 +111,7 @@ class Catalog:
             if node is not None:
                 if node.handles or self._db.mount_id(name) == node.record.mount_id:
                     return node
-                self._forget_mount(node)
+                self._discard_mount(node)
             return self._load_mount(name) if self._db.has_mount(name) else None
 
     def layers(self) -> dict[ChainID, LayerNode]:
@@ -138,17 +138,17 @@ class Catalog:
             generation = self._locks.generation()
             if generation == self._generation != -1:
                 return
-            self.looks += 1
+            self.refresh_count += 1
             self._problems.clear()
-            self._being_left = {}
-            for path, left in self._db.parents_being_left().items():
-                self._being_left.setdefault(left, set()).add(path)
+            self._deleted_children = {}
+            for path, left in self._db.parents_of_deletions().items():
+                self._deleted_children.setdefault(left, set()).add(path)
             names = self._db.list_layers()
             present = set(names)
             for gone in [
                 node for name, node in self._layers.items() if name not in present or not self._is_current(node)
             ]:
-                self._forget_layer(gone)
+                self._discard_layer(gone)
             # What is still known has just been seen to be current: it need not be looked at for each child again.
             self._generation = generation
             try:
@@ -156,7 +156,7 @@ class Catalog:
                 mounts = self._db.list_mounts()
                 present_mounts = set(mounts)
                 for mount in [node for name, node in self._mounts.items() if name not in present_mounts]:
-                    self._forget_mount(mount)
+                    self._discard_mount(mount)
                 for mount_name in mounts:
                     try:
                         if self.find_mount(mount_name) is None:
@@ -170,15 +170,15 @@ class Catalog:
 
     # Holding
 
-    def add_holder(self, holder: Holder) -> None:
+    def add_reference_source(self, holder: ReferenceSource) -> None:
         """Ask one more what it holds."""
-        self._holders = (*self._holders, holder)
+        self._sources = (*self._sources, holder)
 
     def lock_key(self, name: ChainID) -> str:
         """What `RootLocks` knows a layer by."""
         return f"layer {self._driver} {name}"
 
-    def hold_layer(self, name: ChainID, handle: Callable[[LayerNode], _H]) -> _H | None:
+    def open_layer(self, name: ChainID, handle: Callable[[LayerNode], _H]) -> _H | None:
         """Find a layer and make a handle to it, one that counts in all processes.
 
         Args:
@@ -194,11 +194,11 @@ class Catalog:
             try:
                 self._locks.acquire(key, search)
                 node = self.find_layer(name)
-                return None if node is None else self._handed_out(node, handle(node))
+                return None if node is None else self._add_handle(node, handle(node))
             finally:
                 self._locks.release(key, search)
 
-    def hold_mount(self, name: str, handle: Callable[[MountNode], _H]) -> _H | None:
+    def open_mount(self, name: str, handle: Callable[[MountNode], _H]) -> _H | None:
         """The same for a writable layer."""
         with self.lock:
             while True:
@@ -210,21 +210,21 @@ class Catalog:
                     self._locks.acquire(node.lock_key, search)
                     # Only now it cannot be deleted any more; it may have been a moment ago.
                     if self._db.mount_id(name) == node.record.mount_id:
-                        return self._handed_out(node, handle(node))
-                    self._forget_mount(node)
+                        return self._add_handle(node, handle(node))
+                    self._discard_mount(node)
                 finally:
                     self._locks.release(node.lock_key, search)
 
-    def _handed_out(self, node: LayerNode | MountNode, handle: _H) -> _H:
+    def _add_handle(self, node: LayerNode | MountNode, handle: _H) -> _H:
         try:
             self._locks.acquire(node.lock_key, handle)
             node.handles.add(handle)
         except BaseException:
-            self.let_go(node, handle)
+            self.close_handle(node, handle)
             raise
         return handle
 
-    def let_go(self, node: LayerNode | MountNode, handle: object) -> bool:
+    def close_handle(self, node: LayerNode | MountNode, handle: object) -> bool:
         """Give a handle back.
 
         Returns:
@@ -237,26 +237,26 @@ class Catalog:
             node.handles.discard(handle)
             return was_one
 
-    def retake(self, node: MountNode, handle: object) -> None:
+    def reopen_handle(self, node: MountNode, handle: object) -> None:
         """Undo `let_go` of a writable layer that could not be deleted."""
         with self.lock:
-            self._handed_out(node, handle)
+            self._add_handle(node, handle)
 
-    def release_all(self) -> None:
+    def close_all_handles(self) -> None:
         """Give all handles back."""
         with self.lock:
             nodes: list[LayerNode | MountNode] = [*self._layers.values(), *self._mounts.values()]
             for node in nodes:
                 for handle in list(node.handles):
-                    self.let_go(node, handle)
+                    self.close_handle(node, handle)
 
     def unreadable(self) -> list[BadRecord]:
         """What cannot be read, and may refer to any layer: as long as there is something, no layer may go."""
         with self.lock:
             self.refresh()
-            return [*self._claims.unknown, *(bad for holder in self._holders for bad in holder.unreadable())]
+            return [*self._claims.unknown, *(bad for holder in self._sources for bad in holder.unreadable())]
 
-    def is_held(self, node: LayerNode, *, by_children: bool = True) -> bool:
+    def is_referenced(self, node: LayerNode, *, by_children: bool = True) -> bool:
         """Whether anything holds the layer, in any process; its children, too, if they are asked for.
 
         What cannot be read is not asked: see `unreadable`.
@@ -267,20 +267,20 @@ class Catalog:
                 node.handles
                 or (by_children and node.children)
                 or node.mounts
-                or self._held_by_record(node)
-                or self._claimed_by(node)
+                or self._is_referenced_by_source(node)
+                or self._claims_on(node)
                 or self._locks.is_referenced(node.lock_key)
             )
 
-    def holders(self, node: LayerNode) -> list[str]:
+    def references_to(self, node: LayerNode) -> list[str]:
         """What holds the layer, in words."""
         with self.lock:
             self.refresh()
             holders = [f"layer {child}" for child in sorted(node.children)]
             holders += [f"writable layer {name!r}" for name in sorted(node.mounts)]
-            holders += [f"the damaged record {record}" for record in self._claimed_by(node)]
-            for holder in self._holders:
-                holders += holder.holding(node.record.chain_id)
+            holders += [f"the damaged record {record}" for record in self._claims_on(node)]
+            for holder in self._sources:
+                holders += holder.references_to(node.record.chain_id)
             holders += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
             if node.handles:
                 holders.append(f"{len(node.handles)} open handle(s)")
@@ -289,7 +289,7 @@ class Catalog:
             return holders
 
     @contextmanager
-    def unheld(self, node: LayerNode) -> Iterator[bool]:
+    def lock_unreferenced(self, node: LayerNode) -> Iterator[bool]:
         """A block in which nothing holds a layer, nor will.
 
         Yields:
@@ -297,7 +297,7 @@ class Catalog:
         """
         with self.lock, self._locks.lock_references(node.lock_key) as alone:
             # In this order: holders on disk are made by those who have a handle.
-            yield alone and not node.handles and self._is_loaded(node) and not self._held_on_disk(node)
+            yield alone and not node.handles and self._is_loaded(node) and not self._is_referenced_on_disk(node)
 
     # Changes that this store makes
 
@@ -322,15 +322,15 @@ class Catalog:
                 except OSError as error:
                     logger.error("other processes may not see a change to {} at once: {}", self._db.path, error)
 
-    def look_again(self) -> None:
+    def invalidate(self) -> None:
         """Forget what is known, but for what this store has handles to: somebody has mended records."""
         with self.lock:
             for mount in list(self._mounts.values()):
                 if not mount.handles:
-                    self._forget_mount(mount)
+                    self._discard_mount(mount)
             for layer in list(self._layers.values()):
                 if not layer.handles:
-                    self._forget_layer(layer)
+                    self._discard_layer(layer)
             self._generation = _UNKNOWN_GENERATION
 
     def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
@@ -345,38 +345,38 @@ class Catalog:
     def add_mount(self, record: MountRecord, parent: LayerNode | None) -> MountNode:
         """A writable layer has been made."""
         node = MountNode(record, parent)
-        self.put_back(node)
+        self.restore_mount(node)
         return node
 
-    def put_back(self, node: MountNode) -> None:
+    def restore_mount(self, node: MountNode) -> None:
         """A writable layer is there again, because it could not be deleted."""
         with self.lock:
             self._mounts[node.record.name] = node
             if node.parent is not None:
                 node.parent.mounts.add(node.record.name)
 
-    def drop_layer(self, node: LayerNode, left: Path) -> None:
+    def remove_layer(self, node: LayerNode, left: Path) -> None:
         """A layer has been deleted, but for what is left at a path as long as the driver's part is there."""
         with self.lock:
-            self._forget_layer(node)
+            self._discard_layer(node)
             if node.record.parent is not None:
-                self._being_left.setdefault(node.record.parent, set()).add(left)
+                self._deleted_children.setdefault(node.record.parent, set()).add(left)
 
-    def drop_mount(self, node: MountNode) -> None:
+    def remove_mount(self, node: MountNode) -> None:
         """A writable layer has been deleted."""
         with self.lock:
-            self._forget_mount(node)
+            self._discard_mount(node)
 
     # Inside
 
-    def _held_on_disk(self, node: LayerNode) -> bool:
+    def _is_referenced_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
         if (
             node.children
             or node.mounts
-            or self._held_by_record(node)
-            or self._claimed_by(node)
-            or self._has_removing_child(node)
+            or self._is_referenced_by_source(node)
+            or self._claims_on(node)
+            or self._has_child_in_deletion(node)
         ):
             return True
         # Looked at after the holders, since repair moves what is damaged from there into quarantine.
@@ -385,20 +385,20 @@ class Catalog:
             logger.warning("layer {} is kept, because {}", node.record.chain_id, bad)
         return bool(unreadable)
 
-    def _has_removing_child(self, node: LayerNode) -> bool:
+    def _has_child_in_deletion(self, node: LayerNode) -> bool:
         """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
         for parent in (node.record.chain_id, None):
-            left = {path for path in self._being_left.get(parent, ()) if os.path.lexists(path)}
+            left = {path for path in self._deleted_children.get(parent, ()) if os.path.lexists(path)}
             if left:
-                self._being_left[parent] = left
+                self._deleted_children[parent] = left
                 return True
-            self._being_left.pop(parent, None)
+            self._deleted_children.pop(parent, None)
         return False
 
-    def _held_by_record(self, node: LayerNode) -> bool:
-        return any(holder.holding(node.record.chain_id) for holder in self._holders)
+    def _is_referenced_by_source(self, node: LayerNode) -> bool:
+        return any(holder.references_to(node.record.chain_id) for holder in self._sources)
 
-    def _claimed_by(self, node: LayerNode) -> list[Path]:
+    def _claims_on(self, node: LayerNode) -> list[Path]:
         """The damaged records that stand on a layer: once they are mended they need it."""
         return sorted(self._claims.parents.get(node.record.chain_id, ()))
 
@@ -445,7 +445,7 @@ class Catalog:
         node = self._layers.get(name)
         if node is None or self._is_current(node):
             return node is not None
-        self._forget_layer(node)
+        self._discard_layer(node)
         return False
 
     def _load_mount(self, name: str) -> MountNode:
@@ -472,13 +472,13 @@ class Catalog:
             self._reported.add(problem)
             self._report(problem)
 
-    def _forget_layer(self, node: LayerNode) -> None:
+    def _discard_layer(self, node: LayerNode) -> None:
         if self._layers.get(node.record.chain_id) is node:
             del self._layers[node.record.chain_id]
         if node.parent is not None:
             node.parent.children.discard(node.record.chain_id)
 
-    def _forget_mount(self, node: MountNode) -> None:
+    def _discard_mount(self, node: MountNode) -> None:
         if self._mounts.get(node.record.name) is node:
             del self._mounts[node.record.name]
         if node.parent is not None:

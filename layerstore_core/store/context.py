@@ -87,7 +87,7 @@ class StoreContext:
             if self.docker is not None:
                 parts.callback(self.docker.close)
             parts.callback(self.locks.close)
-            parts.callback(self.catalog.release_all)
+            parts.callback(self.catalog.close_all_handles)
             parts.callback(self.driver.close)
 
     def __del__(self) -> None:
@@ -152,21 +152,21 @@ class StoreContext:
             yield self.image_db
 
     @contextmanager
-    def keeping_records(self) -> Iterator[None]:
+    def locking_records(self) -> Iterator[None]:
         """Keep all processes from committing, moving or deleting a record; for a moment only. Not to be nested."""
         self.check_open()
         with self.locks.exclusive("records"):
             yield
 
     @contextmanager
-    def standing_still(self) -> Iterator[None]:
+    def locking_all_records(self) -> Iterator[None]:
         """Keep all processes from changing the records of layers and images, and read all records again.
 
         Not to be nested.
         """
         self.check_open()
         with self.locks.exclusive(images_key(self.driver.name)), self.catalog.lock, self.locks.exclusive("records"):
-            self.catalog.look_again()
+            self.catalog.invalidate()
             yield
 
     @contextmanager
@@ -184,7 +184,7 @@ class StoreContext:
                 with self.catalog.changing():
                     yield self.db
             finally:
-                self.catalog.look_again()
+                self.catalog.invalidate()
 
     def name_key(self, name: str) -> str:
         """Return the key of `RootLocks` for the name of a writable layer."""

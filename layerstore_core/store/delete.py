@@ -7,14 +7,14 @@ from functools import partial
 
 from layerstore_core.errors import keeping_done
 from layerstore_core.log import logger
-from layerstore_core.records.deletion import Removing
-from layerstore_core.records.transaction import DeadTransaction
+from layerstore_core.records.deletion import InterruptedDeletion
+from layerstore_core.records.transaction import StaleTransaction
 from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, RemovedLayer
 
 
-def delete_unheld(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
+def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
     """Delete a layer if nothing holds it, then its parent, and so on.
 
     Returns:
@@ -30,14 +30,14 @@ def delete_unheld(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
         current: LayerNode | None = node
         while current is not None:
             record, size = current.record, current.chain_size
-            with catalog.unheld(current) as may_go:
+            with catalog.lock_unreferenced(current) as may_go:
                 if not may_go:
                     break
                 # The record is renamed first: from then on the layer does not exist, and what is left of
                 # it is known as a deletion to be finished, whatever happens to the driver's part.
                 with catalog.changing():
-                    deletion = context.db.mark_removing(record.chain_id)
-                catalog.drop_layer(current, deletion.path)
+                    deletion = context.db.begin_deletion(record.chain_id)
+                catalog.remove_layer(current, deletion.path)
             with deletion:
                 context.driver.remove(record.cache_id)
                 deletion.finish()
@@ -47,7 +47,7 @@ def delete_unheld(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
     return removed
 
 
-def unheld_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list[LayerNode]:
+def unreferenced_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list[LayerNode]:
     """The layers that nothing holds, and those that nothing else than these hold; children first.
 
     None as long as something cannot be read that may hold any layer, unless that is to be ignored.
@@ -58,25 +58,25 @@ def unheld_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list
         nodes = catalog.layers().values()
         children = {node.record.chain_id: len(node.children) for node in nodes}
         doomed: list[LayerNode] = []
-        pending = [node for node in nodes if not catalog.is_held(node)]
+        pending = [node for node in nodes if not catalog.is_referenced(node)]
         while pending:
             node = pending.pop()
             doomed.append(node)
             parent = node.parent
             if parent is not None:
                 children[parent.record.chain_id] -= 1
-                if not children[parent.record.chain_id] and not catalog.is_held(parent, by_children=False):
+                if not children[parent.record.chain_id] and not catalog.is_referenced(parent, by_children=False):
                     pending.append(parent)
         return doomed
 
 
-def finish_removing(context: StoreContext, orphan: Removing) -> None:
+def finish_deletion(context: StoreContext, orphan: InterruptedDeletion) -> None:
     """Finish one deletion, unless another process is at it.
 
     Raises:
         OSError: it could not be finished.
     """
-    deletion = context.db.take_over(orphan)
+    deletion = context.db.resume_deletion(orphan)
     if deletion is not None:
         with deletion:
             if orphan.cache_id is not None:
@@ -84,7 +84,7 @@ def finish_removing(context: StoreContext, orphan: Removing) -> None:
             deletion.finish()
 
 
-def remove_dead(context: StoreContext, dead: DeadTransaction) -> bool:
+def remove_stale_transaction(context: StoreContext, dead: StaleTransaction) -> bool:
     """Remove what a dead process was making.
 
     Returns:
@@ -93,7 +93,7 @@ def remove_dead(context: StoreContext, dead: DeadTransaction) -> bool:
     Raises:
         OSError: it could not be removed.
     """
-    with context.db.removing_dead(dead) as still_there:
+    with context.db.removing_stale(dead) as still_there:
         if still_there:
             for driver_id in dead.driver_ids:
                 context.driver.remove(driver_id)
@@ -105,11 +105,13 @@ def recover(context: StoreContext) -> None:
 
     What cannot be done is logged, and left for the next time.
     """
-    for orphan in context.db.removing():
-        if _attempt(partial(finish_removing, context, orphan), f"{orphan.path}: the deletion could not be finished"):
+    for orphan in context.db.interrupted_deletions():
+        if _attempt(partial(finish_deletion, context, orphan), f"{orphan.path}: the deletion could not be finished"):
             logger.info("{}: finished a deletion that was cut short", orphan.path)
-    for dead in context.db.dead_transactions():
-        if _attempt(partial(remove_dead, context, dead), f"{dead.path}: the dead transaction could not be removed"):
+    for dead in context.db.stale_transactions():
+        if _attempt(
+            partial(remove_stale_transaction, context, dead), f"{dead.path}: the dead transaction could not be removed"
+        ):
             logger.info("{}: removed what a dead process was making", dead.path)
     driver = context.driver
     _attempt(driver.adopt_mounts, "what is mounted, as an earlier version has written it down, cannot be told")

@@ -26,10 +26,10 @@ class Layer:
     deletes nothing. Handles that `store.layers()` and `parent` give are views: they hold nothing.
     """
 
-    def __init__(self, context: StoreContext, node: LayerNode, *, holds: bool) -> None:
+    def __init__(self, context: StoreContext, node: LayerNode, *, is_view: bool) -> None:
         self._context = context
         self._node = node
-        self._holds = holds
+        self._is_view = is_view
 
     def __repr__(self) -> str:
         return f"<Layer {self._node.record.chain_id}{' (released)' if self._released else ''}>"
@@ -48,7 +48,7 @@ class Layer:
     def parent(self) -> Layer | None:
         """A view of the parent, `None` for a base layer."""
         parent = self._live.parent
-        return Layer(self._context, parent, holds=False) if parent else None
+        return Layer(self._context, parent, is_view=True) if parent else None
 
     @property
     def parent_id(self) -> ChainID | None:
@@ -159,7 +159,7 @@ class Layer:
 
     def close(self) -> None:
         """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
-        if self._holds:
+        if not self._is_view:
             _close(self._context, self._node, self)
 
     def __enter__(self) -> Self:
@@ -177,7 +177,7 @@ class Layer:
 
     @property
     def _released(self) -> bool:
-        return self._holds and self not in self._node.handles
+        return not self._is_view and self not in self._node.handles
 
 
 class RWLayer:
@@ -203,7 +203,7 @@ class RWLayer:
     def parent(self) -> Layer | None:
         """A view of the layer below, `None` for none."""
         parent = self._live.parent
-        return Layer(self._context, parent, holds=False) if parent else None
+        return Layer(self._context, parent, is_view=True) if parent else None
 
     def mount(self, label: str = "", *, keep: bool = False) -> str:
         """Mount the layer.
@@ -347,17 +347,17 @@ class RWLayer:
 def _close(context: StoreContext, node: LayerNode | MountNode, handle: Layer | RWLayer) -> None:
     """Close a handle, unless it is closed; in a forked child, whose handles these are not, do nothing."""
     if not context.locks.inherited:
-        context.catalog.let_go(node, handle)
+        context.catalog.close_handle(node, handle)
 
 
 def open_layer(context: StoreContext, name: ChainID) -> Layer | None:
     """Open a handle to a layer; `None` where there is no such layer."""
-    return context.catalog.hold_layer(name, lambda node: Layer(context, node, holds=True))
+    return context.catalog.open_layer(name, lambda node: Layer(context, node, is_view=False))
 
 
 def open_rw_layer(context: StoreContext, name: str) -> RWLayer | None:
     """Open a handle to a writable layer, whose name the caller has locked; `None` where there is none."""
-    return context.catalog.hold_mount(name, lambda node: RWLayer(context, node))
+    return context.catalog.open_mount(name, lambda node: RWLayer(context, node))
 
 
 def close_layer(context: StoreContext, layer: Layer) -> None:
@@ -369,8 +369,8 @@ def close_layer(context: StoreContext, layer: Layer) -> None:
     check_type(layer, Layer, "a handle to a layer, as get and register give it")
     if layer._context is not context:
         raise LayerNotRetained(f"this handle to layer {layer.chain_id} is another store's, {layer._context.root}")
-    if not context.catalog.let_go(layer._node, layer):
-        what = "was released before" if layer._holds else "is a view, and holds nothing"
+    if not context.catalog.close_handle(layer._node, layer):
+        what = "was released before" if not layer._is_view else "is a view, and holds nothing"
         raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
 
 
@@ -380,7 +380,7 @@ def close_rw_layer(context: StoreContext, rw: RWLayer) -> None:
     Raises:
         LayerNotRetained: it is closed, or is another store's.
     """
-    if rw._context is not context or not context.catalog.let_go(rw._node, rw):
+    if rw._context is not context or not context.catalog.close_handle(rw._node, rw):
         what = "was released before" if rw._context is context else f"is another store's, {rw._context.root}"
         raise LayerNotRetained(f"this handle to the writable layer {rw.name!r} {what}")
 

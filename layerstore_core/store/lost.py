@@ -34,7 +34,7 @@ class LostRecords:
         self._strays = strays
         self._none_lost = False
 
-    def holding(self, _chain: ChainID) -> list[str]:
+    def references_to(self, _chain: ChainID) -> list[str]:
         """Nothing: which layers they are cannot be told."""
         return []
 
@@ -55,7 +55,7 @@ class LostRecords:
             for path in missing
         ]
 
-    def require(self) -> None:
+    def require_none(self) -> None:
         """Refuse to make a missing directory anew, which would look as if nothing had been recorded there.
 
         Raises:
@@ -80,24 +80,24 @@ class LostLayers:
         self._pins = pins
         self._quarantined = quarantined
         self._catalog = catalog
-        self._looks = 0
+        self._refresh_count = 0
         self._suspects: list[ChainID] = []
         self._displaced: list[Path] = []
 
-    def holding(self, _chain: ChainID) -> list[str]:
+    def references_to(self, _chain: ChainID) -> list[str]:
         """Nothing: which layers they are cannot be told."""
         return []
 
     def unreadable(self) -> list[BadRecord]:
         """What stands in the place of a record, and the first pin whose layer's record is missing."""
         # Nothing but damage brings more of these: all pins are looked at only when all records are.
-        if self._looks != self._catalog.looks:
+        if self._refresh_count != self._catalog.refresh_count:
             self._displaced = self._db.displaced()
             try:
                 self._suspects = sorted(set(self._pins) - self._catalog.layers().keys())
             except (BadRecord, OSError):  # the pins tell that themselves
                 return []
-            self._looks = self._catalog.looks
+            self._refresh_count = self._catalog.refresh_count
         found = [
             BadRecord(path, "it stands in the place of a record, and is no directory")
             for path in self._displaced

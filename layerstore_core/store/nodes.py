@@ -11,7 +11,7 @@ from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 
 
-class Below(NamedTuple):
+class ParentLayer(NamedTuple):
     """What a new layer stands on; it need not be committed yet.
 
     Attributes:
@@ -56,9 +56,9 @@ class LayerNode:
             node = node.parent
 
     @property
-    def below(self) -> Below:
+    def as_parent(self) -> ParentLayer:
         """The layer as something to stand on."""
-        return Below(self.record.chain_id, self.record.cache_id)
+        return ParentLayer(self.record.chain_id, self.record.cache_id)
 
 
 @dataclass(eq=False)
@@ -99,10 +99,10 @@ class RemovedLayer:
     diff_size: int
 
 
-class Holder(Protocol):
+class ReferenceSource(Protocol):
     """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
 
-    def holding(self, chain: ChainID, /) -> list[str]:
+    def references_to(self, chain: ChainID, /) -> list[str]:
         """What of this holds the layer by now, in words for a person; nothing where nothing does."""
 
     def unreadable(self) -> list[BadRecord]:

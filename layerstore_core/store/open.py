@@ -56,6 +56,7 @@ def open_store(config: StoreConfig, *, create: bool, read_only: bool) -> StoreCo
         driver = open_driver(config, locks)
         opened.callback(driver.close)
         context = make_context(config, driver, locks, read_only=read_only, docker=docker)
+        opened.callback(setattr, context, "closed", True)
         if create and locks.writable:
             note_driver(config.root, driver.name, durable=config.durability == "full")
         opened.pop_all()
@@ -92,15 +93,19 @@ def make_context(
     image_db = ImageDB(records, durable=durable, version=lambda: _version_of_images(locks, driver.name))
     quarantined = QuarantinedReferences(root, db, driver.name)
     catalog = Catalog(db, driver.name, (pins, image_db, BuildKitCache(root), quarantined), locks, _warn)
-    lost = LostRecords(db, driver.name, lambda: Strays(context, standing_still=True).ids)
+    lost = LostRecords(db, driver.name, lambda: Strays(context, records_locked=True).ids)
     context = StoreContext(
         config, driver, locks, docker, db, image_db, pins, Quarantine(root, driver.name), catalog, lost, read_only
     )
-    catalog.add_holder(KnownParents(driver, catalog.mounts, catalog.find_layer))
-    catalog.add_holder(lost)
-    catalog.add_holder(LostLayers(db, pins, quarantined, catalog))
-    if locks.writable:
-        recover(context)
+    catalog.add_reference_source(KnownParents(driver, catalog.mounts, catalog.find_layer))
+    catalog.add_reference_source(lost)
+    catalog.add_reference_source(LostLayers(db, pins, quarantined, catalog))
+    try:
+        if locks.writable:
+            recover(context)
+    except BaseException:
+        context.closed = True  # the caller closes the driver and the locks that it has passed in
+        raise
     return context
 
 

@@ -83,7 +83,7 @@ class KnownParents:
         #: What the driver has said, by the ID of a writable layer: that never changes.
         self._known: dict[str, str | None] = {}
 
-    def holding(self, chain: ChainID) -> list[str]:
+    def references_to(self, chain: ChainID) -> list[str]:
         """The writable layers that stand on a layer without their records saying so."""
         node = self._layer(chain)
         if node is None:

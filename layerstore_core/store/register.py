@@ -14,7 +14,7 @@ from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer, live_layer, open_layer
 from layerstore_core.store.nodes import LayerNode
-from layerstore_core.store.register_chain import LayerInput, Overtaken, take_in
+from layerstore_core.store.register_chain import LayerInput, Overtaken, read_layers
 from layerstore_core.store.registration import Progress, Registration, open_source
 
 
@@ -32,7 +32,7 @@ def register(
     with (
         context.flushing() as flush,
         open_source(context, stream, allow_empty=allow_empty) as source,
-        Registration(context.db, context.driver, below.below if below else None) as registration,
+        Registration(context.db, context.driver, below.as_parent if below else None) as registration,
     ):
         applied = registration.apply(source, progress)
         record = registration.write_record(applied, descriptor)
@@ -66,10 +66,10 @@ def register_chain(context: StoreContext, layers: Sequence[LayerInput], below: L
 def _register_missing(context: StoreContext, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
     """Register layers none of which is known."""
     with context.flushing() as flush, ExitStack() as stack, ExitStack() as registrations:
-        new = take_in(
+        new = read_layers(
             context.db,
             context.driver,
-            below.below if below else None,
+            below.as_parent if below else None,
             layers,
             source=lambda stream: open_source(
                 context, stream, allow_empty=True

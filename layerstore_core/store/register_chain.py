@@ -20,7 +20,7 @@ from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.store.nodes import Below
+from layerstore_core.store.nodes import ParentLayer
 from layerstore_core.store.registration import Applied, Progress, Registration
 from layerstore_core.streams.source import LayerSource
 
@@ -55,10 +55,10 @@ class _Stopped(LayerStoreError):
     """Another layer of the chain has failed."""
 
 
-def take_in(
+def read_layers(
     db: LayerDB,
     driver: BoundDriver,
-    below: Below | None,
+    below: ParentLayer | None,
     layers: Sequence[LayerInput],
     *,
     source: Callable[[BinaryIO], LayerSource],
@@ -83,7 +83,7 @@ def take_in(
     def begin(layer: LayerInput) -> Registration:
         nonlocal below
         registration = registrations.enter_context(Registration(db, driver, below))
-        below = Below(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
+        below = ParentLayer(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
         return registration
 
     def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> Applied:

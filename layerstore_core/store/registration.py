@@ -22,7 +22,7 @@ from layerstore_core.log import logger
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.transaction import TAR_SPLIT, Transaction
-from layerstore_core.store.nodes import Below
+from layerstore_core.store.nodes import ParentLayer
 from layerstore_core.streams.source import LayerSource
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
@@ -62,7 +62,7 @@ class Registration:
         cache_id: the driver's ID for the new layer.
     """
 
-    def __init__(self, db: LayerDB, driver: BoundDriver, parent: Below | None) -> None:
+    def __init__(self, db: LayerDB, driver: BoundDriver, parent: ParentLayer | None) -> None:
         self._db = db
         self._driver = driver
         self._parent = parent

@@ -28,7 +28,7 @@ from layerstore_core.records.layer_record import check_mount_name
 from layerstore_core.store import writable
 from layerstore_core.store.catalog import Problem
 from layerstore_core.store.context import StoreContext
-from layerstore_core.store.delete import delete_unheld, recover, unheld_closure
+from layerstore_core.store.delete import delete_unreferenced, recover, unreferenced_closure
 from layerstore_core.store.handles import (
     Layer,
     RWLayer,
@@ -167,7 +167,7 @@ class LayerStore:
         """
         self.context.check_writable()
         check_stream(stream)
-        self.context.lost.require()
+        self.context.lost.require_none()
         with self._below(parent) as below:
             from layerstore_core.store.register import register  # lazy: readers need no scanner
 
@@ -192,7 +192,7 @@ class LayerStore:
         self.context.check_writable()
         if not layers:
             raise ValueError("at least one layer is to be registered")
-        self.context.lost.require()
+        self.context.lost.require_none()
         with self._below(parent) as below:
             from layerstore_core.store.register import register_chain  # lazy: as in `register`
 
@@ -214,13 +214,13 @@ class LayerStore:
     def layers(self) -> dict[ChainID, Layer]:
         """Views of all layers, by chain ID. They hold nothing, and cannot be released."""
         self.context.check_open()
-        return {name: Layer(self.context, node, holds=False) for name, node in self.context.catalog.layers().items()}
+        return {name: Layer(self.context, node, is_view=True) for name, node in self.context.catalog.layers().items()}
 
     def find(self, chain_id: ChainID) -> Layer | None:
         """A view of one layer, as `layers` has it; `None` where it cannot be loaded."""
         self.context.check_open()
         node = self.context.catalog.find_layer(chain_id)
-        return None if node is None else Layer(self.context, node, holds=False)
+        return None if node is None else Layer(self.context, node, is_view=True)
 
     def chain_ids(self) -> list[ChainID]:
         """The chain IDs of all layers, sorted, also of those that cannot be loaded. Reads no records, so it is quick."""
@@ -244,7 +244,7 @@ class LayerStore:
         """
         self.context.check_open()
         close_layer(self.context, layer)
-        return delete_unheld(self.context, node_of(layer))
+        return delete_unreferenced(self.context, node_of(layer))
 
     def pin(self, layer: Layer) -> None:
         """Keep a layer when no process holds it. A second pin does nothing.
@@ -305,7 +305,7 @@ class LayerStore:
         """
         self.context.check_writable()
         check_mount_name(name)
-        self.context.lost.require()
+        self.context.lost.require_none()
         with ExitStack() as stack:
             stack.enter_context(self.context.locks.exclusive(self.context.name_key(name)))
             below = stack.enter_context(self._below(parent))
@@ -375,10 +375,10 @@ class LayerStore:
                     writable.delete(self.context, node)
                 except BaseException:
                     if self.context.db.has_mount(rw.name):
-                        self.context.catalog.retake(node, rw)
+                        self.context.catalog.reopen_handle(node, rw)
                     raise
         try:
-            return delete_unheld(self.context, node.parent) if node.parent else []
+            return delete_unreferenced(self.context, node.parent) if node.parent else []
         except BaseException as error:
             error.add_note(f"the writable layer {rw.name!r} itself is removed")
             note_done(error, done_before(error) or [])
@@ -431,7 +431,7 @@ class LayerStore:
         node = self.context.catalog.find_layer(_parse_chain_id(chain_id))
         if node is None:
             raise self._no_layer(chain_id)
-        return self.context.catalog.holders(node)
+        return self.context.catalog.references_to(node)
 
     def unreadable(self) -> list[BadRecord]:
         """What cannot be read, and may refer to any layer: as long as there is something, no layer is deleted."""
@@ -445,14 +445,14 @@ class LayerStore:
             ignore_unreadable: also those that what cannot be read may hold.
         """
         self.context.check_open()
-        unheld = unheld_closure(self.context.catalog, ignore_unreadable=ignore_unreadable)
-        return [Layer(self.context, node, holds=False) for node in unheld]
+        unheld = unreferenced_closure(self.context.catalog, ignore_unreadable=ignore_unreadable)
+        return [Layer(self.context, node, is_view=True) for node in unheld]
 
     def collect(self, layer: Layer) -> list[RemovedLayer]:
         """Delete a layer if nothing holds it by now, and its parents in turn; answer and errors as `release`."""
         self.context.check_writable()
         check_type(layer, Layer, "a layer, as unheld_layers gives it")
-        return delete_unheld(self.context, node_of(layer))
+        return delete_unreferenced(self.context, node_of(layer))
 
     # What handles and operations share
 

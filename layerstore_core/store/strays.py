@@ -27,7 +27,7 @@ class Strays:
 
     Args:
         context: an open store.
-        standing_still: whether the caller keeps the records from changing.
+        records_locked: whether the caller keeps the records from changing.
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents, as far as it can be told.
@@ -36,14 +36,14 @@ class Strays:
         lost: the directories for records that are missing: what they held may be among `ids`.
     """
 
-    def __init__(self, context: StoreContext, *, standing_still: bool = False) -> None:
+    def __init__(self, context: StoreContext, *, records_locked: bool = False) -> None:
         candidates = [layer_id for layer_id in context.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
         self.nameless: list[Path] = []
         self.lost: list[Path] = []
         if not candidates:
             return
-        with nullcontext() if standing_still else context.keeping_records():
+        with nullcontext() if records_locked else context.locking_records():
             layers = {layer: context.db.cache_id(layer) for layer in context.db.list_layers()}
             known = {*layers.values(), *_other_ids(context)}
             # Again: what a deletion has finished meanwhile has neither a record nor a layer any more.

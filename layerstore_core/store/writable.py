@@ -76,8 +76,8 @@ def delete(context: StoreContext, node: MountNode) -> None:
     """
     catalog, db, driver = context.catalog, context.db, context.driver
     with catalog.lock, catalog.changing():
-        files = db.take_mount(node.record.name)
-        catalog.drop_mount(node)
+        files = db.begin_mount_deletion(node.record.name)
+        catalog.remove_mount(node)
     with files:
         try:
             driver.remove(node.record.mount_id)
@@ -90,7 +90,7 @@ def delete(context: StoreContext, node: MountNode) -> None:
             try:
                 with catalog.lock, catalog.changing():
                     files.publish(db.mount_path(node.record.name))
-                    catalog.put_back(node)
+                    catalog.restore_mount(node)
             except BaseException:
                 files.abandon()  # it names what is left
                 raise

@@ -120,12 +120,12 @@ def test_a_deletion_that_lists_all_records_is_seen(
     tmp_path: Path, store_root: Path, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail, at the size that it has."""
-    real = LayerDB.mark_removing
+    real = LayerDB.begin_deletion
 
-    def mark_removing(self: LayerDB, chain: ChainID) -> Deletion:
+    def begin_deletion(self: LayerDB, chain: ChainID) -> Deletion:
         self.list_layers()
         return real(self, chain)
 
-    monkeypatch.setattr(LayerDB, "mark_removing", mark_removing)
+    monkeypatch.setattr(LayerDB, "begin_deletion", begin_deletion)
     with pytest.raises(AssertionError, match="'gc'"):
         test_no_operation_grows_faster_than_the_layers(tmp_path, store_root, driver, 1)

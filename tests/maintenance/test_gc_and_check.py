@@ -6,7 +6,7 @@ import pytest
 
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import Removed, collect_garbage
-from layerstore_core.records.transaction import DeadTransaction
+from layerstore_core.records.transaction import StaleTransaction
 from tests.store.faults import FailingCall, around
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree, warm
 
@@ -56,7 +56,7 @@ def test_what_another_collector_takes_meanwhile(store, monkeypatch):
     """Found by a storm: it was asked for its size when it was gone."""
     dead = store.context.db.path / "tmp" / "write-set-gone"
     record = store.context.image_db.names_path.with_name(".tmp-gone")
-    monkeypatch.setattr(type(store.context.db), "dead_transactions", lambda _: [DeadTransaction(dead, ())])
+    monkeypatch.setattr(type(store.context.db), "stale_transactions", lambda _: [StaleTransaction(dead, ())])
     monkeypatch.setattr(type(store.context.image_db), "half_done", lambda _: [record])
     assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 
@@ -111,7 +111,7 @@ def test_a_pin_without_its_layer(store):
     layer = register(store, BASE)
     store.pin(layer)
     store.driver.remove(layer.cache_id)
-    path = store.context.db.mark_removing(layer.chain_id)
+    path = store.context.db.begin_deletion(layer.chain_id)
     with path:
         path.finish()
     layer.close()

@@ -13,7 +13,7 @@ ONE, TWO = (ChainID.of(text) for text in (b"one", b"two"))
 
 
 def test_no_cache(tmp_path: Path) -> None:
-    assert BuildKitCache(tmp_path).holding(ONE) == []
+    assert BuildKitCache(tmp_path).references_to(ONE) == []
     (tmp_path / "buildkit").write_text("no directory")
     inside.guard(tmp_path)
     [bad] = BuildKitCache(tmp_path).unreadable()  # what it would keep is not known
@@ -26,6 +26,6 @@ def test_what_is_named_in_the_database_is_kept(tmp_path: Path, offset: int) -> N
     database = tmp_path / "buildkit" / "snapshots.db"
     database.write_bytes(os.urandom(offset) + b"chainID" + ONE.encode() + b"\0committed")
     cache = BuildKitCache(tmp_path)
-    assert (cache.holding(ONE), cache.holding(TWO)) == (["BuildKit's cache"], [])
+    assert (cache.references_to(ONE), cache.references_to(TWO)) == (["BuildKit's cache"], [])
     database.write_bytes(TWO.encode() * 2)
-    assert (cache.holding(ONE), cache.holding(TWO)) == ([], ["BuildKit's cache"])
+    assert (cache.references_to(ONE), cache.references_to(TWO)) == ([], ["BuildKit's cache"])

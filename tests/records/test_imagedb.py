@@ -31,7 +31,7 @@ def files(db: ImageDB) -> dict[str, tuple[int, bytes]]:
 
 def test_reading_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
     assert (db.image_ids(), db.names(), db.has(IMAGE), db.children(IMAGE)) == ([], {}, False, [])
-    assert db.holding(chain_ids(LAYERS)[-1]) == []
+    assert db.references_to(chain_ids(LAYERS)[-1]) == []
     assert os.listdir(tmp_path) == []
     with pytest.raises(FileNotFoundError):
         db.read(IMAGE)
@@ -71,11 +71,11 @@ def test_an_image_holds_all_its_layers(db: ImageDB) -> None:
     db.add(CONFIG)
     db.add(OTHER)
     held = [[f"image {IMAGE}"]] * 2
-    assert list(map(db.holding, chain_ids(LAYERS))) == held
+    assert list(map(db.references_to, chain_ids(LAYERS))) == held
     db.remove(IMAGE)
-    assert list(map(db.holding, chain_ids(LAYERS))) == [[], []]
+    assert list(map(db.references_to, chain_ids(LAYERS))) == [[], []]
     db.add(CONFIG)
-    assert list(map(db.holding, chain_ids(LAYERS))) == held
+    assert list(map(db.references_to, chain_ids(LAYERS))) == held
 
 
 def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: ImageDB) -> None:
@@ -85,13 +85,13 @@ def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: I
     other = LAYERS[0][:-1] + ("0" if LAYERS[0][-1] != "0" else "1")
     base, top = chain_ids(LAYERS)
     images = {db.add(config(*LAYERS)), db.add(config(LAYERS[0], other)), lowest := db.add(config(LAYERS[0]))}
-    assert db.holding(base) == [f"image {lowest}"]
+    assert db.references_to(base) == [f"image {lowest}"]
     for image in sorted(images):
         db.remove(image)
         images.remove(image)
-        assert bool(db.holding(base)) == bool(images)
-        assert set(db.holding(base)) <= {f"image {left}" for left in images}
-    assert db.holding(top) == []
+        assert bool(db.references_to(base)) == bool(images)
+        assert set(db.references_to(base)) <= {f"image {left}" for left in images}
+    assert db.references_to(top) == []
 
 
 def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) -> None:
@@ -150,7 +150,7 @@ def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
         with pytest.raises(BadRecord, match="digest") as caught:
             read(IMAGE)
         assert caught.value.path == db.config_path(IMAGE)
-    assert db.holding(chain_ids(LAYERS)[-1]) == []
+    assert db.references_to(chain_ids(LAYERS)[-1]) == []
 
 
 @pytest.mark.parametrize("config", [b"", b"[]", b"{}", b'{"rootfs":{"diff_ids":["x"]}}', b"[" * 100_000])

@@ -87,63 +87,63 @@ def test_an_intent_is_on_disk_before_anything_is_made(db):
         assert transaction.path.parent == db.path / "tmp"
         assert transaction.path.name.startswith("write-set-")
         assert files(transaction.path) == {"cache-id": CACHE_ID.encode()}
-        assert db.dead_transactions() == []
+        assert db.stale_transactions() == []
     assert not transaction.path.exists()
 
 
 def test_a_transaction_that_nobody_owns_is_dead(db):
     transaction = db.begin(CACHE_ID)
     transaction.abandon()
-    [dead] = db.dead_transactions()
+    [dead] = db.stale_transactions()
     assert (dead.path, dead.driver_ids) == (transaction.path, (CACHE_ID,))
-    with db.removing_dead(dead) as mine:
+    with db.removing_stale(dead) as mine:
         assert mine
-        with db.removing_dead(dead) as second:
+        with db.removing_stale(dead) as second:
             assert not second
-    assert db.dead_transactions() == []
-    with db.removing_dead(dead) as third:
+    assert db.stale_transactions() == []
+    with db.removing_stale(dead) as third:
         assert not third
 
 
 def test_a_removal_that_fails_leaves_the_dead_one(db):
     db.begin(CACHE_ID).abandon()
-    [dead] = db.dead_transactions()
-    with pytest.raises(OSError, match="busy"), db.removing_dead(dead):
+    [dead] = db.stale_transactions()
+    with pytest.raises(OSError, match="busy"), db.removing_stale(dead):
         raise OSError(16, "busy")
-    assert db.dead_transactions() == [dead]
+    assert db.stale_transactions() == [dead]
 
 
 def test_a_dead_writable_layer_names_the_children_first(db):
     with db.begin_mount(MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)) as files_:
         files_.abandon()
-    assert [dead.driver_ids for dead in db.dead_transactions()] == [("a" * 64, "a" * 64 + "-init")]
+    assert [dead.driver_ids for dead in db.stale_transactions()] == [("a" * 64, "a" * 64 + "-init")]
 
 
 def test_a_deletion(db):
     put(db)
-    deletion = db.mark_removing(CHAIN)
+    deletion = db.begin_deletion(CHAIN)
     path = deletion.path
-    assert db.removing() == [], "it is in hand"
-    assert db.parents_being_left() == {path: PARENT}
+    assert db.interrupted_deletions() == [], "it is in hand"
+    assert db.parents_of_deletions() == {path: PARENT}
     with deletion:
         pass
     assert path.name.startswith(f"{CHAIN.hex}-")
     assert path.name.endswith("-removing")
     assert not db.has_layer(CHAIN)
     assert db.list_layers() == []
-    assert db.strangers() == []
-    [removing] = db.removing()
+    assert db.unexpected_entries() == []
+    [removing] = db.interrupted_deletions()
     assert (removing.path, removing.chain_id, removing.cache_id) == (path, CHAIN, CACHE_ID)
     (path / "cache-id").write_text("../../etc")
-    assert db.removing()[0].cache_id is None
-    with db.take_over(removing) as again:
-        assert db.take_over(removing) is None
+    assert db.interrupted_deletions()[0].cache_id is None
+    with db.resume_deletion(removing) as again:
+        assert db.resume_deletion(removing) is None
         again.finish()
         again.finish()
-    assert db.take_over(removing) is None
-    assert db.removing() == []
+    assert db.resume_deletion(removing) is None
+    assert db.interrupted_deletions() == []
     with pytest.raises(FileNotFoundError) as caught:
-        db.mark_removing(CHAIN)
+        db.begin_deletion(CHAIN)
     assert caught.value.filename == str(db.layer_path(CHAIN))
 
 
@@ -159,16 +159,16 @@ def test_a_writable_layer_s_files(db):
     assert db.read_mount("box") == record
     assert (db.list_mounts(), db.mount_id("box"), db.has_mount("box")) == (["box"], "a" * 64, True)
 
-    with db.take_mount("box") as taken:
+    with db.begin_mount_deletion("box") as taken:
         assert not db.has_mount("box")
-        assert db.dead_transactions() == [], "it is in hand"
+        assert db.stale_transactions() == [], "it is in hand"
         taken.publish(db.mount_path("box"))
     assert db.read_mount("box") == record
-    with db.take_mount("box"):
+    with db.begin_mount_deletion("box"):
         pass
     assert db.list_mounts() == []
     with pytest.raises(FileNotFoundError, match="box"):
-        db.take_mount("box")
+        db.begin_mount_deletion("box")
     assert os.listdir(db.path / "tmp") == []
 
 
@@ -184,7 +184,13 @@ def test_a_write_set_is_cancelled_once(db):
 
 def test_reading_makes_nothing(tmp_path):
     db = LayerDB(tmp_path / "layerdb")
-    assert (db.list_layers(), db.list_mounts(), db.removing(), db.dead_transactions(), db.strangers()) == (
+    assert (
+        db.list_layers(),
+        db.list_mounts(),
+        db.interrupted_deletions(),
+        db.stale_transactions(),
+        db.unexpected_entries(),
+    ) == (
         [],
         [],
         [],

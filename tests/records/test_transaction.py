@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.records.layer_record import read_driver_id
-from layerstore_core.records.transaction import Transaction, WriteSet, dead_transactions
+from layerstore_core.records.transaction import Transaction, WriteSet, stale_transactions
 
 
 def test_a_collector_that_comes_before_the_lock_does_no_harm(tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_lock_counts_only_for_what_still_has_the_name(tmp_path, monkeypatch, b
         (scratch / "elsewhere").rmdir()
     (scratch / "write-set-dead").mkdir()
     taken.clear()
-    assert dead_transactions(tmp_path / "db") == []
+    assert stale_transactions(tmp_path / "db") == []
 
 
 def test_who_only_looks_is_waited_for(tmp_path, monkeypatch):

@@ -148,7 +148,7 @@ def check(store: LayerStore, place: Place) -> None:
     assert not check_store(store, full=True)
 
 
-def mend(store: LayerStore, place: Place) -> None:
+def repair_store(store: LayerStore, place: Place) -> None:
     missing = "sha256:" + "ab" * 32
     pins = store.root / "layerstore" / "pins" / store.driver_name
     (pins / missing.partition(":")[2]).touch()
@@ -175,7 +175,7 @@ OPERATIONS = (
     save,
     collect,
     check,
-    mend,
+    repair_store,
     open_again,
 )
 

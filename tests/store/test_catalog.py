@@ -55,7 +55,7 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
         return real(key, owner)
 
     monkeypatch.setattr(store.context.locks, "acquire", acquire)
-    found = store.context.catalog.hold_mount("box", lambda node: RWLayer(store, node))
+    found = store.context.catalog.open_mount("box", lambda node: RWLayer(store, node))
     assert done
     if made_anew:
         assert isinstance(found, RWLayer)

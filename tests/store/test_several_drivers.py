@@ -331,7 +331,7 @@ def test_half_done_things_are_the_driver_s_that_began_them(
 ) -> None:
     """Transactions and deletions that were left, and layers that no record names."""
     layer = register(there, BASE)
-    with there.context.db.mark_removing(layer.chain_id):
+    with there.context.db.begin_deletion(layer.chain_id):
         pass
     there.driver.create("a" * 64, "", {})
     before = sorted(os.listdir(there.context.db.path / "sha256"))

@@ -63,7 +63,7 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
 def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
     children, mounts = users_of(store, chain)
     users = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
-    users += store.context.image_db.holding(chain)
+    users += store.context.image_db.references_to(chain)
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(

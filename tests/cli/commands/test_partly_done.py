@@ -98,12 +98,12 @@ def test_rm_reports_the_removed_part_of_a_chain(run: Run, base: Path, upper: Pat
 def test_rm_that_fails_keeps_the_pin(run: Run, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from layerstore_core.records.layerdb import LayerDB
 
-    def mark_removing(self: LayerDB, chain: object) -> None:
+    def begin_deletion(self: LayerDB, chain: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
 
     chain = run("register", base).text.strip()
     with monkeypatch.context() as broken:
-        broken.setattr(LayerDB, "mark_removing", mark_removing)
+        broken.setattr(LayerDB, "begin_deletion", begin_deletion)
         assert run("rm", chain, code=1).stdout == b""
     assert run("show", chain, "--json").json["pinned"] is True
 
@@ -146,14 +146,14 @@ def test_check_reports_repairs_done_before_an_interrupt(
     chain = run("register", base).text.strip()
     for digit in "ab":
         (root / "layerstore/pins/vfs" / (digit * 64)).touch()
-    real, calls = Repair._mend_one, iter(range(10))
+    real, calls = Repair._repair_one, iter(range(10))
 
     def mend_one(self: Repair, finding, still_there) -> str:
         if next(calls):
             raise KeyboardInterrupt
         return real(self, finding, still_there)
 
-    monkeypatch.setattr(Repair, "_mend_one", mend_one)
+    monkeypatch.setattr(Repair, "_repair_one", mend_one)
     outcome = run("--json", "check", "--repair", code=130)
     assert outcome.error["type"] == "Interrupted"
     assert [item["subject"] for item in outcome.json["repaired"]] == [f"sha256:{'a' * 64}"]

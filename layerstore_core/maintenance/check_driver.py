@@ -16,7 +16,7 @@ from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 
 
-class Kept(NamedTuple):
+class RecordedLayer(NamedTuple):
     """A layer of the driver that a record names.
 
     Attributes:
@@ -34,17 +34,19 @@ class Kept(NamedTuple):
     is_current: Callable[[], bool]
 
 
-def kept_layers(store: LayerStore) -> Iterator[Kept]:
+def recorded_layers(store: LayerStore) -> Iterator[RecordedLayer]:
     """All that the records name, parents before their children."""
     layers = store.layers()
     for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
         below = layer.parent.cache_id if layer.parent else ""
-        yield Kept(None, chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id))
+        yield RecordedLayer(
+            None, chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id)
+        )
     for name in store.rw_layers():
-        yield from kept_of(store, name, layers)
+        yield from recorded_mount_layers(store, name, layers)
 
 
-def kept_of(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[Kept]:
+def recorded_mount_layers(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[RecordedLayer]:
     """What the record of a writable layer names, its init layer first; nothing where it was deleted a moment ago."""
     try:
         record = store.context.db.read_mount(name)
@@ -55,9 +57,9 @@ def kept_of(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> It
         below = layers[record.parent].cache_id if record.parent is not None and record.parent in layers else ""
         subject = subject_of(name)
         if record.init_id:
-            yield Kept(name, subject, record.init_id, below, is_current)
+            yield RecordedLayer(name, subject, record.init_id, below, is_current)
             below = record.init_id
-        yield Kept(name, subject, record.mount_id, below, is_current)
+        yield RecordedLayer(name, subject, record.mount_id, below, is_current)
 
 
 def subject_of(name: str) -> str:
@@ -65,53 +67,53 @@ def subject_of(name: str) -> str:
     return f"writable layer {name!r}"
 
 
-def check_driver(store: LayerStore, *, standing_still: bool = False) -> Iterator[Finding]:
+def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator[Finding]:
     """Look at each layer of the driver by itself, and for those that one side alone knows.
 
     Args:
         store: an open store.
-        standing_still: whether the caller keeps the records from changing.
+        records_locked: whether the caller keeps the records from changing.
     """
     present = set(store.driver.layer_ids() or ())
-    for kept in kept_layers(store):
-        exists = store.driver.exists(kept.layer_id)
-        if exists or kept.layer_id in present:
+    for recorded in recorded_layers(store):
+        exists = store.driver.exists(recorded.layer_id)
+        if exists or recorded.layer_id in present:
             # What is being deleted has lost its record first.
-            if (found := list(check_kept(store, kept, exists=exists))) and kept.is_current():
+            if (found := list(check_recorded_layer(store, recorded, exists=exists))) and recorded.is_current():
                 yield from found
-        elif kept.is_current():
+        elif recorded.is_current():
             yield Finding(
                 "missing-in-driver",
-                kept.subject,
-                f"the driver {store.driver_name} has no layer {kept.layer_id}",
+                recorded.subject,
+                f"the driver {store.driver_name} has no layer {recorded.layer_id}",
                 "its content is lost; remove it with `layerstore rw rm`"
-                if kept.name is not None
+                if recorded.name is not None
                 else "give the layer or its image with `layerstore check --repair --from FILE`",
             )
-    yield from _check_strays(Strays(store.context, standing_still=standing_still), store)
+    yield from _check_strays(Strays(store.context, records_locked=records_locked), store)
 
 
-def check_kept(store: LayerStore, kept: Kept, *, exists: bool = True) -> Iterator[Finding]:
+def check_recorded_layer(store: LayerStore, recorded: RecordedLayer, *, exists: bool = True) -> Iterator[Finding]:
     """Look at one layer that the driver has, in part at least."""
     try:
-        known = other_parent(store.context, kept.layer_id, kept.parent_id)
-        problems = store.driver.check_layer(kept.layer_id, kept.parent_id if known is None else known)
+        known = other_parent(store.context, recorded.layer_id, recorded.parent_id)
+        problems = store.driver.check_layer(recorded.layer_id, recorded.parent_id if known is None else known)
     except (LayerStoreError, OSError) as error:
         known, problems = None, [f"it cannot be looked at: {error}"]
     if known is not None:
         yield Finding(
             "wrong-parent",
-            kept.subject,
-            f"{parent_in_words(store.context, kept.parent_id)} according to its record, and {parent_in_words(store.context, known)} "
+            recorded.subject,
+            f"{parent_in_words(store.context, recorded.parent_id)} according to its record, and {parent_in_words(store.context, known)} "
             f"according to the driver {store.driver_name}",
             "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
         )
     if not exists and not problems:
-        problems = [f"the driver {store.driver_name} has only a part of layer {kept.layer_id}"]
+        problems = [f"the driver {store.driver_name} has only a part of layer {recorded.layer_id}"]
     for problem in problems:
         yield Finding(
             "broken-in-driver",
-            kept.subject,
+            recorded.subject,
             problem,
             "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer with `--from FILE`",
         )

@@ -44,7 +44,7 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             "an empty directory, as a crash leaves it; it is in nobody's way here",
             "`layerstore check --repair` removes it",
         )
-    for path in store.context.db.strangers():
+    for path in store.context.db.unexpected_entries():
         yield Finding(
             "not-a-record",
             str(path),
@@ -55,11 +55,11 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
 
 def leftovers(store: LayerStore) -> Iterator[Finding]:
     """What `recover` ends, if it can."""
-    for orphan in store.context.db.removing():
+    for orphan in store.context.db.interrupted_deletions():
         yield Finding(
             "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
         )
-    for dead in store.context.db.dead_transactions():
+    for dead in store.context.db.stale_transactions():
         if dead.is_empty:
             continue
         yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)

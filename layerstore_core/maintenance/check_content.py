@@ -197,7 +197,7 @@ class Journal:
         self._path: Path | None = None
         if not store.read_only:
             self._path = state_directory(store.root, "verified", store.driver_name)
-            _share_out(store.root, self._path.parent)
+            _split_old_journal(store.root, self._path.parent)
 
     def begin(self, *, resume: bool) -> set[tuple[str, str]]:
         """What is verified already: nothing, unless an interrupted check is gone on with."""
@@ -228,7 +228,7 @@ class Journal:
                 inside.rmdir(self._path.parent)
 
 
-def _share_out(root: Path, journals: Path) -> None:
+def _split_old_journal(root: Path, journals: Path) -> None:
     """Give the one journal of earlier versions to each driver: its lines name layers by IDs that no other driver has."""
     if inside.exists(journals) and not inside.is_directory(journals):
         with suppress(OSError):  # as on a full disk: what is not known is only verified again

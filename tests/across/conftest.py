@@ -60,7 +60,7 @@ class Stores:
         for name, layer in layers.items():
             self.stores[name].release(layer)
 
-    def trees(self, layers: dict[str, Layer]) -> dict[str, trees.Seen]:
+    def trees(self, layers: dict[str, Layer]) -> dict[str, trees.Snapshot]:
         """What a container on the layer sees, in each."""
         found = {}
         for name, layer in layers.items():
@@ -70,7 +70,7 @@ class Stores:
             self.stores[name].release_rw_layer(rw)
         return found
 
-    def assert_same_trees(self, layers: dict[str, Layer]) -> trees.Seen:
+    def assert_same_trees(self, layers: dict[str, Layer]) -> trees.Snapshot:
         """All drivers show the same; returns it."""
         found = self.trees(layers)
         wanted = found.pop("vfs")
@@ -79,7 +79,7 @@ class Stores:
         return wanted
 
 
-def tree_of(path: Path) -> trees.Seen:
+def tree_of(path: Path) -> trees.Snapshot:
     """All of a tree, but for times of just now, and the root's."""
     root = path.stat()
     top = (root.st_mode, root.st_uid, root.st_gid, "root", b"", read_xattrs(os.fsencode(path)), ())
@@ -87,11 +87,11 @@ def tree_of(path: Path) -> trees.Seen:
         name: tuple("recent" if at == 3 and time > RECENT_NS else time for at, time in enumerate(seen))
         if isinstance(seen[3], int)
         else seen
-        for name, seen in trees.seen(path).items()
+        for name, seen in trees.snapshot(path).items()
     }
 
 
-def differences(found: trees.Seen, wanted: trees.Seen) -> list[str]:
+def differences(found: trees.Snapshot, wanted: trees.Snapshot) -> list[str]:
     """Where two trees differ, a line for each path."""
     fields = ("mode", "uid", "gid", "mtime", "content", "xattrs", "names")
     lines = []

@@ -49,7 +49,7 @@ def assert_same_changes(stores: Stores, layers: dict[str, Layer], todo: list[tup
         assert differences(without_directory_times(tree), without_directory_times(seen["vfs"])) == [], where
 
 
-def without_directory_times(tree: trees.Seen) -> trees.Seen:
+def without_directory_times(tree: trees.Snapshot) -> trees.Snapshot:
     return {
         path: (*what[:3], None, *what[4:]) if stat.S_ISDIR(cast("int", what[0])) else what
         for path, what in tree.items()

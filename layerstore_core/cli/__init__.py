@@ -1,6 +1,6 @@
 """The command line program `layerstore`.
 
-- `app` holds the command tree. It turns errors into messages and exit codes.
+- `app` has the command tree, and turns errors into messages and exit codes.
 - `commands` has a module for each command or family of commands.
 - `session` keeps the global options and opens the store.
 - `parameters` checks the words that the user typed; `shellwords` completes them in a shell.

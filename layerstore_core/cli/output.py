@@ -1,6 +1,6 @@
 """Writing to standard output and standard error.
 
-Standard output holds the answer and nothing else. It is written as bytes, so that a name that is not UTF-8 is
+Standard output gets the answer and nothing else. It is written as bytes, so that a name that is not UTF-8 is
 printed as it is on disk, in any locale.
 """
 
@@ -38,7 +38,7 @@ class OutputClosed(Exception):
 
 
 class StandardOutput:
-    """A binary writer on standard output. It tells a reader that has closed it from a failure to write."""
+    """A binary writer on standard output. It distinguishes a reader that has closed it from a failure to write."""
 
     #: Standard output may be a pipe that is not read for a long time.
     may_block = True

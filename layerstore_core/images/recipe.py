@@ -30,7 +30,7 @@ from layerstore_core.streams.compression import detect
 #: The size of the start of a blob that a recipe is tried on, in bytes.
 _TRIAL: Final = 512 << 10
 #: A recipe is tried on at most this many pieces of the tar, of this many bytes each. zlib writes its first block when
-#: it has some sixteen thousand symbols, and a symbol may stand for 258 bytes.
+#: it has some sixteen thousand symbols, and a symbol may encode 258 bytes.
 _PIECES, _PIECE = 32, 256 << 10
 #: If this many bytes of compressed data are equal, that is no accident.
 _ENOUGH: Final = 1024

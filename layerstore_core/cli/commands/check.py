@@ -79,8 +79,8 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
                 )
             except BaseException as error:
                 if repaired:
-                    gone = [finding for finding, _ in repaired]
-                    note_done(error, [finding for finding in findings if finding not in gone])
+                    repaired_findings = [finding for finding, _ in repaired]
+                    note_done(error, [finding for finding in findings if finding not in repaired_findings])
                 raise
 
     def answer(remaining: list[Finding]) -> None:

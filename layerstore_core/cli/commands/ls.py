@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def ls(session: Session) -> None:
     """List the layers as a tree, with their sizes.
 
-    A child is printed below its parent, and indented. SIZE is the size of the layer alone; CHAIN SIZE adds its
-    parent, that layer's parent, and so on to the base.
+    A child is printed below its parent, and indented. SIZE is the size of the layer alone, CHAIN SIZE the size with
+    all of its parents.
 
     \b
     Examples:

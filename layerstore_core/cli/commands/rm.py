@@ -26,10 +26,10 @@ class LayerInUse(LayerStoreError):
 @json_option
 @click.pass_obj
 def rm(session: Session, chain: str) -> None:
-    """Remove a layer, and print the chain IDs of all removed layers.
+    """Remove a layer, and print all removed chain IDs.
 
-    Its pin is removed too. Its parents go with it if nothing else refers to them. A layer that another layer, a
-    writable layer, an image or another process uses is not removed, and the exit code is 1.
+    Its pin is removed too. Each parent that nothing else refers to is removed with it. A layer that another layer,
+    a writable layer, an image or another process uses is not removed, and the exit code is 1.
 
     \b
     Example:

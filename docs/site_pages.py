@@ -7,6 +7,7 @@ public names from `__all__`: what the site says of these cannot differ from what
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -67,20 +68,18 @@ def settings() -> str:
         if section.kind is griffe.DocstringSectionKind.attributes:
             described = {attribute.name: attribute.description for attribute in section.value}
     lines: list[str] = []
-    for name, field in StoreConfig.model_fields.items():
-        default = "see above" if field.default_factory is not None else repr(field.default)
-        if field.default_factory in (dict, list, tuple):
-            default = repr(field.default_factory())
-        annotation = field.annotation
-        plain = inspect.isclass(annotation) and not hasattr(annotation, "__args__")
-        kind = annotation.__name__ if plain and annotation is not None else str(annotation).replace("typing.", "")
+    for field in dataclasses.fields(StoreConfig):
+        name = field.name
+        default = "none" if field.default is None else repr(field.default)
+        if field.default is dataclasses.MISSING:
+            default = "`/var/lib/layerstore` for root, else below the user's home" if name == "root" else "{}"
         lines += [
             f"## `{name}`",
             "",
             f"{described[name][:1].upper()}{described[name][1:]}",
             "",
-            f"- type: `{kind}`",
-            f"- default: `{default}`",
+            f"- type: `{field.type}`",
+            f"- default: {default if ' ' in default else f'`{default}`'}",
             f"- environment: `LAYERSTORE_{name.upper()}`",
             "",
         ]

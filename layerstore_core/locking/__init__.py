@@ -1,1 +1,1 @@
-"""Kernel locks that several processes share."""
+"""Kernel locks between processes: on a store's root, and against Docker daemons."""

@@ -1,8 +1,8 @@
-"""Docker's hold on its data root, and ours against it.
+"""A Docker daemon's lock on its data root, and a lock against it.
 
-A daemon keeps `<root>/volumes/metadata.db`, a bbolt database, locked for as long as it runs (flock(2), exclusive; moby,
-`volume/service/store.go`). It writes no pid file into the root, and the one that it does write is of no use in
-another container: the lock is seen wherever the file system is. Who has the lock, the kernel tells.
+While a daemon runs, it has `<root>/volumes/metadata.db`, a bbolt database, locked (flock(2), exclusive; moby,
+`volume/service/store.go`). It writes no pid file into the root, and its pid file elsewhere has no meaning in another
+container. But the lock is visible wherever the file system is mounted. The kernel knows which process has the lock.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _LOCK = re.compile(r"\d+: FLOCK +\S+ +\S+ (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 
 def docker_was_here(root: Path) -> bool:
-    """Whether a daemon has ever had a root for its data root."""
+    """Return whether a root was ever the data root of a Docker daemon."""
     return (root / _DATABASE).exists()
 
 
 class DockerLock:
-    """Keeps Docker daemons off a root: none starts there while this is open.
+    """A lock against Docker daemons: while it is open, no daemon can start on the root.
 
     Args:
-        root: the root; where no daemon has ever been, there is nothing to lock.
+        root: the root. If no daemon has ever used it, nothing is locked.
 
     Raises:
-        RootInUse: a daemon is running there; the message names its process.
-        BadRecord: something else stands in the database's place.
+        RootInUse: a daemon is running on the root. The message names its process.
+        BadRecord: the database is not a regular file.
         OSError: the database cannot be opened.
     """
 
@@ -49,7 +49,7 @@ class DockerLock:
             return
         fd = self._file.number
         try:
-            # Shared: any number of stores may have it.
+            # A shared lock: any number of stores may have it.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             inode = os.fstat(fd).st_ino
@@ -63,13 +63,13 @@ class DockerLock:
             raise
 
     def close(self) -> None:
-        """Let daemons start again. A second call does nothing."""
+        """Release the lock, so that daemons can start again. A second call does nothing."""
         if self._file is not None:
             self._file.close()
 
 
 def _described(inode: int) -> str:
-    """The process that has a lock on the file, in words; empty where it is not to be seen from here."""
+    """Return the process that has a lock on the file, in words; empty if it is not visible from here."""
     try:
         locks = Path("/proc/locks").read_text()
     except OSError:

@@ -1,18 +1,20 @@
-"""Locks that processes share, kernel-held: what a dead process held is free at once.
+"""Locks between processes. They are kernel locks, so the locks of a process are released as soon as it ends.
 
-All are byte-range locks of the *open file description* kind (fcntl(2), "Open file description locks") on
-one file, `<root>/layerstore/locks`. A key's byte is derived from its hash, so that any number of keys needs
-one descriptor. Two keys on one byte, one chance in 2^62 a pair, would only wait for each other.
+All are byte-range locks of the *open file description* kind (fcntl(2), "Open file description locks") on one file,
+`<root>/layerstore/locks`. A key's byte is derived from its hash, so that one descriptor is enough for any number of
+keys. Two keys have the same byte with a probability of 2^-62 for a pair. They would only wait for each other.
 
-Three ways to lock a key:
+There are three ways to lock a key:
 
-- `exclusive(key)`: one thread of one process at a time; for the length of a `with` block.
-- `hold(key)` and `drop(key)`: any number of holders, counted; a hold lasts until it is dropped or the process ends.
-- `sole(key)`: a `with` block in which nobody else gets a hold, if nobody else has one now.
+- `exclusive(key)`: an exclusive lock for one thread of one process, for the length of a `with` block.
+- `acquire(key)` and `release(key)`: a reference, which is a shared lock. References are counted. A reference lasts
+  until it is released, or the process ends.
+- `lock_references(key)`: an exclusive lock against new references of others, for the length of a `with` block, if no
+  other store has a reference.
 
-The order in which the store takes them, so that no two processes wait for each other: the images, the name
-of a writable layer, then a layer of the driver, then the records. Holds of layers are taken in between at any time: nobody
-keeps `sole` while waiting for anything but the records.
+The store takes locks in this order, so that no two processes wait for each other: the images, the name of a writable
+layer, then a layer of the driver, then the records. References to layers are acquired in between, at any time.
+Therefore no process waits for any other lock than that of the records while it is in a block of `lock_references`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from layerstore_core.errors import LayerStoreError
 
 #: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK: Final = struct.Struct("hhqqi4x")
-#: Bytes below are set aside; the counters are the file's content.
+#: Bytes below this one are not used for locks. The counters are the content of the file.
 _FIRST_BYTE: Final = 1 << 12
 _COUNTER: Final = struct.Struct("<q")
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -45,37 +47,40 @@ _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Counter(IntEnum):
-    """What is counted in the lock file, each in a place of its own."""
+    """A counter in the lock file. Its value is its place there."""
 
     RECORDS = 0
     IMAGES = 1
 
 
 class LocksUnavailable(LayerStoreError):
-    """The file system of the root has no working locks, so that processes could not share it safely."""
+    """The file system of the root has no working locks, so processes could not share the root safely."""
 
 
 class RootLocks:
-    """The locks of one root, for one open store; every store has its own, also within one process.
+    """The locks of one root, for one open store. Each store has its own, also within one process.
 
     Args:
-        path: the lock file; it and its directory are made where they are missing.
-        read_only: take no locks, and write nothing.
+        path: the lock file. It and its directory are made if they are missing.
+        read_only: whether to take no locks and write nothing.
 
     Raises:
-        LocksUnavailable: the file system does not lock.
-        BadRecord: something that is no such file stands there, a link, say: nothing is written to it.
+        LocksUnavailable: the file system does not support locks.
+        BadRecord: the path is not a regular file, but a link, for example. Nothing is written to it.
         OSError: the file cannot be made.
 
     Attributes:
-        writable: whether the root can be written, and is to be. Where not, holds are not taken: nobody could delete anything.
+        writable: whether the root can be written, and `read_only` is false. If not, no kernel locks are taken, because
+            nothing could be deleted.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._mutex = Lock()
-        #: By key, gone when nobody uses them. Whoever was interrupted may come back while what he left is not cleaned up.
+        #: Locks between threads, by key; each is deleted after its last use. They are reentrant: an interrupted thread
+        #: may enter a block again before the interrupted block is cleaned up.
         self._threads: WeakValueDictionary[str, RLock] = WeakValueDictionary()
-        self._holders: dict[str, list[object]] = {}
+        #: The owners of this store's references, by key; an owner once for each of its references.
+        self._owners: dict[str, list[object]] = {}
         self._path = path
         self._file: Descriptor | None = None
         self._process = os.getpid()
@@ -100,37 +105,41 @@ class RootLocks:
                     f"the file system of {path} has no working locks ({error.strerror}): processes could not share "
                     "the store safely; put the root on a local file system"
                 ) from error
-            self._make_room()
+            self._preallocate_counters()
 
     def close(self) -> None:
-        """Give everything back. A second call does nothing, nor does one in a forked child, whose locks these are not."""
+        """Release all locks. A second call does nothing, nor does a call in a forked child, which does not own them."""
         if self.inherited:
             return
         with self._mutex:
-            self._holders.clear()
+            self._owners.clear()
             if self._file is not None:
                 self._file.close()
                 self._file = None
 
     @property
     def inherited(self) -> bool:
-        """Whether this is the copy that a forked child got, which locks nothing, and is of no use."""
+        """Whether this object is a copy in a forked child. It has no locks there, and must not be used."""
         return os.getpid() != self._process
 
     def check_own(self) -> None:
-        """See that this is the process which has opened the store: in a forked child, nobody would ever unlock a mutex.
+        """Check that this is the process that opened the store. In a forked child, a mutex might stay locked for ever.
 
         Raises:
-            LayerStoreError: it is another.
+            LayerStoreError: it is another process.
         """
         if self.inherited:
             raise LayerStoreError(
-                f"the store of {self._path} belongs to process {self._process}, which was forked: open it again in the child"
+                f"the store of {self._path} belongs to process {self._process}, which was forked: open it again in "
+                "the child"
             )
 
     @contextmanager
     def exclusive(self, key: str) -> Iterator[None]:
-        """Wait until no other thread or process is in a block of this key, and keep them out. Not to be nested."""
+        """Lock a key exclusively for the length of a `with` block: wait until no other thread or process has it.
+
+        Blocks of the same key must not be nested.
+        """
         self.check_own()
         with self._mutex:
             lock = self._threads.setdefault(key, RLock())
@@ -141,80 +150,82 @@ class RootLocks:
             finally:
                 self._set(fcntl.F_UNLCK, f"exclusive {key}")
 
-    def acquire(self, key: str, holder: object = None) -> bool:
-        """Take a hold; waits while another process has it solely.
+    def acquire(self, key: str, owner: object = None) -> bool:
+        """Acquire a reference to a key. Wait while another store is in a `lock_references` block of it.
 
         Args:
-            holder: whose hold it is. Where an exception comes out of this call, the hold may have been taken or not: to
-                drop one's own is right then.
+            key: the key.
+            owner: the owner of the reference. If this call raises, the reference may have been acquired or not. Then it
+                is right to release it with the same owner.
 
         Returns:
-            Whether it is this store's first hold of the key.
+            Whether it is this store's first reference to the key.
         """
         self.check_own()
         with self._mutex:
-            holders = self._holders.get(key, [])
+            owners = self._owners.get(key, [])
             try:
-                if not holders:
+                if not owners:
                     self._set(fcntl.F_RDLCK, key, wait=True)
-                self._holders[key] = [*holders, holder]
+                self._owners[key] = [*owners, owner]
             except BaseException:
                 self._restore(key)
                 raise
-            return not holders
+            return not owners
 
-    def release(self, key: str, holder: object = None) -> bool:
-        """Give a hold back, if the holder has one.
+    def release(self, key: str, owner: object = None) -> bool:
+        """Release a reference to a key, if the owner has one.
 
         Returns:
-            Whether it was this store's last hold of the key.
+            Whether it was this store's last reference to the key.
         """
         if self.inherited:
             return False
         with self._mutex:
-            holders = self._holders.get(key, [])
-            if holder not in holders:
+            owners = self._owners.get(key, [])
+            if owner not in owners:
                 return False
-            at = holders.index(holder)
-            left = holders[:at] + holders[at + 1 :]
-            if left:
-                self._holders[key] = left
+            at = owners.index(owner)
+            others = owners[:at] + owners[at + 1 :]
+            if others:
+                self._owners[key] = others
                 return False
-            del self._holders[key]
+            del self._owners[key]
             self._restore(key)
             return True
 
     def is_referenced(self, key: str) -> bool:
-        """Whether this or any other store holds the key."""
+        """Return whether this or any other store has a reference to the key."""
         self.check_own()
         with self._mutex:
-            return key in self._holders or self._held_elsewhere(key)
+            return key in self._owners or self._is_locked_elsewhere(key)
 
     def is_exclusive_elsewhere(self, key: str) -> bool:
-        """Whether another store is in an `exclusive` block of this key."""
+        """Return whether another store is in an `exclusive` block of this key."""
         with self._mutex:
-            return self._held_elsewhere(f"exclusive {key}")
+            return self._is_locked_elsewhere(f"exclusive {key}")
 
     @contextmanager
     def lock_references(self, key: str) -> Iterator[bool]:
-        """A block in which nobody else gets a hold of the key.
+        """Lock a key against new references of other stores, for the length of a `with` block.
 
         Yields:
-            Whether that is so: `False` where another store holds the key now. A hold of this store does not count.
+            Whether it is locked: `False` if another store has a reference, or is in such a block, now. References of
+            this store do not count.
         """
         self.check_own()
-        alone = False
+        locked = False
         try:
             with self._mutex:
-                alone = self._fd is not None and self._try(fcntl.F_WRLCK, key)
-            yield alone
+                locked = self._fd is not None and self._try(fcntl.F_WRLCK, key)
+            yield locked
         finally:
             if not self.inherited:
                 with self._mutex:
                     self._restore(key)
 
     def generation(self, counter: Counter = Counter.RECORDS) -> int:
-        """A number that changes with every change that a store makes to the records; -1 where there is none."""
+        """Return a number that changes with each change of a store to the records; -1 if there is no lock file."""
         self.check_own()
         if self._fd is None:
             return -1
@@ -222,7 +233,7 @@ class RootLocks:
         return _COUNTER.unpack(data)[0] if len(data) == _COUNTER.size else 0
 
     def advance(self, counter: Counter = Counter.RECORDS, by: int = 1) -> int:
-        """Count a change, in an `exclusive` block; returns the new generation."""
+        """Count a change, and return the new generation. The caller must be in an `exclusive` block."""
         if self._fd is None:
             return -1
         new = self.generation(counter) + by
@@ -233,22 +244,22 @@ class RootLocks:
     def _fd(self) -> int | None:
         return None if self._file is None or self._file.number < 0 else self._file.number
 
-    def _make_room(self) -> None:
-        """See to it that counting needs no space: a full disk must not keep anybody from deleting."""
+    def _preallocate_counters(self) -> None:
+        """Preallocate the counters, so that deletion works on a full disk."""
         assert self._fd is not None
         try:
             os.posix_fallocate(self._fd, 0, _COUNTER.size * len(Counter))
         except OSError:
-            pass  # where there is none, the first change says so
+            pass  # if the disk is full, the first change reports it
 
     def _restore(self, key: str) -> None:
-        """Set the lock on the key's byte to what this store's holds say."""
-        self._set(fcntl.F_RDLCK if key in self._holders else fcntl.F_UNLCK, key)
+        """Set the lock on the key's byte as this store's references need it: shared, or none."""
+        self._set(fcntl.F_RDLCK if key in self._owners else fcntl.F_UNLCK, key)
 
-    def _held_elsewhere(self, key: str) -> bool:
+    def _is_locked_elsewhere(self, key: str) -> bool:
         if self._fd is None:
             return False
-        # Locks of one's own open file description are not in the way, and not told.
+        # Locks of the same open file description do not conflict, so the kernel does not report them.
         answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, key))
         kind: int = _FLOCK.unpack(answer)[0]
         return kind != fcntl.F_UNLCK

@@ -1,4 +1,4 @@
-"""The root of a running Docker daemon, as far as it shows without one: `tests/docker` has the real thing."""
+"""The lock against Docker daemons, with a stand-in for the daemon. `tests/docker` tests it with a real one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord, RootInUse
 from layerstore_core.locking.docker_lock import DockerLock
 
-HOLD = """
+LOCKS_THE_DATABASE = """
 import fcntl, sys
 file = open(sys.argv[1])
 fcntl.flock(file, fcntl.LOCK_EX)
@@ -33,17 +33,17 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def holder(database: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has the database as a daemon has it."""
+def daemon(database: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that locks the database as a daemon does."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", LOCKS_THE_DATABASE, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         yield process
 
 
-def test_a_root_without_docker(tmp_path: Path) -> None:
+def test_a_root_without_docker_is_not_locked(tmp_path: Path) -> None:
     DockerLock(tmp_path).close()
     (tmp_path / "volumes").write_text("no directory")
     inside.guard(tmp_path)
@@ -51,16 +51,16 @@ def test_a_root_without_docker(tmp_path: Path) -> None:
         DockerLock(tmp_path)
 
 
-def test_a_daemon_is_named(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
+def test_the_error_names_the_process_of_a_running_daemon(tmp_path: Path, daemon: subprocess.Popen[bytes]) -> None:
     open_before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(RootInUse, match=rf"{tmp_path} .*, process {holder.pid} \(python"):
+    with pytest.raises(RootInUse, match=rf"{tmp_path} .*, process {daemon.pid} \(python"):
         DockerLock(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == open_before
-    holder.communicate()
+    daemon.communicate()
     DockerLock(tmp_path).close()
 
 
-def test_several_stores_keep_a_daemon_off_until_the_last_is_closed(tmp_path: Path, database: Path) -> None:
+def test_no_daemon_can_start_until_the_last_of_several_stores_is_closed(tmp_path: Path, database: Path) -> None:
     one, other = DockerLock(tmp_path), DockerLock(tmp_path)
     with open(database) as file:
         one.close()

@@ -1,4 +1,4 @@
-"""Locks that the kernel holds: between stores, threads and processes."""
+"""The kernel locks of a root, between stores, threads and processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from layerstore_core.locking.root_locks import RootLocks
 
 @pytest.fixture
 def locks(tmp_path):
-    """Makes lock objects on one file, as each open store has one."""
+    """Return a function that makes lock objects on one file, like those of several open stores."""
     made = []
 
     def make():
@@ -28,7 +28,7 @@ def locks(tmp_path):
         one.close()
 
 
-def test_holds_are_counted_and_seen_by_others(locks):
+def test_references_are_counted_and_visible_to_other_stores(locks):
     one, other = locks(), locks()
     assert not other.is_referenced("a")
     assert one.acquire("a")
@@ -43,7 +43,7 @@ def test_holds_are_counted_and_seen_by_others(locks):
     assert not one.release("a")
 
 
-def test_any_number_may_hold(locks):
+def test_several_stores_may_have_references_to_one_key(locks):
     one, other = locks(), locks()
     one.acquire("a")
     other.acquire("a")
@@ -53,45 +53,45 @@ def test_any_number_may_hold(locks):
     assert not one.is_referenced("a")
 
 
-def test_sole_is_for_one_who_is_alone(locks):
+def test_references_can_be_locked_only_if_no_other_store_has_one(locks):
     one, other, third = locks(), locks(), locks()
-    with one.lock_references("a") as alone:
-        assert alone
+    with one.lock_references("a") as locked:
+        assert locked
         with other.lock_references("a") as second:
             assert not second
         with other.lock_references("b") as elsewhere:
             assert elsewhere
     third.acquire("a")
-    with one.lock_references("a") as alone:
-        assert not alone
+    with one.lock_references("a") as locked:
+        assert not locked
     one.acquire("b")
-    with one.lock_references("b") as alone:  # one's own hold does not count, and is there afterwards
-        assert alone
+    with one.lock_references("b") as locked:  # a reference of the same store does not count, and stays
+        assert locked
     assert other.is_referenced("b")
 
 
-def test_a_hold_waits_for_the_end_of_sole(locks):
+def test_acquiring_a_reference_waits_while_references_are_locked(locks):
     one, other = locks(), locks()
     order = []
     began = threading.Event()
 
-    def hold():
+    def acquire():
         began.set()
         other.acquire("a")
-        order.append("held")
+        order.append("acquired")
 
     with one.lock_references("a"):
-        thread = threading.Thread(target=hold)
+        thread = threading.Thread(target=acquire)
         thread.start()
         began.wait()
         thread.join(0.05)
-        order.append("sole ends")
+        order.append("block ends")
     thread.join()
-    assert order == ["sole ends", "held"]
+    assert order == ["block ends", "acquired"]
 
 
 @pytest.mark.parametrize("stores", [1, 2])
-def test_exclusive_keeps_threads_and_stores_out(locks, stores):
+def test_only_one_thread_of_all_stores_is_in_an_exclusive_block(locks, stores):
     opened = [locks() for _ in range(stores)]
     inside = []
     most = []
@@ -111,17 +111,17 @@ def test_exclusive_keeps_threads_and_stores_out(locks, stores):
     assert set(most) == {1}
 
 
-def test_an_error_inside_frees_it(locks):
+def test_an_error_in_a_block_releases_its_lock(locks):
     one, other = locks(), locks()
     with pytest.raises(KeyError), one.exclusive("a"):
         raise KeyError
     with pytest.raises(KeyError), one.lock_references("a"):
         raise KeyError
-    with other.exclusive("a"), other.lock_references("a") as alone:
-        assert alone
+    with other.exclusive("a"), other.lock_references("a") as locked:
+        assert locked
 
 
-def test_what_a_dead_process_had_is_free(locks, tmp_path):
+def test_the_locks_of_a_killed_process_are_released(locks, tmp_path):
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -135,16 +135,16 @@ def test_what_a_dead_process_had_is_free(locks, tmp_path):
     os.close(writing)
     one = locks()
     assert one.is_referenced("a")
-    with one.lock_references("c") as alone:
-        assert not alone
+    with one.lock_references("c") as locked:
+        assert not locked
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not one.is_referenced("a")
-    with one.exclusive("b"), one.lock_references("c") as alone:
-        assert alone
+    with one.exclusive("b"), one.lock_references("c") as locked:
+        assert locked
 
 
-def test_closing_gives_all_back(locks):
+def test_closing_releases_all_references(locks):
     one, other = locks(), locks()
     one.acquire("a")
     one.close()
@@ -175,7 +175,7 @@ def test_a_file_system_without_locks_is_refused_at_opening(tmp_path, monkeypatch
     assert os.listdir("/proc/self/fd") == open_files
 
 
-def test_another_error_stays_what_it_is(tmp_path, monkeypatch):
+def test_another_error_of_locking_is_not_wrapped(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -185,8 +185,8 @@ def test_another_error_stays_what_it_is(tmp_path, monkeypatch):
     assert caught.value.filename == str(tmp_path / "locks")
 
 
-def test_a_child_that_inherits_a_store_keeps_nothing_held(locks):
-    """A program forks while a store is open, and ends: its locks must not live on in the child."""
+def test_a_forked_child_keeps_no_lock_of_its_parent(locks):
+    """A program forks while a store is open, and closes it. The child must not keep its locks."""
     one, other = locks(), locks()
     one.acquire("a")
     reading, writing = os.pipe()
@@ -198,13 +198,13 @@ def test_a_child_that_inherits_a_store_keeps_nothing_held(locks):
     os.close(reading)
     os.close(writing)
     one.close()
-    held = other.is_referenced("a")
+    referenced = other.is_referenced("a")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert not held
+    assert not referenced
 
 
-def test_a_store_is_of_no_use_in_a_forked_child(tmp_path):
+def test_a_store_refuses_to_work_in_a_forked_child(tmp_path):
     with LayerStore.open(StoreConfig(root=tmp_path / "store", driver="vfs", durability="none")) as store:
         rw = store.create_rw_layer("box")
         rw.mount()

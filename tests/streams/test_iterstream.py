@@ -1,4 +1,4 @@
-"""A stream over chunks."""
+"""A binary stream over an iterator of chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from layerstore_core.streams.iterstream import IterStream
 
 
 @given(st.lists(st.binary(max_size=20)), st.lists(st.integers(-1, 30)))
-def test_any_chunks_read_in_any_way(chunks: list[bytes], sizes: list[int]) -> None:
+def test_reads_of_any_sizes_return_all_bytes_of_any_chunks(chunks: list[bytes], sizes: list[int]) -> None:
     stream = IterStream(iter(chunks))
     found = b"".join(stream.read(size) for size in sizes)
     assert found + stream.read() == b"".join(chunks)
@@ -21,12 +21,12 @@ def test_any_chunks_read_in_any_way(chunks: list[bytes], sizes: list[int]) -> No
     stream.close()
 
 
-def test_the_end_is_the_only_empty_read() -> None:
+def test_a_read_is_empty_only_at_the_end() -> None:
     stream = IterStream(iter([b"", b"ab", b"", b"", b"c"]))
     assert [stream.read(1), stream.read(9), stream.read(9), stream.read(9)] == [b"a", b"b", b"c", b""]
 
 
-def test_reading_into_buffers() -> None:
+def test_readinto_fills_buffers_of_any_type() -> None:
     stream = IterStream(iter([b"abc", b"d"]))
     assert stream.readable()
     buffer = bytearray(2)
@@ -35,14 +35,14 @@ def test_reading_into_buffers() -> None:
     assert io.BufferedReader(stream).read(5) == b"d"
 
 
-def test_read_of_nothing_takes_nothing() -> None:
+def test_a_read_of_zero_bytes_consumes_nothing() -> None:
     stream = IterStream(iter([b"abc"]))
     assert stream.read(0) == b""
     assert stream.read(None) == b"abc"
 
 
 @pytest.mark.parametrize("reads", [0, 1, 3])
-def test_closing_ends_the_generator_and_calls_once(reads: int) -> None:
+def test_closing_the_stream_ends_its_generator_and_calls_on_close_once(reads: int) -> None:
     ended: list[str] = []
 
     def chunks() -> Iterator[bytes]:
@@ -63,7 +63,7 @@ def test_closing_ends_the_generator_and_calls_once(reads: int) -> None:
             use()
 
 
-def test_what_is_called_is_called_though_the_generator_fails() -> None:
+def test_on_close_is_called_though_the_generator_fails() -> None:
     called: list[int] = []
 
     def chunks() -> Iterator[bytes]:
@@ -80,7 +80,7 @@ def test_what_is_called_is_called_though_the_generator_fails() -> None:
     assert called == [1]
 
 
-def test_errors_of_the_chunks_pass() -> None:
+def test_errors_of_the_iterator_are_not_wrapped() -> None:
     def chunks() -> Iterator[bytes]:
         yield b"a"
         raise OSError("no more")

@@ -1,4 +1,4 @@
-"""Reading and decompressing ahead give what reading and decompressing do, however it ends."""
+"""Reading and decompressing ahead give the same bytes and errors as doing it at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISE = random.Random(1).randbytes(9 * CHUNK + 17)
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def no_thread_still_runs() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) == before
@@ -46,12 +46,12 @@ def until_damage(read: Callable[[], bytes]) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [1000, 100_000, CHUNK, 1 << 30])
 @pytest.mark.parametrize("data", [b"", b"x", NOISE, bytes(30 * CHUNK)], ids=["empty", "byte", "noise", "zeros"])
-def test_the_same_bytes(data: bytes, size: int) -> None:
+def test_decompressing_ahead_gives_the_same_bytes(data: bytes, size: int) -> None:
     packed = gzip.compress(data[: len(data) // 2], 1) + gzip.compress(data[len(data) // 2 :], 1) + bytes(1000)
     assert all_of(DecompressAhead(chunks_of(packed, size), "gzip")) == data
 
 
-def test_the_end_and_an_error_come_again() -> None:
+def test_the_end_and_an_error_of_decompressing_ahead_are_repeated_at_each_call() -> None:
     ahead = DecompressAhead(chunks_of(gzip.compress(b"data")), "gzip")
     assert [ahead.read_chunk() for _ in range(3)] == [b"data", b"", b""]
     ahead.stop()
@@ -65,7 +65,7 @@ def test_the_end_and_an_error_come_again() -> None:
     assert found.value.offset == len(NOISE)
 
 
-def test_a_damaged_stream_gives_what_comes_before() -> None:
+def test_decompressing_a_damaged_stream_ahead_gives_the_bytes_before_the_damage() -> None:
     packed = bytearray(gzip.compress(NOISE, 1))
     packed[-6] ^= 1  # the checksum
     ahead = DecompressAhead(chunks_of(packed), "gzip")
@@ -76,7 +76,7 @@ def test_a_damaged_stream_gives_what_comes_before() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])
-def test_an_error_of_the_source_is_raised_as_it_is(number: int) -> None:
+def test_an_error_of_the_compressed_source_is_raised_unchanged(number: int) -> None:
     failure = OSError(5, "the disk is gone")
     good = chunks_of(gzip.compress(NOISE))
     count = 0
@@ -96,7 +96,7 @@ def test_an_error_of_the_source_is_raised_as_it_is(number: int) -> None:
     assert count == number + 1, "nothing was read after the error"
 
 
-def test_the_source_is_read_by_the_caller_and_not_far_ahead() -> None:
+def test_the_compressed_source_is_read_in_the_callers_thread_and_not_far_ahead() -> None:
     callers = []
     packed = chunks_of(gzip.compress(NOISE, 0))
 
@@ -113,7 +113,7 @@ def test_the_source_is_read_by_the_caller_and_not_far_ahead() -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_what_nobody_wants_is_not_decompressed(taken: int) -> None:
+def test_decompressing_ahead_is_bounded_and_stops(taken: int) -> None:
     bomb = gzip.compress(bytes(1 << 28), 9)
     ahead = DecompressAhead(chunks_of(bomb), "gzip")
     for _ in range(taken):
@@ -124,14 +124,14 @@ def test_what_nobody_wants_is_not_decompressed(taken: int) -> None:
     ahead.stop()
 
 
-def test_reading_ahead_gives_the_same_bytes_and_the_end_again() -> None:
+def test_reading_ahead_gives_the_same_bytes_and_repeats_the_end() -> None:
     ahead = ReadAhead(chunks_of(NOISE))
     assert all_of(ahead) == NOISE
     assert ahead.read_chunk() == b""
 
 
 @pytest.mark.parametrize("good", [0, 1, 5])
-def test_an_error_of_reading_ahead_comes_in_its_place_and_again(good: int) -> None:
+def test_an_error_of_reading_ahead_comes_after_the_bytes_before_it_and_is_repeated(good: int) -> None:
     pieces = [b"x"] * good
 
     def read() -> bytes:
@@ -148,7 +148,7 @@ def test_an_error_of_reading_ahead_comes_in_its_place_and_again(good: int) -> No
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_what_nobody_wants_is_not_read(taken: int) -> None:
+def test_reading_ahead_is_bounded_and_stops(taken: int) -> None:
     read = 0
 
     def endless() -> bytes:

@@ -1,4 +1,4 @@
-"""Where a layer's bytes come from: files and pipes, hashed once, and had again."""
+"""The source of a layer's bytes: files and pipes, hashed, limited, and read a second time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pipe_with(data: bytes) -> BinaryIO:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_path_is_opened_and_closed(form: str, tmp_path: Path) -> None:
+def test_a_source_opens_and_closes_a_file_given_as_a_path(form: str, tmp_path: Path) -> None:
     path = tmp_path / "layer"
     path.write_bytes(FORMS[form](DATA))
     with LayerSource(path, spool_dir=tmp_path) as source:
@@ -54,7 +54,7 @@ def test_a_path_is_opened_and_closed(form: str, tmp_path: Path) -> None:
         assert source.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> None:
+def test_a_file_object_is_read_from_its_position_and_stays_open(tmp_path: Path) -> None:
     file = io.BytesIO(b"before" + DATA)
     file.seek(6)
     with LayerSource(file, spool_dir=tmp_path) as source:
@@ -65,7 +65,7 @@ def test_a_file_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_parts_are_had_again(kind: str, form: str, tmp_path: Path) -> None:
+def test_parts_of_a_layer_can_be_read_again(kind: str, form: str, tmp_path: Path) -> None:
     packed = FORMS[form](DATA)
     file: Any = io.BytesIO(packed) if kind == "file" else pipe_with(packed)
     with file, LayerSource(file, spool_dir=tmp_path) as source:
@@ -78,7 +78,7 @@ def test_parts_are_had_again(kind: str, form: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_compressed_layer_is_had_again_forwards_only(tmp_path: Path) -> None:
+def test_a_compressed_layer_can_be_read_again_forwards_only(tmp_path: Path) -> None:
     with LayerSource(io.BytesIO(gzip.compress(DATA)), spool_dir=tmp_path) as source:
         read_all(source)
         replay = source.replay()
@@ -95,18 +95,18 @@ def test_a_large_pipe_is_spooled_to_a_file_without_a_name(tmp_path: Path) -> Non
         assert b"".join(source.replay().range(9 << 20, 1 << 20)) == data[9 << 20 :]
 
 
-def test_the_spools_error_says_what_was_being_done(tmp_path: Path) -> None:
+def test_an_error_of_the_spool_says_what_was_being_done(tmp_path: Path) -> None:
     with pipe_with(b"x" * (10 << 20)) as pipe:
         source = LayerSource(pipe, spool_dir=tmp_path / "absent")
         with source, pytest.raises(FileNotFoundError) as caught:
             read_all(source)
-        while pipe.read(1 << 20):  # let the thread that writes end
+        while pipe.read(1 << 20):  # so that the thread that writes ends
             pass
     assert any("spooling" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_limit_counts_uncompressed_bytes(form: str, tmp_path: Path) -> None:
+def test_the_limit_of_a_layer_counts_uncompressed_bytes(form: str, tmp_path: Path) -> None:
     packed = FORMS[form](DATA)
     with LayerSource(io.BytesIO(packed), spool_dir=tmp_path, limits=limits(len(DATA))) as source:
         assert read_all(source) == DATA
@@ -125,8 +125,8 @@ def limits(layer: int | None = None, spool: int = 1 << 30) -> Limits:
 @pytest.mark.parametrize(
     ("bounds", "words"), [(limits(1 << 20), "max_layer_size"), (limits(None, 1 << 20), "max_spool_size")]
 )
-def test_a_pipe_that_says_nothing_for_ever_is_not_spooled_for_ever(bounds: Limits, words: str, tmp_path: Path) -> None:
-    """Empty gzip members, one after the other: no plain byte ever comes of them."""
+def test_an_endless_pipe_without_content_is_refused(bounds: Limits, words: str, tmp_path: Path) -> None:
+    """Empty gzip members, one after another: they never give an uncompressed byte."""
 
     class Endless(io.RawIOBase):
         def read(self, size: int = -1, /) -> bytes:
@@ -148,20 +148,20 @@ def test_progress_counts_input_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f", b"\x1f\x8b"])
-def test_short_inputs(data: bytes, tmp_path: Path) -> None:
+def test_inputs_shorter_than_a_magic_number_are_read(data: bytes, tmp_path: Path) -> None:
     with LayerSource(io.BytesIO(data), spool_dir=tmp_path, allow_empty=True) as source:
         assert source.compression is None
         assert read_all(source) == data
         assert source.hexdigest() == hashlib.sha256(data).hexdigest()
 
 
-def test_nothing_read_is_the_digest_of_nothing(tmp_path: Path) -> None:
+def test_the_digest_of_a_source_that_was_not_read_is_that_of_no_bytes(tmp_path: Path) -> None:
     with LayerSource(io.BytesIO(b"x"), spool_dir=tmp_path) as source:
         assert source.hexdigest() == hashlib.sha256().hexdigest()
 
 
 @pytest.mark.parametrize("length", [0, 2, 1000])
-def test_a_file_that_does_not_block_is_no_end(length: int, tmp_path: Path) -> None:
+def test_a_file_in_non_blocking_mode_is_refused(length: int, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.set_blocking(read, False)
     os.write(write, b"x" * length)
@@ -172,13 +172,13 @@ def test_a_file_that_does_not_block_is_no_end(length: int, tmp_path: Path) -> No
         os.close(write)
 
 
-def test_an_absent_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LayerSource(tmp_path / "absent", spool_dir=tmp_path)
 
 
 class Broken(io.BytesIO):
-    """Fails after some reads."""
+    """A file that fails after some reads."""
 
     name = "broken.tar"
 
@@ -194,13 +194,13 @@ class Broken(io.BytesIO):
 
 
 @pytest.mark.parametrize("good_reads", [0, 1, 2])
-def test_errors_of_the_file_pass_with_what_was_being_done(good_reads: int, tmp_path: Path) -> None:
+def test_an_error_of_the_file_says_what_was_being_done(good_reads: int, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is gone") as caught:
         take_all(Broken(good_reads), tmp_path)
     assert caught.value.__notes__ == ["while reading broken.tar"]
 
 
-def test_closing_early_ends_the_hash(tmp_path: Path) -> None:
+def test_a_source_can_be_closed_early_and_twice(tmp_path: Path) -> None:
     source = LayerSource(io.BytesIO(DATA), spool_dir=tmp_path)
     source.read_chunk()
     source.close()
@@ -208,7 +208,7 @@ def test_closing_early_ends_the_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["path", "object", "unbuffered object"])
-def test_a_large_file_is_read_ahead(given: str, tmp_path: Path) -> None:
+def test_a_large_file_is_read_ahead_in_a_thread(given: str, tmp_path: Path) -> None:
     path = tmp_path / "layer.tar"
     data = random.Random(7).randbytes(17 << 20)
     path.write_bytes(data)
@@ -217,14 +217,14 @@ def test_a_large_file_is_read_ahead(given: str, tmp_path: Path) -> None:
         with LayerSource(path if given == "path" else file, spool_dir=tmp_path) as source:
             assert any(thread.name == "layerstore-read" for thread in threading.enumerate())
             found = b"".join(iter(source.read_chunk, b""))
-            wanted = data if given == "path" else data[5:]
-            assert found == wanted
-            assert source.hexdigest() == hashlib.sha256(wanted).hexdigest()
-            assert b"".join(source.replay().range(16 << 20, 1000)) == wanted[16 << 20 :][:1000]
+            expected = data if given == "path" else data[5:]
+            assert found == expected
+            assert source.hexdigest() == hashlib.sha256(expected).hexdigest()
+            assert b"".join(source.replay().range(16 << 20, 1000)) == expected[16 << 20 :][:1000]
     assert not any(thread.name == "layerstore-read" for thread in threading.enumerate())
 
 
-def test_a_large_file_that_nobody_reads_to_its_end_can_be_closed(tmp_path: Path) -> None:
+def test_the_source_of_a_large_file_can_be_closed_before_its_end(tmp_path: Path) -> None:
     path = tmp_path / "layer.tar"
     path.write_bytes(bytes(40 << 20))
     with LayerSource(path, spool_dir=tmp_path) as source:

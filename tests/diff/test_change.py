@@ -1,11 +1,11 @@
-"""What was touched, as a tree of names."""
+"""Touched paths as a tree of names."""
 
 from __future__ import annotations
 
 from layerstore_core.diff.change import TouchedPaths
 
 
-def test_the_way_to_what_was_touched_is_known() -> None:
+def test_names_in_lists_the_names_on_the_way_to_touched_paths() -> None:
     touched = TouchedPaths([b"/etc/conf.d/x", b"/etc", b"/var/lib", b"/\xff/y"])
     assert touched.names_in(b"") == {"etc", "var", "\udcff"}
     assert touched.names_in(b"etc") == {"conf.d"}
@@ -14,7 +14,7 @@ def test_the_way_to_what_was_touched_is_known() -> None:
     assert touched.names_in(b"var/lib") == touched.names_in(b"usr") == set()
 
 
-def test_only_what_was_named_is_touched() -> None:
+def test_only_the_given_paths_are_touched() -> None:
     touched = TouchedPaths([b"/", b"/etc/hosts"])
     assert (b"" in touched, b"etc" in touched, b"etc/hosts" in touched) == (True, False, True)
     assert b"" not in TouchedPaths([b"/etc"])

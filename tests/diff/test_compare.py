@@ -1,4 +1,4 @@
-"""Comparing trees: what is told, and what is not missed."""
+"""Comparison of trees: the changes that are reported, with and without stamps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stamps_of(root: Path) -> Stamps:
 
 
 def wait_for_a_tick(root: Path) -> None:
-    """Wait until what has been touched in a tree up to now will have a stamp."""
+    """Wait until everything touched in a tree so far will get a stamp."""
     while change_clock(root.parent) <= max(path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))):
         pass
 
@@ -67,7 +67,7 @@ def since(request: pytest.FixtureRequest, upper: Path) -> Stamps | None:
 
 
 def rewrite(path: Path, content: bytes) -> None:
-    """Change the content, and put the time back."""
+    """Change the content, and restore the time."""
     status = path.stat()
     with open(path, "r+b") as file:
         file.write(content)
@@ -78,7 +78,7 @@ def test_a_copy_has_no_changes(upper: Path, lower: Path, since: Stamps | None, n
     assert changes(upper, lower, since) == []
 
 
-def test_against_nothing_everything_is_added(lower: Path) -> None:
+def test_against_no_lower_tree_everything_is_added(lower: Path) -> None:
     assert changes(lower, None) == [
         "A /link",
         "A /plain",
@@ -91,7 +91,7 @@ def test_against_nothing_everything_is_added(lower: Path) -> None:
     ]
 
 
-def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
+def test_a_directory_that_vanishes_after_its_listing_is_reported_as_deleted(
     upper: Path, lower: Path, since: Stamps | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (upper / "new").mkdir()
@@ -106,12 +106,12 @@ def test_a_directory_that_vanishes_once_it_is_listed_is_deleted(
     assert changes(upper, lower, since) == ["D /top"]
 
 
-def test_content_that_keeps_size_and_time_is_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_changed_content_of_equal_size_and_time_is_reported(upper: Path, lower: Path, since: Stamps | None) -> None:
     rewrite(upper / "top/one/file", b"ONE")
     assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
 
 
-def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_swapped_directories_are_reported(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.rename(upper / "top/one", upper / "top/aside")
     os.rename(upper / "top/two", upper / "top/one")
     os.rename(upper / "top/aside", upper / "top/two")
@@ -124,56 +124,58 @@ def test_directories_that_changed_places_are_not_missed(upper: Path, lower: Path
     ]
 
 
-def test_the_target_of_a_link_of_equal_length(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_changed_link_target_of_equal_length_is_reported(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "link").unlink()
     (upper / "link").symlink_to("PLAIN")
     os.utime(upper / "link", ns=(0, TIMES[1]), follow_symlinks=False)
     assert changes(upper, lower, since) == ["C /link"]
 
 
-def test_extended_attributes(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_changed_extended_attributes_are_reported(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.setxattr(upper / "top/one/file", "user.new", b"1")
     os.setxattr(upper / "top/two", "user.new", b"1")
     assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file", "C /top/two"]
 
 
-def test_overlays_own_attributes_do_not_count(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_attributes_of_overlayfs_are_ignored(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.setxattr(upper / "top/one/file", "user.overlay.origin", b"1")
     assert changes(upper, lower, since) == []
 
 
-def test_a_directory_in_which_a_file_came_and_went_is_unchanged(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_directory_with_a_file_created_and_removed_is_unchanged(
+    upper: Path, lower: Path, since: Stamps | None
+) -> None:
     (upper / "top/one/passing").touch()
     (upper / "top/one/passing").unlink()
     assert changes(upper, lower, since) == []
 
 
-def test_the_root_is_named_for_its_own_mode_only(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_the_root_is_reported_only_for_its_own_metadata(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "new").touch()
     assert changes(upper, lower, since) == ["A /new"]
     upper.chmod(0o711)
     assert changes(upper, lower, since) == ["C /", "A /new"]
 
 
-def test_another_type_in_a_files_place(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_file_replaced_by_another_type_is_a_modification(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "link").unlink()
     (upper / "link").mkdir()
     (upper / "link/inner").touch()
     assert changes(upper, lower, since) == ["C /link", "A /link/inner"]
 
 
-def test_a_deleted_directory_stands_for_all_in_it(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_deleted_directory_is_reported_without_its_content(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "top/one/file").unlink()
     (upper / "top/one").rmdir()
     assert changes(upper, lower, since) == ["C /top", "D /top/one"]
 
 
-def test_a_further_name_brings_all_names_of_the_file(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_new_hard_link_reports_all_names_of_the_file(upper: Path, lower: Path, since: Stamps | None) -> None:
     os.link(upper / "plain", upper / "third")
     assert changes(upper, lower, since) == ["C /plain", "C /second", "A /third"]
 
 
-def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_hard_link_replaced_by_an_equal_file_is_reported(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "second").unlink()
     (upper / "second").write_bytes(b"plain")
     status = (upper / "plain").stat()
@@ -181,12 +183,12 @@ def test_names_that_were_one_file_and_are_two(upper: Path, lower: Path, since: S
     assert changes(upper, lower, since) == ["C /second"]
 
 
-def test_a_name_less_is_one_change(upper: Path, lower: Path, since: Stamps | None) -> None:
+def test_a_removed_hard_link_is_one_deletion(upper: Path, lower: Path, since: Stamps | None) -> None:
     (upper / "second").unlink()
     assert changes(upper, lower, since) == ["D /second"]
 
 
-def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_with_its_stamp_is_not_read(upper: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for_a_tick(upper)
     since = stamps_of(upper)
     opened: list[str] = []
@@ -196,15 +198,15 @@ def test_what_was_not_touched_since_is_not_read(upper: Path, lower: Path, monkey
     opened.clear()
     assert changes(upper, lower, since) == ["C /top", "C /top/one", "C /top/one/file"]
     assert [name for name in opened if "file" in name or "plain" in name] == ["file", "file"]
-    assert not [name for name in opened if "two" in name][1:]  # entered in one of the trees only
+    assert not [name for name in opened if "two" in name][1:]  # entered in only one of the trees
 
 
 @pytest.mark.parametrize("step", [-3600, -1, 1, 3600])
 def test_a_clock_that_was_set_meanwhile_hides_no_change(upper: Path, lower: Path, step: int) -> None:
-    """What is stamped with ctimes of the past, or of the future, is changed all the same."""
+    """A change is found even if its ctime is in the past or in the future."""
     second = 1_000_000_000
     wait_for_a_tick(upper)
-    # As with a clock that stood elsewhere when the stamps were taken.
+    # As if the clock had another time when the stamps were taken.
     since = Stamps(take_stamps(upper, change_clock(upper.parent) - step * second))
     rewrite(upper / "top/one/file", b"ONE")
     os.rename(upper / "plain", upper / "top/two/plain")
@@ -212,7 +214,7 @@ def test_a_clock_that_was_set_meanwhile_hides_no_change(upper: Path, lower: Path
     assert "C /top/one/file" in changes(upper, lower, since)
 
 
-def test_a_part_of_the_stamps_says_less_and_nothing_wrong(upper: Path, lower: Path) -> None:
+def test_a_part_of_the_stamps_gives_the_same_changes(upper: Path, lower: Path) -> None:
     wait_for_a_tick(upper)
     data = take_stamps(upper, change_clock(upper.parent))
     rewrite(upper / "top/one/file", b"ONE")
@@ -222,7 +224,7 @@ def test_a_part_of_the_stamps_says_less_and_nothing_wrong(upper: Path, lower: Pa
 
 @pytest.fixture
 def two_devices() -> Iterator[tuple[Path, Path]]:
-    """Two file systems, whose inode numbers begin alike."""
+    """Two file systems whose inode numbers begin with the same values."""
     if os.geteuid() != 0:
         pytest.skip("mounting file systems needs root")
     with tempfile.TemporaryDirectory() as name, ExitStack() as mounted:
@@ -236,11 +238,11 @@ def two_devices() -> Iterator[tuple[Path, Path]]:
 
 
 def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_devices: tuple[Path, Path]) -> None:
-    """As where a snapshot is changed within the tick of the clock that it was taken in."""
+    """A snapshot may be changed in the tick of the clock in which it was taken."""
     for number in range(10_000):
         paths = [root / str(number) for root in two_devices]
         for path, content in zip(paths, (b"one", b"two"), strict=True):
-            # Not by `open`: a file whose status was asked for gets a finer ctime with the next change.
+            # Not by `open`, which reads the status: the next change of such a file gets a finer ctime.
             file = os.open(path, os.O_WRONLY | os.O_CREAT)
             os.write(file, content)
             os.close(file)
@@ -253,10 +255,10 @@ def test_the_same_inode_number_and_ctime_on_another_device_prove_nothing(two_dev
     assert f"C /{number}" in changes(*two_devices)
 
 
-def test_another_file_system_in_the_tree_is_not_taken_on_trust(
+def test_stamps_do_not_count_on_another_file_system_in_the_tree(
     upper: Path, lower: Path, two_devices: tuple[Path, Path]
 ) -> None:
-    """A stamp says nothing of the device: that may have another number tomorrow."""
+    """A stamp does not contain the device number, which may change."""
     mounted, _ = two_devices
     copy_tree(upper / "top/one", mounted)
     rewrite(mounted / "file", b"ONE")
@@ -275,7 +277,7 @@ def test_an_error_names_the_path(tmp_path: Path) -> None:
 
 
 @given(pair=pairs())
-def test_no_change_is_told_exactly_where_two_trees_are_the_same(pair: tuple[Tree, Tree]) -> None:
+def test_no_change_is_reported_exactly_if_two_trees_are_equal(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
         same = snapshot(lower, directory_times=False) == snapshot(upper, directory_times=False)
@@ -283,20 +285,20 @@ def test_no_change_is_told_exactly_where_two_trees_are_the_same(pair: tuple[Tree
 
 
 @given(pair=pairs())
-def test_kinds_say_where_a_path_is(pair: tuple[Tree, Tree]) -> None:
+def test_kinds_of_changes_match_the_trees_that_have_the_path(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
-        told = compare_trees(upper, lower)
-        assert [one.path for one in told] == sorted({one.path for one in told})
-        # Not by `lexists`, which finds what is in a directory under a link to it, too.
+        reported = compare_trees(upper, lower)
+        assert [one.path for one in reported] == sorted({one.path for one in reported})
+        # Not with `lexists`, which follows links to directories.
         inside = [snapshot(root).keys() for root in (upper, lower)]
         places = {ChangeKind.ADD: [True, False], ChangeKind.MODIFY: [True, True], ChangeKind.DELETE: [False, True]}
-        for one in told:
+        for one in reported:
             assert [one.path.lstrip(b"/") in names for names in inside] == places[one.kind]
 
 
 @given(tree=trees(), todo=steps())
-def test_knowing_what_was_not_touched_changes_no_answer(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
+def test_stamps_do_not_change_the_result(tree: Tree, todo: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         lower, upper = build(Path(name, "lower"), tree), Path(name, "upper")
         upper.mkdir()
@@ -306,7 +308,7 @@ def test_knowing_what_was_not_touched_changes_no_answer(tree: Tree, todo: list[t
         assert changes(upper, lower, since) == changes(upper, lower)
 
 
-def test_comparing_leaves_the_times_of_access(tmp_path: Path) -> None:
+def test_comparing_keeps_access_times(tmp_path: Path) -> None:
     paths = [tmp_path / name / below for name in ("upper", "lower") for below in ("d/f", "d", "")]
     for name in ("upper", "lower"):
         (tmp_path / name / "d").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Comparing with a second process tells what comparing alone tells, whatever becomes of that process."""
+"""Comparison of trees with a worker process: the same changes as without one, even if the worker fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from layerstore_core.diff import compare_trees as comparing
+from layerstore_core.diff import compare_trees as compare_trees_module
 from layerstore_core.diff import compare_worker, tasks
 from layerstore_core.diff.change import Change
 from layerstore_core.diff.compare_trees import compare_trees
@@ -27,14 +27,14 @@ Trees = tuple[Path, Path]
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
-    """The second process is asked at once, in small portions; what it has answered."""
-    share_at_once(monkeypatch, comparing, compare_worker)
+    """Have the worker take part at once, in small portions; return its answers."""
+    share_at_once(monkeypatch, compare_trees_module, compare_worker)
     return answers_of(monkeypatch, tasks)
 
 
 @pytest.fixture
 def two_trees(tmp_path: Path) -> Trees:
-    """Some hundred files, and a change of every kind in every part."""
+    """Two trees of some hundred files, with a change of every kind in every top directory."""
     lower, upper = tmp_path / "lower", tmp_path / "upper"
     for top in range(6):
         for below in range(6):
@@ -58,21 +58,21 @@ def two_trees(tmp_path: Path) -> Trees:
     return upper, lower
 
 
-def alone(two_trees: Trees, monkeypatch: pytest.MonkeyPatch) -> list[Change]:
+def compare_without_worker(two_trees: Trees, monkeypatch: pytest.MonkeyPatch) -> list[Change]:
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
         return compare_trees(*two_trees)
 
 
-def test_the_same_is_told(
+def test_the_same_changes_are_found_with_a_worker(
     two_trees: Trees,
     answers: list[Answer],
     monkeypatch: pytest.MonkeyPatch,
     nothing_left_open: None,
 ) -> None:
-    expected = alone(two_trees, monkeypatch)
+    expected = compare_without_worker(two_trees, monkeypatch)
     assert len(expected) > 6 * (3 + 2 + 3 + 1 + 1)
-    assert not any(answer.found for answer in answers), "it was to be alone"
+    assert not any(answer.found for answer in answers), "a worker has taken part"
     assert compare_trees(*two_trees) == expected
     assert sum(len(answer.found) for answer in answers) > 6
     assert any(answer.names for answer in answers)
@@ -81,11 +81,11 @@ def test_the_same_is_told(
 
 @settings(max_examples=25)
 @given(pair=pairs())
-def test_the_same_is_told_of_any_two_trees(pair: tuple[Tree, Tree]) -> None:
+def test_the_same_changes_of_any_two_trees_are_found_with_a_worker(pair: tuple[Tree, Tree]) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         lower, upper = build(Path(name, "lower"), pair[0]), build(Path(name, "upper"), pair[1])
-        expected = alone((upper, lower), patch)
-        patch.setattr(comparing, "_ENTRIES_BEFORE_WORKER", 1)
+        expected = compare_without_worker((upper, lower), patch)
+        patch.setattr(compare_trees_module, "_ENTRIES_BEFORE_WORKER", 1)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         wait_until_ready(patch)
         assert compare_trees(upper, lower) == expected
@@ -110,37 +110,37 @@ compare_worker.work(int(sys.argv[4]), 3, 4, 20)
         pytest.param(READY + "os.read(0, 9); os.write(0, (99).to_bytes(8, 'little') + b'x')", id="half an answer"),
     ],
 )
-def test_what_it_fails_to_do_is_done(
+def test_tasks_of_a_failed_worker_are_done_by_the_parent(
     two_trees: Trees,
     answers: list[Answer],
     monkeypatch: pytest.MonkeyPatch,
     nothing_left_open: None,
     code: str,
 ) -> None:
-    expected = alone(two_trees, monkeypatch)
+    expected = compare_without_worker(two_trees, monkeypatch)
     monkeypatch.setattr(channel, "_CODE", code)
     sent: list[Any] = []
     send = channel.Worker.send
     monkeypatch.setattr(channel.Worker, "send", lambda self, message: (sent.append(message), send(self, message)))
     assert compare_trees(*two_trees) == expected
-    assert (len(sent), answers) == (1, []), "it was to be told something, and to fail"
+    assert (len(sent), answers) == (1, []), "the worker should get one task and fail"
 
 
 @pytest.mark.parametrize("code", NEVER_READY)
-def test_one_that_is_never_ready(
+def test_a_worker_that_is_never_ready_is_not_used(
     two_trees: Trees, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, nothing_left_open: None, code: str
 ) -> None:
-    expected = alone(two_trees, monkeypatch)
+    expected = compare_without_worker(two_trees, monkeypatch)
     monkeypatch.setattr(channel, "_CODE", code)
     assert compare_trees(*two_trees) == expected
     assert answers == []
 
 
 @pytest.mark.parametrize("executable", ["", None, "/usr/sbin/uwsgi", "/nowhere/python3"])
-def test_a_program_that_has_a_python_in_it_is_not_started(
+def test_a_program_that_embeds_python_is_not_started_as_a_worker(
     two_trees: Trees, answers: list[Answer], monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
-    expected = alone(two_trees, monkeypatch)
+    expected = compare_without_worker(two_trees, monkeypatch)
     monkeypatch.setattr(sys, "executable", executable)
     assert compare_trees(*two_trees) == expected
     assert answers == []

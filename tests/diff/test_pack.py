@@ -1,4 +1,4 @@
-"""Packing trees and changes: what the tar says, and that it gives the tree again."""
+"""Packing of trees and changes: the tar's entries, and the same tree when it is unpacked."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def tar_of(root: Path, **options: object) -> bytes:
 
 
 def names(tar: bytes) -> list[str]:
-    """The entries' names as they stand in the tar, directories with their slash."""
+    """Return the names of the entries in the tar's order, with the slash of directories."""
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         return [member.name + "/" * member.isdir() for member in archive]
 
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    heard: list[str] = []
-    sink = logger.add(lambda message: heard.append(str(message)), format="{message}")
+    messages: list[str] = []
+    sink = logger.add(lambda message: messages.append(str(message)), format="{message}")
     logger.enable("layerstore_core")
-    yield heard
+    yield messages
     logger.disable("layerstore_core")
     logger.remove(sink)
 
@@ -89,12 +89,12 @@ def test_packed_changes_make_the_lower_tree_into_the_upper(pair: tuple[Tree, Tre
 
 
 @given(tree=trees())
-def test_other_readers_see_the_same_names(tree: Tree) -> None:
+def test_gnu_tar_and_tarfile_list_the_same_names(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = build(Path(name, "root"), tree)
         tar = tar_of(root)
         expected = sorted(snapshot(root))
-        # As text, GNU tar would quote; with these options it gives a name a line... but for newlines.
+        # In other locales GNU tar would quote names. With these options it prints one escaped name a line.
         listed = subprocess.run(
             ["tar", "-tf", "-", "--quoting-style=escape"],
             input=tar,
@@ -112,7 +112,7 @@ def unescape(line: bytes) -> bytes:
     return line.decode("ascii").encode().decode("unicode_escape").encode("latin-1")
 
 
-def test_entries_stand_in_the_order_of_their_paths(root: Path) -> None:
+def test_entries_are_sorted_by_the_bytes_of_their_paths(root: Path) -> None:
     for path in ("a/c", "a-b", "a0"):
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).touch()
@@ -132,7 +132,7 @@ def test_deletions_and_opaque_directories_are_whiteouts(root: Path) -> None:
     assert names(tar) == ["dir/", "dir/.wh..wh..opq", "dir/new", ".wh.gone", "old/.wh.gone"]
 
 
-def test_the_roots_own_metadata(root: Path, tmp_path: Path) -> None:
+def test_the_roots_own_metadata_is_packed(root: Path, tmp_path: Path) -> None:
     root.chmod(0o711)
     tar = b"".join(pack_changes(root, [Change(b"/", ChangeKind.MODIFY)]))
     other = tmp_path / "other"
@@ -142,7 +142,7 @@ def test_the_roots_own_metadata(root: Path, tmp_path: Path) -> None:
     assert other.stat().st_mtime_ns == root.stat().st_mtime_ns
 
 
-def test_a_directory_that_has_lost_an_attribute_loses_it_in_the_layer_too(root: Path, tmp_path: Path) -> None:
+def test_an_attribute_removed_from_a_directory_is_removed_by_the_layer(root: Path, tmp_path: Path) -> None:
     (root / "dir").mkdir()
     applied = tmp_path / "applied"
     applied.mkdir()
@@ -152,7 +152,7 @@ def test_a_directory_that_has_lost_an_attribute_loses_it_in_the_layer_too(root: 
     assert os.listxattr(applied / "dir") == []
 
 
-def test_further_names_are_links_to_the_first(root: Path) -> None:
+def test_hard_links_refer_to_the_first_name_in_the_tar(root: Path) -> None:
     (root / "z").write_bytes(b"content")
     os.link(root / "z", root / "b")
     with tarfile.open(fileobj=io.BytesIO(tar_of(root))) as archive:
@@ -179,7 +179,9 @@ def test_sockets_and_names_of_whiteouts_are_left_out_with_one_warning_each(root:
 
 
 @pytest.mark.parametrize("below", ["file", "directory", "link"])
-def test_what_a_socket_has_replaced_is_deleted(root: Path, tmp_path: Path, below: str, warnings: list[str]) -> None:
+def test_a_file_replaced_by_a_socket_gets_a_whiteout(
+    root: Path, tmp_path: Path, below: str, warnings: list[str]
+) -> None:
     lower = tmp_path / "lower"
     lower.mkdir()
     if below == "directory":
@@ -224,7 +226,7 @@ def test_an_owner_outside_the_mapping_is_an_error_that_names_the_file(root: Path
         tar_of(root, id_mapping=IDMapping(uids=[IDRange(0, 4_000_000, 1)]))
 
 
-def test_attributes_can_be_skipped(root: Path) -> None:
+def test_attributes_named_by_skip_xattrs_are_left_out(root: Path) -> None:
     (root / "file").touch()
     for name in ("user.kept", "user.skipped", "user.overlay.origin"):
         os.setxattr(root / "file", name, b"1")
@@ -246,7 +248,7 @@ _ODD_ATTRIBUTES = {
 }
 
 
-def test_attributes_without_value_and_of_any_name_are_kept_by_us_and_by_gnu_tar(root: Path, tmp_path: Path) -> None:
+def test_attributes_of_any_name_and_without_value_are_unpacked_here_and_by_gnu_tar(root: Path, tmp_path: Path) -> None:
     (root / "file").touch()
     for name, value in _ODD_ATTRIBUTES.items():
         os.setxattr(root / "file", name, value)
@@ -260,7 +262,7 @@ def test_attributes_without_value_and_of_any_name_are_kept_by_us_and_by_gnu_tar(
         assert read_xattrs(os.fsencode(copy / "file")) == _ODD_ATTRIBUTES
 
 
-def test_attributes_that_gnu_tar_has_written_are_read_back(root: Path, tmp_path: Path) -> None:
+def test_attributes_written_by_gnu_tar_are_read(root: Path, tmp_path: Path) -> None:
     (root / "file").touch()
     for name, value in _ODD_ATTRIBUTES.items():
         os.setxattr(root / "file", name, value)
@@ -285,14 +287,14 @@ def test_holes_are_packed_as_zeros_in_chunks_of_bounded_size(root: Path) -> None
 
 
 @pytest.mark.parametrize("size", [10, 5 * MIB])
-@pytest.mark.parametrize("change", ["grows", "shrinks", "gets another time", "is rewritten, its time put back"])
+@pytest.mark.parametrize("change", ["grows", "shrinks", "gets another time", "is rewritten, with its time restored"])
 def test_a_file_that_is_changed_while_it_is_packed_is_an_error(
     root: Path, size: int, change: str, monkeypatch: pytest.MonkeyPatch, nothing_left_open: None
 ) -> None:
     path = root / "busy"
     path.write_bytes(b"x" * size)
     while change_clock(root.parent) <= path.stat().st_ctime_ns:
-        pass  # the clock of changes ticks coarsely
+        pass  # the clock of ctimes ticks coarsely
     real = os.listxattr
 
     def interfere(*args: object, **more: object) -> list[str]:
@@ -318,7 +320,7 @@ def test_a_file_that_has_vanished_is_an_error_that_names_it(root: Path, nothing_
         b"".join(pack_changes(root, [Change(b"/gone", ChangeKind.ADD)]))
 
 
-def test_closing_the_stream_releases_everything(root: Path, nothing_left_open: None) -> None:
+def test_closing_the_stream_closes_all_descriptors(root: Path, nothing_left_open: None) -> None:
     (root / "dir").mkdir()
     (root / "dir/large").write_bytes(bytes(5 * MIB))
     with IterStream(pack_tree(root)) as stream:
@@ -336,7 +338,7 @@ def deep(tmp_path: Path) -> Iterator[Path]:
     remove_tree(os.fsencode(path))
 
 
-def test_trees_deeper_than_paths_may_be_long(deep: Path, nothing_left_open: None) -> None:
+def test_trees_deeper_than_the_longest_path_are_packed(deep: Path, nothing_left_open: None) -> None:
     depth = 1200
     root, copy = deep / "root", deep / "copy"
     root.mkdir()

@@ -1,4 +1,4 @@
-"""Assembly: exact, or an error that names the file."""
+"""Assembly of a tar: the exact bytes, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = bytes(range(256)) * 10000  # several chunks
 
 
 class Files:
-    """Files in memory, which are all closed in the end."""
+    """Getter of files in memory, which records the files that it has opened."""
 
     def __init__(self, **files: bytes) -> None:
         self.files = files
@@ -36,7 +36,7 @@ def entry(name: bytes, content: bytes) -> FileEntry:
     return FileEntry(name, len(content), int(crc64.go_iso(content)))
 
 
-def test_segments_and_files_in_order() -> None:
+def test_segments_and_files_are_assembled_in_order() -> None:
     files = Files(a=CONTENT, b=b"b")
     entries = [
         Segment(b"1"),
@@ -62,7 +62,7 @@ def test_segments_and_files_in_order() -> None:
         (CONTENT[:-1] + b"!", "checksum differs"),
     ],
 )
-def test_a_changed_file_is_named(now: bytes, how: str) -> None:
+def test_the_error_for_a_changed_file_names_it(now: bytes, how: str) -> None:
     files = Files(**{"d/f": now})
     with pytest.raises(IntegrityError, match=f"'d/f'.*{how}"):
         list(assemble([entry(b"d/f", CONTENT)], files))
@@ -71,7 +71,7 @@ def test_a_changed_file_is_named(now: bytes, how: str) -> None:
 
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("kind", ["absent", "directory", "fifo", "below a file", "loop", "dangling", "link out"])
-def test_a_missing_file_is_named(kind: str, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_it(kind: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "d").mkdir(parents=True)
     (tmp_path / "outside").write_bytes(b"x")
@@ -93,7 +93,7 @@ def test_a_missing_file_is_named(kind: str, tmp_path: Path) -> None:
         files.close()
 
 
-def test_names_that_are_not_utf8_can_be_shown() -> None:
+def test_names_that_are_not_utf8_are_escaped_in_errors() -> None:
     class Nothing(Files):
         def open(self, name: bytes) -> BinaryIO:
             raise NotADirectoryError(20, "Not a directory", name)
@@ -102,7 +102,7 @@ def test_names_that_are_not_utf8_can_be_shown() -> None:
         list(assemble([entry(b"\xff", b"x")], Nothing()))
 
 
-def test_other_errors_stay_the_systems() -> None:
+def test_other_errors_of_opening_a_file_are_raised_unchanged() -> None:
     class Forbidden(Files):
         def open(self, name: bytes) -> BinaryIO:
             raise PermissionError(13, "Permission denied", name)

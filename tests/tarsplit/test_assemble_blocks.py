@@ -1,4 +1,4 @@
-"""Lines and files in blocks: what they give is what one at a time gives."""
+"""Decoding and assembly in blocks: the same results as one line and one file at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layerstore_core.errors import IntegrityError
-from layerstore_core.tarsplit import assemble_blocks as assembling
+from layerstore_core.tarsplit import assemble_blocks as assemble_blocks_module
 from layerstore_core.tarsplit import codec
 from layerstore_core.tarsplit.assemble import assemble
 from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, assemble_blocks
@@ -43,7 +43,7 @@ names = st.one_of(
 )
 segments = st.builds(encode_segment, st.binary(max_size=80), st.integers(0, 99))
 files = st.builds(encode_file, names, st.integers(0, 1 << 70), st.integers(0, (1 << 64) - 1), st.integers(0, 99))
-ODD = [
+ODD_LINES = [
     b"\n",
     b"{}\n",
     b'{"payload":"AAAA","type":2}\n',
@@ -71,11 +71,11 @@ ODD = [
     b'{"type":1,"name":"\\ud800","payload":null,"position":1}\n',
     b'{"type":1,"name":"\x7f\x01","payload":null,"position":1}\n',
 ]
-odd = st.sampled_from(ODD)
+odd_lines = st.sampled_from(ODD_LINES)
 
 
-def told(items: Iterator[Segment | FileEntry]) -> tuple[list[Segment | FileEntry], str]:
-    """What there is that says anything, and the error that ended it."""
+def items_and_error(items: Iterator[Segment | FileEntry]) -> tuple[list[Segment | FileEntry], str]:
+    """Return the items that are not empty, and the message of the error that ended them."""
     found: list[Segment | FileEntry] = []
     try:
         found.extend(item for item in items if item[0] or isinstance(item, FileEntry))
@@ -91,21 +91,24 @@ def items(batches: Iterator[list[Piece]]) -> Iterator[Segment | FileEntry]:
             yield FileEntry(name, size, crc)
 
 
-@given(st.lists(st.one_of(segments, files, odd), max_size=20), st.integers(1, 300))
+@given(st.lists(st.one_of(segments, files, odd_lines), max_size=20), st.integers(1, 300))
 @example([b'{"type":2,"payload":"AA-_","position":1}\n'], 1000)
 @example([encode_segment(b"a", 0), encode_file(b"a", 1, 1, 1), b"\n"], 1000)
-def test_lines_in_blocks(lines: list[bytes], size: int) -> None:
-    plain, fails = told(item for item in decode_lines(b"".join(lines).split(b"\n")[:-1]) if item != FileEntry(b""))
+def test_decode_blocks_gives_the_items_of_decode_lines(lines: list[bytes], size: int) -> None:
+    plain, fails = items_and_error(
+        item for item in decode_lines(b"".join(lines).split(b"\n")[:-1]) if item != FileEntry(b"")
+    )
     packed = gzip.compress(b"".join(lines), 1)
     with mock.patch.object(codec, "_READ_SIZE", size), LineReader(io.BytesIO(packed)) as reader:
-        assert told(items(decode_blocks(reader.blocks()))) == (plain, fails)  # type: ignore[arg-type]
+        assert items_and_error(items(decode_blocks(reader.blocks()))) == (plain, fails)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("line", ODD)
+@pytest.mark.parametrize("line", ODD_LINES)
 @pytest.mark.parametrize("after", [encode_segment(b"b", 2), encode_file(b"b", 2, 2, 2)])
-def test_one_odd_line(line: bytes, after: bytes) -> None:
+def test_decode_blocks_treats_an_odd_line_as_decode_lines_does(line: bytes, after: bytes) -> None:
     block = encode_segment(b"a", 0) + encode_file(b"a", 1, 1, 1) + line + after
-    assert told(items(decode_blocks([block]))) == told(decode_lines(block.split(b"\n")[:-1]))  # type: ignore[arg-type]
+    plain = items_and_error(decode_lines(block.split(b"\n")[:-1]))
+    assert items_and_error(items(decode_blocks([block]))) == plain  # type: ignore[arg-type]
 
 
 @settings(max_examples=500)
@@ -123,8 +126,8 @@ def test_one_odd_line(line: bytes, after: bytes) -> None:
 @example(b"AB==")
 @example(b"AA==AAAA")
 @example(b"A" * 300 + b"\xff" + b"A" * 3)
-def test_the_fast_base64_takes_nothing_that_the_strict_one_does_not(text: bytes) -> None:
-    """It may refuse more: then the strict one decides."""
+def test_the_fast_base64_decoder_accepts_only_strict_base64(text: bytes) -> None:
+    """It may refuse more: then the strict decoder decides."""
     try:
         plain = a2b_base64(text, strict_mode=True)
     except Base64Error:
@@ -137,12 +140,12 @@ def test_the_fast_base64_takes_nothing_that_the_strict_one_does_not(text: bytes)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, (1 << 64) - 1)), max_size=20))
-def test_checksums_at_once(checksums: list[int | None]) -> None:
+def test_checksums_are_decoded_together(checksums: list[int | None]) -> None:
     texts = [b"" if one is None else b2a_base64(one.to_bytes(8, "big"), newline=False) for one in checksums]
     assert codec._decode_checksums(texts) == tuple(one or 0 for one in checksums)
 
 
-def test_usual_lines_do_go_the_fast_way() -> None:
+def test_usual_lines_are_decoded_without_a_json_parser() -> None:
     lines = [
         encode_segment(b"x" * 600, 0),
         encode_file(b"d/", 0, 0, 1),
@@ -156,7 +159,7 @@ def test_usual_lines_do_go_the_fast_way() -> None:
 
 
 @given(st.lists(st.one_of(segments, files), max_size=20), st.integers(1, 300), st.binary(max_size=5))
-def test_blocks_hold_whole_lines_and_do_not_part_a_file_from_its_segment(
+def test_blocks_have_whole_lines_and_keep_a_file_entry_with_its_segment(
     lines: list[bytes], size: int, rest: bytes
 ) -> None:
     rest = rest.replace(b"\n", b"")
@@ -175,12 +178,12 @@ def test_blocks_hold_whole_lines_and_do_not_part_a_file_from_its_segment(
 
 
 CONTENTS = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"x" * 31, b"x" * 32, b"x" * 33, b"y" * 200]))
-HARMS = ["none", "grown", "cut", "empty", "changed", "gone", "directory", "fifo", "link", "link out", "crc", "size"]
+DAMAGES = ["none", "grown", "cut", "empty", "changed", "gone", "directory", "fifo", "link", "link out", "crc", "size"]
 
 
-#: Parts of a layer (what is before each file, its directory, its content), the size of blocks, which file is harmed, and what is
-#: before names.
-SPOILT_LAYERS = given(
+#: The parts of a layer (the segment before each file, its directory, its content), the size of blocks, the number of
+#: the damaged file, and the prefix of names.
+DAMAGED_LAYERS = given(
     st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 3), CONTENTS), min_size=1, max_size=12),
     st.sampled_from([8, 32, 1 << 20]),
     st.integers(0, 11),
@@ -188,24 +191,24 @@ SPOILT_LAYERS = given(
 )
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @settings(max_examples=20)
-@SPOILT_LAYERS
-def test_files_in_blocks(
-    harm: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
+@DAMAGED_LAYERS
+def test_assemble_blocks_gives_the_bytes_and_errors_of_assemble(
+    damage: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
 ) -> None:
-    compare_with_the_plain_way(harm, parts, chunk, which, before, lambda _: nullcontext())
+    compare_with_assemble(damage, parts, chunk, which, before, lambda _: nullcontext())
 
 
-def compare_with_the_plain_way(
-    harm: str,
+def compare_with_assemble(
+    damage: str,
     parts: list[tuple[bytes, int, bytes]],
     chunk: int,
     which: int,
     before: bytes,
     start: Callable[[TreeFiles], AbstractContextManager[ReadWorker | None]],
 ) -> None:
-    """Put a layer together with one of its files harmed; `start` starts the process that reads files, too."""
+    """Assemble a layer with one damaged file in both ways. `start` starts the worker that reads files, if any."""
     pieces: list[Piece] = []
     with tempfile.TemporaryDirectory() as top:
         root = Path(top) / "root"
@@ -218,45 +221,45 @@ def compare_with_the_plain_way(
             path.write_bytes(content)
             size, crc = len(content), int(crc64.go_iso(content))
             if number == which % len(parts):
-                crc ^= harm == "crc"
-                size += harm == "size"
-                spoil(path, harm)
+                crc ^= damage == "crc"
+                size += damage == "size"
+                damage_file(path, damage)
             pieces.append((segment, before + name.encode(), size, crc))
         getter = TreeFiles(root)
-        plain = outcome(assemble(items(iter([pieces])), getter), getter)
+        plain = bytes_and_error(assemble(items(iter([pieces])), getter), getter)
         getter = TreeFiles(root)
-        with start(getter) as process, mock.patch.object(assembling, "CHUNK", chunk):
-            fast = outcome(assemble_blocks([pieces], getter, process), getter)
+        with start(getter) as process, mock.patch.object(assemble_blocks_module, "CHUNK", chunk):
+            fast = bytes_and_error(assemble_blocks([pieces], getter, process), getter)
     assert fast[1] == plain[1]
-    # With an error, more or less of what was before it has been given.
+    # With an error, more or fewer of the bytes before it were yielded.
     common = min(len(fast[0]), len(plain[0])) if plain[1] else None
     assert fast[0][:common] == plain[0][:common]
 
 
-def spoil(path: Path, harm: str) -> None:
+def damage_file(path: Path, damage: str) -> None:
     content = path.read_bytes()
-    if harm in ("gone", "directory", "fifo", "link", "link out"):
+    if damage in ("gone", "directory", "fifo", "link", "link out"):
         path.unlink()
-    if harm == "grown":
+    if damage == "grown":
         path.write_bytes(content + b"!")
-    elif harm == "cut":
+    elif damage == "cut":
         path.write_bytes(content[:-1])
-    elif harm == "empty":
+    elif damage == "empty":
         path.write_bytes(b"")
-    elif harm == "changed":
+    elif damage == "changed":
         path.write_bytes(bytes(byte ^ 1 for byte in content))
-    elif harm == "directory":
+    elif damage == "directory":
         path.mkdir()
-    elif harm == "fifo":
+    elif damage == "fifo":
         os.mkfifo(path)
-    elif harm == "link":
+    elif damage == "link":
         path.with_name("target").write_bytes(content)
         path.symlink_to("target")
-    elif harm == "link out":
+    elif damage == "link out":
         path.symlink_to("../../../outside")
 
 
-def outcome(chunks: Iterator[bytes | memoryview], getter: TreeFiles) -> tuple[bytes, str]:
+def bytes_and_error(chunks: Iterator[bytes | memoryview], getter: TreeFiles) -> tuple[bytes, str]:
     found = bytearray()
     try:
         for chunk in chunks:
@@ -270,8 +273,8 @@ def outcome(chunks: Iterator[bytes | memoryview], getter: TreeFiles) -> tuple[by
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_a_file_that_is_read_in_pieces(tmp_path: Path) -> None:
-    """Some file systems give fewer bytes at a time than are asked for."""
+def test_a_file_that_readv_returns_in_pieces(tmp_path: Path) -> None:
+    """Some file systems return fewer bytes at a time than were requested."""
     (tmp_path / "f").write_bytes(b"0123456789")
     real = os.readv
 
@@ -281,11 +284,11 @@ def test_a_file_that_is_read_in_pieces(tmp_path: Path) -> None:
     piece = b"head", b"f", 10, int(crc64.go_iso(b"0123456789"))
     getter = TreeFiles(tmp_path)
     with mock.patch.object(os, "readv", short):
-        assert outcome(assemble_blocks([[piece]], getter), getter) == (b"head0123456789", "")
+        assert bytes_and_error(assemble_blocks([[piece]], getter), getter) == (b"head0123456789", "")
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_an_error_of_reading_closes_the_file(tmp_path: Path) -> None:
+def test_a_read_error_closes_the_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
     getter = TreeFiles(tmp_path)
     with mock.patch.object(os, "readv", side_effect=OSError(5, "I/O error")), pytest.raises(OSError, match="I/O error"):
@@ -293,9 +296,9 @@ def test_an_error_of_reading_closes_the_file(tmp_path: Path) -> None:
     getter.close()
 
 
-def test_a_chunk_stays_until_so_many_more_are_asked_for() -> None:
+def test_a_chunk_keeps_its_content_until_blocks_kept_more_are_requested() -> None:
     pieces = [(bytes([number]) * 5, b"", 0, 0) for number in range(40)]
-    with tempfile.TemporaryDirectory() as root, mock.patch.object(assembling, "CHUNK", 5):
+    with tempfile.TemporaryDirectory() as root, mock.patch.object(assemble_blocks_module, "CHUNK", 5):
         kept: list[bytes | memoryview] = []
         for number, chunk in enumerate(assemble_blocks([pieces], TreeFiles(root))):
             kept.append(chunk)

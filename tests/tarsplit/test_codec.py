@@ -1,4 +1,4 @@
-"""tar-split lines: as Go writes them, read back, and what damage becomes."""
+"""tar-split lines: written as Go writes them, read again, and refused when damaged."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from layerstore_core.tarsplit.codec import (
         (b"/", '"name":"/"'),
         (b"\xff", '"name_raw":"/w=="'),
         (b"iso-\xe4", '"name_raw":"aXNvLeQ="'),
-        (b"\xed\xa0\x80", '"name_raw":"7aCA"'),  # a surrogate, which UTF-8 does not have
+        (b"\xed\xa0\x80", '"name_raw":"7aCA"'),  # a surrogate, which is invalid in UTF-8
     ],
 )
-def test_names_as_go_writes_them(name: bytes, field: str) -> None:
+def test_names_are_written_as_go_writes_them(name: bytes, field: str) -> None:
     assert encode_file(name, 0, 0, 7).decode() == f'{{"type":1,{field},"payload":null,"position":7}}\n'
 
 
-def test_lines_as_go_writes_them() -> None:
+def test_lines_are_written_as_go_writes_them() -> None:
     assert encode_file(b"", 0, 0, 0) == b'{"type":1,"payload":null,"position":0}\n'
     assert encode_file(b"a", 10, 0x0123456789ABCDEF, 3) == (
         b'{"type":1,"name":"a","size":10,"payload":"ASNFZ4mrze8=","position":3}\n'
@@ -80,7 +80,7 @@ def read(packed: bytes) -> list[Segment | FileEntry]:
 
 
 @given(st.lists(st.one_of(segments, file_entries, empty_entries)))
-def test_what_is_written_is_read(entries: list[Segment | FileEntry]) -> None:
+def test_written_lines_are_read_again(entries: list[Segment | FileEntry]) -> None:
     packed = write(entries)
     assert read(packed) == entries
     positions = [json.loads(line)["position"] for line in gzip.decompress(packed).splitlines()]
@@ -90,10 +90,10 @@ def test_what_is_written_is_read(entries: list[Segment | FileEntry]) -> None:
 def test_equal_lines_give_equal_files() -> None:
     entries: list[Segment | FileEntry] = [Segment(b"x" * 1000), FileEntry(b"a", 5, 6)] * 3000
     assert write(entries) == write(entries)
-    assert write(entries)[4:8] == bytes(4), "the header of gzip has a time"
+    assert write(entries)[4:8] == bytes(4), "the gzip header contains a time"
 
 
-def test_what_go_may_write_is_read() -> None:
+def test_lines_that_go_may_write_are_read() -> None:
     lines = [
         b'{"type":2,"payload":null,"position":0}\n',
         b'{"position":1,"payload":null,"name":"a","type":1}\n',
@@ -102,7 +102,7 @@ def test_what_go_may_write_is_read() -> None:
     assert list(decode_lines(lines)) == [Segment(b""), FileEntry(b"a"), FileEntry("ä\U0001f600".encode(), 1, 1)]
 
 
-def test_long_payloads_are_cut_into_segments() -> None:
+def test_long_payloads_are_split_into_segments() -> None:
     out = io.BytesIO()
     lines = LineWriter(out)
     lines.payload(memoryview(b"x" * (2 * MAX_SEGMENT + 5)))
@@ -141,7 +141,7 @@ def test_long_payloads_are_cut_into_segments() -> None:
         b"[" * 100_000,
     ],
 )
-def test_damaged_lines_are_told_by_number(line: bytes) -> None:
+def test_the_error_for_a_damaged_line_has_its_number(line: bytes) -> None:
     with pytest.raises(IntegrityError, match="tar-split line 2 is damaged"):
         list(decode_lines([encode_segment(b"x", 0), line + b"\n"]))
 
@@ -161,18 +161,18 @@ GOOD = write([Segment(base64.b64encode(bytes(range(256)))), FileEntry(b"a", 1, 1
         gzip.compress(encode_segment(b"x", 0) + encode_segment(b"y", 1)[:-1], mtime=0),
     ],
 )
-def test_damaged_files(packed: bytes) -> None:
+def test_damaged_gzip_files_are_refused(packed: bytes) -> None:
     with pytest.raises(IntegrityError, match="damaged"):
         read(packed)
 
 
-def test_a_line_without_end_is_not_read_into_memory() -> None:
+def test_a_line_without_end_is_refused_without_reading_it_all() -> None:
     with pytest.raises(IntegrityError, match="whole line"):
         read(gzip.compress(b"x" * (65 << 20), 1))
 
 
 @given(st.data())
-def test_flipped_bits_are_found_or_do_not_matter(data: st.DataObject) -> None:
+def test_flipped_bits_are_detected_or_have_no_effect(data: st.DataObject) -> None:
     packed = bytearray(GOOD)
     at = data.draw(st.integers(0, len(packed) * 8 - 1))
     packed[at // 8] ^= 1 << at % 8
@@ -183,14 +183,14 @@ def test_flipped_bits_are_found_or_do_not_matter(data: st.DataObject) -> None:
     assert found == read(GOOD)
 
 
-def test_closing_closes_the_file() -> None:
+def test_closing_the_reader_closes_the_file() -> None:
     file = io.BytesIO(GOOD)
     with LineReader(file):
         pass
     assert file.closed
 
 
-def test_errors_of_the_file_pass() -> None:
+def test_errors_of_the_file_are_raised_unchanged() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, "the disk is gone")

@@ -1,4 +1,4 @@
-"""Files that another process reads: the tar is the same, whatever becomes of it."""
+"""Assembly with a worker that reads files: the same tar, even if the worker fails."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ from layerstore_core.tarsplit.assemble_blocks import BLOCKS_KEPT, SHARED, assemb
 from layerstore_core.tarsplit.codec import FileEntry, Piece, Segment
 from layerstore_core.tarsplit.read_worker import ReadWorker
 from layerstore_core.tree.files import TreeFiles
-from layerstore_core.workers import process as beside
+from layerstore_core.workers import process as worker_process
 from tests import tars
-from tests.tarsplit.test_assemble_blocks import HARMS, SPOILT_LAYERS, compare_with_the_plain_way
+from tests.tarsplit.test_assemble_blocks import DAMAGED_LAYERS, DAMAGES, compare_with_assemble
 
-pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second process wants a second core")
+pytestmark = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="a worker is started only if there is a second core"
+)
 
 
 def started(files: TreeFiles) -> ReadWorker:
@@ -44,7 +46,7 @@ def started(files: TreeFiles) -> ReadWorker:
     return process
 
 
-def is_there(pid: int) -> bool:
+def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
@@ -66,8 +68,8 @@ def tree(tmp_path: Path) -> Iterator[tuple[TreeFiles, list[Piece], bytes]]:
 
 
 @pytest.fixture
-def given_files() -> Iterator[list[int]]:
-    """How many files processes are given at a time."""
+def order_sizes() -> Iterator[list[int]]:
+    """The number of files in each order."""
     real = ReadWorker.submit
     found: list[int] = []
 
@@ -79,39 +81,45 @@ def given_files() -> Iterator[list[int]]:
         yield found
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @settings(max_examples=5)
-@SPOILT_LAYERS
-def test_it_gives_what_the_plain_way_gives(
-    harm: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
+@DAMAGED_LAYERS
+def test_a_worker_gives_the_bytes_and_errors_of_assemble(
+    damage: str, parts: list[tuple[bytes, int, bytes]], chunk: int, which: int, before: bytes
 ) -> None:
-    compare_with_the_plain_way(harm, parts, chunk, which, before, lambda getter: closing(started(getter)))
+    compare_with_assemble(damage, parts, chunk, which, before, lambda getter: closing(started(getter)))
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_both_read(tree: tuple[TreeFiles, list[Piece], bytes], given_files: list[int]) -> None:
+def test_the_worker_reads_a_part_of_the_files(
+    tree: tuple[TreeFiles, list[Piece], bytes], order_sizes: list[int]
+) -> None:
     files, pieces, tar = tree
     process = started(files)
     assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar
-    assert sum(given_files) > 0
+    assert sum(order_sizes) > 0
     process.close()
     process.close()
-    assert not is_there(process._process.pid)
+    assert not exists(process._process.pid)
 
 
-def test_a_chunk_stays_until_so_many_more_are_asked_for(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
+def test_a_chunk_keeps_its_content_until_blocks_kept_more_are_requested(
+    tree: tuple[TreeFiles, list[Piece], bytes],
+) -> None:
     files, pieces, tar = tree
     process = started(files)
     kept: list[tuple[bytes | memoryview, bytes]] = []
     for chunk in assemble_blocks([pieces], files, process):
         kept.append((chunk, bytes(chunk)))
-        time.sleep(0.001)  # the other one goes on meanwhile
+        time.sleep(0.001)  # the worker goes on meanwhile
         assert all(now == then for now, then in kept[-BLOCKS_KEPT:])
     assert b"".join(then for _, then in kept) == tar
     process.close()
 
 
-def test_damage_comes_after_all_that_is_before_it(tree: tuple[TreeFiles, list[Piece], bytes], tmp_path: Path) -> None:
+def test_everything_before_a_damaged_file_is_yielded_before_the_error(
+    tree: tuple[TreeFiles, list[Piece], bytes], tmp_path: Path
+) -> None:
     files, pieces, tar = tree
     (tmp_path / "d5/f500").write_bytes(b"!" * 501)
     (tmp_path / "d5/f550").unlink()
@@ -124,7 +132,9 @@ def test_damage_comes_after_all_that_is_before_it(tree: tuple[TreeFiles, list[Pi
     process.close()
 
 
-def test_damaged_lines_come_after_all_that_is_before_them(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
+def test_everything_before_damaged_lines_is_yielded_before_the_error(
+    tree: tuple[TreeFiles, list[Piece], bytes],
+) -> None:
     files, pieces, tar = tree
 
     def batches() -> Iterator[list[Piece]]:
@@ -147,7 +157,7 @@ def _each(chunks: Iterator[bytes | memoryview], found: bytearray) -> Iterator[by
 
 
 @pytest.mark.parametrize("end", ["killed", "killed later", "socket"])
-def test_what_it_does_not_live_to_read_is_read_here(tree: tuple[TreeFiles, list[Piece], bytes], end: str) -> None:
+def test_files_of_a_dead_worker_are_read_by_the_parent(tree: tuple[TreeFiles, list[Piece], bytes], end: str) -> None:
     files, pieces, tar = tree
     process = started(files)
     real = ReadWorker.submit
@@ -158,34 +168,34 @@ def test_what_it_does_not_live_to_read_is_read_here(tree: tuple[TreeFiles, list[
         count += 1
         if end == "killed":
             os.kill(self._process.pid, signal.SIGSTOP)
-        well = real(self, *order)  # type: ignore[arg-type]
+        sent = real(self, *order)  # type: ignore[arg-type]
         if end == "killed" or (end == "killed later" and count == 5):
             os.kill(self._process.pid, signal.SIGKILL)
         elif end == "socket" and count == 5:
             self._connection.shutdown(2)
-        return well
+        return sent
 
     with mock.patch.object(ReadWorker, "submit", submit):
         assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar
     assert count
     process.close()
-    assert not is_there(process._process.pid)
+    assert not exists(process._process.pid)
 
 
-def test_an_order_that_finds_no_room_is_done_here(
-    tree: tuple[TreeFiles, list[Piece], bytes], given_files: list[int]
+def test_an_order_too_large_for_its_memory_is_read_by_the_parent(
+    tree: tuple[TreeFiles, list[Piece], bytes], order_sizes: list[int]
 ) -> None:
     files, pieces, tar = tree
     process = started(files)
     with mock.patch.object(blocks, "_ROOM", 9000):
         long = [(head, b"./" * 2000 + name, size, crc) for head, name, size, crc in pieces]
         assert b"".join(map(bytes, assemble_blocks([long], files, process))) == tar
-    assert given_files
+    assert order_sizes
     assert process._submitted == 0
     process.close()
 
 
-def test_large_files_and_segments_are_in_their_places(tmp_path: Path) -> None:
+def test_large_files_and_segments_are_in_order(tmp_path: Path) -> None:
     pieces: list[Piece] = []
     tar = b""
     for number in range(60):
@@ -202,8 +212,8 @@ def test_large_files_and_segments_are_in_their_places(tmp_path: Path) -> None:
     files.close()
 
 
-def test_no_device_is_opened_and_no_link_leads_out(tmp_path: Path) -> None:
-    """The other process cannot be watched: what it would wait for in vain, or read, is looked for."""
+def test_the_worker_opens_no_fifo_and_follows_no_link_outside(tmp_path: Path) -> None:
+    """The worker's system calls are not observed. A fifo would make it wait, and a link would give it the content."""
     (tmp_path / "outside").write_bytes(b"x" * 10)
     root = tmp_path / "root"
     root.mkdir()
@@ -217,13 +227,13 @@ def test_no_device_is_opened_and_no_link_leads_out(tmp_path: Path) -> None:
         with pytest.raises(IntegrityError, match="not what was registered"):
             list(assemble_blocks([[(b"", name, 10, int(crc64.go_iso(b"x" * 10)))]], files, process))
         process.close()
-    assert writer.is_alive()  # nobody has opened it
+    assert writer.is_alive()  # no process has opened the fifo
     os.close(os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
     writer.join()
     files.close()
 
 
-def test_there_are_no_more_than_cores_for_them(tmp_path: Path) -> None:
+def test_the_number_of_workers_is_limited_by_the_cores(tmp_path: Path) -> None:
     files = TreeFiles(tmp_path)
     running = []
     while (process := ReadWorker.start(files, SHARED)) is not None:
@@ -236,7 +246,7 @@ def test_there_are_no_more_than_cores_for_them(tmp_path: Path) -> None:
     files.close()
 
 
-def test_it_is_ended_where_it_has_been_stopped(tmp_path: Path) -> None:
+def test_closing_ends_a_stopped_worker(tmp_path: Path) -> None:
     files = TreeFiles(tmp_path)
     process = started(files)
     os.kill(process._process.pid, signal.SIGSTOP)
@@ -245,7 +255,7 @@ def test_it_is_ended_where_it_has_been_stopped(tmp_path: Path) -> None:
     assert process._process.returncode == -signal.SIGKILL
 
 
-def test_it_goes_where_this_program_is_killed_and_a_fork_has_its_socket(tmp_path: Path) -> None:
+def test_the_worker_ends_when_its_parent_is_killed_and_a_fork_keeps_the_socket(tmp_path: Path) -> None:
     program = """if True:
         import os, signal, sys, select
         from layerstore_core.tree.files import TreeFiles
@@ -268,13 +278,13 @@ def test_it_goes_where_this_program_is_killed_and_a_fork_has_its_socket(tmp_path
     )
     os.close(theirs)
     os.waitpid(pid, 0)
-    helper, fork = map(int, os.read(ours, 100).split())
+    worker, fork = map(int, os.read(ours, 100).split())
     os.close(ours)
     try:
         deadline = time.monotonic() + 30
-        while _lives(helper) and time.monotonic() < deadline:
+        while _lives(worker) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not _lives(helper)
+        assert not _lives(worker)
     finally:
         os.kill(fork, signal.SIGKILL)
 
@@ -287,14 +297,14 @@ def _lives(pid: int) -> bool:
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_it_is_left_out_where_there_is_no_such_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a Python that was built for an old C library."""
+def test_no_worker_is_started_without_memfd_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that was built for an old C library has none."""
     monkeypatch.delattr(os, "memfd_create")
     files = TreeFiles(tmp_path)
     for _ in range(3):
         assert ReadWorker.start(files, SHARED) is None
     files.close()
-    assert not beside.has_enough_workers(read_worker._running)
+    assert not worker_process.has_enough_workers(read_worker._running)
 
 
 @pytest.fixture
@@ -308,7 +318,9 @@ def _tar() -> bytes:
 
 
 @pytest.mark.parametrize("way", ["copied", "read", "left early", "write fails"])
-def test_larger_layers_go_out_with_it(store: LayerStore, way: str, given_files: list[int], tmp_path: Path) -> None:
+def test_large_layers_are_exported_with_a_worker(
+    store: LayerStore, way: str, order_sizes: list[int], tmp_path: Path
+) -> None:
     tar = _tar()
     (tmp_path / "t").write_bytes(tar)
     layer = store.register(tmp_path / "t")
@@ -338,17 +350,17 @@ def test_larger_layers_go_out_with_it(store: LayerStore, way: str, given_files: 
         else:
             with layer.tar_stream() as stream:
                 found += stream.read(20000 if way == "left early" else -1)
-    assert given_files
+    assert order_sizes
     assert found == {"copied": tar, "read": tar, "left early": tar[:20000], "write fails": b""}[way]
-    gc.collect()  # an error knows of the chunk that it met, and so of the memory
+    gc.collect()  # an error refers to its chunk, and so to the memory
     assert set(os.listdir("/proc/self/fd")) == before
     assert not list(read_worker._running)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_it_reads_for_no_getter_of_another_kind(store: LayerStore, tmp_path: Path) -> None:
-    """One that derives from ours may open something else."""
+def test_a_getter_of_another_class_gets_no_worker(store: LayerStore, tmp_path: Path) -> None:
+    """A class derived from `TreeFiles` may open other files."""
     (tmp_path / "t").write_bytes(_tar())
     layer = store.register(tmp_path / "t")
     own = type("Own", (TreeFiles,), {})(store.driver.get(layer.cache_id))
@@ -362,15 +374,15 @@ def test_it_reads_for_no_getter_of_another_kind(store: LayerStore, tmp_path: Pat
     store.driver.put(layer.cache_id)
 
 
-def test_small_layers_do_without(store: LayerStore, tmp_path: Path) -> None:
+def test_small_layers_are_exported_without_a_worker(store: LayerStore, tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(_tar())
     layer = store.register(tmp_path / "t")
     with mock.patch.object(ReadWorker, "start", side_effect=AssertionError), layer.tar_stream() as stream:
         assert stream.read() == _tar()
 
 
-def test_what_is_no_file_entry_is_no_order() -> None:
-    """Segments alone are put together here."""
+def test_segments_without_files_are_no_order() -> None:
+    """Segments without files are assembled by the parent."""
     with tempfile.TemporaryDirectory() as root:
         files = TreeFiles(root)
         process = started(files)
@@ -381,11 +393,11 @@ def test_what_is_no_file_entry_is_no_order() -> None:
         files.close()
 
 
-def test_one_that_is_stopped_is_not_waited_for_for_ever(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
+def test_waiting_for_a_stopped_worker_ends(tree: tuple[TreeFiles, list[Piece], bytes]) -> None:
     files, pieces, tar = tree
-    with mock.patch.object(beside, "TIMEOUT", 1):
+    with mock.patch.object(worker_process, "TIMEOUT", 1):
         process = started(files)
     os.kill(process._process.pid, signal.SIGSTOP)
     assert b"".join(map(bytes, assemble_blocks([pieces], files, process))) == tar
     process.close()
-    assert not is_there(process._process.pid)
+    assert not exists(process._process.pid)

@@ -1,4 +1,4 @@
-"""Disassembly: what is noted of each entry, and what stands inline."""
+"""Recording of tar-split lines: file entries, inline payloads, and names that occur more than once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests import tars
 
 
 def record(tar: bytes) -> tuple[list[Segment | FileEntry], bool]:
-    """The lines of a tar, and whether something may have been replaced."""
+    """Return the lines of a tar, and whether a recorded file may have been replaced."""
     out, file = io.BytesIO(), io.BytesIO(tar)
     recorder = Recorder(LineWriter(out), crc64.go_iso)
     LayerStream(TarScanner(lambda: file.read(1000)), recorder).drain()
@@ -32,7 +32,7 @@ def crc(data: bytes) -> int:
     return int(crc64.go_iso(data))
 
 
-def test_the_order_of_lines() -> None:
+def test_lines_have_the_order_of_the_tar() -> None:
     a, d = tars.entry(b"a", b"x" * 1500), tars.directory(b"d")
     entries, displaced = record(tars.tar(a, d, end=bytes(10240)))
     assert entries == [
@@ -47,12 +47,12 @@ def test_the_order_of_lines() -> None:
     assert not displaced
 
 
-def test_the_checksum_is_go_isos() -> None:
+def test_the_checksum_is_crc64_go_iso() -> None:
     assert crc(b"123456789") == 0xB90956C775A41001
 
 
 @pytest.mark.parametrize("flag", [b"0", b"\0", b"7"])
-def test_plain_files_are_noted_by_their_checksum(flag: bytes) -> None:
+def test_plain_files_are_recorded_with_their_checksum(flag: bytes) -> None:
     assert files(tars.tar(tars.entry(b"./a", b"abc", typeflag=flag))) == [FileEntry(b"./a", 3, crc(b"abc"))]
 
 
@@ -73,7 +73,7 @@ def test_plain_files_are_noted_by_their_checksum(flag: bytes) -> None:
         tars.entry(b"./", b"abc"),
     ],
 )
-def test_what_no_file_will_hold_stands_inline(part: bytes) -> None:
+def test_payloads_that_no_file_will_have_are_inline(part: bytes) -> None:
     tar = tars.tar(part, tars.entry(b"other", b"o"))
     entries, _ = record(tar)
     assert files(tar) == [FileEntry(b"other", 1, crc(b"o"))]
@@ -82,7 +82,7 @@ def test_what_no_file_will_hold_stands_inline(part: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"a", b"./a", b"/a", b"a/", b"x/../a", b"//a"])
 @pytest.mark.parametrize("content", [b"", b"new"])
-def test_names_stand_once(name: bytes, content: bytes) -> None:
+def test_a_name_has_one_file_entry(name: bytes, content: bytes) -> None:
     """Readers refuse two file entries of one clean name."""
     first = tars.entry(b"a", b"old")
     entries, displaced = record(tars.tar(first, tars.entry(name, content)))
@@ -96,12 +96,12 @@ def test_duplicates_without_content_displace_nothing() -> None:
     assert not displaced
 
 
-def test_large_payloads_stand_inline_in_pieces() -> None:
+def test_large_inline_payloads_are_split_into_segments() -> None:
     content = bytes(range(256)) * 16384
     entries, _ = record(tars.tar(tars.entry(b"a", content, typeflag=b"Z")))
     inline = [entry.data for entry in entries if isinstance(entry, Segment)][1:-2]
     assert b"".join(inline) == content
 
 
-def test_names_that_are_not_utf8() -> None:
+def test_names_that_are_not_utf8_are_recorded() -> None:
     assert files(tars.tar(tars.entry(b"\xff", b"x"))) == [FileEntry(b"\xff", 1, crc(b"x"))]

@@ -1,4 +1,4 @@
-"""Settling: file entries that no file bears out are taken inline."""
+"""Verification of payloads: file entries whose files differ become inline payloads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENTRIES: list[Segment | FileEntry] = [
 
 
 class Tar:
-    """The tar again; ranges ascend."""
+    """Second reading of the tar; offsets must ascend."""
 
     def __init__(self, data: bytes = TAR) -> None:
         self.data = data
@@ -57,7 +57,7 @@ class Files:
         return io.BytesIO(found)
 
 
-def settled(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | FileEntry]]:
+def verified(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | FileEntry]]:
     out = io.BytesIO()
     inlined = verify_payloads(ENTRIES, files, tar or Tar(), LineWriter(out))
     out.seek(0)
@@ -65,8 +65,8 @@ def settled(files: Files, tar: Tar | None = None) -> tuple[int, list[Segment | F
         return inlined, list(decode_lines(lines))
 
 
-def test_what_files_hold_stays() -> None:
-    assert settled(Files(a=FIRST, b=SECOND)) == (0, ENTRIES)
+def test_entries_whose_files_have_the_payload_are_kept() -> None:
+    assert verified(Files(a=FIRST, b=SECOND)) == (0, ENTRIES)
 
 
 @pytest.mark.parametrize(
@@ -82,26 +82,26 @@ def test_what_files_hold_stays() -> None:
         Files(a=OSError(40, "loop"), b=SECOND),
     ],
 )
-def test_what_a_file_does_not_hold_is_taken_inline(files: Files) -> None:
-    inlined, entries = settled(files)
+def test_a_payload_that_its_file_does_not_have_becomes_inline(files: Files) -> None:
+    inlined, entries = verified(files)
     assert inlined == 1
     assert [one.name for one in entries if isinstance(one, FileEntry)] == [b"dir", b"b"]
     assert b"".join(assemble(entries, files)) == TAR
 
 
-def test_all_may_be_inline() -> None:
-    inlined, entries = settled(Files())
+def test_all_payloads_may_become_inline() -> None:
+    inlined, entries = verified(Files())
     assert inlined == 2
     assert b"".join(assemble(entries, Files())) == TAR
 
 
-def test_a_tar_that_changed_meanwhile_is_the_systems_fault() -> None:
+def test_a_tar_that_changed_meanwhile_raises_oserror() -> None:
     with pytest.raises(OSError, match="its file 'a' differs"):
-        settled(Files(b=SECOND), Tar(TAR.replace(b"first", b"FIRST")))
+        verified(Files(b=SECOND), Tar(TAR.replace(b"first", b"FIRST")))
 
 
-def test_two_contents_with_one_checksum_are_refused() -> None:
-    """The checksum is linear: whoever wants can make them, here by changing the tar under its lines."""
+def test_different_contents_with_the_same_checksum_are_refused() -> None:
+    """The checksum is linear, so that collisions can be made. Here the tar is changed after its lines were written."""
     with pytest.raises(InvalidLayer, match="same CRC-64") as caught:
-        settled(Files(a=FIRST, b=SECOND), Tar(TAR.replace(SECOND, b"SECOND")))
+        verified(Files(a=FIRST, b=SECOND), Tar(TAR.replace(SECOND, b"SECOND")))
     assert (caught.value.entry, caught.value.offset) == (b"b", TAR.index(SECOND))

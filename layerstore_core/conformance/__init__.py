@@ -1,13 +1,13 @@
-"""The conformance kit: the tests that a storage driver has to pass, as a class to be subclassed.
+"""The conformance kit: the tests that a storage driver has to pass, as a class for subclassing.
 
-It needs pytest and hypothesis: `pip install layerstore-core[conformance]`. A driver's own test suite is::
+The kit needs pytest and hypothesis: `pip install layerstore-core[conformance]`. A driver's own test suite is::
 
     from layerstore_core.conformance import DriverConformance
 
     class TestMyDriver(DriverConformance):
         driver = "mydriver"
 
-`docs/conformance.md` tells what is tested, and how to read the report.
+`docs/conformance.md` says what is tested, and how to read the report.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerstore_core.conformance.rig import Bench
+    from layerstore_core.conformance.rig import DriverRig
     from layerstore_core.conformance.suite import GROUPS, DriverConformance
 
-__all__ = ["GROUPS", "Bench", "DriverConformance"]
+__all__ = ["GROUPS", "DriverConformance", "DriverRig"]
 
-_HOMES = {"Bench": "bench", "DriverConformance": "suite", "GROUPS": "suite"}
+_HOMES = {"DriverRig": "rig", "DriverConformance": "suite", "GROUPS": "suite"}
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when first used: pytest imports this package in every test run of an environment that has it installed.
+    # Lazy: pytest imports this package in every test run of an environment that has it installed.
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

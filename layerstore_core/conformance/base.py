@@ -1,4 +1,4 @@
-"""What every group of tests stands on: what a test author says of a driver, and the bench it is tried on."""
+"""The base of every group of tests: the attributes that name the driver, and the rig that a test uses it with."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, ClassVar
 import pytest
 
 from layerstore_core.conformance.recorder import FILE_SYSTEM, NOTE
-from layerstore_core.conformance.rig import Bench, file_system_of
+from layerstore_core.conformance.rig import DriverRig, file_system_of
 from layerstore_core.errors import DriverNotSupported
 
 
 class ConformanceTests:
-    """The base of all groups; a test author subclasses `DriverConformance`.
+    """The base of all groups. Test authors subclass `DriverConformance`.
 
     Attributes:
-        driver: the driver's name: that of its entry point.
-        options: options for the driver, as a configuration file would have them.
-        factory: the driver's class, or a function that takes a `DriverContext`, where no entry point offers it.
+        driver: the driver's name, which is that of its entry point.
+        options: options for the driver, as in a configuration file.
+        factory: the driver's class, or a function that takes a `DriverContext`, for a driver without an entry point.
             Put a function into `staticmethod`.
     """
 
@@ -29,43 +29,43 @@ class ConformanceTests:
     options: ClassVar[Mapping[str, Any]] = {}
     factory: ClassVar[Callable[..., Any] | None] = None
 
-    #: The group that a mixin's tests belong to.
+    #: The group of a mixin's tests.
     group: ClassVar[str] = ""
 
     def make_root(self, tmp_path_factory: pytest.TempPathFactory) -> AbstractContextManager[Path]:
-        """A directory on the file system that the driver needs, for all tests of the class.
+        """Create a directory on the file system that the driver needs, for all tests of the class.
 
-        Override it as a context manager (`contextlib.contextmanager`) that makes a file system, mounts it, yields
-        the directory, and takes all away again. The default is a directory of pytest's.
+        Override it as a context manager (`contextlib.contextmanager`) that creates a file system, mounts it, yields
+        the directory, and removes all again. The default is a temporary directory of pytest's.
         """
         return _directory(tmp_path_factory)
 
     @pytest.fixture
-    def bench(self, request: pytest.FixtureRequest, conformance_root: Path) -> Iterator[Bench]:
-        """A fresh root with an instance of the driver, and a look at what is left when the test has ended."""
+    def bench(self, request: pytest.FixtureRequest, conformance_root: Path) -> Iterator[DriverRig]:
+        """Yield a rig: a new root with an instance of the driver. Afterwards remove the layers and the root."""
 
         def note(text: str) -> None:
             request.node.user_properties.append((NOTE, text))
 
         directory = conformance_root / secrets.token_hex(4)
-        # A function in a class would become a method.
+        # Read from the class's dictionary: as an attribute, a function would become a method.
         factory = type(self).__dict__.get("factory", type(self).factory)
         factory = factory.__func__ if isinstance(factory, staticmethod) else factory
         try:
-            bench = Bench(_name_of(type(self)), factory, self.options, directory, note)
+            rig = DriverRig(_name_of(type(self)), factory, self.options, directory, note)
         except DriverNotSupported as error:
             pytest.skip(f"the driver says that it cannot work here: {error}")
-        request.node.user_properties.append((FILE_SYSTEM, file_system_of(bench.root)))
-        with bench:
-            yield bench
+        request.node.user_properties.append((FILE_SYSTEM, file_system_of(rig.root)))
+        with rig:
+            yield rig
 
 
 def _name_of(suite: type[ConformanceTests]) -> str:
     name = suite.driver or getattr(suite.factory, "driver_name", "")
     if not name:
         raise pytest.UsageError(
-            f'{suite.__qualname__} does not say which driver it tests: add a line such as driver = "mydriver", the '
-            "name of its entry point in the group layerstore.drivers"
+            f'{suite.__qualname__} does not say which driver it tests: add a line such as driver = "mydriver", with '
+            "the name of the driver's entry point in the group layerstore.drivers"
         )
     return str(name)
 

@@ -1,6 +1,7 @@
-"""Tars as other programs write them, and as none should: what a store has to give back bit for bit.
+"""Tars in the dialects of other programs, and odd ones that no program should write.
 
-`DIALECTS` names each, and holds its bytes. All of them are layers that can be applied to an empty directory.
+A store has to export all of them bit for bit. `DIALECTS` has the bytes of each by its name. All of them are layers that
+can be applied to an empty directory.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PREFIX_OF_GNU: Final = 345
 
 
 def altered(header: bytes, fields: dict[int, bytes], *, signed: bool = False) -> bytes:
-    """A header block with other bytes at some offsets, and the checksum that belongs to it."""
+    """Return a header block with other bytes at some offsets, and the checksum of the new block."""
     block = bytearray(header[:BLOCK])
     for offset, data in fields.items():
         block[offset : offset + len(data)] = data
@@ -39,7 +40,7 @@ def altered(header: bytes, fields: dict[int, bytes], *, signed: bool = False) ->
 
 
 def _plain(name: bytes, content: bytes = b"", **metadata: object) -> bytes:
-    """An entry of one header block: times in whole seconds need no PAX records."""
+    """Return an entry with one header block. Its time in whole seconds needs no PAX record."""
     return file(name, content, mtime_ns=1_700_000_000_000_000_000, **metadata).encode()
 
 
@@ -52,7 +53,7 @@ def _long_name(name: bytes) -> bytes:
 
 
 def _base256() -> bytes:
-    """Numbers as GNU tar writes those that are too large for octal digits."""
+    """Return an entry with a number in base 256, as GNU tar writes numbers that are too large for octal digits."""
     return altered(_gnu(_plain(b"large", b"x" * 10)), {124: b"\x80" + (10).to_bytes(11, "big")})
 
 
@@ -61,7 +62,7 @@ def _version7() -> bytes:
 
 
 def _directory_by_slash() -> bytes:
-    """Version 7 has no type for directories: the slash says it."""
+    """Return a directory of version 7, which has no type for directories: the slash at the end marks them."""
     return altered(_plain(b"dir/"), {156: b"\0", 257: bytes(BLOCK - 257)}) + _plain(b"dir/file", b"inside")
 
 

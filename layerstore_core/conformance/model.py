@@ -1,6 +1,6 @@
-"""A plain model of a store in memory, and a player that takes store and model through the same steps.
+"""A plain model of a store in memory, and a player that plays the same steps in the store and in the model.
 
-The steps are those of scripts (`layerstore_core.conformance.scripts`). Hypothesis makes them
+The steps are those of scripts (`layerstore_core.conformance.scripts`). Hypothesis draws them
 (`layerstore_core.conformance.groups.stateful`), or they come from a file.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from layerstore_core.conformance.processes import Tell, die, in_child
-from layerstore_core.conformance.rig import Bench, read_all
+from layerstore_core.conformance.processes import Report, die, in_child
+from layerstore_core.conformance.rig import DriverRig, read_all
 from layerstore_core.conformance.scripts import InvalidScript, Step
 from layerstore_core.conformance.tars import directory, file, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, read_tree
@@ -26,7 +26,7 @@ from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.handles import Layer, RWLayer
 from layerstore_core.store.store import LayerStore
 
-#: What a file is to the model: its kind, mode, and content or target.
+#: A file of the model: its kind, mode, and content or link target.
 Fact = tuple[str, int, str]
 #: The files of a tree by path.
 Facts = dict[str, Fact]
@@ -41,7 +41,7 @@ class ModelLayer:
     facts: Facts
     tar: bytes
     parent: str | None
-    #: How many handles the store has given out.
+    #: The number of open handles.
     handles: int = 0
     pinned: bool = False
 
@@ -57,13 +57,13 @@ class ModelWritable:
 
 @dataclass
 class Model:
-    """What should be in the store; layers by chain ID, writable layers by name."""
+    """The expected content of the store: layers by chain ID, writable layers by name."""
 
     layers: dict[str, ModelLayer] = field(default_factory=dict)
     writable: dict[str, ModelWritable] = field(default_factory=dict)
 
-    def held(self) -> set[str]:
-        """The layers that garbage collection has to leave alone."""
+    def referenced(self) -> set[str]:
+        """Return the layers that garbage collection must keep."""
         kept: set[str] = set()
         roots = [name for name, layer in self.layers.items() if layer.handles or layer.pinned]
         pending = [*roots, *(one.parent for one in self.writable.values())]
@@ -76,15 +76,15 @@ class Model:
 
 
 class Player:
-    """Takes a store over one driver and the model through the same steps, and compares them.
+    """Plays steps in a store with one driver and in the model, and compares both.
 
     Args:
-        bench: the driver and its root.
+        rig: the driver and its root.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        bench.close()
+    def __init__(self, rig: DriverRig) -> None:
+        self._rig = rig
+        rig.close()
         self.model = Model()
         self.steps: list[Step] = []
         self._stack = ExitStack()
@@ -96,21 +96,21 @@ class Player:
         self._store = self._open()
 
     def close(self) -> None:
-        """Remove all there is, and look that nothing is left."""
+        """Remove all layers, and check that nothing is left."""
         self._close()
-        with self._bench.store() as store:
+        with self._rig.store() as store:
             for name in store.rw_layers():
                 store.release_rw_layer(store.get_rw_layer(name))
             for pin in store.pins():
                 store.unpin(pin)
             collect_garbage(store)
             left = store.driver.layer_ids()
-            assert not left, f"when all was removed and collected, the driver still has {left[0]}"
-        mounts = self._bench.mounts()
-        assert not mounts, f"when all was removed, there is still mounted: {mounts}"
+            assert not left, f"after all was removed and collected, the driver still has {left[0]}"
+        mounts = self._rig.mounts()
+        assert not mounts, f"after all was removed, there is still mounted: {mounts}"
 
     def play(self, step: Step) -> None:
-        """Take one step, and compare."""
+        """Play one step, and compare store and model."""
         self.steps.append(step)
         try:
             getattr(self, f"_do_{step['do'].replace('-', '_')}")(
@@ -122,29 +122,29 @@ class Player:
             raise
 
     def layer_names(self) -> list[str]:
-        """The names that steps have given to the layers there are; one for each."""
+        """Return the names that steps have given to the existing layers, one for each layer."""
         names = {chain: name for name, chain in self._names.items()}
         return [names[chain] for chain in self.model.layers]
 
-    # Steps. Each names the layer that it makes; "" is no layer.
+    # Steps. Each names the layer that it creates. "" is no layer.
 
     def _do_register(self, layer: str, parent: str, entries: list[list[str]]) -> None:
-        below = self._chain(parent)
-        facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
-        self._took(layer, self._store.register(io.BytesIO(tar), below or ""), facts, tar, below)
+        chain = self._chain(parent)
+        facts, tar = _applied(self.model.layers[chain].facts if chain else {}, entries)
+        self._add(layer, self._store.register(io.BytesIO(tar), chain or ""), facts, tar, chain)
 
     def _do_commit(self, layer: str, writable: str) -> None:
         source = self._modelled(writable)
         tar = read_all(self._writable[writable].tar_stream())
         handle = self._store.register(io.BytesIO(tar), source.parent or "")
-        self._took(layer, handle, dict(source.facts), tar, source.parent)
+        self._add(layer, handle, dict(source.facts), tar, source.parent)
 
     def _do_create(self, layer: str, parent: str) -> None:
         if layer in self.model.writable:
             raise InvalidScript(f"there is a writable layer {layer} already")
-        below = self._chain(parent)
-        self._writable[layer] = self._store.create_rw_layer(layer, below or "")
-        self.model.writable[layer] = ModelWritable(dict(self.model.layers[below].facts) if below else {}, below)
+        chain = self._chain(parent)
+        self._writable[layer] = self._store.create_rw_layer(layer, chain or "")
+        self.model.writable[layer] = ModelWritable(dict(self.model.layers[chain].facts) if chain else {}, chain)
 
     def _do_mount(self, layer: str) -> None:
         if self._modelled(layer).mounted:
@@ -200,16 +200,16 @@ class Player:
             shutil.rmtree(target)
         else:
             target.unlink()
-        _drop(facts, path)
+        _remove(facts, path)
 
     def _do_rename(self, layer: str, path: str, to: str) -> None:
         facts = self._in_use(layer).facts
         if path not in facts or to in facts or not _is_directory(facts, to) or f"{to}/".startswith(f"{path}/"):
             return
-        # As `mv` does: where the file system will not move a directory, it is copied.
+        # As `mv` does: if the file system refuses to move a directory, it is copied.
         shutil.move(self._paths[layer] / path, self._paths[layer] / to)
         moved = {name: fact for name, fact in facts.items() if name == path or name.startswith(path + "/")}
-        _drop(facts, path)
+        _remove(facts, path)
         facts.update({to + name.removeprefix(path): fact for name, fact in moved.items()})
 
     def _do_remove(self, layer: str) -> None:
@@ -241,7 +241,7 @@ class Player:
 
     def _do_collect(self) -> None:
         collect_garbage(self._store)
-        kept = self.model.held()
+        kept = self.model.referenced()
         self.model.layers = {name: layer for name, layer in self.model.layers.items() if name in kept}
 
     def _do_reopen(self) -> None:
@@ -249,13 +249,15 @@ class Player:
         self._store = self._open()
 
     def _do_crash(self, layer: str, call: int, parent: str, entries: list[list[str]]) -> None:
-        """Another process registers a layer and makes a writable one, and is killed at one of its calls of the driver."""
-        below = self._chain(parent)
-        facts, tar = _applied(self.model.layers[below].facts if below else {}, entries)
-        # All has to be held by something that outlives the handles, or it might be collected meanwhile.
+        """Kill another process at a call of the driver, while it registers a layer and creates a writable one.
+
+        The handles of this process are closed first: the child is a copy of it.
+        """
+        chain = self._chain(parent)
+        facts, tar = _applied(self.model.layers[chain].facts if chain else {}, entries)
         self._close()
 
-        def live(tell: Tell) -> None:
+        def use(report: Report) -> None:
             left = call
 
             def count(hook: str, stage: str) -> None:
@@ -264,27 +266,27 @@ class Player:
                 if left < 0:
                     die()
 
-            with self._bench.store(("crash", Watch(count))) as store:
-                made = store.register(io.BytesIO(tar), below or "")
-                tell(made.chain_id)
-                store.release_rw_layer(store.create_rw_layer("crashed", made.chain_id))
+            with self._rig.store(("crash", Watch(count))) as store:
+                registered = store.register(io.BytesIO(tar), chain or "")
+                report(registered.chain_id)
+                store.release_rw_layer(store.create_rw_layer("crashed", registered.chain_id))
                 die()
 
-        ended = in_child(live)
+        ended = in_child(use)
         assert ended.killed, ended.error
         self._store = self._open()
         if "crashed" in self._store.rw_layers():
             self._store.release_rw_layer(self._store.get_rw_layer("crashed"))
         for name in self._store.chain_ids():
             if name not in self.model.layers:
-                self._took(layer, self._store.get(name), facts, tar, below)
-        for told in ended.told:
-            assert told in self.model.layers, f"the layer {told}, whose registration had returned, is lost"
+                self._add(layer, self._store.get(name), facts, tar, chain)
+        for reported in ended.reported:
+            assert reported in self.model.layers, f"the layer {reported}, whose registration had returned, is lost"
 
-    # Inside
+    # Internals
 
     def _open(self) -> LayerStore:
-        store = self._stack.enter_context(self._bench.store())
+        store = self._stack.enter_context(self._rig.store())
         for name in self.model.writable:
             self._writable[name] = store.get_rw_layer(name)
         return store
@@ -293,7 +295,7 @@ class Player:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close what is open, and look at nothing."""
+        """Close the store and all handles, without a check."""
         self._stack.close()
         self._handles.clear()
         self._writable.clear()
@@ -325,7 +327,7 @@ class Player:
     def _name_of(self, chain: str) -> str:
         return next((name for name, known in self._names.items() if known == chain), chain)
 
-    def _took(self, layer: str, handle: Layer, facts: Facts, tar: bytes, parent: str | None) -> None:
+    def _add(self, layer: str, handle: Layer, facts: Facts, tar: bytes, parent: str | None) -> None:
         name = handle.chain_id
         self._names[layer] = name
         if name not in self.model.layers:
@@ -334,7 +336,7 @@ class Player:
         self._handles.append((name, handle))
 
     def _must_remove(self, removed: set[Any], start: str | None) -> None:
-        """What a release has deleted: what nothing holds any more, from one layer downwards."""
+        """Check what a release has deleted: the layers without a reference, from one layer to its ancestors."""
         wanted = set()
         while start is not None:
             layer = self.model.layers[start]
@@ -345,7 +347,7 @@ class Player:
             wanted.add(start)
             del self.model.layers[start]
             start = layer.parent
-        assert removed == wanted, f"a release deleted {sorted(removed)}, but nothing held {sorted(wanted)}"
+        assert removed == wanted, f"a release deleted {sorted(removed)}, but unreferenced were {sorted(wanted)}"
 
     def _compare(self) -> None:
         found = set(self._store.chain_ids())
@@ -359,20 +361,20 @@ class Player:
                 _must_agree(read_tree(path), writable.facts, f"writable layer {name}")
 
     def compare_exports(self) -> None:
-        """Compare every layer's tar, too; it takes longer than the trees."""
+        """Compare every layer's tar too. This takes longer than comparing the trees."""
         for name, layer in self.model.layers.items():
             with self._store.get(name) as handle:
                 exported = read_all(handle.tar_stream())
             assert exported == layer.tar, f"the tar of layer {self._name_of(name)} is not the one that was registered"
 
 
-def replay(bench: Bench, steps: Iterable[Step]) -> None:
-    """Take a store through a script.
+def replay(rig: DriverRig, steps: Iterable[Step]) -> None:
+    """Play a script in a store.
 
     Raises:
-        Exception: as when the script was written; a note names the step.
+        Exception: the failure of a step. A note names the step.
     """
-    player = Player(bench)
+    player = Player(rig)
     try:
         for step in steps:
             player.play(step)
@@ -383,22 +385,22 @@ def replay(bench: Bench, steps: Iterable[Step]) -> None:
     player.close()
 
 
-def _applied(below: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:
-    """The tree and the tar of a layer; entries that its model has no place for are left out of both."""
-    facts = dict(below)
+def _applied(parent: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:
+    """Return the tree and the tar of a layer. Both leave out entries whose parent directory does not exist."""
+    facts = dict(parent)
     items = []
     for kind, path, text in entries:
         if not _is_directory(facts, path):
             continue
         name = path.encode()
         if kind == "delete":
-            if path not in below or path not in facts:
+            if path not in parent or path not in facts:
                 continue
             items.append(whiteout(name))
-            _drop(facts, path)
+            _remove(facts, path)
             continue
         if kind != "directory" or facts.get(path, ("",))[0] != "directory":
-            _drop(facts, path)
+            _remove(facts, path)
         if kind == "file":
             items.append(file(name, text.encode()))
             facts[path] = ("file", 0o644, text)
@@ -412,12 +414,12 @@ def _applied(below: Facts, entries: list[list[str]]) -> tuple[Facts, bytes]:
 
 
 def _is_directory(facts: Facts, path: str) -> bool:
-    """Whether a path has a directory to be in."""
+    """Return whether a path's parent is a directory."""
     parent = path.rpartition("/")[0]
     return not parent or facts.get(parent, ("",))[0] == "directory"
 
 
-def _drop(facts: Facts, path: str) -> None:
+def _remove(facts: Facts, path: str) -> None:
     for name in [name for name in facts if name == path or name.startswith(path + "/")]:
         del facts[name]
 

@@ -1,7 +1,7 @@
 """The pytest plugin: the file system under test, a choice of groups, and the report.
 
-pytest imports this module in every environment that has layerstore-core installed: it imports nothing of it until a test
-of the kit is run.
+pytest imports this module in every environment that has layerstore-core installed. So the module imports nothing of
+layerstore-core until a test of the kit runs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ _SPEED: Final = "speed"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the kit."""
+    """Add the options of the kit."""
     group = parser.getgroup("conformance", "layerstore's conformance kit")
     group.addoption(
         "--conformance-only",
         metavar="GROUP",
         action="append",
         default=[],
-        help="of the conformance tests, run only this group; may be repeated",
+        help="run only this group of the conformance tests; may be repeated",
     )
-    group.addoption("--conformance-speed", action="store_true", help="measure the speed of drivers, too")
+    group.addoption("--conformance-speed", action="store_true", help="also measure the speed of drivers")
     group.addoption(
-        "--conformance-root", metavar="DIR", type=Path, help="try drivers below this directory, instead of their own"
+        "--conformance-root",
+        metavar="DIR",
+        type=Path,
+        help="test drivers under this directory, instead of the one that their test class makes",
     )
     group.addoption(
         "--conformance-report",
@@ -39,24 +42,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="write a report, in the format that the name ends with: .json, .xml (JUnit), .md, .txt; may be repeated",
+        help="write a report, in the format of the name's suffix: .json, .xml (JUnit), .md, .txt; may be repeated",
     )
     group.addoption(
-        "--conformance-examples", metavar="N", type=int, help="how many random sequences the group model tries"
+        "--conformance-examples",
+        metavar="N",
+        type=int,
+        help="the number of random sequences that the group model tries",
     )
     group.addoption(
         "--conformance-scripts",
         metavar="DIR",
         type=Path,
-        help="where the group model writes a sequence that fails [.conformance below pytest's root]",
+        help="the directory for a sequence of the group model that fails [.conformance under pytest's root]",
     )
     group.addoption(
-        "--conformance-replay", metavar="FILE", type=Path, help="let the group model replay this sequence, and no other"
+        "--conformance-replay", metavar="FILE", type=Path, help="replay only this sequence in the group model"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather results where a report is wanted; of several processes (xdist), only the first one does."""
+    """Collect results if a report was asked for. With several processes (xdist), only the first process does so."""
     reports: list[Path] = config.getoption("--conformance-report")
     if reports and not hasattr(config, "workerinput"):
         from layerstore_core.conformance.recorder import Recorder
@@ -66,14 +72,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the groups that were not asked for; the speed is measured only on demand."""
-    wanted: list[str] = config.getoption("--conformance-only")
-    speed = config.getoption("--conformance-speed") or _SPEED in wanted
+    """Deselect the groups that were not asked for. The speed is measured only on demand."""
+    only: list[str] = config.getoption("--conformance-only")
+    speed = config.getoption("--conformance-speed") or _SPEED in only
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         group = group_of(item)
-        chosen = group is None or not wanted or group in wanted
+        chosen = group is None or not only or group in only
         (kept if chosen and (speed or group != _SPEED) else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -81,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def group_of(item: pytest.Item) -> str | None:
-    """The group of a conformance test; `None` for any other test."""
+    """Return the group of a conformance test, `None` for any other test."""
     function = getattr(item, "function", None)
     suite: type | None = getattr(item, "cls", None)
     if suite is None or function is None:
@@ -93,7 +99,7 @@ def group_of(item: pytest.Item) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the report know what a test is about."""
+    """Record for the report what a test is about."""
     group = group_of(item)
     if group is None or not item.config.getoption("--conformance-report"):
         return
@@ -106,7 +112,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="class")
 def conformance_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the drivers of one class of tests have their roots."""
+    """Yield the directory in which the drivers of one class of tests have their roots."""
     chosen: Path | None = request.config.getoption("--conformance-root")
     if chosen is not None:
         directory = chosen.absolute() / f"conformance-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""Other processes: children that do something with a driver, and may be killed while they do it."""
+"""Child processes that use a driver, and that may be killed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-#: Whoever takes longer than this many seconds waits for something that never comes.
+#: A child that takes longer than this many seconds waits for an event that will never come.
 _TIME_LIMIT: Final = 120
 
-#: Called by a child with a line for its parent.
-Tell = Callable[[str], None]
+#: A child calls it with a line for its parent.
+Report = Callable[[str], None]
+
+
+#: The beginning of a line that a child reports. Lines without it are a traceback.
+_MARK: Final = "reported "
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child came to its end.
+    """The end of a child process.
 
     Attributes:
-        told: the lines that it told.
-        killed: whether it was killed by SIGKILL.
-        error: the traceback of the exception that ended it; empty where there was none.
+        reported: the lines that the child has reported.
+        killed: whether the child was killed by SIGKILL.
+        error: the traceback of the exception that ended the child. Empty if there was none.
     """
 
-    told: list[str]
+    reported: list[str]
     killed: bool
     error: str
 
 
-def in_child(work: Callable[[Tell], object]) -> Ended:
-    """Do some work in a child process, and wait for its end; see `Child`."""
+def in_child(work: Callable[[Report], object]) -> Ended:
+    """Do some work in a child process, and wait for its end. See `Child`."""
     return Child(work).wait()
 
 
 class Child:
-    """A process that does some work beside this one, and ends.
+    """A child process that does some work and ends.
 
-    It is a copy of this process, so `work` may be any function. This process must have no store and no driver instance
-    open on the root that the child uses: a copy shares its locks.
+    The child is a copy of this process (a fork), so `work` may be any function. This process must have no store and no
+    driver instance open on the root that the child uses, because a copy shares the locks.
 
     Args:
-        work: what it does; called with a function by which it tells its parent a line.
+        work: the work of the child. It is called with a function that reports a line to the parent.
     """
 
-    def __init__(self, work: Callable[[Tell], object]) -> None:
+    def __init__(self, work: Callable[[Report], object]) -> None:
         self._reading, writing = os.pipe()
         with warnings.catch_warnings():
-            # Later Pythons warn of threads; those of a store that is closed have ended.
+            # Python 3.12 and later warn of a fork with threads. The threads of a closed store have ended.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid == 0:
@@ -60,21 +64,21 @@ class Child:
         os.close(writing)
 
     def wait(self) -> Ended:
-        """Wait for its end.
+        """Wait for the child's end.
 
         Raises:
-            AssertionError: it did not end by itself in two minutes.
+            AssertionError: the child did not end within two minutes.
         """
         with os.fdopen(self._reading, "rb") as stream:
             lines = stream.read().decode("utf-8", "surrogateescape").splitlines()
         _, status = os.waitpid(self._pid, 0)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         assert number != signal.SIGALRM, f"a process did not end within {_TIME_LIMIT} seconds: it waits for a lock"
-        told = [line.removeprefix("told ") for line in lines if line.startswith("told ")]
-        error = "\n".join(line for line in lines if not line.startswith("told "))
+        reported = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
+        error = "\n".join(line for line in lines if not line.startswith(_MARK))
         if number not in (0, signal.SIGKILL):
             error += f"\nit was ended by {signal.Signals(number).name}"
-        return Ended(told, number == signal.SIGKILL, error)
+        return Ended(reported, number == signal.SIGKILL, error)
 
 
 def die() -> NoReturn:
@@ -83,13 +87,13 @@ def die() -> NoReturn:
     raise AssertionError("still alive after SIGKILL")
 
 
-def _work_and_exit(work: Callable[[Tell], object], writing: int) -> NoReturn:
-    """The child's life: it never returns to the tests that it is a copy of."""
+def _work_and_exit(work: Callable[[Report], object], writing: int) -> NoReturn:
+    """Do the child's work and end the child. Never return to the tests, whose copy the child is."""
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, _TIME_LIMIT)
         try:
-            work(lambda line: _write(writing, f"told {line}\n"))
+            work(lambda line: _write(writing, f"{_MARK}{line}\n"))
         except BaseException:
             _write(writing, "".join(traceback.format_exception(*sys.exc_info())))
     finally:

@@ -1,4 +1,4 @@
-"""Gathers, from pytest's reports, what the tests of the kit came to."""
+"""The results of the kit's tests, collected from pytest's reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-#: Names of pytest's user properties, in which a test process tells what the report is to say.
+#: Names of pytest's user properties, by which a test process passes on what the report has to say.
 ABOUT: Final = "conformance"
 NOTE: Final = "conformance-note"
 FIGURES: Final = "conformance-figures"
@@ -18,11 +18,11 @@ _NAME: Final = re.compile(r"^test_")
 
 
 class Recorder:
-    """Registered as a plugin where a report is wanted.
+    """The pytest plugin that collects results and writes the reports. Registered only if a report was asked for.
 
     Args:
-        reports: the files to write when all is done.
-        seed: what the random sequences begin with; empty where that is left to chance.
+        reports: the files to write at the end of the session.
+        seed: the seed of the random sequences. Empty if it is random.
     """
 
     def __init__(self, reports: list[Path], seed: str) -> None:
@@ -31,7 +31,7 @@ class Recorder:
         self._suites: dict[str, dict[str, Any]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in one phase of one test."""
+        """Record the result of one phase of one test."""
         properties = report.user_properties
         about: Any = next((value for name, value in properties if name == ABOUT), None)
         if about is None or (report.when != "call" and report.passed):
@@ -65,7 +65,7 @@ class Recorder:
 
 
 def describe(item: pytest.Item, group: str, driver: str) -> dict[str, str]:
-    """What the report is to say of a test, from its docstring: what is demanded, and what is lost otherwise."""
+    """Return what the report says about a test. The demand and the loss come from the test's docstring."""
     function: Any = getattr(item, "function", None)
     demand, _, loss = (function.__doc__ or "").strip().partition("\n\n")
     return {

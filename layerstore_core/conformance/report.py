@@ -1,4 +1,4 @@
-"""A run as a person, a build server, or a page reads it: text, JUnit XML, Markdown, JSON."""
+"""The reports of a run: text for a person, JUnit XML for a build server, Markdown for a page, and JSON."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ _MARKS = {"passed": "✅ passed", "failed": "❌ failed", "skipped": "⚪ not tr
 
 
 def write_report(run: Run, path: Path) -> None:
-    """Write a report in the format that the file's name ends with.
+    """Write a report in the format of the file name's suffix.
 
     Raises:
-        ConfigError: it ends with none of `.json`, `.xml`, `.md` and `.txt`.
-        OSError: it cannot be written.
+        ConfigError: the suffix is none of `.json`, `.xml`, `.md` and `.txt`.
+        OSError: the file cannot be written.
     """
     check_report_name(path)
-    path.write_text(_MAKERS[path.suffix](run), encoding="utf-8", errors="backslashreplace")
+    path.write_text(_FORMATS[path.suffix](run), encoding="utf-8", errors="backslashreplace")
 
 
 def check_report_name(path: Path) -> None:
-    """Refuse, before anything is run, a report that could not be written after it.
+    """Check that a report has a known format. To be called before the run, whose report would otherwise be lost.
 
     Raises:
-        ConfigError: the name ends with no known suffix.
+        ConfigError: the name has no known suffix.
     """
-    if path.suffix not in _MAKERS:
+    if path.suffix not in _FORMATS:
         raise ConfigError(
             f"the report {str(path)!r} has no known format: let its name end with .json, .xml (JUnit), .md or .txt"
         )
 
 
 def text_lines(run: Run) -> Iterator[str]:
-    """The report for a terminal."""
+    """Yield the lines of the report for a terminal."""
     for driver in run.drivers:
         yield f"{_title(driver)}: {driver.verdict}"
-        yield f"layerstore-core {run.core}, Python {run.python}, {run.system}, on {driver.file_system or 'no file system'}"
+        file_system = driver.file_system or "no file system"
+        yield f"layerstore-core {run.core}, Python {run.python}, {run.system}, on {file_system}"
         yield ""
         for group in driver.groups:
             counts = f"{group.count('passed')} of {len(group.tests)}"
@@ -79,7 +80,7 @@ def _note_lines(driver: DriverResult) -> Iterator[str]:
 
 
 def _speed_lines(driver: DriverResult) -> Iterator[str]:
-    """The speed: milliseconds for each number of files, beside those of vfs."""
+    """Yield a table of the speed: milliseconds for each number of files, with those of vfs."""
     rows = [(files, figures) for test in driver.tests() for files, figures in test.figures.items()]
     if not rows:
         return
@@ -93,8 +94,8 @@ def _speed_lines(driver: DriverResult) -> Iterator[str]:
 
 
 def _cell(figures: dict[str, float]) -> str:
-    beside = f" ({figures['vfs']:.1f})" if "vfs" in figures else ""
-    return f"{figures['driver']:.1f}{beside}"
+    vfs = f" ({figures['vfs']:.1f})" if "vfs" in figures else ""
+    return f"{figures['driver']:.1f}{vfs}"
 
 
 def _shortened(message: str) -> list[str]:
@@ -139,7 +140,7 @@ def _junit_suite(suites: ET.Element, driver: DriverResult, group: GroupResult) -
 
 
 def _printable(text: str) -> str:
-    """Text without the characters that XML does not know."""
+    """Return text without the characters that XML does not allow."""
     return "".join(c if c in "\n\t" or (c >= " " and not "\ud800" <= c <= "\udfff") else "\ufffd" for c in text)
 
 
@@ -187,4 +188,5 @@ def _text(run: Run) -> str:
     return "\n".join(text_lines(run)) + "\n"
 
 
-_MAKERS: Final[dict[str, Callable[[Run], str]]] = {".json": _json, ".xml": _junit, ".md": _markdown, ".txt": _text}
+#: The function for each format, by the suffix of the file's name.
+_FORMATS: Final[dict[str, Callable[[Run], str]]] = {".json": _json, ".xml": _junit, ".md": _markdown, ".txt": _text}

@@ -1,4 +1,4 @@
-"""What a run of the kit came to: for each driver its groups, and for each group its tests."""
+"""The results of a run of the kit: drivers, the groups of each driver, and the tests of each group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from layerstore_core._version import __version__
 from layerstore_core.driver import registry
 
-#: The groups, in the order in which an author should mend them.
+#: The groups, in the order in which a driver's author should repair failures.
 GROUP_NAMES: Final = (
     "lifecycle",
     "content",
@@ -31,21 +31,21 @@ GROUP_NAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """One test.
+    """The result of one test.
 
     Attributes:
-        group: the group it belongs to.
-        name: what it tries, as pytest names it.
+        group: the test's group.
+        name: the test's name, as pytest has it.
         demand: what the contract demands.
         loss: what a user would lose otherwise.
         outcome: `"passed"`, `"failed"` or `"skipped"`.
-        seconds: how long it took.
-        message: what went wrong, or why it was skipped.
-        notes: what a reader should know besides.
-        figures: what was measured.
+        seconds: the time that the test took.
+        message: why the test failed or was skipped.
+        notes: further facts for the reader.
+        figures: the measured values.
     """
 
-    #: Not a class of tests, for pytest.
+    #: Tells pytest that this is no class of tests.
     __test__ = False
 
     group: str
@@ -61,18 +61,18 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """One group of tests."""
+    """The results of one group of tests."""
 
     group: str
     tests: tuple[TestResult, ...]
 
     def count(self, outcome: str) -> int:
-        """How many tests came out so."""
+        """Return the number of tests with an outcome."""
         return sum(test.outcome == outcome for test in self.tests)
 
     @property
     def verdict(self) -> str:
-        """`"failed"` if one failed, `"skipped"` if none was tried, `"measured"` for the speed, else `"passed"`."""
+        """`"failed"` if a test failed, `"measured"` for the speed, `"skipped"` if no test passed, else `"passed"`."""
         if self.count("failed"):
             return "failed"
         if self.group == "speed":
@@ -94,7 +94,7 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class DriverResult:
-    """One driver, as one class of tests has tried it."""
+    """The results of one driver in one class of tests."""
 
     suite: str
     driver: str
@@ -105,20 +105,20 @@ class DriverResult:
 
     @property
     def verdict(self) -> str:
-        """`"failed"`, `"passed"`, or `"skipped"` where nothing was tried."""
+        """`"failed"`, `"passed"`, or `"skipped"` if every test was skipped."""
         verdicts = {group.verdict for group in self.groups}
         if "failed" in verdicts:
             return "failed"
         return "passed" if verdicts & {"passed", "measured"} else "skipped"
 
     def tests(self) -> list[TestResult]:
-        """All tests, group by group."""
+        """Return all tests, group by group."""
         return [test for group in self.groups for test in group.tests]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run."""
+    """The results of one run."""
 
     core: str
     python: str
@@ -127,7 +127,7 @@ class Run:
     drivers: tuple[DriverResult, ...]
 
     def document(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """Return the run as a JSON document."""
         return {
             "layerstore_core": self.core,
             "python": self.python,
@@ -138,11 +138,11 @@ class Run:
 
 
 def make_run(found: Mapping[str, Mapping[str, Any]], seed: str) -> Run:
-    """Put a run together.
+    """Return a run.
 
     Args:
         found: for each class of tests `driver`, `file_system`, and `tests`, a list of `TestResult`.
-        seed: what the random sequences began with; empty where it was left to chance.
+        seed: the seed of the random sequences. Empty if it was random.
     """
     drivers = []
     for suite, one in found.items():
@@ -163,7 +163,7 @@ def make_run(found: Mapping[str, Mapping[str, Any]], seed: str) -> Run:
 
 
 def run_from(document: Mapping[str, Any]) -> Run:
-    """A run from its `document`."""
+    """Return a run from its `document`."""
     drivers = tuple(
         DriverResult(
             suite=one["suite"],
@@ -208,7 +208,7 @@ def _driver_document(driver: DriverResult) -> dict[str, Any]:
 
 
 def _package_of(name: str) -> tuple[str, str]:
-    for offer in registry.installed_drivers():
-        if offer.name == name:
-            return offer.distribution, offer.version
+    for driver in registry.installed_drivers():
+        if driver.name == name:
+            return driver.distribution, driver.version
     return "", ""

@@ -1,4 +1,4 @@
-"""The bench on which a test tries one driver: a root of its own, layers by one call, and what is left at the end."""
+"""The rig in which a test uses one driver: its own root, layers by one call, and a check of what is left."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tree.remove import remove_tree
 
 _CHUNK: Final = 1 << 20
-#: What a wrapper is called in the plugin manager, with the wrapper.
+#: The name of a wrapper in the plugin manager, and the wrapper.
 Wrapper = tuple[str, object]
 
 
-class Bench:
-    """One driver on one fresh root.
+class DriverRig:
+    """One driver on one new root.
 
     Args:
         name: the driver's name.
-        factory: the driver's class or maker; `None`: the installed driver of this name.
+        factory: the driver's class, or a function that returns a driver. `None`: the installed driver of this name.
         options: the driver's options.
-        root: a directory that is not there yet, on the file system which the driver needs.
-        note: called with what a reader of the report should know.
+        root: a directory that does not exist yet, on the file system that the driver needs.
+        note: called with facts for the reader of the report.
 
     Attributes:
         driver: the driver, opened on the root.
@@ -60,7 +60,7 @@ class Bench:
         self.root: Final = root
         self.note: Final = note
         self.is_root: Final = os.geteuid() == 0
-        self._made: list[str] = []
+        self._layers: list[str] = []
         self._opened: list[tuple[BoundDriver, RootLocks]] = []
         root.mkdir(parents=True)
         try:
@@ -72,7 +72,7 @@ class Bench:
     # Instances
 
     def config(self, root: Path | None = None) -> StoreConfig:
-        """The settings of a store on this root, or another, with this driver and its options."""
+        """Return the settings of a store on this root, or another, with this driver and its options."""
         return StoreConfig(
             root=root or self.root,
             driver=self.name,
@@ -81,7 +81,7 @@ class Bench:
         )
 
     def open(self, *wrappers: Wrapper) -> BoundDriver:
-        """One more instance of the driver on the same root, as another process would have it."""
+        """Open another instance of the driver on the same root, as another process would."""
         locks = RootLocks(self.root / "layerstore" / "locks")
         try:
             driver = bind_driver(self.factory, self.name, self.config(), locks, wrappers)
@@ -92,13 +92,13 @@ class Bench:
         return driver
 
     def reopen(self) -> BoundDriver:
-        """Close all instances, and open one anew: the process has ended, and another begins."""
+        """Close all instances, and open a new one, as if one process has ended and another begins."""
         self.close()
         self.driver = self.open()
         return self.driver
 
     def close(self) -> None:
-        """Close all instances; what they had mounted is unmounted."""
+        """Close all instances, and so unmount all that they have mounted."""
         with ExitStack() as stack:
             for driver, locks in self._opened:
                 stack.callback(locks.close)
@@ -107,7 +107,7 @@ class Bench:
 
     @contextmanager
     def store(self, *wrappers: Wrapper, root: Path | None = None) -> Iterator[LayerStore]:
-        """An open store with an instance of the driver of its own."""
+        """Open a store with its own instance of the driver for the length of a `with` block."""
         config = self.config(root)
         locks = RootLocks(config.root / "layerstore" / "locks")
         try:
@@ -123,18 +123,18 @@ class Bench:
     # Layers
 
     def new_id(self, suffix: str = "") -> str:
-        """An ID as the store makes them; what is made with it is removed at the end."""
+        """Return a new ID of the store's form. A layer of this ID is removed at the end."""
         layer_id = secrets.token_hex(32) + suffix
-        self._made.append(layer_id)
+        self._layers.append(layer_id)
         return layer_id
 
     def layer(self, content: bytes | Iterable[Item] = (), parent: str = "", *, layer_id: str = "") -> str:
-        """Make a read-only layer, and return its ID.
+        """Create a read-only layer, and return its ID.
 
         Args:
-            content: its tar, or the items of it.
-            parent: the ID of the layer below.
-            layer_id: the ID that it is to have; otherwise a new one.
+            content: the layer's tar, or the tar's items.
+            parent: the ID of the parent, `""` for none.
+            layer_id: the layer's ID, `""` for a new one.
         """
         layer_id = layer_id or self.new_id()
         self.driver.create(layer_id, parent, {})
@@ -142,52 +142,52 @@ class Bench:
         return layer_id
 
     def writable(self, parent: str = "", *, layer_id: str = "") -> str:
-        """Make a writable layer, and return its ID."""
+        """Create a writable layer, and return its ID."""
         layer_id = layer_id or self.new_id()
         self.driver.create_read_write(layer_id, parent, "", {})
         return layer_id
 
     def apply(self, layer_id: str, parent: str, content: bytes | Iterable[Item]) -> int:
-        """Apply a tar to a layer that was just made, as the store does; returns the size that the driver tells."""
+        """Apply a tar to a new layer, as the store does. Return the size that the driver returns."""
         stream = stream_of(content if isinstance(content, bytes) else tar_of(content))
         size = self.driver.apply_diff(layer_id, parent, stream)
         stream.drain()
         return size
 
     def tree(self, layer_id: str) -> Tree:
-        """What the layer shows."""
+        """Return the files that the layer shows."""
         with self.driver.mounted(layer_id) as path:
             return read_tree(path)
 
     def diff(self, layer_id: str, parent: str) -> bytes:
-        """The whole tar of a layer's changes."""
+        """Return the whole tar of a layer's changes."""
         with self.driver.diff(layer_id, parent) as stream:
             return b"".join(iter(lambda: stream.read(_CHUNK), b""))
 
     def forget(self, layer_id: str) -> None:
-        """Do not remove this ID at the end."""
-        self._made.remove(layer_id)
+        """Do not remove this layer at the end."""
+        self._layers.remove(layer_id)
 
-    # Looking behind it
+    # The driver's internals
 
     def implements(self, hook: str) -> bool:
-        """Whether the driver itself has this hook, and not only the fallback."""
+        """Return whether the driver itself implements this hook, not only the fallback."""
         return any(
             implementation.plugin_name.startswith("driver ")
             for implementation in getattr(self.driver.plugins.hook, hook).get_hookimpls()
         )
 
     def layer_ids(self) -> set[str] | None:
-        """The IDs that the driver says it holds; `None` where it cannot tell."""
+        """Return the IDs of the driver's layers. Return `None` if the driver cannot list them."""
         found = self.driver.layer_ids()
         return None if found is None else set(found)
 
     def mounts(self) -> list[str]:
-        """The mount points below the root, the deepest last."""
+        """Return the mount points under the root, in the order in which they were mounted."""
         return mounts_below(self.root)
 
     def open_files(self) -> list[str]:
-        """The files below the root that this process has open, but for the lock file."""
+        """Return the files under the root that this process has open, except the store's own (the lock file)."""
         gc.collect()
         top = os.path.realpath(self.root) + "/"
         found = []
@@ -200,7 +200,7 @@ class Bench:
                 found.append(target)
         return sorted(found)
 
-    # Its end
+    # The end of a test
 
     def __enter__(self) -> Self:
         return self
@@ -210,15 +210,15 @@ class Bench:
             self._remove_layers()
         finally:
             self.close()
-            # What a failed call has left to the collector may keep the file system busy.
+            # Python collects objects of a failed call late. Until then their open files keep the file system busy.
             gc.collect()
             for path in reversed(self.mounts()):
                 subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
             remove_tree(os.fsencode(self.root))
 
     def _remove_layers(self) -> None:
-        """Remove what was made, children first: a file system may refuse to delete a driver's layers otherwise."""
-        left = [*self._made, *sorted((self.layer_ids() or set()) - set(self._made))]
+        """Remove all layers, children first. Otherwise a file system may refuse to delete a driver's layers."""
+        left = [*self._layers, *sorted((self.layer_ids() or set()) - set(self._layers))]
         for layer_id in reversed(left):
             try:
                 self.driver.remove(layer_id)
@@ -227,13 +227,13 @@ class Bench:
 
 
 def stream_of(tar: bytes, chunk: int = _CHUNK, await_parents: Callable[[], None] | None = None) -> LayerStream:
-    """A tar as `apply_diff` gets it, arriving in pieces of `chunk` bytes."""
+    """Return a tar as `apply_diff` gets it, read in pieces of `chunk` bytes."""
     file = io.BytesIO(tar)
     return LayerStream(TarScanner(lambda: file.read(chunk)), await_parents=await_parents)
 
 
 def mounts_below(directory: Path) -> list[str]:
-    """The mount points below a directory, in the order in which they were made."""
+    """Return the mount points under a directory, in the order in which they were mounted."""
     top = os.path.realpath(directory) + "/"
     with open("/proc/self/mountinfo", "rb") as lines:
         points = [line.split(b" ")[4].decode("unicode_escape") for line in lines]
@@ -247,7 +247,7 @@ def read_all(stream: BinaryIO) -> bytes:
 
 
 def file_system_of(directory: Path) -> str:
-    """The type of the file system that a directory is on, as the kernel names it."""
+    """Return the kernel's name of the type of a directory's file system."""
     best = ("", "")
     path = os.path.realpath(directory)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:

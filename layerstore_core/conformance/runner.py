@@ -1,4 +1,4 @@
-"""The kit on an installed driver, in a process of its own."""
+"""Run the kit on an installed driver, in its own process."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class TestInstalledDriver(DriverConformance):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to run.
+    """The settings of a run.
 
     Attributes:
         driver: the name of an installed driver.
-        options: options for it.
-        root: a directory on the file system that it needs; `None` for a temporary one.
-        only: the groups to run; empty for all.
-        seed: what the random sequences begin with; `None` for chance.
-        speed: whether to measure the speed, too.
-        examples: how many random sequences to try; `None` for the kit's own number.
+        options: options for the driver.
+        root: a directory on the file system that the driver needs. `None` for a temporary one.
+        only: the groups to run. Empty for all.
+        seed: the seed of the random sequences. `None` for a random one.
+        speed: whether to measure the speed too.
+        examples: the number of random sequences to try. `None` for the kit's default.
         replay: a script of the group "model" to replay.
-        scripts: where a sequence that fails is written.
+        scripts: the directory in which a sequence that fails is written. `None` for the working directory.
     """
 
     driver: str
@@ -58,13 +58,13 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
     """Run the kit.
 
     Args:
-        request: what to run.
-        output: where pytest's own output goes; `None`: nowhere.
+        request: the settings of the run.
+        output: the file for pytest's own output. `None` discards the output.
 
     Raises:
         ConfigError: pytest or hypothesis is not installed.
         DriverNotFound: there is no such driver.
-        LayerStoreError: pytest did not get as far as a report.
+        LayerStoreError: pytest ended without a report.
     """
     require_extra()
     registry.load_driver(request.driver)
@@ -73,7 +73,7 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
         (directory / "test_installed.py").write_text(
             _TESTS.format(driver=request.driver, options=dict(request.options)), encoding="utf-8"
         )
-        # A file of its own keeps pytest from the settings of whatever directory this is called in.
+        # With its own file, pytest does not read the settings of the working directory.
         (directory / "pytest.ini").write_text("[pytest]\n")
         report = directory / "report.json"
         with tempfile.TemporaryFile() as log:
@@ -84,7 +84,7 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
                 env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
                 check=False,
             )
-            # 0: all passed; 1: some failed; 5: there was none.
+            # 0: all tests passed; 1: some failed; 5: there was no test.
             if done.returncode not in (0, 1, 5) or not report.exists():
                 log.seek(0)
                 raise LayerStoreError(
@@ -95,15 +95,16 @@ def run_installed(request: Request, output: IO[bytes] | None = None) -> Run:
 
 
 def require_extra() -> None:
-    """See that what the kit needs beside core is there.
+    """Check that the packages that the kit needs in addition to core are installed.
 
     Raises:
-        ConfigError: it is not; the message says what to install.
+        ConfigError: a package is missing. The message says what to install.
     """
     for module in ("pytest", "hypothesis"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(
-                f"the conformance kit needs {module}, which is not installed: pip install 'layerstore-core[conformance]'"
+                f"the conformance kit needs {module}, which is not installed: "
+                "pip install 'layerstore-core[conformance]'"
             )
 
 

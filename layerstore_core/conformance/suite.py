@@ -1,4 +1,4 @@
-"""All groups together: the class that a test author subclasses."""
+"""All groups together: the class that test authors subclass."""
 
 from __future__ import annotations
 
@@ -19,26 +19,6 @@ from layerstore_core.conformance.groups.speed import SpeedTests
 from layerstore_core.conformance.groups.stateful import ModelTests
 from layerstore_core.conformance.groups.streams import StreamTests
 
-#: Each group's tests, in the order in which an author should mend them.
-GROUPS: Final[dict[str, type[ConformanceTests]]] = {
-    tests.group: tests
-    for tests in (
-        LifecycleTests,
-        ContentTests,
-        SnapshotTests,
-        DiffTests,
-        SizeTests,
-        StreamTests,
-        RestartTests,
-        ConcurrencyTests,
-        FaultTests,
-        LimitTests,
-        CapabilityTests,
-        ModelTests,
-        SpeedTests,
-    )
-}
-
 
 class DriverConformance(
     LifecycleTests,
@@ -55,7 +35,14 @@ class DriverConformance(
     ModelTests,
     SpeedTests,
 ):
-    """All that the contract demands of a driver; subclass it and name the driver.
+    """All that the contract demands of a driver. Subclass it and name the driver.
 
-    The attributes `driver`, `options` and `factory`, and the method `make_root`, are there to be overridden.
+    The attributes `driver`, `options` and `factory`, and the method `make_root`, may be overridden. The base classes
+    are the groups, in the order in which a driver's author should repair failures.
     """
+
+
+#: Each group's tests by the group's name, in the order of the base classes.
+GROUPS: Final[dict[str, type[ConformanceTests]]] = {
+    tests.group: tests for tests in DriverConformance.__bases__ if issubclass(tests, ConformanceTests)
+}

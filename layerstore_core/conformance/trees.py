@@ -1,4 +1,4 @@
-"""What a mounted tree shows, what a layer's entries should make of it, and how the two differ."""
+"""The files of a mounted tree, the files that a layer's entries should make, and the differences of both."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _OF_ENTRIES: Final = {
     EntryType.CHAR: "character device",
     EntryType.BLOCK: "block device",
 }
-#: What an owner needs, to read a file of a kind again.
+#: The mode bits that an owner needs to read a file again, by its kind.
 _RIGHTS_TO_READ: Final = {"file": 0o400, "directory": 0o700, "fifo": 0o400}
-#: Longer content is told by its digest.
+#: Content of more bytes than this is represented by its length and digest.
 _SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One file as the contract knows it; two that are equal are the same to every user of a layer.
+    """One file with all that the contract demands. Equal files are the same for every user of a layer.
 
     Attributes:
-        content: of a regular file: what it holds, or its length and sha256 if that is long.
-        names: the names of this tree by which the file goes, if there are several.
+        content: the content of a regular file, or its length and sha256 if it is long.
+        names: the paths of a hard-linked file in this tree. Empty for a file with one path.
     """
 
     kind: str
@@ -63,7 +63,7 @@ Tree = dict[bytes, Node]
 
 
 def read_tree(root: str) -> Tree:
-    """All that is in a tree."""
+    """Read all files of a tree."""
     top = os.fsencode(root)
     tree: Tree = {}
     inodes: dict[tuple[int, int], set[bytes]] = {}
@@ -106,17 +106,17 @@ def _read_node(path: bytes, status: os.stat_result, names: set[bytes]) -> Node:
 
 
 def shown(content: bytes) -> bytes:
-    """Content as a `Node` has it."""
+    """Return content in the form that a `Node` has it."""
     if len(content) <= _SHOWN:
         return content
     return b"%d bytes, sha256 %b" % (len(content), hashlib.sha256(content).hexdigest().encode())
 
 
 def expected_tree(items: Iterable[Item]) -> Tree:
-    """What a base layer of these items shows: each item as it says, later ones in the place of earlier.
+    """Return the tree that a base layer of some items has to show. Later items replace earlier ones of the same name.
 
-    Only for items whose directories are named before what is in them, and without whiteouts. The root is left
-    out unless an item names it.
+    Every directory must come before the files in it, and there must be no whiteouts. The result has the root only if an
+    item names it.
     """
     tree: Tree = {}
     links: dict[bytes, set[bytes]] = {}
@@ -148,17 +148,20 @@ def expected_tree(items: Iterable[Item]) -> Tree:
 
 
 def readable(tree: Tree) -> Tree:
-    """The same tree, but that its owner may read all of it: a driver without root's rights gives itself that right."""
+    """Return the same tree, with the modes that let the owner read all of it.
+
+    A driver without root's rights sets these modes.
+    """
     return {path: replace(node, mode=node.mode | _RIGHTS_TO_READ.get(node.kind, 0)) for path, node in tree.items()}
 
 
 def differences(found: Tree, wanted: Tree, *, root: bool = True) -> list[str]:
-    """How `found` differs from `wanted`, a line each; nothing where they are the same.
+    """Return the differences of two trees, one line each.
 
     Args:
-        found: what there is.
-        wanted: what there should be.
-        root: whether the root's own metadata count.
+        found: the actual tree.
+        wanted: the expected tree.
+        root: whether to compare the root's own metadata.
     """
     lines = []
     for path in sorted(found.keys() | wanted.keys()):
@@ -186,20 +189,20 @@ def _show(name: str, node: Node) -> str:
 
 
 def must_be(found: Tree, wanted: Tree, what: str, *, root: bool = True) -> None:
-    """Fail with all differences, unless there are none.
+    """Fail if two trees differ. The message has the first 20 differences.
 
     Args:
-        found: what there is.
-        wanted: what there should be.
-        what: of what the tree is, for the message.
-        root: whether the root's own metadata count.
+        found: the actual tree.
+        wanted: the expected tree.
+        what: a description of the tree, for the message.
+        root: whether to compare the root's own metadata.
     """
     lines = differences(found, wanted, root=root)
     assert not lines, f"{what}:\n  " + "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" * (len(lines) > 20))
 
 
 def expected_changes(after: Tree, before: Tree) -> list[Change]:
-    """What `changes` has to say of two trees, by the rules of its docstring in the contract."""
+    """Return the expected result of `changes` for two trees, by the rules in the contract."""
     found: dict[bytes, ChangeKind] = {}
     for path, node in after.items():
         if path not in before:
@@ -209,7 +212,7 @@ def expected_changes(after: Tree, before: Tree) -> list[Change]:
     for path in before:
         if path not in after:
             parent = path.rpartition(b"/")[0]
-            # A directory that is deleted, or is no directory any more, stands for all that was in it.
+            # A directory that is deleted, or replaced by a file, stands for all that was in it.
             if parent == b"" or (parent in after and after[parent].kind == "directory"):
                 found[path] = ChangeKind.DELETE
     for path in list(found):
@@ -226,5 +229,5 @@ def _differ(one: Node, other: Node) -> bool:
 
 
 def names_of(tree: Tree) -> set[bytes]:
-    """The paths of a tree, without its root."""
+    """Return the paths of a tree, without its root."""
     return tree.keys() - {b""}

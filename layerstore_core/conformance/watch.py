@@ -1,4 +1,4 @@
-"""A hook wrapper that is told of every call of a driver: it counts, delays, fails, or kills."""
+"""A hook wrapper that sees every call of a driver, to count calls, or to let them fail or kill the process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ OnCall = Callable[[str, str], None]
 
 
 class Watch:
-    """Stands around all hooks of a driver.
+    """A wrapper of all hooks of a driver.
 
     Args:
-        on_call: called before each call, and after each that has not failed; what it raises, the call raises.
+        on_call: called before each call, and after each call that has not failed. The call raises what `on_call`
+            raises.
     """
 
     def __init__(self, on_call: OnCall) -> None:
@@ -34,7 +35,7 @@ def _around(name: str) -> Callable[[Watch], Generator[None, Any, Any]]:
         try:
             self.on_call(name, "after")
         except BaseException:
-            # Nobody else will: the caller never sees the stream.
+            # The caller never gets the stream, so it cannot close it.
             if hasattr(result, "close"):
                 result.close()
             raise

@@ -1,7 +1,7 @@
-"""The kit on every mutant: collected by name only, since each of these tests is to fail somewhere.
+"""Run the kit on every mutant. pytest collects this file only by its name, since each class of tests has to fail.
 
-A mutant meets the group that has to catch it; with `LAYERSTORE_MUTANTS=all` it meets every group, and so does the
-correct driver that all are made from.
+A mutant is tested with the group that has to catch it. With `LAYERSTORE_MUTANTS=all`, the mutants and the correct
+driver are tested with every group.
 """
 
 from __future__ import annotations

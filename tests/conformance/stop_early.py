@@ -1,4 +1,4 @@
-"""A pytest plugin for the mutants: a class of tests ends with its first failure, for it is caught."""
+"""A pytest plugin for the mutants: end a class of tests at its first failure, which catches the mutant."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _caught: set[type] = set()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Pass over the rest of a class that has failed."""
+    """Skip the rest of a class that has failed."""
     if item.cls not in _caught:
         return None
-    # What the class shares is still there, and goes with its last test.
+    # The fixtures of the class still exist. They are torn down with its last test.
     item.session._setupstate.teardown_exact(nextitem)
     return True
 

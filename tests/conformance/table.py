@@ -1,4 +1,4 @@
-"""The table of mutants in the docs, made from a run: `python -m tests.conformance.table`."""
+"""Generate the docs' table of mutants from a run: `python -m tests.conformance.table`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ DOCUMENT = ROOT / "docs" / "conformance-mutants.md"
 _HEAD = """\
 # What the conformance kit catches
 
-Each line is a driver that was broken on purpose: a small change over a correct one (`tests/conformance/mutants/`).
-The kit fails it in the group where an author would look for the fault; the test named is the first one that does.
-This table is made by `python -m tests.conformance.table`, and a test compares it with what happens.
+Each line is a mutant: a driver that was broken on purpose, by a small change to a correct one
+(`tests/conformance/mutants/`). The kit catches each mutant in the group where the driver's author would look for the
+fault. The last column names the first test that fails. `python -m tests.conformance.table` generates this table, and a
+test compares it with the results.
 
-| mutant | what is wrong | group | caught by |
+| mutant | fault | group | caught by |
 | --- | --- | --- | --- |
 """
 
 
 def run(*, every_group: bool = False) -> dict[str, list[tuple[str, str]]]:
-    """Run the kit on all mutants; for each, the group and the name of every test that failed."""
+    """Run the kit on all mutants. Return the group and the name of every test that failed, for each mutant."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.json"
         command = [sys.executable, "-m", "pytest", "tests/conformance/mutant_suite.py", "-q", "--tb=no"]
@@ -38,7 +39,7 @@ def run(*, every_group: bool = False) -> dict[str, list[tuple[str, str]]]:
             name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "LAYERSTORE"))
         }
         environment["LAYERSTORE_MUTANTS"] = "all" if every_group else ""
-        environment["HYPOTHESIS_PROFILE"] = "repeatable"  # what is drawn must not depend on who runs it
+        environment["HYPOTHESIS_PROFILE"] = "repeatable"  # the same draws on every machine
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert report.exists(), done.stdout[-4000:] + done.stderr[-4000:]
         document = json.loads(report.read_text())
@@ -55,7 +56,7 @@ def run(*, every_group: bool = False) -> dict[str, list[tuple[str, str]]]:
 
 
 def text_of(failed: dict[str, list[tuple[str, str]]]) -> str:
-    """The document."""
+    """Return the document."""
     lines = []
     for name, mutant in MUTANTS.items():
         caught = next((test for group, test in failed[name] if group == mutant.caught_in), "**nothing**")

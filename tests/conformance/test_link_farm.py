@@ -1,4 +1,4 @@
-"""The kit passes a driver that shares inodes between layers, and says so."""
+"""The kit passes a driver that shares inodes between layers and declares it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kit catches every driver that was broken on purpose, in the group where its author would look."""
+"""The kit catches every mutant, in the group where a driver's author would look for the fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.conformance import table
 from tests.conformance.mutants import MUTANTS
 
-# One process runs them all, once.
+# One process runs all mutants, once.
 pytestmark = pytest.mark.xdist_group("mutants")
 
 
@@ -22,21 +22,21 @@ def failed():
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", MUTANTS)
-def test_it_is_caught_in_its_group(failed, name: str) -> None:
+def test_a_mutant_is_caught_in_its_group(failed, name: str) -> None:
     assert {group for group, _ in failed[name]} == {MUTANTS[name].caught_in}
 
 
 @pytest.mark.needs_root
-def test_the_table_in_the_docs_is_what_happens(failed) -> None:
+def test_the_table_of_mutants_in_the_docs_is_up_to_date(failed) -> None:
     assert rows(table.text_of(failed)) == rows(table.DOCUMENT.read_text()), "run: python -m tests.conformance.table"
 
 
 def rows(text: str) -> list[str]:
-    """The lines, but for the test that sees a race first: that is not certain."""
+    """Return the lines, without the test that catches a race first: it differs from run to run."""
     return [line.rsplit("|", 2)[0] if "| concurrency |" in line else line for line in text.splitlines()]
 
 
-def test_there_are_enough_of_them_in_every_group() -> None:
+def test_every_group_catches_a_mutant() -> None:
     from layerstore_core.conformance import GROUPS
 
     assert len(MUTANTS) >= 25

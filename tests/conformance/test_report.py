@@ -1,4 +1,4 @@
-"""Reports in every format, of a run with something of everything."""
+"""Reports in every format, of a run with every kind of result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run():
     return make_run({"test_x.py::TestX": {"driver": "x", "file_system": "ext4", "tests": tests}}, seed="7")
 
 
-def test_verdicts(run) -> None:
+def test_verdicts_of_a_run(run) -> None:
     (driver,) = run.drivers
     assert {group.group: group.verdict for group in driver.groups} == {
         "lifecycle": "passed",
@@ -48,11 +48,11 @@ def test_verdicts(run) -> None:
     }
 
 
-def test_a_document_is_the_run(run) -> None:
+def test_a_run_from_its_json_document(run) -> None:
     assert run_from(json.loads(json.dumps(run.document()))) == run
 
 
-def test_text(run) -> None:
+def test_text_report(run) -> None:
     text = "\n".join(text_lines(run))
     assert "content       failed        1 of 2      1.5 s" in text
     assert (
@@ -64,7 +64,7 @@ def test_text(run) -> None:
     assert "1.2 (2.5)" in text
 
 
-def test_junit(run, tmp_path) -> None:
+def test_junit_report(run, tmp_path) -> None:
     write_report(run, tmp_path / "report.xml")
     suites = {suite.get("name"): suite for suite in ET.parse(tmp_path / "report.xml").getroot()}
     assert suites["x.content"].attrib | {"time": ""} == {
@@ -79,7 +79,7 @@ def test_junit(run, tmp_path) -> None:
     assert suites["x.sizes"].find("testcase/skipped").get("message") == "not here"
 
 
-def test_markdown(run, tmp_path) -> None:
+def test_markdown_report(run, tmp_path) -> None:
     write_report(run, tmp_path / "report.md")
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines[0] == "# Conformance of driver x: failed"
@@ -87,6 +87,6 @@ def test_markdown(run, tmp_path) -> None:
     assert "## content: `files[attributes]`" in lines
 
 
-def test_an_unknown_format_is_refused(run, tmp_path) -> None:
+def test_an_unknown_report_format_is_refused(run, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"report\.doc"):
         write_report(run, tmp_path / "report.doc")

@@ -1,4 +1,4 @@
-"""The kit from the command line, in a process of its own."""
+"""The kit from the command line, which runs it in its own process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def conformance(tmp_path):
     return run
 
 
-def test_a_driver_that_passes(conformance, tmp_path) -> None:
+def test_conformance_of_a_correct_driver(conformance, tmp_path) -> None:
     root = tmp_path / "root"
     reports = [word for name in ("r.json", "r.md") for word in ("--report", str(tmp_path / name))]
     done = conformance(
@@ -43,7 +43,7 @@ def test_a_driver_that_passes(conformance, tmp_path) -> None:
     assert list(root.iterdir()) == []
 
 
-def test_a_script_is_replayed(conformance, tmp_path) -> None:
+def test_a_script_of_the_model_is_replayed(conformance, tmp_path) -> None:
     (tmp_path / "x.script").write_text("# by hand\n" + "".join(json.dumps(step) + "\n" for step in STEPS))
     assert "model         passed        1 of 1" in conformance("vfs", "--replay", str(tmp_path / "x.script")).stdout
 
@@ -57,12 +57,12 @@ def test_a_script_is_replayed(conformance, tmp_path) -> None:
         (("vfs", "--driver-opt", "speed=high", "--only", "sizes"), 1, "speed"),
     ],
 )
-def test_what_cannot_be_run(conformance, words: tuple[str, ...], code: int, message: str) -> None:
+def test_conformance_with_invalid_arguments(conformance, words: tuple[str, ...], code: int, message: str) -> None:
     done = conformance(*words, code=code)
     assert message in done.stdout + done.stderr
 
 
-def test_groups_can_be_chosen_in_a_suite_of_ones_own(tmp_path) -> None:
+def test_groups_can_be_chosen_in_a_drivers_own_suite(tmp_path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "from layerstore_core.conformance import DriverConformance\n"
         "class TestMine(DriverConformance):\n"

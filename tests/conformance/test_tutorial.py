@@ -1,4 +1,4 @@
-"""Whoever follows the tutorial has the minimal example in the end, file by file."""
+"""The tutorial's pieces of code make the minimal example, file by file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def lines_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "tests/test_conformance.py", "layerstore_minimal/__init__.py"])
-def test_the_pieces_make_the_example(name: str) -> None:
+def test_the_tutorial_makes_the_minimal_example(name: str) -> None:
     blocks = BLOCK.findall((ROOT / "docs/tutorial.md").read_text())
     written = "\n".join(text for file, text in blocks if file == name)
     assert lines_of(written) == lines_of((ROOT / "examples/minimal" / name).read_text())
 
 
-def test_every_group_is_told() -> None:
-    told = re.findall(r"^\| (\w+) \|", (ROOT / "docs/conformance.md").read_text(), re.MULTILINE)
-    assert [name for name in told if name in GROUP_NAMES] == list(GROUP_NAMES)
+def test_every_group_is_documented() -> None:
+    documented = re.findall(r"^\| (\w+) \|", (ROOT / "docs/conformance.md").read_text(), re.MULTILINE)
+    assert [name for name in documented if name in GROUP_NAMES] == list(GROUP_NAMES)

@@ -1,4 +1,4 @@
-"""Packages with drivers, as pip would have installed them."""
+"""Fixtures that install packages with drivers, as pip would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 Install = Callable[..., None]
 
-#: A driver that works; a test adds what it is about.
+#: The source of a driver that works. Each test adds its own part.
 DRIVER = """
 from tests.store.drivers import SmallestDriver
 from layerstore_core import hookimpl, Capabilities, ConfigError, DriverNotSupported
@@ -25,7 +25,7 @@ class Driver(SmallestDriver):
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tester's own configuration must not reach the tests."""
+    """Remove the user's own settings from the environment of the tests."""
     for name in list(os.environ):
         if name.startswith(("LAYERSTORE_", "XDG_")):
             monkeypatch.delenv(name)
@@ -34,7 +34,7 @@ def no_settings_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Puts a package on the path: its module's source, and its entry points."""
+    """Yield a function that installs a package from its module's source and its entry points."""
     site = tmp_path / "site-packages"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
@@ -68,7 +68,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Hides the drivers that are really installed, but for some."""
+    """Return a function that hides the drivers that are really installed, except some."""
     from layerstore_core.base import plugins
 
     real = plugins.entry_points

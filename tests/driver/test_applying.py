@@ -1,4 +1,4 @@
-"""The ways in which a driver may take a layer's tar, and drivers that keep it."""
+"""The ways in which a driver may read a layer's tar, and drivers that return the exact tar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def root(tmp_path):
 
 
 class Applying(SmallestDriver):
-    """Applies a layer in a way of its own: `how` is a function of the driver's path and the stream."""
+    """A driver that applies a layer by `how`, a function of the layer's path and the stream."""
 
     how = None
 
@@ -39,7 +39,7 @@ def read_into_tarfile(path, diff):
     import tarfile
 
     with tarfile.open(fileobj=io.BufferedReader(diff), mode="r|") as tar:
-        # Python 3.11.3 and older know no filters.
+        # Python 3.11.3 and older have no filters.
         tar.extractall(path, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
     return 7
 
@@ -78,23 +78,23 @@ HOWS = [read_raw, read_into_tarfile, read_partly, read_nothing, take_one_entry, 
 
 class TestApplying:
     @pytest.mark.parametrize("how", HOWS)
-    def test_whatever_is_read_the_layer_is_whole(self, root, how):
-        """Digest, tar-split and size come out of the one pass; content that no file holds stands inline."""
+    def test_a_layer_is_complete_however_its_driver_reads_the_stream(self, root, how):
+        """Digest, tar-split and size come from the one pass. Content that is in no file is stored inline."""
         driver = type("How", (Applying,), {"how": staticmethod(how)})
         with open_with(driver, root) as store:
-            layer = register(store, BASE + b"what follows")
+            layer = register(store, BASE + b"trailing bytes")
             if how in (read_raw, read_into_tarfile, unpack):
-                assert export(layer) == BASE + b"what follows"
+                assert export(layer) == BASE + b"trailing bytes"
             else:
-                # The files are not there, and the driver has taken the entries without making them: its own fault.
+                # The driver has read entries without creating their files. So the export may fail.
                 try:
-                    assert export(layer) == BASE + b"what follows"
+                    assert export(layer) == BASE + b"trailing bytes"
                 except IntegrityError:
                     assert how is not read_partly
             assert layer.diff_id == layer.chain_id
 
     @pytest.mark.parametrize("how", HOWS)
-    def test_a_cut_off_tar_is_found_whoever_reads_it(self, root, how):
+    def test_a_cut_off_tar_is_found_however_its_driver_reads_the_stream(self, root, how):
         driver = type("How", (Applying,), {"how": staticmethod(how)})
         with open_with(driver, root) as store:
             warm(store)
@@ -105,7 +105,7 @@ class TestApplying:
                 assert isinstance(caught.value, InvalidLayer)
             assert tree(root) == before
 
-    def test_an_error_that_a_driver_swallows_comes_again(self, root):
+    def test_an_error_that_a_driver_swallows_is_raised_by_the_store(self, root):
         def swallow(path, diff):
             try:
                 diff.read()
@@ -120,7 +120,7 @@ class TestApplying:
             assert store.layers() == {}
 
     @pytest.mark.parametrize("error", [OSError(5, "no"), RuntimeError("bug"), KeyboardInterrupt()])
-    def test_a_driver_that_raises(self, root, error):
+    def test_an_error_of_apply_diff_leaves_nothing(self, root, error):
         def fail(path, diff):
             diff.read(600)
             raise error
@@ -134,7 +134,7 @@ class TestApplying:
             assert collect_garbage(store) == []
             assert not [path for path in tree(root).keys() - base_before.keys() if "write-set" in path]
 
-    def test_both_ways_cannot_be_mixed(self, root):
+    def test_a_stream_cannot_be_read_as_bytes_and_as_entries(self, root):
         def mix(path, diff):
             diff.read(10)
             next(diff.entries())
@@ -145,7 +145,7 @@ class TestApplying:
 
 
 class TestExactDiffs:
-    def test_no_tar_split_is_written(self, root):
+    def test_exact_diffs_need_no_tar_split(self, root):
         with open_with(ArchiveDriver, root) as store:
             base = register(store, BASE)
             awkward = tars.tar(tars.entry(b"a", b"1"), tars.entry(b"a", b"2"), end=tars.END + b"end")
@@ -154,7 +154,7 @@ class TestExactDiffs:
             assert [export(base), export(top)] == [BASE, awkward]
             assert [layer.diff_size for layer in (base, top)] == [len(BASE), len(awkward)]
 
-    def test_a_driver_that_lies_is_found_out(self, root):
+    def test_an_inexact_diff_of_a_driver_that_declares_exact_ones_is_found(self, root):
         with open_with(LyingDriver, root) as store:
             layer = register(store, BASE)
             with layer.tar_stream() as stream:
@@ -166,7 +166,7 @@ class TestExactDiffs:
 
             assert [finding.code for finding in check_store(store, full=True)] == ["damaged"]
 
-    def test_a_stream_s_file_is_closed(self, root):
+    def test_closing_an_export_closes_the_diff_of_the_driver(self, root):
         opened = []
 
         class Watched(ArchiveDriver):
@@ -182,7 +182,7 @@ class TestExactDiffs:
                 stream.read(3)
             assert [file.closed for file in opened] == [True, True]
 
-    def test_bad_tars_are_refused_all_the_same(self, root):
+    def test_damaged_tars_are_refused_for_a_driver_with_exact_diffs(self, root):
         with open_with(ArchiveDriver, root) as store:
             warm(store)
             before = tree(root)

@@ -1,4 +1,4 @@
-"""What core asks of a driver, what it answers for it, and what it does not let pass."""
+"""The contract as core enforces it: required hooks, the fallback's answers, and answers that core refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def root(tmp_path):
 
 
 def without(hook):
-    """The smallest driver, less a hook."""
+    """Return a factory of the smallest driver without one of its hooks."""
     methods = {
         name: getattr(SmallestDriver, name) for name in vars(SmallestDriver) if name not in ("__dict__", "__weakref__")
     }
@@ -28,33 +28,33 @@ def without(hook):
 
 class TestContract:
     @pytest.mark.parametrize("hook", ["create", "create_read_write", "remove", "get", "put", "exists"])
-    def test_a_required_hook_that_is_missing(self, root, hook):
+    def test_a_driver_without_a_required_hook_is_refused(self, root, hook):
         with pytest.raises(DriverContractError, match=f"lacks the hooks {hook},"):
             open_with(without(hook), root)
 
-    def test_all_that_are_missing_are_named(self, root):
+    def test_all_missing_hooks_are_named(self, root):
         with pytest.raises(DriverContractError, match="create, create_read_write, remove, get, put, exists"):
             open_with(lambda context: object(), root)
 
-    def test_a_misspelt_hook(self, root):
+    def test_a_misspelt_hook_is_refused(self, root):
         class Misspelt(SmallestDriver):
             @hookimpl
             def apply_dif(self, layer_id):
-                """No hook of ours."""
+                """A hook that the contract does not have."""
 
         with pytest.raises(DriverContractError, match="apply_dif"):
             open_with(Misspelt, root)
 
-    def test_a_misspelt_argument(self, root):
+    def test_a_misspelt_argument_of_a_hook_is_refused(self, root):
         class Misspelt(SmallestDriver):
             @hookimpl
             def metadata(self, layer):
-                """It is called layer_id."""
+                """The contract's name is layer_id."""
 
         with pytest.raises(DriverContractError, match="layer"):
             open_with(Misspelt, root)
 
-    def test_a_method_without_the_mark_is_no_hook(self, root):
+    def test_a_method_without_hookimpl_is_no_hook(self, root):
         class Unmarked(SmallestDriver):
             def status(self):
                 raise AssertionError
@@ -62,7 +62,7 @@ class TestContract:
         with open_with(Unmarked, root) as store:
             assert store.driver_status() == []
 
-    def test_a_constructor_that_fails(self, root):
+    def test_an_unexpected_error_of_a_drivers_constructor(self, root):
         def explode(context):
             raise ZeroDivisionError("bug")
 
@@ -70,7 +70,7 @@ class TestContract:
             open_with(explode, root)
 
     @pytest.mark.parametrize("error", [DriverNotSupported("not here"), OSError(13, "no", "/x")])
-    def test_a_constructor_that_says_no(self, root, error):
+    def test_an_expected_error_of_a_drivers_constructor_passes_through(self, root, error):
         def refuse(context):
             raise error
 
@@ -98,13 +98,13 @@ class TestContract:
             ("diff_getter", {}, lambda store, layer: layer.tar_stream()),
         ],
     )
-    def test_an_answer_of_the_wrong_kind(self, root, hook, value, use):
+    def test_a_hook_that_returns_the_wrong_type(self, root, hook, value, use):
         answers = []
 
         def answer(self):
             return answers[0] if answers else None
 
-        # `None` means that it does not answer, so the driver works until a test wants it not to.
+        # A hook that returns `None` does not answer. So the driver works until `answers` has a wrong answer.
         driver = type("Odd", (SmallestDriver,), {hook: hookimpl(tryfirst=True)(answer)})
         if hook in ("get", "exists"):
             real = getattr(SmallestDriver, hook)
@@ -126,7 +126,7 @@ class TestContract:
 
 
 class TestSmallest:
-    def test_six_hooks_are_a_whole_driver(self, root):
+    def test_six_hooks_make_a_complete_driver(self, root):
         with open_with(SmallestDriver, root) as store:
             warm(store)
             before = tree(root)
@@ -151,15 +151,15 @@ class TestSmallest:
                 store.release(layer)
             assert tree(root) == before
 
-    def test_it_says_nothing_of_itself(self, root):
+    def test_status_and_metadata_of_the_smallest_driver(self, root):
         with open_with(SmallestDriver, root) as store:
             assert store.driver_status() == []
             assert register(store, BASE).metadata() == {"ID": store.layers().popitem()[1].cache_id}
 
 
 class TestAnswers:
-    def test_none_leaves_it_to_the_fallback(self, root):
-        class Shy(SmallestDriver):
+    def test_a_hook_that_returns_none_leaves_the_answer_to_the_fallback(self, root):
+        class Silent(SmallestDriver):
             @hookimpl
             def capabilities(self):
                 return None
@@ -176,13 +176,13 @@ class TestAnswers:
             def diff(self, layer_id, parent_id):
                 return None
 
-        with open_with(Shy, root) as store:
+        with open_with(Silent, root) as store:
             layer = register(store, BASE)
             assert export(layer) == BASE
             assert store.driver_status() == []
             assert store.driver.capabilities == Capabilities()
 
-    def test_max_depth_is_the_smaller_one(self, root):
+    def test_max_depth_is_the_smaller_of_driver_and_settings(self, root):
         class Shallow(SmallestDriver):
             @hookimpl
             def capabilities(self):
@@ -197,7 +197,7 @@ class TestAnswers:
             assert store.max_depth == 1
 
 
-def test_a_driver_that_does_not_exist_on_disk_yet_is_made_when_it_is_needed(root):
+def test_a_drivers_home_is_created_when_it_is_needed(root):
     with open_with(SmallestDriver, root) as store:
         assert tar_of({}) == tars.END
         layer = register(store, tar_of({}))

@@ -1,4 +1,4 @@
-"""What is mounted is written down first, and a mount that fails leaves neither a mount nor a note."""
+"""Mounts: the note is written before the driver mounts, and a mount that fails leaves neither a mount nor a note."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYER = "a" * 64
 
 
 class Driver:
-    """Notes what is mounted; `before` is called before it mounts, `after` when it has."""
+    """A driver that records what is mounted. It calls `before` before a mount, and `after` afterwards."""
 
     def __init__(self) -> None:
         self.mounted: set[str] = set()
@@ -69,7 +69,7 @@ def test_a_mount_is_noted_before_the_driver_mounts(
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_failed_mount_is_undone(
+def test_a_mount_that_fails_is_undone(
     mounts: MountCounts, driver: Driver, locks: RootLocks, tmp_path: Path, when: str, keep: bool
 ) -> None:
     setattr(driver, when, fail)
@@ -83,7 +83,7 @@ def test_a_failed_mount_is_undone(
     assert (driver.mounted, notes(tmp_path)) == (set(), [])
 
 
-def test_a_note_that_cannot_be_read_may_say_that_the_mount_is_wanted(
+def test_a_layer_whose_mount_note_cannot_be_read_stays_mounted(
     mounts: MountCounts, driver: Driver, tmp_path: Path
 ) -> None:
     mounts.get(LAYER, "", keep=True)

@@ -1,4 +1,4 @@
-"""Options reach a driver as its own model; wrappers stand around it."""
+"""Options of drivers, which reach a driver as its own model, and wrappers of drivers."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class TestOptions:
     def choosy(self, install):
         install("choosy-driver", OPTIONS, drivers="choosy = choosy_driver:Choosy\nplain = choosy_driver:Driver")
 
-    def test_they_reach_the_driver_validated(self, choosy, root):
+    def test_options_reach_the_driver_validated(self, choosy, root):
         with LayerStore.open(root=root, driver="choosy", drivers={"choosy": {"level": "3"}}) as store:
             assert store.driver_status() == [("level", "3"), ("name", "x")]
 
-    def test_they_come_from_all_sources_together(self, choosy, root, tmp_path, monkeypatch):
+    def test_options_of_all_sources_are_merged(self, choosy, root, tmp_path, monkeypatch):
         (tmp_path / "config.toml").write_text(
             '[drivers.choosy]\nlevel = 1\nname = "file"\n[drivers.other]\nanything = 1\n'
         )
@@ -69,7 +69,7 @@ class TestOptions:
             ({"level": [], "colour": 1}, ["'level'", "unknown option 'colour'"]),
         ],
     )
-    def test_a_bad_one_is_named(self, choosy, root, options, words):
+    def test_an_invalid_option_is_named(self, choosy, root, options, words):
         with pytest.raises(ConfigError) as caught:
             LayerStore.open(root=root, driver="choosy", drivers={"choosy": options})
         for word in ["driver choosy", "from argument", *words]:
@@ -82,7 +82,7 @@ class TestOptions:
         )
         install("naming-driver", source, drivers="naming = naming_driver:Choosy")
 
-    def test_a_model_may_be_named_instead(self, naming, root):
+    def test_options_may_name_their_model(self, naming, root):
         with LayerStore.open(root=root, driver="naming") as store:
             assert store.driver_status() == [("level", "1"), ("name", "x")]
         with LayerStore.open(root=root, driver="naming", drivers={"naming": {"level": "3"}}) as store:
@@ -99,13 +99,13 @@ class TestOptions:
             ("os:x", "AttributeError"),
         ],
     )
-    def test_a_model_that_is_named_and_is_none(self, install, root, name, words):
+    def test_options_that_name_no_model(self, install, root, name, words):
         install("lost-driver", f"class Lost(Driver):\n    Options = {name!r}", drivers="lost = lost_driver:Lost")
         with pytest.raises(DriverContractError, match=f"driver lost: the model of its options, '{name}'.*{words}"):
             LayerStore.open(root=root, driver="lost", drivers={"lost": {"level": 1}})
 
     @pytest.mark.parametrize(("extra", "strict"), [("", True), ("extra='allow'", False), ("extra='ignore'", False)])
-    def test_a_model_is_strict_unless_it_says_otherwise(self, install, root, extra, strict):
+    def test_a_model_refuses_unknown_options_unless_it_decides_itself(self, install, root, extra, strict):
         source = OPTIONS.replace('extra="forbid"', extra)
         install("lax-driver", source, drivers="lax = lax_driver:Choosy")
         config = StoreConfig(root=root, driver="lax", drivers={"lax": {"level": 3, "nmae": "y"}})
@@ -116,11 +116,11 @@ class TestOptions:
             with LayerStore.open(config) as store:
                 assert store.driver_status() == [("level", "3"), ("name", "x")]
 
-    def test_a_driver_without_a_model_has_none(self, choosy, root):
+    def test_a_driver_without_a_model_has_no_options(self, choosy, root):
         with pytest.raises(ConfigError, match="driver plain has no options, but was given level"):
             LayerStore.open(root=root, driver="plain", drivers={"plain": {"level": 1}})
 
-    def test_the_driver_s_home_is_its_own(self, choosy, root):
+    def test_the_home_of_a_driver(self, choosy, root):
         with LayerStore.open(root=root, driver="plain") as store:
             assert store.driver.home == root / "plain"
 
@@ -147,44 +147,44 @@ class Needy(Driver):
 
 
 class TestProbing:
-    """A driver is asked with the options that it would be opened with."""
+    """A driver is probed with the options that it would be opened with."""
 
     @pytest.fixture(autouse=True)
     def needy(self, install, only):
         only("vfs")
         install("needy-driver", NEEDY, drivers="needy = needy_driver:Needy")
 
-    def test_a_driver_with_options_that_it_needs(self, root):
+    def test_probe_of_a_driver_with_its_required_options(self, root):
         config = StoreConfig(root=root, drivers={"needy": {"pool": "tank"}})
         assert probe("needy", config) == Probe(True)
         assert select_driver(config) == "needy"
         with LayerStore.open(config) as store:
             assert store.driver_status() == [("pool", "tank")]
 
-    def test_a_driver_that_does_not_work_with_them(self, root):
+    def test_probe_of_a_driver_that_does_not_work_with_its_options(self, root):
         config = StoreConfig(root=root, drivers={"needy": {"pool": "pond"}})
         assert probe("needy", config) == Probe(False, "there is no pool pond")
         assert select_driver(config) == "vfs"
 
-    def test_without_those_that_it_needs_another_is_chosen(self, root):
+    def test_another_driver_is_chosen_if_required_options_are_missing(self, root):
         found = probe("needy", root)
         assert (found.works, "option 'pool': Field required" in found.reason) == (False, True)
         assert select_driver(StoreConfig(root=root)) == "vfs"
 
     @pytest.mark.parametrize("where", ["needy", "*"])
-    def test_a_misspelt_one_does_not_make_another_driver_be_chosen(self, root, where):
+    def test_no_other_driver_is_chosen_because_of_a_misspelt_option(self, root, where):
         config = StoreConfig(root=root, drivers={where: {"pool": "tank", "levle": 3}})
         with pytest.raises(ConfigError, match=r"driver needy: unknown option 'levle'; did you mean level\?"):
             select_driver(config)
         assert not root.exists()
 
-    def test_those_for_any_driver_are_for_the_one_that_is_named(self, root):
+    def test_options_for_any_driver_are_for_the_named_driver(self, root):
         config = StoreConfig(root=root, driver="needy", drivers={"*": {"pool": "tank"}})
         assert probe("needy", config).works
         assert probe("vfs", config).works
         assert not probe("vfs", StoreConfig(root=root, drivers={"*": {"pool": "tank"}})).works
 
-    def test_a_model_that_fails(self, install, root):
+    def test_a_model_of_options_that_raises(self, install, root):
         source = """
             from pydantic import field_validator
             class Options(BaseModel):
@@ -201,7 +201,7 @@ class TestProbing:
         with pytest.raises(DriverContractError, match="driver bad: the model of its options failed: KeyError"):
             LayerStore.open(config)
 
-    def test_a_probe_that_fails_is_no_traceback(self, install, root):
+    def test_an_unexpected_error_of_a_probe(self, install, root):
         source = """
             class Bad(Driver):
                 @classmethod
@@ -216,25 +216,25 @@ class TestProbing:
 
 class TestWithoutAStore:
     @pytest.mark.parametrize("given", [{"create": False}, {"read_only": True}, {}])
-    def test_an_unknown_option_is_an_error(self, root, given):
+    def test_an_unknown_option_is_an_error_without_a_store(self, root, given):
         config = StoreConfig(root=root, driver="vfs", drivers={"*": {"colour": 1}})
         with pytest.raises(ConfigError, match="driver vfs: unknown option 'colour'"):
             LayerStore.open(config, **given)
         assert not root.exists()
 
-    def test_so_it_is_where_the_driver_would_be_chosen(self, root, only):
+    def test_an_unknown_option_is_an_error_if_the_driver_would_be_chosen_by_priority(self, root, only):
         only("vfs")
         config = StoreConfig(root=root, drivers={"*": {"colour": 1}})
         with pytest.raises(ConfigError, match="driver vfs: unknown option 'colour'"):
             LayerStore.open(config, create=False)
 
-    def test_where_there_is_no_driver_the_missing_store_is_told(self, root, only):
+    def test_without_a_driver_the_error_is_the_missing_store(self, root, only):
         only()
         with pytest.raises(StoreDoesNotExist):
             LayerStore.open(StoreConfig(root=root, drivers={"*": {"colour": 1}}), create=False)
 
 
-def test_options_of_a_driver_whose_name_is_misspelt_are_told(root, said):
+def test_misspelt_driver_names_in_the_settings_are_logged(root, said):
     with LayerStore.open(
         root=root, driver="vfs", drivers={"overlya2": {"size": "1G"}, "zfs": {"x": 1}}, driver_priority=["btrsf", "x"]
     ):
@@ -246,7 +246,7 @@ def test_options_of_a_driver_whose_name_is_misspelt_are_told(root, said):
 
 
 class TestWrappers:
-    def test_they_stand_around_every_hook(self, install, root):
+    def test_a_wrapper_wraps_hooks(self, install, root):
         install(
             "watch-wrap",
             """
@@ -258,8 +258,8 @@ class TestWrappers:
                     return (yield)
                 @hookimpl(wrapper=True)
                 def capabilities(self):
-                    told = yield
-                    return type(told)(max_depth=1)
+                    found = yield
+                    return type(found)(max_depth=1)
             """,
             wrappers="watch = watch_wrap:Watch",
         )
@@ -271,7 +271,7 @@ class TestWrappers:
             with pytest.raises(MaxDepthExceeded):
                 register(store, MIDDLE, layer)
 
-    def test_one_that_is_misspelt_is_told(self, install, root):
+    def test_a_misspelt_hook_of_a_wrapper_is_refused(self, install, root):
         source = "class Watch:\n    @hookimpl(wrapper=True)\n    def creat(self):\n        return (yield)\n"
         install("bad-wrap", source, wrappers="bad = bad_wrap:Watch")
         with pytest.raises(DriverContractError, match=r"wrapper bad.*creat"):

@@ -1,4 +1,4 @@
-"""A store stays with the driver that it was made with, whatever else is installed."""
+"""A store keeps the driver that it was made with, even if others are installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def root(tmp_path):
 
 @pytest.fixture(autouse=True)
 def wanted(install, only):
-    """Beside vfs there is a driver that is chosen before it, where nothing else decides."""
+    """Install a driver that has priority over vfs, the only other one."""
     only("vfs")
     install("wanted-driver", "class Driver(Driver):\n    priority = 100\n", drivers="wanted = wanted_driver:Driver")
 
@@ -45,7 +45,7 @@ def writable_layer(store):
 
 
 def pin(store):
-    """The records are lost."""
+    """Pin a layer and delete all records: only the pin is left."""
     store.pin(register(store, BASE))
     shutil.rmtree(store.root / "image")
     shutil.rmtree(store.driver.home)
@@ -66,9 +66,9 @@ def damaged_names(store):
     store.context.image_db.names_path.write_text("{")
 
 
-def set_aside(store):
-    made = register(store, BASE)
-    store.context.quarantine.put(store.context.db.layer_path(made.chain_id), "layer")
+def record_in_quarantine(store):
+    registered = register(store, BASE)
+    store.context.quarantine.put(store.context.db.layer_path(registered.chain_id), "layer")
     shutil.rmtree(store.root / "image")
 
 
@@ -78,14 +78,21 @@ def lost_records(store):
 
 
 STATES = [
-    layer, writable_layer, pin, image_without_layers, name_without_image, damaged_names, set_aside, lost_records,
-]  # fmt: skip
+    layer,
+    writable_layer,
+    pin,
+    image_without_layers,
+    name_without_image,
+    damaged_names,
+    record_in_quarantine,
+    lost_records,
+]
 
 
 @pytest.mark.parametrize("driver", ["vfs", "wanted"])
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("noted", [True, False], ids=["", "earlier version"])
-def test_one_driver_s_state(root, driver, state, noted):
+def test_a_store_keeps_the_driver_of_its_state(root, driver, state, noted):
     with use(root, driver) as store:
         state(store)
     if not noted:
@@ -98,10 +105,10 @@ def test_one_driver_s_state(root, driver, state, noted):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_two_drivers_states_are_an_error_that_names_both(root, state):
+def test_states_of_two_drivers_are_an_error_that_names_both(root, state):
     with use(root, "vfs") as store:
         state(store)
-    if state in (pin, set_aside, lost_records):  # the records' directory is both drivers'
+    if state in (pin, record_in_quarantine, lost_records):  # both drivers share the directory of the records
         (root / "image" / "wanted" / "layerdb" / "sha256" / "something").mkdir(parents=True)
     else:
         with use(root, "wanted") as store:
@@ -125,14 +132,14 @@ def test_an_empty_store_stays_with_its_driver_until_another_has_state(root):
         select(root)
 
 
-def test_an_emptied_store_of_an_earlier_version_stays_with_its_driver(root):
+def test_an_emptied_store_of_an_earlier_version_keeps_its_driver(root):
     with use(root, "vfs") as store:
         store.release(register(store, BASE))
     shutil.rmtree(root / "layerstore" / "drivers")
     assert (prior_drivers(root), select(root)) == ([], "vfs")
 
 
-def test_opening_a_store_that_is_not_to_be_made_notes_nothing(root):
+def test_opening_a_store_without_creating_it_writes_no_driver_note(root):
     with use(root, "vfs") as store:
         layer(store)
     with LayerStore.open(StoreConfig(root=root, driver="wanted"), create=False):
@@ -143,7 +150,7 @@ def test_opening_a_store_that_is_not_to_be_made_notes_nothing(root):
 
 
 def test_naming_another_driver_in_a_store_of_an_earlier_version(root):
-    """Whose vfs state has no note, and counts all the same."""
+    """The state of vfs has no note there, but counts."""
     with use(root, "vfs") as store:
         layer(store)
     shutil.rmtree(root / "layerstore" / "drivers")
@@ -153,14 +160,14 @@ def test_naming_another_driver_in_a_store_of_an_earlier_version(root):
         select(root)
 
 
-def test_the_order_of_priority_is_for_new_stores(root):
+def test_driver_priority_is_for_new_stores_only(root):
     with use(root, "vfs") as store:
         layer(store)
     assert select(root, driver_priority=("wanted", "vfs")) == "vfs"
 
 
 @pytest.mark.parametrize("state", [layer, lambda store: None], ids=["with layers", "empty"])
-def test_a_driver_that_is_not_installed_any_more(root, state, only):
+def test_the_driver_of_a_store_is_no_longer_installed(root, state, only):
     with use(root, "vfs") as store:
         state(store)
     only()
@@ -170,7 +177,7 @@ def test_a_driver_that_is_not_installed_any_more(root, state, only):
         assert store.chain_ids() == []
 
 
-def test_a_driver_that_does_not_work_here_any_more(root, install):
+def test_the_driver_of_a_store_no_longer_works(root, install):
     source = """
         class Driver(Driver):
             def __init__(self, context):
@@ -187,12 +194,14 @@ def test_a_driver_that_does_not_work_here_any_more(root, install):
     assert "has the state of driver 'moody'" in "".join(caught.value.__notes__)
 
 
-def test_a_driver_whose_entry_point_has_another_name_than_its_directories(root, install):
-    install("told-driver", "class Driver(Driver):\n    driver_name = 'on-disk'\n", drivers="told = told_driver:Driver")
+def test_a_driver_whose_entry_point_and_directories_have_different_names(root, install):
+    install(
+        "named-driver", "class Driver(Driver):\n    driver_name = 'on-disk'\n", drivers="named = named_driver:Driver"
+    )
     install("false-driver", "class Driver(Driver):\n    driver_name = 'x'\n", drivers="on-disk = false_driver:Driver")
-    with use(root, "told") as store:
+    with use(root, "named") as store:
         layer(store)
-    assert (chosen_drivers(root), select(root)) == (["on-disk"], "told")
+    assert (chosen_drivers(root), select(root)) == (["on-disk"], "named")
     with LayerStore.open(root=root) as store:
         assert len(store.chain_ids()) == 1
 
@@ -200,7 +209,7 @@ def test_a_driver_whose_entry_point_has_another_name_than_its_directories(root, 
 class TestRootsOfDocker:
     @pytest.fixture
     def root(self, root):
-        """A daemon took vfs for it, when nothing else worked."""
+        """Make a root for which a daemon took vfs, because nothing else worked."""
         with use(root, "vfs") as store:
             layer(store)
         shutil.rmtree(root / "layerstore")
@@ -208,24 +217,24 @@ class TestRootsOfDocker:
         (root / "volumes" / "metadata.db").touch()
         return root
 
-    def test_vfs_state_does_not_count(self, root):
+    def test_the_state_of_vfs_does_not_count(self, root):
         for _ in range(2):
             assert (prior_drivers(root), select(root)) == (["vfs"], "wanted")
             with LayerStore.open(StoreConfig(root=root, driver="vfs"), create=False):
-                pass  # makes the lock file
+                pass  # creates the lock file
         with LayerStore.open(root=root, durability="none") as store:
             assert store.driver_name == "wanted"
             layer(store)
         assert select(root) == "wanted"
 
-    def test_nor_where_vfs_is_not_installed(self, root, only):
+    def test_the_state_of_vfs_does_not_count_if_vfs_is_not_installed(self, root, only):
         only()
         assert select(root) == "wanted"
         with use(root, "wanted") as store:
             layer(store)
         assert select(root) == "wanted"
 
-    def test_vfs_state_of_a_store_that_was_made_with_it_counts(self, root):
+    def test_the_state_of_vfs_counts_if_a_store_was_made_with_it(self, root):
         with use(root, "vfs"):
             pass
         assert select(root) == "vfs"
@@ -234,7 +243,7 @@ class TestRootsOfDocker:
         with pytest.raises(AmbiguousDriver, match="vfs, wanted"):
             select(root)
 
-    def test_a_pin_tells_of_an_earlier_version(self, root):
+    def test_a_pin_shows_that_an_earlier_version_made_a_store_with_vfs(self, root):
         (root / "layerstore" / "tmp").mkdir(parents=True)
         assert select(root) == "wanted"
         with LayerStore.open(StoreConfig(root=root, driver="vfs"), create=False) as store:
@@ -242,19 +251,19 @@ class TestRootsOfDocker:
             (root / "layerstore" / "pins" / store.chain_ids()[0].removeprefix("sha256:")).touch()
         assert select(root) == "vfs"
 
-    def test_another_driver_s_home_counts_though_it_has_no_layers(self, root, install):
-        """A daemon would refuse to start on a root with another driver's beside it."""
+    def test_the_home_of_another_driver_counts_even_without_layers(self, root, install):
+        """A daemon would refuse to start on a root that has another driver's home too."""
         install("own-driver", drivers="own = own_driver:Driver")
         (root / "image" / "own" / "layerdb").mkdir(parents=True)
         (root / "own" / "cache").mkdir(parents=True)
         assert (prior_drivers(root), select(root)) == (["vfs"], "own")
 
-    def test_containers_are_no_driver(self, root):
+    def test_dockers_containers_are_no_state_of_a_driver(self, root):
         (root / "containers" / ("a" * 64)).mkdir(parents=True)
         assert prior_drivers(root) == ["vfs"]
 
 
-def test_what_else_is_under_a_root_is_no_driver(root):
+def test_unexpected_entries_under_a_root_are_no_drivers(root):
     with use(root, "vfs") as store:
         layer(store)
     (root / "lost+found" / ("a" * 64)).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Drivers and wrappers that are installed, and those that are broken."""
+"""The registry: installed drivers and wrappers, missing ones, and broken ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_drivers_are_sorted_by_name(install):
     assert {"aaa", "vfs", "zzz"} <= set(names)
 
 
-def test_a_driver_that_is_not_installed(install):
+def test_loading_a_driver_that_is_not_installed(install):
     with pytest.raises(
         DriverNotFound, match=r"no driver 'nowhere' is installed .*vfs.*pip install layerstore-driver-nowhere"
     ):
@@ -35,14 +35,14 @@ def test_a_driver_that_is_not_installed(install):
 
 
 @pytest.mark.parametrize("name", ["Vfs", "vffs"])
-def test_a_driver_that_is_spelt_alike_is_named(name):
+def test_drivers_with_similar_names_are_suggested(name):
     with pytest.raises(DriverNotFound, match=r"no driver .* is installed .*; did you mean vfs") as caught:
         registry.load_driver(name)
     assert "pip" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "x y; reboot"])
-def test_no_package_is_proposed_for_what_names_no_driver(name):
+def test_no_package_is_suggested_for_an_invalid_driver_name(name):
     with pytest.raises(DriverNotFound, match="is installed") as caught:
         registry.load_driver(name)
     assert "pip" not in str(caught.value)
@@ -58,7 +58,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
-def test_a_broken_package_is_told_from_a_missing_one(install, tmp_path, source):
+def test_the_error_of_a_broken_package_differs_from_that_of_a_missing_one(install, tmp_path, source):
     install("broken-driver", source, drivers="broken = broken_driver:Driver")
     assert len(installed("broken")) == 1
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_a_broken_package_is_told_from_a_missing_one(install, tmp_path, source):
     assert probe("vfs", tmp_path).works
 
 
-def test_an_entry_point_that_leads_to_no_callable(install):
+def test_an_entry_point_that_is_not_callable(install):
     install("odd-driver", "Driver = 3", drivers="odd = odd_driver:Driver")
     with pytest.raises(DriverNotFound, match="neither a class nor a function"):
         registry.load_driver("odd")
@@ -105,7 +105,7 @@ def test_a_package_with_broken_entry_points_does_not_hide_the_others(install, tm
     assert registry.load_driver("vfs")
 
 
-def test_two_packages_with_one_name(install, tmp_path):
+def test_two_packages_with_a_driver_of_one_name(install, tmp_path):
     install("one-driver", drivers="same = one_driver:Driver")
     install("other-driver", drivers="same = other_driver:Driver")
     with pytest.raises(AmbiguousDriver, match=r"one-driver and other-driver|other-driver and one-driver"):
@@ -122,7 +122,7 @@ def test_two_packages_with_one_name(install, tmp_path):
         ("raise ConfigError('x')", "x"),
     ],
 )
-def test_a_probe_that_says_no(install, tmp_path, body, reason):
+def test_errors_of_a_probe(install, tmp_path, body, reason):
     install(
         "no-driver",
         f"class No(Driver):\n    @classmethod\n    def probe(cls, context):\n        {body}",
@@ -132,7 +132,7 @@ def test_a_probe_that_says_no(install, tmp_path, body, reason):
     assert (result.works, reason in result.reason) == (False, True)
 
 
-def test_a_driver_without_a_probe_is_taken_to_work(install, tmp_path):
+def test_a_driver_without_a_probe_is_assumed_to_work(install, tmp_path):
     install("easy-driver", drivers="easy = easy_driver:Driver")
     assert probe("easy", tmp_path) == Probe(True)
     assert list((tmp_path / "store").glob("*")) == []
@@ -146,14 +146,14 @@ def test_a_probe_leaves_nothing(driver, tmp_path):
     assert list((tmp_path / "root").iterdir()) == []
 
 
-def test_what_a_driver_says_of_itself(install):
+def test_the_attributes_that_a_driver_declares(install):
     install(
-        "told-driver",
-        "class Told(Driver):\n    driver_name = 'on-disk'\n    priority = 7\n    last_resort = True",
-        drivers="told = told_driver:Told\nplain = told_driver:Driver",
+        "full-driver",
+        "class Full(Driver):\n    driver_name = 'on-disk'\n    priority = 7\n    last_resort = True",
+        drivers="full = full_driver:Full\nplain = full_driver:Driver",
     )
-    told, plain = registry.load_driver("told"), registry.load_driver("plain")
-    assert (registry.driver_name(told, "told"), registry.priority(told), registry.is_last_resort(told)) == (
+    full, plain = registry.load_driver("full"), registry.load_driver("plain")
+    assert (registry.driver_name(full, "full"), registry.priority(full), registry.is_last_resort(full)) == (
         "on-disk",
         7,
         True,
@@ -165,7 +165,7 @@ def test_what_a_driver_says_of_itself(install):
     )
 
 
-def test_wrappers_are_made(install):
+def test_installed_wrappers_are_created(install):
     install(
         "wrap-one", "class Wrapper:\n    pass\nplugin = object()", wrappers="b = wrap_one:Wrapper\na = wrap_one:plugin"
     )
@@ -181,13 +181,13 @@ def test_wrappers_are_made(install):
         ("class Wrapper:\n    def __init__(self, more): pass", DriverContractError),
     ],
 )
-def test_a_wrapper_that_cannot_be_made(install, source, error):
+def test_a_wrapper_that_cannot_be_created(install, source, error):
     install("bad-wrap", source, wrappers="bad = bad_wrap:Wrapper")
     with pytest.raises(error, match=r"wrapper 'bad' of package bad-wrap 1\.2"):
         registry.load_wrappers()
 
 
-def test_a_driver_s_log_is_silent_until_it_is_asked_for(install, capsys):
+def test_a_drivers_log_is_silent_until_it_is_enabled(install, capsys):
     from loguru import logger
 
     install(
@@ -230,7 +230,7 @@ def test_a_driver_s_log_is_silent_until_it_is_asked_for(install, capsys):
         f"{'0' * 64}-init",
     ],
 )
-def test_a_driver_s_name_can_be_no_other_name_under_the_root(name, install, tmp_path):
+def test_names_that_a_driver_may_not_have_on_disk(name, install, tmp_path):
     install("named-driver", f"class Driver(Driver):\n    driver_name = {name!r}", drivers="named = named_driver:Driver")
     with pytest.raises(DriverContractError, match="cannot be its name on disk"):
         registry.driver_name(registry.load_driver("named"), "named")
@@ -240,5 +240,5 @@ def test_a_driver_s_name_can_be_no_other_name_under_the_root(name, install, tmp_
 
 
 @pytest.mark.parametrize("name", ["a" * 63, "overlay2", "fuse-overlayfs", "Mine_2.0", "x"])
-def test_names_that_a_driver_may_have(name):
+def test_names_that_a_driver_may_have_on_disk(name):
     assert registry.driver_name(object, name) == name

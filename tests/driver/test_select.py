@@ -1,4 +1,4 @@
-"""Which driver a store gets: by setting, by what is there, by priority."""
+"""The choice of a store's driver: by setting, by the state under the root, by priority."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from layerstore_core import AmbiguousDriver, DriverNotFound, DriverNotSupported,
 from layerstore_core.driver.prior import prior_drivers
 from layerstore_core.driver.select import select_driver
 
-NEEDS_MORE = "class Driver(Driver):\n    priority = 50\n    @classmethod\n    def probe(cls, context):\n        raise DriverNotSupported('needs more')\n"
+NEEDS_MORE = """class Driver(Driver):
+    priority = 50
+    @classmethod
+    def probe(cls, context):
+        raise DriverNotSupported('needs more')
+"""
 
 
 def with_priority(value):
@@ -21,7 +26,7 @@ def root(tmp_path):
 
 
 def state(root, name, part="sha256"):
-    """What is there once a driver's store has a layer, or a writable layer."""
+    """Create the state of a driver whose store has a layer, or a writable layer."""
     (root / "image" / name / "layerdb" / part / "something").mkdir(parents=True)
 
 
@@ -29,7 +34,7 @@ def select(root, **settings):
     return select_driver(StoreConfig(root=root, **settings))
 
 
-def test_the_setting_goes_before_all_else(root, install, only):
+def test_the_driver_setting_takes_precedence(root, install, only):
     only("vfs")
     install("high-driver", with_priority(100), drivers="high = high_driver:Driver")
     state(root, "high")
@@ -39,7 +44,7 @@ def test_the_setting_goes_before_all_else(root, install, only):
 
 
 @pytest.mark.parametrize("source", ["argument", "environment", "file"])
-def test_where_the_setting_may_stand(root, tmp_path, monkeypatch, install, source):
+def test_the_sources_of_the_driver_setting(root, tmp_path, monkeypatch, install, source):
     install("set-driver", drivers="set = set_driver:Driver")
     given = {}
     if source == "argument":
@@ -56,13 +61,13 @@ def test_where_the_setting_may_stand(root, tmp_path, monkeypatch, install, sourc
 
 
 @pytest.mark.parametrize("part", ["sha256", "mounts"])
-def test_a_store_stays_with_its_driver(root, install, part):
+def test_a_store_keeps_its_driver(root, install, part):
     install("prior-driver", drivers="prior = prior_driver:Driver")
     state(root, "prior", part)
     assert select(root) == "prior"
 
 
-def test_an_empty_record_is_no_state(root, install, only):
+def test_an_empty_records_directory_is_no_state(root, install, only):
     only("vfs")
     install("prior-driver", drivers="prior = prior_driver:Driver")
     (root / "image" / "prior" / "layerdb" / "sha256").mkdir(parents=True)
@@ -71,7 +76,7 @@ def test_an_empty_record_is_no_state(root, install, only):
     assert select(root) == "vfs"
 
 
-def test_two_states_are_an_error_that_names_both(root, install):
+def test_the_state_of_two_drivers_is_an_error_that_names_both(root, install):
     install("one-driver", drivers="one = one_driver:Driver")
     install("two-driver", drivers="two = two_driver:Driver")
     state(root, "one")
@@ -82,7 +87,7 @@ def test_two_states_are_an_error_that_names_both(root, install):
     assert select(root, driver="two") == "two"
 
 
-def test_two_states_are_named_though_one_driver_is_missing(root, install):
+def test_the_state_of_a_missing_driver_is_named_too(root, install):
     install("one-driver", drivers="one = one_driver:Driver")
     state(root, "one")
     state(root, "missing")
@@ -90,7 +95,7 @@ def test_two_states_are_named_though_one_driver_is_missing(root, install):
         select(root)
 
 
-def test_vfs_s_state_does_not_count_in_a_root_of_docker_s(root, install, only):
+def test_the_state_of_vfs_does_not_count_in_a_root_of_docker(root, install, only):
     only("vfs")
     install("one-driver", with_priority(5), drivers="one = one_driver:Driver")
     state(root, "vfs")
@@ -99,7 +104,7 @@ def test_vfs_s_state_does_not_count_in_a_root_of_docker_s(root, install, only):
     assert select(root) == "one"
 
 
-def test_a_state_whose_driver_is_missing_is_no_reason_to_switch(root):
+def test_no_other_driver_is_used_if_the_driver_of_the_state_is_missing(root):
     state(root, "missing")
     with pytest.raises(
         DriverNotFound, match=r"has the state of driver 'missing'.*not installed|no driver 'missing'"
@@ -109,14 +114,14 @@ def test_a_state_whose_driver_is_missing_is_no_reason_to_switch(root):
     assert select(root, driver="vfs") == "vfs"
 
 
-def test_a_state_whose_driver_is_broken_is_no_reason_to_switch(root, install):
+def test_no_other_driver_is_used_if_the_driver_of_the_state_is_broken(root, install):
     install("broken-driver", "raise RuntimeError('x')", drivers="broken = broken_driver:Driver")
     state(root, "broken")
     with pytest.raises(DriverNotFound, match="cannot be imported"):
         select(root)
 
 
-def test_a_state_whose_driver_does_not_work_here_is_no_reason_to_switch(root, install):
+def test_no_other_driver_is_used_if_the_driver_of_the_state_does_not_work(root, install):
     source = NEEDS_MORE + "    def __init__(self, context):\n        raise DriverNotSupported('needs more')\n"
     install("more-driver", source, drivers="more = more_driver:Driver")
     state(root, "more")
@@ -124,7 +129,7 @@ def test_a_state_whose_driver_does_not_work_here_is_no_reason_to_switch(root, in
         LayerStore.open(root=root)
 
 
-def test_the_first_by_priority_that_works(root, install, only):
+def test_the_first_driver_by_priority_that_works_is_chosen(root, install, only):
     only("vfs")
     assert select(root) == "vfs"
     install("low-driver", with_priority(1), drivers="low = low_driver:Driver")
@@ -133,11 +138,11 @@ def test_the_first_by_priority_that_works(root, install, only):
     assert select(root) == "high"
     install("more-driver", NEEDS_MORE, drivers="more = more_driver:Driver")
     install("broken-driver", "raise RuntimeError('x')", drivers="broken = broken_driver:Driver")
-    install("quiet-driver", drivers="quiet = quiet_driver:Driver")  # has no priority: wants to be named
+    install("quiet-driver", drivers="quiet = quiet_driver:Driver")  # has no priority: must be named
     assert select(root) == "high"
 
 
-def test_the_setting_of_priorities(root, install, only):
+def test_the_setting_driver_priority(root, install, only):
     only("vfs")
     install("low-driver", drivers="low = low_driver:Driver")
     install("more-driver", NEEDS_MORE, drivers="more = more_driver:Driver")
@@ -146,13 +151,13 @@ def test_the_setting_of_priorities(root, install, only):
         select(root, driver_priority=("more", "nowhere"))
 
 
-def test_no_driver_at_all(root, only):
+def test_select_without_any_driver(root, only):
     only()
     with pytest.raises(DriverNotFound, match="pip install layerstore-driver-vfs"):
         select(root)
 
 
-def test_an_alias_is_tried_once(root, install, only):
+def test_a_driver_with_an_alias_is_probed_once(root, install, only):
     only()
     source = NEEDS_MORE.replace("priority = 50", "priority = 50\n    driver_name = 'real'")
     install("alias-driver", source, drivers="real = alias_driver:Driver\nalias = alias_driver:Driver")
@@ -161,7 +166,7 @@ def test_an_alias_is_tried_once(root, install, only):
     assert str(caught.value).count("needs more") == 1
 
 
-def test_an_alias_has_one_name_on_disk(root, install):
+def test_a_driver_with_an_alias_has_one_name_on_disk(root, install):
     install(
         "alias-driver",
         "class Driver(Driver):\n    driver_name = 'real'\n",

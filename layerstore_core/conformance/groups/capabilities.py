@@ -1,4 +1,4 @@
-"""Group "capabilities": what a driver says it can do, it can; and what it could say beyond that."""
+"""Group "capabilities": a driver has the abilities that it declares. Notes name abilities that it could declare."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.groups.streams import must_be_same_bytes
-from layerstore_core.conformance.rig import Bench, read_all, stream_of
+from layerstore_core.conformance.rig import DriverRig, read_all, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, differences
 from layerstore_core.driver.capabilities import Capabilities
@@ -26,19 +26,19 @@ _CHAIN: Final = [
     [whiteout(b"d/02"), file(b"d/01", b"again"), file(b"third", b"3"), hard_link(b"link", b"d/05")],
     [directory(b"d/e"), file(b"d/e/f", b"4"), whiteout(b"second")],
 ]
-#: For how many seconds a layer waits for those below it.
+#: The number of seconds that a layer waits for its parents.
 _PATIENCE: Final = 60
 _MIB: Final = 1 << 20
 _QUOTA: Final = 16 * _MIB
 
 
 class CapabilityTests(ConformanceTests):
-    """The `capabilities` hook."""
+    """Tests of the `capabilities` hook."""
 
     group: ClassVar = "capabilities"
 
-    def test_they_are_the_same_each_time(self, bench: Bench) -> None:
-        """`capabilities` returns a `Capabilities`, the same for as long as the instance lives.
+    def test_capabilities_do_not_change(self, bench: DriverRig) -> None:
+        """`capabilities` returns a `Capabilities`, the same while the instance lives.
 
         Otherwise the store writes tar-split for some layers and not for others.
         """
@@ -50,10 +50,10 @@ class CapabilityTests(ConformanceTests):
         assert bench.open().capabilities == first, "a second instance declares something else"
 
     @pytest.mark.parametrize("dialect", DIALECTS)
-    def test_exact_diffs(self, bench: Bench, dialect: str) -> None:
-        """With `reproduces_exact_diffs`, `diff` gives every byte of the tar that `apply_diff` was given, also after a restart, and the store keeps no tar-split.
+    def test_exact_diffs(self, bench: DriverRig, dialect: str) -> None:
+        """With `reproduces_exact_diffs`, `diff` returns the exact tar of `apply_diff`, also after a restart.
 
-        Otherwise layers cannot be exported any more: the store has kept nothing to correct the driver with.
+        Otherwise layers cannot be exported any more: the store has kept no tar-split to correct the driver with.
         """
         tar = DIALECTS[dialect]
         base = bench.layer(tar)
@@ -65,10 +65,10 @@ class CapabilityTests(ConformanceTests):
         bench.reopen()
         must_be_same_bytes(bench.diff(upper, base), tar, f"the diff of the tar {dialect!r} after a restart")
 
-    def test_exact_diffs_spare_tar_split(self, bench: Bench) -> None:
-        """With `reproduces_exact_diffs` the store writes no tar-split, and what it exports is verified all the same.
+    def test_exact_diffs_spare_tar_split(self, bench: DriverRig) -> None:
+        """With `reproduces_exact_diffs` the store writes no tar-split, but still verifies its exports.
 
-        Otherwise a driver that keeps the tar itself pays for it twice.
+        Otherwise a driver that keeps the tar itself takes the space twice.
         """
         declared = bench.driver.capabilities.reproduces_exact_diffs
         tar = DIALECTS["ordinary"]
@@ -81,18 +81,20 @@ class CapabilityTests(ConformanceTests):
         if not declared and _could_reproduce(bench):
             bench.note("could be declared: reproduces_exact_diffs (every generated tar came back bit for bit)")
 
-    def test_depth(self, bench: Bench) -> None:
-        """`max_depth` is `None` or a number of layers, at least one; the group "limits" builds a chain of that length.
+    def test_max_depth(self, bench: DriverRig) -> None:
+        """`max_depth` is `None` or a number of layers, at least one.
 
-        Otherwise the store refuses all layers, or those that the driver could hold.
+        Otherwise the store refuses all layers, or layers that the driver could store. (The group "limits" builds a
+        chain of that length.)
         """
         depth: Any = bench.driver.capabilities.max_depth
         assert depth is None or (isinstance(depth, int) and depth >= 1), f"max_depth is {depth!r}"
 
-    def test_parallel_apply(self, bench: Bench) -> None:
-        """With `parallel_apply`, layers of a chain that are applied at the same time, the topmost first, make the same trees; who looks below waits with `await_parents`.
+    def test_parallel_apply(self, bench: DriverRig) -> None:
+        """With `parallel_apply`, a chain that is applied all at once, the topmost layer first, has the same trees.
 
-        Otherwise images are damaged when they are pulled quickly.
+        Otherwise images are damaged when they are pulled quickly. An `apply_diff` that needs its parents waits with
+        `await_parents`.
         """
         wanted = _chain(bench, parallel=False)
         try:
@@ -107,10 +109,10 @@ class CapabilityTests(ConformanceTests):
         elif not lines:
             bench.note("could be declared: parallel_apply (layers applied children first came out right)")
 
-    def test_quota(self, bench: Bench) -> None:
-        """With `quota`, writing more than the `size` of a writable layer fails, in this layer alone; without it, `size` is refused with ConfigError.
+    def test_quota(self, bench: DriverRig) -> None:
+        """With `quota`, a writable layer cannot exceed its `size`; without it, `size` raises ConfigError.
 
-        Otherwise one container fills the disk of all, in spite of its limit.
+        Otherwise one container fills the disk of all, in spite of its limit. The limit of one layer holds for no other.
         """
         base = bench.layer([file(b"f", b"x")])
         declared = bench.driver.capabilities.quota
@@ -123,8 +125,10 @@ class CapabilityTests(ConformanceTests):
             return
         limited = not _fits(bench, layer, 2 * _QUOTA)
         if not declared:
-            assert limited, "quota is not declared, and a size is taken without an error and without effect: refuse it"
-            bench.note("could be declared: quota (a size limit was kept to)")
+            assert limited, (
+                "quota is not declared, but a size is accepted without an error and without effect: refuse it"
+            )
+            bench.note("could be declared: quota (a size limit was enforced)")
             return
         assert limited, f"{2 * _QUOTA // _MIB} MiB fit into a layer whose size is {_QUOTA // _MIB} MiB"
         bench.driver.remove(layer)
@@ -136,8 +140,8 @@ class CapabilityTests(ConformanceTests):
             bench.driver.create_read_write(bench.new_id(), base, "", {"size": "much"})
 
 
-def _refusal(bench: Bench, layer: str, parent: str) -> str:
-    """Make a layer with a limit; returns the words with which the driver refuses that, if it does."""
+def _refusal(bench: DriverRig, layer: str, parent: str) -> str:
+    """Create a layer with a size limit. Return the message with which the driver refuses it, empty if it does not."""
     try:
         bench.driver.create_read_write(layer, parent, "", {"size": str(_QUOTA)})
     except ConfigError as error:
@@ -145,15 +149,15 @@ def _refusal(bench: Bench, layer: str, parent: str) -> str:
     return ""
 
 
-def _could_reproduce(bench: Bench) -> bool:
+def _could_reproduce(bench: DriverRig) -> bool:
     try:
         return all(bench.diff(bench.layer(tar), "") == tar for tar in DIALECTS.values())
     except (OSError, LayerStoreError):
         return False
 
 
-def _chain(bench: Bench, *, parallel: bool) -> list[Tree]:
-    """The trees of a chain whose layers were applied one after another, or at the same time."""
+def _chain(bench: DriverRig, *, parallel: bool) -> list[Tree]:
+    """Return the trees of a chain whose layers were applied one after another, or at the same time."""
     layers: list[str] = []
     if not parallel:
         for items in _CHAIN:
@@ -167,8 +171,8 @@ def _chain(bench: Bench, *, parallel: bool) -> list[Tree]:
 
     def apply(at: int) -> None:
         def await_parents() -> None:
-            for below in complete[:at]:
-                assert below.wait(_PATIENCE), "a layer below did not come"
+            for parent in complete[:at]:
+                assert parent.wait(_PATIENCE), "a parent layer did not become complete"
 
         try:
             stream = stream_of(tar_of(_CHAIN[at]), await_parents=await_parents)
@@ -178,13 +182,13 @@ def _chain(bench: Bench, *, parallel: bool) -> list[Tree]:
             complete[at].set()
 
     with ThreadPoolExecutor(len(layers)) as pool:
-        # The topmost first: whoever does not wait finds nothing below.
+        # The topmost first: a driver that does not wait finds empty parents.
         list(pool.map(apply, reversed(range(len(layers)))))
     return [bench.tree(layer) for layer in layers]
 
 
-def _fits(bench: Bench, layer: str, size: int) -> bool:
-    """Whether so many bytes can be written into a layer."""
+def _fits(bench: DriverRig, layer: str, size: int) -> bool:
+    """Return whether so many bytes can be written into a layer."""
     block = os.urandom(_MIB)
     with bench.driver.mounted(layer) as path:
         try:

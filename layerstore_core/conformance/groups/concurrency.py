@@ -1,4 +1,4 @@
-"""Group "concurrency": threads and processes at the same home at once."""
+"""Group "concurrency": threads and processes use one home at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar, Final, TypeVar
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.processes import Child
-from layerstore_core.conformance.rig import Bench, read_all
+from layerstore_core.conformance.rig import DriverRig, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, read_tree
 
@@ -21,14 +21,14 @@ _BASE: Final = [directory(b"d"), *(file(b"d/%02d" % number, b"%d" % number * 100
 
 
 class ConcurrencyTests(ConformanceTests):
-    """Many calls at once, of different layers and of the same."""
+    """Tests of concurrent calls, for different layers and for the same layer."""
 
     group: ClassVar = "concurrency"
 
-    def test_layers_are_made_at_once(self, bench: Bench) -> None:
-        """Layers on one parent that are made, filled, mounted and compared by several threads at once are as if made one by one.
+    def test_threads_create_layers(self, bench: DriverRig) -> None:
+        """Threads can create, fill, mount and compare layers of one parent at once, and all layers are correct.
 
-        Otherwise pulling an image damages it, sometimes.
+        Otherwise pulling an image sometimes damages it.
         """
         base = bench.layer(_BASE)
         layers = [bench.new_id() for _ in range(3 * _THREADS)]
@@ -46,10 +46,10 @@ class ConcurrencyTests(ConformanceTests):
         for number, found in enumerate(_at_once(live, range(len(layers)))):
             assert found == [str(number), "19", "False", "C /d", f"D /d/{number:02d}", "A /own"]
 
-    def test_one_layer_is_used_at_once(self, bench: Bench) -> None:
-        """A layer that several threads mount, read and unmount is there for each of them, for as long as it wants.
+    def test_threads_use_one_layer(self, bench: DriverRig) -> None:
+        """A layer that threads mount, read and unmount at once stays mounted for each until it has finished.
 
-        Otherwise readers fail with files that are not there, sometimes.
+        Otherwise readers sometimes fail because files are missing.
         """
         layer = bench.writable(bench.layer(_BASE))
         wanted = bench.tree(layer)
@@ -61,10 +61,10 @@ class ConcurrencyTests(ConformanceTests):
         assert all(_at_once(use, range(10 * _THREADS))), "a tree changed while several threads were reading it"
         assert not bench.mounts(), f"after the last user there is still mounted: {bench.mounts()}"
 
-    def test_layers_go_while_others_are_read(self, bench: Bench) -> None:
-        """While siblings are made and removed, a mounted layer stays whole.
+    def test_layers_are_removed_while_others_are_read(self, bench: DriverRig) -> None:
+        """While siblings are created and removed, a mounted layer stays complete.
 
-        Otherwise cleaning up breaks what is running.
+        Otherwise a cleanup breaks running containers.
         """
         base = bench.layer(_BASE)
         reader = bench.writable(base)
@@ -72,17 +72,17 @@ class ConcurrencyTests(ConformanceTests):
         path = bench.driver.get(reader)
         doomed = [bench.new_id() for _ in range(2 * _THREADS)]
 
-        def come_and_go(number: int) -> bool:
+        def create_and_remove(number: int) -> bool:
             if number % 2:
                 return read_tree(path) == wanted
             bench.layer([file(b"x", b"x"), whiteout(b"d")], base, layer_id=doomed[number])
             bench.driver.remove(doomed[number])
             return not bench.driver.exists(doomed[number])
 
-        assert all(_at_once(come_and_go, range(len(doomed))))
+        assert all(_at_once(create_and_remove, range(len(doomed))))
         bench.driver.put(reader)
 
-    def test_diffs_are_read_at_once(self, bench: Bench) -> None:
+    def test_threads_read_diffs_of_one_layer(self, bench: DriverRig) -> None:
         """Several diffs of one layer that are read at once are the same.
 
         Otherwise pushing an image to two places fails.
@@ -93,7 +93,7 @@ class ConcurrencyTests(ConformanceTests):
         assert all(found == wanted for found in _at_once(lambda _: bench.diff(layer, base), range(2 * _THREADS)))
         assert not bench.mounts()
 
-    def test_a_store_takes_layers_at_once(self, bench: Bench) -> None:
+    def test_threads_register_layers(self, bench: DriverRig) -> None:
         """Layers that several threads register in one store, some of them twice, are all there and exact.
 
         Otherwise two pulls at once lose a layer.
@@ -111,8 +111,8 @@ class ConcurrencyTests(ConformanceTests):
             for layer in layers:
                 store.release(layer)
 
-    def test_processes_work_at_once(self, bench: Bench) -> None:
-        """Several processes make layers on one parent, each with an instance of its own, and all are right.
+    def test_processes_create_layers(self, bench: DriverRig) -> None:
+        """Several processes that create layers of one parent, each with its own instance, all get correct layers.
 
         Otherwise CI jobs on one machine need a lock around each of them.
         """

@@ -1,4 +1,4 @@
-"""Group "content": every kind of file comes out of a layer as the tar says."""
+"""Group "content": a layer shows every kind of file as its tar has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
-from layerstore_core.conformance.rig import Bench
+from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import MOMENT, Item, directory, file, hard_link, special, symlink
 from layerstore_core.conformance.trees import expected_tree, must_be, readable, shown
 from layerstore_core.errors import InvalidLayer
@@ -120,33 +120,34 @@ _PRIVILEGED: Final[dict[str, list[Item]]] = {
 
 
 class ContentTests(ConformanceTests):
-    """What `apply_diff` makes of every type of entry, with all its metadata."""
+    """Tests of the files that `apply_diff` creates for every type of entry, with all metadata."""
 
     group: ClassVar = "content"
 
     @pytest.mark.parametrize("kind", _PLAIN)
-    def test_files(self, bench: Bench, kind: str) -> None:
-        """A layer shows every file of its tar: type, content, mode, owner, time to the nanosecond, target, attributes and names.
+    def test_files_of_a_layer(self, bench: DriverRig, kind: str) -> None:
+        """A layer shows all files of its tar: type, content, mode, owner, time in ns, target, attributes, names.
 
         Otherwise programs in a container find other files than their image had.
         """
         _try(bench, _PLAIN[kind])
 
     @pytest.mark.parametrize("kind", _PRIVILEGED)
-    def test_files_of_root(self, bench: Bench, kind: str) -> None:
-        """Owners, devices, and attributes that only root may set, are those of the tar where root unpacks it.
+    def test_files_that_only_root_can_create(self, bench: DriverRig, kind: str) -> None:
+        """For root, owners, devices, and attributes that only root may set are those of the tar.
 
         Otherwise services cannot read their own files, and `ping` does not work.
         """
         if not bench.is_root:
-            bench.note(f"{kind}: tried only by root")
+            bench.note(f"{kind}: tested only as root")
             return
         _try(bench, _PRIVILEGED[kind])
 
-    def test_a_hard_link_entry_with_other_metadata(self, bench: Bench) -> None:
-        """The last entry of a file gives it mode, owner and time, for all of its names; attributes that it does not have stay.
+    def test_a_hard_link_entry_with_other_metadata(self, bench: DriverRig) -> None:
+        """The last entry of a file sets its mode, owner and time, and keeps attributes that the entry lacks.
 
-        Otherwise `ping` loses its capabilities where GNU tar has written a second name of it.
+        Otherwise `ping` loses its capabilities if GNU tar has stored a second name of it. The metadata are those of all
+        names of the file.
         """
         first = {b"user.one": b"1", b"user.both": b"1"}
         last = {b"user.two": b"2", b"user.both": b"2"}
@@ -167,22 +168,22 @@ class ContentTests(ConformanceTests):
         must_be(names, {b"first": node, b"d/last": node}, "a file whose last name came with other metadata")
 
     @pytest.mark.parametrize("kind", _PLAIN)
-    def test_files_show_in_a_child(self, bench: Bench, kind: str) -> None:
+    def test_files_of_a_parent_in_its_child(self, bench: DriverRig, kind: str) -> None:
         """A child shows every file of its parent exactly as the parent does.
 
-        Otherwise files change by being in an image with more than one layer.
+        Otherwise files differ between images with one layer and images with several.
         """
         parent = bench.layer(_PLAIN[kind])
-        below = bench.tree(parent)
+        wanted = bench.tree(parent)
         child = bench.layer([file(b"of-the-child", b"1")], parent)
         tree = bench.tree(child)
         tree.pop(b"of-the-child", None)
-        must_be(tree, below, "the parent's files in the child", root=False)
+        must_be(tree, wanted, "the parent's files in the child", root=False)
 
-    def test_the_umask_does_not_matter(self, bench: Bench) -> None:
+    def test_the_umask_does_not_matter(self, bench: DriverRig) -> None:
         """Modes come from the tar, not from the umask of the process.
 
-        Otherwise an image that was pulled by a careful administrator does not start.
+        Otherwise an image that was pulled under a strict umask does not start.
         """
         items = [directory(b"d", mode=0o777), file(b"d/f", b"x", mode=0o666)]
         old = os.umask(0o077)
@@ -193,8 +194,8 @@ class ContentTests(ConformanceTests):
         must_be(bench.tree(layer), expected_tree(items), "a layer that was unpacked under umask 077")
 
     @pytest.mark.parametrize("dialect", ["sparse-old-gnu", "sparse-pax"])
-    def test_sparse_files(self, bench: Bench, dialect: str) -> None:
-        """A sparse file of a tar is a file of its full length, with zeros in its holes.
+    def test_sparse_files(self, bench: DriverRig, dialect: str) -> None:
+        """A sparse file of a tar becomes a file of its full length, with zeros in its holes.
 
         Otherwise disk images and databases in a layer are cut off.
         """
@@ -206,10 +207,10 @@ class ContentTests(ConformanceTests):
         if taken >= len(content):
             bench.note(f"a sparse file of {len(content)} bytes takes {taken} bytes of disk: its hole is filled")
 
-    def test_later_entries_replace_earlier_ones(self, bench: Bench) -> None:
-        """An entry takes the place of what is there by its name; only a directory over a directory merges.
+    def test_later_entries_replace_earlier_ones(self, bench: DriverRig) -> None:
+        """An entry replaces an existing file of its name, but a directory over a directory merges with it.
 
-        Otherwise a file that was written twice into a tar shows its first content, or both mixed.
+        Otherwise a file that is in a tar twice shows its first content, or a mixture of both.
         """
         items = [
             file(b"twice", b"first, and longer"),
@@ -227,8 +228,8 @@ class ContentTests(ConformanceTests):
     @pytest.mark.parametrize(
         "name", [b"../outside", b"a/../../outside", b"/../outside", b"link/outside", b"up/outside"], ids=repr
     )
-    def test_nothing_leaves_the_root(self, bench: Bench, name: bytes) -> None:
-        """No entry makes or changes a file outside of its layer, whatever `..` and links are in its name.
+    def test_no_entry_leaves_the_root(self, bench: DriverRig, name: bytes) -> None:
+        """No entry creates or changes a file outside of its layer, whatever `..` and links are in its name.
 
         Otherwise a hostile image overwrites files of the machine.
         """
@@ -253,7 +254,7 @@ class ContentTests(ConformanceTests):
         assert not written and not found, f"the entry {name!r} was not kept inside the layer: {written or found}"
 
 
-def _try(bench: Bench, items: list[Item]) -> None:
+def _try(bench: DriverRig, items: list[Item]) -> None:
     layer = bench.layer(items)
     wanted = expected_tree(items)
     found = bench.tree(layer)

@@ -1,4 +1,4 @@
-"""Group "diffs": what changed, as a list and as a tar, and what a tar with deletions does."""
+"""Group "diffs": changes as a list and as a tar, and the effect of a tar with deletions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.rig import Bench, read_all
+from layerstore_core.conformance.rig import DriverRig, read_all
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
 from layerstore_core.conformance.trees import expected_changes, must_be, names_of, read_tree
 from layerstore_core.diff.change import Change, ChangeKind
@@ -77,7 +77,7 @@ def _touch_and_remove(root: Path) -> None:
 def _rename_directory(root: Path) -> None:
     try:
         (root / "etc").rename(root / "config")
-    except OSError:  # EXDEV: an overlay may leave this to the caller, as `mv` does it
+    except OSError:  # EXDEV: an overlay may refuse to rename a directory, and then the caller copies it, like `mv`
         shutil.copytree(root / "etc", root / "config", symlinks=True)
         shutil.rmtree(root / "etc")
 
@@ -117,7 +117,7 @@ def _put_sockets(root: Path) -> None:
         os.mknod(root / name, stat.S_IFSOCK | 0o755)
 
 
-#: What is done in a writable layer on `_BASE`. Of these only the last two are no change.
+#: Edits of a writable layer whose parent is `_BASE`. Only the last two make no change.
 _EDITS: Final[dict[str, Callable[[Path], object]]] = {
     "add-a-file": lambda root: (root / "usr/lib/new").write_bytes(b"n" * 10_000),
     "add-an-empty-directory": lambda root: (root / "srv").mkdir(),
@@ -160,7 +160,7 @@ _EDITS: Final[dict[str, Callable[[Path], object]]] = {
 
 _NO_CHANGE: Final = ("nothing", "a-file-that-came-and-went")
 
-#: What a layer on `_BASE` holds, and which files of the base are gone then, and which have come.
+#: Layers whose parent is `_BASE`: the entries, the files of the base that they delete, and the files that they add.
 _DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
     "a-file": ([whiteout(b"etc/hosts")], {b"etc/hosts"}, set()),
     "a-tree": (
@@ -207,27 +207,27 @@ _DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
 
 
 class DiffTests(ConformanceTests):
-    """`changes`, `diff`, and `apply_diff` of a layer that changes what is below it."""
+    """Tests of `changes`, of `diff`, and of `apply_diff` of a layer that changes its parent's files."""
 
     group: ClassVar = "diffs"
 
     @pytest.mark.parametrize("edit", _EDITS)
-    def test_changes(self, bench: Bench, edit: str) -> None:
+    def test_changes_of_a_writable_layer(self, bench: DriverRig, edit: str) -> None:
         """`changes` names every path that was added, changed or deleted, sorted, and no other.
 
-        Otherwise a change is not committed, and nobody misses it until the image runs.
+        Otherwise a commit misses a change, and this shows only when the image runs.
         """
         base, layer = _edited(bench, _EDITS[edit])
         wanted = expected_changes(bench.tree(layer), bench.tree(base))
         found = bench.driver.changes(layer, base)
-        # Core's word for it: a root of which only the time differs is no change.
+        # Core's rule: a root whose time alone differs is no change.
         found = [change for change in found if change.path != b"/" or change in wanted]
         assert [str(one) for one in found] == [str(one) for one in wanted]
         assert all(isinstance(one, Change) for one in found)
 
     @pytest.mark.parametrize("edit", _EDITS)
-    def test_a_diff_makes_the_same_tree(self, bench: Bench, edit: str) -> None:
-        """The tar of a layer's changes, applied to another child of its parent, gives the same tree.
+    def test_a_diff_makes_the_same_tree(self, bench: DriverRig, edit: str) -> None:
+        """The tar of a layer's changes, applied to another child of its parent, makes the same tree.
 
         Otherwise a committed container is not what it was.
         """
@@ -236,10 +236,10 @@ class DiffTests(ConformanceTests):
         copy = bench.layer(bench.diff(layer, base), base)
         must_be(bench.tree(copy), wanted, "the layer's diff on its sibling", root=_root_counts(edit))
 
-    def test_a_socket_in_the_place_of_a_file(self, bench: Bench) -> None:
-        """A socket, which no tar can hold, is left out of a diff, and what it has replaced is deleted by it.
+    def test_a_socket_in_the_place_of_a_file(self, bench: DriverRig) -> None:
+        """A diff leaves out a socket, which no tar can hold, and deletes the file that the socket has replaced.
 
-        Otherwise files come back that a container has deleted.
+        Otherwise files that a container has deleted come back.
         """
         base, layer = _edited(bench, _put_sockets)
         shown = bench.tree(layer)
@@ -252,18 +252,18 @@ class DiffTests(ConformanceTests):
         ]
 
     @pytest.mark.parametrize("edit", _NO_CHANGE)
-    def test_no_change_is_an_empty_tar(self, bench: Bench, edit: str) -> None:
-        """Without a change `changes` is empty and `diff` is a tar without an entry.
+    def test_no_change_is_an_empty_tar(self, bench: DriverRig, edit: str) -> None:
+        """Without a change `changes` is empty, and `diff` is a tar without an entry.
 
-        Otherwise each commit of an idle container makes a new layer.
+        Otherwise each commit of an idle container creates a new layer.
         """
         base, layer = _edited(bench, _EDITS[edit])
         assert bench.driver.changes(layer, base) == []
         with tarfile.open(fileobj=io.BytesIO(bench.diff(layer, base))) as tar:
             assert tar.getnames() == []
 
-    def test_a_diff_against_nothing_is_the_whole_tree(self, bench: Bench) -> None:
-        """`diff` against no parent holds all that the layer shows, whatever the layers below it are.
+    def test_a_diff_without_a_parent_is_the_whole_tree(self, bench: DriverRig) -> None:
+        """`diff` without a parent has all that the layer shows, whatever its ancestors are.
 
         Otherwise a squashed image lacks files.
         """
@@ -271,10 +271,10 @@ class DiffTests(ConformanceTests):
         wanted = bench.tree(layer)
         must_be(bench.tree(bench.layer(bench.diff(layer, ""))), wanted, "the whole tree's tar, applied", root=False)
         kinds = {change.kind for change in bench.driver.changes(layer, "")}
-        assert kinds == {ChangeKind.ADD}, f"against nothing everything is added, but changes has {kinds}"
+        assert kinds == {ChangeKind.ADD}, f"without a parent all files are added, but changes has {kinds}"
 
-    def test_a_diff_against_nothing_has_the_root(self, bench: Bench) -> None:
-        """Where the metadata of `/` are not those of a new base layer, `diff` against no parent has an entry for it.
+    def test_a_diff_without_a_parent_has_the_root(self, bench: DriverRig) -> None:
+        """If the metadata of `/` are not those of a new base layer, `diff` without a parent has an entry for `/`.
 
         Otherwise a squashed image has lost them.
         """
@@ -287,8 +287,8 @@ class DiffTests(ConformanceTests):
             os.chmod(path, 0o700)
         assert bench.tree(bench.layer(bench.diff(box, "")))[b""].mode == 0o700
 
-    def test_a_diff_against_a_grandparent(self, bench: Bench) -> None:
-        """`diff` and `changes` against a layer that is not the direct parent hold the changes of all layers between.
+    def test_a_diff_against_a_grandparent(self, bench: DriverRig) -> None:
+        """`diff` and `changes` against a layer that is not the direct parent have the changes of all layers between.
 
         Otherwise a squashed or exported image lacks whole layers.
         """
@@ -303,8 +303,8 @@ class DiffTests(ConformanceTests):
             str(one) for one in expected_changes(wanted, bench.tree(base))
         ]
 
-    def test_a_diff_against_a_sibling(self, bench: Bench) -> None:
-        """`diff` against any other layer of the driver gives what makes that layer's tree into this one.
+    def test_a_diff_against_a_sibling(self, bench: DriverRig) -> None:
+        """`diff` against any other layer of the driver changes that layer's tree into this one.
 
         Otherwise two images cannot be compared.
         """
@@ -319,21 +319,21 @@ class DiffTests(ConformanceTests):
         )
 
     @pytest.mark.parametrize("case", _DELETIONS)
-    def test_what_a_layer_deletes(self, bench: Bench, case: str) -> None:
-        """`.wh.x` in a tar deletes x of the layers below, `.wh..wh..opq` all that a directory shows from below.
+    def test_whiteouts_delete_files(self, bench: DriverRig, case: str) -> None:
+        """`.wh.x` in a tar deletes x of the parents, `.wh..wh..opq` all that a directory shows of them.
 
         Otherwise deleted files, and the secrets in them, show again.
         """
-        items, gone, come = _DELETIONS[case]
+        items, deleted, added = _DELETIONS[case]
         base = bench.layer(_BASE)
         names = names_of(bench.tree(base))
         layer = bench.layer(items, base)
-        assert names_of(bench.tree(layer)) == (names - gone) | come
+        assert names_of(bench.tree(layer)) == (names - deleted) | added
         must_be(bench.tree(bench.writable(layer)), bench.tree(layer), "a child of a layer with deletions", root=False)
 
     @pytest.mark.parametrize("case", _DELETIONS)
-    def test_a_diff_of_an_applied_layer(self, bench: Bench, case: str) -> None:
-        """The diff of a layer that came from a tar with deletions makes the same tree, too.
+    def test_a_diff_of_an_applied_layer(self, bench: DriverRig, case: str) -> None:
+        """The diff of a layer that was made from a tar with deletions makes the same tree, too.
 
         Otherwise an image changes when it is saved and loaded.
         """
@@ -343,8 +343,8 @@ class DiffTests(ConformanceTests):
         copy = bench.layer(bench.diff(layer, base), base)
         must_be(bench.tree(copy), bench.tree(layer), "the layer's diff on its sibling", root=False)
 
-    def test_whiteouts_do_not_show(self, bench: Bench) -> None:
-        """What marks a deletion in a tar, `.wh.…`, is not a file of the mounted tree.
+    def test_whiteouts_do_not_show(self, bench: DriverRig) -> None:
+        """The marks of deletions in a tar, `.wh.…`, are no files in the mounted tree.
 
         Otherwise programs in a container see files that no image has.
         """
@@ -354,10 +354,10 @@ class DiffTests(ConformanceTests):
         assert not shown, f"whiteouts show as files: {shown}"
 
     @pytest.mark.parametrize("where", ["writable", "applied"])
-    def test_a_deletion_is_in_the_tar(self, bench: Bench, where: str) -> None:
-        """A deletion stands in the diff as `.wh.<name>`, which every engine understands.
+    def test_a_deletion_is_a_whiteout_in_the_diff(self, bench: DriverRig, where: str) -> None:
+        """A deletion is an entry `.wh.<name>` in the diff, which every engine understands.
 
-        Otherwise deleted files come back with the next engine that unpacks the image.
+        Otherwise deleted files come back with the next engine that extracts the image.
         """
         if where == "writable":
             base, layer = _edited(bench, lambda root: (root / "etc/hosts").unlink())
@@ -369,10 +369,10 @@ class DiffTests(ConformanceTests):
         assert "etc/.wh.hosts" in names, f"the tar has no etc/.wh.hosts, but {names}"
         assert "etc/hosts" not in names
 
-    def test_a_diff_may_be_closed_early(self, bench: Bench) -> None:
+    def test_a_diff_may_be_closed_early(self, bench: DriverRig) -> None:
         """A diff that is closed before its end, or never read, leaves no mount and no open file.
 
-        Otherwise each interrupted export leaves something mounted.
+        Otherwise each interrupted export leaves a mount.
         """
         base, layer = _edited(bench, lambda root: (root / "large").write_bytes(os.urandom(1 << 20)))
         for length in (0, 1, 700):
@@ -381,10 +381,10 @@ class DiffTests(ConformanceTests):
             assert not bench.mounts(), f"a diff closed after {length} bytes leaves mounted: {bench.mounts()}"
             assert not bench.open_files(), f"a diff closed after {length} bytes leaves open: {bench.open_files()}"
 
-    def test_a_diff_can_be_read_anyhow(self, bench: Bench) -> None:
-        """The stream of `diff` gives the same bytes to whoever reads byte by byte and to whoever reads all at once.
+    def test_a_diff_read_in_pieces(self, bench: DriverRig) -> None:
+        """The stream of `diff` has the same bytes whether it is read in small pieces or at once.
 
-        Otherwise some tools get a damaged tar from a whole layer.
+        Otherwise some tools get a damaged tar from an undamaged layer.
         """
         base, layer = _edited(bench, _many)
         with bench.driver.diff(layer, base) as stream:
@@ -393,8 +393,8 @@ class DiffTests(ConformanceTests):
             pieces = b"".join(iter(lambda: stream.read(13), b""))
         assert at_once == pieces == bench.diff(layer, base)
 
-    def test_a_diff_while_mounted(self, bench: Bench) -> None:
-        """`changes` and `diff` of a layer that is in use tell what is written by then.
+    def test_a_diff_of_a_mounted_layer(self, bench: DriverRig) -> None:
+        """`changes` and `diff` of a layer in use include all that is written by then.
 
         Otherwise a running container cannot be committed.
         """
@@ -408,10 +408,10 @@ class DiffTests(ConformanceTests):
         must_be(bench.tree(copy), read_tree(str(path)), "the diff of a layer in use", root=False)
         bench.driver.put(layer)
 
-    def test_files_of_a_layer_by_name(self, bench: Bench) -> None:
-        """`diff_getter` opens the files that `apply_diff` put into the layer, by their names in the tar, and no others.
+    def test_files_of_a_layer_by_name(self, bench: DriverRig) -> None:
+        """`diff_getter` opens the files of `apply_diff` by their names in the tar, and no others.
 
-        Otherwise the tar that was registered cannot be put together again.
+        Otherwise the tar that was registered cannot be assembled again.
         """
         items = [
             directory(b"d"),
@@ -430,7 +430,7 @@ class DiffTests(ConformanceTests):
             ):
                 assert read_all(files.open(name)) == content
             for name in (b"d", b"never-was", b"../d/file/x"):
-                with pytest.raises(OSError):  # noqa: PT011 - which of them is the driver's affair
+                with pytest.raises(OSError):  # noqa: PT011 - the driver may raise any kind of OSError
                     files.open(name)
         finally:
             files.close()
@@ -439,7 +439,7 @@ class DiffTests(ConformanceTests):
         assert not bench.open_files(), f"a closed diff_getter leaves open: {bench.open_files()}"
 
 
-def _edited(bench: Bench, edit: Callable[[Path], object]) -> tuple[str, str]:
+def _edited(bench: DriverRig, edit: Callable[[Path], object]) -> tuple[str, str]:
     base = bench.layer(_BASE)
     layer = bench.writable(base)
     with bench.driver.mounted(layer) as path:
@@ -448,5 +448,5 @@ def _edited(bench: Bench, edit: Callable[[Path], object]) -> tuple[str, str]:
 
 
 def _root_counts(edit: str) -> bool:
-    """Whether the root's own metadata are in the diff: its time alone is no change."""
+    """Return whether the root's own metadata are in the diff. The root's time alone is no change."""
     return edit.endswith("-of-the-root")

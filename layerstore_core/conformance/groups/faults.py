@@ -1,4 +1,4 @@
-"""Group "faults": every call fails in turn, and the process dies at every call in turn."""
+"""Group "faults": each call of the driver fails in turn, and the process dies at each call in turn."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 from layerstore_core.base.digests import DiffID, chain_id
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.processes import Tell, die, in_child
-from layerstore_core.conformance.rig import Bench, mounts_below, read_all
+from layerstore_core.conformance.processes import Report, die, in_child
+from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.watch import Watch
 from layerstore_core.errors import LayerStoreError
@@ -29,90 +29,89 @@ _BASE: Final = tar_of([directory(b"d"), file(b"d/one", b"1" * 3000), file(b"d/tw
 _TOP: Final = tar_of([file(b"d/three", b"3" * 3000), whiteout(b"d/two")])
 _OTHER: Final = tar_of([file(b"other", b"o" * 3000)])
 
-#: Runs a store's life; `None` where it ended as it should.
-_Run = Callable[[Path, Tell], None]
-
 
 class FaultTests(ConformanceTests):
-    """What is left when something goes wrong: all that was committed, and nothing else that `gc` does not find."""
+    """Tests of what is left after a fault: all that was committed, and nothing that `gc` does not find."""
 
     group: ClassVar = "faults"
 
     @pytest.mark.parametrize("stage", ["before", "after"])
-    def test_every_call_fails(self, bench: Bench, stage: str) -> None:
-        """Whichever call of the driver fails, before or after it has done its work, what was committed stays, and nothing is left over.
+    def test_every_call_fails(self, bench: DriverRig, stage: str) -> None:
+        """If a call of the driver fails, before or after its work, committed layers stay, and nothing else is left.
 
-        Otherwise a full disk costs layers, or space that nothing gives back.
+        Otherwise a full disk costs layers, or space that is never freed.
         """
 
-        def fail_at(number: int, root: Path, tell: Tell) -> None:
+        def fail_at(number: int, root: Path, report: Report) -> None:
             count = _Countdown(number, stage, _fail)
             try:
                 with bench.store(("faults", Watch(count)), root=root) as store:
-                    _live(store, tell)
+                    _use_store(store, report)
             except (OSError, LayerStoreError) as error:
-                tell(f"failed {error}")
+                report(f"failed {error}")
 
         for number in range(_count_calls(bench, stage)):
-            told: list[str] = []
+            reported: list[str] = []
             root = bench.root / f"fail-{number}"
-            fail_at(number, root, told.append)
-            _judge(bench, root, told, f"call {number} had failed {stage} its work")
+            fail_at(number, root, reported.append)
+            _check(bench, root, reported, f"call {number} had failed {stage} its work")
 
     @pytest.mark.parametrize("stage", ["before", "after"])
-    def test_killed_at_every_call(self, bench: Bench, stage: str) -> None:
-        """Wherever the process dies, the next one finds what was committed whole, and `gc` finds all that is left over.
+    def test_killed_at_every_call(self, bench: DriverRig, stage: str) -> None:
+        """If the process dies at a call of the driver, committed layers stay complete, and `gc` finds the rest.
 
-        Otherwise a power cut costs layers, or space that nothing gives back.
+        Otherwise a power cut costs layers, or space that is never freed.
         """
         calls = _count_calls(bench, stage)
         bench.close()
 
-        def live(number: int, root: Path, tell: Tell) -> None:
+        def use(number: int, root: Path, report: Report) -> None:
             with bench.store(("faults", Watch(_Countdown(number, stage, lambda _: die()))), root=root) as store:
-                _live(store, tell)
+                _use_store(store, report)
 
         for number in range(calls):
             root = bench.root / f"kill-{number}"
-            ended = in_child(lambda tell, number=number, root=root: live(number, root, tell))  # type: ignore[misc]
-            assert ended.killed, f"the process was to be killed {stage} call {number}, but: {ended.error or 'it lived'}"
-            _judge(bench, root, ended.told, f"the process was killed {stage} call {number}")
+            ended = in_child(lambda report, number=number, root=root: use(number, root, report))  # type: ignore[misc]
+            assert ended.killed, (
+                f"the process should have been killed {stage} call {number}, but: {ended.error or 'it lived on'}"
+            )
+            _check(bench, root, ended.reported, f"the process was killed {stage} call {number}")
         bench.driver = bench.open()
 
     @pytest.mark.parametrize("at", [600, 3000, len(_BASE) - 1])
-    def test_killed_while_a_layer_is_applied(self, bench: Bench, at: int) -> None:
+    def test_killed_while_a_layer_is_applied(self, bench: DriverRig, at: int) -> None:
         """A process that dies in the middle of `apply_diff` leaves no layer, and `gc` finds what it had written.
 
-        Otherwise each interrupted pull takes space for ever.
+        Otherwise each interrupted pull takes space forever.
         """
         bench.close()
 
-        class Deadly(io.BytesIO):
+        class KillingStream(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
                 if self.tell() >= at:
                     die()
                 return super().read(at - self.tell())
 
-        def live(tell: Tell) -> None:
+        def use(report: Report) -> None:
             with bench.store(root=bench.root / "kill") as store:
                 store.pin(store.register(io.BytesIO(_OTHER)))
-                tell(f"layer {chain_id(_digest(_OTHER))}")
-                store.register(Deadly(_BASE))
+                report(f"layer {chain_id(_digest(_OTHER))}")
+                store.register(KillingStream(_BASE))
 
-        ended = in_child(live)
+        ended = in_child(use)
         assert ended.killed, ended.error
-        _judge(bench, bench.root / "kill", ended.told, f"the process was killed after {at} bytes of a layer")
+        _check(bench, bench.root / "kill", ended.reported, f"the process was killed after {at} bytes of a layer")
         bench.driver = bench.open()
 
     @pytest.mark.parametrize("limit", ["open-files", "file-size"])
-    def test_system_calls_fail(self, bench: Bench, limit: str) -> None:
-        """Where the system refuses descriptors, or more bytes in a file, the caller learns of it, and nothing is left over.
+    def test_system_calls_fail(self, bench: DriverRig, limit: str) -> None:
+        """If the system refuses descriptors or file sizes, the caller gets an error, and nothing is left.
 
         Otherwise a busy machine stores layers that lack files.
         """
         bench.close()
 
-        def live(value: int, root: Path, tell: Tell) -> None:
+        def use(value: int, root: Path, report: Report) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             kind = resource.RLIMIT_NOFILE if limit == "open-files" else resource.RLIMIT_FSIZE
             with bench.store(root=root) as store:
@@ -121,19 +120,19 @@ class FaultTests(ConformanceTests):
                 old = resource.getrlimit(kind)
                 resource.setrlimit(kind, (value, old[1]))
                 try:
-                    _live(store, tell)
+                    _use_store(store, report)
                 finally:
                     resource.setrlimit(kind, old)
 
         for value in range(1, 14) if limit == "open-files" else (0, 1, 1000, 2999):
             root = bench.root / f"limit-{value}"
-            ended = in_child(lambda tell, value=value, root=root: live(value, root, tell))  # type: ignore[misc]
-            _judge(bench, root, ended.told, f"the system had refused ({limit}, {value})")
+            ended = in_child(lambda report, value=value, root=root: use(value, root, report))  # type: ignore[misc]
+            _check(bench, root, ended.reported, f"the system had refused ({limit}, {value})")
         bench.driver = bench.open()
 
 
 class _Countdown:
-    """Does something at one call, counted from 0."""
+    """Calls `act` at one call of the driver, counted from 0."""
 
     def __init__(self, number: int, stage: str, act: Callable[[str], None]) -> None:
         self.left = number
@@ -142,7 +141,7 @@ class _Countdown:
         self.seen = 0
 
     def __call__(self, hook: str, stage: str) -> None:
-        # Asked for once, and kept; a driver that cannot say what it can do cannot be used at all.
+        # Called once and cached. A driver whose `capabilities` fails cannot be used at all.
         if stage != self._stage or hook == "capabilities":
             return
         self.seen += 1
@@ -155,44 +154,44 @@ def _fail(hook: str) -> None:
     raise OSError(errno.EIO, f"injected into {hook}")
 
 
-def _count_calls(bench: Bench, stage: str) -> int:
-    """How many calls of the driver `_live` makes where nothing goes wrong."""
+def _count_calls(bench: DriverRig, stage: str) -> int:
+    """Return the number of the driver's calls in `_use_store` without a fault."""
     count = _Countdown(1 << 30, stage, _fail)
     root = bench.root / "count"
-    told: list[str] = []
+    reported: list[str] = []
     with bench.store(("count", Watch(count)), root=root) as store:
-        _live(store, told.append)
-    _judge(bench, root, told, "nothing had gone wrong")
+        _use_store(store, reported.append)
+    _check(bench, root, reported, "a run without a fault")
     return count.seen
 
 
-def _live(store: LayerStore, tell: Tell) -> None:
-    """All that a store does, with a line told of each thing that is done for good."""
+def _use_store(store: LayerStore, report: Report) -> None:
+    """Use all that a store can do. Report a line for each operation that has succeeded and must not be lost."""
     base = store.register(io.BytesIO(_BASE))
     store.pin(base)
-    tell(f"layer {base.chain_id}")
+    report(f"layer {base.chain_id}")
     top = store.register(io.BytesIO(_TOP), base.chain_id)
     store.pin(top)
-    tell(f"layer {top.chain_id}")
+    report(f"layer {top.chain_id}")
     rw = store.create_rw_layer("work", top.chain_id, init=_init)
-    tell("writable work")
+    report("writable work")
     with rw.mounted() as path:
         Path(path, "written").write_bytes(b"w" * 3000)
         Path(path, "d/one").unlink()
-    tell("written work")
+    report("written work")
     rw.changes()
     rw.size()
     with rw.tar_stream() as stream:
         committed = store.register(stream, top.chain_id)
     store.pin(committed)
-    tell(f"layer {committed.chain_id}")
+    report(f"layer {committed.chain_id}")
     spare = store.create_rw_layer("spare", base.chain_id)
-    tell("going spare")
+    report("deleting spare")
     store.release_rw_layer(spare)
-    tell("gone spare")
+    report("deleted spare")
     doomed = store.register(io.BytesIO(_OTHER), base.chain_id)
     store.release(doomed)
-    tell(f"gone {doomed.chain_id}")
+    report(f"deleted {doomed.chain_id}")
     read_all(top.tar_stream())
 
 
@@ -200,12 +199,12 @@ def _init(path: str) -> None:
     Path(path, "init").write_bytes(b"by the engine")
 
 
-def _judge(bench: Bench, root: Path, told: list[str], after: str) -> None:
-    """Open the root again, collect garbage, and look whether all that was told is there, and nothing else."""
+def _check(bench: DriverRig, root: Path, reported: list[str], after: str) -> None:
+    """Open the root again, collect garbage, and check that all that was reported is there, and nothing else."""
     with bench.store(root=root) as store:
         collect_garbage(store)
         layers = store.layers()
-        for line in told:
+        for line in reported:
             what, _, name = line.partition(" ")
             if what == "layer":
                 assert name in layers, f"after {after}: the layer {name} is lost, though its registration had returned"
@@ -215,11 +214,13 @@ def _judge(bench: Bench, root: Path, told: list[str], after: str) -> None:
                 with store.get_rw_layer(name) as rw, rw.mounted() as path:
                     assert Path(path, "written").read_bytes() == b"w" * 3000, f"after {after}: written data are lost"
                     assert not Path(path, "d/one").exists(), f"after {after}: a deleted file is back"
-            elif what == "gone":
+            elif what == "deleted":
                 assert name not in layers and name not in store.rw_layers(), f"after {after}: {name} is back"
-        # A deletion that has failed may have gone half way: the record is there for another try.
-        going = {f"writable layer {line.removeprefix('going ')!r}" for line in told if line.startswith("going ")}
-        findings = [finding for finding in check_store(store, full=True) if finding.subject not in going]
+        # A deletion that has failed may be half done: the record is still there for another attempt.
+        deleting = {
+            f"writable layer {line.removeprefix('deleting ')!r}" for line in reported if line.startswith("deleting ")
+        }
+        findings = [finding for finding in check_store(store, full=True) if finding.subject not in deleting]
         assert not findings, f"after {after}, and gc: {findings[0]}"
         _nothing_is_left(store, after)
         mounts = mounts_below(root)
@@ -229,16 +230,16 @@ def _judge(bench: Bench, root: Path, told: list[str], after: str) -> None:
 
 
 def _nothing_is_left(store: LayerStore, after: str) -> None:
-    """What the driver holds are the layers of the store, those of its writable layers, and nothing else."""
-    held = store.driver.layer_ids()
-    if held is None:
+    """Check that the driver has the layers of the store, those of its writable layers, and nothing else."""
+    found = store.driver.layer_ids()
+    if found is None:
         return
     wanted = {layer.cache_id for layer in store.layers().values()}
     writable: set[str] = set()
     for name in store.rw_layers():
         record = store.context.db.read_mount(name)
         writable |= {record.mount_id, *([record.init_id] if record.init_id else [])}
-    stray, lost = sorted(set(held) - wanted - writable), sorted(wanted - set(held))
+    stray, lost = sorted(set(found) - wanted - writable), sorted(wanted - set(found))
     assert not stray, f"after {after}, and gc: the driver still has {stray[0]}, which no record names"
     assert not lost, f"after {after}: the driver does not have {lost[0]}, which a record names"
 
@@ -249,7 +250,7 @@ def _remove_all(store: LayerStore) -> None:
     for pin in store.pins():
         store.unpin(pin)
     collect_garbage(store)
-    assert store.layers() == {}, "layers stay that nothing holds"
+    assert store.layers() == {}, "layers without a reference are left"
 
 
 def _digest(tar: bytes) -> DiffID:

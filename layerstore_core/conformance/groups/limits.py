@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from layerstore_core.config.settings import DOCKER_MAX_DEPTH
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.rig import Bench
+from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import directory, file, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
 
@@ -17,14 +17,15 @@ _MANY_CHILDREN: Final = 60
 
 
 class LimitTests(ConformanceTests):
-    """How far a driver goes."""
+    """Tests of the greatest lengths and numbers."""
 
     group: ClassVar = "limits"
 
-    def test_a_deep_chain(self, bench: Bench) -> None:
-        """A chain as long as the driver's `max_depth` says (125 where it says nothing), and a writable layer with its init layer on top, can be mounted, changed, compared, and removed.
+    def test_a_deep_chain(self, bench: DriverRig) -> None:
+        """A chain of `max_depth` layers can be mounted, changed, compared and removed.
 
-        Otherwise the longest images fail when they are started, not when they are pulled.
+        Otherwise the longest images fail when they are started, not when they are pulled. The chain has 125 layers if
+        the driver declares no `max_depth`, and a writable layer with its init layer in addition.
         """
         depth = bench.driver.capabilities.max_depth or DOCKER_MAX_DEPTH
         layers = [bench.layer([file(b"of-the-base", b"0"), file(b"deleted-half-way", b"0"), file(b"top", b"0")])]
@@ -42,7 +43,7 @@ class LimitTests(ConformanceTests):
             assert Path(path, "top").read_text() == str(depth - 1)
             assert not Path(path, "deleted-half-way").exists()
             assert len(os.listdir(path)) == 2 + (depth - 1) // 10
-            Path(path, "written").write_text("on top of all")
+            Path(path, "written").write_text("in the writable layer")
             Path(path, "of-the-base").unlink()
         assert [str(one) for one in bench.driver.changes(layer, init)] == ["D /of-the-base", "A /written"]
         copy = bench.layer(bench.diff(layers[-1], layers[0]), layers[0])
@@ -51,7 +52,7 @@ class LimitTests(ConformanceTests):
             bench.driver.remove(one)
             assert not bench.driver.exists(one)
 
-    def test_many_files(self, bench: Bench) -> None:
+    def test_many_files(self, bench: DriverRig) -> None:
         """A layer of many files shows and compares all of them.
 
         Otherwise an image with a large package directory lacks some of it.
@@ -68,10 +69,10 @@ class LimitTests(ConformanceTests):
         copy = bench.layer(bench.diff(layer, base), base)
         assert names_of(bench.tree(copy)) == names_of(bench.tree(layer))
 
-    def test_many_children(self, bench: Bench) -> None:
+    def test_many_children(self, bench: DriverRig) -> None:
         """One parent may have any number of children, all of them mounted at once.
 
-        Otherwise a machine runs so many containers of one image, and no more.
+        Otherwise a machine can run only a limited number of containers of one image.
         """
         base = bench.layer([file(b"shared", b"s")])
         children = [bench.writable(base) for _ in range(_MANY_CHILDREN)]
@@ -83,10 +84,10 @@ class LimitTests(ConformanceTests):
             bench.driver.put(child)
         assert not bench.mounts()
 
-    def test_long_names(self, bench: Bench) -> None:
-        """A file whose name is as long as a name may be can be added, changed, deleted, and deleted by a layer on top.
+    def test_long_names(self, bench: DriverRig) -> None:
+        """A file with a name of the greatest length can be added, changed, deleted, and deleted by a child layer.
 
-        Otherwise such a file, whose `.wh.` name no file system could hold, comes back.
+        Otherwise such a file comes back, because no file system can hold its `.wh.` name.
         """
         name = b"n" * 255
         base = bench.layer([directory(b"d"), file(b"d/" + name, b"1"), file(name, b"2")])

@@ -1,4 +1,4 @@
-"""Group "restart": another process, or the next one, finds everything."""
+"""Group "restart": another instance, at the same time or later, finds all layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.groups.lifecycle import raw_get, raw_put
 from layerstore_core.conformance.processes import die, in_child
-from layerstore_core.conformance.rig import Bench, mounts_below, read_all
+from layerstore_core.conformance.rig import DriverRig, mounts_below, read_all
 from layerstore_core.conformance.tars import directory, file, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be
 
@@ -21,11 +21,11 @@ _TOP: Final = [file(b"d/three", b"3"), whiteout(b"d/one")]
 
 
 class RestartTests(ConformanceTests):
-    """A second instance on the same home."""
+    """Tests of a second instance on the same home."""
 
     group: ClassVar = "restart"
 
-    def test_layers_are_there(self, bench: Bench) -> None:
+    def test_layers_after_a_restart(self, bench: DriverRig) -> None:
         """A new instance on the same home has every layer, with every file.
 
         Otherwise images are gone when the service starts again.
@@ -40,8 +40,8 @@ class RestartTests(ConformanceTests):
             must_be(bench.tree(layer), before, "a layer after a restart")
         assert bench.layer_ids() == ids
 
-    def test_writable_layers_are_there(self, bench: Bench) -> None:
-        """So it is with a writable layer, and with what it has changed.
+    def test_writable_layers_after_a_restart(self, bench: DriverRig) -> None:
+        """A new instance on the same home has every writable layer, with all of its changes.
 
         Otherwise containers lose their data when the service starts again.
         """
@@ -62,8 +62,8 @@ class RestartTests(ConformanceTests):
         assert bench.driver.diff_size(layer, base) == size
         assert bench.diff(layer, base) == diff, "the diff of the same changes is another after a restart"
 
-    def test_layers_grow_on(self, bench: Bench) -> None:
-        """A new instance builds on, and removes, what a former one has made.
+    def test_new_children_after_a_restart(self, bench: DriverRig) -> None:
+        """A new instance can create children of the layers that a former instance has created, and can remove them.
 
         Otherwise an image that was pulled yesterday can be neither used nor deleted.
         """
@@ -71,14 +71,14 @@ class RestartTests(ConformanceTests):
         wanted = bench.tree(bench.layer(_TOP, base))
         bench.reopen()
         top = bench.layer(_TOP, base)
-        must_be(bench.tree(top), wanted, "a layer on one of a former process", root=False)
+        must_be(bench.tree(top), wanted, "a child of a layer of a former process", root=False)
         bench.driver.remove(top)
         assert not bench.driver.exists(top)
 
-    def test_two_instances_at_once(self, bench: Bench) -> None:
-        """Two instances see what each other makes and removes, at once.
+    def test_two_instances_at_once(self, bench: DriverRig) -> None:
+        """Each of two instances sees at once what the other creates and removes.
 
-        Otherwise a command line beside a service sees an old state, and damages the new one.
+        Otherwise a command that runs next to a service sees an old state, and damages the new one.
         """
         other = bench.open()
         base = bench.layer(_BASE)
@@ -92,23 +92,23 @@ class RestartTests(ConformanceTests):
         bench.driver.remove(child)
         assert not other.exists(child), "the other instance still sees a layer that was removed"
 
-    def test_one_instance_unmounts_what_another_has_mounted(self, bench: Bench) -> None:
-        """`put` unmounts a layer whichever process has mounted it, and `get` gives the path of what is mounted.
+    def test_put_unmounts_the_mount_of_another_instance(self, bench: DriverRig) -> None:
+        """`put` unmounts a layer that any process has mounted, and `get` returns the path of an existing mount.
 
-        Otherwise `layerstore rw umount` cannot end what `rw mount` began.
+        Otherwise `layerstore rw umount` cannot end the mount of `rw mount`.
         """
         layer = bench.writable(bench.layer(_BASE))
         bench.close()
-        ended = in_child(lambda tell: tell(raw_get(bench, layer, bench.open())))
+        ended = in_child(lambda report: report(raw_get(bench, layer, bench.open())))
         assert not ended.error, ended.error
         bench.driver = bench.open()
-        assert raw_get(bench, layer) == ended.told[0], "a layer that is mounted has another path for another process"
-        assert sorted(os.listdir(ended.told[0])) == ["d"]
+        assert raw_get(bench, layer) == ended.reported[0], "a mounted layer has another path for another process"
+        assert sorted(os.listdir(ended.reported[0])) == ["d"]
         raw_put(bench, layer)
         assert not bench.mounts(), f"after put there is still mounted: {bench.mounts()}"
 
-    def test_the_mount_of_a_process_that_was_killed(self, bench: Bench) -> None:
-        """What a killed process has left mounted is unmounted when a store is opened again, and its data are there.
+    def test_the_mount_of_a_killed_process(self, bench: DriverRig) -> None:
+        """Opening a store unmounts what a killed process has left mounted, and keeps its data.
 
         Otherwise each crash leaves mounts that only an administrator finds.
         """
@@ -135,10 +135,10 @@ class RestartTests(ConformanceTests):
             store.release(store.get(base.chain_id))
         bench.driver = bench.open()
 
-    def test_a_store_is_opened_again(self, bench: Bench) -> None:
+    def test_a_store_that_is_opened_again(self, bench: DriverRig) -> None:
         """A store that is opened again exports every layer bit for bit, and has every writable layer.
 
-        Otherwise what was registered is not kept.
+        Otherwise registered layers are lost.
         """
         with bench.store() as store:
             base = store.register(io.BytesIO(tar_of(_BASE)))
@@ -155,7 +155,7 @@ class RestartTests(ConformanceTests):
             store.release_rw_layer(rw)
 
     @pytest.mark.parametrize("what", ["layer", "writable"])
-    def test_what_was_removed_stays_away(self, bench: Bench, what: str) -> None:
+    def test_removed_layers_after_a_restart(self, bench: DriverRig, what: str) -> None:
         """A layer that was removed does not come back with a new instance.
 
         Otherwise deleted data show again.

@@ -1,4 +1,4 @@
-"""Group "sizes": how large layers and changes are said to be."""
+"""Group "sizes": the sizes of layers and of changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.rig import Bench
+from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, symlink, whiteout
 
 _BASE: Final = [
@@ -20,7 +20,7 @@ _BASE: Final = [
     hard_link(b"twin", b"linked"),
 ]
 
-#: What a layer on top of `_BASE` holds, and its size.
+#: The entries of layers whose parent is `_BASE`, and the size of each layer in bytes.
 _LAYERS: Final[dict[str, tuple[list[Item], int]]] = {
     "nothing": ([], 0),
     "a-file": ([file(b"new", b"n" * 777)], 777),
@@ -36,15 +36,15 @@ _LAYERS: Final[dict[str, tuple[list[Item], int]]] = {
 
 
 class SizeTests(ConformanceTests):
-    """What `apply_diff` returns, and `diff_size`."""
+    """Tests of the sizes that `apply_diff` and `diff_size` return."""
 
     group: ClassVar = "sizes"
 
     @pytest.mark.parametrize("kind", _LAYERS)
-    def test_the_size_of_a_layer(self, bench: Bench, kind: str) -> None:
-        """`apply_diff` returns the lengths of the files and link targets that the layer brings, each inode once.
+    def test_the_size_of_a_layer(self, bench: DriverRig, kind: str) -> None:
+        """`apply_diff` returns the lengths of the files and link targets in the layer's tar, each inode once.
 
-        Otherwise `ls` and every quota that relies on it tell wrong sizes, and Docker sees another layer.
+        Otherwise `ls` and every quota that relies on it show wrong sizes, and Docker sees another layer.
         """
         items, wanted = _LAYERS[kind]
         parent = bench.layer(_BASE)
@@ -52,7 +52,7 @@ class SizeTests(ConformanceTests):
         bench.driver.create(layer, parent, {})
         assert bench.apply(layer, parent, items) == wanted
 
-    def test_the_size_of_a_base_layer(self, bench: Bench) -> None:
+    def test_the_size_of_a_base_layer(self, bench: DriverRig) -> None:
         """The size of a base layer counts the content of each of its files once.
 
         Otherwise the same image has another size with each driver.
@@ -61,18 +61,18 @@ class SizeTests(ConformanceTests):
         bench.driver.create(layer, "", {})
         assert bench.apply(layer, "", _BASE) == 1110
 
-    def test_a_new_writable_layer_has_no_size(self, bench: Bench) -> None:
+    def test_a_new_writable_layer_has_no_size(self, bench: DriverRig) -> None:
         """`diff_size` of a writable layer in which nothing was written is 0.
 
-        Otherwise a container that did nothing is said to take as much as its image.
+        Otherwise a container that did nothing seems to take as much space as its image.
         """
         base = bench.layer(_BASE)
         assert bench.driver.diff_size(bench.writable(base), base) == 0
 
-    def test_the_size_of_changes(self, bench: Bench) -> None:
-        """`diff_size` counts the regular files that were added or changed, whole, each inode once; deletions count nothing.
+    def test_the_size_of_changes(self, bench: DriverRig) -> None:
+        """`diff_size` counts added and changed regular files whole, each inode once, and deletions not at all.
 
-        Otherwise nobody sees which container fills the disk.
+        Otherwise no user sees which container fills the disk.
         """
         base = bench.layer(_BASE)
         layer = bench.writable(base)
@@ -85,10 +85,10 @@ class SizeTests(ConformanceTests):
             (root / "link").symlink_to("new")
         assert bench.driver.diff_size(layer, base) == 5107
 
-    def test_the_size_against_nothing(self, bench: Bench) -> None:
-        """`diff_size` against no parent is that of all regular files which the tree shows.
+    def test_the_size_without_a_parent(self, bench: DriverRig) -> None:
+        """`diff_size` without a parent counts all regular files that the tree shows.
 
-        Otherwise the size of a squashed image cannot be told beforehand.
+        Otherwise the size of a squashed image is not known in advance.
         """
         base = bench.layer(_BASE)
         top = bench.layer([file(b"new", b"n" * 5), whiteout(b"d/a")], base)

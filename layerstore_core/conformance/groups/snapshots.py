@@ -1,4 +1,4 @@
-"""Group "snapshots": a child begins as its parent, and the parent never learns of it."""
+"""Group "snapshots": a child begins with its parent's files, and never changes its parent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.rig import Bench, stream_of
+from layerstore_core.conformance.entry_paths import EXPECTED, FOLLOWED
+from layerstore_core.conformance.rig import DriverRig, stream_of
 from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, names_of
-from layerstore_core.conformance.ways import EXPECTED, LEADS_THROUGH
 from layerstore_core.verify.expected import read_entries
 
 _BASE: Final = [
@@ -73,14 +73,14 @@ _WRITES: Final[dict[str, Callable[[Path], object]]] = {
 
 
 class SnapshotTests(ConformanceTests):
-    """Parents, children, siblings and chains."""
+    """Tests of parents, children, siblings and chains."""
 
     group: ClassVar = "snapshots"
 
-    def test_a_child_shows_its_parent(self, bench: Bench) -> None:
-        """A child that was just made shows exactly its parent's tree, the root's own metadata too.
+    def test_a_new_child_shows_its_parent(self, bench: DriverRig) -> None:
+        """A new child shows exactly its parent's tree, including the root's own metadata.
 
-        Otherwise an image is not what its layers add up to.
+        Otherwise an image is not the sum of its layers.
         """
         parent = bench.layer([_ROOT, *_BASE])
         children = [bench.new_id(), bench.new_id()]
@@ -89,8 +89,8 @@ class SnapshotTests(ConformanceTests):
         for child in children:
             must_be(bench.tree(child), bench.tree(parent), "a new child of the layer")
 
-    def test_the_root_is_that_of_the_layers(self, bench: Bench) -> None:
-        """`/` is as the nearest layer has it whose tar names it, also in a writable layer, where that is no change.
+    def test_the_metadata_of_the_root(self, bench: DriverRig) -> None:
+        """`/` has the metadata of the nearest layer whose tar names it, and this is no change in a writable layer.
 
         Otherwise `/` of a container is not that of its image, and each commit of an idle container changes it.
         """
@@ -108,23 +108,23 @@ class SnapshotTests(ConformanceTests):
         assert (bench.tree(last)[b""].mode, bench.tree(last)[b""].xattrs) == (0o711, {})
 
     @pytest.mark.parametrize("write", _WRITES)
-    def test_writing_does_not_reach_the_parent(self, bench: Bench, write: str) -> None:
-        """Whatever is done in a writable layer, its parent, and its parent's other children, stay as they are.
+    def test_writing_does_not_change_the_parent(self, bench: DriverRig, write: str) -> None:
+        """Nothing that is done in a writable layer changes its parent, or other children of its parent.
 
         Otherwise one container changes the image of all others.
         """
         parent = bench.layer(_BASE)
         sibling = bench.writable(parent)
-        before, beside = bench.tree(parent), bench.tree(sibling)
+        before, sibling_before = bench.tree(parent), bench.tree(sibling)
         layer = bench.writable(parent)
         with bench.driver.mounted(layer) as path:
             _WRITES[write](Path(path))
         assert bench.tree(layer) != before, "what was written does not show in the writable layer"
         must_be(bench.tree(parent), before, "the parent after a write into its child")
-        must_be(bench.tree(sibling), beside, "a sibling after a write into another child")
+        must_be(bench.tree(sibling), sibling_before, "a sibling after a write into another child")
 
-    def test_a_layer_on_top_does_not_reach_the_parent(self, bench: Bench) -> None:
-        """A layer that changes, replaces and deletes its parent's files leaves the parent as it was.
+    def test_a_child_does_not_change_its_parent(self, bench: DriverRig) -> None:
+        """A layer that changes, replaces and deletes its parent's files does not change the parent.
 
         Otherwise pulling one image breaks another that shares its base.
         """
@@ -141,7 +141,7 @@ class SnapshotTests(ConformanceTests):
             ],
             parent,
         )
-        must_be(bench.tree(parent), before, "the parent after a layer on top of it")
+        must_be(bench.tree(parent), before, "the parent after a child was applied")
         assert names_of(bench.tree(child)) == {
             b"dir",
             b"dir/file",
@@ -151,7 +151,7 @@ class SnapshotTests(ConformanceTests):
             b"empty/no-more",
         }
 
-    def test_siblings_are_apart(self, bench: Bench) -> None:
+    def test_siblings_are_independent(self, bench: DriverRig) -> None:
         """Children of one parent show nothing of each other, also while all are mounted.
 
         Otherwise containers of one image see each other's data.
@@ -168,10 +168,10 @@ class SnapshotTests(ConformanceTests):
         for layer in layers:
             bench.driver.put(layer)
 
-    def test_a_chain_adds_up(self, bench: Bench) -> None:
-        """In a chain of layers, of all that have a file the nearest counts, and what one deletes is gone above it.
+    def test_a_chain_of_layers(self, bench: DriverRig) -> None:
+        """A file shows as in the nearest layer of a chain that has it, and is gone in the children once deleted.
 
-        Otherwise an update of an image shows old files again.
+        Otherwise an updated image shows old files again.
         """
         first = bench.layer([directory(b"d"), file(b"d/a", b"1"), file(b"d/b", b"1"), file(b"d/c", b"1")])
         second = bench.layer([file(b"d/a", b"2"), whiteout(b"d/b")], first)
@@ -186,10 +186,10 @@ class SnapshotTests(ConformanceTests):
             tree = bench.tree(layer)
             assert {path: node.content for path, node in tree.items() if node.kind == "file"} == wanted
 
-    def test_a_hard_link_into_the_parent_does_not_reach_it(self, bench: Bench) -> None:
-        """A hard-link entry with other metadata changes the file in its own layer, under all names, and not in the parent.
+    def test_a_hard_link_to_a_file_of_the_parent(self, bench: DriverRig) -> None:
+        """A hard-link entry with other metadata changes all names of the file in its layer, but not the parent.
 
-        Otherwise a driver whose child has its parent's inodes lets one image change others that share its base.
+        Otherwise one image changes others that share its base, if a driver's children share their parent's inodes.
         """
         parent = bench.layer([directory(b"d"), file(b"d/file", b"x", mode=0o755, xattrs={b"user.k": b"v"})])
         before = bench.tree(parent)
@@ -210,22 +210,22 @@ class SnapshotTests(ConformanceTests):
         must_be(files, dict.fromkeys(node.names, node), "the files of a layer that links to its parent's")
 
     @pytest.mark.parametrize("old", EXPECTED)
-    def test_the_way_to_an_entry(self, bench: Bench, old: str) -> None:
-        """What a parent has on the path of an entry gives way to a directory, but a link to a directory is a way through.
+    def test_the_path_of_an_entry(self, bench: DriverRig, old: str) -> None:
+        """In an entry's path, links to directories are followed; a directory replaces other files of a parent.
 
-        Otherwise an image is refused, or another one, by the driver that it meets: Debian's `/lib` is a link.
+        Otherwise one driver refuses an image that another accepts, or shows other files: Debian's `/lib` is a link.
         """
         parent = bench.layer(EXPECTED[old][0][1])
         before = bench.tree(parent)
         for new, _, items, names in EXPECTED[old]:
             child = bench.tree(bench.layer(items, parent))
-            assert names_of(child) == names, f"the names that a layer with {new} below {old} shows"
-            kind = "symbolic link" if old in LEADS_THROUGH else "directory"
-            assert child[b"a"].kind == kind, f"{old} is a {child[b'a'].kind}, with {new} below it"
+            assert names_of(child) == names, f"the names that a layer with {new} under {old} shows"
+            kind = "symbolic link" if old in FOLLOWED else "directory"
+            assert child[b"a"].kind == kind, f"{old} is a {child[b'a'].kind}, with {new} under it"
         must_be(bench.tree(parent), before, "the parent")
 
-    def test_removing_a_child(self, bench: Bench) -> None:
-        """When a child goes, its parent and its siblings stay whole, also those that are mounted.
+    def test_removing_a_child(self, bench: DriverRig) -> None:
+        """Removing a child does not change its parent or its siblings, even if they are mounted.
 
         Otherwise deleting one tag of an image breaks the others.
         """
@@ -237,13 +237,13 @@ class SnapshotTests(ConformanceTests):
         bench.driver.remove(doomed)
         assert Path(path, "dir/file").read_bytes() == b"of the base"
         bench.driver.put(sibling)
-        must_be(bench.tree(parent), before, "the parent after its child has gone")
-        must_be(bench.tree(sibling), before, "a sibling of a layer that has gone", root=False)
+        must_be(bench.tree(parent), before, "the parent after its child was removed")
+        must_be(bench.tree(sibling), before, "a sibling of a removed layer", root=False)
 
-    def test_an_init_layer(self, bench: Bench) -> None:
-        """A writable layer on an init layer shows what the init step wrote, and does not count it as its own change.
+    def test_an_init_layer(self, bench: DriverRig) -> None:
+        """A writable layer shows the files of its init layer, and does not count them as its own changes.
 
-        Otherwise every commit of a container has the engine's own files in it.
+        Otherwise every commit of a container includes the engine's own files.
         """
         image = bench.layer(_BASE)
         top = bench.new_id()
@@ -258,13 +258,14 @@ class SnapshotTests(ConformanceTests):
         assert b"resolv.conf" not in bench.tree(image)
         bench.driver.remove(top)
 
-    def test_what_the_driver_knows_of_a_layer(self, bench: Bench) -> None:
-        """`parent_of` tells what a layer was made on, or nothing, whatever it is asked; `check_tree` finds nothing in sound layers.
+    def test_parent_of_and_check_tree(self, bench: DriverRig) -> None:
+        """`parent_of` returns the true parent or None, and `check_tree` finds nothing in undamaged layers.
 
-        Otherwise a check finds faults where there are none, or a lost record makes a writable layer stand on nothing.
+        Otherwise a check reports damage where there is none, or a lost record leaves a writable layer without a parent.
+        `parent_of` must not depend on the parent that it is asked for.
         """
         driver = bench.driver
-        above = [
+        changed = [
             directory(b"dir"),
             opaque(b"dir"),
             file(b"dir/new", b"new"),
@@ -272,15 +273,15 @@ class SnapshotTests(ConformanceTests):
             file(b"implied/file"),
         ]
         base, other = bench.layer(_BASE), bench.layer([file(b"other")])
-        child = bench.layer(above, base)
+        child = bench.layer(changed, base)
         writable = bench.writable(child)
         for layer, parent in (base, ""), (child, base), (writable, child):
             for asked in parent, other, "":
                 known = driver.parent_of(layer, asked)
                 assert known in (None, parent), (
-                    f"parent_of({layer}, {asked!r}) is {known!r}, and it was made on {parent!r}"
+                    f"parent_of({layer}, {asked!r}) is {known!r}, but the parent is {parent!r}"
                 )
-        for layer, parent, items in (base, "", _BASE), (child, base, above):
+        for layer, parent, items in (base, "", _BASE), (child, base, changed):
             entries = list(read_entries(stream_of(tar_of(items))))
             found = driver.check_tree(layer, parent, entries)
-            assert not found, f"check_tree finds a fault in a layer that is sound: {found[0]}"
+            assert not found, f"check_tree finds a difference in an undamaged layer: {found[0]}"

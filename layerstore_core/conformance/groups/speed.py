@@ -1,4 +1,4 @@
-"""Group "speed": how long the steps of a layer's life take, and how that grows. Figures, no verdict."""
+"""Group "speed": the time of each step of a layer's life, and its growth. Figures, no verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.recorder import FIGURES
-from layerstore_core.conformance.rig import Bench
+from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.tars import Item, directory, file
 from layerstore_core.driver import registry
 
@@ -21,26 +21,26 @@ _YARDSTICK: Final = "vfs"
 
 
 class SpeedTests(ConformanceTests):
-    """Create, apply, mount, compare and remove, beside vfs on the same file system."""
+    """Measurements of create, apply, mount, compare and remove, with vfs on the same file system as a yardstick."""
 
     group: ClassVar = "speed"
 
     @pytest.mark.parametrize("files", [100, 1_000, 10_000])
-    def test_speed(self, bench: Bench, request: pytest.FixtureRequest, files: int) -> None:
-        """Nothing is demanded: the figures say what a layer of so many files costs.
+    def test_speed_of_each_step(self, bench: DriverRig, request: pytest.FixtureRequest, files: int) -> None:
+        """Nothing is demanded: the figures show what a layer of so many files costs.
 
-        Whoever chooses a driver should know them.
+        They help in choosing a driver.
         """
         figures = {step: {"driver": value} for step, value in _measure(bench, files).items()}
         if bench.name != _YARDSTICK and any(one.name == _YARDSTICK for one in registry.installed_drivers()):
-            with Bench(_YARDSTICK, None, {}, bench.root / "yardstick") as other:
+            with DriverRig(_YARDSTICK, None, {}, bench.root / "yardstick") as other:
                 for step, value in _measure(other, files).items():
                     figures[step]["vfs"] = value
         request.node.user_properties.append((FIGURES, {str(files): figures}))
 
 
-def _measure(bench: Bench, files: int) -> dict[str, float]:
-    """The least of several times of each step, in milliseconds."""
+def _measure(bench: DriverRig, files: int) -> dict[str, float]:
+    """Measure each step several times. Return the least time of each, in milliseconds."""
     items: list[Item] = []
     for number in range(files):
         if number % 100 == 0:

@@ -1,4 +1,4 @@
-"""Group "model": random sequences of everything, against a plain model in memory."""
+"""Group "model": random sequences of all operations, compared with a plain model in memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.model import Player, replay
-from layerstore_core.conformance.rig import Bench
+from layerstore_core.conformance.rig import DriverRig
 from layerstore_core.conformance.scripts import InvalidScript, Step, read_script, shorten, write_script
 
-#: How many sequences are tried, and how many steps each may have.
+#: The number of sequences that are tried, and the greatest number of steps of each.
 _EXAMPLES: Final = 15
 _STEPS: Final = 20
-#: For how many seconds a sequence that fails is shortened.
+#: The number of seconds for shortening a sequence that fails.
 _SHORTENING: Final = 20.0
 _PATHS: Final = ["a", "b", "d", "d/a", "d/e", "d/e/a", "c"]
 _TEXTS: Final = ["", "1", "two", "x" * 60]
@@ -33,14 +33,15 @@ _entries = st.lists(
 
 
 class ModelTests(ConformanceTests):
-    """The store over the driver, and the model."""
+    """Tests of a store with the driver against a model."""
 
     group: ClassVar = "model"
 
-    def test_against_a_model(self, bench: Bench, request: pytest.FixtureRequest) -> None:
-        """Whatever layers are registered, branched, mounted, written to, renamed in, committed, released, reopened and crashed, the store shows what a plain model shows.
+    def test_against_a_model(self, bench: DriverRig, request: pytest.FixtureRequest) -> None:
+        """After any sequence of everyday steps, crashes included, the store shows what a plain model shows.
 
-        Otherwise there is a sequence of everyday steps that damages data; the shortest one found is in the script.
+        Otherwise there is such a sequence that damages data; the shortest one found is in the script. The steps are:
+        register, branch, mount, write, rename, commit, release, reopen and crash.
         """
         config = request.config
         chosen = config.getoption("--conformance-replay", None)
@@ -63,7 +64,8 @@ class ModelTests(ConformanceTests):
                     max_examples=examples,
                     stateful_step_count=_STEPS,
                     deadline=None,
-                    # Scripts are shortened below: they are taken apart better than what Hypothesis has drawn.
+                    # The code after this call shortens the script, which works better than shrinking Hypothesis's
+                    # draws.
                     phases=(Phase.generate,),
                     database=None,
                     print_blob=False,
@@ -76,30 +78,30 @@ class ModelTests(ConformanceTests):
                 write_script(script, steps)
                 raise AssertionError(
                     f"{_failure(bench, steps) or error}\n  the shortest sequence found ({len(steps)} steps) is in "
-                    f"{script}; again: layerstore conformance {bench.name} --replay {script}"
+                    f"{script}; replay it with: layerstore conformance {bench.name} --replay {script}"
                 ) from error
             raise
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Makes the steps; `Player` takes them.
+    """Draws the steps, which `Player` plays.
 
     Args:
-        fresh: gives a bench of its own to each sequence.
-        script: where a sequence that fails is written; the last one written is the shortest.
+        fresh: returns a new rig for each sequence, as a context manager.
+        script: the file for a sequence that fails.
     """
 
     def __init__(self, fresh: Callable[[], Any], script: Path) -> None:
         super().__init__()
         self._context = fresh()
-        self._bench: Bench = self._context.__enter__()
+        self._bench: DriverRig = self._context.__enter__()
         self._script = script
         self._failed = False
         self.player = Player(self._bench)
         self._count = 0
 
     def teardown(self) -> None:
-        """Remove everything, and look that it is gone."""
+        """Remove all layers, and check that nothing is left."""
         try:
             if self._failed:
                 self.player.abandon()
@@ -111,7 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
             self._context.__exit__(None, None, None)
 
     def step(self, **step: Any) -> None:
-        """Take one step."""
+        """Play one step."""
         with self._written_when_failing():
             self.player.play(step)
 
@@ -199,7 +201,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.player.model.layers))
     @rule(data=st.data(), what=st.sampled_from(["pin", "release"]))
-    def hold_or_release(self, data: st.DataObject, what: str) -> None:
+    def pin_or_release(self, data: st.DataObject, what: str) -> None:
         self.step(do=what, layer=data.draw(st.sampled_from(self.player.layer_names())))
 
     @rule(what=st.sampled_from(["collect", "reopen"]))
@@ -212,14 +214,14 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @contextmanager
-def _fresh(bench: Bench) -> Iterator[Bench]:
-    """A bench like another, on a root of its own below it."""
-    with Bench(bench.name, bench.factory, bench.options, bench.root / f"model-{secrets.token_hex(4)}") as fresh:
+def _fresh(bench: DriverRig) -> Iterator[DriverRig]:
+    """Yield a rig like another, on its own root under that of the other."""
+    with DriverRig(bench.name, bench.factory, bench.options, bench.root / f"model-{secrets.token_hex(4)}") as fresh:
         yield fresh
 
 
-def _failure(bench: Bench, steps: Sequence[Step]) -> str:
-    """How a script fails; empty where it does not, or is none."""
+def _failure(bench: DriverRig, steps: Sequence[Step]) -> str:
+    """Return the message with which a script fails. Empty if it does not fail, or is invalid."""
     try:
         with _fresh(bench) as fresh:
             replay(fresh, steps)

@@ -1,4 +1,4 @@
-"""Group "streams": whatever tar comes in, by whatever way, the store has it whole, or has nothing."""
+"""Group "streams": of any tar from any source the store keeps every byte, or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
-from layerstore_core.conformance.rig import Bench, read_all, stream_of
+from layerstore_core.conformance.rig import DriverRig, read_all, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, opaque, tar_of, whiteout
 from layerstore_core.conformance.trees import expected_tree, must_be, names_of, shown
 from layerstore_core.errors import InvalidLayer
@@ -29,8 +29,8 @@ _FILES: Final = [
 _TAR: Final = tar_of(_FILES)
 
 
-class _Dribble(io.RawIOBase):
-    """A file that cannot seek, and gives a few bytes at a time; it may fail half way."""
+class _SlowFile(io.RawIOBase):
+    """A file that cannot seek, and returns a few bytes at a time. It may fail half way."""
 
     def __init__(self, data: bytes, *, fail_at: int | None = None) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def _pipe(data: bytes) -> BinaryIO:
 _SOURCES: Final[dict[str, Callable[[bytes], BinaryIO]]] = {
     "memory": io.BytesIO,
     "pipe": _pipe,
-    "dribble": _Dribble,  # type: ignore[dict-item]
+    "small-pieces": _SlowFile,  # type: ignore[dict-item]
     "gzip": lambda data: io.BytesIO(gzip.compress(data)),
     "bzip2": lambda data: io.BytesIO(bz2.compress(data)),
     "xz": lambda data: io.BytesIO(lzma.compress(data)),
@@ -79,23 +79,23 @@ _DAMAGED: Final[dict[str, bytes]] = {
 
 
 class StreamTests(ConformanceTests):
-    """`apply_diff` and the stream that it is given."""
+    """Tests of `apply_diff` and its stream."""
 
     group: ClassVar = "streams"
 
     @pytest.mark.parametrize("dialect", DIALECTS)
-    def test_a_tar_comes_back(self, bench: Bench, dialect: str) -> None:
-        """The store gives back every byte of the tar that was registered, whatever program has written it.
+    def test_an_export_is_the_registered_tar(self, bench: DriverRig, dialect: str) -> None:
+        """The store exports every byte of the tar that was registered, whatever program has written the tar.
 
-        Otherwise its digest is another one, and no registry takes the image.
+        Otherwise its digest is another one, and no registry accepts the image.
         """
         with bench.store() as store:
             layer = store.register(io.BytesIO(DIALECTS[dialect]), allow_empty=True)
             must_be_same_bytes(read_all(layer.tar_stream()), DIALECTS[dialect], f"the export of the tar {dialect!r}")
             store.release(layer)
 
-    def test_a_tar_with_deletions_comes_back(self, bench: Bench) -> None:
-        """So it is with a layer that replaces and deletes files of the layers below it.
+    def test_an_export_of_a_tar_with_deletions(self, bench: DriverRig) -> None:
+        """The store exports every byte of a layer that replaces and deletes files of its parents.
 
         Otherwise only base layers can be pushed.
         """
@@ -104,28 +104,28 @@ class StreamTests(ConformanceTests):
             base = store.register(io.BytesIO(_TAR))
             top = store.register(io.BytesIO(tar), base.chain_id)
             must_be_same_bytes(read_all(top.tar_stream()), tar, "the export of the upper layer")
-            must_be_same_bytes(read_all(base.tar_stream()), _TAR, "the export of the layer below")
+            must_be_same_bytes(read_all(base.tar_stream()), _TAR, "the export of the parent")
             store.release(base)
             store.release(top)
 
     @pytest.mark.parametrize("source", _SOURCES)
-    def test_any_source(self, bench: Bench, source: str) -> None:
-        """A layer may come compressed, through a pipe, or in dribs and drabs, and is the same layer.
+    def test_a_layer_from_any_source(self, bench: DriverRig, source: str) -> None:
+        """A layer that is compressed, or comes through a pipe or in small pieces, is the same layer.
 
         Otherwise an import works from a file and fails from a network.
         """
         with bench.store() as store, _SOURCES[source](_TAR) as stream:
             layer = store.register(stream)
-            must_be_same_bytes(read_all(layer.tar_stream()), _TAR, f"the export of a layer that came by {source}")
+            must_be_same_bytes(read_all(layer.tar_stream()), _TAR, f"the export of a layer from the source {source}")
             with store.driver.mounted(layer.cache_id) as path:
                 assert sorted(os.listdir(path)) == ["d", "last"]
             store.release(layer)
 
     @pytest.mark.parametrize("chunk", [1, 511, 513, 1 << 20])
-    def test_any_pace(self, bench: Bench, chunk: int) -> None:
-        """`apply_diff` makes the same tree of a tar that arrives in pieces of any length.
+    def test_a_tar_in_pieces_of_any_length(self, bench: DriverRig, chunk: int) -> None:
+        """`apply_diff` makes the same tree from a tar that arrives in pieces of any length.
 
-        Otherwise layers are damaged now and then, and never when one looks.
+        Otherwise layers are damaged at random, and never in a test.
         """
         items = _FILES[:30]
         layer = bench.new_id()
@@ -135,8 +135,8 @@ class StreamTests(ConformanceTests):
         stream.drain()
         must_be(bench.tree(layer), expected_tree(items), f"a layer that arrived {chunk} bytes at a time", root=False)
 
-    def test_what_apply_returns_is_there(self, bench: Bench) -> None:
-        """When `apply_diff` returns, all files of the layer are there, whole.
+    def test_files_are_complete_when_apply_diff_returns(self, bench: DriverRig) -> None:
+        """When `apply_diff` returns, all files of the layer are there, complete.
 
         Otherwise a container that is started at once finds half of its image.
         """
@@ -155,8 +155,8 @@ class StreamTests(ConformanceTests):
             bench.note("apply_diff reads the stream as bytes; the entries that core has parsed are faster")
 
     @pytest.mark.parametrize("damage", _DAMAGED)
-    def test_a_damaged_tar(self, bench: Bench, damage: str) -> None:
-        """A tar that is damaged raises InvalidLayer, from the driver as from the store, and leaves nothing.
+    def test_a_damaged_tar(self, bench: DriverRig, damage: str) -> None:
+        """A damaged tar raises InvalidLayer, from the driver as from the store, and leaves nothing.
 
         Otherwise half a layer is taken for a whole one.
         """
@@ -169,31 +169,31 @@ class StreamTests(ConformanceTests):
         assert not bench.mounts(), f"a damaged tar leaves mounted: {bench.mounts()}"
         assert not bench.open_files(), f"a damaged tar leaves open: {bench.open_files()}"
 
-    def test_a_source_that_fails(self, bench: Bench) -> None:
+    def test_a_source_that_fails(self, bench: DriverRig) -> None:
         """An error of the source passes through `apply_diff` to the caller, and nothing is left.
 
-        Otherwise a pull that the network has cut is stored as a layer.
+        Otherwise a pull that the network has interrupted is stored as a layer.
         """
         with bench.store() as store:
             before = store.driver.layer_ids()
             with pytest.raises(OSError, match="the network is gone"):
-                store.register(_Dribble(_TAR, fail_at=len(_TAR) // 2))  # type: ignore[arg-type]
+                store.register(_SlowFile(_TAR, fail_at=len(_TAR) // 2))  # type: ignore[arg-type]
             assert store.layers() == {}
             assert store.driver.layer_ids() == before, "the driver still has the layer of a source that failed"
         assert not bench.mounts(), f"a source that fails leaves mounted: {bench.mounts()}"
 
-    def test_errors_are_not_swallowed(self, bench: Bench) -> None:
-        """`apply_diff` itself raises what reading the stream raises; it returns no size for a tar that was cut off.
+    def test_apply_diff_raises_errors_of_the_stream(self, bench: DriverRig) -> None:
+        """`apply_diff` itself raises what reading the stream raises, and returns no size for a tar that was cut off.
 
-        Otherwise the driver records as complete what is not.
+        Otherwise the driver records an incomplete layer as complete.
         """
         layer = bench.new_id()
         bench.driver.create(layer, "", {})
         with pytest.raises(InvalidLayer):
             bench.driver.apply_diff(layer, "", stream_of(_DAMAGED["cut-off-in-a-payload"]))
 
-    def test_a_layer_into_a_writable_layer(self, bench: Bench) -> None:
-        """A tar can be applied to a writable layer, also while it is mounted, and shows there.
+    def test_a_tar_applied_to_a_writable_layer(self, bench: DriverRig) -> None:
+        """A tar can be applied to a writable layer, also while it is mounted, and its files show there.
 
         Otherwise nothing can be copied into a running container.
         """
@@ -207,7 +207,7 @@ class StreamTests(ConformanceTests):
 
 
 def must_be_same_bytes(found: bytes, wanted: bytes, what: str) -> None:
-    """Fail unless the two are the same, and say at which byte they part."""
+    """Fail unless both are the same. The message names the first byte that differs."""
     if found == wanted:
         return
     shorter = min(len(found), len(wanted))

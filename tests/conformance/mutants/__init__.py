@@ -1,7 +1,8 @@
-"""Deliberately broken drivers: small changes over a correct one, each with the group that has to catch it.
+"""Mutants: drivers that are broken on purpose, by small changes to a correct one. Each names the group that catches it.
 
-The base copies each parent, as the minimal example does, but with `layer_ids`, so that leftovers are seen. Every
-mutant's docstring says what is wrong with it. They stand in modules by what they are wrong about.
+The correct driver copies each parent, as the minimal example does. It also has `layer_ids`, so that the tests see
+layers that are left behind. Every mutant's docstring says what is wrong with it. Each module has the mutants of one
+group.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.conformance.mutants.base import Correct, Mutant
 
 __all__ = ["MUTANTS", "Correct", "Mutant"]
 
-#: By name, in the order of the groups.
+#: The mutants by name, in the order of the groups.
 MUTANTS: dict[str, type[Mutant]] = {
     name: value
     for module in (

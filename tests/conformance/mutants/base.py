@@ -1,4 +1,4 @@
-"""The correct driver that all mutants are made from, by a small change."""
+"""The correct driver, of which each mutant is a small change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core import ConfigError, copy_tree, hookimpl, remove_tree, unpac
 
 
 class Correct:
-    """A driver that is right: what all mutants are made from."""
+    """A correct driver, the base of all mutants."""
 
     driver_name = "mutant"
 
@@ -64,17 +64,17 @@ class Correct:
 
 
 class Mutant(Correct):
-    """The base of those that are wrong.
+    """The base of all mutants.
 
     Attributes:
-        caught_in: the group in which an author would look for the fault.
+        caught_in: the group in which a driver's author would look for the fault.
     """
 
     caught_in: ClassVar[str] = ""
 
 
 class Mounting(Mutant):
-    """The base of those that mount a layer on itself while somebody has it."""
+    """The base of mutants that mount a layer on itself while the layer is in use."""
 
     @hookimpl
     def get(self, layer_id):
@@ -90,5 +90,5 @@ class Mounting(Mutant):
 
 
 def unpack_into(self, layer_id, diff) -> int:
-    """What most mutants do with a layer's tar."""
+    """Extract a layer's tar as a correct driver would. Return the layer's size."""
     return unpack_layer(diff, str(self.tree(layer_id)), id_mapping=self.context.id_mapping)

@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what the driver says of itself."""
+"""Mutants that declare wrong capabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.conformance.mutants.base import Mutant
 
 
 class LiesAboutExactDiffs(Mutant):
-    """It declares `reproduces_exact_diffs`, and packs its files."""
+    """The driver declares `reproduces_exact_diffs`, but packs its files."""
 
     caught_in = "capabilities"
 
@@ -17,7 +17,7 @@ class LiesAboutExactDiffs(Mutant):
 
 
 class LiesAboutParallelApply(Mutant):
-    """It declares `parallel_apply`, and copies the parent when the child is made."""
+    """The driver declares `parallel_apply`, but copies the parent when the child is created."""
 
     caught_in = "capabilities"
 
@@ -27,7 +27,7 @@ class LiesAboutParallelApply(Mutant):
 
 
 class LiesAboutQuota(Mutant):
-    """It declares `quota`, and takes a size without effect."""
+    """The driver declares `quota`, but a size has no effect."""
 
     caught_in = "capabilities"
 
@@ -40,8 +40,8 @@ class LiesAboutQuota(Mutant):
         self.create(layer_id, parent_id, {})
 
 
-class ChangesItsMind(Mutant):
-    """It declares something else each time."""
+class ChangesItsCapabilities(Mutant):
+    """The driver declares other capabilities each time."""
 
     caught_in = "capabilities"
 

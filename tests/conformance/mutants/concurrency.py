@@ -1,4 +1,4 @@
-"""Drivers that are wrong about several threads."""
+"""Mutants that fail if several threads use them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from layerstore_core import copy_tree, hookimpl, remove_tree, unpack_layer
 from tests.conformance.mutants.base import Mutant
 
 
-class UnpacksInOnePlace(Mutant):
-    """Layers are unpacked in one scratch directory, which is then renamed."""
+class ExtractsInOneDirectory(Mutant):
+    """All layers are extracted in the same scratch directory, which is then renamed."""
 
     caught_in = "concurrency"
 
@@ -31,7 +31,7 @@ class UnpacksInOnePlace(Mutant):
 
 
 class ShowsOneLayerAtATime(Mutant):
-    """`get` gives every layer the same path, a link that is bent to the layer which was asked for last."""
+    """`get` returns the same path for every layer, a link to the layer of the last `get`."""
 
     caught_in = "concurrency"
 

@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what a tar brings."""
+"""Mutants that lose content or metadata of a layer's files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from layerstore_core import hookimpl
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
-class _AfterUnpacking(Mutant):
-    """Unpacks, and then does something to every file."""
+class _AfterExtraction(Mutant):
+    """The base of mutants that extract a tar correctly and then damage every file."""
 
     caught_in = "content"
 
@@ -27,7 +27,7 @@ class _AfterUnpacking(Mutant):
         raise NotImplementedError
 
 
-class LosesAttributes(_AfterUnpacking):
+class LosesAttributes(_AfterExtraction):
     """Extended attributes are lost."""
 
     def spoil(self, path):
@@ -35,8 +35,8 @@ class LosesAttributes(_AfterUnpacking):
             os.removexattr(path, name, follow_symlinks=False)
 
 
-class LosesEmptyAttributes(_AfterUnpacking):
-    """Extended attributes without a value are lost, as by a test of the value's truth."""
+class LosesEmptyAttributes(_AfterExtraction):
+    """Extended attributes without a value are lost, because the code tests the value's truth."""
 
     def spoil(self, path):
         for name in os.listxattr(path, follow_symlinks=False):
@@ -44,8 +44,8 @@ class LosesEmptyAttributes(_AfterUnpacking):
                 os.removexattr(path, name, follow_symlinks=False)
 
 
-class LosesAttributesOfLinkedFiles(_AfterUnpacking):
-    """A hard link that comes without attributes takes those of its file away."""
+class LosesAttributesOfLinkedFiles(_AfterExtraction):
+    """A hard-link entry without attributes removes those of its file."""
 
     def spoil(self, path):
         status = os.lstat(path)
@@ -54,8 +54,8 @@ class LosesAttributesOfLinkedFiles(_AfterUnpacking):
                 os.removexattr(path, name)
 
 
-class LosesNanoseconds(_AfterUnpacking):
-    """Times are kept to the second."""
+class LosesNanoseconds(_AfterExtraction):
+    """Times are kept in whole seconds."""
 
     def spoil(self, path):
         status = os.lstat(path)
@@ -63,7 +63,7 @@ class LosesNanoseconds(_AfterUnpacking):
         os.utime(path, ns=(status.st_atime_ns, second), follow_symlinks=False)
 
 
-class LosesSetId(_AfterUnpacking):
+class LosesSetId(_AfterExtraction):
     """The set-ID bits are lost, as by a chown after the chmod."""
 
     def spoil(self, path):
@@ -72,8 +72,8 @@ class LosesSetId(_AfterUnpacking):
             os.chmod(path, stat.S_IMODE(mode) & 0o1777)
 
 
-class LosesOwners(_AfterUnpacking):
-    """Everything belongs to root."""
+class LosesOwners(_AfterExtraction):
+    """All files belong to root."""
 
     def spoil(self, path):
         status = os.lstat(path)
@@ -82,8 +82,8 @@ class LosesOwners(_AfterUnpacking):
             os.chmod(path, stat.S_IMODE(status.st_mode))
 
 
-class SeparatesHardLinks(_AfterUnpacking):
-    """Each name of a file becomes a file of its own."""
+class SeparatesHardLinks(_AfterExtraction):
+    """Each name of a hard-linked file becomes a separate file."""
 
     def spoil(self, path):
         status = os.lstat(path)
@@ -92,8 +92,8 @@ class SeparatesHardLinks(_AfterUnpacking):
             os.replace(path + b"~", path)
 
 
-class LosesNamesThatAreNoText(_AfterUnpacking):
-    """Files are lost whose names are not UTF-8."""
+class LosesNamesThatAreNotUtf8(_AfterExtraction):
+    """Files whose names are not UTF-8 are lost."""
 
     def spoil(self, path):
         try:
@@ -103,8 +103,8 @@ class LosesNamesThatAreNoText(_AfterUnpacking):
                 os.unlink(path)
 
 
-class TimesOfDirectoriesAreNow(_AfterUnpacking):
-    """Directories have the time at which they were unpacked."""
+class SetsTimesOfDirectoriesToNow(_AfterExtraction):
+    """Directories have the time at which they were extracted."""
 
     def spoil(self, path):
         if stat.S_ISDIR(os.lstat(path).st_mode):

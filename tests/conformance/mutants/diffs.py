@@ -1,4 +1,4 @@
-"""Drivers that are wrong about changes and diffs."""
+"""Mutants with wrong changes or diffs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conformance.mutants.base import Mutant, unpack_into
 
 
 class ForgetsWhiteouts(Mutant):
-    """`diff` leaves out what was deleted."""
+    """`diff` leaves out deletions."""
 
     caught_in = "diffs"
 
@@ -25,7 +25,7 @@ class ForgetsWhiteouts(Mutant):
 
 
 class LeavesOutSocketsOnly(Mutant):
-    """What cannot be packed is taken for unchanged: the file that a socket has replaced comes back."""
+    """`diff` treats a socket as no change, so the file that the socket has replaced comes back."""
 
     caught_in = "diffs"
 
@@ -42,7 +42,7 @@ class LeavesOutSocketsOnly(Mutant):
 
 
 class ComparesTimeAndSizeOnly(Mutant):
-    """A change that keeps size and time is overlooked."""
+    """`changes` overlooks a change that keeps size and time."""
 
     caught_in = "diffs"
 
@@ -61,8 +61,8 @@ class ComparesTimeAndSizeOnly(Mutant):
         return stat.S_ISREG(one.st_mode) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
-class ChangesAreUnsorted(Mutant):
-    """`changes` is in another order than that of the paths."""
+class ReturnsUnsortedChanges(Mutant):
+    """`changes` is not sorted by path."""
 
     caught_in = "diffs"
 
@@ -72,7 +72,7 @@ class ChangesAreUnsorted(Mutant):
 
 
 class ReportsTimesOfDirectories(Mutant):
-    """A directory in which a file came and went counts as changed."""
+    """`changes` names a directory in which a file was created and deleted."""
 
     caught_in = "diffs"
 
@@ -110,7 +110,7 @@ class IgnoresOpaqueDirectories(Mutant):
 
 
 class DiffsAgainstItsParentOnly(Mutant):
-    """`diff` against any other layer is that against nothing."""
+    """`diff` against a layer that is not the parent is the whole tree."""
 
     caught_in = "diffs"
 
@@ -139,7 +139,7 @@ class KeepsDiffsOpen(Mutant):
 
 
 class FollowsNamesOutOfTheLayer(Mutant):
-    """`diff_getter` opens any name below the layer's directory, `..` and all."""
+    """`diff_getter` opens any name relative to the layer's directory, even with `..`."""
 
     caught_in = "diffs"
 

@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what fails in the middle."""
+"""Mutants that lose layers, or leave files behind, after a fault."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.conformance.mutants.base import Correct, Mutant
 
 
 class LeavesALog(Mutant):
-    """`create` writes a log beside the layer, which `remove` leaves, and which counts as a layer."""
+    """`create` writes a log next to the layer, which `remove` leaves, and which counts as a layer."""
 
     caught_in = "faults"
 
@@ -25,8 +25,8 @@ class LeavesALog(Mutant):
         remove_tree(str(self.tree(layer_id)))
 
 
-class ForgetsWhatWasMadeLast(Mutant):
-    """A layer is written down only with the next one: a crash loses it."""
+class ForgetsTheLastLayer(Mutant):
+    """A layer is recorded only with the next one, so a crash loses it."""
 
     caught_in = "faults"
 

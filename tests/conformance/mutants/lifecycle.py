@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what becomes of layers and mounts."""
+"""Mutants that create, mount or remove layers wrongly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from layerstore_core import hookimpl, remove_tree
 from tests.conformance.mutants.base import Correct, Mounting, Mutant
 
 
-class TakesAKnownId(Mutant):
+class AcceptsAKnownId(Mutant):
     """`create` of a known ID replaces the layer."""
 
     caught_in = "lifecycle"
@@ -21,8 +21,8 @@ class TakesAKnownId(Mutant):
         Correct.create(self, layer_id, parent_id, storage_opt)
 
 
-class TakesAnUnknownParent(Mutant):
-    """A parent that is not there is taken for none."""
+class AcceptsAnUnknownParent(Mutant):
+    """`create` with an unknown parent creates a base layer."""
 
     caught_in = "lifecycle"
 
@@ -32,7 +32,7 @@ class TakesAnUnknownParent(Mutant):
 
 
 class LeavesAFailedCreate(Mutant):
-    """`create` makes the directory before it looks for the parent, and leaves it."""
+    """`create` makes the directory before it looks for the parent, and leaves the directory behind."""
 
     caught_in = "lifecycle"
 
@@ -46,8 +46,8 @@ class LeavesAFailedCreate(Mutant):
         Correct.create(self, layer_id, parent_id, storage_opt)
 
 
-class TakesAnyOption(Mutant):
-    """Storage options that it does not know are passed over."""
+class AcceptsAnyOption(Mutant):
+    """`create` ignores unknown storage options."""
 
     caught_in = "lifecycle"
 
@@ -57,7 +57,7 @@ class TakesAnyOption(Mutant):
 
 
 class RemovesByPrefix(Mutant):
-    """`remove` takes along the layers whose IDs begin the same."""
+    """`remove` also removes layers whose IDs begin with the given ID."""
 
     caught_in = "lifecycle"
 
@@ -68,7 +68,7 @@ class RemovesByPrefix(Mutant):
 
 
 class RemovesNothing(Mutant):
-    """`remove` only makes a note."""
+    """`remove` only notes the ID in memory."""
 
     caught_in = "lifecycle"
 
@@ -90,7 +90,7 @@ class RemovesNothing(Mutant):
 
 
 class FailsOnASecondRemove(Mutant):
-    """`remove` of what is not there raises."""
+    """`remove` of a missing layer raises."""
 
     caught_in = "lifecycle"
 
@@ -100,7 +100,7 @@ class FailsOnASecondRemove(Mutant):
 
 
 class LeaksAMount(Mounting):
-    """`get` mounts, and `put` forgets to unmount."""
+    """`get` mounts, but `put` does not unmount."""
 
     caught_in = "lifecycle"
 
@@ -111,7 +111,7 @@ class LeaksAMount(Mounting):
 
 
 class MountsAgain(Mounting):
-    """`get` mounts over what is mounted already, and `put` takes one mount away."""
+    """`get` mounts over an existing mount, and `put` removes one mount only."""
 
     caught_in = "lifecycle"
 
@@ -145,7 +145,7 @@ class LeaksADescriptor(Mutant):
         return str(self.tree(layer_id))
 
 
-class GivesARelativePath(Mutant):
+class ReturnsARelativePath(Mutant):
     """`get` returns a path relative to the working directory."""
 
     caught_in = "lifecycle"
@@ -156,7 +156,7 @@ class GivesARelativePath(Mutant):
 
 
 class ObeysTheUmask(Mutant):
-    """The mode of a base layer's root is what the umask leaves."""
+    """The mode of a base layer's root depends on the umask."""
 
     caught_in = "lifecycle"
 
@@ -168,8 +168,8 @@ class ObeysTheUmask(Mutant):
         self.tree(layer_id).chmod(0o777 & ~umask)
 
 
-class WritesBesideItsHome(Mutant):
-    """It keeps an index beside its home."""
+class WritesOutsideItsHome(Mutant):
+    """The driver keeps an index outside its home."""
 
     caught_in = "lifecycle"
 

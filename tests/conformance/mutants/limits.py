@@ -1,4 +1,4 @@
-"""Drivers that are wrong about depth and length of names."""
+"""Mutants that fail with deep chains or long names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver whose read-only layers have their parents' files by hard links, as `cp -al` makes them."""
+"""A driver whose read-only layers have hard links to their parents' files, like copies by `cp -al`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conformance.mutants.base import Correct
 
 
 class LinkFarm(Correct):
-    """Directories of its own, files of its parent."""
+    """A driver whose child layers have their own directories, but their parents' files."""
 
     @hookimpl
     def create(self, layer_id, parent_id, storage_opt):
@@ -27,7 +27,7 @@ class LinkFarm(Correct):
 
 
 class DeclaredLinkFarm(LinkFarm):
-    """One that leaves the private copies to core."""
+    """A link farm that declares `shares_inodes`, so that core makes private copies."""
 
     @hookimpl
     def capabilities(self):
@@ -35,7 +35,7 @@ class DeclaredLinkFarm(LinkFarm):
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Make directories anew, and everything else as a further name."""
+    """Copy a tree: create its directories, and hard links to all other files."""
     for where, directories, names in os.walk(os.fsencode(source), topdown=False):
         here = os.path.join(os.fsencode(target), os.path.relpath(where, os.fsencode(source)))
         os.makedirs(here, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what only many steps show."""
+"""Mutants whose faults show only after many steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.conformance.mutants.base import Mutant
 
 
 class LosesOneOfTwo(Mutant):
-    """A child loses the file b of a parent that has a file a, too."""
+    """A child loses the file b of a parent that also has a file a."""
 
     caught_in = "model"
 

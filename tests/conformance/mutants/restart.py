@@ -1,4 +1,4 @@
-"""Drivers that are wrong about a second opening."""
+"""Mutants that fail when they are opened again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.conformance.mutants.base import Correct, Mounting, Mutant
 
 
 class BreaksOnReopen(Mutant):
-    """It empties its home when it starts."""
+    """The driver empties its home when it starts."""
 
     caught_in = "restart"
 
@@ -20,7 +20,7 @@ class BreaksOnReopen(Mutant):
 
 
 class RemembersInMemory(Mutant):
-    """Which layers there are is known to one instance alone."""
+    """Only the instance that has created a layer knows it."""
 
     caught_in = "restart"
 
@@ -44,7 +44,7 @@ class RemembersInMemory(Mutant):
 
 
 class UnmountsItsOwnOnly(Mounting):
-    """`put` unmounts what this instance has mounted, and nothing else."""
+    """`put` unmounts only what this instance has mounted."""
 
     caught_in = "restart"
 

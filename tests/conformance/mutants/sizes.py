@@ -1,4 +1,4 @@
-"""Drivers that are wrong about sizes."""
+"""Mutants that return wrong sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CountsTheTar(Mutant):
 
 
 class CountsHardLinksTwice(Mutant):
-    """`diff_size` counts each name of a file."""
+    """`diff_size` counts each name of a hard-linked file."""
 
     caught_in = "sizes"
 
@@ -41,7 +41,7 @@ class CountsHardLinksTwice(Mutant):
 
 
 class CountsTheWholeTree(Mutant):
-    """The size of a layer counts its parents' files, too."""
+    """The size of a layer also counts its parents' files."""
 
     caught_in = "sizes"
 

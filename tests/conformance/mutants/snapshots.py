@@ -1,4 +1,4 @@
-"""Drivers that are wrong about what a child has of its parent."""
+"""Mutants whose children differ from their parents, or change them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conformance.mutants.link_farm import LinkFarm, link_tree
 
 
 class SharesHardLinksWithTheParent(Mutant):
-    """A child's files are hard links to the parent's: what is written shows in both."""
+    """A child's files are hard links to the parent's, so a write changes both."""
 
     caught_in = "snapshots"
 
@@ -23,7 +23,7 @@ class SharesHardLinksWithTheParent(Mutant):
 
 
 class SharesInodesWithReadOnlyChildren(Mutant):
-    """A read-only child has hard links to the parent's files, and does not say so: a layer's hard links change both."""
+    """A read-only child has undeclared hard links to the parent's files, so hard-link entries change both."""
 
     caught_in = "snapshots"
     create = LinkFarm.create
@@ -31,7 +31,7 @@ class SharesInodesWithReadOnlyChildren(Mutant):
 
 
 class ForgetsTheRoot(Mutant):
-    """The root of a child is that of a new base layer."""
+    """The root of a child has the metadata of a new base layer."""
 
     caught_in = "snapshots"
 
@@ -41,7 +41,7 @@ class ForgetsTheRoot(Mutant):
 
 
 class FollowsNoLinks(Mutant):
-    """A layer's directories take the place of its parent's links to directories."""
+    """A layer's directories replace its parent's links to directories."""
 
     caught_in = "snapshots"
 
@@ -72,7 +72,7 @@ class ChildrenAreTheParent(Mutant):
 
 
 class ForgetsEmptyDirectories(Mutant):
-    """A copy of a parent lacks its empty directories."""
+    """The copy of a parent lacks its empty directories."""
 
     caught_in = "snapshots"
 
@@ -84,7 +84,7 @@ class ForgetsEmptyDirectories(Mutant):
 
 
 class RemovesTheParent(Mutant):
-    """`remove` of a child takes its parent along."""
+    """`remove` of a child also removes its parent."""
 
     caught_in = "snapshots"
 
@@ -100,8 +100,8 @@ class RemovesTheParent(Mutant):
             remove_tree(str(self.tree(parent)))
 
 
-class TakesTheRecordsWord(Mutant):
-    """`parent_of` answers with what it was asked, and so never disagrees with a record."""
+class RepeatsTheRecordedParent(Mutant):
+    """`parent_of` returns the parent that it is asked for, and so never disagrees with a record."""
 
     caught_in = "snapshots"
 
@@ -110,8 +110,8 @@ class TakesTheRecordsWord(Mutant):
         return parent_id
 
 
-class FindsFaultsInSoundTrees(Mutant):
-    """`check_tree` compares a child's tree with its tar alone, and takes what is inherited for a fault."""
+class ReportsUndamagedTrees(Mutant):
+    """`check_tree` compares a child's tree with its tar alone, and reports inherited files as differences."""
 
     caught_in = "snapshots"
 

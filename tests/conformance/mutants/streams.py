@@ -1,4 +1,4 @@
-"""Drivers that are wrong about the stream of a tar."""
+"""Mutants that read a layer's stream wrongly."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from layerstore_core import hookimpl
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
-class ReturnsBeforeDataIsThere(Mutant):
-    """`apply_diff` unpacks in a thread, and does not wait for it."""
+class ReturnsBeforeFilesAreComplete(Mutant):
+    """`apply_diff` extracts in a thread, and does not wait for it."""
 
     caught_in = "streams"
 
@@ -19,19 +19,19 @@ class ReturnsBeforeDataIsThere(Mutant):
 
         data = diff.read()
 
-        def unpack():
+        def extract():
             try:
                 unpack_into(self, layer_id, stream_of(data))
             except Exception:
                 pass  # the layer was removed meanwhile
 
-        threading.Timer(0.05, unpack).start()
+        threading.Timer(0.05, extract).start()
         stream = stream_of(data)
         return sum(entry.size for entry in stream.entries() if entry.type.value == "file")
 
 
 class SwallowsErrors(Mutant):
-    """A tar that is damaged is unpacked as far as it goes."""
+    """A damaged tar is extracted up to the damage, without an error."""
 
     caught_in = "streams"
 
@@ -44,7 +44,7 @@ class SwallowsErrors(Mutant):
 
 
 class ReadsShort(Mutant):
-    """It takes one read for all there is."""
+    """`apply_diff` takes one read for the whole tar."""
 
     caught_in = "streams"
 
@@ -57,8 +57,8 @@ class ReadsShort(Mutant):
         return size
 
 
-class SpoilsFilesLater(Mutant):
-    """A file's content changes after it was unpacked: exports are not exact."""
+class DamagesFilesLater(Mutant):
+    """A file's content changes after it was extracted, so exports are not exact."""
 
     caught_in = "streams"
 

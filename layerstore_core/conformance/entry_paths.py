@@ -1,6 +1,7 @@
-"""What a parent has on the path of an entry, and the tree that has to come of it: links to directories are ways through.
+"""Cases for the path of an entry: what a parent has there, and the tree that the layer has to show.
 
-The rules are those of `apply_diff` in the contract. `EXPECTED` holds each parent with each layer on it.
+The rules are those of `apply_diff` in the contract: a link to a directory is followed, any other file is replaced by a
+directory. `EXPECTED` has each parent with each layer on it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Final
 from layerstore_core.conformance.tars import Item, directory, file, hard_link, opaque, special, symlink, whiteout
 from layerstore_core.tar.entry import EntryType
 
-#: What a parent has at `a`, by what it is; and for links to a directory, where they lead.
-_GIVES_WAY: Final[dict[str, list[Item]]] = {
+#: The parents whose file `a` a directory replaces.
+_REPLACED: Final[dict[str, list[Item]]] = {
     "a-file": [file(b"a", b"old")],
     "a-file-of-two-names": [file(b"twin", b"old"), hard_link(b"a", b"twin")],
     "a-fifo": [special(b"a", EntryType.FIFO)],
@@ -20,7 +21,8 @@ _GIVES_WAY: Final[dict[str, list[Item]]] = {
     "a-link-out": [symlink(b"a", b"../../etc/no/where")],
     "a-loop": [symlink(b"a", b"b"), symlink(b"b", b"a")],
 }
-_LEADS_THROUGH: Final[dict[str, list[Item]]] = {
+#: The parents whose link `a` to a directory is followed.
+_FOLLOWED: Final[dict[str, list[Item]]] = {
     "a-link": [directory(b"real"), file(b"real/old", b"old"), symlink(b"a", b"real")],
     "an-absolute-link": [directory(b"real"), file(b"real/old", b"old"), symlink(b"a", b"/real")],
     "a-link-to-a-link": [
@@ -30,7 +32,7 @@ _LEADS_THROUGH: Final[dict[str, list[Item]]] = {
         symlink(b"b", b"./real/."),
     ],
 }
-#: Layers on it; and which names below `a` they bring, and which they take.
+#: The layers, with the names in `a` that each layer adds and that it deletes.
 _LAYERS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
     "a-file": ([file(b"a/new", b"x")], {b"new"}, set()),
     "a-file-deep-down": ([file(b"a/d/e/new", b"x")], {b"d", b"d/e", b"d/e/new"}, set()),
@@ -49,15 +51,15 @@ def _names(items: list[Item]) -> set[bytes]:
 
 def _expected() -> dict[str, list[tuple[str, list[Item], list[Item], set[bytes]]]]:
     found: dict[str, list[tuple[str, list[Item], list[Item], set[bytes]]]] = {}
-    for old, parent in (*_GIVES_WAY.items(), *_LEADS_THROUGH.items()):
-        target = b"real/" if old in _LEADS_THROUGH else b"a/"
-        for new, (layer, brought, taken) in _LAYERS.items():
-            names = _names(parent) | {target + name for name in brought}
-            found.setdefault(old, []).append((new, parent, layer, names - {target + name for name in taken}))
+    for old, parent in (*_REPLACED.items(), *_FOLLOWED.items()):
+        target = b"real/" if old in _FOLLOWED else b"a/"
+        for new, (layer, added, deleted) in _LAYERS.items():
+            names = _names(parent) | {target + name for name in added}
+            found.setdefault(old, []).append((new, parent, layer, names - {target + name for name in deleted}))
     return found
 
 
-#: By what the parent has at `a`: what a layer brings below it, the parent, the layer, and the names that it then shows.
+#: By the parent's file `a`: a list of cases. Each has the layer's name, the parent, the layer, and the names that show.
 EXPECTED: Final = _expected()
-#: Where `a` leads to a directory.
-LEADS_THROUGH: Final = frozenset(_LEADS_THROUGH)
+#: The parents whose `a` is a link to a directory.
+FOLLOWED: Final = frozenset(_FOLLOWED)

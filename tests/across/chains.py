@@ -1,4 +1,4 @@
-"""Chains of layers that are hard to get right: by name, the tars from the base up."""
+"""Difficult chains of layers. `CHAINS` has the entries of each chain's tars by its name, the base first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def link(name: bytes, target: bytes, **options: object) -> bytes:
 
 
 def node(name: bytes, kind: bytes, device: tuple[int, int] = (0, 0), **options: object) -> bytes:
-    """A character device (`3`), a block device (`4`) or a fifo (`6`)."""
+    """Return a character device (`3`), a block device (`4`) or a fifo (`6`)."""
     return tars.entry(name, typeflag=kind, device=device, **{"mtime": T, **options})
 
 
@@ -40,7 +40,7 @@ def with_records(entry: bytes, *records: tuple[bytes, bytes]) -> bytes:
 
 
 def attributes(entry: bytes, **values: bytes) -> bytes:
-    """An entry with extended attributes; of their names, the first underscore is a dot."""
+    """Return an entry with extended attributes. The first underscore of each name becomes a dot."""
     return with_records(
         entry, *((b"SCHILY.xattr." + key.replace("_", ".", 1).encode(), value) for key, value in values.items())
     )
@@ -158,7 +158,7 @@ def _devices() -> list[list[bytes]]:
 
 
 def _access_lists() -> list[list[bytes]]:
-    """A directory's access list is for those who write in it, and not for what a tar has in it."""
+    """A directory's default access list is for files that users create in it, not for the files of a tar."""
     entries = [(1, 7), (2, 5), (4, 5), (16, 5), (32, 4)]
     value = struct.pack("<I", 2) + b"".join(
         struct.pack("<HHI", *one, 9 if one[0] == 2 else (1 << 32) - 1) for one in entries
@@ -194,7 +194,7 @@ def _access_lists() -> list[list[bytes]]:
 
 
 def _deleting_devices() -> list[list[bytes]]:
-    """What is a deletion to overlayfs is one to all: over a parent's names, over the layer's own, where nothing was."""
+    """Character devices 0:0 delete names with every driver: those of a parent or of the layer itself, if any."""
     zero = b"3", (0, 0)
     return [
         [

@@ -1,4 +1,4 @@
-"""A store over each of the drivers, side by side."""
+"""Fixtures for tests that compare the drivers: one store with each driver."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from tests import trees
 from tests.driver_roots import DRIVERS, remove_root, why_not
 from tests.store.layers import register
 
-#: Times after this were set by the kernel when something was done, and differ from driver to driver.
+#: The kernel has set later times at the moment of a change. They differ from driver to driver.
 RECENT_NS = 1_750_000_000_000_000_000
 
 
 class Stores:
-    """The same done to a store over each driver.
+    """One store with each driver. Every operation is done in all of them.
 
     Attributes:
-        stores: by the driver's name.
+        stores: the stores by the driver's name.
     """
 
     def __init__(self, stores: dict[str, LayerStore]) -> None:
         self.stores = stores
 
     def register(self, tar: bytes, parents: dict[str, Layer] | None = None) -> dict[str, Layer]:
-        """The layer of this tar, in each."""
-        layers, said = self.try_register(tar, parents)
-        assert layers is not None, said
+        """Register a tar in each store. Return the layers by the driver's name."""
+        layers, results = self.try_register(tar, parents)
+        assert layers is not None, results
         return layers
 
     def try_register(
         self, tar: bytes, parents: dict[str, Layer] | None = None
     ) -> tuple[dict[str, Layer] | None, dict[str, str]]:
-        """As `register`, where the tar may be refused: the layers if all have taken it, and what each has said.
+        """Register a tar that may be refused. Return the layers if all stores accept it, and each store's result.
 
-        All must find a layer to be of the same size.
+        The sizes of the layers must be the same.
         """
-        layers, said = {}, {}
+        layers, results = {}, {}
         for name, store in self.stores.items():
             try:
                 layers[name] = register(store, tar, parents[name] if parents else "")
-                said[name] = "accepted"
+                results[name] = "accepted"
             except InvalidLayer as error:
-                said[name] = f"refused for {error.entry!r}"
+                results[name] = f"refused for {error.entry!r}"
         sizes = {name: layer.diff_size for name, layer in layers.items()}
         assert len(set(sizes.values())) <= 1, sizes
         if len(layers) == len(self.stores):
-            return layers, said
+            return layers, results
         self.release(layers)
-        return None, said
+        return None, results
 
     def release(self, layers: dict[str, Layer]) -> None:
         for name, layer in layers.items():
             self.stores[name].release(layer)
 
     def trees(self, layers: dict[str, Layer]) -> dict[str, trees.Snapshot]:
-        """What a container on the layer sees, in each."""
+        """Return the files that a container on the layer sees, in each store."""
         found = {}
         for name, layer in layers.items():
             rw = self.stores[name].create_rw_layer("look", layer.chain_id)
@@ -71,7 +71,7 @@ class Stores:
         return found
 
     def assert_same_trees(self, layers: dict[str, Layer]) -> trees.Snapshot:
-        """All drivers show the same; returns it."""
+        """Check that all drivers show the same tree, and return it."""
         found = self.trees(layers)
         wanted = found.pop("vfs")
         for name, tree in found.items():
@@ -80,7 +80,7 @@ class Stores:
 
 
 def tree_of(path: Path) -> trees.Snapshot:
-    """All of a tree, but for times of just now, and the root's."""
+    """Return all of a tree. Recent times, and the times of the root, are replaced by words."""
     root = path.stat()
     top = (root.st_mode, root.st_uid, root.st_gid, "root", b"", read_xattrs(os.fsencode(path)), ())
     return {b"": top} | {
@@ -92,7 +92,7 @@ def tree_of(path: Path) -> trees.Snapshot:
 
 
 def differences(found: trees.Snapshot, wanted: trees.Snapshot) -> list[str]:
-    """Where two trees differ, a line for each path."""
+    """Return the differences of two trees, one line for each path."""
     fields = ("mode", "uid", "gid", "mtime", "content", "xattrs", "names")
     lines = []
     for path in sorted(found.keys() | wanted.keys()):
@@ -109,7 +109,7 @@ def differences(found: trees.Snapshot, wanted: trees.Snapshot) -> list[str]:
 
 @pytest.fixture
 def stores(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stores]:
-    """Empty stores, open."""
+    """Yield an open, empty store with each driver."""
     for name in DRIVERS:
         if reason := why_not(name):
             pytest.skip(f"{name}: {reason}")

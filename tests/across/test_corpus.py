@@ -1,4 +1,4 @@
-"""Real and awkward tars of other projects: each comes back exactly, or is refused; and what Docker made of them."""
+"""The corpus: real and odd tars of other projects. Each is exported exactly or refused, and stored as by Docker."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.tree_state import letter, paths
 SHARED = Path(os.environ.get("LAYERSTORE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 CORPUS = SHARED / "corpus"
 
-#: What the listing of our tree may differ in from that of Docker's diff directory: nothing but the times of
-#: directories that have no entry, which both make when they need them.
+#: Directories without an entry, which both programs create when they need them. Only their times may differ between the
+#: listings of our tree and of Docker's diff directory.
 IMPLIED_DIRECTORIES = {
     "tarrs/pax.tar": {"src"},
     "tarrs/pax2.tar": {"/".join(["a" * 15] * depth) for depth in range(1, 12)},
@@ -42,7 +42,7 @@ def oracle() -> dict[str, dict[str, Any]]:
 
 
 def names(condition: Any = lambda known: True) -> list[str]:
-    """The corpus, as parameters; where it is missing one that fails, so that nobody takes no tests for good ones."""
+    """Return the names in the corpus. If it is missing, return a name that fails, so that the lack is noticed."""
     if not CORPUS.is_dir():
         return ["the corpus is missing"]
     return [name for name, known in oracle().items() if condition(known)]
@@ -51,7 +51,8 @@ def names(condition: Any = lambda known: True) -> list[str]:
 def path_of(name: str) -> Path:
     path = CORPUS / name
     assert path.is_file(), (
-        f"{path} is not there: the corpus of tars stands in `shared/` beside the checkout, or where LAYERSTORE_SHARED says"
+        f"{path} is missing: the corpus of tars is in `shared/` next to the checkout, or in the directory that "
+        "LAYERSTORE_SHARED names"
     )
     return path
 
@@ -69,7 +70,7 @@ def gnu_tar_extracts(path: Path, where: Path) -> bool:
 
 
 def listing(root: Path) -> dict[str, str]:
-    """As `find -printf '%P|%y|%m|%U|%G|%s|%l|%T@'` has it, its bytes taken for Latin-1, without directory sizes."""
+    """Return the lines of `find -printf '%P|%y|%m|%U|%G|%s|%l|%T@'`, read as Latin-1, without sizes of directories."""
     found = {}
     for path in paths(root):
         full = os.path.join(os.fsencode(root), path)
@@ -79,7 +80,8 @@ def listing(root: Path) -> dict[str, str]:
         seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
         size = "" if kind == "d" else status.st_size
         found[path.decode("latin-1")] = (
-            f"{kind}|{status.st_mode & 0o7777:o}|{status.st_uid}|{status.st_gid}|{size}|{target}|{seconds}.{nanoseconds:09d}"
+            f"{kind}|{status.st_mode & 0o7777:o}|{status.st_uid}|{status.st_gid}|{size}|{target}|"
+            f"{seconds}.{nanoseconds:09d}"
         )
     return found
 
@@ -89,14 +91,14 @@ def expected_listing(lines: list[str]) -> dict[str, str]:
     for line in lines:
         path, kind, mode, uid, gid, size, target, mtime = line.split("|")
         size = "" if kind == "d" else size
-        assert mtime.endswith("0"), "find gives ten digits, of which the last is none of the file's"
+        assert mtime.endswith("0"), "find prints ten digits, but files have nine"
         found[path] = "|".join([kind, mode, uid, gid, size, target, mtime[:-1]])
     return found
 
 
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("name", names())
-def test_comes_back_exactly_or_is_refused(name: str, root: Path, tmp_path: Path) -> None:
+def test_a_tar_of_the_corpus_is_exported_exactly_or_refused(name: str, root: Path, tmp_path: Path) -> None:
     path = path_of(name)
     try:
         taken = unpack_tar(path, root)
@@ -112,7 +114,7 @@ def test_comes_back_exactly_or_is_refused(name: str, root: Path, tmp_path: Path)
 
 @needs_root
 @pytest.mark.parametrize("name", names(lambda known: known.get("roundtrip") is True))
-def test_is_stored_as_docker_stores_it(name: str, root: Path) -> None:
+def test_a_tar_of_the_corpus_is_stored_as_by_docker(name: str, root: Path) -> None:
     known = oracle()[name] if CORPUS.is_dir() else {}
     taken = unpack_tar(path_of(name), root)
     assert hashlib.sha256(taken.lines).hexdigest() == known["tarsplit_sha256"]
@@ -126,8 +128,8 @@ def test_is_stored_as_docker_stores_it(name: str, root: Path) -> None:
     assert ours == dockers
 
 
-def test_most_of_it_is_accepted(root: Path) -> None:
-    """So that a fault that refuses everything is seen here, whatever the oracle says."""
+def test_most_tars_of_the_corpus_are_accepted(root: Path) -> None:
+    """A fault that refuses every tar must fail here, whatever the oracle says."""
     accepted = 0
     for number, name in enumerate(names()):
         where = root / str(number)

@@ -1,4 +1,4 @@
-"""The main job, through every driver."""
+"""The demo, with every driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.driver_roots import mounts_below
 TOP = Path(__file__).resolve().parents[2]
 
 
-def test_demo(driver: str, store_root: Path) -> None:
+def test_the_demo_runs(driver: str, store_root: Path) -> None:
     directory = store_root.parent / "demo"
     directory.mkdir(parents=True)
     program = Path(sys.executable).parent / "layerstore"

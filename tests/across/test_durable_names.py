@@ -1,4 +1,7 @@
-"""A directory's name is on disk only when the directory above it has been flushed, whatever file systems do besides."""
+"""Durable names: a directory's name is on disk only when its parent directory has been flushed.
+
+The tests assume a file system that does no more than it must.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,16 @@ def driver():
 
 @pytest.fixture
 def unflushed(monkeypatch, tmp_path):
-    """The names of directories that would not be there after a power cut, on a file system that does what it must."""
+    """Return a function that returns the names of a path that a power cut could lose.
+
+    It assumes a file system that does no more than it must.
+    """
     names: set[str] = set()
     mkdir, rename, fsync, flush = os.mkdir, os.rename, os.fsync, FlushPoint.flush
 
     def whole(path, directory):
-        above = "" if directory is None else os.readlink(f"/proc/self/fd/{directory}")
-        return os.path.abspath(os.path.join(above, os.fsdecode(path)))
+        parent = "" if directory is None else os.readlink(f"/proc/self/fd/{directory}")
+        return os.path.abspath(os.path.join(parent, os.fsdecode(path)))
 
     def making(path, *rest, **options):
         mkdir(path, *rest, **options)
@@ -56,13 +62,13 @@ def unflushed(monkeypatch, tmp_path):
     return lambda path: sorted(name for name in names if Path(name) == path or Path(name) in path.parents)
 
 
-def test_the_names_are_told(unflushed, tmp_path):
-    """Otherwise the tests below would prove nothing."""
+def test_unflushed_reports_directories_that_are_not_flushed(unflushed, tmp_path):
+    """Without this, the other tests would prove nothing."""
     make_directory(tmp_path / "a" / "b", 0o700)
     assert unflushed(tmp_path / "a" / "b") == [str(tmp_path / "a"), str(tmp_path / "a" / "b")]
 
 
-def test_a_store_s_first_layer_writable_layer_and_image(unflushed, open_store):
+def test_the_names_of_a_stores_first_layer_writable_layer_and_image_are_flushed(unflushed, open_store):
     store = open_store(durability="full")
     layer = register(store, BASE)
     assert unflushed(record_path(layer)) == []
@@ -74,17 +80,17 @@ def test_a_store_s_first_layer_writable_layer_and_image(unflushed, open_store):
     assert unflushed(images / "repositories.json") == []
 
 
-def test_the_first_pin_of_a_root_that_is_docker_s(unflushed, open_store, tmp_path):
+def test_the_name_of_the_first_pin_in_a_root_of_docker_is_flushed(unflushed, open_store, tmp_path):
     layer = register(open_store(), BASE)
-    (tmp_path / "root" / "layerstore").mkdir(parents=True)  # of the lock file
+    (tmp_path / "root" / "layerstore").mkdir(parents=True)  # as the lock file's directory
     Pins(tmp_path / "root", "vfs").add(layer.chain_id)
     assert unflushed(tmp_path / "root" / "layerstore" / "pins" / "vfs") == [str(tmp_path / "root")]
 
 
-def test_what_is_set_aside(unflushed, open_store):
+def test_the_name_of_an_entry_in_quarantine_is_flushed(unflushed, open_store):
     store = open_store(durability="full")
     register(store, BASE)
-    stranger = store.context.db.path / "sha256" / "stranger"
-    stranger.mkdir(parents=True)
-    kept = store.context.quarantine.put(stranger, "a stranger")
-    assert unflushed(kept) == []
+    unexpected = store.context.db.path / "sha256" / "unexpected"
+    unexpected.mkdir(parents=True)
+    moved = store.context.quarantine.put(unexpected, "an unexpected entry")
+    assert unflushed(moved) == []

@@ -1,4 +1,4 @@
-"""Nothing is written, read or changed outside the root, whatever links are in the way and whoever moves them."""
+"""Nothing is written, read or changed outside the root, whatever links are in a path, even if they change meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tree_state import contents
 
 
 def links_to(outside: Path) -> dict[str, bytes]:
-    """Targets that lead to `outside`, taken as the kernel would take them from the root's top."""
+    """Return link targets that lead from the root to `outside`, as the kernel would follow them."""
     absolute = os.fsencode(outside)
     return {
         "relative": b"../outside",
@@ -49,7 +49,7 @@ LINKING_TRICKS = {
 
 @pytest.mark.parametrize("target", ["relative", "far up", "absolute", "roundabout"])
 @pytest.mark.parametrize("trick", [*TRICKS, *LINKING_TRICKS])
-def test_links_lead_nowhere_else(trick: str, target: str, root: Path, canary: Path) -> None:
+def test_links_do_not_lead_out_of_the_root(trick: str, target: str, root: Path, canary: Path) -> None:
     parts = [tars.directory(b"sub"), tars.symlink(b"link", links_to(canary)[target])]
     tar = tars.tar(*parts, *(TRICKS.get(trick) or LINKING_TRICKS[trick]))
     if trick in LINKING_TRICKS:
@@ -59,7 +59,7 @@ def test_links_lead_nowhere_else(trick: str, target: str, root: Path, canary: Pa
         round_trip(tar, root)
 
 
-def test_absolute_links_mean_the_root(root: Path) -> None:
+def test_absolute_links_are_relative_to_the_root(root: Path) -> None:
     tar = tars.tar(
         tars.directory(b"real"),
         tars.symlink(b"absolute", b"/real"),
@@ -85,7 +85,7 @@ def test_absolute_links_mean_the_root(root: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [39, 40, 41, 200])
-def test_chains_of_links(length: int, root: Path) -> None:
+def test_chains_of_links_up_to_the_kernels_limit(length: int, root: Path) -> None:
     parts = [tars.symlink(b"l%d" % number, b"l%d" % (number + 1)) for number in range(length)]
     tar = tars.tar(tars.directory(b"l%d" % length), *parts, tars.entry(b"l0/f", b"x"))
     if length <= 40:  # the kernel's limit
@@ -96,7 +96,7 @@ def test_chains_of_links(length: int, root: Path) -> None:
             unpack_tar(tar, root)
 
 
-def test_directories_that_become_links_between_entries(root: Path, canary: Path) -> None:
+def test_directories_that_become_links_do_not_lead_out_of_the_root(root: Path, canary: Path) -> None:
     out = os.fsencode(canary)
     parts = []
     for number in range(5):
@@ -105,8 +105,8 @@ def test_directories_that_become_links_between_entries(root: Path, canary: Path)
     round_trip(tars.tar(*parts), root)
 
 
-def test_names_that_leave_by_themselves(root: Path, canary: Path) -> None:
-    """An absolute name is one below the root; dots stop there."""
+def test_names_of_entries_do_not_lead_out_of_the_root(root: Path, canary: Path) -> None:
+    """An absolute name is relative to the root, and `..` stops at the root."""
     names = [os.fsencode(canary / "file"), b"/../outside/file", b"//..//../outside/file", b"/x/../../outside/file"]
     round_trip(tars.tar(*(tars.entry(name, b"evil") for name in names)), root)
     assert (root / "outside/file").read_bytes() == b"evil"
@@ -116,7 +116,7 @@ def test_names_that_leave_by_themselves(root: Path, canary: Path) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        # A directory is open by name, so that the next name may be looked up from there.
+        # The directory of the last file stays open, so that the next name can be looked up from there.
         [b"a/f", b"up1/f", b"up2/outside/file"],
         [b"a/f", b"up1/f", b"up2/file"],
         [b"a/f", b"to-file"],
@@ -124,7 +124,7 @@ def test_names_that_leave_by_themselves(root: Path, canary: Path) -> None:
         [b"a/../../outside/file"],
     ],
 )
-def test_reading_does_not_leave(names: list[bytes], root: Path) -> None:
+def test_reading_does_not_leave_the_root(names: list[bytes], root: Path) -> None:
     (root / "a").mkdir()
     (root / "a/f").write_bytes(b"x")
     (root / "f").write_bytes(b"x")
@@ -142,8 +142,8 @@ def test_reading_does_not_leave(names: list[bytes], root: Path) -> None:
         files.close()
 
 
-def test_reading_through_links_with_dots(root: Path, canary: Path) -> None:
-    """Final links of files, whose targets climb: what was opened before must not make a way out."""
+def test_reading_through_links_with_dots_does_not_leave_the_root(root: Path, canary: Path) -> None:
+    """The last component is a link whose target has `..`. Directories opened before must not let it leave the root."""
     (root / "a/b").mkdir(parents=True)
     (root / "f").write_bytes(b"x")
     links = [f"{'a/' * one}{'../' * two}" for one in range(2) for two in range(5)]
@@ -165,8 +165,8 @@ def test_reading_through_links_with_dots(root: Path, canary: Path) -> None:
         files.close()
 
 
-def test_someone_swaps_directories_for_links_meanwhile(root: Path, canary: Path) -> None:
-    """What is swapped may lead to another place inside, or be an error, and nothing more."""
+def test_directories_swapped_for_links_do_not_lead_out_of_the_root(root: Path, canary: Path) -> None:
+    """A path with a swapped directory may lead to another place inside the root, or fail, but no more."""
     names = [b"d%d/e%d" % (one, two) for one in range(4) for two in range(4)]
     parts = [tars.entry(name + b"/f%d" % number, b"x") for number in range(10) for name in names]
     parts += [tars.directory(name, mode=0o700, mtime=5) for name in names]
@@ -200,7 +200,7 @@ def test_someone_swaps_directories_for_links_meanwhile(root: Path, canary: Path)
         thread.join()
 
 
-def test_the_root_may_be_a_link_itself(root: Path, tmp_path: Path) -> None:
+def test_extraction_into_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(root)
     round_trip(tars.tar(tars.entry(b"f", b"x")), link)

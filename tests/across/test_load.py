@@ -1,6 +1,6 @@
-"""64 threads and 8 processes that mount, write, diff and release at once: nothing fails, and nothing is left.
+"""Load: 64 threads and 8 processes mount, write, diff and release at once. Nothing fails, and nothing is left.
 
-`LAYERSTORE_TEST_LOAD` multiplies how often each of them does it.
+`LAYERSTORE_TEST_LOAD` is the number of turns of each thread; each process takes four times as many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMES = int(os.environ.get("LAYERSTORE_TEST_LOAD", "1"))
 
 
 def turn(store: LayerStore, name: str) -> None:
-    """A whole life: the common layers, a writable layer of one's own and one of all, a diff, a commit, an end."""
+    """Use a store for one turn: common layers, an own and a common writable layer, a diff, a commit, a release."""
     layers = chain(store, BASE, MIDDLE, TOP)
     rw = store.create_rw_layer(name, layers[-1].chain_id)
     with rw.mounted() as path:
@@ -49,7 +49,7 @@ def turn(store: LayerStore, name: str) -> None:
     common.close()
 
 
-def test_at_once(store: LayerStore, store_root: Path, driver: str) -> None:
+def test_threads_and_processes_use_a_store_at_once(store: LayerStore, store_root: Path, driver: str) -> None:
     warm(store)
     before, ids = tree(store_root), store.driver.layer_ids()
     base = chain(store, BASE)[0]
@@ -63,7 +63,8 @@ def test_at_once(store: LayerStore, store_root: Path, driver: str) -> None:
         others = [stack.enter_context(OtherProcess(store_root, driver)) for _ in range(PROCESSES)]
         for number, other in enumerate(others):
             other.start(
-                "from tests.across.test_load import turn\nfor time in range(times): turn(store, f'process-{number}-{time}')",
+                "from tests.across.test_load import turn\n"
+                "for time in range(times): turn(store, f'process-{number}-{time}')",
                 number=number,
                 times=4 * TIMES,
             )

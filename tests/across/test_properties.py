@@ -1,4 +1,4 @@
-"""Any mix of what tars can hold: what is accepted comes back exactly, and nothing but `InvalidLayer` ever happens."""
+"""Random tars with all that tars can have: each is exported exactly, or refused with `InvalidLayer`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from layerstore_core.tree.remove import remove_tree
 from tests import tars
 from tests.pipeline import assemble_tar, unpack_tar
 
-# Few names, so that entries meet: in one another's place, below one another, through links, deleted and opaque.
+# Only a few names, so that entries replace, contain, link and delete one another.
 components = st.sampled_from(
     [b"a", b"b", b"c", b".wh.a", b".wh.b", b".wh..wh..opq", b".", b"..", b"", b"\xe4\xff", b"\xe2\x80\xa8"]
 )
@@ -39,7 +39,7 @@ types = st.sampled_from([b"0", b"\0", b"7", b"1", b"2", b"5", b"6", b"Z", b"D", 
 
 @st.composite
 def regions(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
-    """A sparse map, and the file's size."""
+    """Draw the size of a sparse file and its map."""
     found, end = [], 0
     for gap, length in draw(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 600)), max_size=30)):
         found.append((end + gap, length))
@@ -106,7 +106,7 @@ ends = st.sampled_from(
 )
 whole_tars = st.builds(lambda parts, end: tars.tar(*parts, end=end), st.lists(entries(), max_size=8), ends)
 
-#: Where unpacking is fast.
+#: A directory in which extraction is fast.
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -122,7 +122,12 @@ def empty_root() -> Iterator[Path]:
 
 
 def exact_or_refused(packed: bytes, plain: bytes | None) -> bool:
-    """Take a layer in; whether it was accepted. `plain` is the tar in it, if that is known."""
+    """Register a layer and compare its export. Return whether the layer was accepted.
+
+    Args:
+        packed: the layer, which may be compressed.
+        plain: its uncompressed tar, if that is known.
+    """
     with empty_root() as root:
         try:
             taken = unpack_tar(packed, root)
@@ -136,7 +141,7 @@ def exact_or_refused(packed: bytes, plain: bytes | None) -> bool:
 
 
 def size_of(root: Path) -> int:
-    """The size of a tree as Docker counts it: files once, links by their target's length."""
+    """Return the size of a tree as Docker counts it: each file once, and symbolic links by their target's length."""
     found = {}
     for where, directories, files in os.walk(os.fsencode(root)):
         for name in directories + files:
@@ -149,13 +154,13 @@ def size_of(root: Path) -> int:
 @given(whole_tars)
 @example(tars.tar(tars.entry(b"a", b"x"), tars.hard_link(b"a", b"a")))
 @example(tars.tar(tars.pax([(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", b"\0")])))
-def test_tars_come_back_exactly_or_are_refused(tar: bytes) -> None:
+def test_any_tar_is_exported_exactly_or_refused(tar: bytes) -> None:
     exact_or_refused(tar, tar)
 
 
 @given(st.lists(whole_tars, min_size=2, max_size=3))
-def test_layers_on_top_of_others_do_too(layers: list[bytes]) -> None:
-    """Each is given back before the next one comes: a driver has a layer's files as they were."""
+def test_any_child_layers_are_exported_exactly_or_refused(layers: list[bytes]) -> None:
+    """Each layer is exported before the next one is applied, since the test applies all layers in one directory."""
     with empty_root() as root:
         for tar in layers:
             try:
@@ -181,7 +186,7 @@ good_entries = st.one_of(
 
 
 @given(st.lists(good_entries, max_size=10), st.lists(good_entries, max_size=10))
-def test_tars_with_nothing_wrong_are_accepted(lower: list[bytes], upper: list[bytes]) -> None:
+def test_valid_tars_are_accepted(lower: list[bytes], upper: list[bytes]) -> None:
     with empty_root() as root:
         for tar in (tars.tar(*lower), tars.tar(*upper)):
             assert assemble_tar(unpack_tar(tar, root)) == tar
@@ -207,13 +212,13 @@ PACK = {
 }
 
 
-def test_the_sample_is_good() -> None:
+def test_the_sample_tar_is_accepted() -> None:
     assert exact_or_refused(SAMPLE, SAMPLE)
 
 
 @pytest.mark.parametrize("form", PACK)
 @given(data=st.data())
-def test_cuts_and_flips_are_refused_or_come_back(form: str, data: st.DataObject) -> None:
+def test_cut_and_flipped_tars_are_exported_exactly_or_refused(form: str, data: st.DataObject) -> None:
     packed = bytearray(PACK[form](SAMPLE))
     for at in data.draw(st.lists(st.integers(0, len(packed) * 8 - 1), max_size=3)):
         packed[at // 8] ^= 1 << at % 8
@@ -222,8 +227,8 @@ def test_cuts_and_flips_are_refused_or_come_back(form: str, data: st.DataObject)
 
 
 @given(data=st.data())
-def test_damaged_fields_with_a_right_checksum_are_refused_or_come_back(data: st.DataObject) -> None:
-    """What a flipped bit cannot reach: the checksum catches it."""
+def test_damaged_fields_with_a_correct_checksum_are_exported_exactly_or_refused(data: st.DataObject) -> None:
+    """A flipped bit alone would never get past the checksum."""
     blocks = [SAMPLE[start : start + 512] for start in range(0, len(SAMPLE), 512)]
     headers = [number for number, block in enumerate(blocks) if block[257:262] == b"ustar"]
     for _ in range(data.draw(st.integers(1, 3))):
@@ -243,7 +248,7 @@ def test_damaged_fields_with_a_right_checksum_are_refused_or_come_back(data: st.
         st.binary(min_size=512, max_size=512).map(lambda block: tars.with_checksum(block) + tars.END),
     )
 )
-def test_random_bytes_are_refused_or_come_back(noise: bytes) -> None:
+def test_random_bytes_are_exported_exactly_or_refused(noise: bytes) -> None:
     exact_or_refused(noise, None)
 
 
@@ -251,5 +256,5 @@ def test_random_bytes_are_refused_or_come_back(noise: bytes) -> None:
     st.sampled_from([b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh9", b"\x50\x2a\x4d\x18"]),
     st.binary(max_size=300),
 )
-def test_random_bytes_behind_a_magic_number_are_refused_or_come_back(magic: bytes, noise: bytes) -> None:
+def test_random_bytes_after_a_magic_number_are_exported_exactly_or_refused(magic: bytes, noise: bytes) -> None:
     exact_or_refused(magic + noise, None)

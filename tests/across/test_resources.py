@@ -1,4 +1,4 @@
-"""Flat memory however many entries there are; no descriptor, thread or file left behind, however it ends."""
+"""Resources: memory stays flat for any number of entries, and no descriptor, thread or file is left after any end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.pipeline import assemble_tar, unpack_tar
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-#: Scans and records a tar that is made as it is read; prints how much memory the process took at its most, in KiB.
+#: A program that scans and records a generated tar. It prints the greatest memory use of the process, in KiB.
 SCAN = """
 import resource, sys
 from fastcrc import crc64
@@ -64,12 +64,12 @@ def peak_of(entries: int) -> int:
 
 
 def test_memory_stays_flat_over_300_000_entries() -> None:
-    """About 16 bytes an entry are kept, for the two sets of names."""
+    """About 16 bytes are kept for each entry, for the two sets of names."""
     assert peak_of(300_000) - peak_of(1000) < 32 << 20
 
 
 def test_memory_stays_flat_for_a_large_file(root: Path) -> None:
-    """The content passes in chunks, plain and sparse and inline."""
+    """The content is read in chunks, whether it is plain, sparse or inline."""
     script = """
 import resource, sys
 from pathlib import Path
@@ -118,7 +118,7 @@ TAR = tars.tar(
 
 
 class Failing(io.BytesIO):
-    """A layer whose file fails when it comes to a place."""
+    """A layer's file that fails when it is read from an offset on."""
 
     def __init__(self, data: bytes, at: int) -> None:
         super().__init__(data)
@@ -152,15 +152,15 @@ FAILURES: dict[str, Callable[[], io.BytesIO]] = {
 
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("failure", FAILURES)
-def test_failures_leave_nothing_open(failure: str, root: Path) -> None:
+def test_failed_extractions_leave_nothing_open(failure: str, root: Path) -> None:
     with pytest.raises((InvalidLayer, OSError)):
         unpack_tar(FAILURES[failure](), root)
-    assert not [name for name in os.listdir(root) if name.startswith(".wh.")], "aufs's links were put aside here"
+    assert not [name for name in os.listdir(root) if name.startswith(".wh.")], "aufs's links are left in the root"
 
 
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("call", ["open", "mkdir", "write", "utime", "chmod", "link", "unlink", "scandir", "close"])
-def test_a_system_that_refuses_leaves_nothing_open(call: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_system_calls_leave_nothing_open(call: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = getattr(os, call)
     calls = 0
 
@@ -186,7 +186,7 @@ def test_a_system_that_refuses_leaves_nothing_open(call: str, root: Path, monkey
 
 
 @pytest.mark.usefixtures("nothing_left_open")
-def test_success_leaves_nothing_open(root: Path) -> None:
+def test_successful_extractions_leave_nothing_open(root: Path) -> None:
     taken = unpack_tar(TAR, root)
     assert assemble_tar(taken) == TAR
 

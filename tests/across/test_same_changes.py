@@ -1,4 +1,4 @@
-"""The same done in a writable layer is the same list of changes, and a layer that makes the same tree, with every driver."""
+"""Drivers agree on changes: the same edits give the same list of changes, and a tar that makes the same tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.store.layers import register
 
 
 def assert_same_changes(stores: Stores, layers: dict[str, Layer], todo: list[tuple[str, int, int]]) -> None:
-    """Do the steps in a writable layer of each, and compare what they make of it."""
+    """Do some steps in a writable layer of each store, and compare trees, changes and tars."""
     changes, seen, applied = {}, {}, {}
     for name, store in stores.stores.items():
         rw = store.create_rw_layer("box", layers[name].chain_id)
@@ -27,7 +27,7 @@ def assert_same_changes(stores: Stores, layers: dict[str, Layer], todo: list[tup
             with rw.mounted() as path:
                 change(Path(path), todo)
                 seen[name] = tree_of(Path(path))
-                # While it is mounted, and after.
+                # Both while the layer is mounted and afterwards.
                 changes[f"{name}, mounted"] = [str(one) for one in rw.changes()]
             changes[name] = [str(one) for one in rw.changes()]
             with rw.tar_stream() as stream:
@@ -35,16 +35,16 @@ def assert_same_changes(stores: Stores, layers: dict[str, Layer], todo: list[tup
             assert rw.size() == sum_of_sizes(store, rw)
         finally:
             store.release_rw_layer(rw)
-        # Each driver's tar, taken in by each driver.
-        for other, taker in stores.stores.items():
-            layer = register(taker, tar, layers[other])
+        # Each driver's tar is registered with each driver.
+        for other, other_store in stores.stores.items():
+            layer = register(other_store, tar, layers[other])
             applied[f"the tar of {name} in {other}"] = stores.trees({other: layer})[other]
-            taker.release(layer)
+            other_store.release(layer)
     wanted = changes["vfs"]
     assert changes == dict.fromkeys(changes, wanted)
     for where, tree in seen.items():
         assert differences(tree, seen["vfs"]) == [], where
-    # A new time of a directory alone is no change.
+    # If only a directory's time differs, that is no change.
     for where, tree in applied.items():
         assert differences(without_directory_times(tree), without_directory_times(seen["vfs"])) == [], where
 
@@ -57,7 +57,7 @@ def without_directory_times(tree: trees.Snapshot) -> trees.Snapshot:
 
 
 def sum_of_sizes(store, rw):
-    """The size of a writable layer, counted from its changes."""
+    """Return the size of a writable layer, counted from its changes."""
     with rw.mounted() as path:
         found = {}
         for one in rw.changes():
@@ -69,7 +69,7 @@ def sum_of_sizes(store, rw):
 
 
 def change(root: Path, todo: list[tuple[str, int, int]]) -> None:
-    """As `tests.trees.change`; directories are moved as `mv` does it where the file system cannot rename them."""
+    """Do the steps of `tests.trees.change`. Move directories as `mv` does if the file system cannot rename them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "rename", move)
         trees.change(root, todo)
@@ -82,7 +82,7 @@ def move(source: bytes, target: bytes) -> None:
     try:
         _rename(source, target)
     except OSError as error:
-        # overlayfs does not rename directories of layers below.
+        # overlayfs does not rename directories of parent layers.
         if error.errno != errno.EXDEV or target.startswith(source + b"/"):
             raise
         if os.path.lexists(target):
@@ -96,10 +96,11 @@ def move(source: bytes, target: bytes) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15)
 @given(tree=trees.trees(), todo=trees.steps())
-def test_any_steps_on_any_tree(
+def test_changes_of_any_steps_on_any_tree(
     stores: Stores, tmp_path_factory: pytest.TempPathFactory, tree: trees.Tree, todo: list[tuple[str, int, int]]
 ) -> None:
-    # overlayfs copies a file up under one of its names, and the others stay as they were (`drivers/overlay/README.md`).
+    # overlayfs copies up only one of a file's hard links, and does not change the others
+    # (`drivers/overlay/README.md`).
     single = {path: node for path, node in tree.items() if node.type != "hard link"}
     root = trees.build(tmp_path_factory.mktemp("trees") / "tree", single)
     assert compare_trees(root, root) == []
@@ -111,7 +112,7 @@ def test_any_steps_on_any_tree(
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_steps_on_a_chain_that_is_hard_to_get_right(stores: Stores, name: str) -> None:
+def test_changes_of_steps_on_a_difficult_chain(stores: Stores, name: str) -> None:
     layers = None
     for entries in CHAINS[name]():
         layers = stores.register(tars.tar(*entries), layers)
@@ -122,8 +123,8 @@ def test_steps_on_a_chain_that_is_hard_to_get_right(stores: Stores, name: str) -
     assert_same_changes(stores, layers, todo)
 
 
-def test_a_directory_made_anew_with_some_of_what_it_had(stores: Stores) -> None:
-    """What overlayfs marks as opaque, the others see name by name."""
+def test_changes_of_a_directory_that_is_created_again(stores: Stores) -> None:
+    """overlayfs marks the directory as opaque. The other drivers compare it name by name."""
     layers = stores.register(tars.tar(tars.directory(b"d"), tars.entry(b"d/a", b"1"), tars.entry(b"d/b", b"2")))
     for name, store in stores.stores.items():
         rw = store.create_rw_layer("box", layers[name].chain_id)

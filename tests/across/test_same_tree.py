@@ -1,4 +1,7 @@
-"""The same chain of layers shows the same tree through every driver: paths, types, modes, owners, times, links, attributes, content."""
+"""Drivers agree on trees: a chain of layers shows the same files with every driver.
+
+Compared are paths, types, modes, owners, times, links, attributes and content.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.across.conftest import Stores
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_a_chain_that_is_hard_to_get_right(stores: Stores, name: str) -> None:
+def test_drivers_show_the_same_tree_of_a_difficult_chain(stores: Stores, name: str) -> None:
     layers = None
     for entries in CHAINS[name]():
         layers = stores.register(tars.tar(*entries), layers)
@@ -81,17 +84,17 @@ CHAINS_OF_ENTRIES = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(chain=CHAINS_OF_ENTRIES)
-def test_any_chain(stores: Stores, chain: list[list[Entry]]) -> None:
-    held = []
+def test_drivers_show_the_same_tree_of_any_chain(stores: Stores, chain: list[list[Entry]]) -> None:
+    registered = []
     layers = None
     try:
         for entries in chain:
             new, refusals = stores.try_register(tars.tar(*(entry.tar() for entry in entries)), layers)
             assert len(set(refusals.values())) == 1, "accepted by some drivers, and refused by others"
             if new is not None:
-                held.append(new)
+                registered.append(new)
                 layers = new
                 stores.assert_same_trees(layers)
     finally:
-        for one in reversed(held):
+        for one in reversed(registered):
             stores.release(one)

@@ -1,4 +1,4 @@
-"""Beside the public `tar-split` program: the same lines from the same tar, and it assembles from ours."""
+"""The public program `tar-split` writes the same lines as this project, and assembles tars from this project's."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ INLINE = {
     ],
     "old sparse": [tars.sparse_old_gnu(b"s", bytes(9000) + b"x", [(n * 100, 1) for n in range(60)])],
     "hard links with data": [tars.entry(b"a", b"data"), tars.hard_link(b"b", b"a", b"data"), tars.entry(b"c", b"x")],
-    # Theirs has the size, and the checksum of nothing: what no file will have.
+    # The program writes the size with the checksum of no bytes, which no file will match.
     "sizes that mean nothing": [
         tars.entry(b"b", b"x"),
         tars.header(b"i", typeflag=b"1", linkname=b"b", size=1500),
@@ -103,7 +103,7 @@ def asm(taken: UnpackedLayer, where: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ACCEPTED)
-def test_the_same_lines(kind: str, root: Path, tmp_path: Path) -> None:
+def test_tar_split_writes_the_same_lines(kind: str, root: Path, tmp_path: Path) -> None:
     taken = round_trip(ACCEPTED[kind], root)
     tar, theirs = tmp_path / "layer.tar", tmp_path / "theirs.gz"
     tar.write_bytes(ACCEPTED[kind])
@@ -114,12 +114,12 @@ def test_the_same_lines(kind: str, root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("padding", [b"\0", bytes(500), b"z" * 9])
-def test_it_assembles_what_ends_within_padding(padding: bytes, root: Path, tmp_path: Path) -> None:
+def test_tar_split_assembles_tars_that_end_within_padding(padding: bytes, root: Path, tmp_path: Path) -> None:
     tar = tars.tar(*FILES, end=tars.header(b"last", size=5) + b"hello" + padding)
     assert asm(round_trip(tar, root), tmp_path) == tar
 
 
 @pytest.mark.parametrize("kind", INLINE)
-def test_it_assembles_what_it_does_not_take_apart(kind: str, root: Path, tmp_path: Path) -> None:
+def test_tar_split_assembles_tars_that_it_cannot_disassemble(kind: str, root: Path, tmp_path: Path) -> None:
     tar = tars.tar(*INLINE[kind])
     assert asm(round_trip(tar, root), tmp_path) == tar

@@ -1,7 +1,7 @@
-"""Every error that layerstore raises on purpose: one root, and a leaf per thing a caller can act on.
+"""All errors that layerstore raises on purpose: one base class, and a subclass for each case that a caller can handle.
 
-A message says what happened, where, and what to do about it. Errors of the operating system are
-not wrapped: they stay `OSError`, with the path and, through `while_doing`, what was being done.
+A message says what happened, where, and what to do about it. Errors of the operating system are not wrapped: they stay
+`OSError`. They have the path, and a note of what was being done (`while_doing`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from layerstore_core.text import printable
 
 
 class LayerStoreError(Exception):
-    """The root of all errors of this package."""
+    """The base class of all errors of this package."""
 
 
 class StoreDoesNotExist(LayerStoreError):
-    """There is no store under the root, and none was to be made."""
+    """There is no store under the root, and the call may not make one."""
 
 
 class LayerDoesNotExist(LayerStoreError):
@@ -28,7 +28,7 @@ class LayerDoesNotExist(LayerStoreError):
 
 
 class LayerNotRetained(LayerStoreError):
-    """The handle is no longer a reference: it was released before, or never was one."""
+    """The handle is not a reference: it was released before, or never was one."""
 
 
 class MountDoesNotExist(LayerStoreError):
@@ -36,7 +36,7 @@ class MountDoesNotExist(LayerStoreError):
 
 
 class MountNameConflict(LayerStoreError):
-    """A writable layer with this name exists already."""
+    """A writable layer with this name already exists."""
 
 
 class InvalidMountName(LayerStoreError, ValueError):
@@ -52,30 +52,30 @@ class DriverNotFound(LayerStoreError):
 
 
 class DriverNotSupported(LayerStoreError):
-    """The driver is installed, but cannot work here: the reason and the remedy are in the message."""
+    """The driver is installed, but cannot work here. The message says why, and what to do."""
 
 
 class AmbiguousDriver(LayerStoreError):
-    """The root holds the state of several drivers, and none was chosen."""
+    """The root contains the state of several drivers, and none was chosen."""
 
 
 class DriverContractError(LayerStoreError):
-    """A driver broke the contract of `layerstore_core.driver.hookspecs`; its author has to mend it."""
+    """A driver broke the contract of `layerstore_core.driver.hookspecs`. Its author must fix it."""
 
 
 class ConfigError(LayerStoreError):
-    """A setting is unknown, or its value cannot be used; the message names the setting and its source."""
+    """A setting is unknown, or its value is invalid. The message names the setting and its source."""
 
 
 class IntegrityError(LayerStoreError):
-    """Stored data is not what it was when it was stored."""
+    """Stored data has changed since it was stored."""
 
 
 class BadRecord(IntegrityError):
-    """Something below the root is damaged, or not what belongs there.
+    """A file or directory below the root is damaged, or is not the one that is expected there.
 
     Args:
-        path: the file or directory concerned.
+        path: the file or directory.
         reason: what is wrong with it.
     """
 
@@ -86,12 +86,12 @@ class BadRecord(IntegrityError):
 
 
 class InvalidLayer(LayerStoreError):
-    """The input is not a layer: no tar, cut off, corrupt, or it tries to leave its root.
+    """The input is not a layer: it is not a tar, is cut off or damaged, or an entry would be outside of the root.
 
     Args:
         reason: what is wrong, in words.
-        offset: where in the uncompressed tar, in bytes from its start (`None` where it is not known).
-        entry: the name of the entry concerned, as bytes of the tar (`None` before the first).
+        offset: the position in the uncompressed tar, in bytes from its start; `None` if it is not known.
+        entry: the name of the entry, as bytes of the tar; `None` before the first entry.
     """
 
     def __init__(self, reason: str, *, offset: int | None = None, entry: bytes | None = None) -> None:
@@ -107,10 +107,10 @@ class InvalidLayer(LayerStoreError):
 
 
 class InvalidImage(LayerStoreError):
-    """The input is not an image: parts are missing, damaged, or contradict each other; the message says which.
+    """The input is not an image: parts are missing, damaged, or contradict each other. The message says which.
 
     Args:
-        message: what is wrong. It may quote the input: what a terminal would take for a command is escaped.
+        message: what is wrong. It may quote the input: control characters, which a terminal may obey, are escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -126,20 +126,24 @@ class ImageDoesNotExist(LayerStoreError):
 
 
 class ImageInUse(LayerStoreError):
-    """The image cannot be removed: something stands on it, or it has other names."""
+    """The image cannot be removed: something depends on it, or it has other names."""
 
 
 class RootInUse(LayerStoreError):
-    """Another program, such as a Docker daemon, has the root to itself: it can be read, but not written."""
+    """Another program, such as a Docker daemon, uses the root exclusively: it can be read, but not written."""
 
 
 class ReadOnlyStore(LayerStoreError):
-    """The store was opened for reading, and was to be changed."""
+    """The store is open for reading only, and the call would change it."""
 
 
 @contextmanager
 def while_doing(what: str) -> Iterator[None]:
-    """Add `what` was being done to an `OSError` that passes, so that its message says more than a path."""
+    """Add a note of what was being done to each `OSError` in a `with` block, since its message has a path at most.
+
+    Args:
+        what: what is being done, such as `"reading FILE"`. The note is `while WHAT`.
+    """
     try:
         yield
     except OSError as error:
@@ -148,22 +152,22 @@ def while_doing(what: str) -> Iterator[None]:
 
 
 def done_before(error: BaseException) -> Any:
-    """What an operation on several objects had done before it failed, as its answer would tell it; else `None`."""
+    """Return what an operation on several objects had done before it failed, in the form of its result; else `None`."""
     return vars(error).get("done")
 
 
 def note_done(error: BaseException, done: Any) -> None:
-    """Give an error the attribute `done`: what the operation that fails had done before."""
+    """Set the attribute `done` of an error: what the failing operation had done before."""
     vars(error)["done"] = done
 
 
 @contextmanager
 def keeping_done(done: Any, add: Callable[[Any], object] | None = None) -> Iterator[None]:
-    """Give an error that passes the attribute `done`, where anything was done.
+    """Set the attribute `done` of each error in a `with` block, if anything was done before it.
 
     Args:
-        done: what was done by now, which grows in the block; false as long as that is nothing.
-        add: adds to it what the operation inside that fails had done.
+        done: what has been done so far. It grows in the block, and is false while nothing has been done.
+        add: adds what a failing inner operation had done to `done`.
     """
     try:
         yield

@@ -1,9 +1,9 @@
-"""Logging: through loguru, and silent until a program asks for it.
+"""Logging: through loguru, and silent until a program enables it.
 
-Every module that logs imports `logger` from here. loguru takes longer to load than a small layer to be read, so that is
-done when the first message comes that somebody is to hear, or when a program imports loguru itself. In that moment
-it is switched off for this package, before anybody can say otherwise; drivers' packages are switched off when they
-are loaded. A program that wants to hear calls `enable`; the command line calls `configure`.
+Every module that logs imports `logger` from here. It takes longer to import loguru than to read a small layer. So
+loguru is imported for the first message that is enabled, or when a program imports loguru itself. At that moment,
+messages of this package are disabled, before other code can enable them. Messages of a driver's package are disabled
+when it is loaded. A program that wants the messages calls `enable`; the command line calls `configure`.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ __all__ = ["configure", "driver_logger", "enable", "logger", "wants_details"]
 _LEVELS: Final = ("WARNING", "INFO", "DEBUG")
 _SHORT: Final = "<level>{level.name}</level>: {message}\n"
 _DETAILED: Final = "{time:HH:mm:ss.SSS} <level>{level.name}</level> {name}: {message}\n{exception}"
-#: The logger's methods by which nothing is said but a message, and those of them that `configure(0)` does not let through.
+#: The methods of the logger that only log a message, and those of them that `configure(0)` does not show.
 _MESSAGES: Final = frozenset({"trace", "debug", "info", "success", "warning", "error", "critical", "exception", "log"})
 _QUIET: Final = frozenset({"trace", "debug", "info", "success"})
 
 _packages = {"layerstore_core"}
 _enabled = False
-#: Whether messages of level DEBUG may be heard.
+#: Whether messages of level DEBUG may be shown.
 _details = False
-#: loguru's, once it is there and switched off for our packages.
+#: loguru's logger, once it is imported and configured for this package and the drivers'.
 _logger: Logger | None = None
-#: What is to be done to it then.
+#: A configuration to apply when loguru is imported.
 _configuration: Callable[[Logger], object] | None = None
 
 
 def enable() -> None:
-    """Let the messages of this package, and of drivers loaded now or later, through to loguru's sinks."""
+    """Enable the messages of this package, and of drivers that are loaded now or later, for loguru's sinks."""
     global _details
     _details = True
-    _enable_packages(_loaded())
+    _enable_packages(_load())
 
 
 def wants_details() -> bool:
-    """Tell whether a message of level DEBUG may be heard: what prepares such messages asks first."""
+    """Return whether a message of level DEBUG may be shown. Code that prepares such messages checks this first."""
     return _details
 
 
 def configure(verbosity: int = 0, *, json: bool = False) -> None:
-    """Send the messages to standard error, and loguru's other sinks away: for a program of its own.
+    """Send the messages to standard error, and remove loguru's other sinks: for a program like the command line.
 
     Args:
-        verbosity: 0 shows warnings and errors, 1 what is done, 2 and more every step.
-        json: write each message as one line of JSON.
+        verbosity: 0 for warnings and errors, 1 also for what is done, 2 and more for every step.
+        json: whether to write each message as one line of JSON.
     """
     global _configuration, _details
     _details = verbosity > 1
@@ -65,7 +65,7 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
         form = _DETAILED if verbosity else _SHORT
 
         def line(record: Record) -> str:
-            # A format given as a function is used as it stands: no traceback is added to a short message.
+            # loguru does not change a format that is a function: it adds no traceback to a short message.
             record["message"] = printable(record["message"], backslash=False)
             return form
 
@@ -82,9 +82,9 @@ def configure(verbosity: int = 0, *, json: bool = False) -> None:
         _enable_packages(real)
 
     if verbosity <= 0 and _logger is None and "loguru" not in sys.modules:
-        _configuration = apply  # there may be nothing to warn of
+        _configuration = apply  # there may be no warning at all, so loguru is not imported yet
     else:
-        apply(_loaded())
+        apply(_load())
 
 
 def silence() -> None:
@@ -92,36 +92,36 @@ def silence() -> None:
     global _configuration, _details, _enabled
     _configuration = None
     _details = _enabled = False
-    real = _loaded()
+    real = _load()
     real.remove()
     for package in _packages:
         real.disable(package)
 
 
 def driver_logger(driver: str, package: str) -> Logger:
-    """The logger for a driver, silent or heard as this package's is.
+    """Return the logger for a driver. It is enabled and disabled together with this package's.
 
     Args:
-        driver: the driver's name, which its messages carry.
-        package: the top-level package that it comes from; loguru switches by package.
+        driver: the driver's name. Its messages have it as an extra value.
+        package: the top-level package of the driver. loguru enables and disables messages by package.
     """
-    # A program's own modules may hold a driver (a test does): what it logs itself stays its own affair.
+    # A driver may be in a program's own modules, as in a test. The program's own messages must not be disabled.
     if package == "__main__":
-        return _loaded().bind(driver=driver)
+        return _load().bind(driver=driver)
     if package not in _packages:
         _packages.add(package)
         if _logger is not None and not _enabled:
             _logger.disable(package)
-    return cast("Logger", _LoggerWhenNeeded(driver=driver))
+    return cast("Logger", _LazyLogger(driver=driver))
 
 
-class _LoggerWhenNeeded:
-    """Stands for loguru's logger, and loads it for the first message that is to be heard.
+class _LazyLogger:
+    """A stand-in for loguru's logger that imports loguru for the first message that is enabled.
 
-    It gives the methods of loguru's own: it never stands between these and who calls them, whose module's name they need.
+    It returns the methods of loguru's logger itself, and does not wrap them: they need the name of the calling module.
 
     Args:
-        extra: what the logger is bound with.
+        extra: the extra values to which the logger is bound.
     """
 
     def __init__(self, **extra: str) -> None:
@@ -132,16 +132,16 @@ class _LoggerWhenNeeded:
         return f"<the logger of layerstore, with {self._extra}>" if self._extra else "<the logger of layerstore>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what copying and the like look for, before there is anything
+        if name.startswith("_"):  # copying looks for such names before `__init__` has run
             raise AttributeError(name)
         if (
             name in (_MESSAGES if _configuration is None else _QUIET)
             and _logger is None
             and "loguru" not in sys.modules
         ):
-            return _say_nothing
+            return _discard_message
         if self._bound is None:
-            self._bound = _loaded().bind(**self._extra) if self._extra else _loaded()
+            self._bound = _load().bind(**self._extra) if self._extra else _load()
         return getattr(self._bound, name)
 
 
@@ -152,21 +152,21 @@ def _enable_packages(real: Logger) -> None:
         real.enable(package)
 
 
-def _say_nothing(*args: object, **kwargs: object) -> None:
+def _discard_message(*args: object, **kwargs: object) -> None:
     pass
 
 
-def _loaded() -> Logger:
-    """The logger of loguru, which is loaded if it was not."""
+def _load() -> Logger:
+    """Import loguru if necessary, and return its logger."""
     from loguru import logger
 
     if _logger is None:
-        _take(logger)
+        _configure_loaded(logger)
     return logger
 
 
-def _take(real: Logger) -> None:
-    """Make loguru's logger what has been asked of it before it was there."""
+def _configure_loaded(real: Logger) -> None:
+    """Apply to loguru's logger what was requested before it was imported."""
     global _configuration, _logger
     _logger = real
     configuration, _configuration = _configuration, None
@@ -177,39 +177,39 @@ def _take(real: Logger) -> None:
             real.disable(package)
 
 
-class _WhenImported:
-    """A finder of modules (`sys.meta_path`) that has `_take` called when loguru is imported, by whomever.
+class _ImportHook:
+    """A module finder (in `sys.meta_path`) that calls `_configure_loaded` when any code imports loguru.
 
-    It stays there: to take it out would disturb other threads that import something.
+    It is never removed, because that would disturb imports in other threads.
     """
 
-    _asking_others = False
+    _is_searching = False
 
     def find_spec(self, name: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "loguru" or self._asking_others or _logger is not None:
+        if name != "loguru" or self._is_searching or _logger is not None:
             return None
         import importlib.util
 
-        self._asking_others = True  # no other thread asks for it: the import of a module is locked
+        self._is_searching = True  # no other thread searches for it: the import of a module is locked
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            self._asking_others = False
+            self._is_searching = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def execute_and_take(module: ModuleType) -> None:
+            def execute_and_configure(module: ModuleType) -> None:
                 execute(module)
-                _take(module.logger)
+                _configure_loaded(module.logger)
 
-            spec.loader.exec_module = execute_and_take  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_configure  # type: ignore[method-assign]
         return spec
 
 
-#: For this package's modules.
-logger: Final = cast("Logger", _LoggerWhenNeeded())
+#: The logger for this package's modules.
+logger: Final = cast("Logger", _LazyLogger())
 
 if "loguru" in sys.modules:
-    _loaded()
+    _load()
 else:
-    sys.meta_path.insert(0, _WhenImported())
+    sys.meta_path.insert(0, _ImportHook())

@@ -1,4 +1,4 @@
-"""Logging is silent in a program that merely uses the library, until it asks."""
+"""Logging is silent in a program that uses the library, until the program enables it."""
 
 from __future__ import annotations
 
@@ -41,37 +41,37 @@ def run(tmp_path, first):
     return done.stderr
 
 
-def test_nothing_is_said_unasked(tmp_path):
+def test_nothing_is_logged_by_default(tmp_path):
     assert run(tmp_path, "") == ""
 
 
 @pytest.mark.parametrize("first", ["log.enable()", "log.configure()", "log.configure(2)", "log.configure(json=True)"])
-def test_who_asks_is_told_file_and_reason(tmp_path, first):
-    said = run(tmp_path, first)
-    assert "WARNING" in said
-    assert f"{tmp_path}/store/image/vfs/layerdb/sha256" in said
-    assert "not a size in bytes" in said
+def test_an_enabled_warning_has_file_and_reason(tmp_path, first):
+    logged = run(tmp_path, first)
+    assert "WARNING" in logged
+    assert f"{tmp_path}/store/image/vfs/layerdb/sha256" in logged
+    assert "not a size in bytes" in logged
 
 
-def test_the_program_s_own_messages_are_its_own_affair(tmp_path):
+def test_the_programs_own_messages_are_not_disabled(tmp_path):
     assert "mine" in run(tmp_path, "from loguru import logger; logger.warning('mine')")
 
 
-def test_silence_undoes_it(tmp_path):
+def test_silence_undoes_configure(tmp_path):
     assert run(tmp_path, "log.configure(2); log.silence()") == ""
 
 
-SAYING = """
+LOGGING = """
 import sys
 {first}
 from layerstore_core import log
 acme = log.driver_logger("acme", "acme")
 {then}
-def say(how, where, logger=log.logger):
-    exec(f"logger.{{how}}('{{how}} {{where}}')", {{"logger": logger, "__name__": where}})
-for how in ("debug", "warning", "error"):
-    say(how, "layerstore_core.store.store")
-    say(how, "acme.driver", acme)
+def log_message(level, where, logger=log.logger):
+    exec(f"logger.{{level}}('{{level}} {{where}}')", {{"logger": logger, "__name__": where}})
+for level in ("debug", "warning", "error"):
+    log_message(level, "layerstore_core.store.store")
+    log_message(level, "acme.driver", acme)
 print("loguru" in sys.modules)
 """
 IMPORT = "from loguru import logger"
@@ -79,9 +79,13 @@ OURS = ["debug layerstore_core.store.store", "warning layerstore_core.store.stor
 ACME = ["debug acme.driver", "warning acme.driver", "error acme.driver"]
 
 
-def saying(first, then):
-    """What is written to standard error by a program that has this done before and after `log` is imported."""
-    program = SAYING.format(first=first, then=then)
+def logged_by(first, then):
+    """Run a program with code before and after the import of `log`.
+
+    Returns:
+        Its standard error, and whether it has imported loguru.
+    """
+    program = LOGGING.format(first=first, then=then)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=TOP, capture_output=True, text=True, check=True
     )
@@ -89,13 +93,13 @@ def saying(first, then):
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "heard"),
+    ("first", "then", "shown"),
     [
         ("", "", []),
         (IMPORT, "", []),
         ("", IMPORT, []),
         ("", "import loguru._logger", []),
-        # As with any library that is silent, what counts is said after it has been imported.
+        # As for any library that is silent by default, only what comes after its import counts.
         (f"{IMPORT}; logger.enable('layerstore_core')", "", []),
         (IMPORT, "logger.enable('layerstore_core')", OURS),
         ("", f"{IMPORT}; logger.enable('layerstore_core')", OURS),
@@ -113,25 +117,33 @@ def saying(first, then):
         ("", "log.configure(); log.silence()", []),
     ],
 )
-def test_it_does_not_matter_when_loguru_is_loaded(first, then, heard):
-    said, _ = saying(first, then)
-    assert [message for message in OURS + ACME if message in said] == heard
+def test_the_enabled_messages_are_shown_whenever_loguru_is_imported(first, then, shown):
+    logged, _ = logged_by(first, then)
+    assert [message for message in OURS + ACME if message in logged] == shown
 
 
-def test_loguru_is_not_loaded_for_what_nobody_hears():
-    assert saying("", "") == ("", False)
-    quiet = "import sys; from layerstore_core import log; log.configure(); log.logger.info('x'); print('loguru' in sys.modules)"
+def test_loguru_is_not_imported_for_disabled_messages():
+    assert logged_by("", "") == ("", False)
+    quiet = "\n".join(
+        [
+            "import sys",
+            "from layerstore_core import log",
+            "log.configure()",
+            "log.logger.info('x')",
+            "print('loguru' in sys.modules)",
+        ]
+    )
     done = subprocess.run([sys.executable, "-c", quiet], cwd=TOP, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 @pytest.mark.parametrize("first", ["", IMPORT])
-def test_a_message_carries_module_driver_and_line(first):
-    said, _ = saying(first, "log.configure(2); log.logger.warning('here'); acme.bind(more=1).info('there')")
-    assert "WARNING __main__: here" in said
-    assert "ERROR layerstore_core.store.store: error layerstore_core.store.store" in said
-    said, _ = saying(first, "log.configure(json=True)")
-    [*_, last] = [json.loads(line)["record"] for line in said.splitlines()]
+def test_a_message_has_module_driver_and_line(first):
+    logged, _ = logged_by(first, "log.configure(2); log.logger.warning('here'); acme.bind(more=1).info('there')")
+    assert "WARNING __main__: here" in logged
+    assert "ERROR layerstore_core.store.store: error layerstore_core.store.store" in logged
+    logged, _ = logged_by(first, "log.configure(json=True)")
+    [*_, last] = [json.loads(line)["record"] for line in logged.splitlines()]
     assert (last["name"], last["level"]["name"], last["extra"], last["line"]) == (
         "acme.driver",
         "ERROR",
@@ -141,18 +153,18 @@ def test_a_message_carries_module_driver_and_line(first):
 
 
 @pytest.mark.parametrize("first", ["", IMPORT])
-def test_a_driver_of_the_program_s_own_is_its_own_affair(first):
-    said, _ = saying(first, "log.driver_logger('mine', '__main__').info('mine')")
-    assert "mine" in said
+def test_messages_of_a_driver_in_the_program_itself_are_not_disabled(first):
+    logged, _ = logged_by(first, "log.driver_logger('mine', '__main__').info('mine')")
+    assert "mine" in logged
 
 
-def test_a_logger_can_be_copied_and_shown():
+def test_a_logger_can_be_copied_and_has_a_repr():
     one = log.driver_logger("some", "some_package")
     assert repr(copy.copy(one)) == repr(one) == "<the logger of layerstore, with {'driver': 'some'}>"
 
 
-def test_who_imports_loguru_disturbs_no_other_import():
-    """The list that other threads go through stays as it is."""
+def test_importing_loguru_disturbs_no_other_import():
+    """The list of finders, which other threads iterate over, does not change."""
     code = """
 import sys
 import layerstore_core.log

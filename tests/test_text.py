@@ -1,3 +1,5 @@
+"""Untrusted text is escaped for terminals, logs and lines of output."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +15,7 @@ from layerstore_core.text import printable
 _ESCAPE = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 
 
-def undone(shown: str) -> str:
+def unescape(shown: str) -> str:
     def one(match: re.Match[str]) -> str:
         if match[1]:
             return {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}[match[1]]
@@ -40,17 +42,17 @@ def undone(shown: str) -> str:
         (os.fsdecode(b"\xff"), "\\udcff"),
     ],
 )
-def test_text_cannot_mislead_a_terminal(text: str, shown: str) -> None:
+def test_characters_that_mislead_a_terminal_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
 @given(st.one_of(st.binary().map(os.fsdecode), st.text(st.characters(exclude_categories=())), st.text("\\nxu0d8\n")))
-def test_what_is_shown_is_one_line_and_tells_what_it_was(text: str) -> None:
+def test_escaped_text_is_one_line_and_can_be_unescaped(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown.splitlines()) <= 1
     assert shown.encode().decode() == shown
-    assert undone(shown) == text
+    assert unescape(shown) == text
     assert printable(text, backslash=False).isprintable()
 
 
@@ -63,12 +65,12 @@ def test_what_is_shown_is_one_line_and_tells_what_it_was(text: str) -> None:
         ("\ud800\udcff", "\\ud800\\udcff"),
     ],
 )
-def test_the_name_of_a_file_keeps_its_bytes_if_they_are_harmless(name: str, shown: str) -> None:
+def test_a_file_name_keeps_its_harmless_bytes(name: str, shown: str) -> None:
     assert printable(name, path=True) == shown
 
 
 @given(st.text(st.characters(min_codepoint=0xDC80, max_codepoint=0xDD00)))
-def test_the_name_of_a_file_is_written_without_control_characters(name: str) -> None:
+def test_a_file_name_has_no_control_characters_when_written_as_bytes(name: str) -> None:
     written = printable(name, path=True).encode("utf-8", "surrogateescape")
     assert printable(os.fsdecode(written), path=True, backslash=False) == os.fsdecode(written)
 

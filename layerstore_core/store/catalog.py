@@ -1,13 +1,6 @@
-"""The catalog: the layers and writable layers that an open store knows, and who holds which.
+"""The catalog: the layers and writable layers that an open store knows, and the references to each.
 
-It mirrors the records on disk. Records are loaded when they are first asked for, so that opening a store
-costs the same however many layers it has, and it keeps up with what other processes commit and delete.
-
-A layer is held by the handles that programs have to it, by the layers and writable layers on top of it, by a
-pin, and by the images that have it. It may go when nothing holds it, and nothing that cannot be read may
-hold it. Handles are holds of the
-kernel's (`RootLocks`); the others are records on disk, which only somebody who has a handle can make. So whoever
-has a layer solely, and has looked at the records then, knows that nothing will come to hold it.
+See `Catalog` for what it keeps, and for the rules by which several processes agree on it.
 """
 
 from __future__ import annotations
@@ -19,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
@@ -30,15 +24,13 @@ from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.store.nodes import LayerNode, MountNode, ReferenceSource
 
-#: A handle.
+#: The type of a handle.
 _H = TypeVar("_H")
-
-_UNKNOWN_GENERATION: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something on disk that could not be loaded.
+    """A record on disk that could not be loaded.
 
     Attributes:
         path: the file or directory concerned.
@@ -50,31 +42,66 @@ class Problem:
 
 
 class Catalog:
-    """What is known of one root.
+    """The layers and writable layers of one root, as one store knows them.
+
+    The catalog mirrors the records on disk. A record is loaded when it is first asked for, so that opening a store
+    costs the same however many layers it has. The catalog follows what other processes commit and delete.
+
+    **References.** A layer may be deleted when nothing refers to it. These refer to a layer:
+
+    - a handle of this store: `LayerNode.handles`;
+    - a handle of any other store, in this or another process: the shared lock `LayerNode.lock_key` in `RootLocks`;
+    - a child, or a writable layer on it: `LayerNode.children` and `LayerNode.mounts`;
+    - a damaged record that claims it as its parent: `_claims`;
+    - what a `ReferenceSource` finds on disk: pins, images, BuildKit's cache, entries in quarantine, parents that only
+      the driver knows: `_sources`;
+    - a child whose deletion has begun and is not finished: `_deleted_children`, by parent, with the paths of what is
+      left; under `None` those whose parent cannot be read. The driver removes children before their parents.
+
+    What cannot be read may refer to any layer. As long as there is such a thing, no layer is deleted: `unreadable`.
+
+    Only a process that has a handle to a layer may write a reference to it on disk. So a process that has locked the
+    layer against new handles, and reads the records after that, knows that no reference is added: `lock_unreferenced`.
+
+    **The maps.** `_layers` and `_mounts` have a node for each record that is loaded. A parent is loaded before its
+    children. A node may be discarded and loaded again while its children, views or handles still refer to the former
+    node, for example after a repair. `_discarded` finds the former node as long as anything refers to it. Both nodes
+    then share the sets of references, so that none is lost. `_problems` has the records that could not be loaded, by
+    path; `_reported` those that `report` was called with.
+
+    **Generations.** `RootLocks.generation` is a number in the root's lock file. A store advances it before and after
+    each change to the records (`changing`). So other stores know when they have to look at the disk again. It is -1
+    where there is no such number; then the disk is looked at each time. `_generation` is the number at which the maps
+    were last equal to the disk; `None` means that this is not known. A layer to which this store has a handle cannot
+    be deleted, so its node is current whatever the generation.
+
+    **Locks.** These locks of `RootLocks` are taken before `lock`, if at all: the image records, the name of a writable
+    layer, and the references of a writable layer that is being deleted, whose name is locked. All others are taken
+    while `lock` is kept: the references of layers, then the records.
 
     Args:
         db: the records.
-        driver: the name of the driver that has the layers: another may have some of the same name.
-        holders: what else keeps layers.
+        driver: the name of the driver that has the layers: another driver may have layers of the same name.
+        sources: what else refers to layers.
         locks: the locks of the root.
         report: called with each problem when it is found.
 
     Attributes:
-        looks: how often all records have been looked at anew.
-        lock: guards the maps and all holders within this process; never kept while a layer is unpacked.
+        refresh_count: how often all records have been looked at again.
+        lock: guards the maps and all references within this process; never kept while a layer is unpacked.
     """
 
     def __init__(
         self,
         db: LayerDB,
         driver: str,
-        holders: Sequence[ReferenceSource],
+        sources: Sequence[ReferenceSource],
         locks: RootLocks,
         report: Callable[[Problem], None],
     ) -> None:
         self._db = db
         self._driver = driver
-        self._sources = holders
+        self._sources = sources
         self._locks = locks
         self._report = report
         self.lock: Final = RLock()
@@ -84,16 +111,17 @@ class Catalog:
         self._reported: set[Problem] = set()
         self._claims = Claims({}, [])
         self._deleted_children: dict[ChainID | None, set[Path]] = {}
-        self._generation = _UNKNOWN_GENERATION
+        self._discarded: WeakValueDictionary[ChainID, LayerNode] = WeakValueDictionary()
+        self._generation: int | None = None
         self.refresh_count = 0
 
     # Finding
 
     def find_layer(self, name: ChainID) -> LayerNode | None:
-        """A layer by its name, loaded if need be; `None` where there is none.
+        """Return a layer by its name, and load it if need be; `None` where there is none.
 
         Raises:
-            BadRecord: its record, or one below it, is damaged.
+            BadRecord: its record, or that of an ancestor, is damaged.
             OSError: a record cannot be read.
         """
         with self.lock:
@@ -105,7 +133,7 @@ class Catalog:
                 return self._load_layer(name, read)
 
     def find_mount(self, name: str) -> MountNode | None:
-        """A writable layer by its name; errors as `find_layer`."""
+        """Return a writable layer by its name; errors as `find_layer`."""
         with self.lock:
             node = self._mounts.get(name)
             if node is not None:
@@ -115,25 +143,25 @@ class Catalog:
             return self._load_mount(name) if self._db.has_mount(name) else None
 
     def layers(self) -> dict[ChainID, LayerNode]:
-        """All layers that can be loaded, by name."""
+        """Return all layers that can be loaded, by name."""
         with self.lock:
             self.refresh()
             return dict(self._layers)
 
     def mounts(self) -> dict[str, MountNode]:
-        """All writable layers that can be loaded, by name."""
+        """Return all writable layers that can be loaded, by name."""
         with self.lock:
             self.refresh()
             return dict(self._mounts)
 
     def problems(self) -> list[Problem]:
-        """What could not be loaded."""
+        """Return the problems of all records that could not be loaded."""
         with self.lock:
             self.refresh()
             return list(self._problems.values())
 
     def refresh(self) -> None:
-        """Load what is new on disk, and forget what is gone. Quick where no store has changed anything."""
+        """Load new records and discard those that are gone. Quick where no store has changed anything."""
         with self.lock:
             generation = self._locks.generation()
             if generation == self._generation != -1:
@@ -141,15 +169,15 @@ class Catalog:
             self.refresh_count += 1
             self._problems.clear()
             self._deleted_children = {}
-            for path, left in self._db.parents_of_deletions().items():
-                self._deleted_children.setdefault(left, set()).add(path)
+            for path, parent in self._db.parents_of_deletions().items():
+                self._deleted_children.setdefault(parent, set()).add(path)
             names = self._db.list_layers()
             present = set(names)
             for gone in [
                 node for name, node in self._layers.items() if name not in present or not self._is_current(node)
             ]:
                 self._discard_layer(gone)
-            # What is still known has just been seen to be current: it need not be looked at for each child again.
+            # The remaining layers have just been seen to be current: no need to look at them for each child again.
             self._generation = generation
             try:
                 self._load_layers(names)
@@ -165,41 +193,41 @@ class Catalog:
                         self._note_problem(self._db.mount_path(mount_name), error)
                 self._claims = claimed_parents(map(Path, self._problems), self._layers)
             except BaseException:
-                self._generation = _UNKNOWN_GENERATION
+                self._generation = None
                 raise
 
-    # Holding
+    # References
 
-    def add_reference_source(self, holder: ReferenceSource) -> None:
-        """Ask one more what it holds."""
-        self._sources = (*self._sources, holder)
+    def add_reference_source(self, source: ReferenceSource) -> None:
+        """Add a source of references to those that are asked."""
+        self._sources = (*self._sources, source)
 
     def lock_key(self, name: ChainID) -> str:
-        """What `RootLocks` knows a layer by."""
+        """Return the key of a layer in `RootLocks`."""
         return f"layer {self._driver} {name}"
 
-    def open_layer(self, name: ChainID, handle: Callable[[LayerNode], _H]) -> _H | None:
-        """Find a layer and make a handle to it, one that counts in all processes.
+    def open_layer(self, name: ChainID, make_handle: Callable[[LayerNode], _H]) -> _H | None:
+        """Find a layer and open a handle to it, which counts as a reference in all processes.
 
         Args:
             name: the layer.
-            handle: makes the handle.
+            make_handle: makes the handle.
 
         Returns:
             The handle; `None` where there is no such layer.
         """
         with self.lock:
             key = self.lock_key(name)
-            search = object()  # holds the layer while there is no handle
+            search = object()  # refers to the layer while there is no handle
             try:
                 self._locks.acquire(key, search)
                 node = self.find_layer(name)
-                return None if node is None else self._add_handle(node, handle(node))
+                return None if node is None else self._add_handle(node, make_handle(node))
             finally:
                 self._locks.release(key, search)
 
-    def open_mount(self, name: str, handle: Callable[[MountNode], _H]) -> _H | None:
-        """The same for a writable layer."""
+    def open_mount(self, name: str, make_handle: Callable[[MountNode], _H]) -> _H | None:
+        """Find a writable layer and open a handle to it; see `open_layer`."""
         with self.lock:
             while True:
                 node = self.find_mount(name)
@@ -208,9 +236,9 @@ class Catalog:
                 search = object()
                 try:
                     self._locks.acquire(node.lock_key, search)
-                    # Only now it cannot be deleted any more; it may have been a moment ago.
+                    # From here on it cannot be deleted; it may have been deleted a moment ago.
                     if self._db.mount_id(name) == node.record.mount_id:
-                        return self._add_handle(node, handle(node))
+                        return self._add_handle(node, make_handle(node))
                     self._discard_mount(node)
                 finally:
                     self._locks.release(node.lock_key, search)
@@ -225,25 +253,25 @@ class Catalog:
         return handle
 
     def close_handle(self, node: LayerNode | MountNode, handle: object) -> bool:
-        """Give a handle back.
+        """Close a handle.
 
         Returns:
-            Whether it was one.
+            Whether it was open.
         """
         with self.lock:
-            # In this order: until the handle is forgotten, this can be called again.
+            # In this order, so that this can be called again until the handle is discarded.
             self._locks.release(node.lock_key, handle)
-            was_one = handle in node.handles
+            was_open = handle in node.handles
             node.handles.discard(handle)
-            return was_one
+            return was_open
 
     def reopen_handle(self, node: MountNode, handle: object) -> None:
-        """Undo `let_go` of a writable layer that could not be deleted."""
+        """Undo `close_handle` for a writable layer that could not be deleted."""
         with self.lock:
             self._add_handle(node, handle)
 
     def close_all_handles(self) -> None:
-        """Give all handles back."""
+        """Close all handles of this store."""
         with self.lock:
             nodes: list[LayerNode | MountNode] = [*self._layers.values(), *self._mounts.values()]
             for node in nodes:
@@ -251,15 +279,19 @@ class Catalog:
                     self.close_handle(node, handle)
 
     def unreadable(self) -> list[BadRecord]:
-        """What cannot be read, and may refer to any layer: as long as there is something, no layer may go."""
+        """Return what cannot be read and may refer to any layer. As long as there is something, no layer is deleted."""
         with self.lock:
             self.refresh()
-            return [*self._claims.unknown, *(bad for holder in self._sources for bad in holder.unreadable())]
+            return [*self._claims.unknown, *(bad for source in self._sources for bad in source.unreadable())]
 
     def is_referenced(self, node: LayerNode, *, by_children: bool = True) -> bool:
-        """Whether anything holds the layer, in any process; its children, too, if they are asked for.
+        """Return whether anything refers to the layer, in any process.
 
         What cannot be read is not asked: see `unreadable`.
+
+        Args:
+            node: the layer.
+            by_children: whether its children count.
         """
         with self.lock:
             self.refresh()
@@ -273,42 +305,42 @@ class Catalog:
             )
 
     def references_to(self, node: LayerNode) -> list[str]:
-        """What holds the layer, in words."""
+        """Return what refers to the layer, in words for a person."""
         with self.lock:
             self.refresh()
-            holders = [f"layer {child}" for child in sorted(node.children)]
-            holders += [f"writable layer {name!r}" for name in sorted(node.mounts)]
-            holders += [f"the damaged record {record}" for record in self._claims_on(node)]
-            for holder in self._sources:
-                holders += holder.references_to(node.record.chain_id)
-            holders += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
+            found = [f"layer {child}" for child in sorted(node.children)]
+            found += [f"writable layer {name!r}" for name in sorted(node.mounts)]
+            found += [f"the damaged record {record}" for record in self._claims_on(node)]
+            for source in self._sources:
+                found += source.references_to(node.record.chain_id)
+            found += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
             if node.handles:
-                holders.append(f"{len(node.handles)} open handle(s)")
+                found.append(f"{len(node.handles)} open handle(s)")
             elif self._locks.is_referenced(node.lock_key):
-                holders.append("another process")
-            return holders
+                found.append("another process")
+            return found
 
     @contextmanager
     def lock_unreferenced(self, node: LayerNode) -> Iterator[bool]:
-        """A block in which nothing holds a layer, nor will.
+        """Lock a layer against new references for the length of a `with` block.
 
         Yields:
-            Whether that is so.
+            Whether the layer exists and nothing refers to it. If it is false, the lock may not have been taken.
         """
         with self.lock, self._locks.lock_references(node.lock_key) as alone:
-            # In this order: holders on disk are made by those who have a handle.
+            # In this order: only a process that has a handle writes a reference on disk.
             yield alone and not node.handles and self._is_loaded(node) and not self._is_referenced_on_disk(node)
 
     # Changes that this store makes
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """A block around one change to the records; others see by the generation that there was one."""
+        """Make one change to the records in a `with` block; other stores see by the generation that there was one."""
         with self._locks.exclusive("records"):
             known = self._locks.generation() == self._generation
-            self._generation = _UNKNOWN_GENERATION
-            # Before the change, so that one that cannot be told is not made; and after it, for those who
-            # have looked meanwhile.
+            self._generation = None
+            # Before the change, so that no change is made that other stores cannot see; and after it, for
+            # the stores that have looked meanwhile.
             self._locks.advance()
             try:
                 yield
@@ -318,12 +350,12 @@ class Catalog:
             finally:
                 try:
                     new = self._locks.advance()
-                    self._generation = new if known else _UNKNOWN_GENERATION
+                    self._generation = new if known else None
                 except OSError as error:
                     logger.error("other processes may not see a change to {} at once: {}", self._db.path, error)
 
     def invalidate(self) -> None:
-        """Forget what is known, but for what this store has handles to: somebody has mended records."""
+        """Discard the entries to which this store has no handles, after a repair of records. They are loaded again."""
         with self.lock:
             for mount in list(self._mounts.values()):
                 if not mount.handles:
@@ -331,39 +363,47 @@ class Catalog:
             for layer in list(self._layers.values()):
                 if not layer.handles:
                     self._discard_layer(layer)
-            self._generation = _UNKNOWN_GENERATION
+            self._generation = None
 
     def add_layer(self, record: LayerRecord, parent: LayerNode | None) -> LayerNode:
-        """A layer has been committed."""
+        """Add a layer that is loaded, or was just committed."""
         with self.lock:
             node = LayerNode(record, parent, self.lock_key(record.chain_id))
+            former = self._discarded.pop(record.chain_id, None)
+            if former is not None:
+                node.handles, node.children, node.mounts = former.handles, former.children, former.mounts
             self._layers[record.chain_id] = node
             if parent is not None:
                 parent.children.add(record.chain_id)
             return node
 
     def add_mount(self, record: MountRecord, parent: LayerNode | None) -> MountNode:
-        """A writable layer has been made."""
+        """Add a writable layer that is loaded, or was just created."""
         node = MountNode(record, parent)
         self.restore_mount(node)
         return node
 
     def restore_mount(self, node: MountNode) -> None:
-        """A writable layer is there again, because it could not be deleted."""
+        """Add a writable layer again after its deletion has failed."""
         with self.lock:
             self._mounts[node.record.name] = node
             if node.parent is not None:
                 node.parent.mounts.add(node.record.name)
 
-    def remove_layer(self, node: LayerNode, left: Path) -> None:
-        """A layer has been deleted, but for what is left at a path as long as the driver's part is there."""
+    def remove_layer(self, node: LayerNode, deletion: Path) -> None:
+        """Remove a layer that was deleted.
+
+        Args:
+            node: the layer.
+            deletion: the path of what is left of its record until the driver has removed its part.
+        """
         with self.lock:
             self._discard_layer(node)
             if node.record.parent is not None:
-                self._deleted_children.setdefault(node.record.parent, set()).add(left)
+                self._deleted_children.setdefault(node.record.parent, set()).add(deletion)
 
     def remove_mount(self, node: MountNode) -> None:
-        """A writable layer has been deleted."""
+        """Remove a writable layer that was deleted."""
         with self.lock:
             self._discard_mount(node)
 
@@ -379,14 +419,14 @@ class Catalog:
             or self._has_child_in_deletion(node)
         ):
             return True
-        # Looked at after the holders, since repair moves what is damaged from there into quarantine.
+        # Looked at after the references, since a repair moves damaged records from there into quarantine.
         unreadable = self.unreadable()
         for bad in unreadable:
             logger.warning("layer {} is kept, because {}", node.record.chain_id, bad)
         return bool(unreadable)
 
     def _has_child_in_deletion(self, node: LayerNode) -> bool:
-        """Whether a layer on top of this one is being deleted: the driver removes children before their parents."""
+        """Return whether a child of the layer is being deleted: the driver removes children before their parents."""
         for parent in (node.record.chain_id, None):
             left = {path for path in self._deleted_children.get(parent, ()) if os.path.lexists(path)}
             if left:
@@ -396,19 +436,19 @@ class Catalog:
         return False
 
     def _is_referenced_by_source(self, node: LayerNode) -> bool:
-        return any(holder.references_to(node.record.chain_id) for holder in self._sources)
+        return any(source.references_to(node.record.chain_id) for source in self._sources)
 
     def _claims_on(self, node: LayerNode) -> list[Path]:
-        """The damaged records that stand on a layer: once they are mended they need it."""
+        """Return the damaged records whose parent the layer is. Once they are repaired they need it."""
         return sorted(self._claims.parents.get(node.record.chain_id, ()))
 
     def _is_loaded(self, node: LayerNode) -> bool:
-        """Whether the layer is there: this store, too, may have deleted it since the caller was given the node."""
+        """Return whether the layer exists: this store, too, may have deleted it since the caller got the node."""
         known = self._layers.get(node.record.chain_id)
         return known is not None and known.record.cache_id == node.record.cache_id and self._is_current(node)
 
     def _is_current(self, node: LayerNode) -> bool:
-        """Whether the layer is still the one that was loaded: another process may have deleted and made it anew."""
+        """Return whether the node is of the layer on disk: another process may have deleted and re-registered it."""
         if node.handles or self._locks.generation() == self._generation != -1:
             return True
         return self._db.cache_id(node.record.chain_id) == node.record.cache_id
@@ -424,18 +464,18 @@ class Catalog:
                         self._note_problem(self._db.layer_path(name), error)
 
     def _load_layer(self, name: ChainID, read: Callable[[ChainID], LayerRecord]) -> LayerNode:
-        # A chain is walked down to what is known, then loaded upwards: no recursion, however deep it is.
+        # The chain is walked down to a layer that is known, then loaded upwards: no recursion, however deep it is.
         missing: list[LayerRecord] = []
         seen: set[ChainID] = set()
-        wanted: ChainID | None = name
-        while wanted is not None and not self._is_known(wanted):
-            if wanted in seen:
-                raise IntegrityError(f"layer {wanted} is its own ancestor")
-            seen.add(wanted)
-            record = read(wanted)
+        current: ChainID | None = name
+        while current is not None and not self._is_known(current):
+            if current in seen:
+                raise IntegrityError(f"layer {current} is its own ancestor")
+            seen.add(current)
+            record = read(current)
             missing.append(record)
-            wanted = record.parent
-        node = self._layers[wanted] if wanted is not None else None
+            current = record.parent
+        node = self._layers[current] if current is not None else None
         for record in reversed(missing):
             node = self.add_layer(record, node)
         assert node is not None
@@ -458,14 +498,14 @@ class Catalog:
         return self.add_mount(record, parent)
 
     def _note_problem(self, path: Path, error: Exception) -> None:
-        """Tell that the record at `path` could not be loaded."""
+        """Report that the record at `path` could not be loaded."""
         if not inside.exists(path):
             return  # another process has just deleted it
         where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
         reason = str(getattr(error, "reason", error))
         if not Path(where).is_relative_to(path):
-            # Otherwise all that stands on a damaged layer would be told in the same words.
-            reason += f"; {path} stands on it"
+            # Otherwise every child of a damaged layer would repeat the same message.
+            reason += f"; {path} depends on it"
         problem = Problem(where, reason)
         self._problems[os.fspath(path)] = problem
         if problem not in self._reported:
@@ -475,6 +515,7 @@ class Catalog:
     def _discard_layer(self, node: LayerNode) -> None:
         if self._layers.get(node.record.chain_id) is node:
             del self._layers[node.record.chain_id]
+            self._discarded[node.record.chain_id] = node
         if node.parent is not None:
             node.parent.children.discard(node.record.chain_id)
 

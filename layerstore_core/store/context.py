@@ -1,4 +1,4 @@
-"""The parts of an open store, as its operations and its handles need them."""
+"""The parts of an open store, which its operations and its handles use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class StoreContext:
-    """One open store: its settings, records, driver, locks, and what it knows.
+    """One open store: its settings, records, driver, locks, and the catalog of its layers.
 
     `store.open` makes it. Operations are functions that take it; handles keep it. Nothing in it is replaced while
     the store is open.
@@ -38,11 +38,11 @@ class StoreContext:
         config: the settings in force.
         driver: the graph driver, behind the contract.
         locks: the locks of the root, which other processes see.
-        docker: the lock that keeps a Docker daemon off; `None` where the store was opened for reading only.
+        docker: the lock that keeps a Docker daemon from starting; `None` where the store was opened for reading only.
         db: the records of layers and writable layers.
         image_db: the records of images.
         pins: the pins of this driver's layers.
-        quarantine: damaged records, moved aside.
+        quarantine: damaged records, moved out of the way.
         catalog: the layers that are loaded, and the references to each.
         lost: directories of records that are missing.
         read_only: whether the store was opened for reading only.
@@ -96,36 +96,36 @@ class StoreContext:
             self.close()
 
     def check_open(self) -> None:
-        """Refuse to go on with a closed store, or with a parent's store in a forked child.
+        """Refuse a store that is closed, or that belongs to the parent of a forked child.
 
         Raises:
-            LayerStoreError: it is one.
+            LayerStoreError: the store is closed, or another process has opened it.
         """
         if self.closed:
             raise LayerStoreError(f"the store {self.root} is closed")
         self.locks.check_own()
 
     def check_writable(self) -> None:
-        """Refuse to change a store that was opened for reading only; errors as `check_open`, too.
+        """Refuse to change a store that was opened for reading only; other errors as `check_open`.
 
         Raises:
-            ReadOnlyStore: it was.
+            ReadOnlyStore: the store was opened for reading only.
         """
         self.check_open()
         if self.read_only:
             raise ReadOnlyStore(f"the store {self.root} was opened for reading only")
 
     def scratch_directory(self) -> Path:
-        """Return the directory for temporary files; they have no names there, or are removed with the operation."""
+        """Return the directory for temporary files. They have no names, or are removed at the end of the operation."""
         directory = self.root / "layerstore" / "tmp"
         make_directory(directory, 0o700)
         return directory
 
     @contextmanager
     def flushing(self) -> Iterator[Callable[[], None]]:
-        """Open the file systems of the root; the block's function gets to disk what was written in the block.
+        """Open the file systems of the root for a block, and yield a function that flushes what the block wrote.
 
-        Call the function before a record that speaks of those writes is committed. The file systems are opened
+        Call the function before a record is committed that refers to those writes. The file systems are opened
         first, so that syncfs(2) reports every write error since. Without durability the function does nothing.
         """
         if self.config.durability == "none":
@@ -141,7 +141,7 @@ class StoreContext:
         """Lock the image records for changes: one thread of one process at a time. Not to be nested.
 
         Yields:
-            The records. A new image's topmost layer is to be held until its record is written.
+            The records. The caller keeps a handle to a new image's topmost layer until the image's record is written.
 
         Raises:
             ReadOnlyStore: as `check_writable`.
@@ -153,7 +153,7 @@ class StoreContext:
 
     @contextmanager
     def locking_records(self) -> Iterator[None]:
-        """Keep all processes from committing, moving or deleting a record; for a moment only. Not to be nested."""
+        """Keep all processes from committing, moving or deleting a record, for a moment only. Not to be nested."""
         self.check_open()
         with self.locks.exclusive("records"):
             yield

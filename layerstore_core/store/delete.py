@@ -1,4 +1,4 @@
-"""Deleting layers that nothing holds, and finishing what was cut short."""
+"""Delete layers to which nothing refers, and finish interrupted deletions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from layerstore_core.store.nodes import LayerNode, RemovedLayer
 
 
 def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
-    """Delete a layer if nothing holds it, then its parent, and so on.
+    """Delete a layer if nothing refers to it, then its parent, and so on.
 
     Returns:
-        What was deleted, the layer first.
+        The layers that were deleted, the given one first.
 
     Raises:
-        OSError: a deletion could not be begun, and the layer is as it was; or the driver could not finish it,
-            and `LayerDB.removing` lists what is left. What was deleted before is the error's `done`.
+        OSError: a deletion could not begin, and the layer is as it was; or the driver could not finish it,
+            and `LayerDB.interrupted_deletions` lists what is left. The error's `done` has the layers deleted before.
     """
     catalog = context.catalog
     removed: list[RemovedLayer] = []
@@ -30,11 +30,11 @@ def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedL
         current: LayerNode | None = node
         while current is not None:
             record, size = current.record, current.chain_size
-            with catalog.lock_unreferenced(current) as may_go:
-                if not may_go:
+            with catalog.lock_unreferenced(current) as unreferenced:
+                if not unreferenced:
                     break
-                # The record is renamed first: from then on the layer does not exist, and what is left of
-                # it is known as a deletion to be finished, whatever happens to the driver's part.
+                # The record is renamed first. From then on the layer does not exist, and its rest is known
+                # as a deletion to be finished, whatever happens to the driver's part.
                 with catalog.changing():
                     deletion = context.db.begin_deletion(record.chain_id)
                 catalog.remove_layer(current, deletion.path)
@@ -48,44 +48,48 @@ def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedL
 
 
 def unreferenced_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -> list[LayerNode]:
-    """The layers that nothing holds, and those that nothing else than these hold; children first.
+    """Return the layers to which nothing refers, and those to which only such layers refer; children first.
 
-    None as long as something cannot be read that may hold any layer, unless that is to be ignored.
+    Return none as long as something cannot be read that may refer to any layer.
+
+    Args:
+        catalog: the layers of the store.
+        ignore_unreadable: take no notice of what cannot be read.
     """
     with catalog.lock:
         if not ignore_unreadable and catalog.unreadable():
             return []
         nodes = catalog.layers().values()
         children = {node.record.chain_id: len(node.children) for node in nodes}
-        doomed: list[LayerNode] = []
+        found: list[LayerNode] = []
         pending = [node for node in nodes if not catalog.is_referenced(node)]
         while pending:
             node = pending.pop()
-            doomed.append(node)
+            found.append(node)
             parent = node.parent
             if parent is not None:
                 children[parent.record.chain_id] -= 1
                 if not children[parent.record.chain_id] and not catalog.is_referenced(parent, by_children=False):
                     pending.append(parent)
-        return doomed
+        return found
 
 
-def finish_deletion(context: StoreContext, orphan: InterruptedDeletion) -> None:
-    """Finish one deletion, unless another process is at it.
+def finish_deletion(context: StoreContext, interrupted: InterruptedDeletion) -> None:
+    """Finish an interrupted deletion, unless another process is at work on it.
 
     Raises:
         OSError: it could not be finished.
     """
-    deletion = context.db.resume_deletion(orphan)
+    deletion = context.db.resume_deletion(interrupted)
     if deletion is not None:
         with deletion:
-            if orphan.cache_id is not None:
-                context.driver.remove(orphan.cache_id)
+            if interrupted.cache_id is not None:
+                context.driver.remove(interrupted.cache_id)
             deletion.finish()
 
 
-def remove_stale_transaction(context: StoreContext, dead: StaleTransaction) -> bool:
-    """Remove what a dead process was making.
+def remove_stale_transaction(context: StoreContext, stale: StaleTransaction) -> bool:
+    """Remove the unfinished work of a process that has ended.
 
     Returns:
         Whether there was still something to be removed.
@@ -93,37 +97,40 @@ def remove_stale_transaction(context: StoreContext, dead: StaleTransaction) -> b
     Raises:
         OSError: it could not be removed.
     """
-    with context.db.removing_stale(dead) as still_there:
+    with context.db.removing_stale(stale) as still_there:
         if still_there:
-            for driver_id in dead.driver_ids:
+            for driver_id in stale.driver_ids:
                 context.driver.remove(driver_id)
     return still_there
 
 
 def recover(context: StoreContext) -> None:
-    """Do what is certainly safe: finish deletions, drop dead transactions, unmount what dead processes had mounted.
+    """Do what is certainly safe: finish deletions, remove stale transactions, unmount what ended processes had mounted.
 
-    What cannot be done is logged, and left for the next time.
+    A step that fails is logged, and left for the next time.
     """
-    for orphan in context.db.interrupted_deletions():
-        if _attempt(partial(finish_deletion, context, orphan), f"{orphan.path}: the deletion could not be finished"):
-            logger.info("{}: finished a deletion that was cut short", orphan.path)
-    for dead in context.db.stale_transactions():
+    for interrupted in context.db.interrupted_deletions():
         if _attempt(
-            partial(remove_stale_transaction, context, dead), f"{dead.path}: the dead transaction could not be removed"
+            partial(finish_deletion, context, interrupted), f"{interrupted.path}: the deletion could not be finished"
         ):
-            logger.info("{}: removed what a dead process was making", dead.path)
+            logger.info("{}: finished an interrupted deletion", interrupted.path)
+    for stale in context.db.stale_transactions():
+        if _attempt(
+            partial(remove_stale_transaction, context, stale),
+            f"{stale.path}: the stale transaction could not be removed",
+        ):
+            logger.info("{}: removed the unfinished work of a process that has ended", stale.path)
     driver = context.driver
-    _attempt(driver.adopt_mounts, "what is mounted, as an earlier version has written it down, cannot be told")
+    _attempt(driver.adopt_mounts, "the list of mounts that an earlier version has written cannot be read")
     for layer_id in driver.stale_mounts():
         if _attempt(partial(driver.unmount_stale, layer_id), f"layer {layer_id} of the driver could not be unmounted"):
-            logger.info("unmounted {}, which a dead process had mounted", layer_id)
+            logger.info("unmounted {}, which a process that has ended had mounted", layer_id)
 
 
 def _attempt(action: Callable[[], object], failure: str) -> bool:
     try:
         action()
-    except Exception as error:  # a driver may fail in any way, and the store is to be opened all the same
+    except Exception as error:  # a driver may raise anything, and this must not prevent opening the store
         logger.error("{}: {}", failure, error)
         return False
     return True

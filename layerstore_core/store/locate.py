@@ -1,4 +1,4 @@
-"""Whether there is a store under a root, for those who would rather be told than make one by a mistyped name."""
+"""Find out whether there is a store under a root, so that a mistyped name does not create one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DESCRIPTORS: Final = "/proc/self/fd"
 
 
 def has_store(root: Path) -> bool:
-    """Whether somebody, Docker or this package, has made a store under `root`.
+    """Return whether Docker or this package has created a store under `root`.
 
     Raises:
-        OSError: it cannot be seen from here.
+        OSError: the root cannot be looked into.
     """
     with while_doing("looking for the store"):
         return any(_is_there(root / mark) for mark in _MARKS)
@@ -29,11 +29,11 @@ def require_store(root: Path, source: str) -> None:
 
     Args:
         root: the store's directory.
-        source: where that setting came from, as `StoreConfig.sources` tells it.
+        source: where that setting came from, as `StoreConfig.sources` says.
 
     Raises:
-        StoreDoesNotExist: there is no store; the message names those nearby that are spelt alike.
-        OSError: it cannot be seen from here.
+        StoreDoesNotExist: there is no store; the message names stores nearby that are spelt alike.
+        OSError: the root cannot be looked into.
     """
     if has_store(root):
         return
@@ -43,26 +43,27 @@ def require_store(root: Path, source: str) -> None:
     near = _spelt_alike(root)
     hint = f"did you mean {' or '.join(near)}? Otherwise name" if near else "name"
     raise StoreDoesNotExist(
-        f"there is no store at {root}: {why} (setting root, from: {source}); {hint} another with --root or LAYERSTORE_ROOT, "
-        "or make one with 'layerstore register' or 'layerstore rw create'"
+        f"there is no store at {root}: {why} (setting root, from: {source}); {hint} another with --root or "
+        "LAYERSTORE_ROOT, or create one with 'layerstore register' or 'layerstore rw create'"
     )
 
 
 def require_proc() -> None:
-    """See that /proc is mounted, which reading and making trees needs.
+    """Check that /proc is mounted: reading and creating trees needs it.
 
     Raises:
-        LayerStoreError: it is not.
+        LayerStoreError: it is not mounted.
     """
     if not os.path.isdir(_DESCRIPTORS):
         raise LayerStoreError(
-            f"there is no {_DESCRIPTORS}: files are given owners, modes, attributes and times by their descriptors there, so "
-            "that no link is followed; mount it with `mount -t proc proc /proc`, in a chroot or container, too"
+            f"there is no {_DESCRIPTORS}: files get their owners, modes, attributes and times by their descriptors "
+            "there, so that no link is followed; mount it with `mount -t proc proc /proc`, in a chroot or container "
+            "too"
         )
 
 
 def _is_there(path: Path) -> bool:
-    """Whether it is there; a link in its place is for those to tell of who open it."""
+    """Return whether there is a directory or a link. The code that opens it reports a link."""
     try:
         mode = os.lstat(path).st_mode
         return stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
@@ -71,12 +72,12 @@ def _is_there(path: Path) -> bool:
 
 
 def _spelt_alike(root: Path) -> list[str]:
-    """The stores beside or directly below `root` that it may have been meant for."""
+    """Return the stores next to `root`, or directly in it, whose names are like the one given."""
     import difflib
 
     try:
-        beside = difflib.get_close_matches(root.name, sorted(os.listdir(root.parent)), n=3)
-        candidates = [root.parent / name for name in beside if name != root.name]
+        near = difflib.get_close_matches(root.name, sorted(os.listdir(root.parent)), n=3)
+        candidates = [root.parent / name for name in near if name != root.name]
         if root.is_dir():
             candidates += [root / name for name in sorted(os.listdir(root))[:1000]]
         return [str(path) for path in candidates if _looks_like_a_store(path)][:3]

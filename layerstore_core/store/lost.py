@@ -1,4 +1,4 @@
-"""Records that are missing: that is no statement that there were none, where the driver has layers or a pin names one."""
+"""Records that are missing, though the driver has layers or a pin names one: it is not known what they referred to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LostRecords:
-    """What writable layers refer to whose records are gone with their directory: nobody can tell, so it may be any layer.
+    """References of writable layers whose records are gone with their directory: they may be to any layer.
 
     Args:
         db: the records.
@@ -35,28 +35,28 @@ class LostRecords:
         self._none_lost = False
 
     def references_to(self, _chain: ChainID) -> list[str]:
-        """Nothing: which layers they are cannot be told."""
+        """Return nothing: it is not known which layers the records referred to."""
         return []
 
     def unreadable(self) -> list[BadRecord]:
-        """The directories that are missing though the driver has layers that no record names."""
+        """Return the directories that are missing though the driver has layers that no record names."""
         missing = self._db.missing_directories()
         if not missing or self._none_lost:
             return []
         if not self._strays():
-            self._none_lost = True  # then none has ever been there: the first writable layer makes the directory
+            self._none_lost = True  # there has never been a record: the first writable layer makes the directory
             return []
         return [
             BadRecord(
                 path,
                 f"the directory is missing, and the driver {self._driver} has layers that no record names; "
-                "restore it from a backup, or make it, empty, if nothing is wanted that was recorded there",
+                "restore it from a backup, or create it, empty, if nothing that was recorded there is needed",
             )
             for path in missing
         ]
 
     def require_none(self) -> None:
-        """Refuse to make a missing directory anew, which would look as if nothing had been recorded there.
+        """Refuse to create a missing directory again: it would look as if nothing had been recorded there.
 
         Raises:
             BadRecord: records are lost.
@@ -66,7 +66,7 @@ class LostRecords:
 
 
 class LostLayers:
-    """What single records referred to that are gone: those of pinned layers, and those in whose place something else stands.
+    """References of single records that are gone: those of pinned layers, and those replaced by another kind of file.
 
     Args:
         db: the records.
@@ -85,21 +85,21 @@ class LostLayers:
         self._displaced: list[Path] = []
 
     def references_to(self, _chain: ChainID) -> list[str]:
-        """Nothing: which layers they are cannot be told."""
+        """Return nothing: it is not known which layers the records referred to."""
         return []
 
     def unreadable(self) -> list[BadRecord]:
-        """What stands in the place of a record, and the first pin whose layer's record is missing."""
-        # Nothing but damage brings more of these: all pins are looked at only when all records are.
+        """Return the entries in the place of a record, and the first pin whose layer's record is missing."""
+        # Only damage adds to these. So all pins are looked at only when all records are.
         if self._refresh_count != self._catalog.refresh_count:
             self._displaced = self._db.displaced()
             try:
                 self._suspects = sorted(set(self._pins) - self._catalog.layers().keys())
-            except (BadRecord, OSError):  # the pins tell that themselves
+            except (BadRecord, OSError):  # `Pins.unreadable` reports that
                 return []
             self._refresh_count = self._catalog.refresh_count
         found = [
-            BadRecord(path, "it stands in the place of a record, and is no directory")
+            BadRecord(path, "it is in the place of a record, and is no directory")
             for path in self._displaced
             if inside.exists(path) and not inside.is_directory(path)
         ]
@@ -108,16 +108,17 @@ class LostLayers:
             found.append(
                 BadRecord(
                     self._pins.path_of(pin),
-                    f"the record of layer {pin}, which this pin keeps, is missing, so that nobody can tell what it stood on; "
-                    "`layerstore check --repair --from FILE` makes the layer anew, and `--repair --force` gives it up",
+                    f"the record of layer {pin}, which this pin keeps, is missing, so that its parent is not known; "
+                    "`layerstore check --repair --from FILE` registers the layer again, and `--repair --force` "
+                    "gives it up",
                 )
             )
         return found
 
     def _dangling(self) -> Iterator[ChainID]:
         for pin in self._suspects:
-            # In this order: a layer is pinned after its record is made, and a removal takes the pin away first. What cannot
-            # be looked at is damaged or displaced, and told as that.
+            # In this order: a layer is pinned after its record is written, and a deletion removes the pin first.
+            # What cannot be looked at is damaged or displaced, and reported as that.
             with suppress(BadRecord, OSError):
                 if not self._db.has_layer(pin) and pin in self._pins and not self._quarantined.has_record_of(pin):
                     yield pin

@@ -1,4 +1,4 @@
-"""What an open store knows of a layer and of a writable layer, and the ways in which records keep layers."""
+"""The entries of the catalog for layers and writable layers, and the protocol of what refers to layers on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layerstore_core.records.layer_record import LayerRecord, MountRecord
 
 
 class ParentLayer(NamedTuple):
-    """What a new layer stands on; it need not be committed yet.
+    """The parent of a new layer; it need not be committed yet.
 
     Attributes:
         chain_id: its name.
@@ -25,15 +25,15 @@ class ParentLayer(NamedTuple):
 
 @dataclass(eq=False)
 class LayerNode:
-    """A read-only layer and its holders, as far as this store knows them.
+    """A read-only layer and the references to it, as far as this store knows them.
 
     Attributes:
-        lock_key: what `RootLocks` knows the layer by.
+        lock_key: the layer's key in `RootLocks`.
         depth: how many layers the chain has.
         chain_size: the sizes of all layers of the chain together, in bytes.
     """
 
-    # Records do not change, nor does the chain below: what is said of it need not be counted again.
+    # Records do not change, nor do a layer's ancestors: depth and size need not be counted again.
     record: Final[LayerRecord]
     parent: Final[LayerNode | None]
     lock_key: Final[str]
@@ -49,7 +49,7 @@ class LayerNode:
         self.chain_size = self.record.size + (0 if parent is None else parent.chain_size)
 
     def chain(self) -> Iterator[LayerNode]:
-        """The layer itself, its parent, and so on down to the base."""
+        """Yield the layer itself, its parent, and so on down to the base."""
         node: LayerNode | None = self
         while node is not None:
             yield node
@@ -57,7 +57,7 @@ class LayerNode:
 
     @property
     def as_parent(self) -> ParentLayer:
-        """The layer as something to stand on."""
+        """The layer as the parent of a new one."""
         return ParentLayer(self.record.chain_id, self.record.cache_id)
 
 
@@ -71,20 +71,20 @@ class MountNode:
 
     @property
     def driver_parent(self) -> str:
-        """The driver's ID of what the layer stands on: its init layer, else its parent, else `""`."""
+        """The driver's ID of the layer's parent: its init layer, else its parent layer, else `""`."""
         if self.record.init_id:
             return self.record.init_id
         return self.parent.record.cache_id if self.parent else ""
 
     @property
     def lock_key(self) -> str:
-        """What `RootLocks` knows the writable layer by."""
+        """The writable layer's key in `RootLocks`."""
         return f"rw {self.record.mount_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class RemovedLayer:
-    """What a release has deleted.
+    """A layer that a release has deleted.
 
     Attributes:
         chain_id: the layer's name in the store.
@@ -100,10 +100,10 @@ class RemovedLayer:
 
 
 class ReferenceSource(Protocol):
-    """Records on disk that keep layers: pins, images. Whoever makes one has a handle to the layer meanwhile."""
+    """Records on disk that refer to layers: pins, images. The process that writes one has a handle to the layer."""
 
     def references_to(self, chain: ChainID, /) -> list[str]:
-        """What of this holds the layer by now, in words for a person; nothing where nothing does."""
+        """Return the references to the layer now, in words for a person; an empty list if there are none."""
 
     def unreadable(self) -> list[BadRecord]:
-        """What of this cannot be read by now, and may hold any layer: as long as there is something, all stay."""
+        """Return what cannot be read now and may refer to any layer. As long as there is something, all layers stay."""

@@ -1,4 +1,4 @@
-"""Opening a store: settings, locks, driver, records, and the recovery of what dead processes left."""
+"""Open a store: settings, locks, driver, records, and the recovery from processes that have ended in the middle."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def open_store(config: StoreConfig, *, create: bool, read_only: bool) -> StoreContext:
-    """Open the store under a root, and make it where there is none; errors as `LayerStore.open`.
+    """Open the store under a root, and create it where there is none; errors as `LayerStore.open`.
 
     Args:
         config: the settings.
-        create: whether to make a store where there is none.
-        read_only: whether nothing is to be changed.
+        create: whether to create a store where there is none.
+        read_only: whether nothing may be changed.
     """
     inside.guard(config.root)
     if not read_only:
@@ -76,14 +76,14 @@ def make_context(
     read_only: bool = False,
     docker: DockerLock | None = None,
 ) -> StoreContext:
-    """Put the parts of a store together, and finish or undo what dead processes left half done.
+    """Put the parts of a store together, and finish or undo the unfinished work of processes that have ended.
 
     Args:
         config: the settings.
         driver: an open driver.
         locks: the locks of the root.
-        read_only: whether nothing is to be changed.
-        docker: the lock that keeps a Docker daemon off.
+        read_only: whether nothing may be changed.
+        docker: the lock that keeps a Docker daemon from starting.
     """
     root, durable = config.root, config.durability == "full"
     inside.guard(root)
@@ -110,7 +110,7 @@ def make_context(
 
 
 def _version_of_images(locks: RootLocks, driver: str) -> int:
-    """See `ReferenceReader`: while another process changes the image records, nothing is certain to hold."""
+    """Return the version for `ReferenceReader`; unknown while another process changes the image records."""
     version = locks.generation(Counter.IMAGES)
     return UNKNOWN_VERSION if locks.is_exclusive_elsewhere(images_key(driver)) else version
 

@@ -1,4 +1,4 @@
-"""What a layer was made on: what its record says, held against what the driver knows."""
+"""The parent of a layer: what its record says, compared with what the driver knows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def other_parent(context: StoreContext, layer_id: str, parent_id: str) -> str | None:
-    """The parent that the driver knows a layer to have, if it is not the one in the records.
+    """Return the parent that the driver knows a layer to have, if it is not the one in the records.
 
     Args:
         context: an open store.
@@ -25,32 +25,33 @@ def other_parent(context: StoreContext, layer_id: str, parent_id: str) -> str | 
         parent_id: that of its parent according to the records, `""` for none.
 
     Returns:
-        The driver's ID of the other parent, `""` for none; `None` where nothing speaks against the records.
+        The driver's ID of the other parent, `""` for none; `None` where nothing contradicts the records.
     """
     known = context.driver.parent_of(layer_id, parent_id)
     if known is None or known == parent_id:
         return None
     if parent_id and known and not known.endswith("-init") and _named(context, known) is None:
-        return None  # no record says what that is: perhaps what the parent was before it was made anew
+        return None  # no record names it: perhaps it is the parent's former layer, before the parent was rebuilt
     return known
 
 
 def require_parent(context: StoreContext, layer_id: str, parent_id: str, what: str) -> None:
-    """Refuse to use a layer whose record and driver do not agree on what it stands on.
+    """Refuse to use a layer whose record and driver name different parents.
 
     Raises:
-        IntegrityError: they do not.
+        IntegrityError: they do.
     """
     known = other_parent(context, layer_id, parent_id)
     if known is not None:
         raise IntegrityError(
-            f"{what}: {parent_in_words(context, parent_id)} according to its record, and {parent_in_words(context, known)} "
-            f"according to the driver {context.driver.name}; run `layerstore check --repair`"
+            f"{what}: {parent_in_words(context, parent_id)} according to its record, and "
+            f"{parent_in_words(context, known)} according to the driver {context.driver.name}; "
+            "run `layerstore check --repair`"
         )
 
 
 def parent_in_words(context: StoreContext, layer_id: str) -> str:
-    """Which parent a driver's ID stands for."""
+    """Return, in words, which parent a driver's ID means."""
     if not layer_id:
         return "it has no parent"
     chain = _named(context, layer_id)
@@ -58,16 +59,16 @@ def parent_in_words(context: StoreContext, layer_id: str) -> str:
 
 
 def _named(context: StoreContext, layer_id: str) -> ChainID | None:
-    """The layer whose record names one of the driver's."""
+    """Return the layer whose record names a driver's ID."""
     return next((chain for chain, layer in context.catalog.layers().items() if layer.record.cache_id == layer_id), None)
 
 
 class KnownParents:
-    """What the driver's writable layers stand on, whatever their records say: as long as one does, a layer is kept.
+    """The parents of the driver's writable layers, whatever their records say. Such a parent is kept.
 
     Args:
         driver: the driver.
-        mounts: the writable layers, as they are by now.
+        mounts: returns the writable layers as they are now.
         layer: finds a layer.
     """
 
@@ -80,22 +81,22 @@ class KnownParents:
         self._driver = driver
         self._mounts = mounts
         self._layer = layer
-        #: What the driver has said, by the ID of a writable layer: that never changes.
+        #: The driver's answers, by the ID of a writable layer: they never change.
         self._known: dict[str, str | None] = {}
 
     def references_to(self, chain: ChainID) -> list[str]:
-        """The writable layers that stand on a layer without their records saying so."""
+        """Return the writable layers whose parent a layer is without their records saying so."""
         node = self._layer(chain)
         if node is None:
             return []
         return [
             f"writable layer {name!r}, as the driver has it"
             for name, mount in self._mounts().items()
-            if mount.parent is not node and self._parent_of(mount) == node.record.cache_id
+            if mount.record.parent != chain and self._parent_of(mount) == node.record.cache_id
         ]
 
     def unreadable(self) -> list[BadRecord]:
-        """Nothing: what the driver does not tell, the records do."""
+        """Return nothing: where the driver does not know a parent, the records count."""
         return []
 
     def _parent_of(self, mount: MountNode) -> str | None:

@@ -63,3 +63,20 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
     else:
         assert found is None
     assert not store.context.locks.is_referenced(done[0]), "nothing is held of the one that is gone"
+
+
+def test_the_parent_of_an_open_layer_is_referenced_after_the_records_were_changed(open_store):
+    """The parent's node is loaded again; the child, to which there is a handle, keeps its own."""
+    with open_store() as store, open_store() as other:
+        with register(store, BASE) as base:
+            child = register(store, MIDDLE, base.chain_id)
+            rw = store.create_rw_layer("box", base.chain_id)
+        references = store.holders(child.parent_id)
+        with store.context.changing_records():
+            pass
+        assert store.holders(child.parent_id) == references == [f"layer {child.chain_id}", "writable layer 'box'"]
+        with other.context.changing_records():
+            pass
+        assert store.unheld_layers() == []
+        store.release_rw_layer(rw)
+        assert [layer.chain_id for layer in store.release(child)] == [child.chain_id, base.chain_id]

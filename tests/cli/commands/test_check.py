@@ -40,8 +40,8 @@ def test_each_child_of_a_damaged_layer_is_a_finding(run: Run, base: Path, upper:
     assert {finding["subject"] for finding in findings} == {str(db / "sha256" / low[7:] / "diff")}
     messages = sorted(finding["message"] for finding in findings)
     assert len(messages) == 3
-    assert messages[1].endswith(f"; {db}/mounts/work stands on it")
-    assert messages[2].endswith(f"; {db}/sha256/{high[7:]} stands on it")
+    assert messages[1].endswith(f"; {db}/mounts/work depends on it")
+    assert messages[2].endswith(f"; {db}/sha256/{high[7:]} depends on it")
 
 
 def test_damaged_content_is_found_by_a_full_check(run: Run, base: Path, root: Path) -> None:

@@ -110,6 +110,7 @@ class Comparison:
         self.names += answer.names
 
     def _root(self) -> Directory:
+        """Compare the roots themselves; return the root as a directory to compare."""
         if self._lower is None:
             if not is_new_root(self._upper.fd, self._root_owner):
                 self.found[b"/"] = ChangeKind.ADD
@@ -270,6 +271,7 @@ class Comparison:
             self.names.append(Name(b"/" + self._upper.join(name), (upper.st_dev, upper.st_ino), below))
 
     def _differ(self, name: str, upper: os.stat_result, lower: os.stat_result) -> bool:
+        """Return whether a name's files differ, apart from the content and the attributes of directories."""
         if not same_status(upper, lower):
             return True
         if os.path.samestat(upper, lower):

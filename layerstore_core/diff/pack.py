@@ -241,6 +241,7 @@ class _Packer:
         return None
 
     def _file(self, base: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes]:
+        """Yield the header and the content of a regular file, which must not change meanwhile."""
         fd = self._tree.open_file(base)
         try:
             size = status.st_size

@@ -120,6 +120,7 @@ def _usual_entry(segment: bytes, name: bytes, size: int, crc: int, position: int
 
 
 def _name_field(name: bytes) -> bytes:
+    """Return the JSON field for a name: `name` for UTF-8, else `name_raw` in base64; nothing for an empty name."""
     try:
         return b'"name":"%b",' % _escape(name.decode()).encode() if name else b""
     except UnicodeDecodeError:

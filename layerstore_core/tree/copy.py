@@ -228,6 +228,7 @@ class Copier:
             self._copy_special(name, status)
 
     def _link(self, name: str, status: os.stat_result) -> bool:
+        """Link a name to the first name of its file; return whether there was one."""
         path = self._target.join(name)
         first = self._first_names.setdefault((status.st_dev, status.st_ino), path)
         if first == path:
@@ -251,6 +252,7 @@ class Copier:
             os.close(source)
 
     def _copy_content(self, source: int, target: int, status: os.stat_result) -> None:
+        """Share the content of a file with its copy, or copy the parts that hold data."""
         if self._reflink:
             try:
                 fcntl.ioctl(target, _FICLONE, source)
@@ -270,6 +272,7 @@ class Copier:
             self._copy_range(source, target, 0, size)
 
     def _copy_range(self, source: int, target: int, offset: int, length: int) -> None:
+        """Copy a range of a file: large ones in the kernel, if the file system supports it."""
         while length and self._kernel_copy and length > _SMALL:
             try:
                 count = os.copy_file_range(source, target, length, offset, offset)
@@ -299,6 +302,7 @@ class Copier:
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _set_xattr(self, target: int | bytes, name: str, value: bytes) -> None:
+        """Set an extended attribute; count it as left out if this process may not set it."""
         try:
             set_xattr(target, name, value, follow_symlinks=isinstance(target, int))
         except PermissionError:

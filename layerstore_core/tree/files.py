@@ -10,7 +10,7 @@ from layerstore_core.tree.root import Root
 
 
 class TreeFiles:
-    """Opener of the regular files below a directory. No name leads out of the directory. For one thread at a time.
+    """Regular files below a directory, opened by name. No name leads out of the directory. For one thread at a time.
 
     Implements `layerstore_core.FileGetter`.
 

@@ -274,6 +274,7 @@ class Root:
         self.close()
 
     def _walk(self, path: bytes, create_mode: int | None) -> Directory:
+        """Open the directory `path`, which is not open, as `enter` does."""
         above, _, last = path.rpartition(b"/")
         parent = self._open.get(above)
         if parent is not None and last != b"..":  # the usual case: the parent is open
@@ -376,6 +377,7 @@ class Root:
         self.flush_pending()
 
     def _read_link(self, name: bytes, directory: Directory) -> bytes | None:
+        """Return the target of a symbolic link; `None` for any other file."""
         try:
             return os.readlink(name, dir_fd=directory.fd)
         except OSError as error:
@@ -384,6 +386,7 @@ class Root:
             raise
 
     def _opened(self, descriptor: Descriptor, path: bytes, *, made: bool = False) -> Directory:
+        """Add a directory to the open ones, and close the oldest that is not pinned if they are too many."""
         directory = Directory(descriptor, path)
         if not made:
             self._remember_metadata(directory)
@@ -395,6 +398,7 @@ class Root:
         return directory
 
     def _remember_metadata(self, directory: Directory) -> None:
+        """Read the metadata of a directory that affects new files in it, and the times to restore."""
         if self._keep_times:
             status = os.fstat(directory.fd)
             directory.restore = (status.st_atime_ns, status.st_mtime_ns)

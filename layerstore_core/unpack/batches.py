@@ -104,14 +104,14 @@ class FileWriters:
         self._on_made = on_made
         self._on_taken = on_taken
         self._current: _Batch | None = None
-        #: Batches that were dispatched and whose end was not seen yet, in the tar's order.
+        #: Batches that were dispatched and not yet seen to be done, in the tar's order.
         self._in_progress: deque[_Batch] = deque()
         self._batches = 0
         #: The worker process. One is enough: half of the time it waits for the thread that parses.
         self._worker: FileWorker | None = None
         #: Batches that were sent to the worker, in order.
         self._submitted: deque[_Batch] = deque()
-        #: True while a call is under way. An exception leaves it true: the state of these fields may be wrong then.
+        #: Whether a call is under way, or was ended by an exception. After an exception these fields may be wrong.
         self._interrupted = False
 
     def add(self, directory: Directory, files: list[PlannedFile]) -> None:
@@ -158,6 +158,7 @@ class FileWriters:
             self._interrupted = False
 
     def _flush(self) -> None:
+        """Make the current batch, and wait until all batches are done."""
         batch, self._current = self._current, None
         if batch is not None:
             self._in_progress.append(batch)

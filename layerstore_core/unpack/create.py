@@ -300,6 +300,7 @@ class Creator:
             )
 
     def _apply_metadata(self, path: str, entry: TarEntry) -> None:
+        """Apply the entry's metadata to a file other than a symbolic link."""
         owner = self._owner(entry)
         if owner:
             os.chown(path, *owner)
@@ -340,6 +341,7 @@ class Creator:
         return owner
 
     def _find_owner(self, entry: TarEntry) -> tuple[tuple[int, int] | None, str | None]:
+        """Return the owner to set, as `_owner` does, and the kind of owner that is left out, if any."""
         try:
             uid, gid = self._id_mapping.to_host(entry.uid, entry.gid)
         except ValueError as error:
@@ -364,6 +366,7 @@ class Creator:
                     self._left_out[f"removal of extended attribute {os.fsdecode(name)}"] += 1
 
     def _set_xattrs(self, target: int | str, entry: TarEntry) -> None:
+        """Set the entry's extended attributes; count those that are left out."""
         for name, value in entry.xattrs.items():
             if name.startswith(_OVERLAY_XATTRS):
                 self._left_out["attributes of overlayfs"] += 1

@@ -148,6 +148,7 @@ class FileWorker:
             self._memory.close()
 
     def _receive(self, *, wait: bool) -> bytes | None:
+        """Return the worker's next message; `None` if there is none and `wait` is false."""
         import socket
 
         message: bytes | None = None
@@ -166,6 +167,7 @@ class FileWorker:
         return message
 
     def _died(self) -> ChildProcessError:
+        """End the worker, and return the error for its death."""
         status = self._process.end()  # it may have closed its socket and still be running
         return ChildProcessError(
             errno.ECHILD, f"the process that makes files for this one has died (status {status}); try again"

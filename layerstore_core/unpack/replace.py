@@ -11,7 +11,7 @@ from layerstore_core.tree.root import Directory, Root
 
 
 class Replacer:
-    """Remover of the files that one layer replaces.
+    """Remover of the files that one layer replaces or deletes.
 
     Args:
         tree: the tree that the layer is unpacked into.
@@ -19,7 +19,7 @@ class Replacer:
             rely.
 
     Attributes:
-        freed: how many bytes of the layer's own size are gone again.
+        freed: bytes of the layer's own size that were removed again.
         foreign: inodes of parent layers' files that this layer has linked to: their content is not this layer's own.
     """
 
@@ -31,10 +31,10 @@ class Replacer:
         self.foreign: set[int] = set()
 
     def clear(self, directory: Directory, base: bytes) -> None:
-        """Remove what has an entry's name. It must not be pending.
+        """Remove the file or directory of a name, which must not be pending.
 
         Raises:
-            FileNotFoundError: nothing has the name.
+            FileNotFoundError: there is none.
         """
         status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
         path = join(directory, base)
@@ -52,7 +52,7 @@ class Replacer:
             os.unlink(base, dir_fd=directory.fd)
 
     def size_of(self, status: os.stat_result, path: bytes) -> int:
-        """Return how many bytes of the layer's size a removal frees: this layer's own files, if no name is left."""
+        """Return the bytes of this layer's own files that are removed with their last names."""
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
             is_last = status.st_nlink == 1 and path in self._touched
             return status.st_size if is_last and status.st_ino not in self.foreign else 0
@@ -84,7 +84,7 @@ def join(directory: Directory, base: bytes) -> bytes:
 def names_in(directory: Directory) -> list[bytes]:
     """Return the names that are in a directory now.
 
-    On btrfs a descriptor lists only the names of when it was opened, or last set to the start.
+    On btrfs a descriptor lists only the names that were there when it was opened, or was last set to the start.
     """
     os.lseek(directory.fd, 0, os.SEEK_SET)
     return [os.fsencode(name) for name in os.listdir(directory.fd)]

@@ -82,7 +82,10 @@ class PathResolver:
         return b"/".join(done)
 
     def _look(self, path: bytes) -> bytes | bool | None:
-        """Do what `Root.below` does, for the tree too. All parents of `path` are directories, not links."""
+        """Look a path up in the tree, or else in the parent layers, and return what `Root.below` would.
+
+        All parents of `path` must be directories, not links.
+        """
         above, _, base = path.rpartition(b"/")
         try:
             directory = self._tree.enter(above)
@@ -99,6 +102,7 @@ class PathResolver:
         self._diff.count_implied(size)
 
     def _below(self, path: bytes) -> bytes | bool | None:
+        """Look a path up in the parent layers, for `Root.below`."""
         found = self._style.below(self._tree, path)
         if isinstance(found, bytes):
             self._diff.displaced = True  # under the entry's name its file is not found in the layer's own directory

@@ -122,6 +122,7 @@ class RecordedMetadata:
         return known if known and known.type is entry.type else None
 
     def _put(self, entry: TarEntry, parts: list[bytes]) -> None:
+        """Record an entry's metadata, if a disk may not keep it."""
         metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
         metadata.xattrs.update((key, value) for key, value in entry.xattrs.items() if key.startswith(_PRIVILEGED))
         if entry.type is EntryType.HARDLINK and (target := self._at(self._parts(clean_name(entry.linkname)))):
@@ -174,6 +175,7 @@ class RecordedMetadata:
         return node.metadata if node is not None else None
 
     def _delete(self, parts: list[bytes]) -> None:
+        """Forget the metadata at and below a path."""
         node = self._node(parts[:-1])
         if node is not None and parts:
             node.children.pop(parts[-1], None)

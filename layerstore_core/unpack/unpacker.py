@@ -1,6 +1,6 @@
 """Unpacking: a layer's tar becomes files in the tree that its parent has left.
 
-The rules are Docker's (moby's `UnpackLayer`). An entry replaces what has its name, except that a directory does not
+The rules are Docker's (moby's `UnpackLayer`). An entry replaces the file of its name, except that a directory does not
 replace a directory. A whiteout deletes. An opaque whiteout hides everything in its directory that does not come from
 this layer, wherever in the tar it is. The times of directories are set last. Nothing is ever written outside the root.
 """
@@ -34,7 +34,7 @@ from layerstore_core.unpack.whiteout_style import WhiteoutStyle
 _FILE: Final = EntryType.FILE
 _PLAIN: Final = NameKind.PLAIN
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
-#: Errors of the file system that are caused by the layer's content, not by the machine; and what to report.
+#: Errors of the file system that are caused by the layer's content, not by the machine, and the reasons to report.
 _LAYER_FAULTS: Final = {
     errno.ENOTDIR: "something on its path is no directory",
     errno.EISDIR: "it would replace a directory",
@@ -85,6 +85,13 @@ def unpack_layer(
 
 
 class _Unpacker:
+    """Unpacking of one layer: decides what each entry does, and in which order.
+
+    Small files are pending in `_writers` until a batch is made. An operation that depends on them, such as a whiteout
+    or a hard link to one of them, flushes them first. `_touched` has the paths that this layer has made, and, with a
+    slash at the end, the directories below which it has made something: everything else in the tree is the parent's.
+    """
+
     def __init__(
         self, diff: LayerStream, tree: Root, creator: Creator, whiteouts: WhiteoutStyle, breaker: LinkBreaker | None
     ) -> None:
@@ -96,8 +103,10 @@ class _Unpacker:
         self._touched = diff.touched
         self._writers = FileWriters(self._files_made, self._name_taken)
         tree.flush_pending = self._writers.flush
+        #: Path and directory that the last entry went into: the next one mostly goes there, too.
         self._last_parent: bytes | None = None
         self._last_directory: Directory | None = None
+        #: Name of the directory that aufs's hard-linked files are kept in, once there is one.
         self._aufs_links: bytes | None = None
         self._has_root_entry = False
         self._replacer = Replacer(tree, diff)
@@ -111,6 +120,7 @@ class _Unpacker:
         return self._made_size - self._replacer.freed
 
     def run(self) -> None:
+        """Apply all entries. If several fail, raise the error of the first in the tar."""
         try:
             for entry in self._diff.entries_and_runs():
                 if isinstance(entry, list):
@@ -158,6 +168,7 @@ class _Unpacker:
         self._creator.report()
 
     def _apply(self, entry: TarEntry) -> None:
+        """Apply one entry: make a file, delete files, or do nothing."""
         if entry.type in _MAKES_NOTHING:
             return
         name = entry.path
@@ -187,7 +198,7 @@ class _Unpacker:
             self._create_entry(entry, name, iter((content,)))
 
     def _add_to_batch(self, entry: TarEntry, name: bytes, content: memoryview) -> bool:
-        """Add a file to the writers; return whether it was: it must be plain, and nothing pending may have its name."""
+        """Add a file to the writers if it is plain and no pending file has its name; return whether it was added."""
         if entry.type is not _FILE or entry.sparse is not None or entry.xattrs or not name:
             return False
         parent, _, base = name.rpartition(b"/")
@@ -262,15 +273,17 @@ class _Unpacker:
         return made
 
     def _files_made(self, files: list[PlannedFile]) -> None:
+        """Note that files are this layer's own."""
         self._touched.update([path for *_, path in files])
 
     def _name_taken(self, file: PlannedFile) -> None:
+        """Replace the file whose name has kept the writers from making another."""
         *_, content, source, path = file
         self._made_size -= len(content)
         self._create_entry(source if isinstance(source, TarEntry) else entry_of(source), path, iter((content,)))
 
     def _create_entry(self, entry: TarEntry, name: bytes, content: Iterator[memoryview]) -> None:
-        """Make what an entry describes, in place of what has its name."""
+        """Make what an entry describes, and replace the file of its name."""
         if not name:
             if entry.type is not EntryType.DIR:
                 return  # nothing can replace the root; Docker, too, skips an entry without a name
@@ -307,6 +320,11 @@ class _Unpacker:
             self._touched.add(real)
 
     def _make(self, entry: TarEntry, content: Iterator[memoryview], directory: Directory, base: bytes) -> None:
+        """Make what an entry describes.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
         directory.pins += 1  # as `Root.pinned` does, but faster
         try:
             if entry.type is EntryType.FILE:
@@ -350,6 +368,7 @@ class _Unpacker:
             directory = directory.rpartition(b"/")[0]
 
     def _link(self, entry: TarEntry, directory: Directory, base: bytes) -> None:
+        """Make a hard link; if its target is a parent layer's file outside the tree, copy it into the tree first."""
         target = clean_name(entry.linkname)
         if not target or leaves_root(target):
             raise InvalidLayer(f"a hard link to {os.fsdecode(entry.linkname)!r}, which is not in the layer")
@@ -370,6 +389,11 @@ class _Unpacker:
             self._link_to(entry, parent, source_base, directory, base)
 
     def _link_to(self, entry: TarEntry, parent: bytes, source_base: bytes, directory: Directory, base: bytes) -> None:
+        """Make a hard link to a file in the tree.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
         source = self._tree.enter(parent)
         if source_base in source.pending:
             self._writers.flush()
@@ -391,6 +415,7 @@ class _Unpacker:
         self._creator.hard_link(entry, source, source_base, directory, base)
 
     def _whiteout(self, target: bytes) -> None:
+        """Delete a file or directory, and hide the parents' one if it is not in the tree."""
         directory, base = self._parent_of(target)
         with self._tree.pinned(directory):
             try:

@@ -154,7 +154,7 @@ def resolve(store: LayerStore, word: str) -> ChainID:
     """
     found = _find(store, word)
     if found is None:
-        raise LayerDoesNotExist(f"image {word!r} in {store.root} has no layers")
+        raise LayerDoesNotExist(f"image {word!r} in {store.root} has no layers; give a layer, or an image with layers")
     return found
 
 

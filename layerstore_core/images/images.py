@@ -82,10 +82,8 @@ class Images:
         for image_id in self._records.image_ids():
             try:
                 found.append(self._image(image_id, names))
-            except (
-                BadRecord,
-                FileNotFoundError,
-            ):  # damaged: `check` reports it; or another process removed it meanwhile
+            except (BadRecord, FileNotFoundError):
+                # `check` reports a damaged image. A missing one was removed by another process meanwhile.
                 continue
         return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
 

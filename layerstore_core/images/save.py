@@ -131,7 +131,8 @@ class Saver:
                 self._output.add(_path(layer.diff_id), size, self._pieces(stream))
         except WrongSize:
             raise IntegrityError(
-                f"the tar of layer {layer.chain_id} does not have {size} bytes, as its records say"
+                f"the tar of layer {layer.chain_id} does not have {size} bytes, as its records say; "
+                "'layerstore check --full' finds the damage"
             ) from None
         return {"mediaType": LAYER_TYPE, "digest": str(layer.diff_id), "size": size}
 

@@ -250,7 +250,7 @@ class TarContainer:
                 entry = scanner.next_entry()[1]
             except InvalidLayer as error:
                 where = "" if error.offset is None else f" (byte offset {position + error.offset})"
-                raise InvalidImage(f"{self.name}: not a sound tar: {error.reason}{where}") from None
+                raise InvalidImage(f"{self.name}: not a valid tar: {error.reason}{where}") from None
             if entry is None:
                 return
             count += 1

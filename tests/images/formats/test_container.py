@@ -70,7 +70,7 @@ def test_links_lead_to_other_members(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ([b"no tar at all" * 100], "not a sound tar"),
+        ([b"no tar at all" * 100], "not a valid tar"),
         ([tars.header(b"x", size=1 << 40)], "cut off"),
     ],
 )

@@ -22,13 +22,14 @@ from layerstore_core.errors import BadRecord
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+#: The guarded roots: each by the path that `guard` got, the absolute path and the real path.
 _roots: Final[set[str]] = set()
 
 _PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: if the file is a FIFO, opening it must not wait for the other side.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Error numbers of open(2) for a file of another type.
+#: Error numbers of open(2) if the file has another type.
 _WRONG_TYPE: Final = (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _TYPES: Final = {
     stat.S_IFLNK: "a symbolic link",

@@ -39,7 +39,7 @@ class ReadAhead:
         for _ in range(_CHUNKS):
             self._room.put(True)
         self._end: bytes | BaseException | None = None
-        # The thread does not know this object, so that one which is forgotten goes, and ends it.
+        # The thread has no reference to this object. So an unused object is deleted, and that ends the thread.
         arguments = read, self._chunks, self._room
         self._thread = Thread(target=_read_all, args=arguments, name="layerstore-read", daemon=True)
         self._thread.start()

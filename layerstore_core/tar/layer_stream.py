@@ -58,8 +58,8 @@ class LayerStream(io.RawIOBase):
         scanner: parses the tar.
         listener: gets all parts of the tar as they are read.
         await_parents: called by the method of this name.
-        count_implied: called with the size, in bytes, that entries of the directories that names of the tar imply would
-            have in it. It raises an exception if the layer is too large then.
+        count_implied: called with a number of bytes: the size of the entries that the tar would have in addition if it
+            had one for each directory that its names imply. It raises an exception if the layer is too large then.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Format: POSIX.1-2017, `pax`, "pax Extended Header": `<length> <key>=<value>\\n`, the length in decimal
 and counting itself. Extended attributes: star's `SCHILY.xattr.` keys, as Docker reads and writes them. A key cannot
-hold an equals sign: GNU tar (1.28 and later) writes `%3D` for it, and `%25` for a percent sign, and reads both back.
+contain an equals sign: GNU tar (1.28 and later) writes `%3D` for it, and `%25` for a percent sign, and reads both back.
 """
 
 from __future__ import annotations

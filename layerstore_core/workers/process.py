@@ -55,7 +55,7 @@ class WorkerProcess:
         Args:
             arguments: the interpreter's arguments. The interpreter ignores the environment and imports from the
                 standard library only.
-            descriptors: the descriptors that the process gets as 0, 1, and so on. `None` stands for the null device.
+            descriptors: the descriptors that the process gets as 0, 1, and so on. `None` is the null device.
                 The process itself has to close all other descriptors.
 
         Returns:

@@ -82,7 +82,10 @@ def implied(count, depth):
 
 
 BOMBS = {
-    "directories that names imply": (lambda: list(implied(100, 1500)), "directories that its names imply it is larger"),
+    "directories that names imply": (
+        lambda: list(implied(100, 1500)),
+        "directories that its names imply, it is larger",
+    ),
     "a gigabyte of zeros": (lambda: zeros(1 << 30), "larger than the limit"),
     "a size that lies": (lambda: tars.header(b"a", size=1 << 60), "cut off"),
     "more entries than the limit has blocks": (

@@ -11,7 +11,7 @@ from layerstore_core.tar.header import HeaderError
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records, parse_time
 from tests import tars
 
-# The pairs of GNU's sparse format 0.0 are joined, so they do not come back.
+# The pairs of GNU's sparse format 0.0 are joined, so they are not read back.
 keys = st.binary(min_size=1, max_size=20).filter(
     lambda key: b"=" not in key and b"\0" not in key and not key.startswith(b"GNU.sparse.")
 )

@@ -2,12 +2,13 @@
 
 Below the driver's home, for each layer:
 
-- `<id>/parent`: the ID of the layer below;
-- `<id>/image.erofs`: what the layer itself brings, once its tar was applied;
-- `<id>/upper`, `<id>/work`: until then, and for as long as it lives if the layer is writable, overlay's two directories;
-- `<id>/merged`: where the layer is mounted, while it is.
+- `<id>/parent`: the ID of the parent layer.
+- `<id>/image.erofs`: the layer's own files, once its tar was applied.
+- `<id>/upper`, `<id>/work`: overlayfs's two directories, until the image is made. A writable layer keeps them.
+- `<id>/merged`: the mount point of the layer, while it is mounted.
 
-Images are mounted from their files, without loop devices and without mount points of their own: the overlay holds them.
+Images are mounted from their files, without loop devices and without mount points of their own: the overlay keeps them
+mounted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +26,6 @@ from pydantic import BaseModel, ConfigDict
 
 from layerstore_core import (
     Capabilities,
-    ConfigError,
     DriverContext,
     DriverNotSupported,
     LayerStream,
@@ -34,6 +34,7 @@ from layerstore_core import (
     remove_tree,
     unpack_layer,
 )
+from layerstore_core.sdk import DirectoryDriver
 from layerstore_erofs import syscalls
 from layerstore_erofs.images import PROGRAM, make_image, name_beyond_mkfs
 
@@ -45,7 +46,7 @@ class Options(BaseModel):
     """The driver's options.
 
     Attributes:
-        compression: as `mkfs.erofs -z` takes it; empty for none.
+        compression: an argument of `mkfs.erofs -z`; empty for no compression.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -53,26 +54,24 @@ class Options(BaseModel):
     compression: str = "lz4hc"
 
 
-class ErofsDriver:
-    """Layers as images."""
+class ErofsDriver(DirectoryDriver):
+    """A driver that keeps layers as images."""
 
     driver_name: ClassVar = "erofs"
     Options: ClassVar = Options
 
     def __init__(self, context: DriverContext) -> None:
-        self._home = context.home
-        self._id_mapping = context.id_mapping
-        self._logger = context.logger
+        super().__init__(context)
         self._compression: str = context.options.compression
         self.probe(context)
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raises `DriverNotSupported` where images cannot be made, mounted and stacked."""
+        """Raise `DriverNotSupported` if images cannot be made, mounted and stacked here."""
         if os.geteuid() != 0:
-            raise DriverNotSupported("the erofs driver mounts, which needs the rights of root")
+            raise DriverNotSupported("the erofs driver mounts file systems, which only root may do; run as root")
         if shutil.which(PROGRAM) is None:
-            raise DriverNotSupported(f"{PROGRAM} is not installed (package erofs-utils)")
+            raise DriverNotSupported(f"{PROGRAM} is not installed; install the package erofs-utils")
         with tempfile.TemporaryDirectory(dir=context.nearest_directory()) as name, ExitStack() as opened:
             directory = Path(name)
             for part in ("tree", "upper", "work"):
@@ -95,63 +94,38 @@ class ErofsDriver:
 
     # Layers
 
-    @hookimpl
-    def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
-        if storage_opt:
-            raise ConfigError(f"the erofs driver has no storage option {', '.join(sorted(storage_opt))}")
-        if parent_id:
-            os.stat(self._home / parent_id)
-        self._home.mkdir(mode=0o710, parents=True, exist_ok=True)
-        layer = self._home / layer_id
-        layer.mkdir(mode=0o700)
-        try:
-            (layer / "parent").write_text(parent_id)
-            for part in ("upper", "work"):
-                (layer / part).mkdir()
-            (layer / "upper").chmod(0o755)
-            os.chown(layer / "upper", *self._id_mapping.root_pair())
-            if parent_id:
-                with ExitStack() as opened:
-                    copy_metadata(f"/proc/self/fd/{self._shown(parent_id, opened)}/.", str(layer / "upper"))
-        except BaseException:
-            remove_tree(str(layer))
-            raise
+    def tree(self, layer_id: str) -> Path:
+        return self.layer_directory(layer_id) / "upper"
 
-    @hookimpl
-    def create_read_write(
-        self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
-    ) -> None:
-        if mount_label:
-            raise ConfigError("the erofs driver cannot label files for SELinux")
-        self.create(layer_id, parent_id, storage_opt)
-        (self._home / layer_id / _WRITABLE).touch()
+    def fill(self, layer_id: str, parent_id: str, *, writable: bool) -> None:
+        layer = self.layer_directory(layer_id)
+        if parent_id:
+            os.stat(self.layer_directory(parent_id))  # FileNotFoundError if there is no such parent
+            with ExitStack() as opened:
+                copy_metadata(f"/proc/self/fd/{self._own_tree(parent_id, opened)}/.", str(layer / "upper"))
+        (layer / "parent").write_text(parent_id)
+        (layer / "work").mkdir()
+        if writable:
+            (layer / _WRITABLE).touch()
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
         self.put(layer_id)
-        remove_tree(str(self._home / layer_id))
-
-    @hookimpl
-    def exists(self, layer_id: str) -> bool:
-        return (self._home / layer_id).is_dir()
-
-    @hookimpl
-    def layer_ids(self) -> list[str]:
-        return sorted(os.listdir(self._home)) if self._home.is_dir() else []
+        super().remove(layer_id)
 
     @hookimpl
     def metadata(self, layer_id: str) -> dict[str, str]:
-        os.stat(self._home / layer_id)
-        image = self._home / layer_id / _IMAGE
+        os.stat(self.layer_directory(layer_id))
+        image = self.layer_directory(layer_id) / _IMAGE
         if image.exists():
             return {"Image": str(image), "ImageBytes": str(image.stat().st_size)}
-        return {"Upper": str(self._home / layer_id / "upper")}
+        return {"Upper": str(self.layer_directory(layer_id) / "upper")}
 
     # Mounts
 
     @hookimpl
     def get(self, layer_id: str) -> str:
-        layer = self._home / layer_id
+        layer = self.layer_directory(layer_id)
         os.stat(layer)
         merged = layer / "merged"
         if os.path.ismount(merged):
@@ -167,53 +141,56 @@ class ErofsDriver:
 
     @hookimpl
     def put(self, layer_id: str) -> None:
-        merged = self._home / layer_id / "merged"
+        merged = self.layer_directory(layer_id) / "merged"
         while syscalls.unmount(str(merged)):
             pass
         if merged.is_dir():
             merged.rmdir()
 
     def _mount(self, layer_id: str, opened: ExitStack) -> int:
-        """The layer's tree, mounted nowhere yet."""
-        layer = self._home / layer_id
-        below = [self._shown(parent, opened) for parent in self._parents(layer_id)]
+        """Mount a layer's whole tree without a mount point; return its descriptor, which `opened` closes."""
+        layer = self.layer_directory(layer_id)
+        lower = [self._own_tree(parent, opened) for parent in self._parents(layer_id)]
         if (layer / _IMAGE).exists():
-            own = self._shown(layer_id, opened)
-            # An overlay of one tree is that tree.
-            return _closing(opened, syscalls.mount_overlay([own, *below], None, None, str(layer))) if below else own
+            own = self._own_tree(layer_id, opened)
+            # A single tree needs no overlay.
+            return _closing(opened, syscalls.mount_overlay([own, *lower], None, None, str(layer))) if lower else own
         upper, work = (_directory(opened, layer / part) for part in ("upper", "work"))
-        if not below:
+        if not lower:
+            # overlayfs needs a lower directory.
             (layer / "nothing").mkdir(exist_ok=True)
-            below = [_directory(opened, layer / "nothing")]
-        return _closing(opened, syscalls.mount_overlay(below, upper, work, str(layer)))
+            lower = [_directory(opened, layer / "nothing")]
+        return _closing(opened, syscalls.mount_overlay(lower, upper, work, str(layer)))
 
-    def _shown(self, layer_id: str, opened: ExitStack) -> int:
-        """What a layer itself brings, as a tree."""
-        layer = self._home / layer_id
+    def _own_tree(self, layer_id: str, opened: ExitStack) -> int:
+        """Open the tree of a layer's own files: its image, mounted without a mount point, or its directory."""
+        layer = self.layer_directory(layer_id)
         if (layer / _IMAGE).exists():
             return _closing(opened, syscalls.mount_image(str(layer / _IMAGE)))
         return _directory(opened, layer / "upper")
 
     def _parents(self, layer_id: str) -> Iterator[str]:
-        """The layers below, the nearest first."""
-        while layer_id := (self._home / layer_id / "parent").read_text():
+        """Yield the IDs of a layer's ancestors, the parent first."""
+        while layer_id := (self.layer_directory(layer_id) / "parent").read_text():
             yield layer_id
 
     # Content
 
     @hookimpl
     def apply_diff(self, layer_id: str, diff: LayerStream) -> int | None:
-        layer = self._home / layer_id
+        layer = self.layer_directory(layer_id)
         if (layer / _IMAGE).exists():
-            raise OSError(errno.EROFS, "the layer is complete: it cannot be changed any more", str(layer))
+            raise OSError(errno.EROFS, "the layer is an image, which cannot be changed", str(layer))
         if (layer / _WRITABLE).exists() or os.path.ismount(layer / "merged"):
-            return None  # core unpacks it into the mounted tree, and it stays a directory
-        # Through the overlay: the kernel then writes deletions as it wants to read them later.
+            return None  # the core unpacks the tar into the mounted tree, and the layer stays a directory
+        # Unpack through the overlay: the kernel then writes deletions in the form in which it reads them later.
         with self._mounted(layer_id) as merged:
-            size = unpack_layer(diff, merged, id_mapping=self._id_mapping)
+            size = unpack_layer(diff, merged, id_mapping=self.context.id_mapping)
         if too_long := name_beyond_mkfs(layer / "upper"):
-            # The kernel would hold such a name; overlayfs stacks directories as well as images.
-            self._logger.warning(f"layer {layer_id} stays a directory: {PROGRAM} cannot write the name {too_long!r}")
+            # The kernel supports such a name, and overlayfs stacks directories as well as images.
+            self.context.logger.warning(
+                f"layer {layer_id} stays a directory: {PROGRAM} cannot write the name {too_long!r}"
+            )
             return size
         make_image(layer / "upper", layer / _IMAGE, self._compression)
         for part in ("upper", "work", "nothing"):
@@ -222,6 +199,7 @@ class ErofsDriver:
 
     @contextmanager
     def _mounted(self, layer_id: str) -> Iterator[str]:
+        """Mount a layer for the length of a `with` block."""
         try:
             yield self.get(layer_id)
         finally:
@@ -229,11 +207,13 @@ class ErofsDriver:
 
 
 def _closing(opened: ExitStack, fd: int) -> int:
+    """Have `opened` close a descriptor, and return it."""
     opened.callback(os.close, fd)
     return fd
 
 
 def _directory(opened: ExitStack, path: Path) -> int:
+    """Open a directory only to refer to it (`O_PATH`)."""
     return _closing(opened, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 

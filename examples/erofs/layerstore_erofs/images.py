@@ -1,4 +1,4 @@
-"""Making images, with mkfs.erofs of Debian's erofs-utils."""
+"""Making EROFS images with the program mkfs.erofs, which is in Debian's package erofs-utils."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 PROGRAM = "mkfs.erofs"
-#: mkfs.erofs up to 1.5 (Debian 12) fails with a name of 255 bytes, which the format and the kernel allow.
+#: In bytes. mkfs.erofs up to 1.5 (Debian 12) fails on a name of 255 bytes, which the format and the kernel allow.
 _LONGEST_NAME = 254
 
 
 def name_beyond_mkfs(tree: Path) -> str:
-    """A name in a tree that is too long for `mkfs.erofs`; empty where there is none."""
+    """Return a name in a tree that is too long for `mkfs.erofs`; empty if there is none."""
     for _, directories, names in os.walk(tree):
         for name in (*directories, *names):
             if len(os.fsencode(name)) > _LONGEST_NAME:
@@ -22,14 +22,14 @@ def name_beyond_mkfs(tree: Path) -> str:
 
 
 def make_image(tree: Path, image: Path, compression: str) -> None:
-    """Write a directory tree, overlay's marks of deletions included, into a new image.
+    """Write a directory tree into a new image, with the marks by which overlayfs deletes names.
 
-    The image appears whole or not at all.
+    After a failure there is no image, not even a part of one.
 
     Args:
-        tree: what it is to hold.
-        image: the file to make.
-        compression: as `mkfs.erofs -z` takes it; empty for none.
+        tree: the directory tree.
+        image: the path of the new image.
+        compression: an argument of `mkfs.erofs -z`; empty for no compression.
 
     Raises:
         OSError: the program is missing or fails.

@@ -1,6 +1,6 @@
 """Mounting without mount points: fsopen(2), fsconfig(2), fsmount(2) and move_mount(2), by number.
 
-Python and glibc 2.35 and older have no names for them; the numbers are the same on all architectures.
+Python has no functions for them, and neither has glibc up to 2.35. The numbers are the same on all architectures.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount_image(image: str) -> int:
-    """Mount an EROFS image from its file, nowhere yet.
+    """Mount an EROFS image from its file, without a mount point.
 
     Returns:
-        A descriptor of the mounted tree, which is gone with it unless it was attached.
+        A descriptor of the mounted tree. Closing it unmounts the tree, unless `attach` has attached it.
 
     Raises:
         OSError: the kernel refuses: before 6.12 it mounts block devices only (ENOTBLK).
@@ -45,13 +45,13 @@ def mount_image(image: str) -> int:
 
 
 def mount_overlay(lower: Sequence[int], upper: int | None, work: int | None, path: str) -> int:
-    """Stack trees, the nearest first, under a writable one if there is one.
+    """Stack trees by overlayfs, without a mount point.
 
     Args:
-        lower: descriptors of the trees below; the overlay keeps them.
-        upper: descriptor of the directory that is written to.
-        work: descriptor of an empty directory on the same file system.
-        path: what it is for, for errors.
+        lower: descriptors of the lower trees, the uppermost first. The overlay keeps the trees mounted.
+        upper: descriptor of the directory that changes go to; `None` mounts the lower trees read-only.
+        work: descriptor of an empty directory on the file system of `upper`.
+        path: the path that errors name.
 
     Returns:
         A descriptor of the mounted tree.
@@ -71,12 +71,12 @@ def mount_overlay(lower: Sequence[int], upper: int | None, work: int | None, pat
 
 
 def attach(tree: int, directory: str) -> None:
-    """Give a mounted tree a place."""
+    """Attach a mounted tree at a directory."""
     _call(_MOVE_MOUNT, tree, b"", -100, os.fsencode(directory), _FROM_EMPTY_PATH, path=directory)
 
 
 def unmount(directory: str) -> bool:
-    """Take the uppermost mount of a directory away; returns whether there was one."""
+    """Remove the uppermost mount of a directory; return whether there was one."""
     if _libc.umount2(os.fsencode(directory), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
         return True
     number = ctypes.get_errno()
@@ -86,7 +86,7 @@ def unmount(directory: str) -> bool:
 
 
 class _Context:
-    """One file system on its way to being mounted."""
+    """A file system context (see fsopen(2)): it collects options, and is then mounted."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -110,14 +110,14 @@ class _Context:
             raise
 
     def _log(self) -> str:
-        """What the kernel has to say about it."""
+        """Return the kernel's messages about this context."""
         lines = []
         try:
             while line := os.read(self._fd, 1024):
                 lines.append(line.decode(errors="replace").strip())
         except OSError:
             pass  # ENODATA: that was all
-        return "; ".join(lines) or "the kernel does not say why"
+        return "; ".join(lines) or "the kernel gives no reason"
 
     def __enter__(self) -> _Context:
         return self

@@ -13,7 +13,7 @@ from layerstore_core import ConfigError, DriverContext, copy_tree, hookimpl, rem
 
 
 class MinimalDriver:
-    """A driver that implements what the contract demands, and nothing else."""
+    """A driver that implements the required hooks, and nothing else."""
 
     def __init__(self, context: DriverContext) -> None:
         self._home = context.home
@@ -24,12 +24,12 @@ class MinimalDriver:
         if storage_opt:
             raise ConfigError(f"the minimal driver has no storage option {', '.join(sorted(storage_opt))}")
         if parent_id:
-            os.stat(self._home / parent_id)  # FileNotFoundError where there is no such parent
+            os.stat(self._home / parent_id)  # FileNotFoundError if there is no such parent
         tree = self._home / layer_id
         self._home.mkdir(mode=0o710, parents=True, exist_ok=True)
-        tree.mkdir()  # FileExistsError where the ID is in use
+        tree.mkdir()  # FileExistsError if the ID is in use
         try:
-            tree.chmod(0o755)  # whatever the umask says
+            tree.chmod(0o755)  # independent of the umask
             if os.geteuid() == 0:
                 os.chown(tree, *self._root_owner)
             if parent_id:
@@ -53,12 +53,12 @@ class MinimalDriver:
     @hookimpl
     def get(self, layer_id: str) -> str:
         tree: Path = self._home / layer_id
-        os.stat(tree)  # FileNotFoundError where there is no such layer
+        os.stat(tree)  # FileNotFoundError if there is no such layer
         return str(tree)
 
     @hookimpl
     def put(self, layer_id: str) -> None:
-        """Nothing is mounted."""
+        """Do nothing: nothing is mounted."""
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:

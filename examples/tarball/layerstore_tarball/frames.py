@@ -1,4 +1,4 @@
-"""zstd's seekable format: frames of one MiB each, and a table of them at the end, in a frame that others skip.
+"""zstd's seekable format: frames of one MiB each, and at the end a table of them in a skippable frame.
 
 Format: "Zstandard Seekable Format", version 0.1.0, in `contrib/seekable_format` of zstd's sources. Any zstd program
 decompresses such a file.
@@ -29,7 +29,7 @@ _FOOTER_MAGIC: Final = 0x8F92EAB1
 
 
 class FrameWriter:
-    """Writes a new file; one that is not closed by the end of its `with` block without an error is removed."""
+    """A writer of a new file, and a context manager. If its `with` block ends by an error, the file is removed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,7 +38,7 @@ class FrameWriter:
         self._sizes: list[tuple[int, int]] = []
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take in some bytes."""
+        """Write some bytes; they are compressed as soon as a frame is full."""
         self._pending += data
         while len(self._pending) >= _FRAME:
             self._write_frame(bytes(self._pending[:_FRAME]))
@@ -73,7 +73,7 @@ class FrameWriter:
 
 
 class FrameReader(io.RawIOBase):
-    """Reads what `FrameWriter` has written; a seek costs one frame.
+    """A reader of a file that `FrameWriter` has written. Reading after a seek decompresses one frame.
 
     Raises:
         OSError: the file cannot be read, or is cut off.
@@ -87,7 +87,8 @@ class FrameReader(io.RawIOBase):
         except BaseException:
             self._file.close()
             raise
-        #: Where each frame begins, in the file and in what it holds; at the end, where the last one ends.
+        # Both lists have one item more than there are frames: the end of the last frame.
+        #: Where each frame begins in the file, and where its data begins in the decompressed stream.
         self._starts = list(accumulate((size for size, _ in sizes), initial=0))
         self._offsets = list(accumulate((size for _, size in sizes), initial=0))
         self._at = 0
@@ -134,7 +135,7 @@ class FrameReader(io.RawIOBase):
         self._file.seek(max(size - _FOOTER.size, 0))
         footer = self._file.read()
         if len(footer) != _FOOTER.size or _FOOTER.unpack(footer)[2] != _FOOTER_MAGIC:
-            raise OSError(f"{self._file.name}: no table of frames at its end: it was cut off")
+            raise OSError(f"{self._file.name}: it has no table of frames at its end; the file was cut off")
         count = _FOOTER.unpack(footer)[0]
         self._file.seek(size - _FOOTER.size - count * _ENTRY.size)
         return list(_ENTRY.iter_unpack(self._file.read(count * _ENTRY.size)))

@@ -1,4 +1,4 @@
-"""layerstore's btrfs driver: a layer is a subvolume, and its child starts as a snapshot of it."""
+"""The btrfs driver: a layer is a subvolume, and a child begins as a snapshot of its parent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BtrfsDriver", "Options"]
 
 
 def __getattr__(name: str) -> Any:
-    """The model of the options, loaded when it is asked for: pydantic takes longer to load than all else."""
+    """Load the model of the options at its first use: pydantic takes longer to load than everything else."""
     if name == "Options":
         from layerstore_btrfs.options import Options
 

@@ -1,7 +1,7 @@
-"""The driver: layers as subvolumes in Docker's layout.
+"""The driver: layers as subvolumes, in Docker's layout.
 
-Below the driver's home, which Docker names `btrfs`: `subvolumes/<id>` is a layer's subvolume, and
-`quotas/<id>` its size limit, bytes in decimal, where it has one.
+In the driver's home, which Docker names `btrfs`, `subvolumes/<id>` is the subvolume of a layer. `quotas/<id>` has its size
+limit, as bytes in decimal, if it has one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_btrfs import ioctl, quota, subvolumes
-from layerstore_btrfs.changed import changes_since_snapshot
+from layerstore_btrfs.changes import changes_since_snapshot
 from layerstore_btrfs.labels import relabel
 from layerstore_btrfs.probe import require_btrfs, try_out
 from layerstore_btrfs.search import FIRST_FREE
@@ -33,10 +33,10 @@ _LONGEST_LIMIT: Final = 64
 
 
 class BtrfsDriver:
-    """Layers as btrfs subvolumes.
+    """A driver that keeps layers as btrfs subvolumes.
 
     Args:
-        context: where and how.
+        context: the surroundings of this instance.
 
     Raises:
         DriverNotSupported: the home directory is not on btrfs.
@@ -48,7 +48,7 @@ class BtrfsDriver:
 
     def __init__(self, context: DriverContext) -> None:
         require_btrfs(context.nearest_directory())
-        # The least that may be asked for, in bytes; 0 for no such bound.
+        # The smallest allowed size limit, in bytes; 0: any size is allowed.
         self._min_space: Final[int] = context.options.min_space if context.options else 0
         self._id_mapping = context.id_mapping
         self._logger = context.logger
@@ -60,7 +60,7 @@ class BtrfsDriver:
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raise `DriverNotSupported` where subvolumes cannot be made and deleted."""
+        """Raise `DriverNotSupported` if subvolumes cannot be made and deleted here."""
         directory = context.nearest_directory()
         require_btrfs(directory)
         try_out(directory)
@@ -79,10 +79,10 @@ class BtrfsDriver:
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
-        with subvolumes.opened(self._subvolumes) as directory, _about(self._path(layer_id)):
+        with subvolumes.opened(self._subvolumes) as directory, _naming(self._path(layer_id)):
             subvolume_id = subvolumes.delete(directory, layer_id.encode())
             if subvolume_id is not None and inside.exists(self._quotas / layer_id):
-                quota.forget(directory, subvolume_id, self._logger)
+                quota.remove_group(directory, subvolume_id, self._logger)
         inside.unlink(self._quotas / layer_id, missing_ok=True)
 
     @hookimpl
@@ -97,10 +97,10 @@ class BtrfsDriver:
     def check_layer(self, layer_id: str) -> list[str]:
         path = self._path(layer_id)
         try:
-            # The root of every subvolume has the first number that a file can have.
+            # The root of every subvolume has the lowest inode number that a file can have.
             is_subvolume = inside.status(path).st_ino == FIRST_FREE and inside.is_directory(path)
         except FileNotFoundError:
-            return [f"{path} is missing; of the layer there is only the size limit"]
+            return [f"{path} is missing; the layer has only its size limit left"]
         return [] if is_subvolume else [f"{path} is no subvolume"]
 
     @hookimpl
@@ -110,7 +110,7 @@ class BtrfsDriver:
                 wanted = ioctl.subvol_info(subvolume).parent_uuid
             if not any(wanted):
                 return ""  # made empty: a snapshot never loses its parent's UUID
-            # The first is mostly right, and then no other is looked at.
+            # The first candidate is mostly right. Then no other is read.
             for candidate in (
                 [parent_id, *inside.names(self._subvolumes)] if parent_id else inside.names(self._subvolumes)
             ):
@@ -121,7 +121,7 @@ class BtrfsDriver:
                 except (BadRecord, OSError):
                     continue
         except (BadRecord, OSError):
-            pass  # not a subvolume, which `check_layer` says, or a kernel that does not tell
+            pass  # it is no subvolume, which `check_layer` reports, or the kernel does not know the ioctl
         return None
 
     @hookimpl
@@ -129,9 +129,9 @@ class BtrfsDriver:
         path = self._path(layer_id)
         with subvolumes.opened(path) as subvolume:
             size = self._recorded_limit(layer_id)
-            # Set again each time, as Docker does: somebody may have switched quota off and on meanwhile.
+            # Set the limit again each time, as Docker does: an administrator may have switched quota off and on.
             if size is not None and size >= self._min_space:
-                with _about(path):
+                with _naming(path):
                     quota.limit(subvolume, size, self._logger)
         return str(path)
 
@@ -139,11 +139,11 @@ class BtrfsDriver:
     def put(self, layer_id: str) -> None:
         """Nothing is mounted."""
 
-    # What the driver says of itself
+    # Information
 
     @hookimpl
     def capabilities(self) -> Capabilities:
-        # A child is a snapshot taken when it is made: its parent has to be complete by then.
+        # A child is a snapshot, taken when the child is created. So its parent must be complete by then.
         return Capabilities(parallel_apply=False, quota=self._may_set_limits())
 
     @hookimpl
@@ -179,10 +179,11 @@ class BtrfsDriver:
 
     @hookimpl
     def cleanup(self) -> None:
-        # Listed before it is looked: a limit is recorded after its subvolume was made, and dropped after it has gone.
+        # The limits are listed first, and then the layers are looked up. A limit is recorded after its subvolume was made,
+        # and removed after its subvolume, so a limit without a subvolume is stale.
         for layer_id in inside.names(self._quotas):
             if not inside.exists(self._path(layer_id)):
-                self._logger.debug(f"removing the size limit of {layer_id}, which is gone")
+                self._logger.debug(f"removing the size limit of {layer_id}, which does not exist")
                 inside.unlink(self._quotas / layer_id, missing_ok=True)
 
     # Differences
@@ -193,7 +194,7 @@ class BtrfsDriver:
 
     @hookimpl
     def changes(self, layer_id: str, parent_id: str) -> list[Change] | None:
-        # None: core compares all files.
+        # None: the core compares all files.
         return changes_since_snapshot(self._path(layer_id), self._path(parent_id)) if parent_id else None
 
     @hookimpl
@@ -204,13 +205,13 @@ class BtrfsDriver:
         chunks = pack_changes(self._path(layer_id), changes, id_mapping=self._id_mapping)
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks)))
 
-    # Inside
+    # Internals
 
     def _create(self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]) -> None:
         size = layer_size(storage_opt, self._min_space)
         path = self._path(layer_id)
         name = layer_id.encode()
-        with subvolumes.opened(self._subvolumes) as directory, _about(path):
+        with subvolumes.opened(self._subvolumes) as directory, _naming(path):
             if parent_id:
                 subvolumes.snapshot(str(self._path(parent_id)), directory, name)
             else:
@@ -218,7 +219,7 @@ class BtrfsDriver:
             try:
                 with subvolumes.opened(name, dir_fd=directory) as subvolume:
                     if not parent_id:
-                        self._dress_root(subvolume)
+                        self._set_root_metadata(subvolume)
                     if mount_label:
                         relabel(subvolume, str(path), mount_label)
                     if size is not None:
@@ -228,8 +229,8 @@ class BtrfsDriver:
                 self.remove(layer_id)
                 raise
 
-    def _dress_root(self, subvolume: int) -> None:
-        # Docker's mode, which the tar may change; the kernel has used the umask.
+    def _set_root_metadata(self, subvolume: int) -> None:
+        # The mode that Docker sets; the tar may change it. (The kernel has applied the umask.)
         os.fchmod(subvolume, 0o755)
         owner = self._id_mapping.root_pair()
         if owner != (0, 0):
@@ -248,12 +249,14 @@ class BtrfsDriver:
         except FileNotFoundError:
             return None
         if not text.isdigit():
-            self._logger.warning(f"{self._quotas / layer_id} is no number of bytes; the layer has no size limit")
+            self._logger.warning(
+                f"{self._quotas / layer_id} has no number of bytes in it; the layer gets no size limit"
+            )
             return None
         return int(text)
 
     def _may_set_limits(self) -> bool:
-        """Whether the kernel lets this process look into the file system's trees and set limits."""
+        """Return whether this process may search the file system's trees and set limits."""
         with subvolumes.opened(self._subvolumes) as home:
             try:
                 quota.status(home)
@@ -271,8 +274,8 @@ class BtrfsDriver:
 
 
 @contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Give an `OSError` of an ioctl, which knows descriptors only, the path that it is about."""
+def _naming(path: Path) -> Iterator[None]:
+    """Add the path to an `OSError` inside a `with` block, if it has none: errors of ioctls have no path."""
     try:
         yield
     except OSError as error:

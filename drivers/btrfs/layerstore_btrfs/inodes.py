@@ -21,7 +21,7 @@ _FT_DIR: Final = 2
 
 
 class InodeState(NamedTuple):
-    """Of an inode item, all that a change of the inode changes; reading it, a change of its time of access, does not."""
+    """The fields of an inode item that change when the inode changes. The time of access is not among them."""
 
     generation: int
     size: int
@@ -39,18 +39,18 @@ class InodeState(NamedTuple):
 
     @property
     def ctime_ns(self) -> int:
-        """When it was last changed, in nanoseconds of the epoch."""
+        """The time of the last change of the inode, in nanoseconds since the epoch."""
         return self.ctime * 10**9 + self.ctime_nsec
 
 
 @dataclass(slots=True)
 class Inode:
-    """An inode with what belongs to it.
+    """An inode with its names and other items.
 
     Attributes:
-        state: the inode itself.
-        names: the directories that it is in, by inode, and its name there.
-        rest: its extended attributes, extents, and if it is a directory, its entries, as they are on disk.
+        state: the inode item.
+        names: for each of its names: the inode number of the directory, and the name there.
+        rest: its extended attributes and extents, and for a directory its entries, all as on disk.
     """
 
     state: InodeState
@@ -59,19 +59,23 @@ class Inode:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory."""
+        """Whether the inode is a directory."""
         return stat.S_ISDIR(self.state.mode)
 
 
 class Tree:
-    """The tree of the subvolume that is open as `fd`. What has not been committed is not in it."""
+    """The tree of a subvolume. It does not have changes that are not committed yet.
+
+    Args:
+        fd: a descriptor of the subvolume's root.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._paths: dict[int, bytes | None] = {search.FIRST_FREE: b""}
 
     def touched_since(self, transaction: int) -> dict[int, InodeState]:
-        """The inodes that a transaction or a later one has touched."""
+        """Return the inodes that this transaction or a later one has touched, by number."""
         first = (search.FIRST_FREE, search.INODE_ITEM, 0)
         last = (search.LAST_FREE, search.INODE_ITEM, 0)
         found = {}
@@ -81,21 +85,25 @@ class Tree:
                 found[item.object] = state
         return found
 
-    def states(self, run: list[int]) -> dict[int, InodeState]:
-        """Those of some inodes that there are; `run` is sorted, and best without large gaps."""
-        wanted = frozenset(run)
-        first, last = (run[0], search.INODE_ITEM, 0), (run[-1], search.INODE_ITEM, 0)
+    def states(self, batch: list[int]) -> dict[int, InodeState]:
+        """Return the states of those inodes in `batch` that exist, by number.
+
+        Args:
+            batch: inode numbers, sorted. Large gaps between them cost time.
+        """
+        wanted = frozenset(batch)
+        first, last = (batch[0], search.INODE_ITEM, 0), (batch[-1], search.INODE_ITEM, 0)
         return {
             item.object: _parse(item.data)[1]
             for item in search.items(self._fd, 0, first, last, only=search.INODE_ITEM)
             if item.object in wanted
         }
 
-    def inodes(self, run: list[int], *, last_type: int = search.MAX_TYPE) -> dict[int, Inode]:
-        """As `states`, with what belongs to the inodes, up to items of the type `last_type`."""
-        wanted = frozenset(run)
+    def inodes(self, batch: list[int], *, last_type: int = search.MAX_TYPE) -> dict[int, Inode]:
+        """Return those inodes in `batch` that exist, by number, with their items up to the type `last_type`."""
+        wanted = frozenset(batch)
         found: dict[int, Inode] = {}
-        for item in search.items(self._fd, 0, (run[0], 0, 0), (run[-1], last_type, search.MAX_OFFSET)):
+        for item in search.items(self._fd, 0, (batch[0], 0, 0), (batch[-1], last_type, search.MAX_OFFSET)):
             number = item.object
             if number not in wanted or item.type > last_type:
                 continue
@@ -109,7 +117,7 @@ class Tree:
         return found
 
     def entries(self, directory: int) -> tuple[set[int], set[int]]:
-        """The inodes in a directory: its directories, and what else there is."""
+        """Return the inode numbers of a directory's entries: those of directories, and those of other files."""
         directories: set[int] = set()
         others: set[int] = set()
         for item in search.of_object(self._fd, 0, directory, (search.DIR_INDEX, search.DIR_INDEX)):
@@ -119,17 +127,17 @@ class Tree:
         return directories, others
 
     def paths(self, names: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-        """The paths of an inode within the subvolume, each with a slash in front."""
+        """Yield the paths of an inode in the subvolume, each beginning with a slash."""
         for directory, name in names:
             above = self._directory_path(directory)
-            # The root's own name is `..`, in itself.
+            # The root directory has the name `..` in itself.
             if directory == search.FIRST_FREE and name == b"..":
                 yield b"/"
             elif above is not None:
                 yield above + b"/" + name
 
     def _directory_path(self, directory: int) -> bytes | None:
-        """The path of a directory, `b""` for the root; `None` where it has none, deleted but still open."""
+        """Return the path of a directory, `b""` for the root; `None` if it was deleted while it was open."""
         below: list[tuple[int, bytes]] = []
         current = directory
         while current not in self._paths:
@@ -151,13 +159,13 @@ class Tree:
 
 
 def _parse(data: bytes) -> tuple[int, InodeState]:
-    """Of an inode item, the transaction that last touched the inode, and the state that it is in."""
+    """Parse an inode item; return the transaction that last touched the inode, and the inode's state."""
     generation, transaction, *state = _INODE.unpack_from(data)
     return transaction, InodeState(generation, *state)
 
 
 def _names(item: Item) -> Collection[tuple[int, bytes]]:
-    """The names in an `INODE_REF` or `INODE_EXTREF`: each with the inode of its directory."""
+    """Return the names in an item `INODE_REF` or `INODE_EXTREF`, each with the inode number of its directory."""
     found = []
     position = 0
     while position < len(item.data):

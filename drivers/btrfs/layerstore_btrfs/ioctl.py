@@ -1,7 +1,7 @@
-"""btrfs's ioctls, as Linux declares them in `include/uapi/linux/btrfs.h`.
+"""The ioctls of btrfs that the driver needs, as Linux declares them in `include/uapi/linux/btrfs.h`.
 
-Only what the driver needs. Every function takes the descriptor of a directory on a btrfs file system,
-and raises `OSError` as the kernel answers.
+Every function takes a descriptor of a directory on a btrfs file system, and raises `OSError` with the kernel's error
+number.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ _libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 _libc.ioctl.restype = ctypes.c_int
 
 _MAGIC: Final = 0x94
-# include/uapi/asm-generic/ioctl.h, and the architectures that number the directions in their own way.
+# include/uapi/asm-generic/ioctl.h, and the architectures that have other numbers for the directions.
 _OWN_DIRECTIONS: Final = platform.machine().startswith(("ppc", "mips", "sparc", "alpha"))
 _NONE, _WRITE, _READ = (1, 4, 2) if _OWN_DIRECTIONS else (0, 1, 2)
 _DIRECTION_SHIFT: Final = 29 if _OWN_DIRECTIONS else 30
 
 
 def request(direction: int, number: int, size: int) -> int:
-    """The number of an ioctl of btrfs, from its direction, its ordinal and the size of its argument."""
+    """Return the request number of an ioctl of btrfs.
+
+    Args:
+        direction: how the argument is used: read, written or both.
+        number: the ordinal of the ioctl.
+        size: the size of the argument in bytes.
+    """
     return direction << _DIRECTION_SHIFT | size << 16 | _MAGIC << 8 | number
 
 
@@ -65,21 +71,21 @@ _QUOTA_CTL_ENABLE_SIMPLE: Final = 4
 _LIMIT_MAX_RFER: Final = 1 << 0
 _NAME_MAX: Final = 255
 
-#: What the kernel answers where a file system does not know an ioctl.
+#: The errors of a file system that does not know an ioctl.
 UNKNOWN_IOCTL: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 @dataclass(frozen=True, slots=True)
 class SubvolumeInfo:
-    """What identifies a subvolume, and when it was changed.
+    """The identity of a subvolume, and when it was created.
 
     Attributes:
-        tree_id: the number of its tree, which is the subvolume's ID, and its qgroup's.
-        uuid: its own identity.
-        parent_uuid: that of the subvolume which it is a snapshot of; zeros for none.
-        created: the transaction that made it (`otransid`). What a snapshot shares with its parent is at
-            most as new; a change of either is newer.
-        created_ns: when that was, in nanoseconds of the epoch.
+        tree_id: the ID of its tree, which is also the ID of the subvolume and of its quota group.
+        uuid: its own UUID.
+        parent_uuid: the UUID of the subvolume that it is a snapshot of; zeros if it is no snapshot.
+        created: the transaction that made it (`otransid`). Data that a snapshot shares with its parent are from this
+            transaction or an older one. A change of either is newer.
+        created_ns: the time of that transaction, in nanoseconds since the epoch.
     """
 
     tree_id: int
@@ -91,7 +97,14 @@ class SubvolumeInfo:
 
 @dataclass(frozen=True, slots=True)
 class FilesystemInfo:
-    """A btrfs file system: its UUID in the usual writing, its devices, its sizes of tree blocks and sectors."""
+    """A btrfs file system.
+
+    Attributes:
+        fsid: its UUID, with hyphens.
+        devices: the number of its devices.
+        nodesize: the size of tree blocks in bytes.
+        sectorsize: the size of sectors in bytes.
+    """
 
     fsid: str
     devices: int
@@ -105,37 +118,37 @@ def subvol_create(directory: int, name: bytes) -> None:
 
 
 def snap_create(directory: int, name: bytes, source: int) -> None:
-    """Make a writable snapshot `name`, in a directory, of the subvolume open as `source`.
+    """Make a writable snapshot `name` in a directory, of the subvolume whose descriptor is `source`.
 
-    The kernel writes what is dirty in the source, and commits a transaction.
+    The kernel first writes the source's changes that are only in memory, and commits a transaction.
     """
     _call(directory, _SNAP_CREATE_V2, bytearray(_VOL_ARGS_V2.pack(source, 0, 0, _checked(name))))
 
 
 def snap_destroy(directory: int, name: bytes) -> None:
-    """Delete the subvolume `name` in a directory; it must hold no other subvolume."""
+    """Delete the subvolume `name` in a directory. It must have no other subvolume inside."""
     _call(directory, _SNAP_DESTROY, bytearray(_VOL_ARGS_V1.pack(0, _checked(name))))
 
 
 def snap_destroy_by_id(directory: int, subvolume_id: int) -> None:
-    """Delete a subvolume by its ID, wherever on the file system of `directory` it is. Linux 5.7."""
+    """Delete a subvolume on the file system of `directory` by its ID. Needs Linux 5.7."""
     _call(directory, _SNAP_DESTROY_V2, bytearray(_VOL_ARGS_BY_ID.pack(0, 0, _SUBVOL_SPEC_BY_ID, subvolume_id)))
 
 
 def is_read_only(subvolume: int) -> bool:
-    """Whether a subvolume refuses changes, by its own flag."""
+    """Return whether a subvolume is marked read-only."""
     argument = bytearray(_U64.size)
     _call(subvolume, _SUBVOL_GETFLAGS, argument)
     return bool(_U64.unpack(argument)[0] & _SUBVOL_RDONLY)
 
 
 def set_read_only(subvolume: int, read_only: bool) -> None:
-    """Set or clear the flag by which a subvolume refuses changes."""
+    """Mark a subvolume as read-only, or remove the mark."""
     _call(subvolume, _SUBVOL_SETFLAGS, bytearray(_U64.pack(_SUBVOL_RDONLY if read_only else 0)))
 
 
 def subvol_info(directory: int) -> SubvolumeInfo:
-    """About the subvolume that a directory is in. Linux 4.18."""
+    """Return information about the subvolume that a directory is in. Needs Linux 4.18."""
     argument = bytearray(_SUBVOL_INFO.size)
     _call(directory, _GET_SUBVOL_INFO, argument)
     (
@@ -159,7 +172,11 @@ def subvol_info(directory: int) -> SubvolumeInfo:
 
 
 def fs_info(directory: int) -> FilesystemInfo:
-    """About the file system. On another than btrfs: `OSError` with one of `UNKNOWN_IOCTL`."""
+    """Return information about the file system.
+
+    Raises:
+        OSError: with an error number in `UNKNOWN_IOCTL` if the file system is not btrfs.
+    """
     argument = bytearray(_FS_INFO.size)
     _call(directory, _FS_INFO_REQUEST, argument)
     _max_id, devices, fsid, nodesize, sectorsize, _ = _FS_INFO.unpack(argument)
@@ -170,7 +187,7 @@ def fs_info(directory: int) -> FilesystemInfo:
 
 
 def sync(directory: int) -> None:
-    """Write all that is dirty on the file system, and commit: the trees then show every change made before."""
+    """Write all changes in memory to the file system, and commit: its trees then have every change made before."""
     _call(directory, _SYNC, None)
 
 
@@ -186,13 +203,13 @@ def tree_search(
     """Fill `buffer` with items of a tree, each with its header, and return how many there are. Needs CAP_SYS_ADMIN.
 
     Args:
-        directory: on the file system.
+        directory: a directory on the file system.
         tree: the tree's ID; 0 means the tree of the subvolume that `directory` is in.
         first: the lowest key (object, type, offset) to return.
         last: the highest.
         min_transaction: leave out items in tree blocks that were written before this transaction. The
-            kernel does not descend into them.
-        buffer: where the items go, after a preamble of `SEARCH_PREAMBLE` bytes.
+            kernel does not read those blocks.
+        buffer: the buffer. The items begin after a preamble of `SEARCH_PREAMBLE` bytes.
     """
     _SEARCH_KEY.pack_into(
         buffer, 0,
@@ -208,45 +225,49 @@ SEARCH_PREAMBLE: Final = _SEARCH_KEY.size + _U64.size
 
 
 def quota_enable(directory: int, *, simple: bool = False) -> None:
-    """Switch quota on for the file system. The kernel then counts all there is, in the background.
+    """Switch quota on for the file system. The kernel then counts all existing data in the background.
 
     Args:
-        directory: on the file system.
-        simple: count only what is written from now on (Linux 6.7).
+        directory: a directory on the file system.
+        simple: count only data that are written from now on (Linux 6.7).
     """
     command = _QUOTA_CTL_ENABLE_SIMPLE if simple else _QUOTA_CTL_ENABLE
     _call(directory, _QUOTA_CTL_REQUEST, bytearray(_QUOTA_CTL.pack(command, 0)))
 
 
 def quota_rescan(directory: int) -> None:
-    """Start counting anew. `OSError` with `EINPROGRESS` where that is under way."""
+    """Start to count all data again.
+
+    Raises:
+        OSError: with `EINPROGRESS` if a count is running.
+    """
     _call(directory, _QUOTA_RESCAN, bytearray(_RESCAN.size))
 
 
 def quota_rescan_wait(directory: int) -> None:
-    """Wait until the counting under way, if any, has ended."""
+    """Wait for the end of a running count, if there is one."""
     _call(directory, _QUOTA_RESCAN_WAIT, None)
 
 
 def qgroup_limit(subvolume: int, size: int) -> None:
-    """Limit what a subvolume refers to, shared data included, to `size` bytes."""
+    """Limit the data that a subvolume refers to, including shared data, to `size` bytes."""
     _call(subvolume, _QGROUP_LIMIT_REQUEST, bytearray(_QGROUP_LIMIT.pack(0, _LIMIT_MAX_RFER, size, 0, 0, 0)))
 
 
 def qgroup_remove(directory: int, qgroup: int) -> None:
-    """Forget a qgroup."""
+    """Remove a quota group."""
     _call(directory, _QGROUP_CREATE_REQUEST, bytearray(_QGROUP_CREATE.pack(0, qgroup)))
 
 
 def _checked(name: bytes) -> bytes:
-    """A name as the kernel takes it: it would cut off, in silence, what is too long."""
+    """Return a name if it is not too long: the kernel would truncate it without an error."""
     if len(name) > _NAME_MAX:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
     return name
 
 
 def _call(fd: int, number: int, argument: bytearray | None) -> None:
-    # Not fcntl.ioctl: with arguments above 1 KiB it keeps the interpreter locked, and a snapshot waits for the disk.
+    # Not fcntl.ioctl: with arguments of more than 1 KiB it does not release the GIL, and a snapshot waits for the disk.
     pointer = None if argument is None else (ctypes.c_char * len(argument)).from_buffer(argument)
     while _libc.ioctl(fd, number, pointer) < 0:
         code = ctypes.get_errno()

@@ -1,4 +1,4 @@
-"""What can be set for the driver: a module of its own, since pydantic takes long to load, and is seldom needed."""
+"""The model of the driver's options: a module of its own, since pydantic takes long to load and is seldom needed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Options(BaseModel):
     """The driver's options.
 
     Attributes:
-        min_space: the least that a layer's storage option `size` may be, in bytes; 0 for no such bound.
-            Written as a size with a unit (`10G`), under this name or Docker's, `btrfs.min_space`.
+        min_space: the smallest allowed value of a layer's storage option `size`, in bytes; 0: any size is allowed.
+            A text may have a unit (`10G`). Docker's name of the option, `btrfs.min_space`, is accepted, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Whether the driver can work in a directory, and if not, why and what to do."""
+"""Checks whether the driver can work in a directory. Errors have the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REMEDY: Final = "put the store's root on a btrfs file system (mkfs.btrfs, mount
 
 
 def require_btrfs(directory: Path) -> None:
-    """Look at the file system that a directory is on.
+    """Check that a directory is on btrfs.
 
     Raises:
         DriverNotSupported: it is not btrfs.
@@ -32,10 +32,10 @@ def require_btrfs(directory: Path) -> None:
 
 
 def try_out(directory: Path) -> None:
-    """Make a subvolume, a snapshot of it, and delete both, as the driver will have to.
+    """Make a subvolume and a snapshot of it, and delete both.
 
     Raises:
-        DriverNotSupported: one of these is not possible here.
+        DriverNotSupported: one of these operations failed.
     """
     names = [(_TRIAL + secrets.token_hex(8)).encode() for _ in range(2)]
     with subvolumes.opened(os.path.realpath(directory)) as fd:
@@ -62,7 +62,7 @@ def _refusal(directory: Path, error: OSError) -> str:
 
 
 def filesystem_type(directory: Path) -> str:
-    """The name of the file system that a directory is on, as /proc/self/mountinfo has it."""
+    """Return the type of a directory's file system, from /proc/self/mountinfo."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:

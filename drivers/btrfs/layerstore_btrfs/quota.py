@@ -1,7 +1,7 @@
-"""Limits on what a subvolume may hold, by btrfs's quota groups.
+"""Size limits of subvolumes, by btrfs's quota groups.
 
-Every subvolume has a group of its own, `0/<ID>`. Its limit counts what the subvolume refers to: the
-files that it shares with the image below it are counted too, as with Docker.
+Every subvolume has a quota group of its own, `0/<ID>`. The limit applies to all data that the subvolume refers to. So
+files that it shares with its image count, too, as in Docker.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ _SIMPLE: Final = 1 << 3
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """What a file system says of its quota.
+    """The state of a file system's quota.
 
     Attributes:
-        enabled: it is counted.
-        rescanning: the counting of what was there before is under way.
-        inconsistent: the counts are off until everything has been counted anew.
-        simple: only what was written since is counted, for the subvolume that wrote it first (Linux 6.7).
+        enabled: quota is on.
+        rescanning: existing data are being counted.
+        inconsistent: the counts are wrong until everything was counted again.
+        simple: only data written since quota was switched on are counted, for the subvolume that wrote them first
+            (Linux 6.7).
     """
 
     enabled: bool
@@ -49,7 +50,7 @@ class QuotaStatus:
 
 
 def status(directory: int) -> QuotaStatus:
-    """The state of quota on the file system of `directory`.
+    """Return the state of quota on the file system of `directory`.
 
     Raises:
         PermissionError: the caller lacks CAP_SYS_ADMIN.
@@ -68,12 +69,12 @@ def status(directory: int) -> QuotaStatus:
 
 
 def limit(subvolume: int, size: int, logger: Logger) -> None:
-    """Let a subvolume hold `size` bytes at most, switching quota on if need be.
+    """Limit the size of a subvolume; switch quota on if needed.
 
     Args:
         subvolume: a descriptor of its root.
-        size: bytes.
-        logger: told before what takes long on a large file system.
+        size: the limit in bytes.
+        logger: gets a message before operations that take long on a large file system.
 
     Raises:
         DriverNotSupported: the user may not set limits, or the kernel has no quota.
@@ -90,15 +91,15 @@ def limit(subvolume: int, size: int, logger: Logger) -> None:
         if error.errno in ioctl.UNKNOWN_IOCTL | {errno.ENOTCONN}:
             raise DriverNotSupported(
                 f"quota cannot be used on this btrfs file system ({error.strerror}); "
-                "see whether `btrfs quota enable` works there, or leave the storage option `size` out"
+                "check whether `btrfs quota enable` works there, or leave the storage option `size` out"
             ) from error
         raise
 
 
-def forget(directory: int, subvolume_id: int, logger: Logger) -> None:
-    """Drop the quota group of a subvolume that was deleted, where the kernel has not or will not do that itself.
+def remove_group(directory: int, subvolume_id: int, logger: Logger) -> None:
+    """Remove the quota group of a deleted subvolume, unless the kernel does that itself.
 
-    Linux 6.11 and later do, once the subvolume's data are gone, and refuse until then.
+    Linux 6.11 and later remove it when the subvolume's data are gone, and refuse until then. A refusal is only logged.
     """
     try:
         ioctl.qgroup_remove(directory, subvolume_id)
@@ -107,17 +108,17 @@ def forget(directory: int, subvolume_id: int, logger: Logger) -> None:
 
 
 def _make_ready(directory: int, logger: Logger) -> None:
-    """See to it that quota is on, and its counts right."""
+    """Switch quota on if it is off, and wait until its counts are right."""
     state = status(directory)
     if not state.enabled:
-        logger.info("switching quota on for the btrfs file system; what is there is counted first")
+        logger.info("switching quota on for the btrfs file system; existing data are counted first")
         ioctl.quota_enable(directory)
     elif state.inconsistent and not state.rescanning:
-        logger.info("the quota counts of the btrfs file system are off; counting anew")
+        logger.info("the quota counts of the btrfs file system are wrong; counting again")
         try:
             ioctl.quota_rescan(directory)
         except OSError as error:
-            # Simple quota is never counted anew; somebody else may have started to count.
+            # EINVAL: simple quota is never counted again. EINPROGRESS: another process has started the count.
             if error.errno not in (errno.EINPROGRESS, errno.EINVAL):
                 raise
     elif not state.rescanning:

@@ -1,4 +1,4 @@
-"""Items of btrfs's trees: the keys and structures of Linux's `include/uapi/linux/btrfs_tree.h`."""
+"""Reading the items of btrfs's trees: the keys and structures of Linux's `include/uapi/linux/btrfs_tree.h`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from layerstore_btrfs import ioctl
 
 #: The tree that lists all trees.
 ROOT_TREE: Final = 1
-#: The tree of quota.
+#: The tree with the state of quota.
 QUOTA_TREE: Final = 8
-#: The inode of a subvolume's root directory; the lowest ID of a subvolume.
+#: The inode number of a subvolume's root directory, and the lowest ID of a subvolume.
 FIRST_FREE: Final = 256
-#: The highest inode of a subvolume, and the highest ID of one.
+#: The highest inode number in a subvolume, and the highest ID of a subvolume.
 LAST_FREE: Final = 2**64 - 256
 
 INODE_ITEM: Final = 1
@@ -30,12 +30,12 @@ MAX_TYPE: Final = 255
 _HEADER: Final = struct.Struct("=QQQII")
 _OBJECT_AND_OFFSET: Final = struct.Struct("=8xQQ")
 _TYPE_AND_LENGTH: Final = struct.Struct("=24xII")
-#: More than any item takes, and room for many leaves.
+#: In bytes: more than any item needs, and enough for many leaves.
 _BUFFER_SIZE: Final = 256 * 1024
 
 
 class Item(NamedTuple):
-    """One item: its key, and its content as it is on disk."""
+    """An item of a tree: its key, and its content as on disk."""
 
     object: int
     type: int
@@ -53,17 +53,17 @@ def items(
     only: int | None = None,
     buffer_size: int = _BUFFER_SIZE,
 ) -> Iterator[Item]:
-    """The items of a tree from key `first` to key `last`, in the order of their keys.
+    """Yield the items of a tree from key `first` to key `last`, in the order of their keys.
 
     Args:
         directory: a descriptor on the file system.
-        tree: the tree's ID; 0 means that of the subvolume which `directory` is in.
+        tree: the tree's ID; 0 means the tree of the subvolume that `directory` is in.
         first: object, type and offset of the lowest key.
-        last: those of the highest.
-        min_transaction: skip blocks of the tree that are older. What shares a block with something
-            newer is returned with it.
-        only: the one type of items that is wanted; the kernel does not sort them out.
-        buffer_size: how many bytes to take at a time.
+        last: object, type and offset of the highest key.
+        min_transaction: skip blocks of the tree that are older than this transaction. Older items in a newer block
+            are yielded.
+        only: yield items of this type only. (The kernel returns the others as well.)
+        buffer_size: how many bytes to read with each call.
 
     Raises:
         PermissionError: the caller lacks CAP_SYS_ADMIN.
@@ -74,7 +74,7 @@ def items(
         count = ioctl.tree_search(directory, tree, first, last, min_transaction=min_transaction, buffer=buffer)
         if not count:
             return
-        # Where many inodes were touched, this loop is what takes the time.
+        # If many inodes were touched, most of the time is spent in this loop.
         unpack, step = _TYPE_AND_LENGTH.unpack_from, _HEADER.size
         start = end = ioctl.SEARCH_PREAMBLE
         kind = 0
@@ -90,8 +90,8 @@ def items(
 
 
 def of_object(directory: int, tree: int, obj: int, types: tuple[int, int] = (0, MAX_TYPE)) -> Iterator[Item]:
-    """All items of one object whose types lie between two, these included."""
-    # A small buffer: it is zeroed on each call, and most inodes have a handful of items.
+    """Yield the items of one object whose types are in the range `types`, both ends included."""
+    # A small buffer: it is zeroed at each call, and most inodes have only a few items.
     return items(directory, tree, (obj, types[0], 0), (obj, types[1], MAX_OFFSET), buffer_size=64 * 1024)
 
 

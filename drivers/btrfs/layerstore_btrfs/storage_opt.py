@@ -1,4 +1,4 @@
-"""What can be set for single layers."""
+"""The storage options of single layers."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from layerstore_core.errors import ConfigError
 
 
 def layer_size(storage_opt: Mapping[str, str], min_space: int) -> int | None:
-    """The size limit that the options of one layer ask for.
+    """Return the size limit of a layer in bytes; `None` for no limit.
 
     Args:
-        storage_opt: as the driver is given them; `size` is the only one there is.
-        min_space: the least that is allowed, in bytes.
-
-    Returns:
-        Bytes, or `None` where no limit is asked for.
+        storage_opt: the layer's options; `size` is the only known one.
+        min_space: the smallest allowed size, in bytes.
 
     Raises:
-        ConfigError: an option is unknown, or the size cannot be used.
+        ConfigError: an option is unknown, or the size is bad or too small.
     """
     size: int | None = None
     for key, text in storage_opt.items():
         if key.lower() != "size":
-            raise ConfigError(f"storage option {key!r}: the btrfs driver does not know it; it knows only `size`")
+            raise ConfigError(
+                f"storage option {key!r}: the btrfs driver does not know this option; it knows only `size`"
+            )
         try:
             size = parse_size(text)
         except ValueError as error:
             raise ConfigError(f"storage option {key!r}: {error}") from error
         if size == 0:
-            raise ConfigError(f"storage option {key!r}: a layer of no bytes cannot be; leave it out for no limit")
+            raise ConfigError(
+                f"storage option {key!r}: the size must be more than 0; leave the option out for no limit"
+            )
         if size < min_space:
             raise ConfigError(
                 f"storage option {key!r}: {text} ({size} bytes) is below the driver's min_space of {min_space} bytes"

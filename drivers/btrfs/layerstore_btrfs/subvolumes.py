@@ -1,4 +1,4 @@
-"""Subvolumes: made, copied and deleted, by their names in an open directory."""
+"""Making, copying and deleting subvolumes, by their names in an open directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def opened(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a directory for as long as the context lasts; a symbolic link is not followed, nor any below a store's root."""
+    """Open a directory for the length of a `with` block; yields its descriptor.
+
+    A symbolic link at `path` is not followed, and no link below a store's root is.
+    """
     if dir_fd is None:
         with inside.open_directory(path, os.O_NOFOLLOW) as fd:
             yield fd
@@ -27,12 +30,17 @@ def opened(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -
 
 
 def is_subvolume(fd: int) -> bool:
-    """Whether an open directory is the root of a subvolume, on a file system known to be btrfs."""
+    """Return whether an open directory is the root of a subvolume. Its file system must be btrfs."""
     return os.fstat(fd).st_ino == search.FIRST_FREE
 
 
 def snapshot(source: str | bytes, directory: int, name: bytes) -> None:
-    """Make `name` a writable snapshot of the subvolume `source`, a path.
+    """Make a writable snapshot of a subvolume.
+
+    Args:
+        source: the path of the subvolume.
+        directory: a descriptor of the directory for the snapshot.
+        name: the name of the snapshot.
 
     Raises:
         FileNotFoundError: there is no such source.
@@ -41,16 +49,16 @@ def snapshot(source: str | bytes, directory: int, name: bytes) -> None:
     """
     with opened(source) as fd:
         if not is_subvolume(fd):
-            raise OSError(errno.EINVAL, "a plain directory, and no btrfs subvolume", os.fsdecode(source))
+            raise OSError(errno.EINVAL, "it is a plain directory, and no btrfs subvolume", os.fsdecode(source))
         ioctl.snap_create(directory, name, fd)
 
 
 def nested(directory: int, subvolume_id: int) -> list[int]:
-    """The IDs of the subvolumes inside one, each after those that it holds itself: the order to delete them in.
+    """Return the IDs of the subvolumes inside of one, in the order in which they must be deleted: the innermost first.
 
     Args:
         directory: a descriptor on the file system.
-        subvolume_id: which one.
+        subvolume_id: the ID of the outer subvolume.
 
     Raises:
         PermissionError: the caller lacks CAP_SYS_ADMIN.
@@ -70,13 +78,13 @@ def nested(directory: int, subvolume_id: int) -> list[int]:
 
 
 def delete(directory: int, name: bytes) -> int | None:
-    """Delete the subvolume `name` with all subvolumes in it, or the plain tree that stands there instead.
+    """Delete a subvolume with all subvolumes in it, or the plain file or tree at its name.
 
-    A name that is not there is no error. Without the rights to delete subvolumes as such, their files are
-    deleted one by one, and then the empty subvolumes as directories.
+    A missing name is no error. If the process may not delete subvolumes, the files are deleted one by one, and then the
+    empty subvolumes as directories.
 
     Returns:
-        The ID that the subvolume had; `None` where there was none.
+        The ID of the deleted subvolume; `None` if there was none.
     """
     try:
         fd = open_fd(name, _DIRECTORY, dir_fd=directory)
@@ -103,7 +111,7 @@ def delete(directory: int, name: bytes) -> int | None:
 
 
 def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
-    """Delete a subvolume by what btrfs has for it; false where the user may not do that."""
+    """Delete a subvolume by the ioctls of btrfs; return `False` if the user may not do that."""
     inside: list[int] | None
     try:
         inside = nested(directory, subvolume_id)
@@ -115,7 +123,7 @@ def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
                 ioctl.snap_destroy_by_id(directory, inner)
         ioctl.snap_destroy(directory, name)
     except FileNotFoundError:
-        pass  # another process has been faster
+        pass  # another process has deleted it
     except PermissionError:
         return False
     except OSError as error:

@@ -31,14 +31,14 @@ def test_a_layers_size(given, size):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"size": "63k"}, "below the driver's min_space of 65536 bytes"),
-        ({"size": "0"}, "a layer of no bytes"),
+        ({"size": "0"}, "the size must be more than 0"),
         ({"size": "big"}, "'big' is not a size"),
-        ({"quota": "1G"}, "'quota': the btrfs driver does not know it"),
+        ({"quota": "1G"}, "'quota': the btrfs driver does not know this option"),
     ],
 )
-def test_a_layers_size_that_cannot_be_used(given, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_layers_size_that_cannot_be_used(given, message):
+    with pytest.raises(ConfigError, match=message):
         layer_size(given, 65536)

@@ -1,4 +1,4 @@
-"""The overlay2 driver: every layer keeps its own files, and overlayfs shows them as one tree."""
+"""The overlay2 driver: each layer has a directory of its own files, and overlayfs merges them into one tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Options", "OverlayDriver"]
 
 
 def __getattr__(name: str) -> Any:
-    """The model of the options, loaded when it is asked for: pydantic takes longer to load than all else."""
+    """Load the model of the options at its first use: pydantic takes longer to load than everything else."""
     if name == "Options":
         from layerstore_overlay.options import Options
 

@@ -1,4 +1,4 @@
-"""The driver: the hooks of `layerstore_core.driver.hookspecs`, on overlayfs."""
+"""The driver: the hooks of `layerstore_core.driver.hookspecs`, implemented by overlayfs."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from layerstore_core import (
 )
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
 from layerstore_core.sdk import UnpackRights, changed_size, inside
-from layerstore_overlay.applying import OverlayWhiteouts
-from layerstore_overlay.chain import Chains
+from layerstore_overlay.chain import LowerChains
 from layerstore_overlay.check_tree import check_upper
-from layerstore_overlay.features import Features, remove_stale_laboratories
+from layerstore_overlay.features import Features, remove_stale_trial_directories
 from layerstore_overlay.layout import LINKS, Layout
-from layerstore_overlay.mending import known_parent, mend, troubles
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
 from layerstore_overlay.native import NativeChanges, NotNativeError
 from layerstore_overlay.quota import ProjectQuota
-from layerstore_overlay.storage_opt import layer_size, refuse_others
+from layerstore_overlay.repair import find_problems, known_parent, repair_layer
+from layerstore_overlay.storage_opt import layer_size, refuse_unknown
+from layerstore_overlay.unpack import OverlayWhiteouts
 
 if TYPE_CHECKING:
     from layerstore_core.sdk import Difference, LayerEntry
 
-#: The kernel's limit of lower layers (OVL_MAX_STACK); a writable layer has its init layer below it.
+#: The kernel's limit of lower layers (OVL_MAX_STACK), less one: a writable layer has an init layer as its parent.
 _MAX_DEPTH: Final = 499
-#: What is certain to fit into one page of options, each as `l/` and 26 characters.
+#: The number of layers that fits into one page of options in any case, each as `l/` and 26 characters.
 _MAX_DEPTH_CLASSIC: Final = 125
 
 
 class OverlayDriver:
-    """Layers as directories, shown as one tree by overlayfs; on disk as Docker's overlay2.
+    """A driver that keeps each layer's own files in a directory, and merges them by overlayfs; on disk as Docker's overlay2.
 
     Args:
-        context: where, and with which options.
+        context: the surroundings of this instance.
         mount_method: how to mount; tests choose the older way.
 
     Raises:
-        DriverNotSupported: overlays cannot be mounted in the driver's home, or a size limit is wanted there
-            and cannot be had.
+        DriverNotSupported: overlays cannot be mounted in the driver's home, or a size limit is configured and the file
+            system cannot limit sizes.
     """
 
     driver_name = "overlay2"
-    #: Chosen before the others where it works, as in Docker.
+    #: The highest: chosen before the others if it works, as in Docker.
     priority = 100
     Options = "layerstore_overlay.options:Options"
 
     def __init__(self, context: DriverContext, *, mount_method: MountMethod = MountMethod.AUTO) -> None:
         self._log = context.logger
         self._id_mapping = context.id_mapping
-        # The usual size of a writable layer, in bytes.
+        # The default size limit of a writable layer, in bytes.
         options = context.options
-        if options and isinstance(options, Mapping):  # from whoever makes a driver without a store
+        if options and isinstance(options, Mapping):  # from code that makes a driver without a store
             from layerstore_overlay.options import Options
 
             options = Options.model_validate(options)
@@ -74,18 +74,18 @@ class OverlayDriver:
         home = os.path.join(os.path.realpath(context.home.parent), context.home.name)
         self._layout = Layout(home, context.id_mapping.root_pair())
         if not inside.is_directory(home):
-            # Where nothing works, nothing is made.
+            # If overlays do not work here, no directory is made.
             Features(os.path.realpath(context.nearest_directory()), mount_method).require()
             self._layout.prepare()
         self._features = Features(home, mount_method)
-        #: Why no overlay can be mounted here; the layers that are there can be read all the same.
+        #: Why no overlay can be mounted here. Even then, existing layers can be read.
         self._cannot_mount = self._why_not()
         if self._cannot_mount is None:
             self._layout.prepare()
         self._xattrs = self._features.xattrs_to_read if self._cannot_mount else self._features.xattrs
         self._mounter = Mounter(home, mount_method)
         read_only = context.read_only or self._cannot_mount is not None
-        self._chains = Chains(self._layout, self._xattrs, read_only=read_only)
+        self._chains = LowerChains(self._layout, self._xattrs, read_only=read_only)
         self._quota = ProjectQuota(home)
         _require_quota(self._size, self._quota)
 
@@ -95,12 +95,12 @@ class OverlayDriver:
         except DriverNotSupported as error:
             if not inside.is_directory(self._layout.path(LINKS)) or not self._layout.layer_ids():
                 raise
-            self._log.info("layers can be read, and not made or mounted: {}", error)
+            self._log.info("layers can be read, but not created or mounted: {}", error)
             return error
         return None
 
     def _require_mounts(self) -> None:
-        """Raise `DriverNotSupported` where no overlay can be mounted."""
+        """Raise `DriverNotSupported` if no overlay can be mounted."""
         if self._cannot_mount is not None:
             raise DriverNotSupported(
                 f"the layers of overlay2 here can be read, but this needs a mount: {self._cannot_mount}"
@@ -108,14 +108,14 @@ class OverlayDriver:
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raise `DriverNotSupported` where overlays cannot be mounted, or not with the size limit that is wanted."""
+        """Raise `DriverNotSupported` if overlays cannot be mounted, or not with the configured size limit."""
         directory = os.path.realpath(context.nearest_directory())
         Features(directory).require()
         _require_quota(context.options.size if context.options else None, ProjectQuota(directory))
 
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
-        refuse_others(storage_opt)
+        refuse_unknown(storage_opt)
         self._create(layer_id, parent_id, None, complete=False)
 
     @hookimpl
@@ -129,7 +129,9 @@ class OverlayDriver:
         self._require_mounts()
         lower = self._layout.lower_for_child(parent_id) if parent_id else []
         if len(lower) > _MAX_DEPTH + 1:
-            raise MaxDepthExceeded(f"a layer with {len(lower)} layers below it: overlayfs mounts {_MAX_DEPTH + 1}")
+            raise MaxDepthExceeded(
+                f"the layer would have {len(lower)} lower layers; overlayfs mounts at most {_MAX_DEPTH + 1}"
+            )
         self._layout.make_directory(layer_id)
         try:
             if size is not None:
@@ -137,7 +139,7 @@ class OverlayDriver:
             self._layout.fill_directory(layer_id, lower)
             if parent_id:
                 self._chains.begin(layer_id, complete=complete)
-                # Last: a parent that is marked can be written to no more, child or not.
+                # Last: a marked parent cannot be written to any more, even if the creation of its child fails.
                 self._layout.commit(parent_id)
         except BaseException:
             self._delete(layer_id)
@@ -156,7 +158,7 @@ class OverlayDriver:
         try:
             self._layout.remove(layer_id)
         except OSError as error:
-            # Somebody has mounted something inside; what leaked to other namespaces is no hindrance to the kernel.
+            # A file system is mounted inside. (Mounts that leaked into other namespaces do not prevent the removal.)
             if error.errno != errno.EBUSY or not unmount_below(self._layout.path(layer_id)):
                 raise
             self._layout.remove(layer_id)
@@ -172,7 +174,7 @@ class OverlayDriver:
             if kind == "overlay":
                 self._log.debug("{} is mounted already", merged)
                 return merged
-            raise OSError(errno.EBUSY, f"a file system of another kind ({kind}) is mounted there; unmount it", merged)
+            raise OSError(errno.EBUSY, f"another file system ({kind}) is mounted there; unmount it", merged)
         spec = self._spec(layer_id, mount_label)
         self._layout.make_merged(layer_id)
         try:
@@ -183,7 +185,7 @@ class OverlayDriver:
         return merged
 
     def _spec(self, layer_id: str, mount_label: str) -> OverlaySpec:
-        """How to mount a layer that has others below it."""
+        """Return how to mount a layer that has a parent."""
         self._require_mounts()
         options = list(self._features.base_options)
         if mount_label:
@@ -191,7 +193,7 @@ class OverlayDriver:
         own = os.path.join(layer_id, "diff")
         lower = [
             os.path.relpath(self._layout.resolve(link), self._layout.home)
-            for link in self._chains.shown_below(layer_id)
+            for link in self._chains.shown_lowers(layer_id)
         ]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
@@ -212,8 +214,8 @@ class OverlayDriver:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            # Files that were written there while nothing was mounted: not ours to delete.
-            self._log.warning("{} is left: {}", merged, error.strerror)
+            # It has files that were written while nothing was mounted. They are not the driver's to delete.
+            self._log.warning("the directory {} is not removed: {}", merged, error.strerror)
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:
@@ -225,14 +227,14 @@ class OverlayDriver:
 
     @hookimpl
     def check_layer(self, layer_id: str, parent_id: str) -> list[str]:
-        return [trouble.problem for trouble in troubles(self._layout, layer_id, parent_id)]
+        return [problem.description for problem in find_problems(self._layout, layer_id, parent_id)]
 
     @hookimpl
     def check_tree(self, layer_id: str, parent_id: str, entries: Iterable[LayerEntry]) -> list[Difference]:
         self._layout.require(layer_id)
         return check_upper(
             self._layout.path(layer_id, "diff"),
-            self._chains.below(layer_id),
+            self._chains.lowers(layer_id),
             self._features.xattrs,
             entries,
             rights=UnpackRights(self._layout.home),
@@ -245,7 +247,7 @@ class OverlayDriver:
 
     @hookimpl
     def repair_layer(self, layer_id: str, parent_id: str, proved: bool) -> list[str]:
-        return mend(self._layout, layer_id, parent_id, proved=proved)
+        return repair_layer(self._layout, layer_id, parent_id, proved=proved)
 
     @hookimpl
     def status(self) -> list[tuple[str, str]]:
@@ -257,14 +259,14 @@ class OverlayDriver:
             ]
         fields = [
             ("Backing Filesystem", features.backing_file_system),
-            ("Supports d_type", _told(features.d_type)),
-            ("Using metacopy", _told(features.behaviour.metacopy)),
-            ("Native Overlay Diff", _told(features.native_diff)),
-            ("userxattr", _told(features.userxattr)),
-            ("Using redirect_dir", _told(features.behaviour.redirect_dir)),
-            ("Supports index", _told(features.index)),
+            ("Supports d_type", _lower_case(features.d_type)),
+            ("Using metacopy", _lower_case(features.behaviour.metacopy)),
+            ("Native Overlay Diff", _lower_case(features.native_diff)),
+            ("userxattr", _lower_case(features.userxattr)),
+            ("Using redirect_dir", _lower_case(features.behaviour.redirect_dir)),
+            ("Supports index", _lower_case(features.index)),
             ("Mount Method", "fsopen" if features.takes_single_lowers else "mount"),
-            ("Supports size", _told(not self._quota_missing)),
+            ("Supports size", _lower_case(not self._quota_missing)),
         ]
         if self._size is not None:
             fields.append(("Default size", f"{self._size} bytes"))
@@ -285,10 +287,10 @@ class OverlayDriver:
 
     @hookimpl
     def cleanup(self) -> None:
-        for link in self._layout.stray_links():
-            self._log.info("removing {}: its layer is gone", link)
+        for link in self._layout.stale_links():
+            self._log.info("removing {}, a link to a layer that does not exist", link)
             inside.unlink(link, missing_ok=True)
-        remove_stale_laboratories(self._layout.home)
+        remove_stale_trial_directories(self._layout.home)
 
     @hookimpl
     def capabilities(self) -> Capabilities:
@@ -304,12 +306,13 @@ class OverlayDriver:
         self._layout.require(layer_id)
         upper = self._layout.path(layer_id, "diff")
         fresh = not inside.has_entries(upper)
-        # What is mounted must not be changed behind overlayfs's back, and what it has moved is not where it seems.
+        # The directories of a mounted overlay must not be changed directly. And overlayfs may have moved files of the layer
+        # to other paths, if it can.
         if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._native_diff):
             return None
         if not self._layout.lower(layer_id):
             return unpack_layer(diff, upper, id_mapping=self._id_mapping)
-        whiteouts = OverlayWhiteouts(self._chains.below(layer_id), self._xattrs, diff.await_parents)
+        whiteouts = OverlayWhiteouts(self._chains.lowers(layer_id), self._xattrs, diff.await_parents)
         size = unpack_layer(diff, upper, id_mapping=self._id_mapping, whiteouts=whiteouts)
         self._chains.note(layer_id, whiteouts.notes)
         return size
@@ -343,7 +346,7 @@ class OverlayDriver:
         return TreeFiles(self._layout.path(layer_id, "diff"))
 
     def _native(self, layer_id: str, parent_id: str) -> NativeChanges | None:
-        """The layer's changes from its own directory; `None` where the merged trees have to be compared."""
+        """Return the layer's changes from its own directory; `None` if the merged trees must be compared."""
         self._layout.require(layer_id)
         lower = self._layout.lower(layer_id)
         direct = lower[:1] == [self._layout.link(parent_id)] if parent_id else not lower
@@ -352,7 +355,7 @@ class OverlayDriver:
         try:
             return NativeChanges(
                 self._layout.path(layer_id, "diff"),
-                self._chains.settled_below(layer_id),
+                self._chains.complete_lowers(layer_id),
                 self._xattrs,
                 self._id_mapping.root_pair(),
             )
@@ -362,12 +365,12 @@ class OverlayDriver:
 
     @property
     def _native_diff(self) -> bool:
-        # Where nothing can be mounted, what a kernel does is not known; what one has moved is marked.
+        # If nothing can be mounted, the kernel's behaviour is unknown. But files that a kernel has moved are marked.
         return self._cannot_mount is not None or self._features.native_diff
 
     @cached_property
     def _quota_missing(self) -> str | None:
-        """Why layers cannot be limited in size; `None` where they can."""
+        """Why layers cannot be limited in size; `None` if they can."""
         return self._quota.unavailable()
 
 
@@ -376,5 +379,5 @@ def _require_quota(size: int | None, quota: ProjectQuota) -> None:
         raise DriverNotSupported(f"driver option size: {missing}")
 
 
-def _told(fact: bool) -> str:
+def _lower_case(fact: bool) -> str:
     return "true" if fact else "false"

@@ -1,4 +1,4 @@
-"""What overlayfs can do in one directory, found out by trying: never by the kernel's version."""
+"""The features of overlayfs in one directory. They are found by trial, never by the kernel's version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from layerstore_core.sdk import Descriptor, inside, open_fd
 from layerstore_overlay.layout import TEMPORARY
 from layerstore_overlay.lowers import TRUSTED, USER, OverlayXattrs, is_whiteout
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
-from layerstore_overlay.mounts import holding_mount
+from layerstore_overlay.mounts import mount_of
 
 _DT_UNKNOWN: Final = 0
 #: Offset of `d_type` in `struct linux_dirent64`, and of `d_reclen`.
@@ -30,12 +30,12 @@ _D_RECLEN: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What a mounted overlay does with the upper directory when files change.
+    """How a mounted overlay changes the upper directory when files change.
 
     Attributes:
-        redirect_dir: a directory that is renamed stays where it is, and a note leads there.
-        metacopy: a file whose metadata change is not copied.
-        copies_opaque: a directory copied up inherits the mark of a lower one (a fault of old kernels).
+        redirect_dir: a renamed directory is not copied; an attribute names its former place.
+        metacopy: if only a file's metadata change, its content is not copied.
+        copies_opaque: a directory that is copied up inherits the opaque mark of the lower one (a bug of old kernels).
     """
 
     redirect_dir: bool
@@ -44,7 +44,7 @@ class Behaviour:
 
 
 class Features:
-    """What works in `directory`; each thing is tried when it is first asked for.
+    """The features of overlayfs in `directory`. Each is tried when it is first asked for.
 
     Args:
         directory: an absolute path; temporary directories are made in it, and removed.
@@ -59,35 +59,37 @@ class Features:
 
     @cached_property
     def backing_file_system(self) -> str:
-        """The type of the file system that the directory is on, as Docker names it."""
-        mount = holding_mount(self._directory)
+        """The type of the directory's file system, by the name that Docker gives it."""
+        mount = mount_of(self._directory)
         kind = mount.file_system if mount else "unknown"
         return "extfs" if kind in ("ext2", "ext3", "ext4") else kind
 
     @cached_property
     def xattrs(self) -> OverlayXattrs:
-        """The attributes to use: those in `trusted`, or in a user namespace, which may not set them, in `user`.
+        """The extended attributes to use: `trusted.overlay.*`, or `user.overlay.*` where `trusted` cannot be set.
+
+        A process in a user namespace may not set `trusted` attributes.
 
         Raises:
             DriverNotSupported: neither can be set.
         """
-        with self._laboratory() as (_, place):
-            for flavour in (TRUSTED, USER):
+        with self._trial_directory() as (_, place):
+            for kind in (TRUSTED, USER):
                 try:
-                    os.setxattr(place, flavour.opaque, b"n")
+                    os.setxattr(place, kind.opaque, b"n")
                 except OSError as error:
                     if error.errno not in (errno.EPERM, errno.ENOTSUP):
                         raise
                 else:
-                    return flavour
+                    return kind
         raise DriverNotSupported(
-            f"{self._where} holds neither extended attributes in `trusted.` nor in `user.`, which overlayfs needs "
+            f"{self._where} has extended attributes neither in `trusted.` nor in `user.`, which overlayfs needs "
             f"(tmpfs has the latter from Linux 6.6 on); {_ELSEWHERE}"
         )
 
     @property
     def xattrs_to_read(self) -> OverlayXattrs:
-        """The same where nothing can be made here, as on a read-only file system: what this user would have set."""
+        """The extended attributes to read. Where none can be set, as on a read-only file system: those of this user's kind."""
         try:
             return self.xattrs
         except (DriverNotSupported, OSError):
@@ -100,51 +102,51 @@ class Features:
 
     @cached_property
     def base_options(self) -> tuple[tuple[str, str | None], ...]:
-        """The options that every overlay here is mounted with: `index=off` where it is known, `userxattr` if need be.
+        """The options of every mount here: `index=off` if the kernel knows it, and `userxattr` if needed.
 
         Raises:
             DriverNotSupported: no overlay can be mounted.
         """
-        flavour: tuple[tuple[str, str | None], ...] = (("userxattr", None),) if self.userxattr else ()
+        kind: tuple[tuple[str, str | None], ...] = (("userxattr", None),) if self.userxattr else ()
         index: tuple[tuple[str, str | None], ...] = (("index", "off"),)
-        # Otherwise the end of every trial mount waits until the whole file system is written out.
+        # Without it, the end of every trial mount waits until the whole file system is written to disk.
         volatile: tuple[tuple[str, str | None], ...] = (("volatile", None),)
         failure = OSError()
         for known, trial in (index, volatile), (index, ()), ((), ()):
             try:
-                self._try_mount((*known, *flavour, *trial))
+                self._try_mount((*known, *kind, *trial))
             except OSError as error:
-                # EINVAL: an option that is not known, or not compiled in.
+                # EINVAL: an option is unknown to the kernel, or was not compiled in.
                 if error.errno != errno.EINVAL:
                     raise self._unsupported(error) from error
                 failure = error
             else:
                 self._trial_options = trial
-                return (*known, *flavour)
+                return (*known, *kind)
         raise self._unsupported(failure) from failure
 
     @property
     def index(self) -> bool:
-        """Whether the kernel knows the option `index`, which is then switched off."""
+        """Whether the kernel knows the option `index`; then it is switched off."""
         return ("index", "off") in self.base_options
 
     @property
     def takes_single_lowers(self) -> bool:
         """Whether lower layers are passed to the kernel one by one."""
-        self.base_options  # noqa: B018 - mounts, if nothing has been mounted yet
+        self.base_options  # noqa: B018 - makes a trial mount if none was made yet
         return self._single_lowers
 
     @cached_property
     def d_type(self) -> bool:
-        """Whether directory listings tell the type of each entry, as overlayfs needs."""
-        with self._laboratory() as (_, place):
+        """Whether directory listings have the type of each entry, which overlayfs needs."""
+        with self._trial_directory() as (_, place):
             os.mkdir("entry", dir_fd=place)
-            return _tells_types(place)
+            return _has_types(place)
 
     @cached_property
     def whiteouts(self) -> bool:
-        """Whether the character device 0:0 can be made, which marks a deleted file."""
-        with self._laboratory() as (_, place):
+        """Whether whiteouts can be made: a character device 0:0 marks a deleted file."""
+        with self._trial_directory() as (_, place):
             try:
                 os.mknod("whiteout", stat.S_IFCHR, 0, dir_fd=place)
             except PermissionError:
@@ -153,8 +155,8 @@ class Features:
 
     @cached_property
     def behaviour(self) -> Behaviour:
-        """What the mounted overlay does when files change, by the kernel's own settings."""
-        with self._laboratory() as (path, place):
+        """How a mounted overlay behaves with the kernel's own settings."""
+        with self._trial_directory() as (path, place):
             for name in ("l1", "l1/renamed", "l1/opaque", "l2", "l2/opaque", "upper", "work", "merged"):
                 os.mkdir(name, dir_fd=place)
             _touch("l1/file", dir_fd=place)
@@ -183,22 +185,22 @@ class Features:
 
     @property
     def native_diff(self) -> bool:
-        """Whether the upper directory alone tells what has changed."""
+        """Whether the upper directory alone shows what has changed."""
         behaviour = self.behaviour
         return not (behaviour.redirect_dir or behaviour.metacopy or behaviour.copies_opaque)
 
     def require(self) -> None:
-        """See that the driver can work here.
+        """Check that the driver can work here.
 
         Raises:
-            DriverNotSupported: it cannot; with the reason, and what to do.
+            DriverNotSupported: it cannot; the message has the reason, and what to do.
         """
         try:
             self.base_options  # noqa: B018
             if not self.d_type:
                 raise DriverNotSupported(
-                    f"{self._where} does not tell the types of directory entries (d_type), which overlayfs needs; "
-                    f"xfs does it if made with `mkfs.xfs -n ftype=1`; otherwise {_ELSEWHERE}"
+                    f"{self._where} does not store the types of directory entries (d_type), which overlayfs "
+                    f"needs; xfs does if it was made with `mkfs.xfs -n ftype=1`; otherwise {_ELSEWHERE}"
                 )
             if not self.whiteouts:
                 raise DriverNotSupported(
@@ -213,12 +215,12 @@ class Features:
         return f"{self._directory} ({self.backing_file_system})"
 
     def _try_mount(self, options: tuple[tuple[str, str | None], ...]) -> None:
-        with self._laboratory() as (path, place):
+        with self._trial_directory() as (path, place):
             for name in ("l1", "l2", "upper", "work", "merged"):
                 os.mkdir(name, dir_fd=place)
             fd = self._mount(path, ("l1", "l2"), options)
             try:
-                # Some kernels mount, read-only, on what they cannot write to.
+                # Some kernels mount an overlay on a file system that they cannot write to, but read-only.
                 _touch("new", dir_fd=fd)
             finally:
                 os.close(fd)
@@ -230,8 +232,8 @@ class Features:
         return fd
 
     @contextmanager
-    def _laboratory(self) -> Iterator[tuple[str, int]]:
-        """A temporary directory, its path and a descriptor, locked for as long as it is in use."""
+    def _trial_directory(self) -> Iterator[tuple[str, int]]:
+        """Make a temporary directory, locked for the length of a `with` block; yields its path and a descriptor."""
         while True:
             path = os.path.join(self._directory, TEMPORARY + secrets.token_hex(8))
             try:
@@ -244,7 +246,7 @@ class Features:
                     try:
                         yield path, fd
                     finally:
-                        # Before the lock is released: two at once may not remove it.
+                        # While it is locked: two processes must not remove it at the same time.
                         remove_tree(path)
                 return
             except BaseException:
@@ -264,7 +266,7 @@ class Features:
         return DriverNotSupported(f"no overlay can be mounted in {self._where}: {error.strerror}; {_ELSEWHERE}")
 
 
-_ELSEWHERE: Final = "keep the root on ext4, xfs, btrfs or tmpfs, or choose another driver, as vfs"
+_ELSEWHERE: Final = "keep the root on ext4, xfs, btrfs or tmpfs, or choose another driver, for example vfs"
 _PRIVILEGES: Final = (
     "run as root, or in a user namespace with mounts of its own, which `unshare -Urm COMMAND` and "
     "`podman unshare COMMAND` make for an ordinary user"
@@ -272,7 +274,7 @@ _PRIVILEGES: Final = (
 
 
 def _lock(path: str) -> Descriptor | None:
-    """Lock a new directory; `None` where somebody has taken it for a stale one before it was locked, and removed it."""
+    """Lock a new directory. `None` if another process took it for a stale one before it was locked, and removed it."""
     try:
         place = inside.open_directory(path)
     except FileNotFoundError:
@@ -288,8 +290,8 @@ def _lock(path: str) -> Descriptor | None:
     return None
 
 
-def remove_stale_laboratories(directory: str) -> None:
-    """Remove temporary directories that a crash has left: those that no process has locked."""
+def remove_stale_trial_directories(directory: str) -> None:
+    """Remove the trial directories of processes that have crashed: those that no process has locked."""
     for name in inside.directory_names(directory):
         path = os.path.join(directory, name)
         if not name.startswith(TEMPORARY):
@@ -303,10 +305,10 @@ def _touch(path: str, *, dir_fd: int | None = None) -> None:
     os.close(open_fd(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
-def _tells_types(directory: int) -> bool:
+def _has_types(directory: int) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "getdents64"):
-        return True  # an overlay was mounted, and the kernel sees to it itself
+        return True  # an overlay was mounted, and the kernel checks this itself
     libc.getdents64.restype = ctypes.c_ssize_t
     buffer = ctypes.create_string_buffer(1024)
     os.lseek(directory, 0, os.SEEK_SET)

@@ -1,17 +1,17 @@
 """The driver's directories on disk: Docker's, file for file.
 
     l/<26 of A-Z2-7> -> ../<id>/diff     short names, for mount options that must be short
-    <id>/diff/                           the layer's own files, and the marks of what it deletes
+    <id>/diff/                           the layer's own files, and the marks of deleted names
     <id>/link                            the layer's name in l/
-    <id>/lower                           "l/…:l/…", the layers below, the nearest first
-    <id>/work/                           overlayfs's own; only with a parent
-    <id>/merged/                         where the layer is mounted; only while it is
-    <id>/committed                       the layer has a child
-    <id>/unsettled                       paths that depend on the layers below, until it is first used; ours
-    <id>/empty/                          only if its root is opaque, once it was mounted; ours
+    <id>/lower                           "l/…:l/…", the lower layers, the uppermost first
+    <id>/work/                           overlayfs's working directory; only with a parent
+    <id>/merged/                         the mount point; only while the layer is mounted
+    <id>/committed                       exists if the layer has a child
+    <id>/unsettled                       notes: paths that depend on lower layers, until the first use; not in Docker
+    <id>/empty/                          if the layer's root is opaque, from its first mount on; not in Docker
 
-A layer's directory is made before its link, and the link is removed before the directory: a link that
-leads nowhere belongs to nobody, and whatever else a crash leaves is below a directory with a layer's ID.
+A layer's directory is made before its link, and the link is removed before the directory. So a link that leads nowhere is
+stale, and all else that a crash leaves is in a directory whose name is a layer's ID.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from layerstore_core.errors import BadRecord, while_doing
 from layerstore_core.sdk import inside
 
 LINKS: Final = "l"
-#: Temporary directories begin so; no layer's ID does.
+#: Names of temporary directories begin with this; no layer's ID does.
 TEMPORARY: Final = ".layerstore-"
-#: Notes that Docker does not know, and does not mind.
+#: The file of notes, which Docker ignores.
 _NOTES: Final = "unsettled"
 _LINK_LENGTH: Final = 26
-#: What files may hold at most, in bytes: `lower` has 29 for each layer below, of which there are 500; notes have paths.
+#: The longest files that are read, in bytes. `lower` has 29 bytes for each of at most 500 layers; notes have paths.
 _LONGEST_FIELD: Final = 64 << 10
 _LONGEST_NOTES: Final = 256 << 20
-#: Where a short name leads to.
+#: The target of a short name.
 _TARGET: Final = re.compile(r"\.\./([a-z0-9-]{1,128})/diff")
-_CHECK: Final = "`layerstore check` tells whether it can be repaired"
+_CHECK: Final = "`layerstore check` shows whether it can be repaired"
 _ID: Final = re.compile(r"[a-z0-9-]{1,128}")
 
 
 class Layout:
-    """The layers below `home`.
+    """The driver's files on disk.
 
     Args:
-        home: an absolute path without links.
-        owner: user and group that the files of the layer's root user have on this host.
+        home: the driver's home, an absolute path without symbolic links.
+        owner: user and group on this host of the root user in layers.
     """
 
     def __init__(self, home: str, owner: tuple[int, int]) -> None:
@@ -57,31 +57,31 @@ class Layout:
         self._links: tuple[int, dict[str, list[str]]] | None = None
 
     def prepare(self) -> None:
-        """Make home and the directory of links, where they are missing."""
+        """Make the home and the directory of short names, if they are missing."""
         owner = (os.geteuid(), self._owner[1])
         os.makedirs(os.path.dirname(self.home), mode=0o711, exist_ok=True)
         for path, mode in (self.home, 0o710), (os.path.join(self.home, LINKS), 0o700):
             _make_directory(path, mode, owner)
 
     def path(self, layer_id: str, *below: str) -> str:
-        """The path of a layer's directory, or of something in it."""
+        """Return the path of a layer's directory, or of something in it."""
         return os.path.join(self.home, layer_id, *below)
 
     def exists(self, layer_id: str) -> bool:
-        """Whether the layer was made whole."""
+        """Return whether the layer exists, and its creation was completed."""
         return is_layer_id(layer_id) and inside.exists(self.path(layer_id, "link"))
 
     def require(self, layer_id: str) -> None:
-        """Raises `FileNotFoundError` where there is no such layer."""
+        """Raise `FileNotFoundError` if there is no such layer."""
         if not self.exists(layer_id):
             raise FileNotFoundError(errno.ENOENT, "there is no such layer in the overlay2 driver", self.path(layer_id))
 
     def layer_ids(self) -> list[str]:
-        """The IDs of all layers, whole or in part."""
+        """Return the IDs of all layers, complete or not."""
         return list(filter(is_layer_id, inside.directory_names(self.home)))
 
     def make_directory(self, layer_id: str) -> None:
-        """Begin a layer: its directory, still empty.
+        """Make the directory of a new layer, still empty.
 
         Raises:
             FileExistsError: the ID is in use.
@@ -91,10 +91,11 @@ class Layout:
         inside.mkdir(self.path(layer_id), 0o710, (os.geteuid(), self._owner[1]))
 
     def fill_directory(self, layer_id: str, lower: list[str]) -> None:
-        """Make what is in a layer's directory, and at last its link.
+        """Make everything in the directory of a new layer, and at last its short name.
 
         Args:
-            lower: what `lower_for_child` of the parent has said; empty for a base layer.
+            layer_id: the layer.
+            lower: the result of `lower_for_child` for the parent; empty for a base layer.
         """
         inside.mkdir(self.path(layer_id, "diff"), 0o755, self._owner)
         if lower:
@@ -105,29 +106,29 @@ class Layout:
         self._make_link(layer_id, link)
 
     def lower(self, layer_id: str) -> list[str]:
-        """The layers below, as `l/…` relative to home, the nearest first.
+        """Return the short names of the lower layers, as `l/…`, the uppermost first.
 
         Raises:
-            BadRecord: the file names something else.
+            BadRecord: the file is missing, or has something else in it.
         """
         path = self.path(layer_id, "lower")
         try:
             text = _read_file(path)
         except FileNotFoundError:
-            if inside.exists(self.path(layer_id, "work")):  # which a layer without others below it has not
-                raise BadRecord(path, f"it is missing, and the layer has others below it; {_CHECK}") from None
+            if inside.exists(self.path(layer_id, "work")):  # a base layer has none
+                raise BadRecord(path, f"it is missing, but the layer has a parent; {_CHECK}") from None
             return []
         links = text.split(":")
         for link in links:
             directory, _, name = link.partition("/")
             if directory != LINKS or not is_link_name(name):
                 raise BadRecord(
-                    path, f"it names {link[:80]!r}, and layers below stand as {LINKS}/ and a short name; {_CHECK}"
+                    path, f"it names {link[:80]!r}, but lower layers are named by {LINKS}/ and a short name; {_CHECK}"
                 )
         return links
 
     def link(self, layer_id: str) -> str:
-        """The layer's own short name, `l/…`.
+        """Return the layer's own short name, as `l/…`.
 
         Raises:
             FileNotFoundError: there is no such layer.
@@ -136,14 +137,14 @@ class Layout:
         return os.path.join(LINKS, _read_file(self.path(layer_id, "link")))
 
     def lower_for_child(self, layer_id: str) -> list[str]:
-        """What stands in `lower` of this layer's children."""
+        """Return the short names for the `lower` files of this layer's children."""
         return [self.link(layer_id), *self.lower(layer_id)]
 
     def resolve(self, link: str) -> str:
-        """The `diff` directory that a short name leads to: links are read, and never followed.
+        """Return the `diff` directory that a short name leads to. The symbolic link is read, and never followed.
 
         Raises:
-            FileNotFoundError: the link is not there.
+            FileNotFoundError: there is no such link.
             BadRecord: it is no link, or leads elsewhere.
         """
         path = os.path.join(self.home, link)
@@ -153,16 +154,16 @@ class Layout:
         if found is None:
             if not inside.exists(path):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            leads = f"it leads to {target[:80]!r}" if target is not None else "it is no link"
-            raise BadRecord(path, f"{leads}, and a short name leads to ../<layer>/diff; {_CHECK}")
+            leads = f"it leads to {target[:80]!r}" if target is not None else "it is no symbolic link"
+            raise BadRecord(path, f"{leads}, but a short name leads to ../<layer>/diff; {_CHECK}")
         return self.path(found[1], "diff")
 
     def is_committed(self, layer_id: str) -> bool:
-        """Whether the layer has had a child, and must not change any more."""
+        """Return whether the layer has had a child, and so must not change."""
         return inside.exists(self.path(layer_id, "committed"))
 
     def commit(self, layer_id: str) -> None:
-        """Note that the layer has a child."""
+        """Mark the layer as one that has a child."""
         if not self.is_committed(layer_id):
             try:
                 inside.write(self.path(layer_id, "committed"), b"", 0o600, new=True)
@@ -170,39 +171,39 @@ class Layout:
                 pass
 
     def make_merged(self, layer_id: str) -> str:
-        """Make the directory where the layer is mounted, if it is not there; its path."""
+        """Make the layer's mount point, if it is missing; return its path."""
         path = self.path(layer_id, "merged")
         _make_directory(path, 0o700, self._owner)
         return path
 
     def make_empty(self, layer_id: str) -> str:
-        """An empty directory, relative to home, for a layer that hides all below it: overlayfs wants one below."""
+        """Make an empty directory for a layer that hides all lower ones, since overlayfs needs one; return its path in home."""
         path = os.path.join(layer_id, "empty")
         _make_directory(os.path.join(self.home, path), 0o700, (os.geteuid(), os.getegid()))
         return path
 
     def write_notes(self, layer_id: str, notes: Sequence[bytes]) -> None:
-        """Keep notes beside a layer, without NUL."""
+        """Write the notes of a layer: byte strings without NUL."""
         target = self.path(layer_id, _NOTES)
         inside.write(target + ".new", b"\0".join(notes), 0o600)
         inside.rename(target + ".new", target)
 
     def read_notes(self, layer_id: str) -> list[bytes]:
-        """What `write_notes` has kept."""
+        """Return the notes that `write_notes` has written; none if there are none."""
         try:
             notes = inside.read(self.path(layer_id, _NOTES), _LONGEST_NOTES).split(b"\0")
         except FileNotFoundError:
             return []
         if any(note[1:2] == b"/" or b".." in note[1:].split(b"/") for note in notes):
-            raise BadRecord(self.path(layer_id, _NOTES), f"it names what is not in the layer; {_CHECK}")
+            raise BadRecord(self.path(layer_id, _NOTES), f"it has a path that leads out of the layer; {_CHECK}")
         return notes
 
     def remove_notes(self, layer_id: str) -> None:
-        """Forget what `write_notes` has kept."""
+        """Remove the notes of a layer."""
         inside.unlink(self.path(layer_id, _NOTES), missing_ok=True)
 
     def remove(self, layer_id: str) -> None:
-        """Delete the layer, or what there is of it. It must not be mounted."""
+        """Delete a layer, complete or not. It must not be mounted."""
         with while_doing(f"removing the layer {layer_id}"):
             try:
                 link = _read_file(self.path(layer_id, "link"))
@@ -213,16 +214,19 @@ class Layout:
             remove_tree(self.path(layer_id))
 
     def leads_to(self, link: str, layer_id: str) -> bool:
-        """Whether a short name, without `l/`, leads to a layer."""
+        """Return whether a short name, given without `l/`, leads to a layer."""
         with inside.parent(os.path.join(self.home, LINKS, link)) as (above, name):
             return _read_link(name, above) == os.path.join("..", layer_id, "diff")
 
     def links_to(self, layer_id: str) -> list[str]:
-        """The short names, without `l/`, that lead to a layer, sorted."""
+        """Return the short names, without `l/`, that lead to a layer, sorted."""
         return [link for link in self._all_links().get(layer_id, ()) if self.leads_to(link, layer_id)]
 
     def _all_links(self) -> dict[str, list[str]]:
-        """The short names of all layers; listed again only where there are others, since many layers may be asked for."""
+        """Return the short names of all layers, by layer.
+
+        A check asks for many layers, so the names are listed again only if the directory has changed.
+        """
         changed = inside.status(os.path.join(self.home, LINKS)).st_mtime_ns
         if self._links is None or self._links[0] != changed:
             found: dict[str, list[str]] = {}
@@ -232,17 +236,17 @@ class Layout:
         return self._links[1]
 
     def read_field(self, layer_id: str, name: str) -> str | None:
-        """What stands in `link` or `lower`; `None` where it cannot be read."""
+        """Return the content of `link` or `lower`; `None` if it cannot be read."""
         try:
             return _read_file(self.path(layer_id, name))
         except (OSError, UnicodeDecodeError, BadRecord):
             return None
 
     def rewrite_field(self, layer_id: str, name: str, text: str) -> None:
-        """Replace `link` or `lower`, whole or not at all, and on disk when this returns.
+        """Replace the content of `link` or `lower` atomically and durably.
 
         Raises:
-            OSError: it cannot be written, or a directory that is not empty stands there; all is as it was.
+            OSError: it cannot be written, or a directory with entries is in its place. Then nothing has changed.
         """
         path = self.path(layer_id, name)
         partial = path + ".new"
@@ -267,11 +271,11 @@ class Layout:
             self._links = inside.status(os.path.join(self.home, LINKS)).st_mtime_ns, self._links[1]
 
     def make_work(self, layer_id: str) -> None:
-        """Make the directory that overlayfs works in."""
+        """Make the working directory of overlayfs."""
         inside.mkdir(self.path(layer_id, "work"), 0o700, self._owner)
 
-    def stray_links(self) -> list[str]:
-        """Short names that lead nowhere: their layers are gone."""
+    def stale_links(self) -> list[str]:
+        """Return the paths of stale short names: their layers do not exist."""
         directory = os.path.join(self.home, LINKS)
         return [
             os.path.join(directory, name)
@@ -286,7 +290,7 @@ class Layout:
             return False
 
     def _targets(self) -> list[tuple[str, str]]:
-        """All short names, without `l/`, and where they lead to, sorted."""
+        """Return all short names, without `l/`, and their targets, sorted."""
         with inside.open_directory(os.path.join(self.home, LINKS)) as fd:
             names = filter(is_link_name, sorted(os.listdir(fd)))
             return [(name, target) for name in names if (target := _read_link(name, fd)) is not None]
@@ -297,22 +301,22 @@ class Layout:
 
 
 def is_layer_id(name: str) -> bool:
-    """Whether a layer can have this ID: `l` has another meaning here."""
+    """Return whether a layer can have this ID. It cannot be `l`, the directory of short names."""
     return name != LINKS and _ID.fullmatch(name) is not None
 
 
 def is_link_name(name: str) -> bool:
-    """Whether this can be a short name."""
+    """Return whether this can be a short name."""
     return re.fullmatch(rf"[A-Z2-7]{{{_LINK_LENGTH}}}", name) is not None
 
 
 def new_link_name() -> str:
-    """A short name that nobody has."""
+    """Return a random short name, which no layer has."""
     return base64.b32encode(secrets.token_bytes(17)).decode()[:_LINK_LENGTH]
 
 
 def _make_directory(path: str, mode: int, owner: tuple[int, int]) -> None:
-    """Make a directory, if it is not there."""
+    """Make a directory, if it is missing."""
     try:
         inside.mkdir(path, mode, owner)
     except FileExistsError:

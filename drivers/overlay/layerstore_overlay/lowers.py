@@ -1,7 +1,7 @@
-"""Looking at the layers below one, as overlayfs merges them, without mounting them.
+"""Reading the lower layers of a layer as overlayfs merges them, without mounting them.
 
-Rules: Linux, `Documentation/filesystems/overlayfs.rst`, "Merging directories" and "Whiteouts and opaque
-directories". Directories are never reached through symbolic links: a stack holds real ones only.
+The rules are those of Linux, `Documentation/filesystems/overlayfs.rst`, "Merging directories" and "Whiteouts and opaque
+directories". Directories are never reached through symbolic links: a stack has real directories only.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-#: What the kernel answers where an attribute is not there, or its file system has none.
+#: Errors that mean: the attribute is missing, or the file system has no extended attributes.
 _NO_ATTRIBUTE: Final = (errno.ENODATA, errno.ENOTSUP, errno.EPERM)
 
 Stack = tuple[bytes, ...]
-"""The real directories that make up one merged directory, the nearest first."""
+"""The real directories that make up one merged directory, the uppermost first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Something in the merged tree.
+class LowerFile:
+    """A file of the merged tree, of any type.
 
     Attributes:
-        path: where the file system object is that overlayfs would show.
+        path: the path of the real file that overlayfs would show.
         status: its status.
-        stack: for a directory, all that is merged with it, itself first, if that was asked for; otherwise empty.
+        stack: for a directory: itself, and the directories that are merged with it. Empty if that was not asked for.
     """
 
     path: bytes
@@ -38,25 +38,29 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class OverlayXattrs:
-    """The extended attributes of one flavour of overlay: `trusted.overlay.` or `user.overlay.`."""
+    """The extended attributes of one kind of overlay.
+
+    Attributes:
+        prefix: `trusted.overlay.` or `user.overlay.`.
+    """
 
     prefix: str
 
     @property
     def opaque(self) -> str:
-        """`y` on a directory that hides all below it."""
+        """The attribute of an opaque directory, which hides all lower ones. Its value is `y`."""
         return self.prefix + "opaque"
 
     def is_own(self, name: bytes) -> bool:
-        """Whether an attribute belongs to overlayfs, and is not shown in the merged tree."""
+        """Return whether an attribute belongs to overlayfs, which does not show it in the merged tree."""
         return name.startswith(os.fsencode(self.prefix))
 
     def is_opaque(self, path: bytes | int) -> bool:
-        """Whether the directory hides all below it."""
+        """Return whether the directory is opaque: it hides all lower ones."""
         return self._get(path, "opaque") == b"y"
 
     def is_moved(self, path: bytes) -> bool:
-        """Whether overlayfs keeps data or name of this object in another place: redirect_dir and metacopy."""
+        """Return whether overlayfs keeps this file's name or content in another place (redirect_dir, metacopy)."""
         return self._get(path, "redirect") is not None or self._get(path, "metacopy") is not None
 
     def _get(self, path: bytes | int, name: str) -> bytes | None:
@@ -76,7 +80,7 @@ class LowerLayers:
     """The merged tree of some layers.
 
     Args:
-        roots: gives their `diff` directories, the nearest first; asked when something is first looked up.
+        roots: returns their `diff` directories, the uppermost first. It is called at the first look-up.
         xattrs: how opaque directories are marked.
     """
 
@@ -84,39 +88,39 @@ class LowerLayers:
         self._roots = roots
         self._xattrs = xattrs
         self._directories: dict[bytes, Stack] = {}
-        self._seen: list[bytes] = []
-        self._unseen: Iterator[str] | None = None
+        self._read_roots: list[bytes] = []
+        self._unread_roots: Iterator[str] | None = None
 
     @cached_property
     def root(self) -> Stack:
-        """The root: those of all layers, down to one that hides what is below it."""
-        return tuple(self._down())
+        """The root directories of the layers, down to the first opaque one."""
+        return tuple(self._used_roots())
 
-    def _down(self) -> Iterator[bytes]:
-        """The roots of the layers, one by one: none is asked for before its turn, and none twice."""
+    def _used_roots(self) -> Iterator[bytes]:
+        """Yield the roots of the layers one by one. Each is asked for only when it is needed, and only once."""
         index = 0
-        while index < len(self._seen) or self._see_another():
-            yield self._seen[index]
+        while index < len(self._read_roots) or self._read_another_root():
+            yield self._read_roots[index]
             index += 1
 
-    def _see_another(self) -> bool:
-        if self._unseen is None:
-            self._unseen = iter(self._roots())
-        elif self._seen and self._xattrs.is_opaque(self._seen[-1]):
+    def _read_another_root(self) -> bool:
+        if self._unread_roots is None:
+            self._unread_roots = iter(self._roots())
+        elif self._read_roots and self._xattrs.is_opaque(self._read_roots[-1]):
             return False
-        root = next(self._unseen, None)
+        root = next(self._unread_roots, None)
         if root is None:
             return False
-        self._seen.append(os.fsencode(root))
+        self._read_roots.append(os.fsencode(root))
         return True
 
-    def first(self, path: bytes) -> Found | None:
-        """As `find`, but without the stack of a directory.
+    def first(self, path: bytes) -> LowerFile | None:
+        """Return what the merged tree has at `path`, like `find`, but without the stack of a directory.
 
-        No layer below the one that it is in is looked at: so it costs the same however deep the chain is.
+        Layers below the one that has the file are not read. So the cost does not grow with the number of layers.
         """
         parts = path.split(b"/")
-        for root in self._down():
+        for root in self._used_roots():
             here, passed = root, []
             for depth, part in enumerate(parts, 1):
                 here = os.path.join(here, part)
@@ -125,7 +129,7 @@ class LowerLayers:
                 except FileNotFoundError:
                     break
                 if depth == len(parts):
-                    return None if is_whiteout(status) else Found(here, status)
+                    return None if is_whiteout(status) else LowerFile(here, status)
                 if not stat.S_ISDIR(status.st_mode):
                     return None
                 passed.append(here)
@@ -133,8 +137,8 @@ class LowerLayers:
                 return None
         return None
 
-    def look_up(self, stack: Stack, name: bytes) -> Found | None:
-        """What a merged directory has under a name."""
+    def look_up(self, stack: Stack, name: bytes) -> LowerFile | None:
+        """Return what a merged directory has at a name."""
         directories: list[bytes] = []
         first: os.stat_result | None = None
         for directory in stack:
@@ -145,21 +149,21 @@ class LowerLayers:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 if first is None and not is_whiteout(status):
-                    return Found(path, status)
+                    return LowerFile(path, status)
                 break
             first = first or status
             directories.append(path)
             if self._xattrs.is_opaque(path):
                 break
-        return Found(directories[0], first, tuple(directories)) if first else None
+        return LowerFile(directories[0], first, tuple(directories)) if first else None
 
-    def find(self, path: bytes) -> Found | None:
-        """What the merged tree has at `path`, relative; no link on the way is followed."""
+    def find(self, path: bytes) -> LowerFile | None:
+        """Return what the merged tree has at the relative path `path`. No symbolic link on the way is followed."""
         parent, _, base = path.rpartition(b"/")
         return self.look_up(self.directory(parent), base)
 
     def directory(self, path: bytes) -> Stack:
-        """The directory at `path`, relative; an empty stack where there is none."""
+        """Return the merged directory at the relative path `path`; an empty stack if there is none."""
         if not path:
             return self.root
         known = self._directories.get(path)
@@ -169,7 +173,7 @@ class LowerLayers:
         return known
 
     def names(self, stack: Stack) -> set[bytes]:
-        """The names in a merged directory."""
+        """Return the names in a merged directory."""
         names: set[bytes] = set()
         hidden: set[bytes] = set()
         for directory in stack:
@@ -178,7 +182,7 @@ class LowerLayers:
                 for entry in entries:
                     if entry.name in hidden:
                         continue
-                    # Only a device can be a whiteout: most entries need no look at their status.
+                    # Only a device can be a whiteout, so most entries need no stat(2).
                     if _may_be_device(entry) and is_whiteout(entry.stat(follow_symlinks=False)):
                         whiteouts.append(entry.name)
                     else:
@@ -189,7 +193,7 @@ class LowerLayers:
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Whether this is overlayfs's mark for a deleted name: a character device with the numbers 0 and 0."""
+    """Return whether a file is a whiteout, overlayfs's mark of a deleted name: a character device 0:0."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 

@@ -1,8 +1,9 @@
-"""Mounting overlays, by system calls of this process alone.
+"""Mounting overlays by system calls of this process.
 
-The newer calls (fsopen, fsconfig, fsmount, move_mount) take every lower layer by itself, from Linux 6.8
-on. Older kernels get mount(2), whose options must fit into one page. Every directory is opened without following
-links, see `layerstore_core.base.inside`, and the kernel is given the descriptors. Source: Linux, `Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
+The newer calls (fsopen, fsconfig, fsmount, move_mount) take the lower layers one by one, from Linux 6.8 on. On older
+kernels mount(2) is called, whose options must fit into one page. Every directory is opened without following links, see
+`layerstore_core.sdk.inside`, and the kernel gets the descriptors. Source: Linux,
+`Documentation/filesystems/overlayfs.rst` and `mount_api.rst`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from layerstore_overlay import syscalls
 
 #: The longest data that mount(2) takes, without its final NUL.
 MAX_MOUNT_DATA: Final = os.sysconf("SC_PAGE_SIZE") - 1
-#: Of a file system with fewer blocks or inodes left it is said that it is full.
+#: A file system with fewer blocks or inodes left than this is reported as full.
 _ROOM: Final = 8
 
 
 class MountMethod(Enum):
     """How to mount."""
 
-    #: As `FSOPEN` where the kernel can, otherwise as `CLASSIC`.
+    #: Like `FSOPEN` if the kernel can do that, otherwise like `CLASSIC`.
     AUTO = "auto"
     FSOPEN = "fsopen"
     CLASSIC = "mount"
@@ -35,14 +36,14 @@ class MountMethod(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OverlaySpec:
-    """What to mount; all paths are relative to the home that the mounter was made for.
+    """What to mount. All paths are relative to the mounter's home.
 
     Attributes:
-        lower: the lower directories, the nearest first.
-        upper: where changes go; `None` mounts the lower directories read-only.
-        work: overlayfs's own working directory beside `upper`.
-        options: further options, the value `None` for a flag.
-        read_only: refuse changes although there is an upper directory.
+        lower: the lower directories, the uppermost first.
+        upper: the directory that changes go to; `None` mounts the lower directories read-only.
+        work: overlayfs's working directory, on the file system of `upper`.
+        options: further options; a flag has the value `None`.
+        read_only: mount read-only, although there is an upper directory.
     """
 
     lower: Sequence[str]
@@ -52,7 +53,7 @@ class OverlaySpec:
     read_only: bool = False
 
     def directories(self) -> Iterator[tuple[str, str]]:
-        """The options that are directories, in the order in which the kernel wants them."""
+        """Yield the options that are directories, in the order that the kernel requires."""
         yield from (("lowerdir+", lower) for lower in self.lower)
         if self.upper is not None and self.work is not None:
             yield "upperdir", self.upper
@@ -60,11 +61,11 @@ class OverlaySpec:
 
 
 class Mounter:
-    """Mounts overlays of directories below `home`.
+    """Mounts overlays of directories in `home`.
 
     Args:
         home: an absolute path.
-        method: tests choose the older way to see that it works.
+        method: how to mount; tests choose the older way.
     """
 
     def __init__(self, home: str, method: MountMethod = MountMethod.AUTO) -> None:
@@ -73,9 +74,9 @@ class Mounter:
 
     @property
     def takes_single_lowers(self) -> bool:
-        """Whether lower layers are passed one by one, so that their number is the kernel's affair alone.
+        """Whether lower layers are passed one by one, so that only the kernel limits their number.
 
-        Certain from the first successful mount on.
+        This is certain after the first successful mount.
         """
         return self._method is not MountMethod.CLASSIC
 
@@ -83,7 +84,7 @@ class Mounter:
         """Mount at `target`, a directory relative to home.
 
         Raises:
-            OSError: with what the kernel has said of the reason, where it has.
+            OSError: the mount failed; the message has the reason that the kernel reports, if it reports one.
         """
         path = os.path.join(self._home, os.fsencode(target))
         if self._method is not MountMethod.CLASSIC:
@@ -103,11 +104,13 @@ class Mounter:
         self._mount_classic(spec, target)
 
     def open_detached(self, spec: OverlaySpec, target: str) -> int:
-        """Mount where nobody else sees it; the mount goes when the returned directory descriptor is closed.
+        """Mount without a mount point, unseen by other processes; return a descriptor of the root directory.
+
+        The mount ends when the descriptor is closed.
 
         Args:
             spec: what to mount.
-            target: a directory that the older way needs for a moment.
+            target: a directory on which the older way mounts for a moment.
         """
         if self._method is not MountMethod.CLASSIC:
             try:
@@ -124,8 +127,8 @@ class Mounter:
             syscalls.unmount(os.fsdecode(path), lazy=True)
 
     def _make(self, spec: OverlaySpec, target: bytes) -> int:
-        """Make the mount, attached to nothing yet."""
-        mount_fd = self._make_as_it_comes(spec, target)
+        """Make the mount without a mount point; return its descriptor."""
+        mount_fd = self._make_unchecked(spec, target)
         if spec.upper is not None and not spec.read_only:
             try:
                 self._refuse_read_only(mount_fd, target)
@@ -134,7 +137,7 @@ class Mounter:
                 raise
         return mount_fd
 
-    def _make_as_it_comes(self, spec: OverlaySpec, target: bytes) -> int:
+    def _make_unchecked(self, spec: OverlaySpec, target: bytes) -> int:
         fs_fd = -1
         try:
             try:
@@ -143,8 +146,10 @@ class Mounter:
                 if error.errno == errno.ENOSYS:
                     raise _Unsupported(error.errno, error.strerror) from error
                 raise
-            if _takes_anything(fs_fd):
-                raise _Unsupported(errno.EINVAL, "this kernel's overlayfs takes lower directories only all at once")
+            if _accepts_unknown_options(fs_fd):
+                raise _Unsupported(
+                    errno.EINVAL, "this kernel's overlayfs takes all lower directories in one option only"
+                )
             for key, value in [("source", "overlay"), *spec.options]:
                 with _explained(fs_fd, key, value):
                     syscalls.fsconfig_set(fs_fd, os.fsencode(key), None if value is None else os.fsencode(value))
@@ -166,7 +171,10 @@ class Mounter:
                 os.close(fs_fd)
 
     def _refuse_read_only(self, mount_fd: int, path: bytes) -> None:
-        """Where overlayfs cannot make its working directory, it mounts read-only, and tells the kernel's log alone why."""
+        """Raise an error if overlayfs has mounted read-only because it could not make its working directory.
+
+        It writes the reason to the kernel's log only.
+        """
         home = os.statvfs(self._home)
         if not os.fstatvfs(mount_fd).f_flag & os.ST_RDONLY or home.f_flag & os.ST_RDONLY:
             return
@@ -208,13 +216,13 @@ class Mounter:
 
 
 class _Unsupported(OSError):
-    """The kernel has no such call, or no `lowerdir+`."""
+    """The kernel has no such system call, or overlayfs has no option `lowerdir+`."""
 
 
-def _takes_anything(fs_fd: int) -> bool:
-    """Whether overlayfs still gets its options as mount(2) hands them over, unread until the end.
+def _accepts_unknown_options(fs_fd: int) -> bool:
+    """Return whether this kernel's overlayfs accepts unknown options, because it reads them at the end, as for mount(2).
 
-    Then an option that nobody knows is taken, and so would `lowerdir+` be, to fail without a reason.
+    It would accept `lowerdir+`, too, and fail later without a reason.
     """
     try:
         syscalls.fsconfig_set(fs_fd, b"layerstore-no-such-option", None)
@@ -225,20 +233,20 @@ def _takes_anything(fs_fd: int) -> bool:
 
 
 def _explain(error: OSError, fs_fd: int) -> str:
-    """The error in words, the kernel's own if it has left any with the file system context."""
-    said = syscalls.read_log(fs_fd)
+    """Return the error's message, with the kernel's messages about the file system context, if any."""
+    reason = syscalls.read_log(fs_fd)
     words = error.strerror or os.strerror(error.errno or 0)
-    return f"{words}: {'; '.join(said)}" if said else words
+    return f"{words}: {'; '.join(reason)}" if reason else words
 
 
 @contextmanager
 def _explained(fs_fd: int, key: str, value: str | None) -> Iterator[None]:
-    """Add to an error what the kernel has said, and the option."""
+    """Add the kernel's messages and the mount option to an error inside a `with` block."""
     try:
         yield
     except OSError as error:
-        said = _explain(error, fs_fd)
+        reason = _explain(error, fs_fd)
         if key == "lowerdir+" and error.errno == errno.EINVAL:
-            raise _Unsupported(error.errno, said) from error
+            raise _Unsupported(error.errno, reason) from error
         shown = key if value is None else f"{key}={value}"
-        raise OSError(error.errno, f"{said} (mount option {shown})") from error
+        raise OSError(error.errno, f"{reason} (mount option {shown})") from error

@@ -1,4 +1,4 @@
-"""What is mounted where, and taking it away."""
+"""Finding mounts, and unmounting them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Mount:
     """A line of `/proc/self/mountinfo` (proc(5)).
 
     Attributes:
-        point: where, absolute.
-        file_system: its type.
-        source: the device, for those that have one.
+        point: the absolute path of the mount point.
+        file_system: the type of the file system.
+        source: the device, if the file system has one.
     """
 
     point: bytes
@@ -30,7 +30,7 @@ class Mount:
 
 
 def read_mounts() -> list[Mount]:
-    """All mounts that this process sees, in the order in which they were stacked."""
+    """Return all mounts that this process sees. A later one may cover an earlier one."""
     mounts = []
     with open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:
@@ -41,7 +41,7 @@ def read_mounts() -> list[Mount]:
 
 
 def is_mount_point(path: str) -> bool:
-    """Whether another file system is mounted at `path`, by a look at the two device numbers."""
+    """Return whether a file system is mounted at `path`, from the device numbers of it and of its directory."""
     try:
         with inside.parent(path) as (above, name):
             return os.stat(name, dir_fd=above, follow_symlinks=False).st_dev != os.fstat(above).st_dev
@@ -50,13 +50,13 @@ def is_mount_point(path: str) -> bool:
 
 
 def mounted_type(path: str) -> str | None:
-    """The type of what is mounted at `path`, an absolute path without links; `None` for nothing."""
+    """Return the type of the file system mounted at `path`, an absolute path without links; `None` if there is none."""
     point = os.fsencode(path)
     return next((mount.file_system for mount in reversed(read_mounts()) if mount.point == point), None)
 
 
-def holding_mount(path: str) -> Mount | None:
-    """The mount that `path`, an absolute path without links, is on."""
+def mount_of(path: str) -> Mount | None:
+    """Return the mount that has the file at `path`, an absolute path without links."""
     here = os.fsencode(path)
     best: Mount | None = None
     for mount in read_mounts():
@@ -67,10 +67,10 @@ def holding_mount(path: str) -> Mount | None:
 
 
 def unmount_all(path: str) -> bool:
-    """Unmount whatever is at `path`, however often; what is in use goes with its last user.
+    """Remove all mounts at `path`. A mount in use ends with its last user.
 
     Returns:
-        Whether there was something.
+        Whether there was a mount.
     """
     found = False
     while is_mount_point(path):
@@ -86,7 +86,7 @@ def unmount_all(path: str) -> bool:
 
 
 def unmount_below(path: str) -> bool:
-    """Unmount all that is mounted below a directory, the latest first; whether there was something."""
+    """Remove all mounts below a directory, the latest first; return whether there was one."""
     prefix = os.fsencode(path) + b"/"
     found = [mount.point for mount in read_mounts() if mount.point.startswith(prefix)]
     for point in reversed(found):

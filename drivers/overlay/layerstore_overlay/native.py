@@ -1,7 +1,8 @@
-"""What a layer changes, from its own directory alone: what is not there is as it is below.
+"""The changes of a layer, computed from its own directory alone.
 
-The answer is that of `layerstore_core.diff.compare` for the two merged trees, at the cost of the change
-and not of the trees: the same rules of what is a change, applied to what stands in the upper directory.
+A path that is not in the directory is as in the lower layers. So the cost is that of the layer's own files, and not that
+of the merged trees. The result is the same as that of `layerstore_core.compare_trees` for the two merged trees: the same
+rules decide what a change is.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from dataclasses import dataclass
 
 from layerstore_core import Change, ChangeKind
 from layerstore_core.sdk import TreeWalk, inside, is_new_root, may_have_holes, read_xattrs, same_content, same_status
-from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, Stack, is_whiteout
+from layerstore_overlay.lowers import LowerFile, LowerLayers, OverlayXattrs, Stack, is_whiteout
 
 
 class NotNativeError(Exception):
-    """The upper directory alone does not tell; the message says why. The merged trees have to be compared."""
+    """The upper directory alone does not show the changes; the message says why. Compare the merged trees instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """A directory of the upper tree, to be looked into.
+    """A directory of the upper tree that is still to be visited.
 
     Attributes:
-        name: in the directory above.
-        stack: the directory below, empty where there is none.
-        hides: nothing below shows through.
-        whole: a diff has all of it, under an opaque whiteout.
+        name: its name in its parent directory.
+        stack: the lower directory at the same path; empty if there is none.
+        hides: no file of the lower layers shows in it.
+        whole: a diff has an opaque whiteout for it or for a directory above, and so all of its files.
     """
 
     name: str
@@ -40,7 +41,14 @@ class _Directory:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A name of a file that has, or had, several."""
+    """A name of a file that has, or had, several hard links.
+
+    Attributes:
+        path: the path in the layer, absolute.
+        upper: device and inode of the upper file.
+        lower: device and inode of the lower file at the same path; `None` if there is none.
+        lower_links: how many hard links the lower file has.
+    """
 
     path: bytes
     upper: tuple[int, int]
@@ -52,27 +60,29 @@ class NativeChanges:
     """The changes of one layer.
 
     Args:
-        upper: its own directory.
-        below: the merged tree of the layers below.
+        upper: the layer's own directory.
+        lowers: the merged tree of the lower layers.
         xattrs: how overlayfs marks opaque directories here.
         root_owner: user and group of a new base layer's root.
 
+    Attributes:
+        opaque: the opaque directories that hide lower files, without those inside of others.
+
     Raises:
-        NotNativeError: overlayfs has written down more than files and marks (redirect_dir, metacopy), paths are
-            too long, or names outside of the upper directory matter.
+        NotNativeError: overlayfs has stored more than files and marks (redirect_dir, metacopy), a path is too long, or
+            hard links outside of the upper directory matter.
         OSError: something cannot be read.
     """
 
-    def __init__(self, upper: str, below: LowerLayers, xattrs: OverlayXattrs, root_owner: tuple[int, int]) -> None:
+    def __init__(self, upper: str, lowers: LowerLayers, xattrs: OverlayXattrs, root_owner: tuple[int, int]) -> None:
         self._root_owner = root_owner
-        self._below = below
+        self._lowers = lowers
         self._xattrs = xattrs
         self._found: dict[bytes, ChangeKind] = {}
         self._names: list[_Name] = []
-        #: Paths below opaque directories that hide something: those that are there, and those that are hidden.
+        #: Paths in the directories of `opaque`: those that are there, and those that are hidden.
         self._present: list[bytes] = []
         self._hidden: list[bytes] = []
-        #: The opaque directories that hide something, without those in others.
         self.opaque: list[bytes] = []
         try:
             with TreeWalk(upper) as tree:
@@ -81,15 +91,15 @@ class NativeChanges:
             if error.errno == errno.ENAMETOOLONG:
                 raise NotNativeError("a path is too long") from error
             raise
-        self._report_links()
+        self._report_hard_links()
         _report_directories(self._found)
 
     def changes(self) -> list[Change]:
-        """As `compare_trees` gives them for the merged trees."""
+        """Return the changes as `compare_trees` returns them for the merged trees."""
         return _as_list(self._found)
 
     def diff_changes(self) -> list[Change]:
-        """What a diff has to bring: as `changes`, but the directories in `opaque` whole, and nothing deleted in them."""
+        """Return the changes for a diff: as `changes`, but with all files of the directories in `opaque`, and no deletions there."""
         found = dict(self._found)
         for path in self._hidden:
             del found[path]
@@ -115,7 +125,7 @@ class NativeChanges:
                 tree.up()
 
     def _root(self, tree: TreeWalk) -> _Directory:
-        stack = self._below.root
+        stack = self._lowers.root
         if stack:
             lower = os.lstat(stack[0])
             if not same_status(os.fstat(tree.fd), lower) or read_xattrs(tree.fd) != read_xattrs(stack[0]):
@@ -125,9 +135,9 @@ class NativeChanges:
         return _Directory("", stack, self._xattrs.is_opaque(tree.fd), whole=False)
 
     def _visit(self, tree: TreeWalk, directory: _Directory) -> list[_Directory]:
-        """Look at what is in the present directory; returns the directories in it."""
+        """Compare the entries of the walk's directory; return the directories among them."""
         stack = directory.stack
-        hidden = self._below.names(stack) if directory.hides and stack else set()
+        hidden = self._lowers.names(stack) if directory.hides and stack else set()
         directories = []
         with os.scandir(tree.fd) as entries:
             for entry in entries:
@@ -135,10 +145,10 @@ class NativeChanges:
                 path = b"/" + tree.join(name)
                 try:
                     status = entry.stat(follow_symlinks=False)
-                    xattr_names = self._read_names(tree, name, status)
+                    xattr_names = self._xattr_names(tree, name, status)
                 except FileNotFoundError:
                     continue
-                lower = self._below.look_up(stack, name) if stack else None
+                lower = self._lowers.look_up(stack, name) if stack else None
                 if is_whiteout(status):
                     if lower and not directory.hides:
                         self._found[path] = ChangeKind.DELETE
@@ -146,12 +156,12 @@ class NativeChanges:
                 hidden.discard(name)
                 if directory.whole:
                     self._present.append(path)
-                self._pair(tree, name, status, lower)
+                self._compare(tree, name, status, lower)
                 if stat.S_ISDIR(status.st_mode):
                     opaque = self._xattrs.opaque in xattr_names and self._xattrs.is_opaque(tree.handle(name))
                     below = lower.stack if lower else ()
                     whole = directory.whole
-                    if opaque and not whole and self._below.names(below):
+                    if opaque and not whole and self._lowers.names(below):
                         whole = True
                         self.opaque.append(path)
                     directories.append(_Directory(entry.name, below, directory.hides or opaque, whole))
@@ -162,8 +172,12 @@ class NativeChanges:
                 self._hidden.append(path)
         return directories
 
-    def _read_names(self, tree: TreeWalk, name: bytes, status: os.stat_result) -> list[str]:
-        """The names of an upper file's attributes, which must not tell of data or a name kept elsewhere."""
+    def _xattr_names(self, tree: TreeWalk, name: bytes, status: os.stat_result) -> list[str]:
+        """Return the names of an upper file's attributes.
+
+        Raises:
+            NotNativeError: an attribute says that overlayfs keeps the file's content or name in another place.
+        """
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             return []
         try:
@@ -177,7 +191,7 @@ class NativeChanges:
                 raise NotNativeError(f"{tree.absolute(name)} has the attribute {self._xattrs.prefix}{moved}")
         return names
 
-    def _pair(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: Found | None) -> None:
+    def _compare(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: LowerFile | None) -> None:
         path = b"/" + tree.join(name)
         if lower is None:
             self._found[path] = ChangeKind.ADD
@@ -190,7 +204,7 @@ class NativeChanges:
             below = (lower.status.st_dev, lower.status.st_ino) if lower else None
             self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below, links))
 
-    def _differ(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: Found) -> bool:
+    def _differ(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: LowerFile) -> bool:
         if not same_status(upper, lower.status):
             return True
         if read_xattrs(tree.handle(name)) != read_xattrs(lower.path):
@@ -207,8 +221,8 @@ class NativeChanges:
         finally:
             os.close(first)
 
-    def _report_links(self) -> None:
-        """Report the names without which nobody could say which names are one file: compare's rule."""
+    def _report_hard_links(self) -> None:
+        """Report the names that are needed to tell which names are hard links of one file, by the rule of `compare_trees`."""
         files: dict[tuple[int, int], list[_Name]] = defaultdict(list)
         known: dict[tuple[int, int], int] = defaultdict(int)
         for name in self._names:
@@ -218,18 +232,18 @@ class NativeChanges:
         left: set[tuple[int, int]] = set()
         for names in sorted(files.values(), key=lambda names: min(name.path for name in names)):
             lower = names[0].lower
-            brought = any(name.path in self._found for name in names) or len({name.lower for name in names}) > 1
-            if brought or lower is None or lower in left:
+            is_changed = any(name.path in self._found for name in names) or len({name.lower for name in names}) > 1
+            if is_changed or lower is None or lower in left:
                 for name in names:
                     self._found.setdefault(name.path, ChangeKind.MODIFY)
             elif known[lower] < names[0].lower_links:
-                raise NotNativeError(f"{os.fsdecode(names[0].path)} was copied up and left its other names behind")
+                raise NotNativeError(f"{os.fsdecode(names[0].path)} was copied up without its other hard links")
             else:
                 left.add(lower)
 
 
 def _report_directories(found: dict[bytes, ChangeKind]) -> None:
-    """Report the directories above all changes."""
+    """Report the parent directories of all changes."""
     for path in list(found):
         while (path := path.rpartition(b"/")[0]) and path not in found:
             found[path] = ChangeKind.MODIFY

@@ -1,4 +1,4 @@
-"""What can be set for the driver: a module of its own, since pydantic takes long to load, and is seldom needed."""
+"""The model of the driver's options: a module of its own, since pydantic takes long to load and is seldom needed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Options(BaseModel):
     """The driver's options.
 
     Attributes:
-        size: how many bytes a writable layer may take, where its own `size` does not say; with a unit if
-            need be (`10G`). `None`: no limit. Docker's name for it, `overlay2.size`, is known too.
+        size: the size limit in bytes of writable layers that have no `size` of their own. A text may have a unit
+            (`10G`). `None`: no limit. Docker's name of the option, `overlay2.size`, is accepted, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

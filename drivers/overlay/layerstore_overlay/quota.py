@@ -1,7 +1,7 @@
-"""Size limits of single layers, through project quota of the file system (ext4 and xfs).
+"""Size limits of single layers, by project quota of the file system (ext4 and xfs).
 
-A layer's directory and all that is made in it belong to a project of the layer's own, and the file
-system limits the project. Source: Linux, `include/uapi/linux/fs.h` (fsxattr) and `dqblk_xfs.h`.
+Each limited layer has a project of its own. The layer's directory, and each file made in it, belong to the project, and
+the file system limits the project. Source: Linux, `include/uapi/linux/fs.h` (fsxattr) and `dqblk_xfs.h`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from layerstore_core.sdk import inside
 from layerstore_overlay import syscalls
-from layerstore_overlay.mounts import holding_mount
+from layerstore_overlay.mounts import mount_of
 
 _FS_IOC_FSGETXATTR: Final = 0x801C581F
 _FS_IOC_FSSETXATTR: Final = 0x401C5820
@@ -34,16 +34,16 @@ _DISK_QUOTA: Final = struct.Struct("=bbHIQQ88x")
 _DISK_QUOTA_VERSION: Final = 1
 _PROJECT_QUOTA_FLAG: Final = 2
 _BLOCK_LIMITS: Final = 1 << 2 | 1 << 3
-#: Accounting and enforcement of project quota are on.
+#: Flags: accounting and enforcement of project quota are on.
 _PROJECT_QUOTA_ON: Final = 1 << 4 | 1 << 5
-#: Quota counts in blocks of so many bytes, whatever the file system's are.
+#: The unit of quota in bytes, independent of the file system's block size.
 _BLOCK: Final = 512
-#: Project IDs are drawn from here up: small numbers are given by people.
+#: The smallest project ID that is used here. Administrators use small numbers.
 _FIRST_PROJECT: Final = 1 << 20
 
 
 class ProjectQuota:
-    """Limits for directories on the file system of `home`.
+    """Size limits for directories on the file system of `home`.
 
     Args:
         home: an absolute path without links.
@@ -53,7 +53,7 @@ class ProjectQuota:
         self._home = home
 
     def unavailable(self) -> str | None:
-        """Why there is no project quota here, in words; `None` where there is."""
+        """Return why there is no project quota here, as a sentence; `None` if there is."""
         state = ctypes.create_string_buffer(256)
         try:
             self._quotactl(_Q_XGETQSTAT, 0, state)
@@ -64,15 +64,15 @@ class ProjectQuota:
             if int.from_bytes(state.raw[2:4], "little") & _PROJECT_QUOTA_ON == _PROJECT_QUOTA_ON:
                 return None
             reason = "project quota is off"
-        mount = holding_mount(self._home)
+        mount = mount_of(self._home)
         where = f"{mount.file_system} at {os.fsdecode(mount.point)}" if mount else self._home
         return (
-            f"{where} keeps no project quota ({reason}); use ext4 made with `mkfs.ext4 -O quota,project`, or xfs, "
+            f"{where} has no project quota ({reason}); use ext4 made with `mkfs.ext4 -O quota,project`, or xfs, "
             "mounted with the option `prjquota`"
         )
 
     def limit(self, directory: str, size: int) -> None:
-        """Let all that will be made below an empty directory take no more than `size` bytes.
+        """Limit the files that will be made in an empty directory to `size` bytes together.
 
         Raises:
             OSError: the file system refuses.
@@ -86,7 +86,7 @@ class ProjectQuota:
             raise
 
     def release(self, directory: str) -> None:
-        """Take the limit of a directory away, so that its project's number is free again."""
+        """Remove the limit of a directory, so that its project ID is free again."""
         try:
             project = _project(directory)
         except OSError as error:
@@ -97,7 +97,7 @@ class ProjectQuota:
             self._set_limit(project, 0)
 
     def _unused_project(self) -> int:
-        # Drawn, not counted: several processes need not agree on whose turn it is.
+        # Random, and not the next number: so processes need not agree on one.
         for _ in range(64):
             project = _FIRST_PROJECT + secrets.randbelow((1 << 32) - _FIRST_PROJECT - 1)
             quota = ctypes.create_string_buffer(_DISK_QUOTA.size)
@@ -107,7 +107,7 @@ class ProjectQuota:
                 if error.errno == errno.ENOENT:
                     return project
                 raise
-            # Blocks and files in use follow the limits.
+            # The numbers of blocks and files in use follow the limits.
             if not any(quota.raw[8:56]):
                 return project
         raise OSError(errno.ENOSPC, "no unused project ID was found for a layer's size limit", self._home)
@@ -129,7 +129,7 @@ class ProjectQuota:
             if error.errno != errno.ENOSYS:
                 error.filename = self._home
                 raise
-            mount = holding_mount(self._home)
+            mount = mount_of(self._home)
             syscalls.quotactl(command, mount.source if mount else b"", project, data)
 
 

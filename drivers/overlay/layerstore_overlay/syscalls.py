@@ -1,6 +1,6 @@
-"""The system calls that Python has no functions for, as thin as can be.
+"""System calls for which Python has no functions.
 
-The numbers above 424 are the same on all architectures. Source: Linux, `include/uapi/linux/mount.h` and
+Numbers above 424 are the same on all architectures. Source: Linux, `include/uapi/linux/mount.h` and
 `include/uapi/asm-generic/unistd.h`.
 """
 
@@ -36,7 +36,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def system_call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    """Call the kernel: numbers as `long`, bytes as pointers to strings that end with NUL.
+    """Make a system call. Numbers are passed as `long`, bytes as pointers to strings that end with NUL.
 
     Raises:
         OSError: the call failed.
@@ -46,18 +46,18 @@ def system_call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_cha
 
 
 def fsopen(file_system: bytes) -> int:
-    """A context for a new instance of a file system."""
+    """Open a context for a new instance of a file system; return its descriptor."""
     return system_call(_FSOPEN, file_system, _FSOPEN_CLOEXEC)
 
 
 def fsconfig_set(fs_fd: int, key: bytes, value: bytes | None) -> None:
-    """Set an option, `None` for a flag."""
+    """Set an option of the context; a flag has the value `None`."""
     command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
     system_call(_FSCONFIG, fs_fd, command, key, value, 0)
 
 
 def fsconfig_set_directory(fs_fd: int, key: bytes, directory: int) -> None:
-    """Set an option to an open directory, by the descriptor, or before Linux 6.13 by a path that means it."""
+    """Set an option to an open directory: by its descriptor, or before Linux 6.13 by its path in /proc."""
     try:
         system_call(_FSCONFIG, fs_fd, _FSCONFIG_SET_FD, key, None, directory)
     except OSError as error:
@@ -68,12 +68,12 @@ def fsconfig_set_directory(fs_fd: int, key: bytes, directory: int) -> None:
 
 
 def fsconfig_create(fs_fd: int) -> None:
-    """Make the instance."""
+    """Create the instance of the file system."""
     system_call(_FSCONFIG, fs_fd, _FSCONFIG_CMD_CREATE, None, None, 0)
 
 
 def fsmount(fs_fd: int, *, read_only: bool) -> int:
-    """A mount of the instance, which is nowhere yet: a directory descriptor."""
+    """Mount the instance without a mount point; return a descriptor of its root directory."""
     return system_call(_FSMOUNT, fs_fd, _FSMOUNT_CLOEXEC, _MOUNT_ATTR_RDONLY if read_only else 0)
 
 
@@ -83,7 +83,7 @@ def move_mount(mount_fd: int, target: int) -> None:
 
 
 def read_log(fs_fd: int) -> list[str]:
-    """What the kernel has said about a context, each message once."""
+    """Read the kernel's messages about a context. Each is returned only once."""
     messages: list[str] = []
     while True:
         try:
@@ -94,20 +94,20 @@ def read_log(fs_fd: int) -> list[str]:
 
 
 def mount(target: bytes, data: bytes, *, read_only: bool) -> None:
-    """Mount an overlay the older way, by the call of this name."""
+    """Mount an overlay the older way, by the system call of this name."""
     flags = ctypes.c_ulong(_MS_RDONLY if read_only else 0)
     _checked(_libc.mount(b"overlay", target, b"overlay", flags, data))
 
 
 def unmount(path: str, *, lazy: bool = False) -> bool:
-    """Unmount what is at `path`; `False` where it is no mount point or is not there.
+    """Unmount the file system at `path`; return `False` if nothing is mounted there, or there is no such directory.
 
     Args:
-        path: no link in it below a store's root is followed.
-        lazy: take the mount out of the tree at once, and let it end with its last user.
+        path: the mount point. No link below a store's root is followed.
+        lazy: detach the mount at once, and end it with its last user.
 
     Raises:
-        OSError: with `EBUSY` where it is in use (never if `lazy`), or any other failure.
+        OSError: it is in use (`EBUSY`; never if `lazy`), or the call failed for another reason.
     """
     try:
         with inside.parent(path) as (above, name):
@@ -123,7 +123,7 @@ def unmount(path: str, *, lazy: bool = False) -> bool:
 
 
 def quotactl(command: int, device: bytes, identity: int, data: ctypes.Array[ctypes.c_char]) -> None:
-    """The older call, which names the file system by its device: for kernels without quotactl_fd."""
+    """Make the system call of this name, for kernels without quotactl_fd(2). The device names the file system."""
     _checked(_libc.quotactl(command, device, identity, data))
 
 

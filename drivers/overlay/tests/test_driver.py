@@ -40,12 +40,12 @@ def test_a_base_layer_is_its_own_directory_and_others_are_mounted(driver, place)
 
 
 @pytest.mark.parametrize("call", ["get", "metadata"])
-def test_an_unknown_layer(one_driver, call):
+def test_an_unknown_layer_is_refused(one_driver, call):
     with pytest.raises(FileNotFoundError, match="no such layer"):
         getattr(one_driver, call)("missing", *([""] if call == "get" else []))
 
 
-def test_a_mount_that_was_left_behind_is_adopted_and_not_stacked(driver, place):
+def test_an_existing_mount_is_used_and_not_stacked(driver, place):
     build(driver, "base", "", "file")
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
@@ -60,7 +60,7 @@ def test_a_mount_that_was_left_behind_is_adopted_and_not_stacked(driver, place):
     other.put("rw")
 
 
-def test_an_empty_mount_point_that_a_reboot_has_left_is_used(driver, place):
+def test_an_empty_mount_point_from_before_a_reboot_is_used(driver, place):
     build(driver, "base", "", "file")
     driver.create_read_write("rw", "base", {})
     (place / "overlay2/rw/merged").mkdir()
@@ -68,13 +68,13 @@ def test_an_empty_mount_point_that_a_reboot_has_left_is_used(driver, place):
     driver.put("rw")
 
 
-def test_something_else_mounted_in_its_place_is_refused(one_driver, disk):
+def test_another_file_system_at_the_mount_point_is_refused(one_driver, disk):
     build(one_driver, "base", "", "file")
     one_driver.create_read_write("rw", "base", {})
     merged = disk / "overlay2/rw/merged"
     merged.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", merged], check=True)
-    with pytest.raises(OSError, match=r"another kind \(tmpfs\)"):
+    with pytest.raises(OSError, match=r"another file system \(tmpfs\)"):
         one_driver.get("rw", "")
     one_driver.remove("rw")
     assert not mounts_at(str(merged))
@@ -98,7 +98,7 @@ def test_a_parent_is_mounted_read_only_and_shows_its_files(driver):
 
 
 @pytest.mark.parametrize("method", [MountMethod.AUTO, MountMethod.CLASSIC])
-def test_chains_as_deep_as_the_driver_says_are_mounted(place, method):
+def test_chains_of_the_declared_depth_are_mounted(place, method):
     driver = make_driver(place, method)
     depth = driver.capabilities().max_depth
     assert depth == (499 if method is MountMethod.AUTO and takes_single_lowers() else 125)
@@ -114,11 +114,11 @@ def test_chains_as_deep_as_the_driver_says_are_mounted(place, method):
     driver.put("long-" * 11)
     assert [str(change) for change in driver.changes("long-" * 11, "long-" * 11 + "-init")] == ["A /more"]
     if depth == 499:
-        with pytest.raises(MaxDepthExceeded, match="overlayfs mounts 500"):
+        with pytest.raises(MaxDepthExceeded, match="overlayfs mounts at most 500"):
             driver.create("too-deep", "long-" * 11, {})
 
 
-def test_removal_takes_a_mount_in_use_with_it(driver):
+def test_removal_of_a_layer_ends_its_mount_even_in_use(driver):
     build(driver, "base", "", entry("file", "text"))
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
@@ -135,7 +135,7 @@ def test_removal_takes_a_mount_in_use_with_it(driver):
         sleeper.wait()
 
 
-def test_removal_of_what_has_leaked_into_another_namespace(driver, place):
+def test_removal_of_a_layer_whose_mount_has_leaked_into_another_namespace(driver, place):
     build(driver, "base", "", "file")
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
@@ -155,7 +155,7 @@ def test_removal_of_what_has_leaked_into_another_namespace(driver, place):
         sleeper.communicate()
 
 
-def test_removal_unmounts_what_others_have_mounted_inside(one_driver, disk):
+def test_removal_unmounts_file_systems_that_are_mounted_inside(one_driver, disk):
     build(one_driver, "base", "", "d/")
     one_driver.create_read_write("rw", "base", {})
     inside = disk / "overlay2/rw/diff/inside"

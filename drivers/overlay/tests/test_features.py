@@ -19,7 +19,7 @@ from .conftest import logger, make_driver, skip_unless_possible, takes_single_lo
 
 
 @pytest.mark.parametrize("method", list(MountMethod))
-def test_what_works_is_tried_on_the_directory_and_leaves_nothing(place, method):
+def test_features_are_tried_in_the_directory_and_nothing_is_left(place, method):
     skip_unless_possible(method)
     files = os.listdir("/proc/self/fd")
     found = Features(str(place), method)
@@ -41,7 +41,7 @@ def test_what_works_is_tried_on_the_directory_and_leaves_nothing(place, method):
 @pytest.mark.parametrize(
     ("option", "fact"), [("redirect_dir", "redirect_dir"), ("metacopy", "metacopy")], ids=["redirect_dir", "metacopy"]
 )
-def test_a_kernel_that_moves_things_has_no_native_diff(disk, option, fact):
+def test_a_kernel_with_redirect_dir_or_metacopy_has_no_native_diff(disk, option, fact):
     found = Features(str(disk))
     # As if the kernel's default were on.
     found.__dict__["base_options"] = (("index", "off"), (option, "on"))
@@ -65,9 +65,9 @@ def test_an_overlay_on_an_overlay_is_refused_with_reason_and_remedy(disk):
 
 @pytest.mark.parametrize(
     ("fact", "reason"),
-    [("d_type", "does not tell the types of directory entries"), ("whiteouts", "device 0:0.*unshare -Urm")],
+    [("d_type", "does not store the types of directory entries"), ("whiteouts", "device 0:0.*unshare -Urm")],
 )
-def test_what_is_missing_is_named(disk, fact, reason):
+def test_a_missing_feature_is_named(disk, fact, reason):
     found = Features(str(disk))
     found.__dict__[fact] = False
     with pytest.raises(DriverNotSupported, match=reason):
@@ -83,7 +83,7 @@ def test_what_is_missing_is_named(disk, fact, reason):
         (30, "read-only"),
     ],
 )
-def test_why_the_kernel_refuses_is_told_with_what_to_do(disk, monkeypatch, code, reason):
+def test_a_refused_mount_is_reported_with_its_reason_and_remedy(disk, monkeypatch, code, reason):
     def refuse(*args):
         raise OSError(code, os.strerror(code))
 
@@ -108,7 +108,7 @@ def test_a_kernel_without_index_and_volatile(disk, monkeypatch):
     assert found.native_diff
 
 
-def test_where_trusted_attributes_cannot_be_set_those_of_the_user_are_taken(disk, monkeypatch):
+def test_user_attributes_are_used_where_trusted_ones_cannot_be_set(disk, monkeypatch):
     real = os.setxattr
 
     def setxattr(path, name, *args, **kwargs):
@@ -126,7 +126,7 @@ def test_where_trusted_attributes_cannot_be_set_those_of_the_user_are_taken(disk
     assert Features(str(disk)).xattrs is TRUSTED
 
 
-def test_temporary_directories_of_a_crash_are_removed_when_nobody_uses_them(disk):
+def test_cleanup_removes_trial_directories_that_no_process_has_locked(disk):
     driver = make_driver(disk)
     home = disk / "overlay2"
     old, used, young = (home / f"{features.TEMPORARY}{name}" for name in ("old", "used", "young"))
@@ -145,8 +145,8 @@ def test_temporary_directories_of_a_crash_are_removed_when_nobody_uses_them(disk
     assert driver.layer_ids() == []
 
 
-def test_a_laboratory_that_was_taken_for_a_stale_one_is_made_again(disk, monkeypatch):
-    """Another process may clean up after it is made, and before it is locked."""
+def test_a_trial_directory_that_was_taken_for_stale_is_made_again(disk, monkeypatch):
+    """Another process may clean up after the directory is made and before it is locked."""
     real = fcntl.flock
     taken = []
 
@@ -154,7 +154,7 @@ def test_a_laboratory_that_was_taken_for_a_stale_one_is_made_again(disk, monkeyp
         if not taken and how == fcntl.LOCK_EX:
             taken.append(how)
             monkeypatch.setattr(fcntl, "flock", real)
-            features.remove_stale_laboratories(str(disk))
+            features.remove_stale_trial_directories(str(disk))
         return real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -163,14 +163,14 @@ def test_a_laboratory_that_was_taken_for_a_stale_one_is_made_again(disk, monkeyp
     assert not list(disk.glob(".layerstore-*"))
 
 
-def test_others_may_clean_up_at_any_moment(disk):
-    """Whatever the moment, it is not taken for something that does not work here."""
+def test_features_are_found_while_other_processes_clean_up(disk):
+    """A trial directory that vanishes is not taken for a missing feature."""
     code = """
 import sys
 from layerstore_overlay import features
 print(flush=True)
 while True:
-    features.remove_stale_laboratories(sys.argv[1])
+    features.remove_stale_trial_directories(sys.argv[1])
 """
     cleaners = [
         subprocess.Popen([sys.executable, "-c", code, disk], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

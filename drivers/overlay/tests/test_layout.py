@@ -22,7 +22,7 @@ def described(path):
     return found
 
 
-def test_a_layer_on_disk_is_what_docker_makes(driver, place):
+def test_a_layer_on_disk_is_as_docker_makes_it(driver, place):
     old = os.umask(0o077)  # modes are Docker's, whatever the caller's umask
     try:
         driver.create("base", "", {})
@@ -107,7 +107,7 @@ def test_a_creation_that_fails_at_any_step_leaves_nothing(one_driver, disk, monk
     assert sorted(p.name for p in (disk / "overlay2").rglob("*")) == before
 
 
-def test_what_crashes_leave_is_listed_and_removed(one_driver, disk):
+def test_incomplete_layers_after_a_crash_are_listed_and_removed(one_driver, disk):
     home = disk / "overlay2"
     layout = Layout(str(home), (0, 0))
     layout.make_directory("begun")  # crashed while it was made
@@ -122,7 +122,7 @@ def test_what_crashes_leave_is_listed_and_removed(one_driver, disk):
     assert one_driver.layer_ids() == []
 
 
-def test_cleanup_removes_links_that_lead_nowhere_and_nothing_else(one_driver, disk):
+def test_cleanup_removes_stale_links_and_nothing_else(one_driver, disk):
     one_driver.create("base", "", {})
     links = disk / "overlay2" / "l"
     (links / ("A" * 26)).symlink_to("../gone/diff")
@@ -130,7 +130,7 @@ def test_cleanup_removes_links_that_lead_nowhere_and_nothing_else(one_driver, di
     assert [p.name for p in links.iterdir()] == [(disk / "overlay2/base/link").read_text()]
 
 
-def test_the_directory_of_links_is_no_layer(one_driver):
+def test_the_directory_of_short_names_is_no_layer(one_driver):
     assert not one_driver.exists("l")
     one_driver.remove("l")
     one_driver.put("l")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from layerstore_overlay import syscalls
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
-from layerstore_overlay.mounts import holding_mount, is_mount_point, mounted_type, read_mounts, unmount_all
+from layerstore_overlay.mounts import is_mount_point, mount_of, mounted_type, read_mounts, unmount_all
 
 from .conftest import skip_unless_possible, takes_single_lowers
 
@@ -34,7 +34,7 @@ def prepare(home, lowers=2):
 
 
 @pytest.mark.parametrize("name", ["home", "x" * 200 + "/" + "y" * 100, "a,b:c\\d e=f", "caf\udce9"])
-def test_a_home_of_any_name_is_mounted_by_either_way(place, method, name):
+def test_a_home_with_special_characters_is_mounted_by_both_methods(place, method, name):
     home = place / name
     home.mkdir(parents=True)
     lowers = prepare(home)
@@ -46,7 +46,7 @@ def test_a_home_of_any_name_is_mounted_by_either_way(place, method, name):
     assert os.listdir(home / "upper") == ["new"]
     assert is_mount_point(merged)
     assert mounted_type(merged) == "overlay"
-    assert holding_mount(merged + "/new").point == os.fsencode(merged)
+    assert mount_of(merged + "/new").point == os.fsencode(merged)
     assert unmount_all(merged)
     assert not is_mount_point(merged)
     assert mounted_type(merged) is None
@@ -55,7 +55,7 @@ def test_a_home_of_any_name_is_mounted_by_either_way(place, method, name):
 
 
 @pytest.mark.parametrize("upper", ["upper", None])
-def test_read_only(disk, method, upper):
+def test_read_only_mounts_refuse_writes(disk, method, upper):
     lowers = prepare(disk)
     Mounter(str(disk), method).mount(OverlaySpec(lowers, upper, upper and "work", OPTIONS, read_only=True), "merged")
     with pytest.raises(OSError, match="Read-only file system"):
@@ -63,7 +63,7 @@ def test_read_only(disk, method, upper):
     unmount_all(str(disk / "merged"))
 
 
-def test_125_layers_by_the_older_way_and_500_by_the_newer(disk):
+def test_the_older_method_mounts_125_layers_and_the_newer_500(disk):
     lowers = prepare(disk, 500)
     merged = str(disk / "merged")
     ways = [(MountMethod.CLASSIC, 126)]
@@ -78,7 +78,7 @@ def test_125_layers_by_the_older_way_and_500_by_the_newer(disk):
     assert not is_mount_point(merged)
 
 
-def test_a_refusal_names_the_place_and_leaks_nothing(disk, method):
+def test_a_refused_mount_names_the_mount_point_and_leaks_nothing(disk, method):
     lowers = prepare(disk)
     open_before = os.listdir("/proc/self/fd")
     for options in ((("bogus", "1"),), (("context", "system_u:object_r:t:s0:c1,c2"),)):
@@ -93,7 +93,7 @@ def test_a_refusal_names_the_place_and_leaks_nothing(disk, method):
     assert threading.active_count() == 1
 
 
-def test_a_label_with_commas_is_quoted_for_the_older_way(disk, monkeypatch):
+def test_a_label_with_commas_is_quoted_for_the_older_method(disk, monkeypatch):
     lowers = prepare(disk)
     seen = []
     monkeypatch.setattr(syscalls, "mount", lambda *a, **k: seen.append(re.sub(rb"fd/[0-9]+", b"fd/7", a[1])))
@@ -103,7 +103,7 @@ def test_a_label_with_commas_is_quoted_for_the_older_way(disk, monkeypatch):
 
 
 @pytest.mark.parametrize("kernel", ["5.1, without the newer calls", "5.2, which takes any option", "6.7"])
-def test_a_kernel_that_takes_no_single_layers_gets_the_older_call(disk, monkeypatch, kernel):
+def test_the_older_method_is_used_if_the_kernel_takes_no_single_lower_layers(disk, monkeypatch, kernel):
     real = syscalls.fsconfig_set
 
     def fsopen(*args):
@@ -131,7 +131,7 @@ def test_a_kernel_that_takes_no_single_layers_gets_the_older_call(disk, monkeypa
     unmount_all(str(disk / "merged"))
 
 
-def test_what_is_in_use_is_unmounted_all_the_same_and_stacks_are_unmounted_whole(disk):
+def test_mounts_in_use_and_stacked_mounts_are_unmounted(disk):
     lowers = prepare(disk)
     (disk / "upper2").mkdir()
     (disk / "work2").mkdir()

@@ -51,7 +51,7 @@ def shown(changes):
         ([("remove", "c", "", 0), ("mkdir", "c", "", 0), ("write", "c/x", "", 0)], ["C /c", "A /c/x"]),
     ],
 )
-def test_changes_are_told_from_the_upper_directory_alone(driver, edited, steps, expected):
+def test_changes_are_found_in_the_upper_directory_alone(driver, edited, steps, expected):
     edit(edited[0], steps)
     assert shown(driver.changes("rw", "second")) == expected
 
@@ -70,7 +70,7 @@ def test_an_opaque_directory_becomes_an_opaque_whiteout(driver, edited):
         assert tar.getnames() == ["a", "a/.wh..wh..opq", "a/b", "new"]
 
 
-def test_what_overlayfs_has_moved_is_left_to_comparing_trees(driver, edited):
+def test_trees_are_compared_if_overlayfs_has_moved_files(driver, edited):
     merged, _ = edited
     edit(merged, [("chmod", "a", "", 0)])
     upper = driver.metadata("rw")["UpperDir"]
@@ -80,12 +80,12 @@ def test_what_overlayfs_has_moved_is_left_to_comparing_trees(driver, edited):
     assert driver.diff_size("rw", "second") is None
 
 
-def test_a_parent_that_is_not_the_direct_one_is_left_to_comparing_trees(driver, edited):
+def test_trees_are_compared_for_an_ancestor_that_is_not_the_parent(driver, edited):
     assert driver.changes("rw", "base") is None
     assert driver.changes("rw", "") is None
 
 
-def test_a_name_copied_up_from_several_is_left_to_comparing_trees(driver):
+def test_trees_are_compared_if_one_of_several_hard_links_was_copied_up(driver):
     build(driver, "base", "", entry("one", "x"), entry("two", kind=tarfile.LNKTYPE, link="one"))
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
@@ -94,14 +94,14 @@ def test_a_name_copied_up_from_several_is_left_to_comparing_trees(driver):
     driver.put("rw")
 
 
-def test_the_changes_of_a_base_layer_are_all_of_it(driver):
+def test_the_changes_of_a_base_layer_are_all_its_files(driver):
     build(driver, "base", "", "d/", entry("d/file", "four"), ".wh.nothing")
     assert shown(driver.changes("base", "")) == ["A /d", "A /d/file"]
     assert driver.diff_size("base", "") == 4
 
 
 @given(chain=chains, steps=edits)
-def test_the_answer_is_that_of_comparing_the_merged_trees(chain, steps, shared_driver, tmp_path_factory):
+def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, steps, shared_driver, tmp_path_factory):
     driver, below = shared_driver, ""
     for entries in [[entry("a/"), entry("a/b", "0"), entry("b/"), entry("c", "1")], *chain]:
         layer_id = f"n{next(_numbers)}"
@@ -144,7 +144,7 @@ def unlinked(tree):
     return {path: (*one[:4], None if one[0].startswith("0o4") else one[4], *one[5:]) for path, one in tree.items()}
 
 
-def test_the_cost_is_that_of_the_change(one_driver, monkeypatch):
+def test_only_changed_files_are_read(one_driver, monkeypatch):
     names = [f"{number // 100}/{number}" for number in range(2000)]
     build(one_driver, "base", "", *names)
     one_driver.create_read_write("rw", "base", {})

@@ -17,7 +17,7 @@ GIB = 1 << 30
 @pytest.mark.parametrize(
     ("given", "size"), [({}, None), ({"size": "10G"}, 10 * GIB), ({"overlay2.size": "1G"}, GIB), ({"size": 4096}, 4096)]
 )
-def test_options(given, size):
+def test_options_are_parsed(given, size):
     assert Options.model_validate(given).size == size
 
 
@@ -27,7 +27,7 @@ def test_bad_options_name_their_key(given):
         Options.model_validate(given)
 
 
-def test_the_size_of_a_layer():
+def test_the_size_limit_of_a_layer():
     assert layer_size({}, None) is None
     assert layer_size({}, GIB) == GIB
     assert layer_size({"size": "512m"}, GIB) == GIB // 2
@@ -36,12 +36,12 @@ def test_the_size_of_a_layer():
             layer_size({"size": bad}, None)
 
 
-def test_a_driver_that_is_made_by_hand_validates_them(tmp_path):
+def test_a_driver_made_without_a_store_validates_its_options(tmp_path):
     with pytest.raises(ValidationError, match="nosuch"):
         OverlayDriver(DriverContext(tmp_path / "home", logger, options={"nosuch": 1}))
 
 
-def test_the_model_is_the_package_s():
+def test_the_package_exports_the_model_of_its_options():
     assert layerstore_overlay.Options is Options
     with pytest.raises(AttributeError, match="no attribute 'Other'"):
         layerstore_overlay.Other  # noqa: B018

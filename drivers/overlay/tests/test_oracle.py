@@ -83,7 +83,7 @@ def expected(lines):
 
 
 @pytest.mark.parametrize(("name", "diffdir"), accepted())
-def test_the_layers_own_directory_is_as_dockers(name, diffdir, one_driver):
+def test_a_layers_own_directory_is_the_same_as_docker_makes(name, diffdir, one_driver):
     assert name is not None, f"{diffdir}; the corpus is looked for in ../shared, or where LAYERSTORE_SHARED says"
     one_driver.create("layer", "", {})
     one_driver.apply_diff("layer", "", stream(read(CORPUS / name)))

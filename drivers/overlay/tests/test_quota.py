@@ -95,7 +95,7 @@ def hard_limit(home, project):
 
 
 @pytest.mark.kernel_option("CONFIG_QFMT_V2")
-def test_a_file_is_renamed_over_one_from_below_within_one_project(limited):
+def test_a_file_is_renamed_over_a_lower_file_within_one_project(limited):
     # overlayfs copies up in the working directory and renames from there: both must be of the same project.
     driver = make_driver(limited)
     build(driver, "base", "", "d/file")
@@ -155,7 +155,7 @@ class Kernel:
         return struct.pack("=5I8x", flags, 0, 0, project, 0)
 
 
-def test_a_limit_is_set_before_anything_is_made_and_taken_away_with_the_layer(disk, monkeypatch):
+def test_a_limit_is_set_before_files_are_made_and_removed_with_the_layer(disk, monkeypatch):
     kernel = Kernel(monkeypatch)
     driver = make_driver(disk, size="1m")
     assert driver.capabilities().quota
@@ -175,7 +175,7 @@ def test_a_limit_is_set_before_anything_is_made_and_taken_away_with_the_layer(di
     assert kernel.limits == {}
 
 
-def test_a_creation_that_fails_takes_its_limit_away(disk, monkeypatch):
+def test_a_failed_creation_removes_its_limit(disk, monkeypatch):
     kernel = Kernel(monkeypatch)
     driver = make_driver(disk)
     monkeypatch.setattr("os.symlink", lambda *args, **named: os.mkdir("/proc/nowhere"))
@@ -185,7 +185,7 @@ def test_a_creation_that_fails_takes_its_limit_away(disk, monkeypatch):
     assert driver.layer_ids() == []
 
 
-def test_a_project_in_use_is_not_taken(disk, monkeypatch):
+def test_a_project_id_in_use_is_not_chosen(disk, monkeypatch):
     kernel = Kernel(monkeypatch)
     drawn = iter([5, 5, 7])
     monkeypatch.setattr("secrets.randbelow", lambda limit: next(drawn))
@@ -199,13 +199,13 @@ def test_accounting_without_enforcement_is_not_enough(disk, monkeypatch):
     assert "project quota is off" in ProjectQuota(str(disk)).unavailable()
 
 
-def test_without_project_quota_a_size_is_refused_and_nothing_is_left(place):
+def test_a_size_is_refused_without_project_quota_and_nothing_is_left(place):
     if ProjectQuota(str(place)).unavailable() is None:
         pytest.skip("there is project quota here")
     driver = make_driver(place)
     assert ProjectQuota(str(place)).unavailable()
     assert not driver.capabilities().quota
-    with pytest.raises(ConfigError, match=r"size: .* keeps no project quota .*prjquota"):
+    with pytest.raises(ConfigError, match=r"size: .* has no project quota .*prjquota"):
         driver.create_read_write("rw", "", {"size": "1G"})
     assert driver.layer_ids() == []
     with pytest.raises(DriverNotSupported, match=r"driver option size: .*no project quota"):

@@ -156,7 +156,7 @@ def home(place):
     return place / "overlay2"
 
 
-def test_an_ordinary_user_is_told_what_to_do(home):
+def test_the_error_for_an_ordinary_user_has_a_remedy(home):
     lines = run_as_nobody(REFUSED, home)
     assert len(lines) == 2
     for line in lines:
@@ -169,7 +169,7 @@ def test_a_user_namespace_without_mounts_of_its_own_is_not_enough(home):
     assert "unshare -Urm" in run_as_nobody(REFUSED, home, "unshare", "-Ur")[0]
 
 
-def test_in_a_user_namespace_everything_works(home):
+def test_all_operations_work_in_a_user_namespace(home):
     if int(Path("/proc/sys/user/max_user_namespaces").read_text()) == 0:
         pytest.skip("the kernel makes no user namespaces here: user.max_user_namespaces is 0")
     assert run_as_nobody(AT_WORK, home, "unshare", "-Urm") == [
@@ -219,7 +219,7 @@ exit 0
 """
 
 
-def test_what_was_made_in_a_user_namespace_is_read_outside(home):
+def test_layers_made_in_a_user_namespace_are_read_outside(home):
     """As far as no mount is needed; what needs one says so."""
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
@@ -236,7 +236,7 @@ def test_what_was_made_in_a_user_namespace_is_read_outside(home):
     assert len(lines) == 10
 
 
-def test_the_command_line_in_a_user_namespace(home):
+def test_the_command_line_works_in_a_user_namespace(home):
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     setting = f"PYTHON={sys.executable} HOME={home}; export PYTHON HOME; set -e"

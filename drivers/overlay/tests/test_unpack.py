@@ -45,7 +45,7 @@ def is_opaque(path):
         return False
 
 
-def test_whiteouts_and_opaque_directories_become_marks_and_hide_what_is_below(driver):
+def test_whiteouts_and_opaque_directories_become_marks_and_hide_lower_files(driver):
     build(driver, "base", "", "keep", "gone", "dir/", "dir/old", "deep/", "deep/gone")
     build(driver, "top", "base", ".wh.gone", "dir/", "dir/new", "dir/.wh..wh..opq", "deep/.wh.gone")
     diff = upper(driver, "top")
@@ -70,7 +70,7 @@ def test_a_whiteout_in_a_base_layer_has_nothing_to_hide(driver):
         pytest.param(("x/", ".wh.x", "x/", "x/new"), id="a directory again after its whiteout"),
     ],
 )
-def test_a_directory_in_place_of_what_hid_one_below_hides_it_too(driver, entries):
+def test_a_directory_that_replaces_a_hiding_file_hides_the_lower_directory_too(driver, entries):
     build(driver, "base", "", "x/", "x/old")
     build(driver, "top", "base", *entries)
     assert sorted(mounted_listing(driver, "top")) == [b".", b"x", b"x/new"]
@@ -98,7 +98,7 @@ def test_an_opaque_root_without_children_is_mounted_writable(driver):
     assert [str(c) for c in driver.changes("top", "base")] == ["A /more", "A /new", "D /old"]
 
 
-def test_directories_that_a_tar_leaves_out_keep_their_metadata_from_below(driver):
+def test_implied_directories_inherit_the_metadata_of_the_lower_ones(driver):
     attributes = {"trusted.note": "kept"}
     build(driver, "base", "", entry("a/", mode=0o1777, uid=7, gid=8, mtime=MTIME - 5, xattrs=attributes), "a/b/")
     build(driver, "middle", "base", "a/b/file")
@@ -111,7 +111,7 @@ def test_directories_that_a_tar_leaves_out_keep_their_metadata_from_below(driver
         assert stat.S_IMODE(os.stat(f"{directory}/new").st_mode) == 0o755
 
 
-def test_such_metadata_is_right_although_the_parent_was_applied_later(driver):
+def test_implied_directories_inherit_metadata_from_a_parent_that_is_applied_later(driver):
     # Layers of one image are applied at the same time: here in the worst order.
     driver.create("base", "", {})
     driver.create("middle", "base", {})
@@ -142,7 +142,7 @@ def test_such_metadata_is_right_although_the_parent_was_applied_later(driver):
     assert "unsettled" not in os.listdir(os.path.dirname(upper(driver, "top")))
 
 
-def test_notes_are_not_settled_through_a_link_that_has_come_later(driver, place):
+def test_notes_are_not_applied_through_a_link_that_was_made_later(driver, place):
     outside = place / "outside"
     (outside / "d").mkdir(parents=True)
     os.mknod(outside / "d" / "gone", stat.S_IFCHR, 0)
@@ -154,7 +154,7 @@ def test_notes_are_not_settled_through_a_link_that_has_come_later(driver, place)
     assert os.listdir(outside / "d") == ["gone"]
 
 
-def test_a_hard_link_to_a_file_below_copies_it_up(driver):
+def test_a_hard_link_to_a_lower_file_copies_it_up(driver):
     build(driver, "base", "", entry("d/file", "content", uid=7), entry("d/sym", kind=tarfile.SYMTYPE, link="x"))
     build(driver, "top", "base", entry("link", kind=tarfile.LNKTYPE, link="d/file", mode=0o600))
     diff = upper(driver, "top")
@@ -162,7 +162,7 @@ def test_a_hard_link_to_a_file_below_copies_it_up(driver):
     assert mounted_listing(driver, "top")[b"d/file"][5] == b"content"
 
 
-def test_a_hard_link_to_a_file_with_several_names_below_has_them_all(driver):
+def test_a_hard_link_to_a_hard_linked_lower_file_copies_up_all_its_names(driver):
     def link(name, target):
         return entry(name, kind=tarfile.LNKTYPE, link=target)
 
@@ -187,7 +187,7 @@ def test_a_hard_link_to_a_file_with_several_names_below_has_them_all(driver):
     assert sorted(os.listdir(merged)) == ["2", "5", "d", "new", "own"]
 
 
-def test_a_layer_below_is_searched_once_for_the_names_of_all_its_files(driver, monkeypatch):
+def test_a_lower_layer_is_searched_only_once_for_hard_links(driver, monkeypatch):
     def link(name, target):
         return entry(name, kind=tarfile.LNKTYPE, link=target)
 
@@ -212,7 +212,7 @@ def test_a_layer_below_is_searched_once_for_the_names_of_all_its_files(driver, m
 
 
 @pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.BLKTYPE, tarfile.SYMTYPE])
-def test_a_hard_link_to_a_special_file_below_copies_it_up(driver, kind):
+def test_a_hard_link_to_a_lower_special_file_copies_it_up(driver, kind):
     build(driver, "base", "", entry("file", kind=kind, link="nowhere" if kind == tarfile.SYMTYPE else "", mode=0o640))
     build(driver, "top", "base", entry("link", kind=tarfile.LNKTYPE, link="file", mode=0o640))
     diff = upper(driver, "top")
@@ -221,7 +221,7 @@ def test_a_hard_link_to_a_special_file_below_copies_it_up(driver, kind):
     assert (one.st_mode, one.st_rdev) == (below.st_mode, below.st_rdev)
 
 
-def test_a_hard_link_to_a_directory_below_is_refused(driver):
+def test_a_hard_link_to_a_lower_directory_is_refused(driver):
     build(driver, "base", "", "d/")
     driver.create("top", "base", {})
     with pytest.raises(InvalidLayer, match="hard link to a directory"):
@@ -229,7 +229,7 @@ def test_a_hard_link_to_a_directory_below_is_refused(driver):
 
 
 @pytest.mark.parametrize("target", ["missing", "gone", "hidden/file"])
-def test_a_hard_link_to_what_is_not_there_is_refused(driver, target):
+def test_a_hard_link_to_a_missing_file_is_refused(driver, target):
     build(driver, "base", "", "gone", "hidden/file")
     driver.create("top", "base", {})
     link = entry("link", kind=tarfile.LNKTYPE, link=target)
@@ -246,7 +246,7 @@ def test_a_hard_link_in_place_of_the_directory_that_it_leads_through_is_refused(
         driver.apply_diff("top", "base", layer(entry("d", kind=tarfile.LNKTYPE, link=target)))
 
 
-def test_into_a_writable_layer_that_has_files_already(driver):
+def test_a_diff_is_applied_to_a_writable_layer_with_files(driver):
     build(driver, "base", "", "d/", "d/base", "gone")
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
@@ -261,7 +261,7 @@ def test_into_a_writable_layer_that_has_files_already(driver):
     driver.put("rw")
 
 
-def test_layers_of_one_image_are_applied_at_once(driver):
+def test_layers_of_one_image_are_applied_at_the_same_time(driver):
     ids = [f"c{number}" for number in range(8)]
     for below, layer_id in zip(["", *ids], ids, strict=False):
         driver.create(layer_id, below, {})
@@ -284,7 +284,7 @@ def test_layers_of_one_image_are_applied_at_once(driver):
 
 
 @given(chain=chains)
-def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driver, tmp_path_factory):
+def test_a_mounted_chain_shows_the_same_tree_as_unpacking_into_one_directory(chain, shared_driver, tmp_path_factory):
     plain = str(tmp_path_factory.mktemp("plain"))
     os.chmod(plain, 0o755)
     below = ""
@@ -303,7 +303,7 @@ def test_a_chain_shows_the_tree_that_unpacking_in_place_makes(chain, shared_driv
 
 
 @given(chain=chains)
-def test_the_first_layer_that_shows_a_path_is_found_without_the_others(chain, shared_driver):
+def test_the_uppermost_layer_with_a_path_is_found_without_reading_the_others(chain, shared_driver):
     lowers = []
     below = ""
     for entries in chain:
@@ -332,7 +332,7 @@ def test_the_first_layer_that_shows_a_path_is_found_without_the_others(chain, sh
             assert (first and (first.path, first.status)) == (found and (found.path, found.status))
 
 
-def test_below_a_base_layer_there_is_nothing_however_often_it_is_asked(driver):
+def test_a_base_layer_has_no_lower_files(driver):
     build(driver, "base", "", "one/file", "two/file", "three/gone", "three/.wh.gone", "four/.wh.gone")
     below = LowerLayers(list, TRUSTED)
     for _ in range(2):

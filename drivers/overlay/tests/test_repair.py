@@ -1,4 +1,4 @@
-"""Everything around a layer's own directory can be made again."""
+"""Damage in a layer's directory outside of `diff`: it is found, and repaired."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HARM = {
 
 @pytest.mark.parametrize("which", ["base", "middle", "init", "writable"])
 @pytest.mark.parametrize("harm", HARM)
-def test_it_is_found_and_mended(root, harm, which):
+def test_damage_outside_of_the_layers_files_is_found_and_repaired(root, harm, which):
     if which == "base" and ("lower" in harm or "work" in harm):
         return  # it has none
     with LayerStore.open(StoreConfig(root=root, driver="overlay2", durability="none")) as store:

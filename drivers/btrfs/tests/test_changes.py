@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layerstore_btrfs import ioctl, subvolumes
-from layerstore_btrfs.changed import changes_since_snapshot, touched_since_snapshot
+from layerstore_btrfs.changes import changes_since_snapshot, touched_since_snapshot
 
 from layerstore_core import compare_trees
 

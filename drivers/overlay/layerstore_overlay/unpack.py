@@ -1,10 +1,11 @@
-"""Unpacking straight into a layer's own directory, where marks stand for what is deleted below.
+"""Unpacking a tar directly into a layer's own directory, with marks for what is deleted in lower layers.
 
-A layer whose tar leaves out the directories that its files are in gets them with the metadata that they
-have below: made anew they would hide it. (Docker makes them root's, with mode 0755.) And a whiteout in a
-directory that nothing below is merged with is taken away: overlayfs would list it. Layers of one image may
-be applied at the same time, so what is below may come later: such paths are noted beside the layer, and
-settled before it is first mounted.
+A tar may have files without the directories that they are in. Those directories are made with the metadata that they have
+in the lower layers, since new metadata would hide it. (Docker makes them owned by root, with mode 0755.) A whiteout in a
+directory that is merged with no lower one is removed, because overlayfs would list it.
+
+The layers of one image may be applied at the same time, so lower layers may be incomplete. Such paths are noted in the
+layer's directory, and the notes are applied before the layer is first mounted.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from typing import Final, NamedTuple
 from layerstore_core import WhiteoutStyle, copy_metadata
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.sdk import Descriptor, Directory, Root, copy_extents, inside
-from layerstore_overlay.lowers import Found, LowerLayers, OverlayXattrs, is_whiteout
+from layerstore_overlay.lowers import LowerFile, LowerLayers, OverlayXattrs, is_whiteout
 
-#: Directories that `bring_up` makes; `give_metadata` gives them what they have below.
+#: The mode of directories that `bring_up` makes, until `inherit_metadata` sets that of the lower directory.
 _IMPLIED_MODE: Final = 0o755
 
 
 class Notes(NamedTuple):
-    """Paths in a layer's own directory that depend on what is below.
+    """Paths in a layer's own directory that depend on lower layers.
 
     Attributes:
-        implied: directories that the tar left out, parents first; `b""` is the root.
-        whiteouts: whiteouts that are not at the root.
+        implied: directories that the tar has no entries for, parents first; `b""` is the root.
+        whiteouts: whiteouts, except those in the root directory.
     """
 
     implied: list[bytes]
@@ -38,56 +39,56 @@ class Notes(NamedTuple):
 
 
 class OverlayWhiteouts(WhiteoutStyle):
-    """Whiteouts as overlayfs has them.
+    """The marks of overlayfs: whiteout devices and opaque directories.
 
     Args:
-        below: the merged tree of the layers below, as it is when it is complete.
+        lowers: the merged tree of the lower layers, as it is when they are complete.
         xattrs: how opaque directories are marked.
-        await_below: waits until it is complete.
+        await_lowers: waits until the lower layers are complete.
 
     Attributes:
-        notes: what is to be settled.
+        notes: the paths for which the layer needs a note.
     """
 
-    def __init__(self, below: LowerLayers, xattrs: OverlayXattrs, await_below: Callable[[], None]) -> None:
-        self._below = below
+    def __init__(self, lowers: LowerLayers, xattrs: OverlayXattrs, await_lowers: Callable[[], None]) -> None:
+        self._lowers = lowers
         self._xattrs = xattrs
-        self._await_below = await_below
+        self._await_lowers = await_lowers
         self.notes = Notes([], [])
-        #: By layer below, of those that files have been copied up from: its files with several names.
-        self._names: dict[bytes, dict[int, list[bytes]]] = {}
+        #: The hard-linked files of each lower layer from which files were copied up: paths by inode number.
+        self._hard_links: dict[bytes, dict[int, list[bytes]]] = {}
 
     def whiteout(self, directory: Directory, base: bytes) -> None:
-        """Make a device 0:0."""
+        """Make a whiteout: a character device 0:0."""
         os.mknod(base, stat.S_IFCHR, 0, dir_fd=directory.fd)
         if directory.path:
             self.notes.whiteouts.append(directory.path + b"/" + base)
 
     def opaque(self, directory: Directory) -> None:
-        """Set the attribute."""
+        """Mark a directory as opaque."""
         os.setxattr(directory.fd, self._xattrs.opaque, b"y")
 
     def is_whiteout(self, status: os.stat_result) -> bool:
-        """Whether it is a device 0:0."""
+        """Return whether a file is a character device 0:0."""
         return is_whiteout(status)
 
     def below(self, tree: Root, path: bytes) -> bytes | bool | None:
-        """Look it up; layers that are on their way have to be waited for."""
-        self._await_below()
-        found = self._below.first(path)
+        """Look up what the lower layers show at a path; wait until they are complete."""
+        self._await_lowers()
+        found = self._lowers.first(path)
         if found is None or way_to(tree.path, path, self._xattrs) is not Way.OPEN:
             return None
         return os.readlink(found.path) if stat.S_ISLNK(found.status.st_mode) else stat.S_ISDIR(found.status.st_mode)
 
     def bring_up(self, tree: Root, name: bytes) -> bool:
-        """Copy a file of any type but a directory, and link it to all the names that it has below.
+        """Copy up a file of any type except a directory, with all its hard links in the lower layer.
 
-        overlayfs, when it copies a file up, leaves the other names behind.
+        (overlayfs itself copies up one name only.)
         """
         if way_to(tree.path, name, self._xattrs) is not Way.OPEN:
             return False
-        self._await_below()
-        found = self._below.first(name)
+        self._await_lowers()
+        found = self._lowers.first(name)
         if found is None:
             return False
         if stat.S_ISDIR(found.status.st_mode):
@@ -104,45 +105,51 @@ class OverlayWhiteouts(WhiteoutStyle):
         copy_metadata(found.path, b"/proc/self/fd/%d/%b" % (directory.fd, base))
         if found.status.st_nlink > 1:
             with tree.pinned(directory):
-                for other in self._other_names(tree, name, found):
+                for other in self._other_hard_links(tree, name, found):
                     parent, _, other_base = other.rpartition(b"/")
                     place = tree.enter(parent, create_mode=_IMPLIED_MODE)
                     os.link(base, other_base, src_dir_fd=directory.fd, dst_dir_fd=place.fd, follow_symlinks=False)
         return True
 
-    def _other_names(self, tree: Root, name: bytes, found: Found) -> list[bytes]:
-        """The other names of a file below that the layer shows, as far as it has been unpacked."""
+    def _other_hard_links(self, tree: Root, name: bytes, found: LowerFile) -> list[bytes]:
+        """Return the other hard links of a lower file that show in the layer, as far as it has been unpacked."""
         layer = found.path[: -len(name)]
         others = []
-        if layer not in self._names:
-            self._names[layer] = _find_names(layer)
-        for path in self._names[layer].get(found.status.st_ino, ()):
+        if layer not in self._hard_links:
+            self._hard_links[layer] = _find_hard_links(layer)
+        for path in self._hard_links[layer].get(found.status.st_ino, ()):
             if path == name or os.path.lexists(os.path.join(tree.path, path)):
                 continue
-            shown = self._below.first(path)
+            shown = self._lowers.first(path)
             hidden = way_to(tree.path, path, self._xattrs) is not Way.OPEN
             if shown and os.path.samestat(shown.status, found.status) and not hidden:
                 others.append(path)
         return others
 
     def implied(self, paths: Iterable[bytes]) -> None:
-        """Take note of those that the layers below have: these are complete, since `below` was asked of each."""
-        self.notes.implied.extend(path for path in paths if not path or _shows_directory(self._below, path))
+        """Note the directories that the lower layers have. These are complete: `below` has waited for them."""
+        self.notes.implied.extend(path for path in paths if not path or _is_lower_directory(self._lowers, path))
 
 
 class Way(Enum):
-    """How a path in a layer's own directory is to what is below at the same path."""
+    """Whether the lower layers' file at a path shows through the layer's own directory."""
 
-    #: What is below shows.
+    #: It shows.
     OPEN = "open"
-    #: A directory above it is opaque.
+    #: It does not: a directory on the way is opaque.
     OPAQUE = "opaque"
-    #: Something above it is no directory: a link there leads elsewhere, and must not be followed.
+    #: It does not: a file on the way is no directory. A symbolic link leads elsewhere, and must not be followed.
     BLOCKED = "blocked"
 
 
 def way_to(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> Way:
-    """Look at the directories above `path`, relative to a layer's own directory; those that are missing hide nothing."""
+    """Return whether the lower file at `path` shows, from the directories on the way. A missing directory hides nothing.
+
+    Args:
+        upper: the layer's own directory.
+        path: the path, relative to it.
+        xattrs: how opaque directories are marked.
+    """
     way = Way.OPEN
     parts = path.split(b"/")
     for depth in range(len(parts)):
@@ -157,31 +164,31 @@ def way_to(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> Way:
     return way
 
 
-def give_metadata(upper: bytes, implied: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
-    """Give directories that a layer's tar left out the metadata that they have below.
+def inherit_metadata(upper: bytes, implied: Sequence[bytes], lowers: LowerLayers, xattrs: OverlayXattrs) -> None:
+    """Copy metadata from lower directories to the layer's directories for which its tar has no entries.
 
     Args:
         upper: the layer's own directory.
         implied: the directories, relative to it.
-        below: the merged tree of the layers below.
+        lowers: the merged tree of the lower layers.
         xattrs: how opaque directories are marked.
     """
     for path in implied:
         target = os.path.join(upper, path)
-        # The root is its parent's even where it hides all that is in that.
+        # The root inherits its metadata even if it is opaque.
         if path and (way_to(upper, path, xattrs) is not Way.OPEN or not _is_directory(target)):
             continue
-        found = below.first(path)
+        found = lowers.first(path)
         if found is not None and stat.S_ISDIR(found.status.st_mode):
             copy_metadata(found.path, target)
 
 
-def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLayers, xattrs: OverlayXattrs) -> None:
-    """Remove whiteouts from directories that nothing is merged with. `below` must be complete."""
+def remove_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], lowers: LowerLayers, xattrs: OverlayXattrs) -> None:
+    """Remove whiteouts from directories that are merged with no lower one. `lowers` must be complete."""
     for path in whiteouts:
         directory = path.rpartition(b"/")[0]
         way = way_to(upper, path, xattrs)
-        if way is Way.BLOCKED or (way is Way.OPEN and _shows_directory(below, directory)):
+        if way is Way.BLOCKED or (way is Way.OPEN and _is_lower_directory(lowers, directory)):
             continue
         with suppress(FileNotFoundError), inside.parent(os.path.join(upper, path)) as (above, base):
             if is_whiteout(os.stat(base, dir_fd=above, follow_symlinks=False)):
@@ -190,13 +197,13 @@ def drop_idle_whiteouts(upper: bytes, whiteouts: Sequence[bytes], below: LowerLa
                 os.utime(f"/proc/self/fd/{above}", ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _shows_directory(below: LowerLayers, path: bytes) -> bool:
-    found = below.first(path)
+def _is_lower_directory(lowers: LowerLayers, path: bytes) -> bool:
+    found = lowers.first(path)
     return found is not None and stat.S_ISDIR(found.status.st_mode)
 
 
-def _find_names(root: bytes) -> dict[int, list[bytes]]:
-    """The paths below `root`, relative to it, of files with several names, by inode number."""
+def _find_hard_links(root: bytes) -> dict[int, list[bytes]]:
+    """Return the paths of hard-linked files in the tree `root`, relative to it, by inode number."""
     names: dict[int, list[bytes]] = {}
     pending = [b""]
     while pending:
@@ -218,8 +225,8 @@ def _is_directory(path: bytes) -> bool:
         return False
 
 
-def _copy_content(found: Found, base: bytes, directory: int) -> None:
-    """Copy a regular file, with its holes, to a new one: what is sparse may be longer than the disk."""
+def _copy_content(found: LowerFile, base: bytes, directory: int) -> None:
+    """Copy a regular file to a new one, and keep its holes: a sparse file may be longer than the disk."""
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with inside.open_file(found.path) as source, Descriptor(os.open, base, new, 0o600, dir_fd=directory) as copy:
         copy_extents(source, copy, found.status)

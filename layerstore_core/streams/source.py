@@ -35,8 +35,9 @@ class LayerSource:
     Args:
         layer: a path, or a binary file object, which is read from its current position.
         spool_dir: the directory of the spool of a pipe. The spool has no name, and is removed at the end of the
-        process. limits: how many bytes are accepted; `None` for any number. allow_empty: whether an input without any
-        byte is accepted, as the tar of an empty layer.
+            process.
+        limits: how many bytes are accepted; `None` for any number.
+        allow_empty: whether an input without any byte is accepted, as the tar of an empty layer.
 
     Raises:
         OSError: the file does not exist, or cannot be read.

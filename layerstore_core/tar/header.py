@@ -153,7 +153,7 @@ def parse_common_header(block: bytes, offset: int) -> TarEntry | None:
     """Read a common header, many times faster than `parse_header`; return `None` for any other header.
 
     Nearly all headers are common: in ASCII, ustar's or GNU's, not of a device, and with size, time and checksum in full
-    width. The result is the same as from `parse_header`.
+    width. The result is the same as from `parse_header`, which is the reference.
     """
     if not block.isascii():
         return None

@@ -1,4 +1,4 @@
-"""Giving a layer's tar out again: from the driver alone or put together, and verified while it is read."""
+"""Export a layer's tar: from the driver alone or assembled from tar-split, and verified while it is read."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from layerstore_core.store.nodes import LayerNode
 
 _CHUNK: Final = 1 << 20
-#: From so many bytes of packed lines on, of some thousand entries, another process reads files, too: it takes 25 ms to start.
-_BESIDE_FROM: Final = 256 << 10
+#: A worker reads files, too, from so many bytes of packed lines on, of some thousand entries: it takes 25 ms to start.
+_WORKER_FROM: Final = 256 << 10
 
-
-# A chunk whose memory is used again must be done with.
+# The memory of a chunk may only be used again when the queue is done with it.
 assert BLOCKS_KEPT > QUEUE
 
 
@@ -41,7 +40,7 @@ def tar_stream(context: StoreContext, node: LayerNode) -> BinaryIO:
     """
     with ExitStack() as opened:
         chunks = _verified(_node_chunks(context, node, opened), node)
-        # Buffered, because readers of tars count on getting as many bytes as they ask for.
+        # Buffered, because readers of tars rely on getting as many bytes as they ask for.
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
 
@@ -53,7 +52,7 @@ def copy_tar(
     in_thread: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    """What `tar_stream` gives, without the copies that reading it makes; see `Layer.copy_tar`."""
+    """Pass what `tar_stream` gives to `write`, without the copies that reading it makes; see `Layer.copy_tar`."""
     size = 0
     began = time.monotonic()
     with ExitStack() as opened:
@@ -83,8 +82,8 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
     lines, files = _lines_and_files(context, record.chain_id, record.cache_id, opened)
     if isinstance(files, DescriptorGetter):
         process = None
-        # Of anything else we do not know that it opens what is below some directory, and no more.
-        if type(files) is TreeFiles and lines.packed_size >= _BESIDE_FROM:
+        # Of other getters we do not know that they only open files below one directory.
+        if type(files) is TreeFiles and lines.packed_size >= _WORKER_FROM:
             from layerstore_core.tarsplit.read_worker import ReadWorker
 
             process = ReadWorker.start(files, SHARED)
@@ -97,10 +96,14 @@ def _node_chunks(context: StoreContext, node: LayerNode, opened: ExitStack) -> I
 def tar_chunks(
     context: StoreContext, chain: ChainID, cache_id: str, parent_cache_id: str, *, opened: ExitStack
 ) -> Iterable[bytes]:
-    """A layer's tar, as the record of `chain` and the driver's `cache_id` make it, not verified.
+    """Yield a layer's tar, from the record of `chain` and the driver's `cache_id`, without verifying it.
 
     Args:
-        opened: closes what it takes.
+        context: an open store.
+        chain: the layer whose record is read.
+        cache_id: the driver's layer whose files are read.
+        parent_cache_id: the driver's ID of its parent, `""` for none.
+        opened: closes what this opens.
 
     Raises:
         IntegrityError: there is no tar-split file, or the driver has no such layer.
@@ -122,7 +125,7 @@ def _open_lines(context: StoreContext, chain: ChainID, opened: ExitStack) -> Lin
         return opened.enter_context(LineReader(context.db.open_tar_split(chain)))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise IntegrityError(
-            f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be put together; "
+            f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be assembled; "
             "register it again from its source"
         ) from error
 
@@ -143,11 +146,12 @@ def _lines_and_files(
 
 
 def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | None) -> BinaryIO:
-    """The driver's diff of a layer, with the metadata that the disk could not keep for want of rights.
+    """Open the driver's diff of a layer, with the metadata that the disk could not keep without root's rights.
 
     Args:
-        ids: the driver's ID of the layer, and of what it is compared with, `""` for nothing.
-        tars_of: whose tars say what the layer's files are to be like: the layer itself, or that on which it stands.
+        context: an open store.
+        ids: the driver's ID of the layer, and of the layer that it is compared with, `""` for none.
+        tars_of: the layer whose chain of tars says what the files should be like: the layer itself, or its parent.
 
     Raises:
         IntegrityError: a layer's tar-split file is missing or damaged.
@@ -170,7 +174,7 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
 
 
 def _headers(context: StoreContext, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
-    """A layer's tar, of which the headers are right: files are not read, and zeros stand for them."""
+    """Yield a layer's tar of which only the headers are right: no files are read, and zeros replace their contents."""
     record = node.record
     if context.driver.capabilities.reproduces_exact_diffs:
         return _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
@@ -188,7 +192,7 @@ def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
 
 
 def tar_size(context: StoreContext, node: LayerNode) -> int:
-    """How long a layer's tar is, in bytes. It is put together for that only where there is no tar-split file.
+    """Return the size of a layer's tar, in bytes. The tar is assembled for that only if there is no tar-split file.
 
     Raises:
         IntegrityError: the tar-split file is missing or damaged.
@@ -197,7 +201,7 @@ def tar_size(context: StoreContext, node: LayerNode) -> int:
         try:
             lines = context.db.open_tar_split(node.record.chain_id)
         except (FileNotFoundError, IsADirectoryError):
-            pass  # what `tar_stream` says of it is what there is to say
+            pass  # `tar_stream` raises the error
         else:
             with LineReader(lines) as reader:
                 pieces = chained.from_iterable(decode_blocks(reader.blocks()))
@@ -207,7 +211,7 @@ def tar_size(context: StoreContext, node: LayerNode) -> int:
 
 
 def _verified(chunks: Iterable[bytes | memoryview], node: LayerNode) -> Generator[bytes | memoryview]:
-    """Pass chunks on, and raise at their end if they are not the layer's tar."""
+    """Yield the chunks, and raise at their end if they are not the layer's tar."""
     with Hasher() as hasher:
         for chunk in chunks:
             hasher.update(chunk)
@@ -221,7 +225,7 @@ def _verified(chunks: Iterable[bytes | memoryview], node: LayerNode) -> Generato
 
 
 def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in chunks of at least `_CHUNK`, but for the last: what follows costs by the chunk."""
+    """Yield the same bytes in chunks of at least `_CHUNK`, but for the last: what follows has a cost per chunk."""
     parts: list[bytes] = []
     size = 0
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Handles: what a program holds of a layer (`Layer`) and of a writable layer (`RWLayer`)."""
+"""Handles: a program's references to a layer (`Layer`) and to a writable layer (`RWLayer`)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Layer:
-    """A reference to a read-only layer.
+    """A reference to a read-only layer, or a view of one.
 
-    While the handle is open, the layer stays. `store.release(layer)` gives the reference back and
-    deletes the layer if it was the last; `close`, or leaving a `with` block, gives it back and
-    deletes nothing. Handles that `store.layers()` and `parent` give are views: they hold nothing.
+    While the handle is open, the layer is not deleted. `store.release(layer)` closes the handle and deletes the layer
+    if it was the last reference. `close`, or leaving a `with` block, closes it and deletes nothing. Handles that
+    `store.layers()` and `parent` return are views: they are no references.
     """
 
     def __init__(self, context: StoreContext, node: LayerNode, *, is_view: bool) -> None:
@@ -36,7 +36,7 @@ class Layer:
 
     @property
     def chain_id(self) -> ChainID:
-        """The layer's name in the store. It can be asked for even when the handle is released."""
+        """The layer's name in the store. It can be read even when the handle is released."""
         return self._node.record.chain_id
 
     @property
@@ -77,26 +77,26 @@ class Layer:
 
     @property
     def descriptor(self) -> Mapping[str, Any] | None:
-        """The OCI descriptor that the layer was registered with, as its JSON says."""
+        """The OCI descriptor that the layer was registered with, decoded from JSON; `None` if there was none."""
         return self._live.record.descriptor
 
     @property
     def pinned(self) -> bool:
-        """Whether a pin keeps the layer when no process holds it."""
+        """Whether a pin keeps the layer when no process has a handle to it."""
         return self._live.record.chain_id in self._context.pins
 
     def metadata(self) -> dict[str, str]:
-        """What the driver says of how it keeps the layer."""
+        """Return the driver-specific metadata of the layer."""
         return self._context.driver.metadata(self._live.record.cache_id)
 
     def tar_stream(self) -> BinaryIO:
-        """The layer's tar, bit for bit what was registered; to be closed.
+        """Open the layer's tar, bit for bit what was registered; to be closed.
 
         Reading it to the end verifies it: the last read raises `IntegrityError` where the digest
         differs.
 
         Raises:
-            IntegrityError: what is stored of the layer is damaged.
+            IntegrityError: the stored layer is damaged.
         """
         from layerstore_core.store.export import tar_stream
 
@@ -109,19 +109,19 @@ class Layer:
         in_thread: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> int:
-        """Give all of the layer's tar, verified, to `write`: faster than to read `tar_stream`.
+        """Pass all of the layer's tar, verified, to `write`. This is faster than reading `tar_stream`.
 
         Args:
             write: called with chunks of about a MiB, which it may not keep.
-            in_thread: call it in a thread of its own, which is faster still. It is waited for, whatever happens: do so
-                where it cannot wait for long, as a pipe's may.
+            in_thread: call it in a thread of its own, which is faster still. The thread is waited for in any case: use
+                it only where `write` cannot block for long, as that of a pipe may.
             progress: called with the number of bytes so far.
 
         Returns:
-            How many bytes the tar has.
+            The size of the tar, in bytes.
 
         Raises:
-            IntegrityError: what is stored is damaged; all or some of it has been written by then.
+            IntegrityError: the stored layer is damaged; all or some of it has been written by then.
             Exception: what `write` raises.
         """
         from layerstore_core.store.export import copy_tar
@@ -129,23 +129,23 @@ class Layer:
         return copy_tar(self._context, self._live, write, in_thread=in_thread, progress=progress)
 
     def tar_size(self) -> int:
-        """How many bytes `tar_stream` gives; quick where the driver has no tars of its own.
+        """Return the size of the tar in bytes; quick where the driver does not keep the tars itself.
 
         Raises:
-            IntegrityError: what is stored of the layer is damaged.
+            IntegrityError: the stored layer is damaged.
         """
         from layerstore_core.store.export import tar_size
 
         return tar_size(self._context, self._live)
 
     def tar_stream_from(self, parent: str) -> BinaryIO:
-        """A tar of what this layer's tree has beyond that of an ancestor; to be closed.
+        """Open a tar of what this layer's tree adds to that of an ancestor; to be closed.
 
         Args:
             parent: the ancestor's chain ID; `""` for a tar of the whole tree.
 
         Raises:
-            LayerDoesNotExist: `parent` is none of the layer's ancestors.
+            LayerDoesNotExist: `parent` is not an ancestor of the layer.
         """
         from layerstore_core.store.export import diff_of
 
@@ -155,10 +155,10 @@ class Layer:
         for ancestor in node.chain():
             if ancestor is not node and ancestor.record.chain_id == parent:
                 return diff_of(self._context, (node.record.cache_id, ancestor.record.cache_id), node)
-        raise LayerDoesNotExist(f"{parent} is no ancestor of layer {self.chain_id}: there is no diff between them")
+        raise LayerDoesNotExist(f"{parent} is not an ancestor of layer {self.chain_id}: there is no diff between them")
 
     def close(self) -> None:
-        """Give the reference back, and leave the layer for `gc` if it was the last. A second call does nothing."""
+        """Close the handle, and leave the layer for `gc` if it was the last reference. A second call does nothing."""
         if not self._is_view:
             _close(self._context, self._node, self)
 
@@ -183,8 +183,8 @@ class Layer:
 class RWLayer:
     """A reference to a writable layer.
 
-    `store.release_rw_layer(rw)` gives the reference back and deletes the writable layer if it was the
-    last; `close`, or leaving a `with` block, gives it back and deletes nothing.
+    `store.release_rw_layer(rw)` closes the handle and deletes the writable layer if it was the last reference.
+    `close`, or leaving a `with` block, closes it and deletes nothing.
     """
 
     def __init__(self, context: StoreContext, node: MountNode) -> None:
@@ -196,24 +196,24 @@ class RWLayer:
 
     @property
     def name(self) -> str:
-        """The writable layer's name. It can be asked for even when the handle is released."""
+        """The writable layer's name. It can be read even when the handle is released."""
         return self._node.record.name
 
     @property
     def parent(self) -> Layer | None:
-        """A view of the layer below, `None` for none."""
+        """A view of the parent layer, `None` for none."""
         parent = self._live.parent
         return Layer(self._context, parent, is_view=True) if parent else None
 
     def mount(self, label: str = "", *, keep: bool = False) -> str:
-        """Mount the layer.
+        """Mount the layer. Call `unmount` once per `mount`.
 
         Args:
             label: an SELinux label for the mount, `""` for none.
             keep: let it stay mounted when this process ends, until some process calls `unmount`.
 
         Returns:
-            The absolute path of the tree. Every `mount` wants an `unmount`.
+            The absolute path of the tree.
         """
         self._context.check_writable()
         with self._content() as node:
@@ -232,7 +232,7 @@ class RWLayer:
 
     @contextmanager
     def mounted(self, label: str = "") -> Iterator[str]:
-        """The layer, mounted for the length of a `with` block, which is given the path."""
+        """Mount the layer for the length of a `with` block, and yield the path."""
         path = self.mount(label)
         try:
             yield path
@@ -241,20 +241,20 @@ class RWLayer:
                 self.unmount()
 
     def changes(self) -> list[Change]:
-        """What the layer changes against its parent (and its init layer), sorted by path."""
+        """Return what the layer changes against its parent (and its init layer), sorted by path."""
         with self._content() as node:
             return self._context.driver.changes(node.record.mount_id, node.driver_parent)
 
     def size(self) -> int:
-        """How many bytes the layer takes beyond its parent."""
+        """Return how many bytes the layer takes in addition to its parent."""
         with self._content() as node:
             return self._context.driver.diff_size(node.record.mount_id, node.driver_parent)
 
     def tar_stream(self) -> BinaryIO:
-        """A tar of the layer's changes, ready to be registered on its parent; to be closed.
+        """Open a tar of the layer's changes, ready to be registered on its parent; to be closed.
 
         Without root's rights, the parent's files keep the owners, modes and privileged attributes that they have in the
-        parent's tar, and what is new belongs to user and group 0; see the setting `commit_owner`.
+        parent's tar, and new files belong to user and group 0; see the setting `commit_owner`.
         """
         from layerstore_core.store.export import diff_of
 
@@ -266,10 +266,10 @@ class RWLayer:
 
         Args:
             stream: the tar, as a path or a binary file object.
-            allow_empty: take a stream without a byte for an empty layer.
+            allow_empty: accept a stream without a byte as an empty layer.
 
         Returns:
-            The size of what it brought, in bytes.
+            The size of what the tar added, in bytes.
 
         Raises:
             InvalidLayer: the tar is malformed, is empty, or leaves the layer's root.
@@ -282,14 +282,14 @@ class RWLayer:
             return apply_to(self._context, ids, stream, allow_empty=allow_empty)
 
     def metadata(self) -> dict[str, str]:
-        """What the driver says of how it keeps the layer, and its `ID`: the name, if the driver gives none."""
-        with self._content(standing=False) as node:
+        """Return the driver-specific metadata of the layer, and its `ID`: the name, if the driver gives none."""
+        with self._content(with_parent=False) as node:
             fields = dict(self._context.driver.metadata(node.record.mount_id))
         fields.setdefault("ID", self.name)
         return fields
 
     def close(self) -> None:
-        """Give the reference back; the writable layer stays. A second call does nothing."""
+        """Close the handle; the writable layer stays. A second call does nothing."""
         _close(self._context, self._node, self)
 
     def __enter__(self) -> Self:
@@ -299,28 +299,28 @@ class RWLayer:
         self.close()
 
     @contextmanager
-    def _content(self, *, standing: bool = True) -> Iterator[MountNode]:
-        """Use what the driver has of the layer.
+    def _content(self, *, with_parent: bool = True) -> Iterator[MountNode]:
+        """Check the driver's part of the layer, for the length of a block that uses it.
 
         Args:
-            standing: it is to be used together with what it stands on.
+            with_parent: whether the block uses its parent, too.
 
         Raises:
-            IntegrityError: it has nothing, or it stands on something else than its record says. After a removal that
-                has failed the record stays, so that it can be tried again.
+            IntegrityError: the driver has no such layer, or another parent than the record names. After a removal that
+                has failed the record stays, so that the removal can be tried again.
         """
         node = self._live
         try:
-            if standing:
+            if with_parent:
                 self._require_parent(node)
             yield node
         except Exception as error:
             if self._context.driver.exists(node.record.mount_id):
                 raise
             raise IntegrityError(
-                f"of the writable layer {self.name!r} there is only the record: the {self._context.driver.name} driver has "
-                f"no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. Remove it "
-                f"with `layerstore rw rm {self.name}`"
+                f"the writable layer {self.name!r} is damaged: its record exists, but the {self._context.driver.name} "
+                f"driver has no layer {node.record.mount_id}. A removal may have failed halfway; the content is gone. "
+                f"Remove it with `layerstore rw rm {self.name}`"
             ) from error
 
     def _require_parent(self, node: MountNode) -> None:
@@ -345,7 +345,7 @@ class RWLayer:
 
 
 def _close(context: StoreContext, node: LayerNode | MountNode, handle: Layer | RWLayer) -> None:
-    """Close a handle, unless it is closed; in a forked child, whose handles these are not, do nothing."""
+    """Close a handle, unless it is closed. In a forked child, to which no handle belongs, do nothing."""
     if not context.locks.inherited:
         context.catalog.close_handle(node, handle)
 
@@ -370,7 +370,7 @@ def close_layer(context: StoreContext, layer: Layer) -> None:
     if layer._context is not context:
         raise LayerNotRetained(f"this handle to layer {layer.chain_id} is another store's, {layer._context.root}")
     if not context.catalog.close_handle(layer._node, layer):
-        what = "was released before" if not layer._is_view else "is a view, and holds nothing"
+        what = "was released before" if not layer._is_view else "is a view, and no reference"
         raise LayerNotRetained(f"this handle to layer {layer.chain_id} {what}")
 
 

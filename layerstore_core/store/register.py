@@ -1,4 +1,4 @@
-"""Registering layers: read, flushed to disk, and committed, one by one or a chain at a time."""
+"""Register layers: read, flush to disk and commit them, one alone or a whole chain."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from layerstore_core.store.registration import Progress, Registration, open_sour
 def register(
     context: StoreContext,
     stream: BinaryIO | str | os.PathLike[str],
-    below: LayerNode | None,
+    parent: LayerNode | None,
     descriptor: Mapping[str, Any] | None,
     progress: Progress | None,
     *,
     allow_empty: bool = False,
 ) -> Layer:
-    """Take in a layer; see `LayerStore.register`. The caller holds the layer below."""
-    _check_depth(context, below)
+    """Register a layer; see `LayerStore.register`. The caller has a handle to the parent."""
+    _check_depth(context, parent)
     with (
         context.flushing() as flush,
         open_source(context, stream, allow_empty=allow_empty) as source,
-        Registration(context.db, context.driver, below.as_parent if below else None) as registration,
+        Registration(context.db, context.driver, parent.as_parent if parent else None) as registration,
     ):
         applied = registration.apply(source, progress)
         record = registration.write_record(applied, descriptor)
         flush()
         while True:
-            layer = open_layer(context, record.chain_id) or _commit(context, registration, record, below)
+            layer = open_layer(context, record.chain_id) or _commit(context, registration, record, parent)
             if layer is not None:
                 return layer
 
 
-def register_chain(context: StoreContext, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
-    """Take in layers that stand one on the other; see `LayerStore.register_chain`."""
-    _check_depth(context, below, len(layers))
-    names = chain_ids([layer.diff_id for layer in layers], below.record.chain_id if below else None)
+def register_chain(context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None) -> Layer:
+    """Register layers of which each is the parent of the next; see `LayerStore.register_chain`."""
+    _check_depth(context, parent, len(layers))
+    names = chain_ids([layer.diff_id for layer in layers], parent.record.chain_id if parent else None)
     with ExitStack() as stack:
         while True:
             if (known := open_layer(context, names[-1])) is not None:
@@ -54,48 +54,48 @@ def register_chain(context: StoreContext, layers: Sequence[LayerInput], below: L
             first = len(names) - 1
             while first:
                 if (known := open_layer(context, names[first - 1])) is not None:
-                    below = live_layer(stack.enter_context(known))
+                    parent = live_layer(stack.enter_context(known))
                     break
                 first -= 1
             try:
-                return _register_missing(context, layers[first:], below)
+                return _register_missing(context, layers[first:], parent)
             except Overtaken:
                 continue
 
 
-def _register_missing(context: StoreContext, layers: Sequence[LayerInput], below: LayerNode | None) -> Layer:
+def _register_missing(context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None) -> Layer:
     """Register layers none of which is known."""
     with context.flushing() as flush, ExitStack() as stack, ExitStack() as registrations:
         new = read_layers(
             context.db,
             context.driver,
-            below.as_parent if below else None,
+            parent.as_parent if parent else None,
             layers,
             source=lambda stream: open_source(
                 context, stream, allow_empty=True
-            ),  # the digest that each is to have says what it is
+            ),  # the expected digest says whether it is empty
             registrations=registrations,
         )
         flush()
         top: Layer | None = None
         for registration, record in new:
-            top = _commit(context, registration, record, below)
+            top = _commit(context, registration, record, parent)
             if top is None:
                 raise Overtaken
-            below = live_layer(stack.enter_context(top))
+            parent = live_layer(stack.enter_context(top))
         assert top is not None
-        held = open_layer(context, top.chain_id)
-        assert held is not None, "it is held already"
-        return held
+        layer = open_layer(context, top.chain_id)
+        assert layer is not None, "a handle to it is open already"
+        return layer
 
 
 def _commit(
     context: StoreContext, registration: Registration, record: LayerRecord, parent: LayerNode | None
 ) -> Layer | None:
-    """Make the new layer exist, with a handle to it; `None` where another process was faster."""
+    """Commit a new layer, and open a handle to it; return `None` where another process committed it first."""
     key = context.catalog.lock_key(record.chain_id)
     while True:
-        # Solely, so that neither a collector nor a reader comes between: until it is certain to last it may vanish.
+        # Locked, so that neither a collector nor a reader comes in between: until it is on disk it may vanish.
         with context.catalog.lock, context.locks.lock_references(key) as alone:
             if alone:
                 try:
@@ -106,7 +106,7 @@ def _commit(
                 except FileExistsError:
                     return None
                 return open_layer(context, record.chain_id)
-        # Another process commits it, or looks whether it is there: this waits until it has done so.
+        # Another process commits it, or looks whether it exists: this waits until it is done.
         if (existing := open_layer(context, record.chain_id)) is not None:
             existing.close()
             return None

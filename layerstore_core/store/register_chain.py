@@ -1,8 +1,8 @@
-"""Taking in the layers of one image: all of them are verified before the first is committed.
+"""Register the layers of one image: all of them are verified before the first is committed.
 
-A driver with `Capabilities.parallel_apply` gets them at the same time, since a layer of the driver can stand on
-one that is still being filled. Where a layer's own tar needs what is below, as a hard link does to a file of a layer
-below, the driver waits for that (`LayerStream.await_parents`).
+A driver with `Capabilities.parallel_apply` gets them at the same time, since the parent of a layer of the driver may
+still be being filled. Where a layer's own tar needs files of its parents, as a hard link does to a file of another
+layer, the driver waits for those (`LayerStream.await_parents`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerInput:
-    """One of the layers that are to be taken in together.
+    """A layer of several that are registered together.
 
     Attributes:
         open: opens the tar, compressed or not, at its start; it may be called more than once.
-        diff_id: the digest that the uncompressed tar has to have.
-        name: what to call it in messages.
+        diff_id: the digest that the uncompressed tar must have.
+        name: the layer's name in messages.
         descriptor: an OCI descriptor to keep with the layer.
         progress: called now and then with the bytes read and the entries seen so far, perhaps from another thread.
     """
@@ -48,7 +48,7 @@ class LayerInput:
 
 
 class Overtaken(LayerStoreError):
-    """Another process has committed one of the layers meanwhile, so that those above it have to be made anew."""
+    """Another process has committed one of the layers meanwhile: the layers above it must be registered again."""
 
 
 class _Stopped(LayerStoreError):
@@ -58,7 +58,7 @@ class _Stopped(LayerStoreError):
 def read_layers(
     db: LayerDB,
     driver: BoundDriver,
-    below: ParentLayer | None,
+    parent: ParentLayer | None,
     layers: Sequence[LayerInput],
     *,
     source: Callable[[BinaryIO], LayerSource],
@@ -67,29 +67,29 @@ def read_layers(
     """Read layers into the driver, and write their records; none is committed yet.
 
     Args:
-        db: where the records go.
-        driver: where the files go.
-        below: what the first layer stands on.
+        db: where the records are written.
+        driver: where the files are unpacked.
+        parent: the parent of the first layer.
         layers: the layers, the base first.
-        source: makes the source of one.
-        registrations: undoes them, the topmost first, where they are not committed.
+        source: opens a layer's tar as a source.
+        registrations: undoes the registrations, the topmost first, where they are not committed.
 
     Raises:
-        InvalidLayer: one is damaged, leaves its root, or has another digest; the message names it.
+        InvalidLayer: a layer is damaged, leaves its root, or has another digest; the message names it.
         OSError: the system refuses.
     """
     stop = Event()
 
     def begin(layer: LayerInput) -> Registration:
-        nonlocal below
-        registration = registrations.enter_context(Registration(db, driver, below))
-        below = ParentLayer(chain_id(layer.diff_id, below.chain_id if below else None), registration.cache_id)
+        nonlocal parent
+        registration = registrations.enter_context(Registration(db, driver, parent))
+        parent = ParentLayer(chain_id(layer.diff_id, parent.chain_id if parent else None), registration.cache_id)
         return registration
 
     def fill(registration: Registration, layer: LayerInput, await_parents: Callable[[], None] | None = None) -> Applied:
         def progress(read: int, entries: int) -> None:
             if stop.is_set():
-                raise _Stopped(f"{layer.name} is given up")
+                raise _Stopped(f"{layer.name} is not read any further, because another layer has failed")
             if layer.progress is not None:
                 layer.progress(read, entries)
 
@@ -123,12 +123,12 @@ def _at_once(
     items: Sequence[tuple[Registration, LayerInput]],
     stop: Event,
 ) -> list[Applied]:
-    """Run `work` for each item in threads, and return its results in the order of the items.
+    """Call `work` for each item in threads, and return its results in the order of the items.
 
     The first failure stops all, and is raised when all have stopped.
 
     The last argument of `work` waits for all items before this one. Those have begun by then, since the pool takes
-    them in order, so that nobody waits for what waits for a thread.
+    them in order. So no item waits for one that waits for a thread.
     """
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -138,9 +138,9 @@ def _at_once(
         for task in running[:count]:
             wait([task])
             if task.cancelled() or task.exception() is not None:
-                raise _Stopped("a layer below has failed")
+                raise _Stopped("a parent layer has failed")
 
-    # A layer of many files keeps two cores busy by itself; more at once wait for the interpreter, and take it from each other.
+    # One layer of many files keeps two cores busy. More layers at once would only compete for the GIL.
     at_once = max(1, len(os.sched_getaffinity(0)) // 2)
     with ThreadPoolExecutor(min(len(items), at_once), "layerstore-layer") as pool:
         for count, item in enumerate(items):

@@ -1,8 +1,8 @@
-"""Registering a layer: one pass of its tar into the driver, and its record beside it.
+"""Register one layer: pass its tar once into the driver and into its record.
 
-The steps are: a transaction begins, which notes on disk what the driver is about to make; the driver makes an
-empty layer; the tar passes into both; the rest of the record is written; and the transaction is renamed to its
-place. Until then nothing counts, and all of it is undone if a step fails.
+The steps are: a transaction begins, which records on disk what the driver is about to create; the driver creates an
+empty layer; the tar passes into both; the other fields of the record are written; and the transaction is renamed to
+its place. Until then the layer does not exist, and all of it is undone if a step fails.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 
 class Applied(NamedTuple):
-    """A layer's tar that has passed into the driver.
+    """The result of unpacking a layer's tar into the driver.
 
     Attributes:
         diff_id: the sha256 of the uncompressed tar.
@@ -51,12 +51,12 @@ class Applied(NamedTuple):
 
 
 class Registration:
-    """A layer on its way in; a context manager that undoes what was not committed.
+    """A layer that is being registered; a context manager that undoes what was not committed.
 
     Args:
-        db: where the record goes.
-        driver: where the files go.
-        parent: the layer below, which the caller holds; `None` for a base layer.
+        db: where the record is written.
+        driver: where the files are unpacked.
+        parent: the parent layer, to which the caller has a handle; `None` for a base layer.
 
     Attributes:
         cache_id: the driver's ID for the new layer.
@@ -81,13 +81,13 @@ class Registration:
         Args:
             source: the tar.
             progress: called now and then.
-            await_parents: waits until the layers below are complete; `None` where they are.
+            await_parents: waits until the parent layers are complete; `None` where they are.
 
         Returns:
             The digest of the tar, and the size of its files.
 
         Raises:
-            InvalidLayer: it is damaged, or leaves its root.
+            InvalidLayer: the tar is damaged, or leaves its root.
         """
         began = time.monotonic()
         with while_doing(f"applying {source.name}"):
@@ -112,7 +112,7 @@ class Registration:
         """Write the layer's record.
 
         Args:
-            applied: what `apply` has returned.
+            applied: the result of `apply`.
             descriptor: an OCI descriptor to keep with the layer.
         """
         parent = self._parent.chain_id if self._parent else None
@@ -129,7 +129,7 @@ class Registration:
         return record
 
     def commit(self, record: LayerRecord) -> None:
-        """Make the layer exist. Its files and its record are to be on disk by now.
+        """Make the layer exist. Its files and its record must be on disk by now.
 
         Raises:
             FileExistsError: a layer of this chain ID exists already.
@@ -137,11 +137,12 @@ class Registration:
         self._transaction.commit(record.chain_id)
 
     def replace(self, target: Path, set_aside: Callable[[Path], object]) -> None:
-        """Put the layer in the place of another one, which is damaged. Its files and its record are to be on disk by now.
+        """Replace another layer, which is damaged, by this one. Its files and its record must be on disk by now.
 
         Args:
             target: the damaged record.
-            set_aside: moves the damaged record from where it is given away; what it names in the driver stays.
+            set_aside: called with the path at which the damaged record is then, to move it away; the layer of the
+                driver that the record names stays.
         """
         self._transaction.exchange(target)
         set_aside(self._transaction.path)
@@ -153,7 +154,7 @@ class Registration:
             with while_doing(f"making a layer in {self._driver.home}"):
                 self._driver.create(self.cache_id, self._parent_id, {})
         except BaseException:
-            self.__exit__()  # a wrapper may have failed when the driver had made it
+            self.__exit__()  # a wrapper plugin may fail after the driver has created the layer
             raise
         return self
 
@@ -163,7 +164,7 @@ class Registration:
 
     @property
     def _transaction(self) -> Transaction:
-        assert self._begun is not None, "in a `with` block only"
+        assert self._begun is not None, "used outside of a `with` block"
         return self._begun
 
     def _undo(self) -> None:
@@ -171,16 +172,16 @@ class Registration:
         try:
             self._driver.remove(self.cache_id)
             gone = True
-        except Exception as error:  # a driver may fail in any way
-            logger.error("the driver's layer {} is left over: it could not be removed: {}", self.cache_id, error)
+        except Exception as error:  # a driver may raise anything
+            logger.error("the driver's layer {} remains: it could not be removed: {}", self.cache_id, error)
         finally:
             if not gone:
-                # The transaction stays, as one of a dead process: it names what is left.
+                # The transaction stays, as a stale one: it names the driver's layer that is left.
                 self._transaction.abandon()
         try:
             self._transaction.cancel()
         except OSError as error:
-            logger.error("the transaction {} is left over: {}", self._transaction.path, error)
+            logger.error("the transaction {} remains: it could not be removed: {}", self._transaction.path, error)
 
     def _split(
         self, source: LayerSource, progress: Progress | None, await_parents: Callable[[], None] | None
@@ -196,10 +197,10 @@ class Registration:
                 applied = self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.
             if recorder.displaced or diff.displaced or diff.read_raw:
-                self._settle(source)
+                self._verify_payloads(source)
             return applied
         except OSError as error:
-            if error.filename is None:  # a write knows no name
+            if error.filename is None:  # write(2) errors carry no file name
                 error.add_note(f"with the tar-split file at {self._transaction.path / TAR_SPLIT}")
             raise
 
@@ -210,21 +211,21 @@ class Registration:
         diff.drain()
         return Applied(DiffID.from_hex(source.hexdigest()), size)
 
-    def _settle(self, source: LayerSource) -> None:
+    def _verify_payloads(self, source: LayerSource) -> None:
         """Rewrite the tar-split lines so that they hold for the files as they are in the end."""
         provisional = self._transaction.path / TAR_SPLIT
-        settled = self._transaction.path / "tar-split.settled"
+        verified = self._transaction.path / "tar-split.settled"
         files = self._driver.diff_getter(self.cache_id)
         try:
             with (
-                open(settled, "xb", opener=inside.opener) as out,
+                open(verified, "xb", opener=inside.opener) as out,
                 LineReader(open(provisional, "rb", opener=inside.opener)) as lines,
             ):
                 os.fchmod(out.fileno(), FILE_MODE)
                 inlined = verify_payloads(decode_lines(lines), files, source.replay(), LineWriter(out))
         finally:
             files.close()
-        inside.rename(settled, provisional)
+        inside.rename(verified, provisional)
         logger.debug("{} payloads of {} are kept with the tar-split metadata", inlined, source.name)
 
 
@@ -234,10 +235,10 @@ def open_source(context: StoreContext, stream: BinaryIO | str | os.PathLike[str]
     Args:
         context: an open store, which has the limits and the directory for temporary files.
         stream: the tar, as a path or a binary file object.
-        allow_empty: take a stream without a byte for an empty layer.
+        allow_empty: accept a stream without a byte as an empty layer.
 
     Raises:
-        InvalidLayer: it is empty, or in a compression that is not known.
+        InvalidLayer: the tar is empty, or its compression is not known.
     """
     return LayerSource(stream, spool_dir=context.scratch_directory(), limits=context.limits, allow_empty=allow_empty)
 
@@ -253,7 +254,7 @@ def apply_to(
         stream: as for `open_source`; as is `allow_empty`.
 
     Returns:
-        The size of what the tar brought, in bytes.
+        The size of what the tar added, in bytes.
     """
     with open_source(context, stream, allow_empty=allow_empty) as source:
         diff = LayerStream(TarScanner(source.read_chunk), count_implied=source.count_implied)

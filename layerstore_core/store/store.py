@@ -53,7 +53,11 @@ if TYPE_CHECKING:
 
 
 class LayerStore:
-    """An open store; made by `LayerStore.open`, and to be closed, or used in a `with` statement.
+    """An open store of layers and writable layers. Open it with `LayerStore.open`; close it, or use a `with` statement.
+
+    A handle (`Layer`, `RWLayer`) is a reference: as long as it is open, no process deletes what it refers to.
+    `register`, `get` and `create_rw_layer` open handles. `release` and `release_rw_layer` close one, and delete what
+    nothing refers to any more; `Layer.close` and `RWLayer.close` delete nothing.
 
     All methods may be called from several threads, and several processes may have the same root open.
 
@@ -74,24 +78,24 @@ class LayerStore:
         read_only: bool = False,
         **overrides: Unpack[Settings],
     ) -> LayerStore:
-        """Open the store, and make it where there is none.
+        """Open the store under a root, and create it where there is none.
 
-        What processes that have died left half done is finished or undone. A root that cannot be written can be
+        Unfinished work of processes that have ended is finished or undone. A root that cannot be written can still be
         read.
 
         Args:
             config: settings, all of them; `None`: from arguments, environment, files and defaults.
-            create: whether to make a store where there is none.
-            read_only: change nothing: what would is a `ReadOnlyStore`. Beside a running Docker daemon there is no
-                other way. Nothing is held: what is being read may be deleted by others.
-            overrides: settings by name (`root`, `driver`, …), which go before all others.
+            create: whether to create a store where there is none.
+            read_only: change nothing: a method that would raises `ReadOnlyStore`. While a Docker daemon is running on
+                the root there is no other way. No references are taken: other processes may delete what is being read.
+            overrides: settings by name (`root`, `driver`, …), which take precedence over all others.
 
         Raises:
             ConfigError: a setting cannot be used.
-            StoreDoesNotExist: there is no store, and none is to be made.
+            StoreDoesNotExist: there is no store, and none is to be created.
             RootInUse: a Docker daemon is running on this root.
-            DriverNotFound: the driver, which the settings name or the store was made with, is not installed.
-            DriverNotSupported: it cannot work here.
+            DriverNotFound: the driver, which the settings name or the store was created with, is not installed.
+            DriverNotSupported: the driver cannot work here.
             AmbiguousDriver: the root has the state of several drivers, and none was named.
             LocksUnavailable: the root's file system has no working locks.
             LayerStoreError: /proc is not mounted, and the store is not opened for reading only.
@@ -105,9 +109,9 @@ class LayerStore:
         return cls(open_store(config, create=create, read_only=read_only))
 
     def close(self) -> None:
-        """Give all handles and mounts back; nothing is deleted. A second call does what the first did not come to.
+        """Close all handles and mounts; nothing is deleted. A second call finishes what the first did not.
 
-        In a forked child, whose handles and mounts these are not, nothing is done.
+        In a forked child, to which these handles and mounts do not belong, nothing is done.
         """
         self.context.close()
 
@@ -119,7 +123,7 @@ class LayerStore:
     ) -> None:
         self.close()
 
-    # The parts that programs may look at
+    # Settings and parts of the store
 
     @property
     def config(self) -> StoreConfig:
@@ -147,17 +151,18 @@ class LayerStore:
         progress: Progress | None = None,
         allow_empty: bool = False,
     ) -> Layer:
-        """Take in a layer.
+        """Register a layer: unpack its tar into the driver, verify it, and commit its record.
 
         Args:
             stream: its tar, as a path or a binary file object; gzip, zstd, xz and bzip2 are recognised.
-            parent: the layer below, or its chain ID; `""` or `None` for a base layer.
+            parent: the parent layer, or its chain ID; `""` or `None` for a base layer.
             descriptor: an OCI descriptor to keep with the layer.
             progress: called now and then with the bytes read and the entries seen so far.
-            allow_empty: take a stream without a byte for an empty layer. Two blocks of zeros, a tar's end, are one anyway.
+            allow_empty: accept a stream without a byte as an empty layer. Two blocks of zeros, a tar's end, are always
+                an empty layer.
 
         Returns:
-            A handle to the layer: the new one, or the one that was there, if the chain was known.
+            A handle to the layer: to the new one, or to the existing one if the chain is known already.
 
         Raises:
             InvalidLayer: the input is damaged, is empty, or leaves its root; the store is as it was.
@@ -168,42 +173,42 @@ class LayerStore:
         self.context.check_writable()
         check_stream(stream)
         self.context.lost.require_none()
-        with self._below(parent) as below:
+        with self._open_parent(parent) as parent_node:
             from layerstore_core.store.register import register  # lazy: readers need no scanner
 
-            return register(self.context, stream, below, descriptor, progress, allow_empty=allow_empty)
+            return register(self.context, stream, parent_node, descriptor, progress, allow_empty=allow_empty)
 
     def register_chain(self, layers: Sequence[LayerInput], parent: str | Layer | None = "") -> Layer:
-        """Take in layers that stand one on the other, all or none. Those that are known already are not read.
+        """Register layers of which each is the parent of the next: all or none. Layers that are known are not read.
 
-        Where the driver can do it, they are read, verified and unpacked at the same time.
+        Where the driver is able to, they are read, verified and unpacked at the same time.
 
         Args:
             layers: the base first; at least one.
-            parent: the layer below the first, or its chain ID; `""` or `None` for none.
+            parent: the parent of the first, or its chain ID; `""` or `None` for none.
 
         Returns:
-            A handle to the topmost.
+            A handle to the topmost layer.
 
         Raises:
-            InvalidLayer: one is damaged, leaves its root, or is not what it was said to be; the message names it.
+            InvalidLayer: a layer is damaged, leaves its root, or has another digest than given; the message names it.
             LayerDoesNotExist, MaxDepthExceeded, OSError: as `register`.
         """
         self.context.check_writable()
         if not layers:
             raise ValueError("at least one layer is to be registered")
         self.context.lost.require_none()
-        with self._below(parent) as below:
+        with self._open_parent(parent) as parent_node:
             from layerstore_core.store.register import register_chain  # lazy: as in `register`
 
-            return register_chain(self.context, layers, below)
+            return register_chain(self.context, layers, parent_node)
 
     def get(self, chain_id: str | Layer) -> Layer:
-        """A handle to a layer: one reference.
+        """Open a handle to a layer: one reference.
 
         Raises:
             LayerDoesNotExist: there is no such layer.
-            IntegrityError: its record, or that of a layer below, is damaged.
+            IntegrityError: its record, or that of an ancestor, is damaged.
         """
         self.context.check_open()
         layer = open_layer(self.context, _parse_chain_id(chain_id))
@@ -212,45 +217,45 @@ class LayerStore:
         return layer
 
     def layers(self) -> dict[ChainID, Layer]:
-        """Views of all layers, by chain ID. They hold nothing, and cannot be released."""
+        """Return views of all layers, by chain ID. Views are no references, and cannot be released."""
         self.context.check_open()
         return {name: Layer(self.context, node, is_view=True) for name, node in self.context.catalog.layers().items()}
 
     def find(self, chain_id: ChainID) -> Layer | None:
-        """A view of one layer, as `layers` has it; `None` where it cannot be loaded."""
+        """Return a view of one layer, as in `layers`; `None` where it cannot be loaded."""
         self.context.check_open()
         node = self.context.catalog.find_layer(chain_id)
         return None if node is None else Layer(self.context, node, is_view=True)
 
     def chain_ids(self) -> list[ChainID]:
-        """The chain IDs of all layers, sorted, also of those that cannot be loaded. Reads no records, so it is quick."""
+        """Return the chain IDs of all layers, sorted, also of those that cannot be loaded. Quick: reads no records."""
         self.context.check_open()
         return self.context.db.list_layers()
 
     def has_layer(self, chain_id: str | Layer) -> bool:
-        """Whether there is such a layer, even if it cannot be loaded. Reads no records."""
+        """Return whether there is such a layer, even if it cannot be loaded. Reads no records."""
         self.context.check_open()
         return self.context.db.has_layer(_parse_chain_id(chain_id))
 
     def release(self, layer: Layer) -> list[RemovedLayer]:
-        """Give a handle back, and delete the layer, and its parents in turn, where nothing else holds them.
+        """Close a handle. Delete the layer if nothing else refers to it, then its parent, and so on.
 
         Returns:
-            What was deleted, the layer first.
+            The layers that were deleted, the given one first.
 
         Raises:
             LayerNotRetained: the handle was released before, or is a view.
-            OSError: a deletion failed; what is left is found by `cleanup`. What was deleted before is the error's `done`.
+            OSError: a deletion failed; `cleanup` finishes it. The error's `done` has the layers deleted before.
         """
         self.context.check_open()
         close_layer(self.context, layer)
         return delete_unreferenced(self.context, node_of(layer))
 
     def pin(self, layer: Layer) -> None:
-        """Keep a layer when no process holds it. A second pin does nothing.
+        """Pin a layer: a pin keeps it when no process has a handle to it. A second pin does nothing.
 
         Raises:
-            LayerNotRetained: the handle was released, or is a view: what nobody holds may be gone.
+            LayerNotRetained: the handle was released, or is a view: without a handle the layer may be gone.
         """
         self.context.check_writable()
         check_type(layer, Layer, "a handle to a layer, as get and register give it")
@@ -260,7 +265,7 @@ class LayerStore:
         self.context.pins.add(node.record.chain_id)
 
     def unpin(self, chain_id: str | Layer) -> None:
-        """Take the pin of a layer away; the layer stays until it is released or collected.
+        """Remove the pin of a layer; the layer stays until it is released or collected.
 
         Raises:
             LayerDoesNotExist: there is neither a pin nor a layer of this name.
@@ -272,7 +277,7 @@ class LayerStore:
         self.context.pins.remove(name)
 
     def pins(self) -> set[ChainID]:
-        """The chain IDs that are pinned."""
+        """Return the chain IDs of all pinned layers."""
         self.context.check_open()
         return set(self.context.pins)
 
@@ -287,32 +292,35 @@ class LayerStore:
         storage_opt: Mapping[str, str] | None = None,
         init: Callable[[str], None] | None = None,
     ) -> RWLayer:
-        """Make a writable layer.
+        """Create a writable layer.
 
         Args:
-            name: what to call it: 1 to 255 bytes, no slash, not `.` or `..`.
-            parent: the layer below, or its chain ID; `""` or `None` for none.
+            name: its name: 1 to 255 bytes, no slash, not `.` or `..`.
+            parent: the parent layer, or its chain ID; `""` or `None` for none.
             mount_label: an SELinux label.
             storage_opt: the driver's options for this layer, such as `size`.
-            init: called once with the path of a layer between parent and writable layer; what it
+            init: called once with the path of an init layer between the parent and the writable layer; what it
                 writes there is not part of the writable layer's changes.
+
+        Returns:
+            A handle to the writable layer.
 
         Raises:
             MountNameConflict: the name is taken.
             LayerDoesNotExist: there is no such parent.
             InvalidMountName: the name cannot be used.
-            ConfigError: the driver does not know a storage option, or cannot keep to it.
+            ConfigError: the driver does not know a storage option, or cannot comply with it.
         """
         self.context.check_writable()
         check_mount_name(name)
         self.context.lost.require_none()
         with ExitStack() as stack:
             stack.enter_context(self.context.locks.exclusive(self.context.name_key(name)))
-            below = stack.enter_context(self._below(parent))
+            parent_node = stack.enter_context(self._open_parent(parent))
             writable.create(
                 self.context,
                 name,
-                below,
+                parent_node,
                 mount_label=mount_label,
                 storage_opt=dict(storage_opt or {}),
                 init=init,
@@ -321,10 +329,10 @@ class LayerStore:
             return self._open_rw_layer(name)
 
     def get_rw_layer(self, name: str) -> RWLayer:
-        """A handle to a writable layer: one reference.
+        """Open a handle to a writable layer: one reference.
 
         Raises:
-            MountDoesNotExist: there is none of this name.
+            MountDoesNotExist: there is no writable layer of this name.
             IntegrityError: its record is damaged.
         """
         self.context.check_open()
@@ -333,15 +341,15 @@ class LayerStore:
             return self._open_rw_layer(name)
 
     def rw_layers(self) -> list[str]:
-        """The names of all writable layers, sorted."""
+        """Return the names of all writable layers, sorted."""
         self.context.check_open()
         return sorted(self.context.catalog.mounts())
 
     def mount_id(self, name: str) -> str:
-        """The driver's ID of a writable layer.
+        """Return the driver's ID of a writable layer.
 
         Raises:
-            MountDoesNotExist: there is none of this name.
+            MountDoesNotExist: there is no writable layer of this name.
         """
         self.context.check_open()
         check_mount_name(name)
@@ -351,17 +359,17 @@ class LayerStore:
         return node.record.mount_id
 
     def release_rw_layer(self, rw: RWLayer) -> list[RemovedLayer]:
-        """Give a handle back; with the last one the writable layer goes, and with it what only it held.
+        """Close a handle. With the last one, delete the writable layer and the layers to which only it referred.
 
-        A handle that another process has keeps the writable layer, too.
+        A handle of another process keeps the writable layer, too.
 
         Returns:
             The read-only layers that were deleted.
 
         Raises:
             LayerNotRetained: the handle was released before.
-            OSError: the driver could not delete it; the handle is good again, for another try. Where the error has an
-                attribute `done`, the writable layer is gone, with these layers, and a layer below could not be deleted.
+            OSError: the driver could not delete it; the handle is open again, for another try. If the error has an
+                attribute `done`, the writable layer is deleted, and these layers, and a parent could not be deleted.
         """
         self.context.check_writable()
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
@@ -388,41 +396,41 @@ class LayerStore:
 
     @property
     def driver_name(self) -> str:
-        """The driver's name, as it stands on disk."""
+        """The driver's name, as it is on disk."""
         return self.driver.name
 
     @property
     def max_depth(self) -> int:
-        """How many layers a chain may have: the setting, or what the driver can hold if that is less."""
+        """The most layers that a chain may have: the setting, or what the driver can hold if that is less."""
         return self.context.max_depth
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing is to be changed, or can be."""
+        """Whether nothing may be changed, or nothing can be."""
         return self.context.read_only or not self.context.locks.writable
 
     @property
     def load_problems(self) -> list[Problem]:
-        """Layers and writable layers that cannot be loaded, each with file and reason."""
+        """The records of layers and writable layers that cannot be loaded, each with file and reason."""
         self.context.check_open()
         return self.context.catalog.problems()
 
     def driver_status(self) -> list[tuple[str, str]]:
-        """The driver's diagnostic fields."""
+        """Return the driver's diagnostic fields."""
         self.context.check_open()
         return self.driver.status()
 
     def cleanup(self) -> None:
-        """Finish deletions that were cut short, drop what dead processes left, and let the driver tidy up.
+        """Finish interrupted deletions, remove the unfinished work of ended processes, and let the driver clean up.
 
-        What cannot be finished is logged, and left for the next time.
+        A step that fails is logged, and left for the next time.
         """
         self.context.check_writable()
         recover(self.context)
         self.driver.cleanup()
 
     def holders(self, chain_id: str | Layer) -> list[str]:
-        """What holds a layer, in words, for a person.
+        """Return what refers to a layer, in words for a person.
 
         Raises:
             LayerDoesNotExist: there is no such layer.
@@ -434,31 +442,31 @@ class LayerStore:
         return self.context.catalog.references_to(node)
 
     def unreadable(self) -> list[BadRecord]:
-        """What cannot be read, and may refer to any layer: as long as there is something, no layer is deleted."""
+        """Return what cannot be read and may refer to any layer. As long as there is something, no layer is deleted."""
         self.context.check_open()
         return self.context.catalog.unreadable()
 
     def unheld_layers(self, *, ignore_unreadable: bool = False) -> list[Layer]:
-        """Views of the layers that nothing holds, and of those that nothing else than they hold; children first.
+        """Return views of the layers to which nothing refers, or only other such layers; children first.
 
         Args:
-            ignore_unreadable: also those that what cannot be read may hold.
+            ignore_unreadable: also those to which something that cannot be read may refer.
         """
         self.context.check_open()
-        unheld = unreferenced_closure(self.context.catalog, ignore_unreadable=ignore_unreadable)
-        return [Layer(self.context, node, is_view=True) for node in unheld]
+        nodes = unreferenced_closure(self.context.catalog, ignore_unreadable=ignore_unreadable)
+        return [Layer(self.context, node, is_view=True) for node in nodes]
 
     def collect(self, layer: Layer) -> list[RemovedLayer]:
-        """Delete a layer if nothing holds it by now, and its parents in turn; answer and errors as `release`."""
+        """Delete a layer if nothing refers to it now, then its parent, and so on; answer and errors as `release`."""
         self.context.check_writable()
         check_type(layer, Layer, "a layer, as unheld_layers gives it")
         return delete_unreferenced(self.context, node_of(layer))
 
-    # What handles and operations share
+    # Private helpers
 
     @contextmanager
-    def _below(self, parent: object) -> Iterator[LayerNode | None]:
-        """A layer to stand on, held for the length of a block; `None` for `""`."""
+    def _open_parent(self, parent: object) -> Iterator[LayerNode | None]:
+        """Open the parent of a new layer for the length of a block; yield `None` for `""`."""
         chain_id = parent_in(parent)
         if not chain_id:
             yield None
@@ -467,7 +475,7 @@ class LayerStore:
             yield live_layer(layer)
 
     def _open_rw_layer(self, name: str) -> RWLayer:
-        """Open a handle to a writable layer, whose name the caller has locked: it is not being deleted."""
+        """Open a handle to a writable layer, whose name the caller has locked so that it is not being deleted."""
         handle = open_rw_layer(self.context, name)
         if handle is None:
             raise self._no_mount(name)

@@ -1,4 +1,4 @@
-"""Layers of the driver that no record names."""
+"""Strays: layers of the driver that no record names."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from layerstore_core.records.claims import is_record
 from layerstore_core.records.layer_record import LayerRecord, MountRecord, driver_ids
 from layerstore_core.store.context import StoreContext
 
-#: The IDs that layer stores give, this one and Docker's. Whatever else the driver holds is not theirs: the snapshots
-#: of Docker's builder are beside its layers, and are named in a database of its own.
+#: The IDs that layer stores give, this one and Docker's. All else in the driver is not theirs: the snapshots of
+#: Docker's builder are next to its layers, and are named in a database of their own.
 _STORE_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
 
 
 class Strays:
-    """What the driver holds, against what the records name.
+    """The layers of the driver, compared with those that the records name.
 
-    A new layer is written down before the driver makes it. So what the driver has, and what is looked for in the
-    records afterwards, is never a layer that another process is making.
+    A new layer is recorded before the driver creates it. So a layer that the driver has, and that is looked up in the
+    records afterwards, is never one that another process is creating.
 
     Args:
         context: an open store.
         records_locked: whether the caller keeps the records from changing.
 
     Attributes:
-        ids: the driver's layers that no record names, children before their parents, as far as it can be told.
-        nameless: records that do not tell their layer, or name one that is not there or that another names, too, or are
-            missing themselves though others stand on them, or pins or images name them: it may be among `ids`.
-        lost: the directories for records that are missing: what they held may be among `ids`.
+        ids: the driver's layers that no record names, children before their parents as far as that is known.
+        nameless: records whose layer is not known and may be among `ids`. They do not name their layer, name one that
+            is not there, or one that another record names, too; or they are missing although children, pins or images
+            name them.
+        lost: the directories of records that are missing: the layers of those records may be among `ids`.
     """
 
     def __init__(self, context: StoreContext, *, records_locked: bool = False) -> None:
@@ -46,17 +47,17 @@ class Strays:
         with nullcontext() if records_locked else context.locking_records():
             layers = {layer: context.db.cache_id(layer) for layer in context.db.list_layers()}
             known = {*layers.values(), *_other_ids(context)}
-            # Again: what a deletion has finished meanwhile has neither a record nor a layer any more.
-            held = set(context.driver.layer_ids() or ())
-            self.nameless = list(_nameless(context, layers, held))
-            self.ids = sorted((one for one in candidates if one in held and one not in known), key=_order)
+            # Again: a layer whose deletion has finished meanwhile has neither a record nor a layer of the driver.
+            present = set(context.driver.layer_ids() or ())
+            self.nameless = list(_nameless(context, layers, present))
+            self.ids = sorted((one for one in candidates if one in present and one not in known), key=_order)
             if self.ids:
                 self.nameless += [*_missing(context), *_without_init(context, set(self.ids)), *context.db.displaced()]
             self.lost = context.db.missing_directories()
 
     @property
     def certain(self) -> bool:
-        """Whether nothing that is still wanted can be among them."""
+        """Whether none of them can be a layer that is still needed."""
         return not self.nameless and not self.lost
 
 
@@ -65,7 +66,7 @@ def _order(layer_id: str) -> tuple[str, bool]:
 
 
 def _other_ids(context: StoreContext) -> Iterator[str]:
-    """What is named in the driver by others than layers' records: writable layers, work under way, what was set aside."""
+    """Yield the driver's layers that writable layers, work under way and the quarantine name."""
     db = context.db
     for path in (
         *map(db.mount_path, db.list_mounts()),
@@ -76,12 +77,12 @@ def _other_ids(context: StoreContext) -> Iterator[str]:
         yield from driver_ids(path)
 
 
-def _nameless(context: StoreContext, layers: Mapping[ChainID, str | None], held: set[str]) -> Iterator[Path]:
-    """Records that do not tell which layer of the driver is theirs, or name one that the driver has not, or another's."""
+def _nameless(context: StoreContext, layers: Mapping[ChainID, str | None], present: set[str]) -> Iterator[Path]:
+    """Yield the records that do not name their layer of the driver, name one that it has not, or that of another."""
     db = context.db
     named: set[str | None] = set()
     for layer, cache_id in layers.items():
-        if (cache_id not in held or cache_id in named) and db.has_layer(layer):
+        if (cache_id not in present or cache_id in named) and db.has_layer(layer):
             yield db.layer_path(layer)
         named.add(cache_id)
     for path in context.quarantine.entries():
@@ -95,12 +96,12 @@ def _nameless(context: StoreContext, layers: Mapping[ChainID, str | None], held:
         except (LayerStoreError, OSError):
             yield db.mount_path(name)
             continue
-        if not {record.mount_id, record.init_id or record.mount_id} <= held:
+        if not {record.mount_id, record.init_id or record.mount_id} <= present:
             yield db.mount_path(name)
 
 
 def _without_init(context: StoreContext, strays: set[str]) -> Iterator[Path]:
-    """Records of writable layers that stand, as the driver knows, on an init layer which they do not name."""
+    """Yield the records of writable layers with an init layer, as the driver knows, that the record does not name."""
     for name in context.db.list_mounts():
         mount_id = context.db.mount_id(name)
         init_id = f"{mount_id}-init"
@@ -109,19 +110,19 @@ def _without_init(context: StoreContext, strays: set[str]) -> Iterator[Path]:
 
 
 def _missing(context: StoreContext) -> list[Path]:
-    """Records that are not there, and on which others stand, or which pins or images name. The layers may well be."""
+    """Return records that do not exist although children, pins or images name them. Their layers may well exist."""
     db = context.db
     there = {layer for layer in db.list_layers() if db.has_layer(layer)}
     readers: list[Callable[[], LayerRecord | MountRecord]] = [partial(db.read, layer) for layer in there]
     readers += [partial(db.read_mount, name) for name in db.list_mounts() if db.has_mount(name)]
     named = set(context.image_db.references().layers)
-    with suppress(LayerStoreError, OSError):  # a finding by itself
+    with suppress(LayerStoreError, OSError):  # a finding of its own
         named |= set(context.pins)
     missing = {db.layer_path(layer) for layer in named - there}
     for read in readers:
         try:
             parent = read().parent
-        except (LayerStoreError, OSError):  # a finding by itself
+        except (LayerStoreError, OSError):  # a finding of its own
             continue
         if parent is not None and parent not in there:
             missing.add(db.layer_path(parent))

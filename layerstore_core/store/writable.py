@@ -1,4 +1,4 @@
-"""Writable layers: made on top of a read-only layer, and deleted again."""
+"""Create and delete writable layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core.records.layer_record import MountRecord
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
 
-#: Called once with the path of the layer between a parent and a writable layer.
+#: Called once with the path of the init layer, which is between a parent and a writable layer.
 MountInit = Callable[[str], None]
 
 
@@ -25,10 +25,16 @@ def create(
     init: MountInit | None,
     flush: Callable[[], None],
 ) -> MountNode:
-    """Make a writable layer. The caller holds the parent, and has the name exclusively.
+    """Create a writable layer. The caller has a handle to the parent, and has locked the name.
 
     Args:
-        flush: gets to disk what the driver has made.
+        context: an open store.
+        name: the name.
+        parent: the parent layer, `None` for none.
+        mount_label: an SELinux label.
+        storage_opt: the driver's options for this layer.
+        init: called with the path of an init layer between the parent and the writable layer; `None` for no init layer.
+        flush: flushes to disk what the driver has created.
 
     Raises:
         MountNameConflict: the name is taken.
@@ -45,22 +51,22 @@ def create(
     with db.begin_mount(record) as files:
         made: list[str] = []
         try:
-            below = parent.record.cache_id if parent else ""
+            parent_id = parent.record.cache_id if parent else ""
             if init is not None and init_id is not None:
-                made.append(init_id)  # a wrapper may fail when the driver has made it
-                with while_doing(f"making the init layer of writable layer {name!r} in {driver.home}"):
-                    driver.create_read_write(init_id, below, mount_label, storage_opt)
+                made.append(init_id)  # a wrapper plugin may fail after the driver has created it
+                with while_doing(f"creating the init layer of writable layer {name!r} in {driver.home}"):
+                    driver.create_read_write(init_id, parent_id, mount_label, storage_opt)
                 with driver.mounted(init_id, mount_label) as path:
                     init(path)
-                below = init_id
+                parent_id = init_id
             made.append(mount_id)
-            with while_doing(f"making writable layer {name!r} in {driver.home}"):
-                driver.create_read_write(mount_id, below, mount_label, storage_opt)
+            with while_doing(f"creating writable layer {name!r} in {driver.home}"):
+                driver.create_read_write(mount_id, parent_id, mount_label, storage_opt)
             flush()
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
                 node = catalog.add_mount(record, parent)
-            logger.info("made writable layer {!r} as {}", name, mount_id)
+            logger.info("created writable layer {!r} as {}", name, mount_id)
             return node
         except BaseException:
             if not files.published and not _remove_all(driver, made):
@@ -69,7 +75,7 @@ def create(
 
 
 def delete(context: StoreContext, node: MountNode) -> None:
-    """Delete a writable layer, to which nobody has a handle any more. The caller has its name exclusively.
+    """Delete a writable layer to which no handle is left. The caller has locked its name.
 
     Raises:
         OSError: the driver could not delete it; the writable layer is still there.
@@ -85,7 +91,7 @@ def delete(context: StoreContext, node: MountNode) -> None:
                 driver.remove(node.record.init_id)
         except BaseException as error:
             if not isinstance(error, Exception):
-                files.abandon()  # it names what is left, for a collector
+                files.abandon()  # it names what is left, for gc
                 raise
             try:
                 with catalog.lock, catalog.changing():
@@ -98,16 +104,16 @@ def delete(context: StoreContext, node: MountNode) -> None:
         try:
             files.cancel()
         except OSError as error:
-            logger.error("the record {} is left over: {}", files.path, error)
+            logger.error("the record {} remains: it could not be removed: {}", files.path, error)
     logger.info("deleted writable layer {!r}", node.record.name)
 
 
 def _remove_all(driver: BoundDriver, layer_ids: list[str]) -> bool:
-    """Remove the driver's layers, the last first; returns whether all are gone."""
+    """Remove the driver's layers, the last first, and return whether all are gone."""
     for layer_id in reversed(layer_ids):
         try:
             driver.remove(layer_id)
-        except Exception as error:  # a driver may fail in any way
-            logger.error("the driver's layer {} is left over: it could not be removed: {}", layer_id, error)
+        except Exception as error:  # a driver may raise anything
+            logger.error("the driver's layer {} remains: it could not be removed: {}", layer_id, error)
             return False
     return True

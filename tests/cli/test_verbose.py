@@ -13,7 +13,7 @@ def test_v_logs_each_step_of_a_layer_s_life(spawn: Run, base: Path, tmp_path: Pa
     chain = done.text.strip()
     assert re.search(rf"applied {base}: sha256:[0-9a-f]{{64}}, 5020 bytes of files, in \d+\.\d+ s", done.stderr)
     assert re.search(rf"committed layer {chain} as [0-9a-f]{{64}}", done.stderr)
-    assert "made writable layer 'work'" in spawn("-v", "rw", "create", "work", "--parent", chain).stderr
+    assert "created writable layer 'work'" in spawn("-v", "rw", "create", "work", "--parent", chain).stderr
     mounted = spawn("-v", "rw", "mount", "work")
     assert f"mounted writable layer 'work' at {mounted.text.strip()}" in mounted.stderr
     assert "unmounted writable layer 'work'" in spawn("-v", "rw", "umount", "work").stderr

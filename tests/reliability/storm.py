@@ -287,7 +287,7 @@ def _have_second_processes() -> None:
     batches._BATCHES_BEFORE_WORKER, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     FileWorker.start = start  # type: ignore[method-assign,assignment]
     copy_tree._ENTRIES_BEFORE_WORKER, share._MAX_SENT, copy_worker._ENTRIES = 1, 2, 5  # type: ignore[misc]
-    exporting._BESIDE_FROM = 1  # type: ignore[misc]
+    exporting._WORKER_FROM = 1  # type: ignore[misc]
 
 
 def main(root: str, driver: str, journal: str, worker: str, seed: str, operations: str) -> None:

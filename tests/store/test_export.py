@@ -172,7 +172,7 @@ def test_only_ancestors_can_be_compared_with(store):
     base, top = chain(store, BASE, MIDDLE)
     stranger = register(store, TOP)
     for parent in (stranger.chain_id, top.chain_id, "sha256:" + "0" * 64, "x"):
-        with pytest.raises(LayerDoesNotExist, match="no ancestor"):
+        with pytest.raises(LayerDoesNotExist, match="not an ancestor"):
             top.tar_stream_from(parent)
     with pytest.raises(LayerDoesNotExist):
         base.tar_stream_from(top.chain_id)

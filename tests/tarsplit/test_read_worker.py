@@ -337,7 +337,7 @@ def test_large_layers_are_exported_with_a_worker(
         raise OSError(28, "No space left on device")
 
     with (
-        mock.patch.object(export, "_BESIDE_FROM", 1),
+        mock.patch.object(export, "_WORKER_FROM", 1),
         mock.patch.object(ReadWorker, "start", start),
         mock.patch.object(blocks, "CHUNK", 5000),
     ):
@@ -365,7 +365,7 @@ def test_a_getter_of_another_class_gets_no_worker(store: LayerStore, tmp_path: P
     layer = store.register(tmp_path / "t")
     own = type("Own", (TreeFiles,), {})(store.driver.get(layer.cache_id))
     with (
-        mock.patch.object(export, "_BESIDE_FROM", 1),
+        mock.patch.object(export, "_WORKER_FROM", 1),
         mock.patch.object(type(store.driver), "diff_getter", return_value=own),
         mock.patch.object(ReadWorker, "start", side_effect=AssertionError),
         layer.tar_stream() as stream,

@@ -1,11 +1,11 @@
-"""The main job, through the `layerstore` command: real layers in, changes made, the same bytes out.
+"""A demonstration of the main operations by the `layerstore` command: register, change, commit and export layers.
 
-Run by `make demo`. It needs no root with the vfs driver, works in a temporary directory, and leaves nothing:
+`make demo` runs it. With the vfs driver it needs no root. It works in a temporary directory, and leaves nothing:
 
-1. the Python standard library of this machine, as a tar, becomes a layer;
-2. a second tar on top of it changes, adds and deletes files;
-3. a writable layer on top of both is mounted, written in, compared and committed;
-4. all three layers are exported, and sha256 shows that the bytes are the same.
+1. The Python standard library of this machine is registered as a base layer.
+2. A second tar is registered as its child: it changes, adds and deletes files.
+3. A writable layer is created on both, mounted, changed, compared and committed.
+4. All three layers are exported, and their sha256 shows that the bytes are the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 @dataclass
 class Row:
-    """A line of the table at the end."""
+    """A row of the table of results."""
 
     what: str
     size: int
@@ -42,7 +42,7 @@ class Row:
 
 
 class Command:
-    """The `layerstore` command, on one root."""
+    """The `layerstore` command with the options for one root."""
 
     def __init__(self, program: str, root: Path, driver: str) -> None:
         self._words = [program, "--root", str(root), "--driver", driver]
@@ -56,7 +56,7 @@ class Command:
         return done.stdout
 
     def json(self, *args: str) -> Any:
-        """The answer to a command, as data."""
+        """Return the JSON output of a command as data."""
         return json.loads(self("--json", *args, show=False))
 
 
@@ -73,18 +73,18 @@ def main() -> None:
 
 
 def run(layerstore: Command, scratch: Path) -> None:
-    """Do all of it."""
+    """Run all steps of the demonstration."""
     title("A base layer: this machine's Python standard library")
     base_tar = scratch / "base.tar"
     entries = write_standard_library(base_tar)
     base, base_row = register(layerstore, base_tar, entries, "standard library")
 
-    title("A layer on top: one file changed, one added, one deleted")
+    title("A child layer: one file changed, one added, one deleted")
     upper_tar = scratch / "upper.tar"
     entries = write_changes(upper_tar)
     upper, upper_row = register(layerstore, upper_tar, entries, "changes", "--parent", base[7:19])
 
-    title("A writable layer on both: mount it, write in it, see what changed, commit")
+    title("A writable layer on both: mount it, write in it, list the changes, commit")
     layerstore("rw", "create", "work", "--parent", upper[7:19])
     tree = Path(layerstore("rw", "mount", "work").rstrip("\n"))
     (tree / "hello.txt").write_text("written in a writable layer\n")
@@ -100,7 +100,7 @@ def run(layerstore: Command, scratch: Path) -> None:
     commit_seconds = time.monotonic() - began
     print(committed)
 
-    title("The layers, and their tars again")
+    title("The layers, and their exported tars")
     print(layerstore("ls"), end="")
     rows = [base_row, upper_row]
     for chain, tar, row in ((base, base_tar, base_row), (upper, upper_tar, upper_row)):
@@ -115,7 +115,7 @@ def run(layerstore: Command, scratch: Path) -> None:
     row.same = f"sha256:{sha256(out)}" == layerstore.json("show", committed)["diff_id"]
     rows.append(row)
 
-    title("A full check, then everything is removed again")
+    title("A full check; then all layers are removed")
     layerstore("check", "--full")
     layerstore("rw", "rm", "work")
     for line in layerstore("rm", committed).splitlines():
@@ -125,14 +125,14 @@ def run(layerstore: Command, scratch: Path) -> None:
     left = layerstore.json("info")
     print_table(rows)
     if not all(row.same for row in rows):
-        sys.exit("the bytes that came out are not those that went in")
+        sys.exit("an exported tar differs from the registered one")
     if left["layers"] or left["rw_layers"]:
-        sys.exit("something was left in the store")
-    print("\nEvery layer came out as it went in, byte for byte.")
+        sys.exit("the store has layers left")
+    print("\nEvery exported tar is the same as the registered one, byte for byte.")
 
 
 def register(layerstore: Command, tar: Path, entries: int, what: str, *options: str) -> tuple[str, Row]:
-    """Register a tar; returns the chain ID, and the row for the table."""
+    """Register a tar; return its chain ID, and a row for the table."""
     began = time.monotonic()
     chain = layerstore("register", str(tar), *options).strip()
     seconds = time.monotonic() - began
@@ -141,7 +141,7 @@ def register(layerstore: Command, tar: Path, entries: int, what: str, *options: 
 
 
 def export(layerstore: Command, chain: str, scratch: Path, row: Row) -> Path:
-    """Export a layer into a file, and note how long it took."""
+    """Export a layer to a file, and store the duration in `row`; return the file."""
     out = scratch / "exported.tar"
     began = time.monotonic()
     layerstore("export", chain[7:19], "-o", str(out))
@@ -150,7 +150,7 @@ def export(layerstore: Command, chain: str, scratch: Path, row: Row) -> Path:
 
 
 def write_standard_library(path: Path) -> int:
-    """Tar the standard library below `lib/`, without what is installed beside it; returns the number of entries."""
+    """Write the standard library to a tar, as `lib/`, without installed packages; return the number of entries."""
     library = sysconfig.get_path("stdlib")
     entries = 0
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -169,7 +169,7 @@ def write_standard_library(path: Path) -> int:
 
 
 def write_changes(path: Path) -> int:
-    """Tar a change, an addition and a deletion; returns the number of entries."""
+    """Write a tar with a changed, an added and a deleted file; return the number of entries."""
     with changes(path) as add:
         add("lib/os.py", b"# this module was changed by the second layer\n")
         add("etc/motd", b"added by the second layer\n")
@@ -179,7 +179,7 @@ def write_changes(path: Path) -> int:
 
 @contextmanager
 def changes(path: Path) -> Iterator[Any]:
-    """A tar of small files that belong to whoever runs this."""
+    """Write a tar of small files inside a `with` block; yields a function that adds one. They belong to this user."""
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
 
         def add(name: str, content: bytes) -> None:
@@ -192,18 +192,18 @@ def changes(path: Path) -> Iterator[Any]:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, in hex."""
+    """Return the digest of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def title(text: str) -> None:
-    """Say what comes next."""
+    """Print a title."""
     print(f"\n{text}\n{'-' * len(text)}", flush=True)
 
 
 def print_table(rows: list[Row]) -> None:
-    """The result. Times are those of whole processes."""
+    """Print the table of results. Durations are those of whole processes."""
     title("Result")
     print(f"{'layer':<18}{'entries':>8}{'size':>11}{'register':>11}{'export':>10}   sha256")
     for row in rows:

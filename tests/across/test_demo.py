@@ -20,6 +20,6 @@ def test_the_demo_runs(driver: str, store_root: Path) -> None:
         [sys.executable, TOP / "examples" / "demo.py", *options], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Every layer came out as it went in, byte for byte." in done.stdout
+    assert "Every exported tar is the same as the registered one, byte for byte." in done.stdout
     assert mounts_below(directory) == []
     assert list(directory.iterdir()) == []

@@ -160,8 +160,8 @@ def test_a_driver_from_the_template_says_what_to_do(environment, tmp_path) -> No
     done = environment.run(
         "pytest", "-q", "-p", "no:cacheprovider", "--conformance-only", "lifecycle", "tests", cwd=new, code=1
     )
-    assert "the hook create is still to be written: make the layer below self.context.home" in done.stdout
-    assert "the hook exists is still to be written" in done.stdout
+    assert "the hook create is not written yet: make the layer in self.context.home" in done.stdout
+    assert "the hook exists is not written yet" in done.stdout
 
 
 def test_a_wrapper_stands_around_a_driver(environment, tmp_path) -> None:

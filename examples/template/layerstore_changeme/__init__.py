@@ -1,7 +1,8 @@
 """CHANGEME: where layers are kept, and how.
 
-Each method says what it has to do, and fails until it does. The contract in full is `layerstore_core.driver.hookspecs`;
-`docs/tutorial.md` of layerstore writes such a driver step by step.
+Each method raises an error that says what the method must do. The full contract is `layerstore_core.driver.hookspecs`.
+`docs/tutorial.md` of layerstore builds a driver step by step. If a layer is a plain directory, derive the class from
+`layerstore_core.sdk.DirectoryDriver`, and delete the methods that it has.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from layerstore_core import DriverContext, hookimpl
 
 
 class Options(BaseModel):
-    """The driver's options: `--driver-opt KEY=VALUE`. An unknown one is an error that names it."""
+    """The driver's options: `--driver-opt KEY=VALUE`. An unknown option is an error that names it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,25 +31,25 @@ class ChangemeDriver:
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raise `DriverNotSupported`, with the reason and the remedy, where the driver cannot work. Leave nothing behind."""
+        """Raise `DriverNotSupported`, with the reason and the remedy, if the driver cannot work. Leave nothing behind."""
 
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
         _todo(
             "create",
-            "make the layer below self.context.home, with the parent's content; FileExistsError for a known ID, "
-            "FileNotFoundError for an unknown parent, ConfigError for any storage option; leave nothing where it raises",
+            "make the layer in self.context.home, with the parent's content; raise FileExistsError for a known ID, "
+            "FileNotFoundError for an unknown parent, ConfigError for any storage option; after an error, leave nothing",
         )
 
     @hookimpl
     def create_read_write(
         self, layer_id: str, parent_id: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        _todo("create_read_write", "as create, but for a layer that will be written to")
+        _todo("create_read_write", "do the same as create, for a layer that will be written to")
 
     @hookimpl
     def remove(self, layer_id: str) -> None:
-        _todo("remove", "delete the layer and its mount; what is not there is no error")
+        _todo("remove", "unmount and delete the layer; a missing layer is no error")
 
     @hookimpl
     def get(self, layer_id: str, mount_label: str) -> str:
@@ -56,15 +57,15 @@ class ChangemeDriver:
 
     @hookimpl
     def put(self, layer_id: str) -> None:
-        _todo("put", "unmount the layer, whichever process has mounted it; what is not mounted is no error")
+        _todo("put", "unmount the layer, even if another process has mounted it; if it is not mounted, do nothing")
 
     @hookimpl
     def exists(self, layer_id: str) -> bool:
-        _todo("exists", "say whether the layer is there, as it is on disk")
+        _todo("exists", "return whether the layer exists on disk")
 
-    # What a driver for daily work has besides: layer_ids, status, metadata, cleanup, capabilities; and, where it can do
-    # better than to compare mounted trees, changes and diff.
+    # A driver for daily work also has layer_ids, status, metadata, cleanup and capabilities. It has changes and diff if it
+    # can do better than comparing mounted trees.
 
 
 def _todo(hook: str, what: str) -> NoReturn:
-    raise NotImplementedError(f"the hook {hook} is still to be written: {what}")
+    raise NotImplementedError(f"the hook {hook} is not written yet: {what}")

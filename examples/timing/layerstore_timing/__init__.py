@@ -1,7 +1,7 @@
-"""A wrapper, and no driver: it records how long each call of the driver takes, as Prometheus text.
+"""A wrapper around a driver, which records the duration of each of the driver's calls as Prometheus text.
 
-It is found through an entry point in the group `layerstore.wrappers`, stands around whatever driver is in use, and does
-nothing until the environment names a file: `LAYERSTORE_TIMING_FILE=/var/lib/node_exporter/layerstore.prom`.
+It is found by an entry point in the group `layerstore.wrappers`, and wraps the driver in use. It does nothing unless the
+environment names a file, for example `LAYERSTORE_TIMING_FILE=/var/lib/node_exporter/layerstore.prom`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _METRIC: Final = "layerstore_driver_call_seconds"
 
 
 class Histogram:
-    """How often one call took how long."""
+    """A histogram of the durations of one hook."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
@@ -47,17 +47,17 @@ class Histogram:
         self.failures = 0
 
     def observe(self, seconds: float, *, failed: bool) -> None:
-        """Count one call."""
+        """Add one call."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
         self.failures += failed
 
 
 class Timing:
-    """The plugin; one is made for each store.
+    """The wrapper plugin; the store makes one instance.
 
     Args:
-        path: the file to write; `None`: what the environment names.
+        path: the file to write; `None`: the file that the environment names.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -68,12 +68,12 @@ class Timing:
             atexit.register(self.write)
 
     def observe(self, hook: str, seconds: float, *, failed: bool) -> None:
-        """Count one call of the driver."""
+        """Add one call of the driver."""
         with self._lock:
             self._histograms.setdefault(hook, Histogram()).observe(seconds, failed=failed)
 
     def exposition(self) -> str:
-        """Everything that was counted, in Prometheus' text format, version 0.0.4."""
+        """Return the histograms in Prometheus' text format, version 0.0.4."""
         with self._lock:
             lines = [f"# HELP {_METRIC} How long calls of the storage driver took.", f"# TYPE {_METRIC} histogram"]
             for hook, histogram in sorted(self._histograms.items()):
@@ -89,7 +89,7 @@ class Timing:
         return "\n".join(lines) + "\n"
 
     def write(self) -> None:
-        """Write the file anew, so that a reader never sees half of it."""
+        """Replace the file atomically, so that a reader never sees a part of it."""
         directory = os.path.dirname(os.path.abspath(self._path))
         descriptor, scratch = tempfile.mkstemp(dir=directory, prefix=".layerstore-timing-")
         try:
@@ -102,7 +102,9 @@ class Timing:
             raise
 
 
-def _around(hook: str) -> Callable[[Timing], Generator[None, Any, Any]]:
+def _timed(hook: str) -> Callable[[Timing], Generator[None, Any, Any]]:
+    """Return a wrapper method for a hook."""
+
     @hookimpl(wrapper=True)
     def timed(self: Timing) -> Generator[None, Any, Any]:
         if not self._path:
@@ -120,4 +122,4 @@ def _around(hook: str) -> Callable[[Timing], Generator[None, Any, Any]]:
 
 
 for _hook in HOOKS:
-    setattr(Timing, _hook, _around(_hook))
+    setattr(Timing, _hook, _timed(_hook))

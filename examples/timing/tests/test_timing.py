@@ -1,4 +1,4 @@
-"""The wrapper, around a driver in a store."""
+"""The timing wrapper: what it counts, and that it does nothing unless a file is named."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from layerstore_core import InvalidLayer, LayerStore
 
 
 def _run(tmp_path, *lines: str) -> str:
-    """Use a store in a process of its own, which writes what it has counted when it ends."""
+    """Use a store in a new process, which writes its counts when it ends; return the file."""
     script = "\n".join(("import io", "from layerstore_core import *", *lines))
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
     return (tmp_path / "times.prom").read_text()
 
 
-def test_calls_are_counted(tmp_path, monkeypatch) -> None:
+def test_calls_and_failures_of_the_driver_are_counted(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "times.prom"))
     text = _run(
         tmp_path,
@@ -36,7 +36,7 @@ def test_calls_are_counted(tmp_path, monkeypatch) -> None:
     assert oct((tmp_path / "times.prom").stat().st_mode)[-3:] == "644"
 
 
-def test_it_does_nothing_unless_it_is_asked(tmp_path, monkeypatch) -> None:
+def test_nothing_is_recorded_unless_the_environment_names_a_file(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with LayerStore.open(root=tmp_path / "root", driver="vfs") as store:
         with pytest.raises(InvalidLayer):
@@ -45,7 +45,7 @@ def test_it_does_nothing_unless_it_is_asked(tmp_path, monkeypatch) -> None:
         assert "_count" not in timing.exposition()
 
 
-def test_buckets() -> None:
+def test_a_bucket_includes_its_upper_bound() -> None:
     histogram = Histogram()
     for seconds in (0.0005, 0.001, 0.0011, 1000.0):
         histogram.observe(seconds, failed=False)

@@ -3,14 +3,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The drivers of this repository, installed beside the core for development.
+# The drivers of this repository, installed with the core for development.
 DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
 
 .PHONY: demo test lint unit real docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 
-demo: $(VENV)/.ready  ## real layers in, the same bytes out, with the vfs driver and without root
+demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
 
 test: lint unit  ## everything that is checked
@@ -51,7 +51,7 @@ soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round 
 
 FUZZ_MINUTES ?= 60
 # Atheris has wheels for some Pythons only; without it Hypothesis' bytes are unguided.
-fuzz: $(VENV)/.ready  ## strangers' bytes for FUZZ_MINUTES, over all of tests/fuzz; FUZZ_ARGS="tar pax" names targets
+fuzz: $(VENV)/.ready  ## random and damaged input for FUZZ_MINUTES, over all of tests/fuzz; FUZZ_ARGS="tar pax" names targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || echo "no atheris for this Python: going on without it"
 	$(BIN)/python -m tests.fuzz $(FUZZ_MINUTES) $(FUZZ_ARGS)
 

@@ -107,11 +107,11 @@ def python() -> str:
     """Return all public names of the library, by subject."""
     groups: dict[str, list[str]] = {subject: [] for subject in SUBJECTS}
     for path in homes().values():
-        groups[path.split(".")[1]].append(path)
+        groups.setdefault(path.split(".")[1], []).append(path)
     lines: list[str] = []
     for subject, paths in groups.items():
         if paths:
-            lines += [f"## {SUBJECTS[subject]}", ""]
+            lines += [f"## {SUBJECTS.get(subject, subject.capitalize())}", ""]
         for path in paths:
             if path == f"{CONTRACT}.FileGetter":
                 lines += [f"`FileGetter` is part of [the contract](contract.md#{path}).", ""]

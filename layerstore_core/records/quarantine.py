@@ -8,8 +8,6 @@ Entries of earlier versions are in the directory above.
 from __future__ import annotations
 
 import re
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +51,9 @@ class Quarantine:
         Raises:
             OSError: it cannot be moved, and is where it was.
         """
+        import secrets  # lazy, like datetime: opening a store needs neither
+        from datetime import UTC, datetime
+
         make_directory(self.path, 0o700, durable=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         name = _UNFIT.sub("-", what)[:_LONGEST].strip("-")

@@ -24,7 +24,6 @@ from layerstore_core.store.delete import recover
 from layerstore_core.store.locate import has_store, require_proc, require_store
 from layerstore_core.store.lost import LostLayers, LostRecords
 from layerstore_core.store.parentage import KnownParents
-from layerstore_core.store.strays import Strays
 
 if TYPE_CHECKING:
     from layerstore_core.config.model import StoreConfig
@@ -93,7 +92,13 @@ def make_context(
     image_db = ImageDB(records, durable=durable, version=lambda: _version_of_images(locks, driver.name))
     quarantined = QuarantinedReferences(root, db, driver.name)
     catalog = Catalog(db, driver.name, (pins, image_db, BuildKitCache(root), quarantined), locks, _warn)
-    lost = LostRecords(db, driver.name, lambda: Strays(context, records_locked=True).ids)
+
+    def strays() -> list[str]:
+        from layerstore_core.store.strays import Strays  # lazy: asked only where a directory of records is missing
+
+        return Strays(context, records_locked=True).ids
+
+    lost = LostRecords(db, driver.name, strays)
     context = StoreContext(
         config, driver, locks, docker, db, image_db, pins, Quarantine(root, driver.name), catalog, lost, read_only
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
@@ -21,7 +21,6 @@ from layerstore_core.tree.idmap import IDMapping
 _PLAIN: Final = frozenset({"root", "driver", "durability"})
 
 
-@dataclass(frozen=True, init=False)
 class StoreConfig(SettingFields):
     """All settings of a store; made by `load_config`, or directly with the settings as keywords.
 
@@ -54,6 +53,22 @@ class StoreConfig(SettingFields):
             ConfigError: one is unknown, or cannot be used.
         """
         _fill(self, settings, dict.fromkeys(settings, "argument"))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StoreConfig):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in SETTINGS)
+
+    __hash__ = None  # type: ignore[assignment]  # options of drivers are dictionaries
+
+    def __repr__(self) -> str:
+        return f"StoreConfig({', '.join(f'{name}={getattr(self, name)!r}' for name in SETTINGS)})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot assign to {name!r}: settings are fixed; see StoreConfig.with_overrides")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"cannot delete {name!r}: settings are fixed")
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:

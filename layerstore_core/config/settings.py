@@ -87,7 +87,8 @@ def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-@dataclass(frozen=True, init=False)
+# Nothing is generated, since that takes longer at each start than all else in this module: `StoreConfig` has the methods.
+@dataclass(init=False, repr=False, eq=False)
 class SettingFields:
     """The fields of `StoreConfig`.
 

@@ -10,7 +10,6 @@ from layerstore_core.driver import registry
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.options import context_of, warn_of_unknown_drivers
 from layerstore_core.driver.prior import chosen_drivers
-from layerstore_core.driver.probe import ask_driver
 from layerstore_core.driver.registry import DriverFactory
 from layerstore_core.driver.select import select_driver
 from layerstore_core.errors import (
@@ -57,6 +56,8 @@ def check_driver(config: StoreConfig) -> None:
         DriverNotFound, DriverNotSupported, AmbiguousDriver, ConfigError, DriverContractError, OSError: as for
             `open_driver`.
     """
+    from layerstore_core.driver.probe import ask_driver  # lazy: asked before a new store is made
+
     ask_driver(select_driver(config), config)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from layerstore_core.config.sources import ANY_DRIVER
 from layerstore_core.driver import registry
 from layerstore_core.driver.prior import chosen_drivers
-from layerstore_core.driver.probe import probe
 from layerstore_core.errors import AmbiguousDriver, DriverNotFound, DriverNotSupported, LayerStoreError
 from layerstore_core.log import logger
 
@@ -64,6 +63,8 @@ def _first_that_works(config: StoreConfig) -> str:
             "no installed driver may be chosen by priority; name a driver, or install one: "
             "pip install layerstore-driver-vfs"
         )
+    from layerstore_core.driver.probe import probe  # lazy: asked only for a new store
+
     reasons = []
     for name in names:
         result = probe(name, config)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
@@ -35,7 +35,6 @@ from layerstore_core.records.layer_record import (
     read_digest,
     read_driver_id,
 )
-from layerstore_core.records.read_worker import MANY, read_usual_records
 from layerstore_core.records.transaction import (
     OF_RECORDS,
     TAR_SPLIT,
@@ -50,6 +49,8 @@ from layerstore_core.records.transaction import (
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
 _ANY = re.compile(r".*", re.DOTALL)
+#: Of fewer records, a second process would have read next to none when all are read: it takes some 20 ms to start.
+MANY: Final = 2000
 
 
 class LayerDB:
@@ -125,7 +126,11 @@ class LayerDB:
             yield self.read
             return
         with opened as layers:
-            found = read_usual_records(layers, names) if len(names) >= MANY else {}
+            found: dict[ChainID, LayerRecord] = {}
+            if len(names) >= MANY:
+                from layerstore_core.records.read_worker import read_usual_records  # lazy: few stores have as many
+
+                found = read_usual_records(layers, names)
             yield lambda chain: found.pop(chain, None) or LayerRecord.read_usual(layers, chain) or self.read(chain)
 
     def open_tar_split(self, chain: ChainID) -> BinaryIO:

@@ -22,8 +22,6 @@ from layerstore_core.workers.process import WorkerProcess, import_path
 if TYPE_CHECKING:
     from socket import socket
 
-#: Of fewer records, a second process would have read next to none when all are read: it takes some 20 ms to start.
-MANY: Final = 2000
 _READ_SIZE: Final = 1 << 20
 _CODE: Final = """
 import sys

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from layerstore_core.config.model import StoreConfig
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoreContext:
     """One open store: its settings, records, driver, locks, and the catalog of its layers.
 

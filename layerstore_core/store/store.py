@@ -25,7 +25,6 @@ from layerstore_core.errors import (
     note_done,
 )
 from layerstore_core.records.layer_record import check_mount_name
-from layerstore_core.store import writable
 from layerstore_core.store.catalog import Problem
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.delete import delete_unreferenced, recover, unreferenced_closure
@@ -317,6 +316,8 @@ class LayerStore:
         with ExitStack() as stack:
             stack.enter_context(self.context.locks.exclusive(self.context.name_key(name)))
             parent_node = stack.enter_context(self._open_parent(parent))
+            from layerstore_core.store import writable  # lazy: few commands change writable layers
+
             writable.create(
                 self.context,
                 name,
@@ -373,6 +374,8 @@ class LayerStore:
         """
         self.context.check_writable()
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
+        from layerstore_core.store import writable  # lazy: as in `create_rw_layer`
+
         with self.context.locks.exclusive(self.context.name_key(rw.name)):
             node = live_rw_layer(rw)
             close_rw_layer(self.context, rw)

@@ -251,7 +251,7 @@ class Images:
     # Names
 
     def tag(self, name: str, new: str) -> Reference:
-        """Add a name to an image. If another image has the name, it loses it.
+        """Add a name to an image. If another image has the name, the name moves to this image.
 
         Returns:
             The new name.

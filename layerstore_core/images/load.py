@@ -36,7 +36,7 @@ def load(
 ) -> list[ImageFiles]:
     """Register the layers of images, then record the images and their names.
 
-    If another image has one of the names, it loses it.
+    If another image has one of the names, the name moves to the loaded image.
 
     Args:
         store: the store to load into.

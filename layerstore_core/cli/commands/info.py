@@ -61,7 +61,7 @@ def _contents(session: Session) -> dict[str, Any]:
 
 
 def _empty_contents(config: StoreConfig) -> dict[str, Any]:
-    """Return the same for a store that would be created now."""
+    """Return the fields of `_contents` for a store that would be created now."""
     from layerstore_core.driver.open import check_options
     from layerstore_core.driver.registry import driver_name, load_driver
     from layerstore_core.driver.select import select_driver

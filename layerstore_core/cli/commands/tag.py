@@ -17,7 +17,7 @@ from layerstore_core.cli.session import Session
 def tag(session: Session, image: str, name: str) -> None:
     """Add a name to an image, and print the name.
 
-    The tag of NAME is 'latest' if it is left out. If another image has the name, it loses it.
+    The tag of NAME is 'latest' if it is left out. If another image has the name, the name moves to this image.
 
     \b
     Example:

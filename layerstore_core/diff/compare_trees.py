@@ -20,7 +20,6 @@ def compare_trees(
     upper: str | os.PathLike[str],
     lower: str | os.PathLike[str] | None,
     *,
-    since_ns: int | None = None,
     touched: TouchedPaths | None = None,
     stamps: Stamps | None = None,
     root_owner: tuple[int, int] | None = None,
@@ -37,7 +36,6 @@ def compare_trees(
     Args:
         upper: the changed tree. A file that vanishes from it meanwhile counts as deleted.
         lower: the tree that `upper` was made from; `None` for an empty one: then everything is added.
-        since_ns: no longer used, since clocks can be set back and so give no order; `stamps` replaces it.
         touched: the paths of `upper` that may differ from `lower`. `upper` is a snapshot of `lower` then, on a file
             system that keeps inode numbers in snapshots. Nothing else is looked at. `None`: unknown.
         stamps: the stamps of `upper`, from a time when it was equal to `lower`, which has not changed since. Files that

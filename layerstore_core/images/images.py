@@ -225,7 +225,8 @@ class Images:
             ImageDoesNotExist: there is no such image.
             LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
             OSError: the target cannot be written.
-            ValueError, TypeError: the form is unknown, or the target is neither a path nor a file object.
+            ValueError, TypeError: no image is named, the form is unknown, or the target is neither a path nor a file
+                object.
         """
         check_form(form)
         where = target_of(target)
@@ -235,6 +236,8 @@ class Images:
             wanted.setdefault(image_id, {})
             if reference is not None:
                 wanted[image_id][reference] = None
+        if not wanted:
+            raise ValueError("name at least one image to save")
         in_directory = form == "oci" and isinstance(where, str) and not (where.endswith(".tar") or is_stream(where))
         with (
             directory_at(cast("str", where))

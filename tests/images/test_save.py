@@ -192,3 +192,9 @@ def test_gnu_tar_reads_the_archive(loaded: Images, tmp_path: Path) -> None:
     listed = subprocess.run(["tar", "-tf", tmp_path / "out.tar"], capture_output=True, text=True, check=True)
     assert listed.stderr == ""
     assert len(listed.stdout.splitlines()) == 8
+
+
+def test_saving_no_image_is_refused_and_makes_no_file(images, tmp_path):
+    with pytest.raises(ValueError, match="at least one image"):
+        images.save([], tmp_path / "empty.tar")
+    assert not list(tmp_path.glob("empty*"))

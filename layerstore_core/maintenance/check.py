@@ -1,6 +1,6 @@
-"""Proving a store: do the records, the driver's layers and the tars still belong together?
+"""Check a store: do the records, the driver's layers and the tars still belong together? And repair it.
 
-`check_store` looks and changes nothing. `repair` mends: nothing that may be somebody's only copy is deleted.
+`check_store` only reads, and changes nothing. `repair` never deletes what may be the only copy of something.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def check_store(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
-    """Look for damage. Safe beside running processes: what they are making or deleting is no finding.
+    """Look for damage. Safe while processes use the store: what they are creating or deleting is no finding.
 
     Where something is found, it is looked at once more, while no process can change the records.
 
     Args:
         store: an open store.
-        full: put every layer's tar together and compare its digest, and the layer's files with the tar, too; this reads
+        full: assemble every layer's tar and compare its digest, and the layer's files with the tar, too; this reads
             all content.
-        resume: leave out of a full check what one that was interrupted has verified.
+        resume: leave out of a full check what an interrupted one has verified.
         progress: called during a full check with how many layers are done, and how many there are.
 
     Returns:
-        What was found, in the order of looking; nothing where all is well.
+        The findings, in the order of looking; empty if all is well.
     """
     findings = _first_look(store)
     content: list[Finding] = []
@@ -48,7 +48,8 @@ def check_store(
         content = list(check_content(store, layers, progress=progress, resume=resume))
     last = _last_look(store)
     if findings or last:
-        # What other processes were changing meanwhile may have looked wrong: only what still is, while nobody can, counts.
+        # What other processes were changing meanwhile may have looked wrong. What still does while nothing can
+        # change counts.
         seen = {(finding.code, finding.subject) for finding in (*findings, *last)}
         with store.context.locking_all_records():
             findings, last = (
@@ -59,12 +60,12 @@ def check_store(
 
 
 def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Finding]:
-    """Look at the records of layers, and at the driver."""
+    """Check the records of layers, and the driver."""
     return [*check_records(store), *check_driver(store, records_locked=records_locked)]
 
 
 def _last_look(store: LayerStore) -> list[Finding]:
-    """Look at what refers to layers."""
+    """Check what refers to layers."""
     return [*check_images(store), *check_pins(store), *check_references(store)]
 
 
@@ -76,16 +77,16 @@ def repair(
     force: bool = False,
     on_repaired: OnRepaired | None = None,
 ) -> list[Finding]:
-    """Mend what can be mended.
+    """Repair what can be repaired.
 
-    What is in the way is put into quarantine, `<root>/layerstore/quarantine/<driver>`, and not deleted.
+    Entries that are in the way are put into quarantine, `<root>/layerstore/quarantine/<driver>`, and not deleted.
 
     Args:
         store: an open store.
-        findings: what `check_store` has found a moment ago.
-        source: layers that somebody has, from which damaged ones can be made anew.
-        force: put into quarantine also records of layers that nothing else can mend.
-        on_repaired: called with each finding that was mended, and what was done.
+        findings: what `check_store` has just found.
+        source: layers from which damaged ones can be rebuilt; `None` for none.
+        force: put into quarantine also records of layers that cannot be repaired in another way.
+        on_repaired: called with each finding that was repaired, and what was done.
 
     Returns:
         The findings that are left.

@@ -1,7 +1,7 @@
-"""Every layer's tar and files, each compared with what they should be: several layers at a time, and to be gone on with.
+"""Compare every layer's tar and files with what they should be: several layers at a time, and resumable.
 
-A layer is looked at in one pass. Its tar is put together and compared with its digest; the tar's entries then tell what
-its files should be. What it inherits is compared with the parent's files, which are looked at before.
+A layer is read in one pass. Its tar is assembled and compared with its digest; the tar's entries then say what
+its files should be. What it inherits is compared with the parent's files, which are verified before.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _LONGEST: Final = 64 << 20
 
 @dataclass
 class Verdict:
-    """What was found of a layer.
+    """The result of verifying a layer.
 
     Attributes:
         damage: what is wrong with its tar; empty where nothing is.
         differences: what is wrong with its files.
-        doubtful: paths at which nothing can be said of what a child inherits.
-        unknown: nothing can be said of its files, nor of what a child inherits.
+        doubtful: paths at which what a child inherits cannot be verified.
+        unknown: neither its files nor what a child inherits can be verified.
     """
 
     damage: str = ""
@@ -52,7 +52,7 @@ class Verdict:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found, and all was looked at."""
+        """Whether nothing was found, and everything was verified."""
         return not (self.damage or self.differences or self.doubtful or self.unknown)
 
 
@@ -71,9 +71,9 @@ def check_content(
 
     Args:
         store: an open store.
-        layers: views of the layers; of the parents that are not among them nothing is taken for certain.
+        layers: views of the layers. Of parents that are not among them nothing is taken for certain.
         progress: called with how many are done, and how many there are.
-        resume: leave out what a check that was interrupted has verified.
+        resume: leave out what an interrupted check has verified.
     """
     journal = Journal(store)
     known = journal.begin(resume=resume)
@@ -86,11 +86,11 @@ def check_content(
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "layerstore-check") as pool:
         try:
             running = {}
-            # Parents first: a layer waits for its parent's verdict, which somebody has begun to find by then.
+            # Parents first: a layer waits for its parent's verdict, on which a thread is at work by then.
             for layer in sorted(wanted, key=lambda layer: layer.depth):
                 parent = layer.parent_id
-                below = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
-                task = verdicts[layer.chain_id] = pool.submit(verify, store, layer, below)
+                parent_verdict = _SOUND if parent is None or parent in left_out else verdicts.get(parent, _UNKNOWN)
+                task = verdicts[layer.chain_id] = pool.submit(verify, store, layer, parent_verdict)
                 running[task] = layer
             if progress is not None and wanted:
                 progress(done, len(layers))
@@ -109,7 +109,7 @@ def check_content(
 
 
 def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
-    """What there is to say of a layer."""
+    """Yield the findings of a layer."""
     if verdict.damage:
         yield Finding(
             "damaged",
@@ -123,22 +123,22 @@ def findings_of(layer: Layer, verdict: Verdict) -> Iterator[Finding]:
             "tree-differs",
             layer.chain_id,
             describe_differences(verdict.differences),
-            "`layerstore check --full --repair` makes the layer's files anew from its tar, which is whole",
+            "`layerstore check --full --repair` rebuilds the layer's files from its tar, which is sound",
         )
 
 
 def is_current(store: LayerStore, layer: Layer) -> bool:
-    """Whether a layer is still what it was: another process may have deleted it, or its parents with it, meanwhile."""
+    """Return whether a layer is unchanged: another process may have deleted it, or its parents with it, meanwhile."""
     return store.context.db.cache_id(layer.chain_id) == layer.cache_id
 
 
-def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _SOUND) -> Verdict:
-    """Look at one layer.
+def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Verdict] = _SOUND) -> Verdict:
+    """Verify one layer.
 
     Args:
         store: an open store.
         layer: a view of it.
-        below: what was found of its parent, or will be.
+        parent_verdict: the result of its parent, or its future.
     """
     entries: deque[LayerEntry] = deque()
     complete = True
@@ -146,20 +146,20 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
         with layer.tar_stream() as stream:
             try:
                 entries.extend(read_entries(LayerStream.over(stream)))
-            except InvalidLayer as error:  # other readers of tars take more than this one
+            except InvalidLayer as error:  # other readers of tars accept more than this one
                 logger.warning("the files of layer {} are not compared with its tar: {}", layer.chain_id, error)
                 complete = False
             while stream.read(_CHUNK):
                 pass
     except (LayerStoreError, OSError) as error:
         return Verdict(str(error), unknown=True)
-    parent = below.result() if isinstance(below, Future) else below
+    parent = parent_verdict.result() if isinstance(parent_verdict, Future) else parent_verdict
     if not complete:
         return _UNKNOWN
     try:
         found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", _taken(entries))
     except (LayerStoreError, OSError) as error:
-        if parent.unknown:  # it may be the parent's files that cannot be read: a finding by itself
+        if parent.unknown:  # it may be the parent's files that cannot be read: a finding of its own
             return _UNKNOWN
         return Verdict(f"its files cannot be compared with its tar: {error}", unknown=True)
     paths = frozenset(difference.path for difference in found) | parent.doubtful
@@ -175,7 +175,7 @@ def verify(store: LayerStore, layer: Layer, below: Verdict | Future[Verdict] = _
 
 
 def _taken(entries: deque[LayerEntry]) -> Iterator[LayerEntry]:
-    """Give entries away one by one, and keep none."""
+    """Yield the entries one by one, and keep none."""
     while entries:
         yield entries.popleft()
 
@@ -185,12 +185,12 @@ def _is_in(path: bytes, directory: bytes) -> bool:
 
 
 class Journal:
-    """What a check has verified, in `<root>/layerstore/verified/<driver>`, until it has come to its end.
+    """The layers that a check has verified, in `<root>/layerstore/verified/<driver>`, until the check is finished.
 
     A line for each layer: chain ID, driver's ID, and the time in seconds since 1970.
 
     Args:
-        store: an open store; what cannot be written has no journal.
+        store: an open store; one that cannot be written has no journal.
     """
 
     def __init__(self, store: LayerStore) -> None:
@@ -200,7 +200,7 @@ class Journal:
             _split_old_journal(store.root, self._path.parent)
 
     def begin(self, *, resume: bool) -> set[tuple[str, str]]:
-        """What is verified already: nothing, unless an interrupted check is gone on with."""
+        """Return the layers that are verified already: none, unless an interrupted check is resumed."""
         if self._path is None:
             return set()
         if not resume:
@@ -213,7 +213,7 @@ class Journal:
         return {(parts[0], parts[1]) for line in lines if len(parts := line.split(" ")) == 3}
 
     def verified(self, layer: Layer) -> None:
-        """Note that a layer is sound. What cannot be noted, as on a full disk, is only verified again by another check."""
+        """Record that a layer is sound. If that fails, as on a full disk, another check verifies it again."""
         if self._path is not None:
             with suppress(OSError):
                 make_directory(self._path.parent, 0o700)
@@ -221,7 +221,7 @@ class Journal:
                 inside.write(self._path, line.encode(), 0o644, append=True)
 
     def finish(self) -> None:
-        """The check has come to its end."""
+        """Remove the journal at the end of a check."""
         if self._path is not None:
             inside.unlink(self._path, missing_ok=True)
             with suppress(OSError):  # another driver's may be there, or no directory at all
@@ -229,9 +229,9 @@ class Journal:
 
 
 def _split_old_journal(root: Path, journals: Path) -> None:
-    """Give the one journal of earlier versions to each driver: its lines name layers by IDs that no other driver has."""
+    """Copy the single journal of earlier versions to each driver: its lines have IDs that no other driver has."""
     if inside.exists(journals) and not inside.is_directory(journals):
-        with suppress(OSError):  # as on a full disk: what is not known is only verified again
+        with suppress(OSError):  # as on a full disk: the layers are only verified again
             lines = inside.read(journals, _LONGEST)
             inside.unlink(journals)
             make_directory(journals, 0o700)

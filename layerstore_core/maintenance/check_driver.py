@@ -1,4 +1,4 @@
-"""The records against the driver, both ways, and what the driver itself finds."""
+"""Compare the records with the driver, both ways, and ask the driver for its own findings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class RecordedLayer(NamedTuple):
     """A layer of the driver that a record names.
 
     Attributes:
-        name: of the writable layer; `None` where it is none.
+        name: of the writable layer; `None` for a read-only one.
         subject: the record, as findings name it.
         layer_id: the driver's ID.
-        parent_id: the driver's ID of what it stands on, `""` for nothing.
-        is_current: whether the record still names it: another process may have deleted both meanwhile.
+        parent_id: the driver's ID of its parent, `""` for none.
+        is_current: returns whether the record still names it: another process may have deleted both meanwhile.
     """
 
     name: str | None
@@ -35,40 +35,40 @@ class RecordedLayer(NamedTuple):
 
 
 def recorded_layers(store: LayerStore) -> Iterator[RecordedLayer]:
-    """All that the records name, parents before their children."""
+    """Yield all layers that the records name, parents before their children."""
     layers = store.layers()
     for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
-        below = layer.parent.cache_id if layer.parent else ""
+        parent_id = layer.parent.cache_id if layer.parent else ""
         yield RecordedLayer(
-            None, chain, layer.cache_id, below, partial(_is_current_layer, store, chain, layer.cache_id)
+            None, chain, layer.cache_id, parent_id, partial(_is_current_layer, store, chain, layer.cache_id)
         )
     for name in store.rw_layers():
         yield from recorded_mount_layers(store, name, layers)
 
 
 def recorded_mount_layers(store: LayerStore, name: str, layers: Mapping[ChainID, Layer]) -> Iterator[RecordedLayer]:
-    """What the record of a writable layer names, its init layer first; nothing where it was deleted a moment ago."""
+    """Yield the layers that a writable layer's record names, the init layer first; none if it was just deleted."""
     try:
         record = store.context.db.read_mount(name)
     except (LayerStoreError, OSError):
         return
     else:
         is_current = partial(_is_current_mount, store, record)
-        below = layers[record.parent].cache_id if record.parent is not None and record.parent in layers else ""
+        parent_id = layers[record.parent].cache_id if record.parent is not None and record.parent in layers else ""
         subject = subject_of(name)
         if record.init_id:
-            yield RecordedLayer(name, subject, record.init_id, below, is_current)
-            below = record.init_id
-        yield RecordedLayer(name, subject, record.mount_id, below, is_current)
+            yield RecordedLayer(name, subject, record.init_id, parent_id, is_current)
+            parent_id = record.init_id
+        yield RecordedLayer(name, subject, record.mount_id, parent_id, is_current)
 
 
 def subject_of(name: str) -> str:
-    """What findings call a writable layer."""
+    """Return the name of a writable layer in findings."""
     return f"writable layer {name!r}"
 
 
 def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator[Finding]:
-    """Look at each layer of the driver by itself, and for those that one side alone knows.
+    """Check each layer of the driver, and look for layers that only the records or only the driver know.
 
     Args:
         store: an open store.
@@ -78,7 +78,7 @@ def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator
     for recorded in recorded_layers(store):
         exists = store.driver.exists(recorded.layer_id)
         if exists or recorded.layer_id in present:
-            # What is being deleted has lost its record first.
+            # A layer that is being deleted has lost its record first.
             if (found := list(check_recorded_layer(store, recorded, exists=exists))) and recorded.is_current():
                 yield from found
         elif recorded.is_current():
@@ -94,19 +94,20 @@ def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator
 
 
 def check_recorded_layer(store: LayerStore, recorded: RecordedLayer, *, exists: bool = True) -> Iterator[Finding]:
-    """Look at one layer that the driver has, in part at least."""
+    """Check one layer that the driver has, in part at least."""
     try:
         known = other_parent(store.context, recorded.layer_id, recorded.parent_id)
         problems = store.driver.check_layer(recorded.layer_id, recorded.parent_id if known is None else known)
     except (LayerStoreError, OSError) as error:
-        known, problems = None, [f"it cannot be looked at: {error}"]
+        known, problems = None, [f"it cannot be read: {error}"]
     if known is not None:
         yield Finding(
             "wrong-parent",
             recorded.subject,
-            f"{parent_in_words(store.context, recorded.parent_id)} according to its record, and {parent_in_words(store.context, known)} "
-            f"according to the driver {store.driver_name}",
-            "`layerstore check --repair` mends it, if the contents tell which is right; otherwise restore the record",
+            f"{parent_in_words(store.context, recorded.parent_id)} according to its record, and "
+            f"{parent_in_words(store.context, known)} according to the driver {store.driver_name}",
+            "`layerstore check --repair` repairs it, if the contents prove which is right; otherwise restore the "
+            "record",
         )
     if not exists and not problems:
         problems = [f"the driver {store.driver_name} has only a part of layer {recorded.layer_id}"]
@@ -115,7 +116,7 @@ def check_recorded_layer(store: LayerStore, recorded: RecordedLayer, *, exists: 
             "broken-in-driver",
             recorded.subject,
             problem,
-            "`layerstore check --repair` mends it, if it can be made again; otherwise give the layer with `--from FILE`",
+            "`layerstore check --repair` repairs it, if it can be rebuilt; otherwise give the layer with `--from FILE`",
         )
 
 
@@ -136,10 +137,10 @@ def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
                 str(path),
                 f"the directory is missing, and the driver {store.driver_name} has {len(strays.ids)} layers that no "
                 "record names",
-                "restore it from a backup: without it nobody can tell what the layers are. If nothing is wanted that was "
-                "recorded there, make it, empty",
+                "restore it from a backup: without it nothing says what the layers are. If nothing that was recorded "
+                "there is needed, create it, empty",
             )
-    elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding by itself
+    elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding of its own
         for layer_id in strays.ids:
             yield Finding(
                 "stray-in-driver",

@@ -1,4 +1,4 @@
-"""The image records."""
+"""Check the records of images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from layerstore_core.store.store import LayerStore
 
 
 def check_images(store: LayerStore) -> Iterator[Finding]:
-    """Records that are damaged or missing, and images whose layers are gone."""
+    """Yield records that are damaged or missing, and images whose layers are missing."""
     records = store.context.image_db
-    records.forget_all_but(())  # what was sound when it was read may be damaged by now
+    records.forget_all_but(())  # a config that was sound when it was read may be damaged by now
     present = set(store.chain_ids())
     references = records.references()
     for bad in references.unreadable:

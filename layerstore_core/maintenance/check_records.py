@@ -1,4 +1,4 @@
-"""The records, looked at by themselves."""
+"""Check the records of layers, the pins, and what may refer to layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AGAIN = "`layerstore check --repair` or `layerstore gc` tries again, and says w
 
 
 def check_records(store: LayerStore) -> Iterator[Finding]:
-    """Records that cannot be loaded, what is among them and is none, and what was left half done."""
+    """Yield records that cannot be loaded, unexpected entries among them, and unfinished work."""
     loaded = store.layers()
     not_loaded = (chain for chain in store.chain_ids() if chain not in loaded)
     empty = [store.context.db.layer_path(chain) for chain in not_loaded if not store.context.db.has_layer(chain)]
@@ -26,65 +26,68 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             "unloadable",
             problem.path,
             problem.reason,
-            "`layerstore check --repair` mends what can be told from the rest; otherwise restore the file from a backup, "
+            "`layerstore check --repair` repairs it, if the rest proves its content; otherwise restore the file from a "
+            "backup, "
             "or give the layer with `--from FILE`",
         )
     for path in store.context.db.displaced():
         yield Finding(
             "unloadable",
             str(path),
-            "it stands in the place of a record, and is no directory",
-            "restore the record from a backup; or remove this, and `layerstore gc` removes what the record was of",
+            "it is in the place of a record, and is no directory",
+            "restore the record from a backup; or remove this, and `layerstore gc` removes the layer of the record",
         )
     yield from leftovers(store)
     for path in empty:
         yield Finding(
             "empty-record",
             str(path),
-            "an empty directory, as a crash leaves it; it is in nobody's way here",
+            "an empty directory, as a crash leaves it; it does no harm",
             "`layerstore check --repair` removes it",
         )
     for path in store.context.db.unexpected_entries():
         yield Finding(
             "not-a-record",
             str(path),
-            "it stands among the layers, and is none",
+            "it is among the records of layers, and is none",
             "`layerstore check --repair` puts it into quarantine",
         )
 
 
 def leftovers(store: LayerStore) -> Iterator[Finding]:
-    """What `recover` ends, if it can."""
-    for orphan in store.context.db.interrupted_deletions():
+    """Yield the unfinished work that `recover` finishes, if it can."""
+    for interrupted in store.context.db.interrupted_deletions():
         yield Finding(
-            "unfinished-removal", str(orphan.path), "a deletion was cut short, and could not be finished", _AGAIN
+            "unfinished-removal", str(interrupted.path), "a deletion was interrupted, and could not be finished", _AGAIN
         )
-    for dead in store.context.db.stale_transactions():
-        if dead.is_empty:
+    for stale in store.context.db.stale_transactions():
+        if stale.is_empty:
             continue
-        yield Finding("dead-transaction", str(dead.path), "what a dead process was making could not be removed", _AGAIN)
+        message = "the unfinished work of a process that has ended could not be removed"
+        yield Finding("dead-transaction", str(stale.path), message, _AGAIN)
 
 
 def check_pins(store: LayerStore) -> Iterator[Finding]:
-    """Pins of layers that are not there. A layer that cannot be loaded is, and needs its pin once it has been mended."""
+    """Yield pins without a layer. A layer that cannot be loaded exists, and needs its pin once it is repaired."""
     try:
         pins = store.pins()
-    except (BadRecord, OSError):  # a finding by itself
+    except (BadRecord, OSError):  # a finding of its own
         return
     if store.context.db.directories()[0] in store.context.db.missing_directories() and store.driver.layer_ids():
-        return  # the records are lost, which is a finding by itself: once they are back they need their pins
+        return  # the records are lost, which is a finding of its own: once they are restored they need their pins
     for pin in sorted(pins - set(store.chain_ids())):
         yield Finding(
             "dangling-pin",
             pin,
             "a pin without its layer",
-            "`layerstore check --repair` removes the pin, if nothing else can be lost by that; otherwise no layer is deleted "
-            "until the layer is made anew with `--from FILE`, its record is restored from a backup, or `--force` gives it up",
+            "`layerstore check --repair` removes the pin, if nothing else can be lost by that; otherwise no layer is "
+            "deleted until the layer is registered again with `--from FILE`, its record is restored from a backup, or "
+            "`--force` gives it up",
         )
 
 
 def check_references(store: LayerStore) -> Iterator[Finding]:
-    """What may refer to layers and cannot be read, and is no record of a layer or an image: those are looked at by themselves."""
+    """Yield what may refer to layers and cannot be read, but for records: other checks report those."""
     known = store.context.db.path.parent
     quarantine = store.context.quarantine.path
     pins = store.root / "layerstore" / "pins"
@@ -95,5 +98,5 @@ def check_references(store: LayerStore) -> Iterator[Finding]:
                 "unreadable-reference",
                 str(bad.path),
                 bad.reason,
-                "restore it from a backup, or move it away if nothing in it is wanted; no layer is deleted until then",
+                "restore it from a backup, or move it away if nothing in it is needed; no layer is deleted until then",
             )

@@ -1,24 +1,24 @@
-"""What a check finds."""
+"""The findings of a check, and their codes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: Every code, and what it stands for. Codes never change their meaning; `docs/reliability.md` has this table.
+#: Every code, and what it means. Codes never change their meaning; `docs/reliability.md` has this table.
 CODES: Final = {
-    "unloadable": "a record is damaged, or stands on one that is damaged or missing",
+    "unloadable": "a record is damaged, or its parent's is damaged or missing",
     "records-lost": "the driver has layers that no record names, and a directory of records is gone",
-    "empty-record": "a directory without a record is left where one would be",
-    "not-a-record": "something stands among the records that is none",
-    "missing-in-driver": "a record names a layer that the driver has not",
-    "broken-in-driver": "the driver has the layer, but something that it needs for it is missing or damaged",
+    "empty-record": "an empty directory in the place of a record",
+    "not-a-record": "an unexpected entry among the records",
+    "missing-in-driver": "a record names a layer that the driver does not have",
+    "broken-in-driver": "the driver has the layer, but a file that it needs for it is missing or damaged",
     "stray-in-driver": "the driver has a layer that no record names",
-    "damaged": "a layer's tar cannot be put together, or is not what was registered (full checks only)",
-    "tree-differs": "the files that the driver shows of a layer are not what its tar makes (full checks only)",
+    "damaged": "a layer's tar cannot be assembled, or is not what was registered (full checks only)",
+    "tree-differs": "the files that the driver shows of a layer are not those of its tar (full checks only)",
     "wrong-parent": "a record and the driver name different parents of a layer",
-    "unfinished-removal": "a deletion was cut short, and could not be finished",
-    "dead-transaction": "what a dead process was making could not be removed",
+    "unfinished-removal": "a deletion was interrupted, and could not be finished",
+    "dead-transaction": "the unfinished work of a process that has ended could not be removed",
     "dangling-pin": "a pin without its layer",
     "damaged-image": "an image's record, or the list of names, is damaged",
     "image-without-config": "an image's config is missing, and a name or another image refers to it",
@@ -29,7 +29,7 @@ CODES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be.
+    """A finding: one thing that is not as it should be.
 
     Attributes:
         code: a stable name for this kind of finding, one of `CODES`.

@@ -1,4 +1,4 @@
-"""Garbage: what nothing refers to any more, and how to be rid of it."""
+"""Garbage collection: find and remove unreferenced layers and unfinished work."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Removed:
     """Something that was collected, or would be.
 
     Attributes:
-        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"` or `"stray driver layer"`.
+        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"` or
+            `"stray driver layer"`.
         name: the chain ID, the path, or the driver's ID.
-        bytes: how much it took, as far as that is recorded or can be seen.
+        bytes: its size, as far as that is recorded or can be read.
     """
 
     kind: str
@@ -35,21 +36,21 @@ class Removed:
 
 
 def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed]:
-    """Remove layers that no pin, handle, child or writable layer holds, and what was left half done.
+    """Remove layers to which no pin, image, handle, child or writable layer refers, and unfinished work.
 
-    Safe beside running processes: what they hold or are making is left alone. While something cannot be read that may
-    refer to any layer, no layer is removed, and a warning says why. Layers of the driver that no record names go, too,
-    unless a damaged record may be theirs.
+    Safe while processes use the store: what they refer to or are creating is left alone. While something cannot be read
+    that may refer to any layer, no layer is removed, and a warning says why. Layers of the driver that no record names
+    are removed, too, unless a damaged record may be theirs.
 
     Args:
         store: an open store.
-        dry_run: say what would go, and leave it.
+        dry_run: report what would be removed, and leave it.
 
     Returns:
-        What went, children before their parents.
+        What was removed, children before their parents.
 
     Raises:
-        OSError: something could not be removed; what went before is the error's attribute `done`.
+        OSError: something could not be removed; the error's attribute `done` has what was removed before.
     """
     removed: list[Removed] = []
     try:
@@ -64,14 +65,14 @@ def collect_garbage(store: LayerStore, *, dry_run: bool = False) -> list[Removed
 
 
 def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> None:
-    for orphan in store.context.db.interrupted_deletions():
-        found = Removed("unfinished removal", str(orphan.path), _size(orphan.path))
+    for interrupted in store.context.db.interrupted_deletions():
+        found = Removed("unfinished removal", str(interrupted.path), _size(interrupted.path))
         if not dry_run:
-            finish_deletion(store.context, orphan)
+            finish_deletion(store.context, interrupted)
         removed.append(found)
-    for dead in store.context.db.stale_transactions():
-        found = Removed("dead transaction", str(dead.path), _size(dead.path))
-        if dry_run or remove_stale_transaction(store.context, dead):
+    for stale in store.context.db.stale_transactions():
+        found = Removed("dead transaction", str(stale.path), _size(stale.path))
+        if dry_run or remove_stale_transaction(store.context, stale):
             removed.append(found)
     with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
         for path in images.half_done():
@@ -80,7 +81,7 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
                 images.clear(path)
             removed.append(found)
     for bad in store.unreadable():
-        logger.warning("no layer is removed, because any may be wanted: {}; `layerstore check` tells more", bad)
+        logger.warning("no layer is removed, because any may be referenced: {}; `layerstore check` says more", bad)
     for layer in store.unheld_layers():
         if dry_run:
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))
@@ -99,9 +100,9 @@ def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
     strays = Strays(store.context)
     if strays.ids and not strays.certain:
         logger.warning(
-            "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` tells more",
+            "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` says more",
             len(strays.ids),
-            f"{strays.lost[0]} is missing" if strays.lost else f"{strays.nameless[0]} does not tell its own",
+            f"{strays.lost[0]} is missing" if strays.lost else f"{strays.nameless[0]} does not name its layer",
         )
         return
     for layer_id in strays.ids:
@@ -112,7 +113,7 @@ def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
 
 
 def _stray_size(store: LayerStore, layer_id: str) -> int:
-    """What is in the first of the directories in which the driver says that it keeps a layer."""
+    """Return the size of the first of the directories in which the driver says that it keeps a layer."""
     try:
         places = map(Path, store.driver.metadata(layer_id).values())
         ours = [path for path in places if path.is_relative_to(store.driver.home)]
@@ -122,7 +123,7 @@ def _stray_size(store: LayerStore, layer_id: str) -> int:
 
 
 def _size(path: Path) -> int:
-    """How many bytes are in a file, or below a directory; what goes meanwhile, since another collector is at it, has none."""
+    """Return the bytes in a file, or below a directory; what another collector removes meanwhile counts as 0."""
     total = 0
     try:
         status = inside.status(path)

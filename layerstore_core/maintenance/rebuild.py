@@ -1,4 +1,4 @@
-"""Rebuilding a layer from its tar, which somebody offers: as a new layer of the driver, put in the damaged one's place."""
+"""Rebuild a damaged layer from its tar: as a new layer of the driver, which replaces the damaged one."""
 
 from __future__ import annotations
 
@@ -20,62 +20,65 @@ from layerstore_core.store.store import LayerStore
 from layerstore_core.streams.source import LayerSource
 
 
-def rebuild_layer(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
-    """Make a layer anew from what is offered, and set the damaged one aside, record and files.
+def rebuild_layer(store: LayerStore, chain: ChainID, source: RepairSource) -> str:
+    """Rebuild a layer from a repair source, and put the damaged record into quarantine; its files stay.
 
-    Layers that stand on it are made to stand on the new one. What has it mounted keeps the old one until it unmounts.
+    Its children are attached to the new layer. Mounts of the damaged layer keep showing it until they are unmounted.
 
     Returns:
-        What was done, in a sentence; empty where the offer has not this layer, or it stands on one that is missing.
+        What was done, in a sentence; empty where the source does not have this layer, or its parent is missing.
 
     Raises:
-        InvalidLayer, OSError: it could not be made; all is as it was.
+        InvalidLayer, OSError: it could not be rebuilt; everything is as it was.
     """
-    wanted = _wanted(store, chain, offer)
+    wanted = _wanted(store, chain, source)
     if wanted is None:
         return ""
     diff_id, parent = wanted
-    if not _rebuild(store, chain, diff_id, parent, lambda: offer.open(diff_id)):
+    if not _rebuild(store, chain, diff_id, parent, lambda: source.open(diff_id)):
         return ""
-    return f"made anew from {offer.path}; the damaged layer is in {store.context.quarantine.path}"
+    return f"rebuilt from {source.path}; the damaged layer is in {store.context.quarantine.path}"
 
 
-def register_again(store: LayerStore, chain: ChainID, offer: RepairSource) -> str:
-    """Register a layer whose record is lost, as it is offered; answer and errors as `rebuild_layer`."""
-    wanted = _wanted(store, chain, offer)
+def register_again(store: LayerStore, chain: ChainID, source: RepairSource) -> str:
+    """Register a layer whose record is lost, from a repair source; answer and errors as `rebuild_layer`."""
+    wanted = _wanted(store, chain, source)
     if wanted is None:
         return ""
     diff_id, parent = wanted
-    tar = LayerInput(lambda: offer.open(diff_id), diff_id, f"layer {chain}")
+    tar = LayerInput(lambda: source.open(diff_id), diff_id, f"layer {chain}")
     store.register_chain([tar], parent or "").close()
-    return f"registered again from {offer.path}"
+    return f"registered again from {source.path}"
 
 
 def rebuild_from_own_tar(store: LayerStore, chain: ChainID) -> str:
-    """As `rebuild_layer`, from the layer's own tar, for one whose files are not what the tar makes.
+    """Rebuild a layer whose files are not what its tar makes, from its own tar; answer as `rebuild_layer`.
 
     Raises:
-        IntegrityError, OSError: the tar is not whole; all is as it was.
+        IntegrityError, OSError: the tar is not whole; everything is as it was.
     """
     layer = store.find(chain)
     if layer is None or not _rebuild(store, chain, layer.diff_id, layer.parent_id, layer.tar_stream):
         return ""
-    return f"its files are made anew from its tar, which has the right digest; the former ones are in {store.context.quarantine.path}"
+    return (
+        "its files are rebuilt from its tar, which has the right digest; "
+        f"the former ones are in {store.context.quarantine.path}"
+    )
 
 
 def _rebuild(
     store: LayerStore, chain: ChainID, diff_id: DiffID, parent: ChainID | None, open_tar: Callable[[], BinaryIO]
 ) -> bool:
     with ExitStack() as stack:
-        below = None
+        parent_layer = None
         if parent is not None:
             try:
-                below = stack.enter_context(store.get(parent))
+                parent_layer = stack.enter_context(store.get(parent))
             except (LayerStoreError, OSError):
                 return False
         flush = stack.enter_context(store.context.flushing())
         new = stack.enter_context(
-            Registration(store.context.db, store.driver, live_layer(below).as_parent if below else None)
+            Registration(store.context.db, store.driver, live_layer(parent_layer).as_parent if parent_layer else None)
         )
         with (
             open_tar() as file,
@@ -96,28 +99,28 @@ def _rebuild(
 
 
 def _reattach_children(store: LayerStore, cache_id: str) -> None:
-    """Make what stood on a layer that was made anew stand on the new one, which has the same content."""
+    """Attach the children of a layer that was rebuilt to the new one, which has the same content."""
     ids = {cache_id}
-    for recorded in recorded_layers(store):
-        if recorded.parent_id not in ids:
+    for child in recorded_layers(store):
+        if child.parent_id not in ids:
             continue
-        ids.add(recorded.layer_id)
+        ids.add(child.layer_id)
         try:
-            if other_parent(store.context, recorded.layer_id, recorded.parent_id) is None and store.driver.check_layer(
-                recorded.layer_id, recorded.parent_id
+            if other_parent(store.context, child.layer_id, child.parent_id) is None and store.driver.check_layer(
+                child.layer_id, child.parent_id
             ):
-                store.driver.repair_layer(recorded.layer_id, recorded.parent_id, proved=True)
+                store.driver.repair_layer(child.layer_id, child.parent_id, proved=True)
         except (BadRecord, OSError) as error:
-            logger.error("layer {} of the driver could not be mended: {}", recorded.layer_id, error)
+            logger.error("layer {} of the driver could not be repaired: {}", child.layer_id, error)
 
 
-def _wanted(store: LayerStore, chain: ChainID, offer: RepairSource) -> tuple[DiffID, ChainID | None] | None:
-    """Which of the offered layers a chain ID stands for, and on what."""
+def _wanted(store: LayerStore, chain: ChainID, source: RepairSource) -> tuple[DiffID, ChainID | None] | None:
+    """Return the diff ID and the parent of a chain ID, if the source has such a layer."""
     directory = store.context.db.layer_path(chain)
     recorded = read_digest(DiffID, directory / "diff")
     parents = [read_digest(ChainID, directory / "parent"), None, *store.layers()]
-    for diff_id in [recorded, *offer.diff_ids()]:
-        if diff_id is not None and diff_id in offer:
+    for diff_id in [recorded, *source.diff_ids()]:
+        if diff_id is not None and diff_id in source:
             for parent in parents:
                 if chain_id(diff_id, parent) == chain:
                     return diff_id, parent

@@ -1,4 +1,4 @@
-"""Mending what a check has found."""
+"""Repair what a check has found."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
 
 _LEFTOVERS: Final = ("unfinished-removal", "dead-transaction")
-#: What an offer, or force, may be the remedy of.
+#: Findings that a repair source, or force, may be the remedy of.
 _OF_LAYERS: Final = ("damaged", "missing-in-driver", "broken-in-driver", "wrong-parent", "tree-differs")
 #: No image record is longer, in bytes.
 _LONGEST_RECORD: Final = 64 << 20
-#: What only a full check finds.
+#: Findings of a full check only.
 _FULL: Final = ("damaged", "tree-differs")
 
-#: Called with each finding that was mended, and what was done.
+#: Called with each finding that was repaired, and what was done.
 OnRepaired = Callable[[Finding, str], None]
 
 
 class Repair:
-    """One repair.
+    """One repair of a store.
 
     Args:
         store: an open store.
-        source: layers that a user has; `None` for none.
+        source: layers that a user gives; `None` for none.
         force: put into quarantine also what may be the only copy.
-        on_repaired: called with each finding that was repaired, and what was done; `None`: nobody is.
+        on_repaired: called with each finding that was repaired, and what was done; `None` for no call.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Repair:
         self._layer_repair = LayerRepair(store, source, [])
 
     def run(self, findings: list[Finding]) -> list[Finding]:
-        """Mend what can be mended; returns the findings that are left."""
+        """Repair what can be repaired, and return the findings that are left."""
         self._remove_leftovers(findings)
         still_there = {(finding.code, finding.subject) for finding in leftovers(self._store)}
         self._repair_records()
@@ -65,7 +65,7 @@ class Repair:
         )
         for path, done in self._repaired.items():
             self._layer_repair.note_repaired(ChainID.from_hex(Path(path).name), done)
-        # From the lowest layer up: one that stands on a damaged one can be mended only after it.
+        # Parents first: the child of a damaged layer can be repaired only after it.
         left = []
         for finding in sorted(findings, key=self._depth_of):
             try:
@@ -86,7 +86,7 @@ class Repair:
             self._store.cleanup()
 
     def _repair_records(self) -> None:
-        """Mend damaged records from what is left of them, as long as one more can be."""
+        """Repair damaged records from what is left of them, until no more can be repaired."""
         progress = True
         while progress:
             progress = False
@@ -127,7 +127,7 @@ class Repair:
     def _of_pin(self, pin: ChainID) -> str:
         if self._source is not None and (done := register_again(self._store, pin, self._source)):
             return done
-        # The driver may have the layer still, and nothing else may keep what it stood on.
+        # The driver may still have the layer, and its parent may have no other reference.
         if not self._force and (Strays(self._store.context).ids or self._store.unheld_layers(ignore_unreadable=True)):
             return ""
         self._store.unpin(pin)
@@ -139,9 +139,9 @@ class Repair:
                 return done
         if Path(finding.subject) in self._store.context.db.displaced():
             return ""
-        # Perhaps it stood on one that is mended by now.
+        # Perhaps only its parent was damaged, and is repaired by now.
         if finding.subject not in {problem.path for problem in self._store.load_problems}:
-            return "what it stands on is mended"
+            return "its parent is repaired"
         record = _mount_record(self._store, Path(finding.subject))
         return self._move_to_quarantine(record) if self._force and record is not None else ""
 
@@ -150,7 +150,7 @@ class Repair:
             return self._of_writable(finding)
         chain = ChainID(finding.subject)
         if self._layer_repair.repair(chain, full=finding.code in _FULL):
-            return "; ".join(self._layer_repair.done.get(chain, ())) or "what it stands on is mended"
+            return "; ".join(self._layer_repair.done.get(chain, ())) or "its parent is repaired"
         if self._force:
             with self._store.context.changing_records() as db:
                 return self._move_to_quarantine(db.layer_path(chain))
@@ -161,7 +161,7 @@ class Repair:
         return self._layer_repair.repair_writable(name) if name is not None else ""
 
     def _load_image(self, image: str) -> str:
-        if self._source is None or image not in {offered.hex for offered in self._source.images}:
+        if self._source is None or image not in {image_id.hex for image_id in self._source.images}:
             return ""
         Images(self._store).load(self._source.path, wanted=[image], keep_names=True)
         return f"loaded again from {self._source.path}"
@@ -173,14 +173,14 @@ class Repair:
             except BadRecord:
                 pass
             except OSError:
-                return ""  # a disk that fails, or a right that is missing, says nothing of the content
+                return ""  # a disk that fails, or a missing permission, says nothing about the content
             return self._move_to_quarantine(path)
 
     def _move_to_quarantine(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"
 
     def _depth_of(self, finding: Finding) -> tuple[int, int]:
-        """Layers come first, the lowest before the others, then what stands on them, then images."""
+        """Return a key that sorts layers first, parents before children, then what depends on them, then images."""
         of_layer = finding.code in _OF_LAYERS and finding.subject.startswith("sha256:")
         layer = self._store.find(ChainID(finding.subject)) if of_layer else None
         if layer is not None:
@@ -189,6 +189,6 @@ class Repair:
 
 
 def _mount_record(store: LayerStore, path: Path) -> Path | None:
-    """The writable layer's record that a damaged file is in."""
+    """Return the writable layer's record that contains a damaged file."""
     mounts = store.context.db.path / "mounts"
     return mounts / path.relative_to(mounts).parts[0] if path.is_relative_to(mounts) else None

@@ -1,7 +1,7 @@
-"""Mending layers in which a check has found something: what the records say, or the driver, is believed when it is proved.
+"""Repair layers in which a check has found something. The records or the driver are believed only with a proof.
 
-A layer is proved by its tar: the record's lines and the driver's files make a stream of the right digest. Since a chain
-ID tells the parent, a chain of proved layers tells what each stands on. Nothing is written before.
+A layer is proved by its tar: the record's lines and the driver's files make a stream of the right digest. A chain
+ID determines the parent, so a chain of proved layers proves each parent. Nothing is written before.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _CHUNK = 1 << 20
 
 
 class LayerRepair:
-    """Mends the layers of one store.
+    """Repairs the layers of one store.
 
     Args:
         store: an open store.
-        offer: layers that a user has; `None` for none.
+        source: layers that a user gives; `None` for none.
         suspects: layers that may have each other's files.
 
     Attributes:
         done: what was done, by layer.
     """
 
-    def __init__(self, store: LayerStore, offer: RepairSource | None, suspects: list[ChainID]) -> None:
+    def __init__(self, store: LayerStore, source: RepairSource | None, suspects: list[ChainID]) -> None:
         self._store = store
-        self._offer = offer
+        self._source = source
         self.done: dict[ChainID, list[str]] = {}
         self._proved: dict[ChainID, bool] = {}
         self._results: dict[ChainID, bool] = {}
-        #: What others that inherit from it are to be held against again.
+        #: Layers with which their children are to be compared again.
         self._rebuilt: set[ChainID] = set()
-        # As the records are before anything is mended.
+        # From the records as they are before any repair.
         self._candidates = list(
             chained.from_iterable(
                 driver_ids(store.context.db.layer_path(one)) for one in suspects if store.context.db.has_layer(one)
@@ -53,17 +53,17 @@ class LayerRepair:
         )
 
     def repair(self, chain: ChainID, *, full: bool = True) -> bool:
-        """Mend a layer, and those below it as far as that depends on them.
+        """Repair a layer, and its ancestors as far as the repair depends on them.
 
         Args:
             chain: the layer.
-            full: its tar and its files are to be looked at in any case.
+            full: verify its tar and its files in any case.
 
         Returns:
-            Whether all is as it should be.
+            Whether everything is as it should be.
 
         Raises:
-            LayerStoreError, OSError: something could not be read or made; what is not mended is as it was.
+            LayerStoreError, OSError: something could not be read or written; what is not repaired is as it was.
         """
         if chain not in self._results:
             self._results[chain] = self._repair(chain, full)
@@ -75,7 +75,7 @@ class LayerRepair:
             return False
         self._repair_entry(chain, recorded)
         if not full and self._is_whole(recorded):
-            return True  # what it stands on has been mended, or what is around it
+            return True  # its parent has been repaired, or the driver's files around it
         if not self._prove(chain):
             return False
         recorded = self._recorded(chain)
@@ -90,21 +90,21 @@ class LayerRepair:
         recorded = self._recorded(chain)
         return recorded is not None and self._is_whole(recorded) and self._verify(chain)
 
-    def repair_children(self, told: Callable[[Finding, str], None]) -> Iterator[Finding]:
-        """Look at what stands on layers that were mended: only now can be said what it should be.
+    def repair_children(self, on_repaired: Callable[[Finding, str], None]) -> Iterator[Finding]:
+        """Check the children of repaired layers, and repair them: only now is known what they should be.
 
         Args:
-            told: called with what was found of a layer and mended, and what was done.
+            on_repaired: called with each finding of a layer that was repaired, and what was done.
 
         Returns:
-            What was found and is left.
+            The findings that are left.
         """
-        mended = {chain for chain, done in self.done.items() if done}
+        repaired = {chain for chain, done in self.done.items() if done}
         layers = self._store.layers()
         for chain, layer in sorted(layers.items(), key=lambda item: (item[1].depth, item[0])):
-            if layer.parent_id is None or layer.parent_id not in mended:
+            if layer.parent_id is None or layer.parent_id not in repaired:
                 continue
-            mended.add(chain)
+            repaired.add(chain)
             recorded = self._recorded(chain)
             if chain in self._results or recorded is None:
                 continue
@@ -116,28 +116,28 @@ class LayerRepair:
                 yield from findings
             else:
                 for finding in findings:
-                    told(finding, "; ".join(self.done[chain]))
+                    on_repaired(finding, "; ".join(self.done[chain]))
         for name in self._store.rw_layers():
             layers_of_mount = list(recorded_mount_layers(self._store, name, layers))
-            if any(self._chain_of(recorded.parent_id) in mended for recorded in layers_of_mount):
+            if any(self._chain_of(recorded.parent_id) in repaired for recorded in layers_of_mount):
                 findings = [
                     finding for recorded in layers_of_mount for finding in check_recorded_layer(self._store, recorded)
                 ]
                 done = self.repair_writable(name) if findings else ""
                 for finding in findings:
                     if done:
-                        told(finding, done)
+                        on_repaired(finding, done)
                     else:
                         yield finding
 
     def repair_writable(self, name: str) -> str:
-        """Mend a writable layer's record, or what the driver has around it. Its own content proves nothing.
+        """Repair a writable layer's record, or the driver's files for it. Its own content proves nothing.
 
         Returns:
             What was done, in a sentence; empty where something is left.
         """
         done: list[str] = []
-        for _ in range(2):  # an init layer that the record had lost has a parent, too
+        for _ in range(2):  # twice: an init layer that the record had lost has a parent, too
             for recorded in recorded_mount_layers(self._store, name, self._store.layers()):
                 done += self._repair_driver_entry(recorded)
                 known = other_parent(self._store.context, recorded.layer_id, recorded.parent_id)
@@ -150,10 +150,10 @@ class LayerRepair:
             for recorded in recorded_mount_layers(self._store, name, self._store.layers())
             if not self._is_whole(recorded)
         ]
-        return "" if left else "; ".join(done) or "what it stands on is mended"
+        return "" if left else "; ".join(done) or "its parent is repaired"
 
     def _restore_parent(self, name: str, recorded: RecordedLayer, known: str) -> list[str]:
-        """Give a record the parent that it has lost. One that names another is not changed: either may be right."""
+        """Restore the parent that a record has lost. A record with another one is not changed: either may be right."""
         db = self._store.context.db
         record, path = db.read_mount(name), db.mount_path(name)
         if recorded.layer_id not in (record.mount_id, record.init_id):
@@ -161,23 +161,23 @@ class LayerRepair:
         if known == f"{record.mount_id}-init" and record.init_id is None and known in Strays(self._store.context).ids:
             with self._store.context.changing_records():
                 write_field(self._store, path / INIT_ID, known)
-            return [f"{INIT_ID} of its record written anew, as the driver has it"]
+            return [f"{INIT_ID} of its record restored, as the driver has it"]
         chain = self._chain_of(known)
         if record.parent is not None or chain is None or not self._prove(chain):
             return []
         with self._store.context.changing_records():
             write_field(self._store, path / "parent", chain)
-        return ["parent of its record written anew, as the driver has it"]
+        return ["parent of its record restored, as the driver has it"]
 
     def _is_proved(self, layer_id: str) -> bool:
-        """Whether a layer of the driver that others stand on is what the records take it for."""
+        """Return whether a layer of the driver that has children is the one that the records take it for."""
         if layer_id.endswith("-init") or not layer_id:
-            return True  # nobody can say more of an init layer
+            return True  # an init layer has no proof
         chain = self._chain_of(layer_id)
         return chain is not None and self._prove(chain)
 
     def _repair_entry(self, chain: ChainID, recorded: RecordedLayer) -> None:
-        """Mend what does not depend on the layer's parent, so that its files can be found."""
+        """Repair what does not depend on the layer's parent, so that its files can be found."""
         if not self._is_whole(recorded):
             self._note(chain, self._repair_driver_entry(recorded))
 
@@ -187,7 +187,7 @@ class LayerRepair:
         return self._store.driver.repair_layer(recorded.layer_id, parent_id, proved=False)
 
     def _prove(self, chain: ChainID) -> bool:
-        """Whether a layer and all below it are proved, once their records have been mended as far as they can be."""
+        """Return whether a layer and all its ancestors are proved, once their records are repaired if possible."""
         unproved = []
         layer = self._store.find(chain)
         if layer is None:
@@ -217,26 +217,26 @@ class LayerRepair:
             self._proved[chain] = self._has_right_digest(chain)
             self._prove_others(chain)
             return self._proved[chain]
-        if self._offer is not None and (done := rebuild_layer(self._store, chain, self._offer)):
+        if self._source is not None and (done := rebuild_layer(self._store, chain, self._source)):
             self.note_repaired(chain, done)
             return True
         return False
 
     def _prove_others(self, chain: ChainID) -> None:
-        """Look at the records that name the same layer of the driver as one that has been proved to be its own."""
-        mended = self._store.find(chain)
+        """Prove again the other records that name the same layer of the driver as one that is proved to own it."""
+        proved = self._store.find(chain)
         for other, layer in self._store.layers().items():
             if (
-                mended is not None
+                proved is not None
                 and other != chain
-                and layer.cache_id == mended.cache_id
+                and layer.cache_id == proved.cache_id
                 and not self._proved.get(other)
             ):
                 self._proved.pop(other, None)
                 self._prove(other)
 
     def _claimed(self, chain: ChainID) -> Iterator[str]:
-        """The layers of the driver on which it says that a layer's children stand."""
+        """Yield the layers of the driver that it names as the parents of a layer's children."""
         for layer in self._store.layers().values():
             if layer.parent_id == chain and layer.parent is not None:
                 known = self._store.driver.parent_of(layer.cache_id, layer.parent.cache_id)
@@ -273,7 +273,7 @@ class LayerRepair:
         return next((chain for chain, layer in self._store.layers().items() if layer.cache_id == layer_id), None)
 
     def note_repaired(self, chain: ChainID, done: str) -> None:
-        """Note that a layer's record, or all of it, is another than before."""
+        """Record that a layer's record, or all of it, has been changed."""
         self._note(chain, [done])
         self._rebuilt.add(chain)
 

@@ -1,7 +1,7 @@
-"""Mending a layer's record from what is left of it: what one file said, the others and the content often tell, too.
+"""Repair a layer's record from what is left of it: the other files and the content often determine the damaged one.
 
-A record has its name, the chain ID, of its parent's and its diff ID; the diff ID is the digest of the tar, which the
-driver's layer and the tar-split lines make. Whatever is mended is proved by that digest.
+A record's name is the chain ID, which its parent's chain ID and its diff ID determine; the diff ID is the digest of
+the tar, which the driver's layer and the tar-split lines make. Each repair is proved by that digest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LONGEST_FIELD: Final = 1 << 12
 
 
 class Found(NamedTuple):
-    """What a record has to say."""
+    """The right content of a record."""
 
     parent: ChainID | None
     diff_id: DiffID
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 
 def repair_record(store: LayerStore, directory: Path, candidates: Iterable[str] = ()) -> str:
-    """Mend a damaged record of a layer.
+    """Repair a damaged record of a layer.
 
     Args:
         store: an open store.
@@ -48,7 +48,7 @@ def repair_record(store: LayerStore, directory: Path, candidates: Iterable[str] 
         candidates: layers of the driver that may be its own, though other records name them.
 
     Returns:
-        What was done, in a sentence; empty where nothing could be.
+        What was done, in a sentence; empty where nothing could be done.
 
     Raises:
         OSError: it could not be written.
@@ -76,7 +76,7 @@ def repair_record(store: LayerStore, directory: Path, candidates: Iterable[str] 
                 changed.append(_DESCRIPTOR)
         flush(directory)
         db.read(name)
-    return f"{', '.join(changed)} of its record written anew; its tar has the right digest"
+    return f"{', '.join(changed)} of its record restored; its tar has the right digest"
 
 
 def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[str]) -> Found | None:
@@ -86,13 +86,13 @@ def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[st
     diff_id = read_digest(DiffID, directory / "diff")
     cache_id = read_driver_id(directory / CACHE_ID)
     if diff_id is not None:
-        # Where no parent fits, the diff ID may be another layer's, and the content has to tell.
+        # Where no parent fits, the diff ID may be another layer's, and the content has to decide.
         parents = [one for one in parents if chain_id(diff_id, one) == name][:1] or parents
     named = [cache_id] if cache_id and store.driver.exists(cache_id) else []
     for candidate in dict.fromkeys([*named, *others] if named else [*others, *Strays(store.context).ids]):
-        below = layers[parents[0]].cache_id if parents and parents[0] is not None and parents[0] in layers else ""
+        parent_id = layers[parents[0]].cache_id if parents and parents[0] is not None and parents[0] in layers else ""
         try:
-            digest, size = _read_through(store, name, candidate, below)
+            digest, size = _read_through(store, name, candidate, parent_id)
         except (LayerStoreError, OSError):
             continue
         for one in parents:
@@ -101,11 +101,11 @@ def _find(store: LayerStore, name: ChainID, directory: Path, others: Iterable[st
     return None
 
 
-def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -> tuple[DiffID, int]:
-    """The digest of the tar that a record's lines and a layer of the driver make, and the layer's size."""
+def _read_through(store: LayerStore, name: ChainID, cache_id: str, parent_id: str) -> tuple[DiffID, int]:
+    """Return the digest of the tar that a record's lines and a layer of the driver make, and the layer's size."""
     digest = hashlib.sha256()
     with ExitStack() as opened:
-        chunks = iter(tar_chunks(store.context, name, cache_id, below, opened=opened))
+        chunks = iter(tar_chunks(store.context, name, cache_id, parent_id, opened=opened))
 
         def read() -> bytes:
             for chunk in chunks:
@@ -123,7 +123,7 @@ def _read_through(store: LayerStore, name: ChainID, cache_id: str, below: str) -
 
 
 def write_field(store: LayerStore, path: Path, text: str | None) -> bool:
-    """Give a file of a record its content, if it has another, which is kept; returns whether it was changed."""
+    """Write a file of a record if its content differs, keep the former file, and return whether it was changed."""
     if text is None:
         if not inside.exists(path):
             return False
@@ -147,7 +147,7 @@ def _content(path: Path) -> str | None:
 
 
 def damaged_layers(store: LayerStore) -> Iterator[Path]:
-    """The records of layers that cannot be loaded for themselves, not for what they stand on."""
+    """Yield the records of layers that are damaged themselves, not only those whose parents are."""
     for chain in store.chain_ids():
         try:
             store.context.db.read(chain)

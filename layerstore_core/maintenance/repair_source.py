@@ -1,4 +1,4 @@
-"""What a user offers for repair: an image in an archive or a layout, or the tar of one layer."""
+"""The source of a repair, which a user gives: an image in an archive or a layout, or the tar of one layer."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class RepairSource:
     """Layers by their diff IDs; to be closed, or used in a `with` statement.
 
     Args:
-        store: the store that is to be mended.
+        store: the store that is to be repaired.
         path: a docker-archive, an OCI layout, or a layer's tar, compressed or not.
 
     Raises:
-        InvalidLayer: it is none of these.
+        InvalidLayer: the file is none of these.
         OSError: it cannot be read.
 
     Attributes:
         path: the same.
-        images: the images that it holds.
+        images: the images that it contains.
     """
 
     def __init__(self, store: LayerStore, path: str | os.PathLike[str]) -> None:
@@ -43,20 +43,20 @@ class RepairSource:
                 while source.read_chunk():
                     pass
                 digest = DiffID.from_hex(source.hexdigest())
-            self._layers[digest] = lambda: open(path, "rb")  # noqa: SIM115 - whoever opens it closes it
+            self._layers[digest] = lambda: open(path, "rb")  # noqa: SIM115 - the caller closes it
 
     def __contains__(self, diff_id: DiffID) -> bool:
         return diff_id in self._layers
 
     def diff_ids(self) -> list[DiffID]:
-        """The layers that are offered."""
+        """Return the diff IDs of the layers in the source."""
         return list(self._layers)
 
     def open(self, diff_id: DiffID) -> BinaryIO:
-        """A layer's tar, perhaps compressed; to be closed.
+        """Open a layer's tar, perhaps compressed; to be closed.
 
         Raises:
-            KeyError: it is not offered.
+            KeyError: the source does not have it.
         """
         return self._layers[diff_id]()
 

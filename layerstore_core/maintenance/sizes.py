@@ -1,4 +1,4 @@
-"""A layer's size, from its tar: what unpacking it would have counted."""
+"""The size of a layer, from its tar: the same that unpacking would have counted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from layerstore_core.tar.entry import EntryType, TarEntry
 
 
 class SizeCounter:
-    """Counts the lengths of the regular files and symbolic links' targets that a tar leaves, each name once.
+    """Counts the lengths of the regular files and symbolic links' targets in a tar, each name once.
 
-    Of a name that comes again the last entry counts. What is deleted within one tar, or lost to a directory that
-    becomes a file, is not looked at: the size is a figure for people, and such tars are rare.
+    Of several entries with one name the last counts. Files that are deleted within one tar, or lost because a directory
+    becomes a file, are not considered: the size is a figure for people, and such tars are rare.
     """
 
     def __init__(self) -> None:
         self._sizes: dict[bytes, int] = {}
 
     def add(self, entry: TarEntry) -> None:
-        """Take in the next entry."""
+        """Count the next entry."""
         if entry.type in (EntryType.GLOBAL, EntryType.VOLUME):
             return
         size = {EntryType.FILE: entry.size, EntryType.SYMLINK: len(entry.linkname)}.get(entry.type, 0)

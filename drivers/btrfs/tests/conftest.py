@@ -1,4 +1,4 @@
-"""A btrfs file system in a file, which the tests make, mount and take away again."""
+"""A btrfs file system in a file, which is made and mounted for the tests, and removed at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE_SIZE = 1 << 30
 
 
 def _lacking():
-    """Why there can be no btrfs file system here, if that is so."""
+    """Return why no btrfs file system can be made here; `None` if it can."""
     if os.geteuid() != 0:
         return "mounting a btrfs image needs root"
     if shutil.which("mkfs.btrfs") is None:
@@ -39,11 +39,11 @@ def _lacking():
 
 @pytest.fixture(scope="session")
 def make_filesystem():
-    """Makes and mounts a btrfs file system; all of them are gone at the end, whatever happens."""
+    """A function that makes and mounts a btrfs file system. All are removed at the end, even after failures."""
     reason = _lacking()
     if reason is not None:
         pytest.skip(reason)
-    # Not below pytest's directories, which an ordinary user cannot enter.
+    # Not in pytest's directories, which an ordinary user cannot enter.
     top = Path(tempfile.mkdtemp(prefix="layerstore-btrfs-"))
     top.chmod(0o755)
     mounts = []
@@ -54,7 +54,7 @@ def make_filesystem():
             file.truncate(IMAGE_SIZE)
         subprocess.run(["mkfs.btrfs", "--quiet", image], check=True, capture_output=True)
         mount.mkdir()
-        # nobarrier: nobody counts on these data after a power cut. The loop device goes with the mount.
+        # nobarrier: these data need not survive a power cut. The loop device is released with the mount.
         command = ["mount", "-t", "btrfs", "-o", ",".join(("loop", "nobarrier", *options)), image, mount]
         subprocess.run(command, check=True, capture_output=True)
         mounts.append(mount)
@@ -75,7 +75,7 @@ def filesystem(make_filesystem):
 
 @pytest.fixture
 def home(filesystem):
-    """A fresh directory on btrfs, its subvolumes deleted afterwards."""
+    """A new directory on btrfs. Its subvolumes are deleted at the end."""
     home = filesystem / "btrfs"
     home.mkdir()
     yield home
@@ -88,7 +88,7 @@ def home(filesystem):
 
 @pytest.fixture
 def context(home):
-    """Makes a driver's context with options as a person would write them."""
+    """A function that makes a driver's context, with options as a user writes them."""
 
     def make(**options):
         return DriverContext(home=home, logger=logger, options=Options.model_validate(options))
@@ -103,7 +103,7 @@ def driver(context):
 
 @pytest.fixture
 def ordinary_user():
-    """A context in which this process has the rights of nobody."""
+    """A context manager in which this process has the rights of an ordinary user (nobody)."""
 
     @contextmanager
     def become():
@@ -120,7 +120,7 @@ def ordinary_user():
 
 @pytest.fixture
 def layer_stream():
-    """Makes the stream of a layer from names and contents: None is a directory."""
+    """A function that makes the stream of a layer from names and contents; the content `None` makes a directory."""
 
     def make(files):
         out = io.BytesIO()

@@ -1,3 +1,5 @@
+"""The changes in a snapshot from btrfs's records: the same as those of comparing all files, at a cost that follows the change."""
+
 from __future__ import annotations
 
 import os
@@ -31,7 +33,7 @@ class Pair:
             subvolumes.snapshot(self.lower, directory, b"upper")
 
     def changes(self):
-        """What btrfs knows; it has to be what comparing all files finds."""
+        """Return the changes from btrfs's records, after checking that comparing all files finds the same."""
         found = changes_since_snapshot(self.upper, self.lower)
         assert found == compare_trees(self.upper, self.lower)
         return [str(change) for change in found]
@@ -133,20 +135,20 @@ def test_an_edit_is_found_as_by_comparing_all_files(pair, name):
     assert pair.changes() == expected
 
 
-def test_links_among_moved_files_are_told_with_the_names_that_stayed(pair):
+def test_hard_links_of_moved_files_are_reported_with_the_names_that_stayed(pair):
     for name in ("a", "d"):
         (pair.lower / name).mkdir()
     (pair.lower / "a/f").write_text("one file")
     os.link(pair.lower / "a/f", pair.lower / "stayed")
     (pair.lower / "d/f").write_text("one file")
     pair.snapshot()
-    # The file of two names is moved with its directory, and so not touched itself.
+    # The hard-linked file is moved with its directory, so the file itself is not touched.
     (pair.upper / "a").rename(pair.upper / "z")
     (pair.upper / "d").rename(pair.upper / "a")
     assert "C /stayed" in pair.changes()
 
 
-def test_an_unlinked_file_that_is_still_open_is_no_trouble(pair):
+def test_a_deleted_file_that_is_still_open_is_ignored(pair):
     fill(pair.lower)
     pair.snapshot()
     (pair.upper / "a/open").mkdir()
@@ -162,7 +164,7 @@ def test_an_unlinked_file_that_is_still_open_is_no_trouble(pair):
         os.close(fd)
 
 
-def test_a_parent_that_was_changed_since_is_compared_as_it_is(pair):
+def test_a_parent_that_was_changed_after_the_snapshot_is_compared_as_it_is(pair):
     fill(pair.lower)
     pair.snapshot()
     (pair.upper / "big").unlink()
@@ -181,7 +183,7 @@ def test_a_file_that_was_replaced_in_the_parent_is_compared(pair):
     assert pair.changes() == ["C /big"]
 
 
-def test_reading_a_layer_and_its_parent_is_no_touch(pair):
+def test_reading_a_layer_or_its_parent_is_no_change(pair):
     fill(pair.lower)
     os.utime(pair.lower / "big", (1, 1))
     pair.snapshot()
@@ -193,7 +195,7 @@ def test_reading_a_layer_and_its_parent_is_no_touch(pair):
 
 
 @pytest.mark.parametrize("name", ["", "file"])
-def test_a_change_in_the_tick_of_the_last_one_is_found(pair, name):
+def test_a_change_in_the_same_clock_tick_as_the_last_one_is_found(pair, name):
     (pair.lower / "file").write_text("1")
     os.setxattr(pair.lower, "user.one", b"1")
     for _ in range(20):
@@ -205,7 +207,7 @@ def test_a_change_in_the_tick_of_the_last_one_is_found(pair, name):
         os.setxattr(pair.lower / name, "user.one", b"1")
 
 
-def test_a_deep_path_is_longer_than_a_path_may_be(pair):
+def test_changes_at_paths_longer_than_path_max_are_found(pair):
     names = [str(depth) + "x" * 200 for depth in range(30)]
     fd = os.open(pair.lower, os.O_RDONLY)
     for name in names:
@@ -226,7 +228,7 @@ def test_a_deep_path_is_longer_than_a_path_may_be(pair):
     assert pair.changes()[-1] == "A /" + "/".join([*names, "file"])
 
 
-def test_more_links_than_fit_one_item(pair):
+def test_hard_links_that_need_several_items_are_found(pair):
     (pair.lower / "f").touch()
     for number in range(400):
         os.link(pair.lower / "f", pair.lower / f"{number:03}{'x' * 100}")
@@ -236,7 +238,7 @@ def test_more_links_than_fit_one_item(pair):
 
 
 @pytest.mark.parametrize("where", ["lower", "upper"])
-def test_with_a_subvolume_inside_btrfs_does_not_tell(pair, where):
+def test_there_is_no_answer_if_a_subvolume_is_inside(pair, where):
     fill(pair.lower)
     if where == "lower":
         add_subvolume(pair.lower)
@@ -251,20 +253,20 @@ def add_subvolume(path: Path) -> None:
         ioctl.subvol_create(directory, b"inner")
 
 
-def test_of_what_is_no_snapshot_btrfs_does_not_tell(pair):
+def test_there_is_no_answer_for_a_subvolume_that_is_no_snapshot(pair):
     with subvolumes.opened(pair.home) as directory:
         ioctl.subvol_create(directory, b"upper")
     assert changes_since_snapshot(pair.upper, pair.lower) is None
     assert changes_since_snapshot(pair.lower, pair.upper) is None
 
 
-def test_an_ordinary_user_is_not_told(pair, ordinary_user):
+def test_there_is_no_answer_for_an_ordinary_user(pair, ordinary_user):
     pair.snapshot()
     with ordinary_user():
         assert changes_since_snapshot(pair.upper, pair.lower) is None
 
 
-def test_the_cost_follows_the_change(pair, monkeypatch):
+def test_only_changed_parts_of_the_tree_are_read(pair, monkeypatch):
     for directory in range(100):
         (pair.lower / str(directory)).mkdir()
         for number in range(200):
@@ -300,7 +302,7 @@ STEPS = st.lists(
 
 
 def apply_step(root: Path, step) -> None:
-    """Do one step as far as the tree as it is allows it."""
+    """Do one step, if it is possible in the present tree."""
     verb, first, second, number = step
     path, other = root / first, root / second
     try:

@@ -1,3 +1,5 @@
+"""The btrfs driver: layout, life cycle, mount labels and errors."""
+
 from __future__ import annotations
 
 import errno
@@ -54,7 +56,7 @@ def test_the_home_is_made_with_dockers_mode_and_the_layers_owner(home):
     driver.remove("base")
 
 
-def test_a_life(driver, layer_stream):
+def test_a_layer_from_creation_to_removal(driver, layer_stream):
     driver.create("c1", "", {})
     assert driver.apply_diff("c1", "", layer_stream({"etc": None, "etc/hosts": b"localhost", "gone": b"soon"})) == 13
     driver.create("c2", "c1", {})
@@ -89,11 +91,11 @@ def test_siblings_and_their_parent_do_not_see_each_others_files(driver):
         ["one", "shared"],
         ["shared", "two"],
     ]
-    # Snapshots and use of a parent are no change of its other children.
+    # Making snapshots of a parent and using it do not change its other children.
     assert [str(change) for change in driver.changes("one", "parent")] == ["A /one"]
 
 
-def test_a_chain_of_125(driver, layer_stream):
+def test_a_chain_of_125_layers(driver, layer_stream):
     parent = ""
     for number in range(125):
         driver.create(str(number), parent, {})
@@ -101,13 +103,13 @@ def test_a_chain_of_125(driver, layer_stream):
         parent = str(number)
     assert len(tree(driver, "124")) == 125
     assert [str(change) for change in driver.changes("124", "123")] == ["A /f124"]
-    # Of what is no direct parent the file system does not tell: all files are compared, by core.
+    # The records do not show changes to an ancestor that is not the parent: the core compares all files.
     assert driver.changes("124", "100") is None
     assert driver.diff("124", "100") is None
     assert driver.changes("124", "") is None
 
 
-def test_what_is_in_use_or_missing_is_named(driver, home):
+def test_ids_in_use_and_missing_layers_are_named_in_errors(driver, home):
     driver.create("one", "", {})
     marker = home / "subvolumes/one/marker"
     marker.touch()
@@ -128,13 +130,13 @@ def test_what_is_in_use_or_missing_is_named(driver, home):
     driver.remove("none")
 
 
-def test_options_of_a_layer_that_are_unknown_leave_nothing(driver):
+def test_unknown_storage_options_leave_nothing(driver):
     with pytest.raises(ConfigError, match="'speed'"):
         driver.create("one", "", {"speed": "1"})
     assert driver.layer_ids() == []
 
 
-def test_a_create_that_fails_midway_leaves_nothing(driver, monkeypatch):
+def test_a_failed_create_leaves_nothing(driver, monkeypatch):
     driver.create("base", "", {})
 
     def fail(*args):
@@ -146,9 +148,9 @@ def test_a_create_that_fails_midway_leaves_nothing(driver, monkeypatch):
     assert driver.layer_ids() == ["base"]
 
 
-def test_what_a_crash_leaves_is_listed_and_removed(driver, home):
+def test_incomplete_layers_after_a_crash_are_listed_and_removed(driver, home):
     driver.create_read_write("rw", "", "", {"size": "100M"})
-    # Killed after the subvolume was deleted and before its limit was; and with a plain directory in between.
+    # Killed after the subvolume was deleted, but not its limit; and a plain directory among the subvolumes.
     with subvolumes.opened(home / "subvolumes") as directory:
         subvolumes.delete(directory, b"rw")
     (home / "subvolumes/plain/d").mkdir(parents=True)
@@ -159,7 +161,7 @@ def test_what_a_crash_leaves_is_listed_and_removed(driver, home):
     assert driver.layer_ids() == []
 
 
-def test_cleanup_drops_limits_without_a_layer_only(driver, home):
+def test_cleanup_removes_only_limits_without_a_layer(driver, home):
     for layer_id in ("stays", "goes"):
         driver.create_read_write(layer_id, "", "", {"size": "100M"})
     with subvolumes.opened(home / "subvolumes") as directory:
@@ -169,7 +171,7 @@ def test_cleanup_drops_limits_without_a_layer_only(driver, home):
     assert driver.layer_ids() == ["stays"]
 
 
-def test_removal_takes_subvolumes_that_were_made_inside_along(driver, home):
+def test_removal_deletes_subvolumes_inside_of_the_layer(driver, home):
     driver.create_read_write("rw", "", "", {})
     with subvolumes.opened(home / "subvolumes/rw") as directory:
         ioctl.subvol_create(directory, b"inner")
@@ -178,7 +180,7 @@ def test_removal_takes_subvolumes_that_were_made_inside_along(driver, home):
     assert driver.layer_ids() == []
 
 
-def test_a_mount_label_is_on_every_file_and_no_change(driver):
+def test_a_mount_label_is_set_on_every_file_and_is_no_change(driver):
     driver.create("base", "", {})
     path = driver.get("base", "")
     os.makedirs(f"{path}/d/e")
@@ -196,7 +198,7 @@ def test_a_mount_label_is_on_every_file_and_no_change(driver):
 
 
 def test_a_label_that_cannot_be_set_is_an_error_and_leaves_nothing(driver, monkeypatch):
-    # Not every kernel refuses this to an ordinary user; those with SELinux refuse a label that they do not know.
+    # Not every kernel forbids this to an ordinary user. Kernels with SELinux refuse a label that they do not know.
     def refuse(path, *args, **options):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
@@ -208,7 +210,7 @@ def test_a_label_that_cannot_be_set_is_an_error_and_leaves_nothing(driver, monke
     assert driver.layer_ids() == []
 
 
-def test_an_ordinary_user_leads_the_same_life(context, home, ordinary_user, layer_stream):
+def test_an_ordinary_user_creates_changes_and_removes_layers(context, home, ordinary_user, layer_stream):
     home.chmod(0o777)
     with ordinary_user():
         driver = BtrfsDriver(context())
@@ -223,7 +225,7 @@ def test_an_ordinary_user_leads_the_same_life(context, home, ordinary_user, laye
         assert driver.layer_ids() == []
 
 
-def test_what_it_says_of_itself(driver):
+def test_status_capabilities_and_metadata(driver):
     driver.create("one", "", {})
     driver.create("two", "one", {})
     status = dict(driver.status())

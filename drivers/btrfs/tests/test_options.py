@@ -1,3 +1,5 @@
+"""Options of the btrfs driver and of its layers."""
+
 from __future__ import annotations
 
 import pytest
@@ -18,7 +20,7 @@ def test_min_space_is_a_size_under_either_name(key, written, size):
     ("given", "named"),
     [({"min_spice": "1G"}, "min_spice"), ({"min_space": "much"}, "'much'"), ({"min_space": -1}, "-1")],
 )
-def test_what_cannot_be_an_option_is_named(given, named):
+def test_bad_options_are_named(given, named):
     with pytest.raises(ValidationError, match=named):
         Options.model_validate(given)
 
@@ -26,7 +28,7 @@ def test_what_cannot_be_an_option_is_named(given, named):
 @pytest.mark.parametrize(
     ("given", "size"), [({}, None), ({"size": "1G"}, 1 << 30), ({"SIZE": "512m"}, 512 << 20), ({"size": "64k"}, 65536)]
 )
-def test_a_layers_size(given, size):
+def test_the_size_limit_of_a_layer(given, size):
     assert layer_size(given, 65536) == size
 
 
@@ -39,6 +41,6 @@ def test_a_layers_size(given, size):
         ({"quota": "1G"}, "'quota': the btrfs driver does not know this option"),
     ],
 )
-def test_a_layers_size_that_cannot_be_used(given, message):
+def test_bad_size_limits_are_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         layer_size(given, 65536)

@@ -1,3 +1,5 @@
+"""The probe: where the btrfs driver can work, and what the errors say."""
+
 from __future__ import annotations
 
 import os
@@ -37,7 +39,7 @@ class TestOnBtrfs:
         BtrfsDriver.probe(context_at(filesystem / "not/there/yet"))
         assert os.listdir(filesystem) == before
 
-    def test_a_root_that_is_a_link(self, home):
+    def test_the_root_may_be_a_symbolic_link(self, home):
         (home / "real").mkdir()
         (home / "link").symlink_to("real")
         BtrfsDriver.probe(context_at(home / "link" / "btrfs"))
@@ -46,24 +48,24 @@ class TestOnBtrfs:
         assert driver.get("one", "") == str(home / "link/btrfs/subvolumes/one")
         driver.remove("one")
 
-    def test_a_home_that_is_a_link(self, home):
+    def test_the_home_may_not_be_a_symbolic_link(self, home):
         (home / "real").mkdir()
         (home / "home").symlink_to("real")
         with pytest.raises(BadRecord, match="home: it is a symbolic link, not a directory"):
             BtrfsDriver(context_at(home / "home"))
         assert list((home / "real").iterdir()) == []
 
-    def test_a_directory_of_somebody_else(self, home, ordinary_user):
+    def test_another_users_directory_is_refused(self, home, ordinary_user):
         with ordinary_user() as uid, pytest.raises(DriverNotSupported, match=rf"this user \(uid {uid}\) may not"):
             BtrfsDriver.probe(context_at(home))
 
-    def test_an_ordinary_user_in_a_directory_of_its_own(self, home, ordinary_user):
+    def test_an_ordinary_user_may_use_a_directory_of_its_own(self, home, ordinary_user):
         home.chmod(0o777)
         with ordinary_user():
             BtrfsDriver.probe(context_at(home))
         assert os.listdir(home) == []
 
-    def test_mounted_read_only(self, make_filesystem):
+    def test_a_file_system_mounted_read_only_is_refused(self, make_filesystem):
         mount = make_filesystem("read-only")
         driver = BtrfsDriver(context_at(mount / "btrfs"))
         driver.create("one", "", {})
@@ -71,7 +73,7 @@ class TestOnBtrfs:
         subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
         with pytest.raises(DriverNotSupported, match="mounted read-only"):
             BtrfsDriver.probe(context_at(mount / "btrfs"))
-        # What is there can still be looked at.
+        # Existing layers can still be read.
         driver = BtrfsDriver(context_at(mount / "btrfs"))
         assert driver.layer_ids() == ["one", "two"]
         assert driver.changes("two", "one") == []

@@ -1,3 +1,5 @@
+"""Size limits by quota groups of btrfs."""
+
 from __future__ import annotations
 
 import errno
@@ -16,7 +18,7 @@ MIB = 1 << 20
 
 
 def write(path, size):
-    """Write and flush as much as is allowed; the error tells."""
+    """Write and flush until an error shows that the limit is reached."""
     with open(path, "wb") as file:
         for _ in range(size // MIB):
             file.write(os.urandom(MIB))
@@ -37,7 +39,7 @@ def limit_of(path):
     return out.splitlines()[-1].split()[3]
 
 
-def test_a_layer_holds_its_size_and_no_more(driver, home):
+def test_a_layer_cannot_grow_beyond_its_size(driver, home):
     driver.create_read_write("rw", "", "", {"size": "16M"})
     path = driver.get("rw", "")
     write(f"{path}/fits", 8 * MIB)
@@ -49,7 +51,7 @@ def test_a_layer_holds_its_size_and_no_more(driver, home):
     assert dict(driver.status())["Quota"].startswith("enabled")
 
 
-def test_the_image_below_counts(driver):
+def test_the_files_of_the_parent_count(driver):
     driver.create("base", "", {})
     write(f"{driver.get('base', '')}/image", 12 * MIB)
     driver.create_read_write("rw", "base", "", {"size": "16M"})
@@ -70,27 +72,27 @@ def test_get_sets_the_recorded_limit_again(driver, home, context):
         ioctl.qgroup_limit(subvolume, 2**40)
     driver.get("rw", "")
     assert limit_of(home / "subvolumes/rw") == "16777216"
-    # Docker's rule: a limit that today's min_space would not allow is left alone.
+    # Docker's rule: a recorded limit that is smaller than the present min_space is not set again.
     with subvolumes.opened(home / "subvolumes/rw") as subvolume:
         ioctl.qgroup_limit(subvolume, 2**40)
     BtrfsDriver(context(min_space="32M")).get("rw", "")
     assert limit_of(home / "subvolumes/rw") == str(2**40)
 
 
-def test_a_record_that_is_no_number_is_no_limit(driver, home):
+def test_a_damaged_record_sets_no_limit(driver, home):
     driver.create_read_write("rw", "", "", {"size": "16M"})
     (home / "quotas/rw").write_text("lots")
     assert driver.get("rw", "") == str(home / "subvolumes/rw")
     assert "Size" not in driver.metadata("rw")
 
 
-def test_removal_takes_the_record_along(driver, home):
+def test_removal_deletes_the_record_of_the_limit(driver, home):
     driver.create_read_write("rw", "", "", {"size": "16M"})
     driver.remove("rw")
     assert os.listdir(home / "quotas") == os.listdir(home / "subvolumes") == []
 
 
-def test_counts_that_are_off_are_counted_anew(make_filesystem):
+def test_inconsistent_counts_are_counted_again(make_filesystem):
     mount = make_filesystem("counted")
     with subvolumes.opened(mount) as top:
         assert quota.status(top) == quota.QuotaStatus(enabled=False)
@@ -99,9 +101,9 @@ def test_counts_that_are_off_are_counted_anew(make_filesystem):
         with subvolumes.opened(mount / "s") as subvolume:
             quota.limit(subvolume, 12 * MIB, logger)
         assert quota.status(top) == quota.QuotaStatus(enabled=True)
-        # What was there before is known to count.
+        # Data that existed before count, too.
         assert over_quota(mount / "s/g", 8 * MIB)
-        # A group that a subvolume with shared files is put into cannot be right without counting anew.
+        # The counts of a new parent group of a subvolume with shared files are wrong until all is counted again.
         subvolumes.snapshot(mount / "s", top, b"t")
         ioctl.sync(top)
         with subvolumes.opened(mount / "s") as subvolume:
@@ -115,7 +117,7 @@ def test_counts_that_are_off_are_counted_anew(make_filesystem):
         assert (state.enabled, state.inconsistent, state.rescanning) == (True, False, False)
 
 
-def test_simple_quota_is_used_where_it_is_on(make_filesystem):
+def test_simple_quota_is_used_if_it_is_on(make_filesystem):
     mount = make_filesystem("simple")
     with subvolumes.opened(mount) as top:
         ioctl.subvol_create(top, b"s")
@@ -129,7 +131,7 @@ def test_simple_quota_is_used_where_it_is_on(make_filesystem):
         assert over_quota(mount / "s/f", 16 * MIB)
 
 
-def test_the_least_size(context, home):
+def test_a_size_below_min_space_is_refused(context, home):
     driver = BtrfsDriver(context(**{"btrfs.min_space": "1G"}))
     with pytest.raises(ConfigError, match="min_space"):
         driver.create_read_write("rw", "", "", {"size": "10M"})

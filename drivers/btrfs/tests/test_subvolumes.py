@@ -1,3 +1,5 @@
+"""Making snapshots, and deleting subvolumes."""
+
 from __future__ import annotations
 
 import os
@@ -15,7 +17,7 @@ def directory(home):
 
 
 def add(directory, *names):
-    """Make a subvolume `names[-1]`, the names before it on the way."""
+    """Make the subvolume `names[-1]`, in the directories that the names before it lead to."""
     with subvolumes.opened(os.path.join(*names[:-1]) if names[:-1] else b".", dir_fd=directory) as parent:
         ioctl.subvol_create(parent, names[-1])
 
@@ -24,7 +26,7 @@ def listing(home):
     return sorted(os.listdir(bytes(home)))
 
 
-def test_a_snapshot_has_its_sources_files_and_goes_its_own_way(home, directory):
+def test_a_snapshot_has_the_files_of_its_source_and_is_independent(home, directory):
     add(directory, b"one")
     (home / "one/f").write_text("before")
     subvolumes.snapshot(home / "one", directory, b"two")
@@ -32,7 +34,7 @@ def test_a_snapshot_has_its_sources_files_and_goes_its_own_way(home, directory):
     assert (home / "two/f").read_text() == "before"
 
 
-def test_deleting_takes_nested_subvolumes_along_whatever_their_names(home, directory):
+def test_deleting_removes_nested_subvolumes_of_any_name(home, directory):
     add(directory, b"top")
     os.makedirs(bytes(home) + b"/top/plain/\xff\xfe")
     add(directory, b"top", b"plain", b"\xff\xfe", b"new\nline")
@@ -56,7 +58,7 @@ def test_deleting_more_nested_subvolumes_than_one_search_returns(home, directory
     assert listing(home) == []
 
 
-def test_deleting_what_is_no_subvolume(home, directory):
+def test_plain_files_and_directories_are_deleted_too(home, directory):
     (home / "plain/below").mkdir(parents=True)
     add(directory, b"plain", b"inner")
     (home / "file").touch()
@@ -67,7 +69,7 @@ def test_deleting_what_is_no_subvolume(home, directory):
 
 
 @pytest.mark.parametrize("option", ["", "user_subvol_rm_allowed"])
-def test_an_ordinary_user_deletes_its_own(make_filesystem, ordinary_user, option):
+def test_an_ordinary_user_deletes_its_own_subvolumes(make_filesystem, ordinary_user, option):
     home = make_filesystem(option or "default", *filter(None, [option]))
     home.chmod(0o777)
     with ordinary_user(), subvolumes.opened(home) as directory:
@@ -84,13 +86,13 @@ def test_an_ordinary_user_deletes_its_own(make_filesystem, ordinary_user, option
     assert listing(home) == []
 
 
-def test_a_name_is_never_cut_off(home, directory):
+def test_a_name_is_never_truncated(home, directory):
     with pytest.raises(OSError, match="name too long"):
         ioctl.subvol_create(directory, b"x" * 256)
     assert listing(home) == []
 
 
-def test_a_plain_directory_is_no_source_of_a_snapshot(home, directory):
+def test_a_snapshot_of_a_plain_directory_is_refused(home, directory):
     (home / "plain").mkdir()
     with pytest.raises(OSError, match="no btrfs subvolume") as caught:
         subvolumes.snapshot(home / "plain", directory, b"copy")

@@ -1,4 +1,4 @@
-"""Homes for the driver on the machine's disk and in memory, and layers to fill them with."""
+"""Homes for the driver on disk and in memory, and functions that make layers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from layerstore_core.tar.scanner import TarScanner
 
 logger = driver_logger("overlay2", "layerstore_overlay")
 
-#: Long before any test: a time from a tar is told from one that the kernel has set.
+#: Long before any test, so that times from a tar differ from those that the kernel sets.
 MTIME = 1_700_000_000
 PLACES = {"disk": None, "tmpfs": "/dev/shm"}
 
 
 def entry(name, content=None, *, kind=None, link="", mode=None, uid=0, gid=0, mtime=MTIME, xattrs=None):
-    """One entry for `layer`: a directory if its name ends with a slash, a file with content, or of a given kind."""
+    """Return an entry for `layer`: a directory if the name ends with a slash, a file with content, or another type."""
     info = tarfile.TarInfo(name.rstrip("/") if name != "./" else name)
     info.type = kind or (tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE)
     info.mode = mode if mode is not None else (0o755 if info.type == tarfile.DIRTYPE else 0o644)
@@ -42,7 +42,7 @@ def entry(name, content=None, *, kind=None, link="", mode=None, uid=0, gid=0, mt
 
 
 def layer(*entries):
-    """The stream of a layer's tar; an entry may be a bare name."""
+    """Return the stream of a tar with these entries; an entry may be a name only."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for one in entries:
@@ -52,19 +52,19 @@ def layer(*entries):
 
 
 def stream(tar):
-    """A tar's bytes, as `apply_diff` gets them."""
+    """Return a tar's bytes in the form that `apply_diff` gets."""
     file = io.BytesIO(tar)
     return LayerStream(TarScanner(lambda: file.read(1 << 16)))
 
 
 def build(driver, layer_id, parent_id, *entries):
-    """Make a layer of these entries; returns its size."""
+    """Make a layer of these entries; return its size."""
     driver.create(layer_id, parent_id, {})
     return driver.apply_diff(layer_id, parent_id, layer(*entries))
 
 
 def why_not():
-    """Why overlays cannot be mounted here, if that is so."""
+    """Return why overlays cannot be mounted here; `None` if they can."""
     home = tempfile.mkdtemp(prefix="layerstore-overlay-")
     try:
         OverlayDriver.probe(DriverContext(home=Path(home), logger=logger))
@@ -77,20 +77,20 @@ def why_not():
 
 @cache
 def takes_single_lowers():
-    """Whether this kernel takes lower layers one by one (from Linux 6.8 on)."""
+    """Return whether this kernel takes lower layers one by one (from Linux 6.8 on)."""
     with tempfile.TemporaryDirectory(prefix="layerstore-overlay-") as directory:
         return Features(os.path.realpath(directory)).takes_single_lowers
 
 
 def skip_unless_possible(method):
-    """Skips where a way to mount is not to be had."""
+    """Skip the test if the kernel does not have this method of mounting."""
     if method is MountMethod.FSOPEN and not takes_single_lowers():
         pytest.skip("this kernel's overlayfs takes no single lower layers (`lowerdir+`, Linux 6.8)")
 
 
 @pytest.fixture(scope="session")
 def overlay():
-    """Skips where overlays cannot be mounted."""
+    """Skip the test if overlays cannot be mounted."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -98,7 +98,7 @@ def overlay():
 
 @pytest.fixture(params=PLACES)
 def place(request, overlay):
-    """A directory, once on disk and once in memory; whatever is mounted in it is unmounted at the end."""
+    """A directory, once on disk and once in memory. All mounts in it are removed at the end."""
     path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-", dir=PLACES[request.param])))
     path.chmod(0o755)
     yield path
@@ -108,7 +108,7 @@ def place(request, overlay):
 
 @pytest.fixture
 def disk(overlay):
-    """As `place`, on disk only."""
+    """A directory like `place`, on disk only."""
     path = Path(os.path.realpath(tempfile.mkdtemp(prefix="layerstore-overlay-")))
     path.chmod(0o755)
     yield path
@@ -128,7 +128,7 @@ def driver(place):
 
 @pytest.fixture
 def one_driver(disk):
-    """A driver on disk, for what does not depend on the file system."""
+    """A driver on disk, for tests that do not depend on the file system."""
     return make_driver(disk)
 
 

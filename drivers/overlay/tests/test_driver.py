@@ -1,3 +1,5 @@
+"""The overlay2 driver: mounts, chains, removal, errors and status."""
+
 from __future__ import annotations
 
 import os
@@ -50,7 +52,7 @@ def test_an_existing_mount_is_used_and_not_stacked(driver, place):
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
     write(f"{merged}/mine", "x")
-    other = make_driver(place)  # as another process, or one after a crash
+    other = make_driver(place)  # like another process, or a process after a crash
     assert other.get("rw", "") == merged
     assert len(mounts_at(merged)) == 1
     other.put("rw")
@@ -139,7 +141,7 @@ def test_removal_of_a_layer_whose_mount_has_leaked_into_another_namespace(driver
     build(driver, "base", "", "file")
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
-    # Its mounts are private: what is unmounted here stays mounted there, until the mount point goes.
+    # Mounts of the other namespace are private: a mount that is removed here remains there until its mount point is removed.
     sleeper = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 60"], stdout=subprocess.PIPE
     )
@@ -168,7 +170,7 @@ def test_removal_unmounts_file_systems_that_are_mounted_inside(one_driver, disk)
 def test_a_mount_that_fails_leaves_no_mount_point(one_driver, disk):
     build(one_driver, "base", "", "file")
     one_driver.create_read_write("rw", "base", {})
-    # No SELinux policy is loaded on machines that run this: a label is passed on, and refused.
+    # Machines that run this have no SELinux policy loaded: the label is passed to the kernel, which refuses it.
     label = "system_u:object_r:container_file_t:s0:c1,c2"
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the number differs
         one_driver.get("rw", label)

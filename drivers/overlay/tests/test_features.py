@@ -1,3 +1,5 @@
+"""Features of overlayfs, found by trial mounts, and the trial directories."""
+
 from __future__ import annotations
 
 import fcntl
@@ -33,7 +35,7 @@ def test_features_are_tried_in_the_directory_and_nothing_is_left(place, method):
     assert not found.behaviour.redirect_dir
     assert not found.behaviour.metacopy
     assert list(place.iterdir()) == []
-    # Other tests mount meanwhile.
+    # Other tests mount at the same time.
     assert not [mount for mount in read_mounts() if mount.point.startswith(os.fsencode(place) + b"/")]
     assert os.listdir("/proc/self/fd") == files
 
@@ -130,7 +132,7 @@ def test_cleanup_removes_trial_directories_that_no_process_has_locked(disk):
     driver = make_driver(disk)
     home = disk / "overlay2"
     old, used, young = (home / f"{features.TEMPORARY}{name}" for name in ("old", "used", "young"))
-    for path, time in (old, 0), (used, 0), (young, 1 << 33):  # no clock is asked how old they are
+    for path, time in (old, 0), (used, 0), (young, 1 << 33):  # their age does not matter
         (path / "work").mkdir(parents=True)
         os.utime(path, (time, time))
     fd = os.open(used, os.O_RDONLY)

@@ -1,3 +1,5 @@
+"""The driver's files on disk."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +15,7 @@ from .conftest import build, make_driver
 
 
 def described(path):
-    """Type, mode and owner of everything in a layer's directory."""
+    """Return type, mode and owner of each entry in a layer's directory."""
     found = {}
     for name in os.listdir(path):
         status = os.lstat(os.path.join(path, name))
@@ -23,7 +25,7 @@ def described(path):
 
 
 def test_a_layer_on_disk_is_as_docker_makes_it(driver, place):
-    old = os.umask(0o077)  # modes are Docker's, whatever the caller's umask
+    old = os.umask(0o077)  # the modes are Docker's, independent of the umask
     try:
         driver.create("base", "", {})
         driver.create("child", "base", {})
@@ -110,9 +112,9 @@ def test_a_creation_that_fails_at_any_step_leaves_nothing(one_driver, disk, monk
 def test_incomplete_layers_after_a_crash_are_listed_and_removed(one_driver, disk):
     home = disk / "overlay2"
     layout = Layout(str(home), (0, 0))
-    layout.make_directory("begun")  # crashed while it was made
+    layout.make_directory("begun")  # a crash during its creation
     build(one_driver, "half", "", "file")
-    (home / "l" / (home / "half" / "link").read_text()).unlink()  # crashed while it was removed
+    (home / "l" / (home / "half" / "link").read_text()).unlink()  # a crash during its removal
     (home / "half" / "link").unlink()
     assert one_driver.layer_ids() == ["begun", "half"]
     assert not one_driver.exists("begun")

@@ -1,3 +1,5 @@
+"""Mounting overlays by both methods."""
+
 from __future__ import annotations
 
 import os

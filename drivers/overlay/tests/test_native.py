@@ -1,3 +1,5 @@
+"""Changes and diffs from a layer's own directory: the same as from comparing the merged trees."""
+
 from __future__ import annotations
 
 import io
@@ -20,7 +22,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def edited(driver):
-    """A writable layer over two layers, the base's mount, and what is asked of both."""
+    """The mounted trees of a writable layer on two others, and of its parent."""
     build(driver, "base", "", "a/", "a/a/", entry("a/b", "1"), "a/a/c", "b/", entry("b/c", "2"), entry("c", "3"))
     build(driver, "second", "base", "a/", "a/c", ".wh.b", "b/", "b/new")
     driver.create_read_write("look", "second", {})
@@ -107,7 +109,7 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
         layer_id = f"n{next(_numbers)}"
         try:
             build(driver, layer_id, below, *entries)
-        except Exception:  # what hypothesis makes up need not be a layer
+        except Exception:  # not all that hypothesis makes is a valid layer
             driver.remove(layer_id)
             continue
         below = layer_id
@@ -126,7 +128,7 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
         assert driver.diff_size(top, below) == changed_size(merged, expected)
         with driver.diff(top, below) as file:
             tar = file.read()
-        # The diff, applied on what is below, gives the same tree again: in a layer of its own, and in place.
+        # Applying the diff to the parent gives the same tree: in a layer of its own, and in the same directory.
         after = listing(merged)
         again = f"{below}-again"
         driver.create(again, below, {})
@@ -140,7 +142,7 @@ def test_changes_are_the_same_as_those_of_comparing_the_merged_trees(chain, step
 
 
 def unlinked(tree):
-    """A listing without the times of directories, which are not part of a change by themselves."""
+    """Return a listing without the times of directories: a new time alone is no change."""
     return {path: (*one[:4], None if one[0].startswith("0o4") else one[4], *one[5:]) for path, one in tree.items()}
 
 

@@ -1,3 +1,5 @@
+"""Options of the overlay2 driver and of its layers."""
+
 from __future__ import annotations
 
 import layerstore_overlay

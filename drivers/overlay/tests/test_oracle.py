@@ -1,4 +1,4 @@
-"""What Docker's overlay2 made of each tar of the corpus, and what this driver makes of it."""
+"""The layers that Docker's overlay2 has made of the tars of a corpus, compared with those of this driver."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(path):
 
 
 def listed(root):
-    """A tree as the oracle lists it: path|type|mode|uid|gid|size|link|mtime."""
+    """Return a listing of a tree in the oracle's format: path|type|mode|uid|gid|size|link|mtime."""
     lines = set()
     root = os.fsencode(root)
     for directory, directories, files in os.walk(root):
@@ -56,12 +56,12 @@ def listed(root):
 
 
 def _time(mtime_ns):
-    # The kernel's own time, for directories that a tar leaves out, differs from run to run.
+    # The times of implied directories are set by the kernel, and differ from run to run.
     return "recent" if mtime_ns > RECENT * 10**9 else mtime_ns
 
 
 def expected(lines):
-    # The oracle shows the bytes of names as the characters of the same numbers.
+    # The oracle writes each byte of a name as the character with the same number.
     found = set()
     for line in lines:
         path, kind, mode, uid, gid, size, link, mtime = line.split("|")
@@ -88,7 +88,7 @@ def test_a_layers_own_directory_is_the_same_as_docker_makes(name, diffdir, one_d
     one_driver.create("layer", "", {})
     one_driver.apply_diff("layer", "", stream(read(CORPUS / name)))
     assert listed(one_driver.metadata("layer")["UpperDir"]) == expected(diffdir)
-    # On top of another layer it is the same: what is below is not consulted for what a tar says itself.
+    # As the child of another layer it is the same: entries of a tar do not depend on lower layers.
     build(one_driver, "base", "", "elsewhere")
     one_driver.create("again", "base", {})
     one_driver.apply_diff("again", "base", stream(read(CORPUS / name)))

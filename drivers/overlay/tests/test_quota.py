@@ -1,3 +1,5 @@
+"""Size limits by project quota."""
+
 from __future__ import annotations
 
 import ctypes
@@ -33,7 +35,7 @@ def lacking():
 
 @pytest.fixture(params=["quotactl_fd", "quotactl"])
 def limited(request, disk, monkeypatch):
-    """An ext4 with project quota, in a file; by the newer call, and by the one of kernels before 5.14."""
+    """An ext4 file system with project quota, in a file; by the newer system call, and by that of kernels before 5.14."""
     reason = lacking()
     if reason:
         pytest.skip(reason)
@@ -56,7 +58,7 @@ def fill(directory, size):
             file.write(bytes(size))
             os.fsync(file.fileno())
     finally:
-        # Whoever asks for the quota on a full disk has it counted first.
+        # All blocks must be counted before a test reads the quota.
         os.sync()
 
 
@@ -85,7 +87,7 @@ def test_a_layer_cannot_grow_beyond_its_size(limited):
 
 
 def hard_limit(home, project):
-    """What the kernel says of a project, in bytes; 0 where it has no limit."""
+    """Return the limit of a project from the kernel, in bytes; 0 for none."""
     data = ctypes.create_string_buffer(112)
     try:
         ProjectQuota(str(home))._quotactl(quota._Q_XGETQUOTA, project, data)
@@ -96,7 +98,7 @@ def hard_limit(home, project):
 
 @pytest.mark.kernel_option("CONFIG_QFMT_V2")
 def test_a_file_is_renamed_over_a_lower_file_within_one_project(limited):
-    # overlayfs copies up in the working directory and renames from there: both must be of the same project.
+    # overlayfs copies up in the working directory and renames from there: both must belong to the same project.
     driver = make_driver(limited)
     build(driver, "base", "", "d/file")
     driver.create_read_write("rw", "base", {"size": "4m"})
@@ -108,7 +110,7 @@ def test_a_file_is_renamed_over_a_lower_file_within_one_project(limited):
 
 
 class Kernel:
-    """The kernel's side of the calls, for machines whose kernel has no quota: limits by project, projects by directory.
+    """A stand-in for the kernel on machines without quota: limits by project, and projects by directory.
 
     Sizes and places of the members are those of the kernel's headers (fs.h, dqblk_xfs.h).
     """
@@ -166,7 +168,7 @@ def test_a_limit_is_set_before_files_are_made_and_removed_with_the_layer(disk, m
     projects = {path.rpartition("/")[2]: project for path, project in kernel.projects.items()}
     assert sorted(projects) == ["default", "own"]
     for flags, project in projects.values():
-        assert flags == 0x200  # inherited by all that is made below
+        assert flags == 0x200  # new files in the directory inherit the project
         assert project in kernel.limits
     driver.remove("own")
     driver.remove("base")

@@ -51,7 +51,7 @@ HARM = {
 @pytest.mark.parametrize("harm", HARM)
 def test_damage_outside_of_the_layers_files_is_found_and_repaired(root, harm, which):
     if which == "base" and ("lower" in harm or "work" in harm):
-        return  # it has none
+        return  # a base layer has neither
     with LayerStore.open(StoreConfig(root=root, driver="overlay2", durability="none")) as store:
         layers = chain(store, BASE, MIDDLE, TOP)
         store.pin(layers[2])

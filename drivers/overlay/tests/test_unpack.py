@@ -1,3 +1,5 @@
+"""Unpacking into a layer's own directory: whiteouts, inherited metadata, hard links to lower files."""
+
 from __future__ import annotations
 
 import itertools
@@ -20,7 +22,7 @@ _numbers = itertools.count()
 
 
 def mounted_listing(driver, layer_id):
-    # Mounted from a child, as users see a layer: a base layer is not mounted at all.
+    # The layer is mounted as the parent of a new one, as users see it: a base layer itself is never mounted.
     driver.create_read_write(f"{layer_id}-look", layer_id, {})
     try:
         return listing(driver.get(f"{layer_id}-look", ""))
@@ -112,7 +114,7 @@ def test_implied_directories_inherit_the_metadata_of_the_lower_ones(driver):
 
 
 def test_implied_directories_inherit_metadata_from_a_parent_that_is_applied_later(driver):
-    # Layers of one image are applied at the same time: here in the worst order.
+    # Layers of one image are applied at the same time; this is the worst order.
     driver.create("base", "", {})
     driver.create("middle", "base", {})
     driver.create("top", "middle", {})
@@ -239,7 +241,7 @@ def test_a_hard_link_to_a_missing_file_is_refused(driver, target):
 
 @pytest.mark.parametrize("target", ["d/file", "again/file"])
 def test_a_hard_link_in_place_of_the_directory_that_it_leads_through_is_refused(driver, target):
-    """In place of a directory that is there, as of one of a layer below."""
+    """The link replaces a directory of the same layer, or of a lower one."""
     build(driver, "base", "", "d/", "d/file", entry("again", kind=tarfile.SYMTYPE, link="d"))
     driver.create("top", "base", {})
     with pytest.raises(InvalidLayer, match=r"hard link to .*, which"):
@@ -256,7 +258,7 @@ def test_a_diff_is_applied_to_a_writable_layer_with_files(driver):
     driver.put("rw")
     driver.apply_diff("rw", "base", layer("d/.wh..wh..opq", "d/new", ".wh.file", ".wh.gone"))
     assert sorted(listing(driver.get("rw", ""))) == [b".", b"d", b"d/new"]
-    # While it is mounted, nothing may be changed behind overlayfs's back.
+    # The directories of a mounted overlay must not be changed directly.
     assert driver.apply_diff("rw", "base", layer("more")) is None
     driver.put("rw")
 
@@ -292,8 +294,8 @@ def test_a_mounted_chain_shows_the_same_tree_as_unpacking_into_one_directory(cha
         try:
             expected_size = unpack_layer(layer(*entries), plain)
         except InvalidLayer:
-            # What stands below in the way of a directory is not seen by a layer of its own: Docker's two drivers
-            # differ in the same way.
+            # A layer's own directory does not show a lower file that is in the way of a directory. Docker's two
+            # drivers differ in the same way.
             assume(False)
         layer_id = f"p{next(_numbers)}"
         assert build(shared_driver, layer_id, below, *entries) == expected_size

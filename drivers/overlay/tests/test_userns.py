@@ -1,4 +1,4 @@
-"""As an ordinary user: refused with the remedy, and at work inside a user namespace."""
+"""The driver for an ordinary user: the error outside of a user namespace, and all operations inside of one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def run_as_nobody(script, home, *wrapper):
 
 
 def run_command_as_nobody(home, *command):
-    # The interpreter and the packages may be in places that root alone can enter.
+    # Python and its packages may be in directories that only root can enter.
     needed = {os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, Path(__file__).parents[3])}
     apart = sorted(path for path in needed if not any(path.startswith(f"{other}/") for other in needed))
     stage = home.parent.with_name(home.parent.name + "-stage")
@@ -135,7 +135,7 @@ def run_command_as_nobody(home, *command):
             env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         )
     finally:
-        # Never more than empty directories: what was mounted there must not be deleted, whatever went wrong.
+        # Only empty directories are removed: after a failure, mounted files must not be deleted.
         for path in [*stage.iterdir(), stage]:
             path.rmdir()
     assert done.returncode == 0, done.stderr
@@ -220,7 +220,7 @@ exit 0
 
 
 def test_layers_made_in_a_user_namespace_are_read_outside(home):
-    """As far as no mount is needed; what needs one says so."""
+    """Operations without a mount work; others raise an error that says why."""
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     setting = f"PYTHON={sys.executable} HOME={home}; export PYTHON HOME; set -e"

@@ -1,4 +1,4 @@
-"""Looking at trees, and writing random layers and random edits of them."""
+"""Listing trees, and strategies for random layers and random edits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECENT = MTIME + 10_000_000
 
 
 def listing(root):
-    """Everything in a tree: path, type, mode, owner, size, time, link target, content, attributes."""
+    """Return all files of a tree by path, each with type, mode, owner, device, time, content or link target, and attributes."""
     found = {}
     root = os.fsencode(root)
     for directory, directories, files in os.walk(root):
@@ -64,7 +64,7 @@ def _entries():
                 path, kind=tarfile.LNKTYPE, link=NAMES[seed % 3] + "/" + NAMES[seed % 2], mtime=mtime, mode=mode
             )
         if kind == "symlink":
-            # To itself: a directory cannot be reached through it, which the two ways to unpack would do differently.
+            # A link to itself leads to no directory. With one that does, the two ways to unpack differ.
             return entry(path, kind=tarfile.SYMTYPE, link=base, mtime=mtime)
         return entry(path, str(seed), mtime=mtime, mode=mode, xattrs={"trusted.seed": str(seed)} if seed % 2 else None)
 
@@ -101,7 +101,7 @@ edits = st.lists(_edits, max_size=12)
 
 
 def edit(root, steps):
-    """Do to a tree what can be done of these steps."""
+    """Do those of the steps that are possible in a tree."""
     from layerstore_core import remove_tree
     from layerstore_core.errors import BadRecord
 

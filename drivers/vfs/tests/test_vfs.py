@@ -1,4 +1,4 @@
-"""The vfs driver: whole copies of whole trees."""
+"""The vfs driver: copies of trees, and the notes by which untouched files are not read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def writable(driver, layer_id, parent_id):
     return Path(driver.get(layer_id))
 
 
-def test_docker_s_layout(driver, home):
+def test_the_layout_on_disk_is_that_of_docker(driver, home):
     layer(driver, "a")
     layer(driver, "b", "a")
     assert sorted(os.listdir(home / "dir")) == ["a", "b"]
@@ -59,7 +59,7 @@ def test_docker_s_layout(driver, home):
     assert driver.metadata("a") == {"Directory": str(home / "dir" / "a")}
 
 
-def test_nothing_is_made_before_a_layer_is(driver, home):
+def test_nothing_is_made_before_the_first_layer(driver, home):
     assert driver.layer_ids() == []
     assert not driver.exists("a")
     driver.remove("a")
@@ -134,8 +134,8 @@ def test_a_change_that_keeps_size_and_time_is_not_missed(driver):
     assert [str(change) for change in driver.changes("b", "a")] == ["C /file"]
 
 
-def test_the_order_of_times_is_not_trusted(driver, home):
-    """A clock that is set back stamps changes with the past; here the copy's moment is put into the future."""
+def test_a_change_is_found_after_the_clock_was_set_back(driver, home):
+    """After the clock is set back, changes have times before the copy. Here the moment of the copy is set to the future."""
     base = layer(driver, "a")
     write(base, "file", b"one")
     child = writable(driver, "b", "a")
@@ -146,12 +146,12 @@ def test_the_order_of_times_is_not_trusted(driver, home):
     assert [str(change) for change in driver.changes("b", "a")] == ["C /file"]
 
 
-def test_what_was_not_touched_is_not_read(driver, home, monkeypatch):
+def test_untouched_files_are_not_read(driver, home, monkeypatch):
     base = layer(driver, "a")
     for number in range(50):
         write(base, f"d{number}/file", b"x")
     child = writable(driver, "b", "a")
-    # As if the copy had ended a moment before.
+    # As if the copy had ended a moment earlier.
     stamps = layerstore_core.take_stamps(child, 1 << 62)
     (home / "copied" / "b").write_bytes(b"0 a\n" + stamps)
     write(child, "d7/file", b"y")
@@ -165,8 +165,8 @@ def test_what_was_not_touched_is_not_read(driver, home, monkeypatch):
 @pytest.mark.parametrize(
     "note", ["missing", "", "garbage", "9" * 40, f"{9 * 10**18} a", f"{9 * 10**18} a\n", "1 other\n"]
 )
-def test_changes_do_not_depend_on_the_note_of_the_copy(driver, home, note):
-    """It spares reading what was not touched since; without it, all is compared."""
+def test_changes_are_the_same_without_a_note_or_with_a_damaged_one(driver, home, note):
+    """With a note, untouched files are not read; without it, all files are compared."""
     base = layer(driver, "a")
     write(base, "same", b"same")
     write(base, "gone", b"gone")
@@ -198,14 +198,14 @@ def test_a_diff_is_the_changes_as_a_tar(driver):
     stream.close()
 
 
-def test_an_id_that_is_in_use(driver):
+def test_an_id_in_use_is_refused(driver):
     write(layer(driver, "a"), "file", b"x")
     with pytest.raises(FileExistsError):
         driver.create("a", "", {})
     assert (Path(driver.get("a")) / "file").read_bytes() == b"x"
 
 
-def test_a_parent_that_is_not_there_leaves_nothing(driver, home):
+def test_a_missing_parent_leaves_nothing(driver, home):
     with pytest.raises(FileNotFoundError):
         driver.create("b", "a", {})
     assert os.listdir(home / "dir") == os.listdir(home / "copied") == []
@@ -227,7 +227,7 @@ def test_a_copy_that_fails_leaves_nothing(driver, home, monkeypatch):
     assert os.listdir(home / "dir") == ["a"]
 
 
-def test_removing_twice_or_in_part(driver, home):
+def test_removal_of_missing_and_incomplete_layers(driver, home):
     layer(driver, "a")
     writable(driver, "b", "a")
     (home / "copied" / "b").unlink()
@@ -250,13 +250,13 @@ def test_size_is_refused_with_a_reason(driver, home):
     assert not driver.exists("a")
 
 
-def test_it_has_no_options():
+def test_the_driver_refuses_options():
     with pytest.raises(ValidationError, match="colour"):
         VfsOptions.model_validate({"colour": 1})
 
 
 @needs_root
-def test_the_root_of_a_shifted_layer_is_the_shifted_root(home):
+def test_the_root_of_a_layer_belongs_to_the_mapped_root_user(home):
     mapping = IDMapping((IDRange(0, 100_000, 65536),), (IDRange(0, 200_000, 65536),))
     driver = VfsDriver(DriverContext(home, logger, VfsOptions(), mapping))
     status = layer(driver, "a").stat()
@@ -264,7 +264,7 @@ def test_the_root_of_a_shifted_layer_is_the_shifted_root(home):
 
 
 @needs_root
-def test_ids_are_shifted_in_and_back_out(tmp_path):
+def test_ids_are_mapped_when_registered_and_mapped_back_when_exported(tmp_path):
     import io
     import tarfile
 

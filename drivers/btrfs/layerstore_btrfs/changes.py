@@ -42,10 +42,10 @@ def touched_since_snapshot(upper: Path, lower: Path) -> set[bytes] | None:
     """Return the paths in `upper` that may differ from `lower`, for `TouchedPaths`; `None` as in `changes_since_snapshot`."""
     with subvolumes.opened(upper) as new, subvolumes.opened(lower) as old:
         try:
-            info, below = ioctl.subvol_info(new), ioctl.subvol_info(old)
-            if not any(below.uuid) or info.parent_uuid != below.uuid:
+            info, parent = ioctl.subvol_info(new), ioctl.subvol_info(old)
+            if not any(parent.uuid) or info.parent_uuid != parent.uuid:
                 return None
-            if any(subvolumes.nested(new, one.tree_id) for one in (info, below)):
+            if any(subvolumes.nested(new, one.tree_id) for one in (info, parent)):
                 return None
         except PermissionError:
             return None

@@ -129,26 +129,26 @@ class Tree:
     def paths(self, names: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
         """Yield the paths of an inode in the subvolume, each beginning with a slash."""
         for directory, name in names:
-            above = self._directory_path(directory)
+            parent = self._directory_path(directory)
             # The root directory has the name `..` in itself.
             if directory == search.FIRST_FREE and name == b"..":
                 yield b"/"
-            elif above is not None:
-                yield above + b"/" + name
+            elif parent is not None:
+                yield parent + b"/" + name
 
     def _directory_path(self, directory: int) -> bytes | None:
         """Return the path of a directory, `b""` for the root; `None` if it was deleted while it was open."""
-        below: list[tuple[int, bytes]] = []
+        passed: list[tuple[int, bytes]] = []
         current = directory
         while current not in self._paths:
             name = next(self._names_of(current), None)
             if name is None:
                 self._paths[current] = None
                 break
-            below.append((current, name[1]))
+            passed.append((current, name[1]))
             current = name[0]
         path = self._paths[current]
-        for number, base in reversed(below):
+        for number, base in reversed(passed):
             path = None if path is None else path + b"/" + base
             self._paths[number] = path
         return path

@@ -63,9 +63,9 @@ class Layout:
         for path, mode in (self.home, 0o710), (os.path.join(self.home, LINKS), 0o700):
             _make_directory(path, mode, owner)
 
-    def path(self, layer_id: str, *below: str) -> str:
+    def path(self, layer_id: str, *names: str) -> str:
         """Return the path of a layer's directory, or of something in it."""
-        return os.path.join(self.home, layer_id, *below)
+        return os.path.join(self.home, layer_id, *names)
 
     def exists(self, layer_id: str) -> bool:
         """Return whether the layer exists, and its creation was completed."""

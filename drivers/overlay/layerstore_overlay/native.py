@@ -159,12 +159,12 @@ class NativeChanges:
                 self._compare(tree, name, status, lower)
                 if stat.S_ISDIR(status.st_mode):
                     opaque = self._xattrs.opaque in xattr_names and self._xattrs.is_opaque(tree.handle(name))
-                    below = lower.stack if lower else ()
+                    lower_stack = lower.stack if lower else ()
                     whole = directory.whole
-                    if opaque and not whole and self._lowers.names(below):
+                    if opaque and not whole and self._lowers.names(lower_stack):
                         whole = True
                         self.opaque.append(path)
-                    directories.append(_Directory(entry.name, below, directory.hides or opaque, whole))
+                    directories.append(_Directory(entry.name, lower_stack, directory.hides or opaque, whole))
         for name in hidden:
             path = b"/" + tree.join(name)
             self._found[path] = ChangeKind.DELETE
@@ -201,8 +201,8 @@ class NativeChanges:
             return
         links = lower.status.st_nlink if lower and not lower.stack else 1
         if upper.st_nlink > 1 or links > 1:
-            below = (lower.status.st_dev, lower.status.st_ino) if lower else None
-            self._names.append(_Name(path, (upper.st_dev, upper.st_ino), below, links))
+            lower_inode = (lower.status.st_dev, lower.status.st_ino) if lower else None
+            self._names.append(_Name(path, (upper.st_dev, upper.st_ino), lower_inode, links))
 
     def _differ(self, tree: TreeWalk, name: bytes, upper: os.stat_result, lower: LowerFile) -> bool:
         if not same_status(upper, lower.status):
@@ -222,7 +222,10 @@ class NativeChanges:
             os.close(first)
 
     def _report_hard_links(self) -> None:
-        """Report the names that are needed to tell which names are hard links of one file, by the rule of `compare_trees`."""
+        """Report the names without which a diff would not show which names are hard links of one file.
+
+        The rule is that of `compare_trees`.
+        """
         files: dict[tuple[int, int], list[_Name]] = defaultdict(list)
         known: dict[tuple[int, int], int] = defaultdict(int)
         for name in self._names:

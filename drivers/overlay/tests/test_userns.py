@@ -207,7 +207,7 @@ chain=$(layerstore ls --json | "$PYTHON" -c 'import json, sys; print(json.load(s
 layerstore ls > "$HOME/log" && echo listed
 layerstore show "$chain" > "$HOME/log" && echo shown
 layerstore images > "$HOME/log" && echo images
-layerstore info > "$HOME/log" && echo told
+layerstore info > "$HOME/log" && echo informed
 layerstore check > "$HOME/log" && echo checked
 layerstore check --full > "$HOME/log" && echo checked in full
 layerstore rw ls | grep -o '^work'
@@ -229,7 +229,7 @@ def test_layers_made_in_a_user_namespace_are_read_outside(home):
     subprocess.run(["tar", "-C", home, "-cf", home / "other.tar", "other"], check=True)
     (home / "other.tar").chmod(0o644)
     lines = run_command_as_nobody(home, "sh", "-c", setting + OUTSIDE)
-    assert lines[:8] == ["listed", "shown", "images", "told", "checked", "checked in full", "work", "exact"]
+    assert lines[:8] == ["listed", "shown", "images", "informed", "checked", "checked in full", "work", "exact"]
     for line in lines[8:]:
         assert "can be read, but this needs a mount: user" in line
         assert "unshare -Urm" in line

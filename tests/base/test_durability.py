@@ -56,4 +56,4 @@ def test_a_write_error_is_reported_though_another_process_has_seen_it():
     """A process must not believe that its lost data is safe because another process has flushed in between."""
     if why := power.why_not():
         pytest.skip(why)
-    assert failing.who_hears_of_a_failed_write() == {"another": True, "point": True, "late": False}
+    assert failing.flush_points_that_see_a_failed_write() == {"another": True, "point": True, "late": False}

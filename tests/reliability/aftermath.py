@@ -1,4 +1,4 @@
-"""What there is of a store when all who used it are dead."""
+"""Examine a store after all processes that used it have died."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tests.driver_roots import mounts_below
 from tests.reliability.life import Expectation, facts_of
 
 
-def look(config: StoreConfig, promised: Expectation) -> tuple[list[str], list[str]]:
-    """Open a store, see what it has, collect garbage, and see what is left.
+def examine(config: StoreConfig, promised: Expectation) -> tuple[list[str], list[str]]:
+    """Open a store, compare its facts with the promises, collect garbage, and check what is left.
 
     Returns:
-        Promises that are not kept, and damage or leftovers, in words.
+        Descriptions of promises that are not kept, and of damage or stale state.
     """
     with LayerStore.open(config) as store:
         damaged = [f"{problem.path}: {problem.reason}" for problem in store.load_problems]
-        lost = promised.broken_by(facts_of(store))
+        lost = promised.broken_promises(facts_of(store))
         collect_garbage(store)
         damaged += map(str, check_store(store, full=True))
-        damaged += left_over(store)
+        damaged += stale_state(store)
     return lost, damaged + [f"{mount} is mounted" for mount in mounts_below(config.root)]
 
 
-def left_over(store: LayerStore) -> list[str]:
-    """What nothing refers to."""
+def stale_state(store: LayerStore) -> list[str]:
+    """Return descriptions of all state that nothing refers to."""
     known = {layer.cache_id for layer in store.layers().values()}
     for name in store.rw_layers():
         record = store.context.db.read_mount(name)

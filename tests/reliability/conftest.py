@@ -1,4 +1,4 @@
-"""What the store's tests have, too."""
+"""Fixtures of the core's tests, for tests that the thorough mode runs alone."""
 
 from __future__ import annotations
 

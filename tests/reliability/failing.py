@@ -1,9 +1,9 @@
-"""Disks that fail: at each write of a store's life in turn, at each read of those who look at one, and full ones.
+"""Disks that fail at each write of a store in turn, or at each read, and full disks.
 
-A call fails, or it has done what it says. On the same disk, sound again, is then all that had been promised.
+A call fails, or it has done what it promises. On the same disk, repaired, all promises must then hold.
 
-Run as a program it goes through many faults, each in processes with mounts of their own, and none is begun anew but by
-`fork`: `failing.py TASK DIRECTORY`, with the task as JSON.
+Run as a program, it goes through many faults, each in processes with their own mounts. The processes are started by
+`fork` alone, without a new interpreter: `failing.py TASK DIRECTORY`, with the task as JSON.
 """
 
 from __future__ import annotations
@@ -35,61 +35,61 @@ from layerstore_core.base.durability import FlushPoint  # noqa: E402
 from layerstore_core.images import Images  # noqa: E402
 from layerstore_core.maintenance.check import check_store, repair  # noqa: E402
 from layerstore_core.maintenance.gc import collect_garbage  # noqa: E402
-from tests.reliability.aftermath import look  # noqa: E402
+from tests.reliability.aftermath import examine  # noqa: E402
 from tests.reliability.fuse_disk import FAILED, MARK, Failing, read_log  # noqa: E402
-from tests.reliability.life import Expectation, Words, furnish, live  # noqa: E402
+from tests.reliability.life import Expectation, PromiseLog, fill_store, use_store  # noqa: E402
 from tests.reliability.namespace import enter_own_mounts  # noqa: E402
 from tests.reliability.power import (  # noqa: E402
     END,
     FILE_SYSTEMS,
     attach,
+    background_syncs,
     copy,
     make_file_system,
     memory,
     mount_image,
-    neighbour,
-    say,
+    write_mark,
 )
 
-FOR_EVER: Final = 1 << 40
-#: Numbers in a row that nothing had; one life has some writes more or less than another.
+FOREVER: Final = 1 << 40
+#: A run ends after so many numbers in a row without a fault. Runs differ by some writes.
 _ENOUGH: Final = 5
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to go through.
+    """A series of faults.
 
     Attributes:
-        kind: "write": a life on a disk that refuses writes; "read": looking at a store on a disk that refuses reads;
-            one of `_FILL`: a life on a disk that has so many of these left.
-        file_system: of `power.FILE_SYSTEMS`.
-        driver: its name.
+        kind: "write": use a store on a disk that refuses writes. "read": read a store on a disk that refuses reads. A
+            key of `_FILL`: use a store on a disk that has only so many of these left.
+        file_system: a key of `power.FILE_SYSTEMS`.
+        driver: the driver's name.
         code: the `errno` of the disk.
-        for_ever: whether the disk fails from there on, or once.
-        first, step: the numbers of the write or read that is refused, or of what is left: `first`, `first + step`, …
-            up to where nothing fails any more.
-        numbers: these alone instead.
+        forever: whether the disk fails from then on, or once.
+        first: the first number. A number is that of the write or read that is refused, or of blocks or inodes left.
+        step: the difference of two numbers: `first`, `first + step`, … up to the first numbers without a fault.
+        numbers: if given, only these numbers.
     """
 
     kind: str
     file_system: str
     driver: str
     code: int = errno.EIO
-    for_ever: bool = False
+    forever: bool = False
     first: int = 1
     step: int = 1
     numbers: tuple[int, ...] = ()
 
 
 @dataclass
-class Shown:
-    """What that has shown.
+class Findings:
+    """The results of a task.
 
     Attributes:
-        faults: how many disks did refuse something, or were full.
-        raised: on how many of them a call failed.
-        losses: promises that were not kept, wrong bytes, and what was left, in words.
+        faults: the number of disks that refused a call, or were full.
+        raised: the number of disks on which a call of the store failed.
+        losses: descriptions of broken promises, wrong bytes, and stale state.
     """
 
     faults: int = 0
@@ -97,29 +97,35 @@ class Shown:
     losses: list[str] = field(default_factory=list)
 
 
-def go_through(task: Task, *, at_once: int = 1) -> Shown:
-    """Go through all faults of a task, with so many processes that share the numbers among them."""
+def run_task(task: Task, *, at_once: int = 1) -> Findings:
+    """Go through all faults of a task. `at_once` processes share the numbers."""
     parts = [task]
     if not task.numbers:
         parts = [Task(**{**asdict(task), "first": task.first + part, "step": at_once}) for part in range(at_once)]
     with ThreadPoolExecutor(len(parts)) as pool:
         found = list(pool.map(_run, parts))
-    return Shown(
+    return Findings(
         sum(one.faults for one in found),
         sum(one.raised for one in found),
         [words for one in found for words in one.losses],
     )
 
 
-def who_hears_of_a_failed_write() -> dict[str, bool]:
-    """Let a write fail in the background, and flush: as another, then as one who was there, and as one who comes late."""
+def flush_points_that_see_a_failed_write() -> dict[str, bool]:
+    """Let a write fail in the background, and flush. Return which flush points report the error.
+
+    They are "another" and "point", both opened before the write, and "late", opened after a flush has reported the
+    error.
+    """
     with tempfile.TemporaryDirectory(prefix="layerstore-failing-", dir=memory()) as directory:
         make_file_system(FILE_SYSTEMS["ext4"], Path(directory, "image"))
-        found: dict[str, bool] = _in_child(_hear, Path(directory), Failing("write", range(1, FOR_EVER)))
+        found: dict[str, bool] = _in_child(
+            _flush_after_failed_write, Path(directory), Failing("write", range(1, FOREVER))
+        )
         return found
 
 
-def _run(task: Task) -> Shown:
+def _run(task: Task) -> Findings:
     with tempfile.TemporaryDirectory(prefix="layerstore-failing-", dir=memory()) as directory:
         done = subprocess.run(
             [sys.executable, __file__, json.dumps(asdict(task)), directory],
@@ -128,26 +134,26 @@ def _run(task: Task) -> Shown:
             check=False,
         )
         assert done.returncode == 0, f"{task}: {done.stderr}"
-        return Shown(**json.loads(done.stdout))
+        return Findings(**json.loads(done.stdout))
 
 
-def main(task: Task, directory: Path) -> Shown:
-    """All faults of a task, one after the other."""
-    shown = Shown()
+def main(task: Task, directory: Path) -> Findings:
+    """Go through all faults of a task, one after another."""
+    findings = Findings()
     original = directory / "original"
     promised = Expectation()
     make_file_system(FILE_SYSTEMS[task.file_system], original)
     if task.kind == "read":
-        promised.certain = _in_child(_furnish, original, directory, task)
+        promised.certain = _in_child(_fill_store, original, directory, task)
     beyond = 0
     numbers: Iterable[int] = task.numbers or count(task.first, task.step)
     for number in numbers:
-        failing = Failing(task.kind, range(number, (FOR_EVER if task.for_ever else number) + 1), task.code)
+        failing = Failing(task.kind, range(number, (FOREVER if task.forever else number) + 1), task.code)
         with tempfile.TemporaryDirectory(dir=directory) as name:
             one = Path(name)
             copy(original, one / "image")
             if task.kind in _FILL:
-                refused, losses = _in_child(_live_in_little, one, number, task)
+                refused, losses = _in_child(_use_full_disk, one, number, task)
                 raised = refused
             else:
                 refused, raised, losses = _refuse(one, failing, task, promised.certain)
@@ -157,36 +163,36 @@ def main(task: Task, directory: Path) -> Shown:
                 break
             continue
         beyond = 0
-        shown.faults += 1
-        shown.raised += raised
-        shown.losses += [f"{task.kind} {number}: {words}" for words in losses]
-    return shown
+        findings.faults += 1
+        findings.raised += raised
+        findings.losses += [f"{task.kind} {number}: {words}" for words in losses]
+    return findings
 
 
 def _refuse(directory: Path, failing: Failing, task: Task, promised: dict[str, Any]) -> tuple[bool, bool, list[str]]:
-    """Whether the disk has refused something, whether a call has raised, and what was lost."""
-    raised, wrong = _in_child(_live if task.kind == "write" else _read, directory, failing, task, promised)
-    said = Expectation(dict(promised))
-    if not _hear_all(directory / "log", said):
+    """Let the disk refuse calls. Return whether it has, whether a call of the store has raised, and what was lost."""
+    raised, wrong = _in_child(_use_failing_disk if task.kind == "write" else _read, directory, failing, task, promised)
+    promises = Expectation(dict(promised))
+    if not _read_promises(directory / "log", promises):
         return False, raised, []
-    lost, damaged = _in_child(_look, directory, task, said)
+    lost, damaged = _in_child(_examine, directory, task, promises)
     return True, raised, wrong + lost + damaged
 
 
-def _hear_all(log: Path, said: Expectation) -> bool:
-    """Hear what has been said until the end, and tell whether the disk has refused something by then."""
+def _read_promises(log: Path, promises: Expectation) -> bool:
+    """Read the promises in a log up to its end mark. Return whether the disk has refused a call by then."""
     refused = False
     for entry in read_log(log):
         if entry.kind == MARK and entry.data == END:
             break
         refused |= entry.kind == FAILED
         if entry.kind == MARK and entry.data.startswith(b"["):
-            said.hear(entry.data)
+            promises.read(entry.data)
     return refused
 
 
 def _in_child(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do something in a process with mounts of its own; what it returns. When that is known, its disk is out of use."""
+    """Do some work in a child process with its own mounts. Return the result when the child's disk is out of use."""
     result, alive = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -207,7 +213,7 @@ def _in_child(work: Callable[..., Any], *arguments: Any) -> Any:
         answer = pipe.read()
     os.waitpid(child, 0)
     with os.fdopen(alive[0], "rb") as pipe:
-        pipe.read()  # ends with the last process that has the disk's end of it
+        pipe.read()  # ends when the last process with the other end has ended: the disk's server
     assert answer, f"{work.__name__}: no answer"
     return json.loads(answer)
 
@@ -216,42 +222,44 @@ def _config(mount: Path, task: Task) -> StoreConfig:
     return StoreConfig(root=mount / "store", driver=task.driver, durability="full")
 
 
-def _live(directory: Path, failing: Failing, task: Task, _: dict[str, Any], *, alive: int) -> tuple[bool, list[str]]:
+def _use_failing_disk(
+    directory: Path, failing: Failing, task: Task, _: dict[str, Any], *, alive: int
+) -> tuple[bool, list[str]]:
     mount, marks = attach(directory, FILE_SYSTEMS[task.file_system], failing=failing, alive=alive)
     store = LayerStore.open(_config(mount, task))
     failed = False
-    with neighbour(mount):
+    with background_syncs(mount):
         try:
-            live(store, Words(lambda word: say(marks, word)))
+            use_store(store, PromiseLog(lambda line: write_mark(marks, line)))
         except OSError:
             failed = True
-        say(marks, END)
+        write_mark(marks, END)
     return failed, []
 
 
-def _live_in_little(directory: Path, number: int, task: Task, *, alive: int) -> tuple[bool, list[str]]:
-    """Live on a disk with so much left; what is there can then be read, and all is well when there is room again."""
+def _use_full_disk(directory: Path, number: int, task: Task, *, alive: int) -> tuple[bool, list[str]]:
+    """Use a store on an almost full disk. Then read its layers, free the disk, and examine the store."""
     mount = directory / "mount"
     mount.mkdir()
     mount_image(FILE_SYSTEMS[task.file_system], directory / "image", mount)
-    said, failed, losses = Expectation(), False, []
+    promises, failed, losses = Expectation(), False, []
     with LayerStore.open(_config(mount, task)) as store:
         _FILL[task.kind](mount / "filler", number)
         try:
-            live(store, Words(said.hear))
+            use_store(store, PromiseLog(promises.read))
         except OSError as error:
             failed = True
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                losses.append(f"no word of a full disk: {error!r}: {traceback.format_exc()}")
-        for fact, value in said.certain.items():
-            if fact.startswith("layer ") and fact not in said.open and value is not None:
+                losses.append(f"another error than that of a full disk: {error!r}: {traceback.format_exc()}")
+        for fact, value in promises.certain.items():
+            if fact.startswith("layer ") and fact not in promises.open and value is not None:
                 try:
                     if _digest(store, fact.removeprefix("layer ")) != value:
-                        losses.append(f"full, {fact} is another")
+                        losses.append(f"on the full disk, {fact} has other content")
                 except (OSError, LayerStoreError) as error:
-                    losses.append(f"full, {fact}: {error!r}")
+                    losses.append(f"on the full disk, {fact}: {error!r}")
     shutil.rmtree(mount / "filler")
-    lost, damaged = look(_config(mount, task), said)
+    lost, damaged = examine(_config(mount, task), promises)
     subprocess.run(["umount", mount], check=True)
     return failed, losses + lost + damaged
 
@@ -267,7 +275,7 @@ def _leave_blocks(size: int, filler: Path, number: int) -> None:
             try:
                 os.posix_fallocate(file.fileno(), done, part)
                 done += part
-            except OSError:  # btrfs counts with what it then does not give
+            except OSError:  # btrfs reports more free space than it then allocates
                 more //= 2
         os.fsync(file.fileno())
 
@@ -283,21 +291,21 @@ def _leave_inodes(filler: Path, number: int) -> None:
         (filler / str(one - 1 - other)).unlink()
 
 
-#: How a disk is made full but for so much.
+#: The functions that fill a disk up to so many blocks or inodes, by their kind.
 _FILL: Final = {
     "blocks": partial(_leave_blocks, 4096),
-    # Btrfs hands out chunks of many.
+    # Btrfs allocates chunks of many blocks.
     "quarters of a MiB": partial(_leave_blocks, 1 << 18),
     "inodes": _leave_inodes,
 }
 
 
-def _furnish(image: Path, directory: Path, task: Task, *, alive: int) -> dict[str, Any]:
+def _fill_store(image: Path, directory: Path, task: Task, *, alive: int) -> dict[str, Any]:
     mount = directory / "mount"
     mount.mkdir()
     mount_image(FILE_SYSTEMS[task.file_system], image, mount)
     with LayerStore.open(_config(mount, task)) as store:
-        promised = furnish(store)
+        promised = fill_store(store)
     subprocess.run(["umount", mount], check=True)
     return promised
 
@@ -305,9 +313,9 @@ def _furnish(image: Path, directory: Path, task: Task, *, alive: int) -> dict[st
 def _read(
     directory: Path, failing: Failing, task: Task, promised: dict[str, Any], *, alive: int
 ) -> tuple[bool, list[str]]:
-    """Do all that reads; whatever is not an error has to be right. Nothing is deleted for want of reading."""
+    """Do everything that reads. Results without an error must be right, and unreadable files must not be deleted."""
     mount, marks = attach(directory, FILE_SYSTEMS[task.file_system], failing=failing, alive=alive)
-    say(marks, b"the disk fails from here on")
+    write_mark(marks, b"the disk fails from here on")
     wrong: list[str] = []
     failures: list[Exception] = []
 
@@ -352,28 +360,28 @@ def _content(store: LayerStore, name: str) -> bool:
         return Path(path, "init").read_bytes() == b"init"
 
 
-def _look(directory: Path, task: Task, said: Expectation, *, alive: int) -> tuple[list[str], list[str]]:
-    """What there is on the disk, sound again."""
+def _examine(directory: Path, task: Task, promises: Expectation, *, alive: int) -> tuple[list[str], list[str]]:
+    """Examine the store on the repaired disk."""
     mount_image(FILE_SYSTEMS[task.file_system], directory / "image", directory / "mount")
     try:
-        found = look(_config(directory / "mount", task), said)
+        found = examine(_config(directory / "mount", task), promises)
     except Exception as error:
         found = [], [f"{type(error).__name__}: {error}"]
     subprocess.run(["umount", directory / "mount"], check=True)
     return found
 
 
-def _hear(directory: Path, failing: Failing, *, alive: int) -> dict[str, bool]:
+def _flush_after_failed_write(directory: Path, failing: Failing, *, alive: int) -> dict[str, bool]:
     mount, marks = attach(directory, FILE_SYSTEMS["ext4"], failing=failing, alive=alive)
-    heard = {}
+    seen = {}
     with FlushPoint(mount) as another, FlushPoint(mount) as point:
         (mount / "data").write_bytes(b"data" * 10_000)
-        say(marks, b"the disk fails from here on")
-        heard["another"] = _fails(another)
-        heard["point"] = _fails(point)
+        write_mark(marks, b"the disk fails from here on")
+        seen["another"] = _fails(another)
+        seen["point"] = _fails(point)
     with FlushPoint(mount) as late:
-        heard["late"] = _fails(late)
-    return heard
+        seen["late"] = _fails(late)
+    return seen
 
 
 def _fails(point: FlushPoint) -> bool:

@@ -1,4 +1,4 @@
-"""What the proofs have shown, in numbers: `docs/reliability.md` is written from them."""
+"""The figures of the reliability tests, from which `docs/reliability.md` is written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 
 class Figures(NamedTuple):
-    """Of one proof.
+    """The figures of one proof.
 
     Attributes:
-        proof: which.
-        faults: how often power was cut, a process killed, or a call refused.
-        losses: how often something that had been promised was not there, or something was left over.
-        operations: how many calls of the store there were, where they are counted.
+        proof: the name of the proof.
+        faults: the number of power cuts, killed processes, or refused calls.
+        losses: the number of broken promises and of stale state.
+        operations: the number of calls of the store, if they are counted.
     """
 
     proof: str
@@ -25,14 +25,14 @@ class Figures(NamedTuple):
 
 
 def note(proof: str, faults: int, losses: int, operations: int = 0) -> None:
-    """Add a line to the file that `LAYERSTORE_FIGURES` names, if it names one; see `Figures`."""
+    """Add a line to the file that `LAYERSTORE_FIGURES` names, if it is set. See `Figures`."""
     if path := os.environ.get("LAYERSTORE_FIGURES"):
         with open(path, "a") as file:
             file.write(json.dumps(Figures(proof, faults, losses, operations)._asdict()) + "\n")
 
 
-def noted(lines: Iterable[str]) -> list[Figures]:
-    """What `note` has written, summed up for each proof, sorted."""
+def sum_figures(lines: Iterable[str]) -> list[Figures]:
+    """Sum the lines of `note` up for each proof. Return the figures sorted by proof."""
     sums: dict[str, Figures] = {}
     for line in lines:
         one = Figures(**json.loads(line))

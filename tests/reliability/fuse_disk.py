@@ -1,11 +1,12 @@
-"""A disk that remembers every write and every flush: one file in a FUSE file system, for a loop device to stand on.
+"""A disk that records every write and every flush: a file in a FUSE file system, on which a loop device is set up.
 
-Run as a program it serves the file until it is unmounted. It must not be in the mount namespace that it serves: were it
-the last process there, the kernel would have it unmount in its own exit what stands on it, and wait for its answers for
-ever. Spoken is the kernel's own protocol (`linux/fuse.h`), for
-one directory with two files: `disk`, whose writes and flushes are logged in the order in which they come, and
-`mark`: what is written there is put into the log, at that place. The disk may fail: from its nth write or read on, or at
-that one alone.
+Run as a program, it serves the file until the file system is unmounted. The server must not be in the mount namespace
+that it serves. If it were the last process there, the kernel would unmount the file systems on the disk in the server's
+own exit, and wait forever for its answers.
+
+The server uses the kernel's own protocol (`linux/fuse.h`). It has one directory with two files. The writes and flushes
+of `disk` are logged in their order. What is written to `mark` is put into the log at that point. The disk may fail from
+its nth write or read on, or only once.
 
 The log is a sequence of records: kind, offset, length, and as many bytes.
 """
@@ -49,12 +50,12 @@ _NAMES: Final = {b"disk": _DISK, b"mark": _MARK}
 
 
 class Failing(NamedTuple):
-    """What the disk refuses.
+    """The calls that the disk refuses.
 
     Attributes:
         kind: "write" or "read".
-        numbers: which of them, counted from when the first mark was made; the first is 1.
-        code: the `errno` that the kernel is given.
+        numbers: the numbers of the refused calls, counted from 1 after the first mark.
+        code: the `errno` that the kernel gets.
     """
 
     kind: str = "write"
@@ -63,7 +64,7 @@ class Failing(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One thing that happened to the disk."""
+    """One record of the disk's log."""
 
     kind: int
     offset: int
@@ -71,7 +72,7 @@ class Record(NamedTuple):
 
 
 def read_log(path: Path) -> Iterator[Record]:
-    """The log's records, the first first."""
+    """Yield the records of a log in their order."""
     with open(path, "rb") as log:
         while header := log.read(_RECORD.size):
             kind, offset, length = _RECORD.unpack(header)
@@ -83,9 +84,9 @@ class Disk:
 
     Args:
         image: the file behind `disk`.
-        log: where the log goes.
+        log: the file of the log.
         channel: the open `/dev/fuse`, mounted.
-        failing: what it refuses.
+        failing: the calls that the disk refuses.
     """
 
     def __init__(self, image: Path, log: Path, channel: int, failing: Failing = Failing()) -> None:  # noqa: B008
@@ -185,13 +186,13 @@ class Disk:
 
 
 def mount(where: Path) -> int:
-    """Mount the directory of the two files; nothing is answered there until a server has the channel.
+    """Mount the directory of the two files. It does not answer until a server has the channel.
 
     Returns:
         The channel: `/dev/fuse`, for the server alone.
 
     Raises:
-        OSError: this needs the rights of root, and `/dev/fuse`.
+        OSError: the rights of root, or `/dev/fuse`, are missing.
     """
     channel = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={channel},rootmode=40000,user_id=0,group_id=0".encode()
@@ -207,7 +208,7 @@ def mount(where: Path) -> int:
 def main(
     image: str, log: str, channel: str, kind: str = "write", first: str = "0", last: str = "-1", code: str = "5"
 ) -> None:
-    """Serve; ends with the file system, or with whoever has started it."""
+    """Serve the disk until the file system is unmounted, or the parent process dies."""
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     failing = Failing(kind, range(int(first), int(last) + 1), int(code))
     Disk(Path(image), Path(log), int(channel), failing).serve()

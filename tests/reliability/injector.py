@@ -1,8 +1,9 @@
-"""Raising an exception at any point of a call at which a signal handler may: the strictest of impatient users.
+"""Raise an exception at any point at which a signal handler could raise one.
 
-CPython runs signal handlers after a call has returned, before its result is stored; where a function begins; and where a
-loop goes back, which is as good as where its first call ends. These points are found by tracing each instruction of the package's modules in one thread, so that a
-point can be named by its number, and comes again when the same is done again.
+CPython runs signal handlers at three kinds of points: after a call has returned, before its result is stored; at the
+beginning of a function; and at the jump back of a loop, which is equivalent to the end of the loop's first call. The
+injector finds these points by tracing each instruction of the package's modules in one thread. So a point has a number,
+and the same operation reaches it again under the same number.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ Point = tuple[CodeType, int]
 
 
 class Injector:
-    """Counts points, and raises at one of them.
+    """Counts points, and raises an exception at one of them.
 
     Args:
-        at: the number of the point, from 1 on; 0 for none.
-        error: makes what is raised there.
+        at: the number of the point, counted from 1. 0 for none.
+        error: returns the exception to raise.
 
     Attributes:
-        points: those that were passed.
-        where: where it was raised, in words; `""` where it was not.
+        points: the points that were passed.
+        where: a description of the place where the exception was raised. `""` if it was not raised.
     """
 
     def __init__(self, at: int = 0, error: Callable[[], BaseException] = KeyboardInterrupt) -> None:
@@ -44,7 +45,7 @@ class Injector:
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
-        """A block in which points are counted."""
+        """Count points for the length of a `with` block."""
         sys.settrace(self._begin)
         try:
             yield
@@ -63,7 +64,7 @@ class Injector:
         return self._step
 
     def _leave(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-        # After a function of Python's that the interpreter has called by itself, no handler runs.
+        # After a Python function that the interpreter itself has called, no handler runs.
         if event == "return" and frame.f_code.co_name != "__init__" and not frame.f_code.co_flags & _GENERATORS:
             self._left_for = frame.f_back
         return self._leave
@@ -83,19 +84,22 @@ class Injector:
 
     def _pass(self, frame: FrameType) -> None:
         self.points.append((frame.f_code, frame.f_lasti))
-        # What is raised while an object goes is not passed on: there, the next point is taken.
+        # Python discards exceptions that are raised in a finalizer. There the next point is taken.
         if 0 < self._at <= len(self.points) and not self.where and not _in_finalizer(frame):
             self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname} +{frame.f_lasti}"
             raise self._error()
 
 
 def _after_calls(code: CodeType) -> frozenset[int]:
-    """The offsets of instructions before which signal handlers run, where raising there is as raising in the call itself."""
+    """Return the offsets of instructions before which signal handlers run after a call.
+
+    Offsets at which an exception would have another handler than in the call itself are left out.
+    """
     found = set()
     table = _handlers(code)
     before = None
     for instruction in dis.get_instructions(code):
-        # A tracer can raise only in the instruction that comes next, and that may be outside a `try` that the call is in.
+        # A tracer can raise only at the next instruction, which may be outside of the call's `try` block.
         same = before is not None and table.get(before.offset) == table.get(instruction.offset)
         if before is not None and before.opname in _CALLS and same:
             found.add(instruction.offset)
@@ -112,7 +116,7 @@ def _in_finalizer(frame: FrameType | None) -> bool:
 
 
 def _handlers(code: CodeType) -> dict[int, int]:
-    """By offset, where exceptions go."""
+    """Return the offset of the exception handler for each offset."""
     return {
         offset: entry.target
         for entry in dis._parse_exception_table(code)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""What is done to a store before the power goes, and what must be there afterwards.
+"""The operations on a store before a power cut or a kill, and the promises that must hold afterwards.
 
-The one who works says what he does: `begins` before a call, when its outcome may be either way, and `is_so` when it
-has returned. From the log of these words an `Expectation` tells at any point what has been promised.
+The process that uses the store logs what it does: `PromiseLog.begin` before a call, whose outcome is then open, and
+`PromiseLog.promise` when the call has returned. From this log an `Expectation` knows at any point what was promised.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from layerstore_core.store.register_chain import LayerInput
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, names_of, register, tar_of
 
-Say = Callable[[bytes], None]
+WriteLine = Callable[[bytes], None]
 
-#: Enough for the data of a layer not to be written along with the names by chance.
+#: So large that a layer's data are not written to the disk together with its names by chance.
 BIG = tar_of({"usr": None, **{f"usr/{n:03}": bytes([n]) * 9000 for n in range(40)}})
 IMAGE = ImageSpec([BASE, MIDDLE, tar_of({"new": b"new" * 5000})], names=["demo:1"])
 
 
-class Words:
-    """Says what is done.
+class PromiseLog:
+    """The log of what is done and promised.
 
     Args:
-        say: takes each word down, and returns when it has been.
+        write: writes a line of the log. It returns when the line is written.
     """
 
-    def __init__(self, say: Say) -> None:
-        self._say = say
+    def __init__(self, write: WriteLine) -> None:
+        self._write = write
 
-    def begins(self, *facts: str) -> None:
-        """A call begins, after which these facts may have changed."""
-        self._say(json.dumps(["begins", *facts]).encode())
+    def begin(self, *facts: str) -> None:
+        """Log that a call begins which may change these facts."""
+        self._write(json.dumps(["begins", *facts]).encode())
 
-    def is_so(self, **facts: Any) -> None:
-        """A call has returned, and promises these facts; `None` for what is not there."""
-        self._say(json.dumps(["is", facts]).encode())
+    def promise(self, **facts: Any) -> None:
+        """Log that a call has returned, which promises these facts. `None` stands for something that does not exist."""
+        self._write(json.dumps(["is", facts]).encode())
 
 
 @dataclass
 class Expectation:
-    """What is promised at one point.
+    """What is promised at one point of the log.
 
     Attributes:
-        certain: facts, by name.
-        open: facts that are under way.
+        certain: the promised facts, by name.
+        open: the names of facts that a call in progress may change.
     """
 
     certain: dict[str, Any] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
 
-    def hear(self, word: bytes) -> None:
-        kind, *rest = json.loads(word)
+    def read(self, line: bytes) -> None:
+        kind, *rest = json.loads(line)
         if kind == "begins":
             self.open.update(rest)
         else:
             self.certain.update(rest[0])
             self.open.difference_update(rest[0])
 
-    def broken_by(self, found: dict[str, Any]) -> list[str]:
-        """The promises that are not kept, in words."""
+    def broken_promises(self, found: dict[str, Any]) -> list[str]:
+        """Return a description of each promise that is not kept."""
         return [
             f"{name} is {found.get(name)!r}, not {value!r}"
             for name, value in sorted(self.certain.items())
@@ -76,7 +76,7 @@ class Expectation:
 
 
 def facts_of(store: LayerStore) -> dict[str, Any]:
-    """What there is. Every layer's tar is put together and verified."""
+    """Return the facts of a store. Every layer's tar is assembled and verified for that."""
     found: dict[str, Any] = {}
     for chain, layer in store.layers().items():
         with layer.tar_stream() as stream:
@@ -92,8 +92,8 @@ def facts_of(store: LayerStore) -> dict[str, Any]:
     return found
 
 
-def furnish(store: LayerStore) -> dict[str, Any]:
-    """Give a store some of everything, to be kept; what it then has."""
+def fill_store(store: LayerStore) -> dict[str, Any]:
+    """Put some layers, a writable layer and an image into a store. Return the facts that must hold from then on."""
     base, middle = register(store, BASE), register(store, MIDDLE, names_of(BASE)[0])
     with base, middle, register(store, BIG) as big:
         store.pin(middle)
@@ -107,79 +107,79 @@ def _init(path: str) -> None:
     Path(path, "init").write_bytes(b"init")
 
 
-def live(store: LayerStore, words: Words) -> None:
-    """A layer's life, a writable layer's, an image's: each change is announced, and promised when it has returned."""
+def use_store(store: LayerStore, log: PromiseLog) -> None:
+    """Create and delete layers, a writable layer and an image. Log each change before the call and after its return."""
     base, middle = names_of(BASE, MIDDLE)
     (big,) = names_of(BIG)
     chained = names_of(BASE, MIDDLE, TOP)[2]
     image_top = names_of(*IMAGE.layers)[2]
 
-    words.begins(f"layer {base}")
+    log.begin(f"layer {base}")
     lower = register(store, BASE)
-    words.is_so(**{f"layer {base}": DiffID.of(BASE)})
-    words.begins(f"pin {base}")
+    log.promise(**{f"layer {base}": DiffID.of(BASE)})
+    log.begin(f"pin {base}")
     store.pin(lower)
-    words.is_so(**{f"pin {base}": True})
+    log.promise(**{f"pin {base}": True})
 
-    words.begins(f"layer {middle}")
+    log.begin(f"layer {middle}")
     upper = store.register(io.BytesIO(MIDDLE), base, descriptor={"size": len(MIDDLE)})
-    words.is_so(**{f"layer {middle}": DiffID.of(MIDDLE)})
+    log.promise(**{f"layer {middle}": DiffID.of(MIDDLE)})
 
-    words.begins("rw box")
+    log.begin("rw box")
     box = store.create_rw_layer("box", middle, init=_init)
-    words.is_so(**{"rw box": True})
+    log.promise(**{"rw box": True})
     with box.mounted() as path:
         Path(path, "written").write_bytes(b"written" * 10_000)
     with box.tar_stream() as stream:
         diff = stream.read()
     committed = names_of(BASE, MIDDLE, diff)[2]
-    words.begins(f"layer {committed}")
+    log.begin(f"layer {committed}")
     commit = register(store, diff, middle)
-    words.is_so(**{f"layer {committed}": DiffID.of(diff)})
+    log.promise(**{f"layer {committed}": DiffID.of(diff)})
 
-    words.begins("rw box")
+    log.begin("rw box")
     store.release_rw_layer(box)
-    words.is_so(**{"rw box": None})
-    words.begins(f"layer {committed}")
+    log.promise(**{"rw box": None})
+    log.begin(f"layer {committed}")
     store.release(commit)
-    words.is_so(**{f"layer {committed}": None})
+    log.promise(**{f"layer {committed}": None})
 
-    words.begins(f"layer {big}", f"pin {big}")
+    log.begin(f"layer {big}", f"pin {big}")
     layer = register(store, BIG)
-    words.is_so(**{f"layer {big}": DiffID.of(BIG)})
+    log.promise(**{f"layer {big}": DiffID.of(BIG)})
     store.pin(layer)
-    words.is_so(**{f"pin {big}": True})
+    log.promise(**{f"pin {big}": True})
 
-    words.begins(f"layer {chained}")
+    log.begin(f"layer {chained}")
     inputs = [
         LayerInput(lambda tar=tar: io.BytesIO(tar), DiffID.of(tar), "a layer")  # type: ignore[misc]
         for tar in (BASE, MIDDLE, TOP)
     ]
     top = store.register_chain(inputs)
-    words.is_so(**{f"layer {chained}": DiffID.of(TOP)})
-    words.begins(f"layer {chained}")
+    log.promise(**{f"layer {chained}": DiffID.of(TOP)})
+    log.begin(f"layer {chained}")
     store.release(top)
-    words.is_so(**{f"layer {chained}": None})
+    log.promise(**{f"layer {chained}": None})
 
     images = Images(store)
-    words.begins(f"layer {image_top}", "image demo:1")
+    log.begin(f"layer {image_top}", "image demo:1")
     images.load(io.BytesIO(docker_archive(IMAGE)))
-    words.is_so(**{f"layer {image_top}": DiffID.of(IMAGE.layers[2]), "image demo:1": IMAGE.image_id})
-    words.begins("image demo:2")
+    log.promise(**{f"layer {image_top}": DiffID.of(IMAGE.layers[2]), "image demo:1": IMAGE.image_id})
+    log.begin("image demo:2")
     images.tag("demo:1", "demo:2")
-    words.is_so(**{"image demo:2": IMAGE.image_id})
-    words.begins("image demo:1", "image demo:2", f"layer {image_top}")
+    log.promise(**{"image demo:2": IMAGE.image_id})
+    log.begin("image demo:1", "image demo:2", f"layer {image_top}")
     images.remove("demo:1")
-    words.is_so(**{"image demo:1": None})
+    log.promise(**{"image demo:1": None})
     images.remove("demo:2")
-    words.is_so(**{"image demo:2": None, f"layer {image_top}": None})
+    log.promise(**{"image demo:2": None, f"layer {image_top}": None})
 
-    words.begins(f"pin {big}", f"layer {big}")
+    log.begin(f"pin {big}", f"layer {big}")
     store.unpin(big)
-    words.is_so(**{f"pin {big}": None})
+    log.promise(**{f"pin {big}": None})
     store.release(layer)
-    words.is_so(**{f"layer {big}": None})
-    words.begins(f"layer {middle}")
+    log.promise(**{f"layer {big}": None})
+    log.begin(f"layer {middle}")
     store.release(upper)
-    words.is_so(**{f"layer {middle}": None})
+    log.promise(**{f"layer {middle}": None})
     lower.close()

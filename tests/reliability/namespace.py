@@ -1,4 +1,4 @@
-"""A mount namespace of one's own: what is mounted in it goes with the process, however that ends."""
+"""An own mount namespace for a process, whose mounts end with the process, however it ends."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it dies."""
+    """Let the kernel kill this process when its parent process dies."""
     _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def enter_own_mounts() -> None:
-    """Leave the mount namespace for a copy of it, from which nothing gets out.
+    """Enter a copy of the mount namespace. Its mounts do not show in the original.
 
     Raises:
-        OSError: this needs the rights of root.
+        OSError: the process has not the rights of root, which this needs.
     """
     die_with_parent()
     _check(_libc.unshare(_NEW_MOUNTS))

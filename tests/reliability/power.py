@@ -1,14 +1,14 @@
-"""Power cuts: a store's life on a disk that remembers, and every state that the disk may be in when the power goes.
+"""Power cuts: use a store on a disk that records everything, then try every state that a power cut may leave.
 
-A file system (ext4, btrfs) on a loop device on `fuse_disk` has a store. All that reaches the disk is logged, with
-the flushes in between and what the store has promised by then. A cut leaves what was written before the last flush,
-and of what came later any part, in sectors and in any order. Each such disk is mounted (the file system replays
-its journal), the store is opened, and must have all that it has promised.
+A store is on a file system (ext4, btrfs), which is on a loop device on `fuse_disk`. All that reaches the disk is
+logged, with the flushes in between and what the store has promised by then. A cut leaves all that was written before
+the last flush, and any part of what was written later, in sectors and in any order. Each such disk is mounted (the file
+system replays its journal), the store is opened, and must keep all its promises.
 
-What is in the kernel's memory only is lost in any cut, so that what was never synced is never there. A neighbour
-who syncs another file of the same file system all the time sees to it that half of what is under way is there.
+A cut loses all that is only in the kernel's memory, so data that were never synced are never there. A background thread
+syncs another file of the same file system repeatedly. So a part of the pending data is on the disk.
 
-Run as a program it is one of two processes, each with mounts of its own that go with it:
+Run as a program, it is one of two processes, each with its own mounts, which end with the process:
 `power.py STEP DIRECTORY FILE-SYSTEM DRIVER DURABILITY NUMBER NUMBER`.
 """
 
@@ -35,19 +35,19 @@ if __name__ == "__main__":
 
 from layerstore_core import LayerStore, StoreConfig  # noqa: E402
 from tests.reliability import fuse_disk  # noqa: E402
-from tests.reliability.aftermath import look  # noqa: E402
+from tests.reliability.aftermath import examine  # noqa: E402
 from tests.reliability.fuse_disk import FLUSH, MARK, WRITE, Failing, Record, read_log  # noqa: E402
-from tests.reliability.life import Expectation, Words, live  # noqa: E402
+from tests.reliability.life import Expectation, PromiseLog, use_store  # noqa: E402
 from tests.reliability.namespace import enter_own_mounts  # noqa: E402
 
-#: What a disk writes whole or not at all. File systems count on it for their superblocks.
+#: A disk writes so many bytes completely or not at all. File systems rely on that for their superblocks.
 _SECTOR: Final = 4096
 END: Final = b"end"
 
 
 @dataclass(frozen=True)
 class FileSystem:
-    """How to make one and mount it."""
+    """The command that creates a file system, the mount options, and the size in bytes."""
 
     make: list[str]
     options: str
@@ -68,7 +68,7 @@ _EXT4: Final = [
 FILE_SYSTEMS: Final = {
     "ext4": FileSystem(_EXT4, "loop", 48 << 20),
     "ext4-few-inodes": FileSystem([*_EXT4, "-N", "800"], "loop", 48 << 20),
-    # Data may come after the names that stand for it.
+    # Data may reach the disk after the names of their files.
     "ext4-writeback": FileSystem(_EXT4, "loop,data=writeback", 48 << 20),
     "btrfs": FileSystem(["mkfs.btrfs", "--quiet", "--metadata", "single", "--nodiscard"], "loop", 128 << 20),
 }
@@ -76,13 +76,13 @@ FILE_SYSTEMS: Final = {
 
 @dataclass
 class Outcome:
-    """What cutting has shown.
+    """The results of power cuts.
 
     Attributes:
-        cuts: how many states of the disk were looked at.
-        flushes: how many flushes there were in the store's life.
-        lost: promises that were not kept.
-        damaged: what was found after garbage collection, or could not be opened.
+        cuts: the number of states of the disk that were examined.
+        flushes: the number of flushes while the store was used.
+        lost: descriptions of promises that were not kept.
+        damaged: descriptions of damage after garbage collection, and of stores that could not be opened.
     """
 
     cuts: int = 0
@@ -92,7 +92,7 @@ class Outcome:
 
 
 def why_not() -> str:
-    """Why power cannot be cut here; empty where it can."""
+    """Return why power cuts cannot be tried here. Empty if they can."""
     if os.geteuid():
         return "mounting needs the rights of root"
     missing = [path for path in ("/dev/fuse", "/dev/loop-control") if not os.path.exists(path)]
@@ -101,14 +101,17 @@ def why_not() -> str:
 
 
 def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int, rounds: int) -> Outcome:
-    """Let a store live, then cut its power at each flush and in between.
+    """Use a store, then cut its power at each flush and in between.
 
     Args:
-        seed: of what is left of the writes after the last flush.
-        rounds: how many random states there are for each flush, beside none and all of these writes.
+        file_system: a key of `FILE_SYSTEMS`.
+        driver: the driver's name.
+        durability: the store's setting.
+        seed: the seed for the choice of writes after the last flush that a cut keeps.
+        rounds: the number of random states for each flush, in addition to none and all of these writes.
 
     Returns:
-        What that has shown. No mount, loop device, process or file is left, whatever happens.
+        The results. No mount, loop device, process or file is left, whatever happens.
     """
     with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=memory()) as directory:
         arguments = (directory, file_system, driver, durability, str(seed), str(rounds))
@@ -117,7 +120,7 @@ def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int,
 
 
 def memory() -> str | None:
-    """A directory in memory, if there is one. Where the images are: they are written again and again."""
+    """Return a directory in memory, if there is one. It is for the images, which are written again and again."""
     return "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
@@ -130,70 +133,72 @@ def _run(*arguments: str) -> str:
 
 
 def record(directory: Path, file_system: str, driver: str, durability: str) -> None:
-    """Live on a disk that remembers; ends without unmounting anything."""
-    mount, marks = recording_disk(directory, FILE_SYSTEMS[file_system])
+    """Use a store on a disk that records everything. End without unmounting anything."""
+    mount, marks = make_recording_disk(directory, FILE_SYSTEMS[file_system])
     config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
     store = LayerStore.open(config)
-    with neighbour(mount):
-        live(store, Words(lambda word: say(marks, word)))
-        say(marks, END)
+    with background_syncs(mount):
+        use_store(store, PromiseLog(lambda line: write_mark(marks, line)))
+        write_mark(marks, END)
 
 
-def say(marks: int, word: bytes) -> None:
-    """Put a word into the log."""
-    os.pwrite(marks, word, 0)
+def write_mark(marks: int, data: bytes) -> None:
+    """Put a mark into the disk's log."""
+    os.pwrite(marks, data, 0)
 
 
 @contextmanager
-def neighbour(mount: Path) -> Iterator[None]:
-    """Somebody else on a file system, who syncs all the time."""
+def background_syncs(mount: Path) -> Iterator[None]:
+    """Sync another file of a file system repeatedly, in a thread, for the length of a `with` block."""
     done = threading.Event()
-    threading.Thread(target=_sync_all_the_time, args=(mount / "neighbour", done), daemon=True).start()
+    threading.Thread(target=_sync_repeatedly, args=(mount / "background", done), daemon=True).start()
     try:
         yield
     finally:
         done.set()
 
 
-def _sync_all_the_time(path: Path, done: threading.Event) -> None:
+def _sync_repeatedly(path: Path, done: threading.Event) -> None:
     with open(path, "wb", buffering=0) as file:
         while not done.wait(0.01):
             try:
                 file.write(b"x" * 100)
                 os.fsync(file.fileno())
-            except OSError:  # the disk is one that fails
+            except OSError:  # on a disk that fails
                 continue
 
 
 def make_file_system(system: FileSystem, image: Path) -> None:
-    """Make a file system in a file."""
+    """Create a file system in a file."""
     with open(image, "wb") as file:
         file.truncate(system.size)
     subprocess.run([*system.make, image], check=True, capture_output=True)
 
 
-def recording_disk(directory: Path, system: FileSystem) -> tuple[Path, int]:
-    """Make a file system on a disk that remembers; where it is mounted, and where marks are written to."""
+def make_recording_disk(directory: Path, system: FileSystem) -> tuple[Path, int]:
+    """Create a file system on a recording disk. Return its mount point, and a descriptor for marks."""
     make_file_system(system, directory / "image")
     copy(directory / "image", directory / "durable")
     return attach(directory, system)
 
 
 def attach(directory: Path, system: FileSystem, *, failing: Failing | None = None, alive: int = -1) -> tuple[Path, int]:
-    """Mount the file system in a directory's `image` over a disk that remembers in `log` what is done to it.
+    """Mount the file system in a directory's `image` over a disk that records in `log` what is done to it.
 
     Args:
-        failing: what the disk refuses; `None`: nothing.
-        alive: a descriptor that the disk holds open for as long as it is served; -1: none.
+        directory: the directory of the image and the log.
+        system: the file system.
+        failing: the calls that the disk refuses. `None`: none.
+        alive: a descriptor that the disk's server keeps open until it ends. -1: none.
 
     Returns:
-        Where it is mounted, and a descriptor for marks.
+        The mount point, and a descriptor for marks.
     """
     disk, mount = directory / "disk", directory / "mount"
     disk.mkdir(exist_ok=True)
     mount.mkdir(exist_ok=True)
     channel = fuse_disk.mount(disk)
-    # In the namespace that this process has come from; it ends when this one has, and so its mounts.
+    # The server runs in the parent's namespace. It ends after this process, whose mounts need it to the end.
     outside = Path("/proc", str(os.getppid()), "ns", "mnt")
     served = [directory / "image", directory / "log", str(channel)]
     if failing is not None:
@@ -209,31 +214,31 @@ def attach(directory: Path, system: FileSystem, *, failing: Failing | None = Non
 
 
 def cut(directory: Path, file_system: str, driver: str, durability: str, seed: int, rounds: int) -> Outcome:
-    """Look at every state."""
+    """Examine every state of the disk."""
     chance = random.Random(seed)
     outcome = Outcome()
     promised = Expectation()
-    checker = Checker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
+    checker = CutChecker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
     with open(directory / "durable", "r+b") as durable:
         for interval in _intervals(directory / "log"):
-            for kept, heard in _states(interval, chance, rounds):
+            for kept, lines in _states(interval, chance, rounds):
                 durable.flush()
                 now = Expectation(dict(promised.certain), set(promised.open))
-                for word in heard:
-                    now.hear(word)
+                for line in lines:
+                    now.read(line)
                 checker.check(kept, now)
             for entry in interval:
                 if entry.kind == WRITE:
                     durable.seek(entry.offset)
                     durable.write(entry.data)
                 elif entry.kind == MARK:
-                    promised.hear(entry.data)
+                    promised.read(entry.data)
             outcome.flushes += 1
     return outcome
 
 
 def _intervals(log: Path) -> Iterator[list[Record]]:
-    """What came between two flushes."""
+    """Yield the records between two flushes."""
     interval: list[Record] = []
     for entry in read_log(log):
         if entry.kind == FLUSH:
@@ -247,16 +252,16 @@ def _intervals(log: Path) -> Iterator[list[Record]]:
 
 
 def _states(interval: list[Record], chance: random.Random, rounds: int) -> Iterator[tuple[list[Record], list[bytes]]]:
-    """What may be on the disk of writes that no flush has followed, and what had been said by then."""
+    """Yield the possible states after the last flush: the writes that were kept, and the log's lines by then."""
     writes = [entry for entry in interval if entry.kind == WRITE]
-    words = [entry.data for entry in interval if entry.kind == MARK]
-    if not writes and not words:
+    lines = [entry.data for entry in interval if entry.kind == MARK]
+    if not writes and not lines:
         return
-    if words:  # otherwise it is as it was at the flush, which has been looked at
-        yield [], words
+    if lines:  # otherwise the state is the one at the flush, which has been examined
+        yield [], lines
     if not writes:
         return
-    yield writes, words
+    yield writes, lines
     for _ in range(rounds):
         end = chance.randint(1, len(interval))
         kept = [part for entry in interval[:end] if entry.kind == WRITE for part in _some_of(entry, chance)]
@@ -264,7 +269,7 @@ def _states(interval: list[Record], chance: random.Random, rounds: int) -> Itera
 
 
 def _some_of(entry: Record, chance: random.Random) -> Iterator[Record]:
-    """Part of a write: all, nothing, or some of its sectors."""
+    """Yield a part of a write: all, nothing, or some of its sectors."""
     kind = chance.random()
     if kind < 0.35:
         yield entry
@@ -274,7 +279,9 @@ def _some_of(entry: Record, chance: random.Random) -> Iterator[Record]:
                 yield Record(WRITE, entry.offset + start, entry.data[start : start + _SECTOR])
 
 
-class Checker:
+class CutChecker:
+    """Examines the disk after each cut, and collects the results in `outcome`."""
+
     def __init__(self, directory: Path, system: FileSystem, driver: str, durability: str, outcome: Outcome) -> None:
         self._durable, self._image, self._mount = (directory / name for name in ("durable", "cut", "mount"))
         self._system = system
@@ -282,7 +289,7 @@ class Checker:
         self._outcome = outcome
 
     def check(self, kept: list[Record], promised: Expectation) -> None:
-        """Mount a disk as the cut has left it, open the store, and compare."""
+        """Mount a disk in the state after a cut, open the store, and compare it with the promises."""
         self._outcome.cuts += 1
         copy(self._durable, self._image)
         with open(self._image, "r+b") as image:
@@ -293,13 +300,13 @@ class Checker:
             if not promised.certain and not self._config.root.exists():
                 return
             try:
-                self._look(promised)
+                self._examine(promised)
             except Exception as error:
                 self._outcome.damaged.append(f"cut {self._outcome.cuts}: {type(error).__name__}: {error}")
 
-    def _look(self, promised: Expectation) -> None:
+    def _examine(self, promised: Expectation) -> None:
         where = f"cut {self._outcome.cuts}"
-        lost, damaged = look(self._config, promised)
+        lost, damaged = examine(self._config, promised)
         self._outcome.lost += [f"{where}: {words}" for words in lost]
         self._outcome.damaged += [f"{where}: {words}" for words in damaged]
 
@@ -317,7 +324,7 @@ def mount_image(system: FileSystem, image: Path, where: Path) -> None:
     for _ in range(5):
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
             return
-        time.sleep(0.2)  # another process may have been faster at the free loop device
+        time.sleep(0.2)  # another process may have taken the free loop device first
     subprocess.run(command, check=True)
 
 
@@ -330,7 +337,7 @@ def main(step: str, directory: str, file_system: str, driver: str, durability: s
     enter_own_mounts()
     if step == "record":
         record(Path(directory), file_system, driver, durability)
-        # Whatever is not on the disk by now is not to get there.
+        # Data that are not on the disk by now must not get there any more.
         sys.stdout.flush()
         os._exit(0)
     found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds))

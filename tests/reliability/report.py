@@ -1,4 +1,4 @@
-"""The tables of figures in `docs/reliability.md`, written from what the proofs have noted.
+"""Write the tables of figures in `docs/reliability.md` from what the tests have recorded.
 
 `python -m tests.reliability.report FIGURES`
 """
@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tests.reliability.figures import Figures, noted
+from tests.reliability.figures import Figures, sum_figures
 
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 
 def table(figures: Sequence[Figures]) -> str:
-    """A row for each proof, and one for all together."""
+    """Return a table with a row for each proof, and one for the total."""
     total = Figures("all together", *(sum(one[column] for one in figures) for column in (1, 2, 3)))
     text = "| proof | operations | faults | losses |\n| --- | ---: | ---: | ---: |\n"
     for one in (*figures, total):
@@ -28,12 +28,14 @@ def table(figures: Sequence[Figures]) -> str:
 
 
 def write(section: str, figures: Sequence[Figures], how: str, command: str, document: Path = DOCUMENT) -> None:
-    """Replace a section's text, and leave all other sections as they are.
+    """Replace the text of a section, and do not change the other sections.
 
     Args:
-        section: its heading.
-        how: what the figures were taken with, beside the machine.
-        command: what writes this section.
+        section: the section's heading.
+        figures: the rows of the table.
+        how: the conditions of the run, in addition to the machine.
+        command: the command that writes this section.
+        document: the document.
     """
     text = document.read_text()
     found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
@@ -41,11 +43,11 @@ def write(section: str, figures: Sequence[Figures], how: str, command: str, docu
         raise ValueError(f"{document} has no section {section!r}")
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     kernel = platform.release().partition("-")[0]
-    said = f"Of {day}, Linux {kernel}, Python {platform.python_version()}: {how}. `{command}` writes this table."
-    body = f"\n{said}\n\n{table(figures)}"
+    origin = f"Of {day}, Linux {kernel}, Python {platform.python_version()}: {how}. `{command}` writes this table."
+    body = f"\n{origin}\n\n{table(figures)}"
     rest = text[found.end() :]
     document.write_text(text[: found.start(1)] + body + ("\n" + rest if rest else ""))
 
 
 if __name__ == "__main__":
-    write("Figures", noted(Path(sys.argv[1]).read_text().splitlines()), "all of it", "make reliability")
+    write("Figures", sum_figures(Path(sys.argv[1]).read_text().splitlines()), "all of it", "make reliability")

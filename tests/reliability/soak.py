@@ -1,8 +1,9 @@
-"""Mixed load on all drivers at once, for as long as one likes; ends at the first loss.
+"""Soak test: a mixed load on all drivers at once, for a chosen time. It ends at the first loss.
 
-`python -m tests.reliability.soak MINUTES [SEED]`. A store for each driver that works here, all of them used by several
-processes (`storm.py`) that are killed at random and replaced. Once a minute all are killed, and each store is looked
-at: every promise is kept, every layer is exact, nothing is left that nothing refers to. Then the same stores go on.
+`python -m tests.reliability.soak MINUTES [SEED]`. There is a store for each driver that works here. Several processes
+(`storm.py`) use each store, and are killed at random and replaced. Once a minute all are killed, and each store is
+examined: every promise is kept, every layer is exact, and nothing unreferenced is left. Then the same stores are used
+    on.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from typing import IO, Final
 from layerstore_core import LayerStore, StoreConfig
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 from tests.reliability import storm
-from tests.reliability.aftermath import look
+from tests.reliability.aftermath import examine
 from tests.reliability.figures import Figures
 from tests.reliability.life import Expectation, facts_of
 from tests.reliability.report import write
 
 WORKERS: Final = 3
 ROUND: Final = 60.0
-#: More than a process ever does.
+#: More operations than a process ever does.
 _ENDLESS: Final = 1 << 40
 
 
 @dataclass
 class Load:
-    """What is done to one store.
+    """The load on one store.
 
     Attributes:
-        config: of the store.
-        directory: where its journals are.
-        errors: what the processes have said.
-        running: one for each journal.
-        kills: how many were killed.
-        losses: what was found that must not be, in words.
+        config: the store's settings.
+        directory: the directory of the journals.
+        errors: the file with the processes' error output.
+        running: the processes, one for each journal.
+        kills: the number of processes that were killed.
+        losses: descriptions of broken promises, damage and stale state.
     """
 
     config: StoreConfig
@@ -64,7 +65,7 @@ class Load:
         )
 
     def kill(self, worker: int) -> None:
-        """Kill one; one that has ended by itself has seen something that must not be."""
+        """Kill a process. If it has already ended with an error, record a loss."""
         process = self.running[worker]
         process.kill()
         if process.wait() > 0:
@@ -72,14 +73,14 @@ class Load:
             self.losses.append(f"{self.config.driver}: a process gave up: {self.errors.read().decode()[-4000:]}")
         self.kills += 1
 
-    def look(self) -> None:
-        """Compare the store with what was promised, and begin new journals with what there is."""
-        promises = [storm.heard(journal) for journal in self.journals]
+    def examine(self) -> None:
+        """Compare the store with the promises. Begin new journals with the facts that hold now."""
+        promises = [storm.read_journal(journal) for journal in self.journals]
         together = Expectation()
-        for promised in promises:  # each has names of his own
+        for promised in promises:  # the names of each process differ
             together.certain.update(promised.certain)
             together.open.update(promised.open)
-        lost, damaged = look(self.config, together)
+        lost, damaged = examine(self.config, together)
         self.losses += [f"{self.config.driver}: {words}" for words in lost + damaged]
         with LayerStore.open(self.config) as store:
             found = facts_of(store)
@@ -90,7 +91,7 @@ class Load:
 
 
 def go_round(loads: list[Load], chance: random.Random, seconds: float) -> None:
-    """Work, kill and replace for so long; then kill all, and look."""
+    """Work, kill and replace processes for some seconds. Then kill all, and examine the stores."""
     end = time.monotonic() + seconds
     for load in loads:
         load.running = [load.start(worker, chance.randrange(1 << 30)) for worker in range(WORKERS)]
@@ -107,7 +108,7 @@ def go_round(loads: list[Load], chance: random.Random, seconds: float) -> None:
 
 
 def main(minutes: float, seed: int | None = None) -> int:
-    """Soak, write the figures into `docs/reliability.md`, and tell them; 1 if there was a loss."""
+    """Run the soak test. Write the figures into `docs/reliability.md`. Return 1 if there was a loss, otherwise 0."""
     seed = seed if seed is not None else random.SystemRandom().randrange(1 << 30)
     chance = random.Random(seed)
     drivers = [name for name in DRIVERS if not why_not(name)]

@@ -1,6 +1,7 @@
-"""Dying at a step: the interpreter tells of each change to files before it makes it, and needs no code in the product.
+"""Kill a process at a step, without any code in the product.
 
-Audit events (PEP 578) come from whatever part of a program opens, renames, removes, links, labels or locks a file.
+The interpreter raises an audit event (PEP 578) before each change to files, in whichever part of the program a file is
+opened, renamed, removed, linked, locked, or its metadata changed.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Steps:
-    """Counts the steps of this process from now on, and kills it before one of them. A process has one of these.
+    """Counts the steps of this process from now on, and kills it before one of them. A process may have only one.
 
     Args:
-        last: the step before which it dies; `None`: never.
+        last: the step before which the process is killed. `None`: never.
     """
 
     def __init__(self, last: int | None) -> None:
         self.count = 0
         self._last = last
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_event)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING):
             self.count += 1
             if self.count == self._last:

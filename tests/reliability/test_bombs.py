@@ -1,4 +1,4 @@
-"""Layers that are made to exhaust whoever takes them in: memory stays within bounds, and nothing is left of them."""
+"""Layers that are built to exhaust memory or disk: memory is bounded, and nothing of a refused layer is left."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from tests.store.layers import tar_of
 
 TOP = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
-#: Registers a layer with a size limit, and prints what came of it, and how much memory that took more than a small one.
+#: A program that registers a layer with a size limit. It prints the result, the memory that it took in addition to that
+#: of a small layer, in bytes, and what is left.
 PROGRAM = """
 import json, pathlib, re, sys
 from layerstore_core import InvalidLayer, LayerStore, StoreConfig
 root, small, bomb, limit = sys.argv[1:]
 def peak():
-    # Not what getrusage says: that counts whoever has started this process, too.
+    # Not from getrusage: that also counts the process that has started this one.
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
 with LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none", max_layer_size=limit)) as store:
     store.register(small)
@@ -34,19 +35,20 @@ with LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none", max
         said = ""
     except (InvalidLayer, OSError) as error:
         said = f"{type(error).__name__}: {error}"[:500]
-    left = len(store.driver.layer_ids()) - 1, len(list((store.context.db.path / "tmp").iterdir())), len(store.layers()) - 1
+    temporary = len(list((store.context.db.path / "tmp").iterdir()))
+    left = len(store.driver.layer_ids()) - 1, temporary, len(store.layers()) - 1
     print(json.dumps([said, peak() - before, left]))
 """
 
 
 def zeros(size):
-    """A gzip of an entry of zeros: members one after the other are one stream."""
+    """Return a gzip of a file of zeros. The members of a gzip, one after another, are one stream."""
     member = gzip.compress(bytes(16 * MIB), 9)
     return gzip.compress(tars.header(b"zeros", size=size)) + member * (size // (16 * MIB)) + gzip.compress(tars.END)
 
 
 def entries(count, name=b"%010d"):
-    """A gzip of so many empty files, in pieces."""
+    """Yield the pieces of a gzip of so many empty files."""
     blank = tars.header(name % 0)
     width = len(name % 0)
     for start in range(0, count, 10_000):
@@ -56,14 +58,14 @@ def entries(count, name=b"%010d"):
 
 
 def deep(count):
-    """A gzip of so many paths of 2,000 directories each, none of which is of the others, in pieces."""
+    """Yield the pieces of a gzip of so many paths of 2,000 directories each, which no other path has."""
     for number in range(count):
         yield gzip.compress(tars.entry(b"%08d/" % number + b"d/" * 2000 + b"f", b"x"), 1)
     yield gzip.compress(tars.END)
 
 
 def pax_of(size):
-    """A PAX header of so many bytes, in pieces."""
+    """Yield the pieces of a PAX header of so many bytes."""
     record = b"%d comment=" % (size + len(b"%d comment=\n" % size))
     length = len(record) + size + 1
     record = b"%d comment=" % length
@@ -75,7 +77,7 @@ def pax_of(size):
 
 
 def implied(count, depth):
-    """A gzip of so many names that each need directories of their own, as deep as that."""
+    """Yield the pieces of a gzip of so many files, each in its own directories of a depth."""
     for number in range(count):
         yield gzip.compress(tars.entry(b"%04d/" % number + b"d/" * depth + b"f", b"x"), 1)
     yield gzip.compress(tars.END)
@@ -112,8 +114,8 @@ BOMBS = {
 }
 
 
-#: What takes minutes, with a size limit, and how many MiB it may take. Those with a limit that they do not reach are
-#: taken in, all of them: of each entry there is then a hash of its name, of each directory its path.
+#: Layers that take minutes: the content, the expected error, the size limit, and the MiB of memory that it may take.
+#: Layers below their limit are registered. Then memory has a hash of each entry's name, and the path of each directory.
 LARGE_BOMBS = {
     "a million entries": (lambda: entries(1_000_000), "larger than the limit", "8M", 64),
     "a million entries, allowed": (lambda: entries(1_000_000), "", "8G", 192),
@@ -128,8 +130,8 @@ ALL |= LARGE_BOMBS if THOROUGH else {}
 
 @pytest.mark.timeout(1800 if THOROUGH else 300)
 @pytest.mark.parametrize("bomb", ALL)
-def test_it_stays_within_bounds(bomb, tmp_path):
-    """It takes at most so much memory more than a small layer, and leaves nothing that it has refused."""
+def test_memory_of_a_bomb_stays_within_bounds(bomb, tmp_path):
+    """A layer takes at most so much more memory than a small one, and nothing of a refused layer is left."""
     make, expected, limit, most = ALL[bomb]
     content = make()
     (tmp_path / "small").write_bytes(tar_of({"small": b"small"}))
@@ -144,7 +146,7 @@ def test_it_stays_within_bounds(bomb, tmp_path):
         timeout=1500 if THOROUGH else 240,
     )
     said, memory, left = json.loads(done.stdout)
-    remove_tree(tmp_path / "store")  # pytest's own cleaning is not made for such trees
+    remove_tree(tmp_path / "store")  # pytest's own cleanup cannot remove such trees
     assert memory < most * MIB, said
     assert expected in said
     assert expected or not said or limit == "8M"

@@ -1,4 +1,4 @@
-"""An exception at any point: it comes out, nothing is lost, half done, open, running or waiting, and all goes on."""
+"""An exception at any point of an operation: it reaches the caller, nothing is lost or left, and the store works on."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from layerstore_core.tree import copy_tree
 from layerstore_core.unpack import batches
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
-from tests.reliability.aftermath import left_over
+from tests.reliability.aftermath import stale_state
 from tests.reliability.injector import Injector
 from tests.reliability.thorough import SEED, THOROUGH
 from tests.store.layers import BASE, MIDDLE, TOP, tar_of
 
-#: Points of each operation that are tried; there are thousands.
+#: The number of points of each operation that are tried, 0 for all. There are thousands.
 _POINTS = 0 if THOROUGH else 5
 _MANY = tar_of({"d": None, "d/e": None, **{f"d/e/{number}": b"%d" % number * 50 for number in range(60)}})
 
 
 class Timeout(Exception):
-    """What a program's handler of SIGALRM may raise."""
+    """An exception that a program's handler of SIGALRM may raise."""
 
 
-#: No `OSError`: it is taken for what the system says of the file that was at hand.
+#: No `OSError`: the store would treat it as an error of the file in use.
 ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, Timeout, MemoryError)
 
 
 class Place:
-    """A store that lives on, in which something is interrupted again and again."""
+    """A store in which operations are interrupted again and again, and the files for the operations."""
 
     def __init__(self, config: StoreConfig, work: Path) -> None:
         self.config = config
@@ -81,7 +81,10 @@ def register_pipe(store: LayerStore, place: Place) -> None:
 
 def register_chain(store: LayerStore, place: Place) -> None:
     tars = [BASE, MIDDLE, TOP, _MANY]
-    layers = [LayerInput(lambda tar=tar: io.BytesIO(tar), DiffID(sha256(tar)), "layer") for tar in tars]  # type: ignore[misc]
+    layers = [
+        LayerInput(lambda tar=tar: io.BytesIO(tar), DiffID(sha256(tar)), "layer")  # type: ignore[misc]
+        for tar in tars
+    ]
     store.register_chain(layers).close()
 
 
@@ -111,7 +114,7 @@ def make_writable(store: LayerStore, place: Place) -> None:
 
     with suppress(LayerStoreError):
         store.release_rw_layer(store.get_rw_layer("new"))
-    if "new" not in store.rw_layers():  # a handle that the exception took keeps it
+    if "new" not in store.rw_layers():  # a handle that was lost to the exception may keep the layer
         store.create_rw_layer("new", place.base, init=init).close()
     with store.get_rw_layer("new") as new, new.mounted() as path:
         os.listdir(path)
@@ -188,8 +191,8 @@ def place(driver: str, store_root: Path, tmp_path: Path) -> Place:
 
 
 @contextmanager
-def no_longer_than(seconds: int) -> Iterator[None]:
-    """A block that ends at the latest after some time."""
+def time_limit(seconds: int) -> Iterator[None]:
+    """Fail if the `with` block takes longer than some seconds."""
 
     def handler(*_: object) -> None:
         raise AssertionError("it hangs")
@@ -204,10 +207,10 @@ def no_longer_than(seconds: int) -> Iterator[None]:
 
 
 def opened() -> dict[str, str]:
-    """The open descriptors, and what they are of."""
+    """Return the open descriptors, and the files that they refer to."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the list's own
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             found[name] = os.readlink(f"/proc/self/fd/{name}")
     return found
 
@@ -215,32 +218,32 @@ def opened() -> dict[str, str]:
 def interrupt(
     place: Place, operation: Callable[[LayerStore, Place], None], injector: Injector, error: type[BaseException]
 ) -> list[str]:
-    """Do something with an exception in its middle, then again without; returns what is wrong then, in words."""
+    """Do an operation with an exception, then again without one. Return descriptions of what is wrong afterwards."""
     wrong: list[str] = []
     before, threads = opened(), threading.active_count()
     with place.open() as store:
         try:
-            with no_longer_than(30), injector.tracing():
+            with time_limit(30), injector.tracing():
                 operation(store, place)
         except BaseException as found:
-            # A driver may fail in any way while it starts: that is told as its fault.
+            # An error while a driver starts becomes the cause of a `DriverContractError`.
             if injector.where and error not in (type(found), type(found.__cause__)):
-                wrong.append(f"{found!r} came out")
+                wrong.append(f"{found!r} reached the caller instead")
             if not injector.where:
                 raise
         gc.collect()
-        with no_longer_than(30):
+        with time_limit(30):
             operation(store, place)
             with suppress(LayerStoreError):
                 store.release_rw_layer(store.get_rw_layer("new"))
             (place.work / "saved").unlink(missing_ok=True)
     gc.collect()
-    with no_longer_than(60), place.open() as store:
-        for name in {"new", "old"} & set(store.rw_layers()):  # its handle was lost to the exception
+    with time_limit(60), place.open() as store:
+        for name in {"new", "old"} & set(store.rw_layers()):  # the handle was lost to the exception
             store.release_rw_layer(store.get_rw_layer(name))
         collect_garbage(store)
         wrong += map(str, check_store(store, full=True))
-        wrong += left_over(store)
+        wrong += stale_state(store)
         assert store.has_layer(place.base)
     wrong += [f"{mount} is mounted" for mount in mounts_below(place.config.root)]
     wrong += [f"descriptor {number} is open: {name}" for number, name in opened().items() - before.items()]
@@ -253,23 +256,23 @@ def interrupt(
 
 
 @pytest.fixture
-def soon_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have second processes take part in small work."""
+def early_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers take part in small work."""
     monkeypatch.setattr(batches, "_BATCH_FILES", 8)
     monkeypatch.setattr(batches, "_BATCHES_BEFORE_WORKER", 2)
     monkeypatch.setattr(copy_tree, "_ENTRIES_BEFORE_WORKER", 5)
     monkeypatch.setattr(compare_trees, "_ENTRIES_BEFORE_WORKER", 5)
 
 
-# A file that nobody has closed any more closes itself, and says so.
+# A file that was not closed because of the exception closes itself, with a warning.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(14400 if THOROUGH else 300)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.__name__ for operation in OPERATIONS])
-@pytest.mark.usefixtures("soon_beside")
+@pytest.mark.usefixtures("early_workers")
 def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore, Place], None]) -> None:
     counting = Injector()
     with place.open() as store:
-        operation(store, place)  # what is done at first only
+        operation(store, place)  # what is done only the first time is not counted
         with suppress(LayerStoreError):
             store.release_rw_layer(store.get_rw_layer("new"))
         with counting.tracing():

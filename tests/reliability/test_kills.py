@@ -1,4 +1,4 @@
-"""Processes that are killed, at random and at every step in turn: nothing promised is lost, nothing is left."""
+"""Killed processes, at random and at every step in turn: no promise is broken, and nothing stale is left."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from layerstore_core import LayerStore, StoreConfig
 from tests.driver_roots import remove_root
 from tests.reliability import storm
-from tests.reliability.aftermath import look
+from tests.reliability.aftermath import examine
 from tests.reliability.figures import note
-from tests.reliability.life import Expectation, Words, live
+from tests.reliability.life import Expectation, PromiseLog, use_store
 from tests.reliability.steps import Steps
 from tests.reliability.thorough import SEED, THOROUGH
 
@@ -27,8 +27,8 @@ OPERATIONS = 500 if THOROUGH else 30
 KILLS = 400 if THOROUGH else 12
 
 
-def test_a_storm(store_root, driver, tmp_path):
-    """Some die at random and are replaced; those who are left at the end have done all their work."""
+def test_random_kills(store_root, driver, tmp_path):
+    """Processes are killed at random and replaced. Those that live at the end have done all their work."""
     chance = random.Random(SEED)
     journals = [tmp_path / f"journal{worker}" for worker in range(WORKERS)]
     errors = open(tmp_path / "errors", "w+b")  # noqa: SIM115
@@ -44,7 +44,7 @@ def test_a_storm(store_root, driver, tmp_path):
         while killed < KILLS or any(process.poll() is None for process in running):
             time.sleep(chance.uniform(0.1, 0.5))
             worker = chance.randrange(WORKERS)
-            if killed < KILLS:  # one that has done all its work is replaced, too
+            if killed < KILLS:  # a process that has done all its work is replaced too
                 killed += running[worker].poll() is None
                 running[worker].kill()
                 if running[worker].wait() > 0:
@@ -55,16 +55,16 @@ def test_a_storm(store_root, driver, tmp_path):
             process.kill()
             process.wait()
         errors.seek(0)
-        said = errors.read().decode()
+        output = errors.read().decode()
         errors.close()
-    assert [process.returncode for process in running] == [0] * WORKERS, said
+    assert [process.returncode for process in running] == [0] * WORKERS, output
 
     promised = Expectation()
     for journal in journals:
-        of_one = storm.heard(journal)
+        of_one = storm.read_journal(journal)
         promised.certain.update(of_one.certain)
         promised.open.update(of_one.open)
-    lost, damaged = look(StoreConfig(root=store_root, driver=driver, durability="none"), promised)
+    lost, damaged = examine(StoreConfig(root=store_root, driver=driver, durability="none"), promised)
     operations = sum(map(storm.operations_in, journals))
     note(f"kill storm: {driver}", killed, len(lost) + len(damaged), operations)
     assert lost == []
@@ -72,11 +72,11 @@ def test_a_storm(store_root, driver, tmp_path):
 
 
 class TestAtEachStep:
-    """The same life again and again, ended before another step each time."""
+    """The same operations again and again, killed before another step each time."""
 
     @staticmethod
-    def live_until(config: StoreConfig, journal: Path, last: int | None) -> int:
-        """Live in a process of one's own; how many steps that took, 0 if it was killed."""
+    def use_store_until(config: StoreConfig, journal: Path, last: int | None) -> int:
+        """Use a store in a child process. Return the number of its steps, 0 if it was killed."""
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
@@ -85,7 +85,7 @@ class TestAtEachStep:
                 log = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 with LayerStore.open(config) as store:
                     steps = Steps(last)
-                    live(store, Words(lambda word: os.write(log, word + b"\n")))
+                    use_store(store, PromiseLog(lambda line: os.write(log, line + b"\n")))
                 os.write(writer, str(steps.count).encode())
                 status = 0
             except BaseException as error:
@@ -104,27 +104,27 @@ class TestAtEachStep:
         assert os.waitstatus_to_exitcode(status) == 0
         return int(count)
 
-    def test_of_a_life(self, store_root, driver, tmp_path):
+    def test_kills_at_each_step(self, store_root, driver, tmp_path):
         journal = tmp_path / "journal"
         config = StoreConfig(root=store_root, driver=driver, durability="none")
         store_root.parent.mkdir(exist_ok=True)
-        total = self.live_until(config, journal, None)
+        total = self.use_store_until(config, journal, None)
         assert total > 300
         steps = range(1, total) if THOROUGH else sorted(random.Random(SEED).sample(range(1, total), 25))
         losses = 0
         for step in steps:
             remove_root(store_root)
             journal.unlink(missing_ok=True)
-            # Threads take turns: another run may have a few steps more or less.
-            self.live_until(config, journal, step)
-            lost, damaged = look(config, storm.heard(journal))
+            # The order of threads varies, so another run may have a few steps more or less.
+            self.use_store_until(config, journal, step)
+            lost, damaged = examine(config, storm.read_journal(journal))
             losses += len(lost) + len(damaged)
             assert (lost, damaged) == ([], []), f"killed before step {step} of {total}"
         note(f"killed at each step: {driver}", len(steps), losses)
 
 
-def test_the_steps_are_told(tmp_path):
-    """Otherwise the test above would prove nothing."""
+def test_steps_kill_the_process(tmp_path):
+    """Without this, the other tests would prove nothing."""
     child = os.fork()
     if not child:
         Steps(3)

@@ -1,4 +1,4 @@
-"""What has been promised survives a power cut, and nothing is left that garbage collection does not find."""
+"""Power cuts: all that was promised survives, and nothing is left that garbage collection does not find."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def on(file_system: str, driver: str) -> object:
 @pytest.mark.parametrize(
     ("file_system", "driver"), [on("ext4", "vfs"), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")]
 )
-def test_at_each_flush_and_in_between(file_system, driver):
+def test_power_cuts_at_each_flush_and_in_between(file_system, driver):
     outcome = cut_everywhere(file_system, driver, durability="full", seed=SEED, rounds=20 if THOROUGH else 0)
     note(f"power cuts: {driver} on {file_system}", outcome.cuts, len(outcome.lost) + len(outcome.damaged))
     assert outcome.lost == []
@@ -34,8 +34,8 @@ def test_at_each_flush_and_in_between(file_system, driver):
 
 
 @pytest.mark.parametrize(("file_system", "driver"), [on("ext4", "vfs")])
-def test_without_syncing_promises_are_broken(file_system, driver):
-    """Otherwise the test above would prove nothing."""
+def test_power_cuts_without_syncing_break_promises(file_system, driver):
+    """Without this, the other test would prove nothing."""
     outcome = cut_everywhere(file_system, driver, durability="none", seed=SEED, rounds=0)
     assert [words for words in outcome.lost if ": layer " in words]
     assert outcome.damaged

@@ -1,4 +1,4 @@
-"""The tables of the documentation, written by runs that leave each other's alone."""
+"""The tables in the documentation: each run replaces its own table only."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import json
 
 import pytest
 
-from tests.reliability.figures import Figures, note, noted
+from tests.reliability.figures import Figures, note, sum_figures
 from tests.reliability.report import DOCUMENT, write
 
 TEXT = "# Title\n\nWords.\n\n## Figures\n\nold\n\n## Soak\n\nolder\n"
 
 
-def test_what_is_noted_is_summed_up(tmp_path, monkeypatch):
+def test_figures_of_a_proof_are_summed_up(tmp_path, monkeypatch):
     monkeypatch.setenv("LAYERSTORE_FIGURES", str(tmp_path / "figures"))
     note("kills", 3, 0, 10)
     note("cuts", 5, 1)
     note("kills", 4, 0, 20)
-    assert noted((tmp_path / "figures").read_text().splitlines()) == [Figures("cuts", 5, 1), Figures("kills", 7, 0, 30)]
+    assert sum_figures((tmp_path / "figures").read_text().splitlines()) == [
+        Figures("cuts", 5, 1),
+        Figures("kills", 7, 0, 30),
+    ]
 
 
-def test_each_writes_its_own_section(tmp_path):
+def test_write_replaces_its_own_section(tmp_path):
     document = tmp_path / "document.md"
     document.write_text(TEXT)
     write("Figures", [Figures("cuts", 5, 1)], "all", "make this", document)
@@ -34,13 +37,13 @@ def test_each_writes_its_own_section(tmp_path):
     assert document.read_text() == once
 
 
-def test_a_section_that_is_not_there(tmp_path):
+def test_write_of_a_missing_section(tmp_path):
     (tmp_path / "document.md").write_text(TEXT)
     with pytest.raises(ValueError, match="Other"):
         write("Other", [], "", "", tmp_path / "document.md")
 
 
-def test_the_documentation_has_both():
+def test_the_documentation_has_both_sections():
     text = DOCUMENT.read_text()
     assert text.count("\n## Figures\n") == text.count("\n## Soak\n") == 1
     assert json.dumps(str(DOCUMENT.parents[1])) not in text

@@ -1,4 +1,4 @@
-"""What happens to a root from outside: it is moved, its rights are taken away, the clock goes back."""
+"""Changes around a root: it is moved, its permissions are removed, the clock goes back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layerstore_core import LayerStore, StoreConfig
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.driver_roots import remove_root
-from tests.reliability.aftermath import left_over
+from tests.reliability.aftermath import stale_state
 from tests.store.layers import BASE, MIDDLE, chain, export, register, tree
 from tests.store.test_refused_by_the_system import notes
 
@@ -20,7 +20,7 @@ DAY = 24 * 3600 * 10**9
 
 
 def test_a_root_that_is_moved(store, store_root, driver):
-    """Nothing in it says where it is."""
+    """Nothing in the root depends on its path."""
     layers = chain(store, BASE, MIDDLE)
     names = [layer.chain_id for layer in layers]
     store.pin(layers[1])
@@ -39,13 +39,13 @@ def test_a_root_that_is_moved(store, store_root, driver):
             assert [str(change) for change in box.changes()] == ["A /new"]
             there.release_rw_layer(box)
             assert collect_garbage(there) == []
-            assert left_over(there) == []
+            assert stale_state(there) == []
     finally:
         remove_root(moved)
 
 
 def test_a_clock_that_goes_back(store, open_store, store_root, monkeypatch):
-    """All that is there is of tomorrow."""
+    """All files in the root have times of tomorrow."""
     layer = register(store, BASE)
     rw = store.create_rw_layer("box", layer.chain_id)
     with rw.mounted() as path:
@@ -71,7 +71,7 @@ def test_a_clock_that_goes_back(store, open_store, store_root, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to become another user")
-class TestRightsThatAreTakenAway:
+class TestRemovedPermissions:
     @pytest.fixture
     def driver(self):
         return "vfs"
@@ -86,8 +86,8 @@ class TestRightsThatAreTakenAway:
             "layerstore/pins/vfs",
         ],
     )
-    def test_midway(self, open_directory, ordinary_user, where):
-        """The call that needs them fails and names the path; when they are back, all is as it was."""
+    def test_permissions_that_are_removed_while_a_store_is_open(self, open_directory, ordinary_user, where):
+        """The call that needs the permissions fails and names the path. With the permissions back, all is as before."""
         root = open_directory / "store"
         with ordinary_user(), LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none")) as store:
             base = register(store, BASE)

@@ -1,1 +1,1 @@
-"""Layerstore and its peers at the same work, side by side: `make bench`; see docs/performance.md."""
+"""Benchmarks: layerstore and its peers do the same work, side by side (`make bench`; see docs/performance.md)."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run all that is installed, alternating, and write a table, JSON and charts."""
+"""`python -m benchmarks`: run all installed contenders in turn, and write a table, JSON and charts."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from benchmarks.works import WORKS
 from benchmarks.workshop import Options, Workshop
 
 _GROWTH: Final = ("growth", "depth", "memory")
-#: The works that daemons take part in.
+#: The pieces of work with daemons among the contenders.
 _WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image"}
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, print the table, and write the results."""
     arguments = _parse()
     options = _options(arguments)
-    wanted = arguments.only or [*WORKS, *_GROWTH]
+    names = arguments.only or [*WORKS, *_GROWTH]
     results: dict[str, Any] = {"machine": _machine(arguments.work), "rounds": options.rounds, "work": {}}
     results["sizes"] = {name: value for name, value in vars(options).items() if isinstance(value, int)}
     load = [os.getloadavg()[0]]
-    for name in wanted:
-        # Each in a directory of its own, so that no more room is taken than one of them needs.
+    for name in names:
+        # Each piece of work has its own directory, so that only the space of one is taken at a time.
         with tempfile.TemporaryDirectory(
             prefix="layerstore-bench-", dir=arguments.work, ignore_cleanup_errors=True
         ) as at:
@@ -46,7 +46,7 @@ def main() -> None:
         (arguments.output / "results.json").write_text(report.with_rows(results))
     report.write_charts(results, arguments.output)
     print(f"\n{report.plain(rows(results))}")
-    _tell(f"written to {arguments.output}")
+    _progress(f"written to {arguments.output}")
 
 
 def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *, daemons: bool) -> None:
@@ -57,15 +57,16 @@ def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *
             ctr = stack.enter_context(containerd_daemon(work))
         shop = Workshop(work, options, docker, ctr)
         if name == "memory":
-            results[name] = growth.memory(shop, _tell)
+            results[name] = growth.memory(shop, _progress)
         elif name in _GROWTH:
-            # Through JSON, so that it is what a file of results gives.
-            results[name] = json.loads(json.dumps({"growth": growth.entries, "depth": growth.depth}[name](shop, _tell)))
+            # Through JSON, so that the results have the same form as those read from a file.
+            measure = {"growth": growth.entries, "depth": growth.depth}[name]
+            results[name] = json.loads(json.dumps(measure(shop, _progress)))
         else:
-            _tell(f"\n{name}: making the inputs")
+            _progress(f"\n{name}: making the inputs")
             one = WORKS[name]
             title = one.title.format(options=options, megabytes=options.large // 10**6)
-            found = alternate(one.contenders(shop), work, options.rounds, _tell)
+            found = alternate(one.contenders(shop), work, options.rounds, _progress)
             results["work"][name] = {
                 "title": title,
                 "reference": one.reference,
@@ -76,32 +77,36 @@ def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *
                 print("{:32} {:>7} {:>16} {:>6} {:>6}  {}".format(who, *figures, does))
 
 
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr)
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*WORKS, *_GROWTH]
-    parser.add_argument("--only", nargs="+", choices=names, metavar="WORK", help=f"of {', '.join(names)}")
-    parser.add_argument("--entries", type=int, default=68_000, help="of the layer of small files")
-    parser.add_argument("--large-bytes", type=int, default=2 << 30, help="of the layer of few large files")
-    parser.add_argument("--layers", type=int, default=10_000, help="of the store of many layers")
-    parser.add_argument("--depth", type=int, default=125, help="of the deepest chain")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--full", action="store_true", help="with a million entries and ten GB; takes an hour and 12 GB"
+        "--only", nargs="+", choices=names, metavar="WORK", help=f"measure only these: {', '.join(names)}"
     )
-    parser.add_argument("--full-entries", type=int, default=1_000_000)
-    parser.add_argument("--full-bytes", type=int, default=10**10)
+    parser.add_argument("--entries", type=int, default=68_000, help="entries of the layer of small files")
+    parser.add_argument("--large-bytes", type=int, default=2 << 30, help="bytes of the layer of few large files")
+    parser.add_argument("--layers", type=int, default=10_000, help="layers of the store of many layers")
+    parser.add_argument("--depth", type=int, default=125, help="layers of the deepest chain")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender")
+    parser.add_argument(
+        "--full", action="store_true", help="also measure a million entries and ten GB; takes an hour and 12 GB"
+    )
+    parser.add_argument("--full-entries", type=int, default=1_000_000, help="entries for --full")
+    parser.add_argument("--full-bytes", type=int, default=10**10, help="bytes for --full")
     parser.add_argument("--no-daemons", action="store_true", help="leave Docker and containerd out")
-    parser.add_argument("--output", type=Path, default=CHECKOUT / "benchmarks" / "results")
+    parser.add_argument(
+        "--output", type=Path, default=CHECKOUT / "benchmarks" / "results", help="directory of the results"
+    )
     fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
     parser.add_argument(
-        "--work", default=fast, help="where inputs and outputs are, best on a tmpfs: 12 GB; %(default)s"
+        "--work", default=fast, help="directory of inputs and outputs, best on a tmpfs with 12 GB [%(default)s]"
     )
     parser.add_argument(
-        "--disk", default=tempfile.gettempdir(), help="where what is too large for it goes: %(default)s"
+        "--disk", default=tempfile.gettempdir(), help="directory for inputs too large for --work [%(default)s]"
     )
     return parser.parse_args()
 

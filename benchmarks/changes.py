@@ -1,11 +1,11 @@
-"""`python -m benchmarks.changes`: what it costs to find 10 changes in a writable layer over 68,000 files.
+"""`python -m benchmarks.changes`: the cost of finding 10 changes in a writable layer over 68,000 files.
 
-Told natively by the driver, and by a naive walk that compares the two mounted trees, on overlay2 and on btrfs (in an
-image that is made and removed). The least that any naive walk does stands beside it: the status of every file in both
-trees. Needs root. All runs are warm, and alternate.
+The driver's native way is compared with a naive walk over the two mounted trees, on overlay2 and on btrfs (in an image
+that is created and removed). The table also has the least that any naive walk does: reading the status of every file in
+both trees. Needs root. All runs are warm, and alternate.
 
-Once more where all directories have been listed meanwhile (as by `find` in the container): each then has a new time of
-access, which btrfs has to tell from a change.
+A second run lists all directories before (as `find` in the container would). Then each directory has a new time of
+access, which btrfs has to distinguish from a change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def main() -> None:
     options = parser.parse_args()
     tar = layer_of(options.files)
     print(
-        f"{options.changes} changes in a writable layer over {options.files:,} files; medians of {options.rounds} runs\n"
+        f"{options.changes} changes in a writable layer over {options.files:,} files; "
+        f"medians of {options.rounds} runs\n"
     )
     print(f"{'driver':<18}{'native':>12}{'naive':>12}{'times':>8}{'statuses':>12}{'times':>8}{'wanted':>8}")
     with btrfs_file_system() as btrfs, tempfile.TemporaryDirectory() as disk:
@@ -48,13 +49,14 @@ def main() -> None:
             finally:
                 remove_root(root)
             print(
-                f"{driver + (', listed' if listed else ''):<18}{native * 1e3:>9.2f} ms{naive * 1e3:>9.1f} ms{naive / native:>8.0f}"
+                f"{driver + (', listed' if listed else ''):<18}"
+                f"{native * 1e3:>9.2f} ms{naive * 1e3:>9.1f} ms{naive / native:>8.0f}"
                 f"{least * 1e3:>9.1f} ms{least / native:>8.0f}{wanted:>8}"
             )
 
 
 def layer_of(files: int) -> io.BytesIO:
-    """A tar of so many small files, 100 in a directory."""
+    """Return a tar of so many small files, 100 in a directory."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for number in range(files):
@@ -67,14 +69,14 @@ def layer_of(files: int) -> io.BytesIO:
 
 
 def name_of(number: int) -> str:
-    """Where a file is, by its number."""
+    """Return the path of a file by its number."""
     return f"usr/{number // 10_000}/{number // 100 % 100}/{number}"
 
 
 def measure(
     root: Path, driver: str, tar: io.BytesIO, options: argparse.Namespace, *, listed: bool
 ) -> tuple[float, float, float]:
-    """Median seconds: native, naive, and of asking for every status."""
+    """Return the median seconds of the native way, the naive walk, and of reading every status."""
     tar.seek(0)
     with LayerStore.open(root=root, driver=driver, durability="none") as store:
         layer = store.register(tar)
@@ -96,32 +98,32 @@ def measure(
 
 
 def both(upper: str, lower: str) -> None:
-    """Ask for all statuses of two trees."""
+    """Read all statuses of two trees."""
     statuses(upper)
     statuses(lower)
 
 
 def statuses(root: str) -> None:
-    """Ask for the status of every file below, without leaving times of access."""
+    """Read the status of every file in a tree, without changing times of access."""
     with TreeWalk(root) as tree:
-        below(tree)
+        _statuses_in(tree)
 
 
-def below(tree: TreeWalk) -> None:
+def _statuses_in(tree: TreeWalk) -> None:
     with os.scandir(tree.fd) as entries:
         for entry in list(entries):
             entry.stat(follow_symlinks=False)
             if entry.is_dir(follow_symlinks=False):
                 tree.down(entry.name)
-                below(tree)
+                _statuses_in(tree)
                 tree.up()
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    began = time.perf_counter()
+    """Return the seconds that some work takes."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bar charts and curves as SVG, small and without a library."""
+"""Draw bar charts and curves as small SVG files, without a library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LINES: Final = ("#2563eb", "#ea580c", "#16a34a", "#9333ea")
 
 
 def bars(title: str, values: Sequence[tuple[str, float]], unit: str) -> str:
-    """Horizontal bars, the shortest first; those of layerstore stand out."""
+    """Return a chart of horizontal bars, the shortest first. Those of layerstore have another colour."""
     ordered = sorted(values, key=lambda one: one[1])
     longest = max(value for _, value in ordered)
     height = 40 + 26 * len(ordered)
@@ -31,7 +31,10 @@ def bars(title: str, values: Sequence[tuple[str, float]], unit: str) -> str:
 
 
 def curves(title: str, lines: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> str:
-    """Values from zero on over a growing number, which stands on a scale of equal steps; all lines have the same numbers."""
+    """Return a chart of curves over growing numbers. The values begin at zero, and the numbers are at equal distances.
+
+    All lines have the same numbers.
+    """
     highest = max(value for points in lines.values() for _, value in points) * 1.2
     numbers = [number for number, _ in next(iter(lines.values()))]
     step = 520 / max(1, len(numbers) - 1)

@@ -1,4 +1,4 @@
-"""Daemons of peers, private ones: their data, sockets and processes are ours, and go with the benchmark."""
+"""Private daemons of peers: their data, sockets and processes belong to the benchmark and end with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRIES, _PAUSE = 100, 0.2
 
 @contextmanager
 def docker_daemon(work: Path) -> Iterator[list[str] | None]:
-    """A Docker daemon, and its client's command line; `None` where there is none or it does not start."""
+    """Start a Docker daemon. Yield its client's command line, or `None` if it is not installed or does not start."""
     home = work / "docker"
     socket = f"unix://{home}/socket"
     options = ["--bridge=none", "--iptables=false", f"--data-root={home}/data", f"--exec-root={home}/exec"]
@@ -27,7 +27,7 @@ def docker_daemon(work: Path) -> Iterator[list[str] | None]:
 
 @contextmanager
 def containerd_daemon(work: Path) -> Iterator[list[str] | None]:
-    """A containerd, and the command line of `ctr`; `None` where there is none or it does not start."""
+    """Start a containerd. Yield the command line of `ctr`, or `None` if it is not installed or does not start."""
     home = work / "containerd"
     config = work / "containerd.toml"
     config.write_text(

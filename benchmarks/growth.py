@@ -1,4 +1,4 @@
-"""What an entry costs as layers get larger, what a layer costs as chains get deeper, and the memory of the largest."""
+"""The cost of an entry as layers get larger, of a layer as chains get deeper, and the memory of the largest layers."""
 
 from __future__ import annotations
 
@@ -17,48 +17,50 @@ from benchmarks.contenders import Contender, inside, layerstore
 from benchmarks.measuring import Run, once
 from benchmarks.workshop import Workshop
 
-#: Of each layer of the deep chain.
+#: The number of entries of each layer of the deep chain.
 _ENTRIES_OF_A_LAYER: Final = 200
 #: So many layers of a chain together give one figure.
 BUCKET: Final = 25
-#: A round of fewer entries than this in all is no measure.
+#: A round has at least so many entries in all. Fewer would be too short to measure.
 _ENTRIES_OF_A_ROUND: Final = 20_000
-#: Bytes of a tree on disk, for an entry of one of `inputs.even_files`, with its inode.
+#: Bytes of an entry of `inputs.even_files` in a tree on disk, with its inode.
 _ROOM_OF_AN_ENTRY: Final = 6 << 10
 
-Tell = Callable[[str], object]
+#: Called with a line before each measurement.
+Progress = Callable[[str], object]
 #: Seconds by work and kind of time, one for each repeat.
-Told = dict[str, dict[str, list[float]]]
+Seconds = dict[str, dict[str, list[float]]]
 _Make = Callable[[Path, int], None]
 
 
 def counts(options_entries: int, full: int | None) -> list[int]:
-    """The numbers of entries that are measured: powers of ten."""
+    """Return the numbers of entries that are measured: powers of ten."""
     most = max(full or 0, min(100_000, options_entries * 2))
     return [10**power for power in range(3, 10) if 10**power <= most]
 
 
-def entries(shop: Workshop, tell: Tell) -> dict[str, Any]:
-    """Microseconds an entry, by number of entries, of each round."""
+def entries(shop: Workshop, progress: Progress) -> dict[str, Any]:
+    """Measure the microseconds of an entry, by the number of entries, in each round."""
     options = shop.options
     found = _Growth("µs an entry", "vfs")
     for count in counts(options.entries, options.full_entries if options.full else None):
         tar = shop.work / "growing.tar"
         inputs.even_files(tar, count)
         repeats = max(1, _ENTRIES_OF_A_ROUND // count)
-        # The largest takes its time, and its noise averages out.
+        # The largest numbers take long, and their noise averages out: fewer rounds are enough.
         for number in range(options.rounds if count <= 100_000 else min(2, options.rounds)):
-            tell(f"{count:,} entries, round {number + 1}")
-            told = _told(shop, "entries", found.driver, str(shop.one_file), str(tar), str(repeats))
-            found.add(count, told, lambda costs: min(costs) / count * 1e6)  # noqa: B023 - it is called at once
+            progress(f"{count:,} entries, round {number + 1}")
+            seconds = _measure(shop, "entries", found.driver, str(shop.one_file), str(tar), str(repeats))
+            found.add(count, seconds, lambda costs: min(costs) / count * 1e6)  # noqa: B023 - it is called at once
         tar.unlink()
     return found.as_json()
 
 
-def depth(shop: Workshop, tell: Tell) -> dict[str, Any]:
-    """Milliseconds a layer, by depth in the chain, of each round: medians of neighbours, by the last depth of each group.
+def depth(shop: Workshop, progress: Progress) -> dict[str, Any]:
+    """Measure the milliseconds of a layer, by its depth in the chain, in each round.
 
-    What is left over at the end is dropped.
+    Each value is the median of a group of `BUCKET` successive layers, listed under the last depth of the group. An
+    incomplete group at the end is left out.
     """
     found = _Growth("ms a layer", "overlay2" if os.geteuid() == 0 else "vfs")
     tars = []
@@ -67,20 +69,20 @@ def depth(shop: Workshop, tell: Tell) -> dict[str, Any]:
         inputs.even_files(tars[-1], _ENTRIES_OF_A_LAYER, b"layer-%d" % number)
     size = min(BUCKET, len(tars))
     for number in range(shop.options.rounds):
-        tell(f"a chain of {len(tars)} layers, round {number + 1}")
-        told = _told(shop, "depth", found.driver, *map(str, tars))
+        progress(f"a chain of {len(tars)} layers, round {number + 1}")
+        seconds = _measure(shop, "depth", found.driver, *map(str, tars))
         for end in range(size, len(tars) + 1, size):
-            found.add(end, told, lambda costs: statistics.median(costs[end - size : end]) * 1e3)  # noqa: B023
+            found.add(end, seconds, lambda costs: statistics.median(costs[end - size : end]) * 1e3)  # noqa: B023
     for tar in tars:
         tar.unlink()
     return found.as_json()
 
 
 class _Growth:
-    """Costs by a growing number, of each round.
+    """The costs by a growing number, in each round.
 
-    What counts is the time of the processor: a round of small numbers is short, and what else the machine does falls on
-    some of them only. The clock's time stands beside it.
+    The processor's time counts. A round of small numbers is short, so other load on the machine affects only some
+    rounds by the clock. The clock's time is kept too.
     """
 
     def __init__(self, unit: str, driver: str) -> None:
@@ -88,28 +90,28 @@ class _Growth:
         self.driver = driver
         self._kinds: dict[str, dict[str, dict[int, list[float]]]] = {"processor": {}, "clock": {}}
 
-    def add(self, number: int, told: Told, cost: Callable[[list[float]], float]) -> None:
-        """Add a round."""
+    def add(self, number: int, seconds: Seconds, cost: Callable[[list[float]], float]) -> None:
+        """Add the seconds of a round. `cost` computes the cost from the seconds of all repeats."""
         for kind, of in self._kinds.items():
-            for what, times in told.items():
+            for what, times in seconds.items():
                 of.setdefault(what, {}).setdefault(number, []).append(cost(times[kind]))
 
     def as_json(self) -> dict[str, Any]:
-        """For the file of results."""
+        """Return the costs in the form of the file of results."""
         return {"unit": self.unit, "driver": self.driver, "of": self._kinds["processor"], "clock": self._kinds["clock"]}
 
 
-def _told(shop: Workshop, *arguments: str) -> Told:
-    """What `benchmarks.inside` tells."""
+def _measure(shop: Workshop, *arguments: str) -> Seconds:
+    """Run `benchmarks.inside`. Return the seconds that it prints."""
     with tempfile.TemporaryDirectory(dir=shop.work) as name:
-        told = Path(name) / "told"
-        _checked(Contender(arguments[0], "", ["sh", "-c", f'"$@" > {told}', "sh", *inside(*arguments)]), shop.work)
-        found: Told = json.loads(told.read_text())
+        output = Path(name) / "output"
+        _checked(Contender(arguments[0], "", ["sh", "-c", f'"$@" > {output}', "sh", *inside(*arguments)]), shop.work)
+        found: Seconds = json.loads(output.read_text())
         return found
 
 
-def memory(shop: Workshop, tell: Tell) -> dict[str, dict[str, int | str]]:
-    """Bytes of memory that registering and exporting take at most; or why that is not known."""
+def memory(shop: Workshop, progress: Progress) -> dict[str, dict[str, int | str]]:
+    """Measure the greatest memory of registering and exporting, in bytes. Return a reason where it is not known."""
     options = shop.options
     found: dict[str, dict[str, int | str]] = {}
     small = options.entries * _ROOM_OF_AN_ENTRY
@@ -130,7 +132,7 @@ def memory(shop: Workshop, tell: Tell) -> dict[str, dict[str, int | str]]:
                 continue
             tar = where / "tar"
             make(tar, size)
-            tell(f"memory of {name}")
+            progress(f"memory of {name}")
             store = where / "store"
             register = layerstore("register", str(tar), root=str(store))
             taken = {"register": _checked(Contender("register", "", register), where).memory}
@@ -142,7 +144,10 @@ def memory(shop: Workshop, tell: Tell) -> dict[str, dict[str, int | str]]:
 
 @contextmanager
 def _directory(shop: Workshop, room: int) -> Iterator[Path | None]:
-    """A directory with room for so many bytes: at work if it takes no more than a third of what is free, or else on the disk."""
+    """Yield a directory with room for so many bytes, or `None`.
+
+    It is in the work directory if that takes no more than 30 % of its free space, otherwise on the disk.
+    """
     for place, most in ((shop.work, 0.3), (shop.options.disk, 0.9)):
         if shutil.disk_usage(place).free * most >= room:
             with tempfile.TemporaryDirectory(prefix="layerstore-bench-", dir=place) as name:

@@ -1,4 +1,4 @@
-"""What is worked on, made from what every machine has: Python's standard library and /usr/share, repeated or cut to size."""
+"""The inputs, made from files of every machine: Python's standard library and /usr/share, repeated or cut to size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 
 _SOURCES: Final = (sysconfig.get_path("stdlib"), "/usr/share")
-#: No single file takes more than this of an input, so that inputs of different machines are alike.
+#: At most so many bytes of a single file are used, so that inputs of different machines are similar.
 _MAX_FILE: Final = 1 << 20
 _TIME: Final = 1_700_000_000
 _MIB: Final = 1 << 20
-#: What large files consist of, again and again: as much is more than any compressor looks back.
+#: The size of the block that large files repeat. No compressor looks so far back.
 _BLOCK: Final = 32 * _MIB
-#: Of layers that are given to gzip: what `docker push` and most builders use.
+#: The gzip level of compressed layers, which `docker push` and most builders use.
 _LEVEL: Final = 6
 
 
 def _files(start: int = 0) -> Iterator[tuple[str, str]]:
-    """Regular files again and again: a name for each, new in each round, and where it is."""
+    """Yield regular files again and again: a name, which is new in each round, and the file's path."""
     for number in range(start, 1 << 20):
         for source in _SOURCES:
             for where, directories, names in os.walk(source):
@@ -46,15 +46,15 @@ def small_files(target: Path, entries: int, start: int = 0) -> None:
 
     Args:
         target: the tar.
-        entries: how many, about.
-        start: an input with another start has other names.
+        entries: the number of entries, about.
+        start: the first round's number. Inputs with different starts have different names.
     """
-    made = 0
+    written = 0
     known: set[str] = set()
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
         for name, path in _files(start):
-            above = [str(one) for one in reversed(Path(name).parents) if str(one) not in known and str(one) != "."]
-            for directory in above:
+            parents = [str(one) for one in reversed(Path(name).parents) if str(one) not in known and str(one) != "."]
+            for directory in parents:
                 known.add(directory)
                 info = tarfile.TarInfo(directory)
                 info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, _TIME
@@ -64,16 +64,16 @@ def small_files(target: Path, entries: int, start: int = 0) -> None:
                 data = file.read(_MAX_FILE)
             info.size, info.mode, info.mtime = len(data), 0o644, _TIME
             tar.addfile(info, io.BytesIO(data))
-            made += 1 + len(above)
-            if made >= entries:
+            written += 1 + len(parents)
+            if written >= entries:
                 return
 
 
 def large_files(target: Path, packed: Path, size: int) -> None:
-    """Write a tar of four files that are about `size` bytes together, and the same compressed with gzip.
+    """Write a tar of four files with about `size` bytes in all, and the same tar compressed with gzip.
 
-    The files hold a block of text and programs again and again. It is compressed once, and what came of it is repeated:
-    the stream is one that gzip could have written.
+    The files repeat a block of text and programs. The block is compressed once, and its compressed form is repeated.
+    gzip could have written the same stream.
     """
     block = _block(min(_BLOCK, max(1, size // 4 // _MIB) * _MIB))
     repeats = max(1, size // 4 // len(block))
@@ -107,16 +107,16 @@ def _block(size: int) -> bytes:
 
 
 def compress(source: Path, target: Path) -> None:
-    """Compress a tar as most builders do."""
+    """Compress a tar in the way of most builders."""
     with source.open("rb") as plain, gzip.open(target, "wb", _LEVEL) as packed:
         while chunk := plain.read(_MIB):
             packed.write(chunk)
 
 
 def even_files(target: Path, entries: int, prefix: bytes = b"usr") -> None:
-    """Write a tar of `entries` entries that cost the same each: 50 files of 200 bytes in a directory.
+    """Write a tar of `entries` entries that each cost the same: 50 files of 200 bytes in each directory.
 
-    Directories come before what is in them, as in every layer that a builder writes.
+    Directories come before their files, as in every layer that a builder writes.
     """
     with target.open("wb") as file:
         parts = islice(_even_parts(prefix), entries)
@@ -127,8 +127,8 @@ def even_files(target: Path, entries: int, prefix: bytes = b"usr") -> None:
 
 def _even_parts(prefix: bytes) -> Iterator[bytes]:
     payload = b"x" * 200 + padding(200)
-    for above in (b"/", b"/share/", b"/share/doc/"):
-        yield _directory(prefix + above)
+    for parent in (b"/", b"/share/", b"/share/doc/"):
+        yield _directory(prefix + parent)
     for number in count():
         name = prefix + b"/share/doc/package-%05d/" % number
         yield _directory(name)
@@ -142,20 +142,20 @@ def _directory(name: bytes) -> bytes:
 
 
 def hollow_file(target: Path, size: int) -> None:
-    """Write a tar of one file of `size` zeros, which takes no room itself."""
+    """Write a tar of one file of `size` zeros, as a sparse file, which takes no disk space."""
     with target.open("wb") as file:
         file.write(encode_header(TarEntry(b"hollow", EntryType.FILE, size=size, mtime_ns=_TIME * 10**9)))
         file.truncate(file.tell() + size + len(padding(size)) + len(END_OF_ARCHIVE))
 
 
 def digest_of(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def docker_archive(target: Path, layers: list[tuple[Path, str]], name: str = "bench") -> None:
-    """Wrap layers, each with its diff ID in hex, in an image that `docker load` and `ctr images import` take."""
+    """Write an image of some layers, each with its diff ID in hex, for `docker load` and `ctr images import`."""
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -174,7 +174,7 @@ def docker_archive(target: Path, layers: list[tuple[Path, str]], name: str = "be
 
 
 def oci_layout(target: Path, layer: Path, diff_id: str) -> None:
-    """Wrap a layer in an OCI layout, tagged `bench`, which `umoci` takes; the layer's blob is the file itself."""
+    """Write an OCI layout of a layer, tagged `bench`, for `umoci`. The layer's blob is a hard link to its file."""
     blobs = target / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     gzipped = layer.suffix == ".gz"

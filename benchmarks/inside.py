@@ -1,6 +1,7 @@
-"""What is measured within a process, through the library: `python -m benchmarks.inside WHAT ARGUMENT…`.
+"""Measurements inside a process, through the library: `python -m benchmarks.inside WHAT ARGUMENT…`.
 
-What it prints is seconds: by the clock and of the processor, or JSON of lists of them. Roots are made in the current directory.
+It prints seconds by the clock and of the processor, or JSON with lists of them. Roots are created in the current
+directory.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from layerstore_core import DiffID, Layer, LayerStore
 from layerstore_core.store.register_chain import LayerInput
@@ -25,20 +27,20 @@ _CHUNK: Final = 1 << 20
 
 
 def _processor() -> float:
-    """Seconds of this process, and of those that it has waited for: files may be made by one beside it."""
+    """Return the seconds of this process, and of the child processes that it has waited for, such as workers."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return the seconds that some work takes, by the clock."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def _tell(work: Callable[[], object]) -> None:
-    """Print the seconds that it takes, by the clock and of the processor."""
+def _print_seconds(work: Callable[[], object]) -> None:
+    """Print the seconds that some work takes, by the clock and of the processor."""
     start = _processor()
     taken = seconds(work)
     print(taken, _processor() - start)
@@ -48,6 +50,10 @@ def _open(root: str | Path, driver: str) -> LayerStore:
     return LayerStore.open(root=root, driver=driver, durability="none")
 
 
+def _open_file(path: str) -> BinaryIO:
+    return open(path, "rb", buffering=0)
+
+
 def _drain(layer: Layer) -> None:
     with layer.tar_stream() as stream:
         while stream.read(_CHUNK):
@@ -55,7 +61,7 @@ def _drain(layer: Layer) -> None:
 
 
 def many_layers(root: str, count: str) -> None:
-    """Make a vfs store of many small layers, in chains of five; print the chain ID of one."""
+    """Create a vfs store of many small layers, in chains of five. Print the chain ID of one layer."""
     with _open(root, "vfs") as store:
         parent, middle = "", ""
         for number in range(int(count)):
@@ -65,19 +71,19 @@ def many_layers(root: str, count: str) -> None:
             with store.register(io.BytesIO(tar), parent if number % 5 else "") as layer:
                 store.pin(layer)
                 parent = layer.chain_id
-            # The base of a chain, of the same work whatever the number of layers.
+            # The base of a chain: its export is the same work for any number of layers.
             if number == int(count) // 2 // 5 * 5:
                 middle = parent
     print(middle)
 
 
 def opening(root: str) -> None:
-    """Print how long opening a store takes."""
-    _tell(lambda: _open(root, "vfs").close())
+    """Print the seconds of opening a store."""
+    _print_seconds(lambda: _open(root, "vfs").close())
 
 
 def image(driver: str, how: str, *layers: str) -> None:
-    """Print how long the layers of an image take: `together`, or `one by one`."""
+    """Print the seconds of registering the layers of an image, `together` or `one by one`."""
     found = [(path, DiffID.from_hex(digest)) for path, _, digest in (one.rpartition("=") for one in layers)]
     with _open("store", driver) as store:
 
@@ -87,15 +93,13 @@ def image(driver: str, how: str, *layers: str) -> None:
                 parent = store.register(path, parent).chain_id
 
         def together() -> None:
-            store.register_chain(
-                [LayerInput(lambda path=path: open(path, "rb", buffering=0), digest, path) for path, digest in found]  # type: ignore[misc]  # noqa: SIM115
-            )
+            store.register_chain([LayerInput(partial(_open_file, path), digest, path) for path, digest in found])
 
-        _tell(together if how == "together" else one_by_one)
+        _print_seconds(together if how == "together" else one_by_one)
 
 
 class _Costs:
-    """Seconds by the clock and of the processor, of one kind of work each time."""
+    """The seconds by the clock and of the processor, of each repeat of some work."""
 
     def __init__(self) -> None:
         self.clock: list[float] = []
@@ -103,7 +107,7 @@ class _Costs:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """A block that counts."""
+        """Measure the `with` block as one repeat."""
         clock, processor = time.perf_counter(), _processor()
         yield
         self.processor.append(_processor() - processor)
@@ -111,15 +115,15 @@ class _Costs:
 
 
 def entries(driver: str, warm: str, tar: str, repeats: str) -> None:
-    """Print what registering a tar costs, and exporting it: once for each repeat."""
+    """Print the seconds of registering and of exporting a tar, for each repeat."""
     register, export = _Costs(), _Costs()
     for number in range(int(repeats)):
         root = Path(f"store-{number}")
         with _open(root, driver) as store:
-            store.register(warm)  # what is done once in a process
+            store.register(warm)  # so that work that is done once in a process is not measured
             with register.one():
                 layer = store.register(tar)
-            _drain(layer)  # the first reading of the files warms caches, as it does for everybody
+            _drain(layer)  # the first export warms the caches
             with export.one():
                 _drain(layer)
         shutil.rmtree(root)
@@ -127,7 +131,7 @@ def entries(driver: str, warm: str, tar: str, repeats: str) -> None:
 
 
 def depth(driver: str, *tars: str) -> None:
-    """Print what registering each layer of a chain costs, and exporting it."""
+    """Print the seconds of registering and of exporting each layer of a chain."""
     register, export = _Costs(), _Costs()
     with _open("store", driver) as store:
         parent = ""

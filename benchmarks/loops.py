@@ -1,6 +1,6 @@
-"""The hot loops, each over any number of small files: what the budgets of instructions are measured on.
+"""The hot loops over any number of small files, on which the budgets of instructions are measured.
 
-`python benchmarks/loops.py LOOP COUNT DIRECTORY`; DIRECTORY is new, and is removed by whoever made it.
+`python benchmarks/loops.py LOOP COUNT DIRECTORY`. DIRECTORY must not exist. The caller removes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIZE: Final = 200
 
 
 def make_tar(count: int) -> bytes:
-    """A tar of `count` files of 200 bytes, in directories as a layer has them."""
+    """Return a tar of `count` files of 200 bytes, in directories as in a layer."""
     parts = []
     for number in range(count):
         name = b"usr/share/doc/package-%05d/file-%02d.txt" % divmod(number, _PER_DIRECTORY)
@@ -49,7 +49,7 @@ def _stream(tar: bytes, out: io.BytesIO | None = None) -> LayerStream:
 
 
 def nothing(tar: bytes, directory: str) -> None:
-    """Only make the tar: what the others are compared with."""
+    """Do nothing with the tar. This is the base that the other loops are compared with."""
 
 
 def scan(tar: bytes, directory: str) -> None:
@@ -58,17 +58,17 @@ def scan(tar: bytes, directory: str) -> None:
 
 
 def record(tar: bytes, directory: str) -> None:
-    """Parse it, and write its tar-split lines."""
+    """Parse the tar, and write its tar-split lines."""
     _stream(tar, io.BytesIO()).drain()
 
 
 def unpack(tar: bytes, directory: str) -> None:
-    """Parse it, and make its files."""
+    """Parse the tar, and create its files."""
     unpack_layer(_stream(tar), directory)
 
 
 def export(tar: bytes, directory: str) -> None:
-    """All of it: in, and put together again."""
+    """Parse the tar, write its tar-split lines, create its files, and assemble the tar again."""
     out = io.BytesIO()
     diff = _stream(tar, out)
     unpack_layer(diff, directory)
@@ -90,7 +90,7 @@ LOOPS: Final[dict[str, Callable[[bytes, str], None]]] = {
 }
 
 if __name__ == "__main__":
-    # All files are made here: how many another process would take is chance.
+    # No worker: the number of files that it would create varies by chance.
     batches._BATCHES_BEFORE_WORKER = sys.maxsize  # type: ignore[misc]  # noqa: SLF001
     loop, entries, where = sys.argv[1:]
     os.mkdir(where)

@@ -1,4 +1,4 @@
-"""Running contenders in turn, and the arithmetic of what was measured."""
+"""Run contenders in turn, and compute medians and ratios."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Run:
     """One run of a command.
 
     Attributes:
-        seconds: of the clock.
-        processor: seconds of user and system time, of the command and what it waited for, not of a daemon's.
-        memory: the most that one process of it had at once, in bytes. A process that is not larger than the one that
-            starts it cannot be told from it, so this is what it took at most.
+        seconds: the seconds by the clock.
+        processor: the seconds of user and system time of the command and its children, but not of a daemon.
+        memory: the greatest memory of one of its processes, in bytes. It is an upper bound: the kernel also counts the
+            memory of the process that starts the command.
     """
 
     seconds: float
@@ -35,7 +35,7 @@ class Run:
 
 @dataclass
 class Measured:
-    """A contender's runs, one for each round; `None` where it failed."""
+    """The runs of a contender, one for each round. `None` for a run that failed."""
 
     does: str
     runs: list[Run | None] = field(default_factory=list)
@@ -43,25 +43,25 @@ class Measured:
 
     @property
     def seconds(self) -> list[float | None]:
-        """Of each round."""
+        """The seconds of each round."""
         return [run.seconds if run else None for run in self.runs]
 
     @property
     def median(self) -> float:
-        """Of the seconds.
+        """The median of the seconds.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no run has succeeded.
         """
         return statistics.median(one for one in self.seconds if one is not None)
 
     @property
     def ran(self) -> bool:
-        """Whether there is any run."""
+        """Whether any run has succeeded."""
         return any(run is not None for run in self.runs)
 
     def as_json(self) -> dict[str, Any]:
-        """For the file of results."""
+        """Return the runs in the form of the file of results."""
         return {
             "does": self.does,
             "missing": self.missing,
@@ -70,17 +70,17 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """From the file of results."""
+        """Return the runs from the file of results."""
         return cls(data["does"], [Run(**run) if run else None for run in data["runs"]], data["missing"])
 
 
-#: What was measured of one piece of work, by contender.
+#: The measurements of one piece of work, by contender.
 Results = dict[str, Measured]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median of the ratios of single rounds, and how far those lie apart."""
+    """The median of the ratios of single rounds, the least and the greatest."""
 
     median: float
     least: float
@@ -88,46 +88,49 @@ class Ratio:
 
 
 def ratio(ours: Iterable[float | None], theirs: Iterable[float | None]) -> Ratio | None:
-    """How many times as long ours takes, from the rounds that have both, so that each ratio is of one moment."""
+    """Return how many times as long ours takes. Only rounds with both count, so that each ratio is of one moment."""
     found = [a / b for a, b in zip(ours, theirs, strict=False) if a is not None and b]
     return Ratio(statistics.median(found), min(found), max(found)) if found else None
 
 
 def flatness(costs: Iterable[float]) -> float:
-    """The ratio of the largest cost to the smallest; 1 is flat."""
+    """Return the ratio of the largest cost to the smallest. 1 is flat."""
     found = list(costs)
     return max(found) / min(found)
 
 
-def alternate(contenders: Sequence[Contender], work: Path, rounds: int, tell: Callable[[str], object]) -> Results:
-    """Run each in turn, so that what else the machine does meets all alike. Who fails in the first round is left out."""
+def alternate(contenders: Sequence[Contender], work: Path, rounds: int, progress: Callable[[str], object]) -> Results:
+    """Run the contenders in turn, so that other load on the machine affects all alike.
+
+    A contender that fails in the first round is left out. `progress` is called with a line before each run.
+    """
     results = {one.name: Measured(one.does, missing=one.missing) for one in contenders}
     for number in range(rounds):
         for one in contenders:
             found = results[one.name]
             if found.missing:
                 continue
-            tell(f"round {number + 1} of {rounds}: {one.name}")
+            progress(f"round {number + 1} of {rounds}: {one.name}")
             run, problem = once(one, work)
             if run is None:
                 print(f"{one.name}: {problem}", file=sys.stderr)
             if run is None and not number:
-                found.missing = f"failed: {problem.splitlines()[0] if problem else 'it does not say why'}"
+                found.missing = f"failed: {problem.splitlines()[0] if problem else 'no error message'}"
                 continue
             found.runs.append(run)
     return results
 
 
 def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
-    """Run a contender in a fresh directory, which is removed; on failure, give what it said."""
-    with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name, tempfile.TemporaryFile() as said:
+    """Run a contender in a new directory, which is then removed. Return the run, or the error output if it fails."""
+    with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name, tempfile.TemporaryFile() as errors:
         contender.before(Path(name))
         start = time.perf_counter()
         with subprocess.Popen(
             contender.command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if contender.tells else subprocess.DEVNULL,
-            stderr=said,
+            stdout=subprocess.PIPE if contender.prints_seconds else subprocess.DEVNULL,
+            stderr=errors,
             cwd=name,
             env=environment(),
         ) as process:
@@ -136,17 +139,17 @@ def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
             seconds = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            return None, said.read().decode(errors="replace").strip()
-        _clear(Path(name))  # now: to remove a tree is work too, but nobody's
+            errors.seek(0)
+            return None, errors.read().decode(errors="replace").strip()
+        _clear(Path(name))  # after the clock has stopped: removing the tree is no part of the work
         processor = usage.ru_utime + usage.ru_stime
-        if contender.tells:
+        if contender.prints_seconds:
             seconds, processor = map(float, output.split())
         return Run(seconds, processor, usage.ru_maxrss * 1024), ""
 
 
 def _clear(directory: Path) -> None:
-    """Remove what a command made, also where it left a mount behind, as containers-storage does."""
+    """Remove what a command has created. Unmount first: containers-storage leaves a mount behind."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if (mount := line.split()[4]).startswith(f"{directory}/"):
             subprocess.run(["umount", "-l", mount], check=False)

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.report RESULTS…`: write the tables of docs/performance.md, the charts, and where README shows them.
+"""`python -m benchmarks.report RESULTS…`: write the tables of docs/performance.md, the charts, and README's section.
 
-Several files of results are joined: what was measured last, counts.
+Several files of results are joined: the last measurement counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ END: Final = "<!-- end -->"
 _PAGE: Final = CHECKOUT / "docs" / "performance.md"
 _CHARTS: Final = CHECKOUT / "docs" / "charts"
 _README: Final = CHECKOUT / "README.md"
-#: What README shows of the charts.
+#: The charts that README shows, with their titles.
 _SHOWN: Final = {
     "register": "Registering a layer, peers side by side",
     "export": "Exporting a layer, peers side by side",
@@ -35,10 +35,14 @@ _VERDICTS: Final = {True: "met", False: "**not met**", None: "not measured"}
 def main() -> None:
     """Write the page and the charts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("results", type=Path, nargs="+", help="what python -m benchmarks has written")
-    parser.add_argument("--page", type=Path, default=_PAGE, help="between its markers the tables are put")
-    parser.add_argument("--readme", type=Path, default=_README, help="between its markers the charts are shown")
-    parser.add_argument("--charts", type=Path, default=_CHARTS, help="where the charts go, and the results beside them")
+    parser.add_argument("results", type=Path, nargs="+", help="the results that python -m benchmarks has written")
+    parser.add_argument("--page", type=Path, default=_PAGE, help="the page that gets the tables between its markers")
+    parser.add_argument(
+        "--readme", type=Path, default=_README, help="the page that shows the charts between its markers"
+    )
+    parser.add_argument(
+        "--charts", type=Path, default=_CHARTS, help="the directory of the charts and the joined results"
+    )
     options = parser.parse_args()
     results = join([json.loads(path.read_text()) for path in options.results])
     options.page.write_text(put(options.page.read_text(), markdown(results)))
@@ -48,7 +52,7 @@ def main() -> None:
 
 
 def join(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Results of several runs as one."""
+    """Return the results of several runs as one."""
     joined = {key: value for one in found for key, value in one.items() if key != "rows"}
     loads = [load for one in found for load in one["machine"]["load"]]
     return {
@@ -61,12 +65,12 @@ def join(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def with_rows(results: Mapping[str, Any]) -> str:
-    """The text of a file of results, with the table of targets in it."""
+    """Return the text of a file of results, with the table of targets in it."""
     return json.dumps({**results, "rows": [vars(row) for row in rows(results)]}, indent=1) + "\n"
 
 
 def shown(directory: Path, readme: Path) -> str:
-    """What README shows: the charts that there are, and where the figures are."""
+    """Return README's text: the existing charts, and links to the figures."""
     where = os.path.relpath(directory, readme)
     charts_there = [
         f"![{title}]({where}/{name}.svg)" for name, title in _SHOWN.items() if (directory / f"{name}.svg").exists()
@@ -76,10 +80,10 @@ def shown(directory: Path, readme: Path) -> str:
 
 
 def put(page: str, tables: str) -> str:
-    """The page with other tables between its markers.
+    """Return the page with other tables between its markers.
 
     Raises:
-        ValueError: it has no markers.
+        ValueError: the page has no markers.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -89,15 +93,16 @@ def put(page: str, tables: str) -> str:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All tables."""
+    """Return all tables."""
     machine = results["machine"]
     load = " to ".join(f"{one:.1f}" for one in machine["load"])
-    told = (
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, Linux {machine['kernel']}, "
-        f"Python {machine['python']}, {machine['file_system']}; up to {results['rounds']} rounds; load {load}. "
+    conditions = (
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, "
+        f"Linux {machine['kernel']}, Python {machine['python']}, {machine['file_system']}; "
+        f"up to {results['rounds']} rounds; load {load}. "
         "A ratio is the median of the ratios of single rounds, with the least and the most."
     )
-    parts = [told, table(rows(results))]
+    parts = [conditions, table(rows(results))]
     for work in results["work"].values():
         parts += [f"### {work['title'][0].upper()}{work['title'][1:]}", _peers(work)]
     for name, title in (("growth", "By number of entries"), ("depth", "By depth of the chain")):
@@ -107,7 +112,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def table(found: Iterable[Row]) -> str:
-    """Targets, and whether they are met."""
+    """Return the table of targets, and whether they are met."""
     return _table(
         ("work", "target", "measured", ""),
         [(row.work, row.target, row.found, _VERDICTS[row.met]) for row in found],
@@ -115,14 +120,14 @@ def table(found: Iterable[Row]) -> str:
 
 
 def plain(found: Sequence[Row]) -> str:
-    """The same for a terminal."""
+    """Return the table of targets for a terminal."""
     width = max((len(row.work) for row in found), default=0)
     verdicts = {True: "met", False: "NOT MET", None: "-"}
     return "\n".join(f"{row.work:{width}}  {verdicts[row.met]:8} {row.found}  [{row.target}]" for row in found)
 
 
 def peers(work: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
-    """Who took part in a piece of work: name, seconds, spread, ratio to the reference, processor seconds, what it does."""
+    """Return for each contender: name, seconds, spread, ratio to the reference, processor seconds, what it does."""
     found = {name: Measured.from_json(data) for name, data in work["contenders"].items()}
     reference = found.get(work["reference"])
     lines = []
@@ -134,8 +139,8 @@ def peers(work: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
         relative = ratio(one.seconds, reference.seconds) if reference else None
         processor = statistics.median(run.processor for run in one.runs if run is not None)
         spread = f"{min(times):.2f} to {max(times):.2f}"
-        told = f"{relative.median:.2f}" if relative else "-"
-        lines.append((name, f"{one.median:.2f}", spread, told, f"{processor:.2f}", one.does))
+        times_reference = f"{relative.median:.2f}" if relative else "-"
+        lines.append((name, f"{one.median:.2f}", spread, times_reference, f"{processor:.2f}", one.does))
     return lines
 
 
@@ -156,7 +161,7 @@ def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def write_charts(results: Mapping[str, Any], directory: Path) -> None:
-    """A chart of peers for each piece of work, and of each growth."""
+    """Write a chart of the contenders for each piece of work, and one for each growth."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, work in results["work"].items():
         found = {one: Measured.from_json(data) for one, data in work["contenders"].items()}

@@ -1,4 +1,4 @@
-"""What is aimed at, and whether it was reached: plain arithmetic on the file of results."""
+"""The targets, and whether they are met: plain arithmetic on the file of results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MIB: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table.
+    """One row of the table of targets.
 
     Attributes:
-        work: what was done.
-        target: what is aimed at, in words.
-        found: what was measured, in words; why not, where it was not.
-        met: whether the target is met; `None` where nothing was measured.
+        work: the work, and who did it.
+        target: the target, as text.
+        found: the measured value, or why nothing was measured, as text.
+        met: whether the target is met. `None` if nothing was measured.
     """
 
     work: str
@@ -31,13 +31,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Against:
-    """A target relative to peers at the same work: `ours` takes at most `factor` times what a peer does.
+    """A target relative to peers that do the same work: `ours` takes at most `factor` times as long as a peer.
 
     Attributes:
-        work: its name in `works.WORKS`.
-        ours: the contender.
-        peers: one, or several of which `which` is taken: the `fastest` or the `slowest` by their medians.
+        work: the name of the work in `works.WORKS`.
+        ours: our contender.
+        peers: the peers to compare with.
         factor: the target.
+        which: the one of several peers that counts, by the medians: "fastest" or "slowest".
     """
 
     work: str
@@ -47,10 +48,10 @@ class Against:
     which: str = "fastest"
 
     def row(self, title: str, results: Results) -> Row:
-        """Compare."""
+        """Compare the results with the target. Return the row."""
         names = [name for name in self.peers if name in results and results[name].ran]
         ours = results.get(self.ours)
-        target = f"at most {self.factor:g} × {self._wanted}"
+        target = f"at most {self.factor:g} × {self._description}"
         title = f"{title}: {self.ours}"
         if ours is None or not ours.ran:
             return Row(title, target, f"not measured: {ours.missing if ours else 'left out'}", None)
@@ -62,10 +63,10 @@ class Against:
         if found is None:
             return Row(title, target, "not measured: no round has both", None)
         against = f" of {peer}" if len(self.peers) > 1 else ""
-        return Row(title, target, f"{_told(found)}{against}", found.median <= self.factor)
+        return Row(title, target, f"{_text(found)}{against}", found.median <= self.factor)
 
     @property
-    def _wanted(self) -> str:
+    def _description(self) -> str:
         if len(self.peers) == 1:
             return self.peers[0]
         return f"the {'slower' if self.which == 'slowest' else 'fastest'} of {', '.join(self.peers)}"
@@ -88,16 +89,16 @@ AGAINST: Final = (
     Against("changes", "layerstore compare_trees", ("rsync -an --delete",), 0.5),
     Against("layers", "layerstore export, many layers", ("layerstore export, 10 layers",), 1.2),
 )
-#: Seconds, of contenders at the work `layers`.
+#: The most seconds that contenders of the work `layers` may take.
 ABSOLUTE: Final = {"layerstore, opening": 0.5, "layerstore ls": 0.5}
 MEMORY: Final = 120 * _MIB
 FLAT: Final = 1.2
-#: How near to what the cores allow an image's layers have to come.
+#: The layers of an image may take at most so many times the time that the cores allow.
 NEAR: Final = 1.2
 
 
 def rows(results: Mapping[str, Any]) -> list[Row]:
-    """The table, of what was measured."""
+    """Return the rows of all targets that were measured."""
     works = {
         name: {one: Measured.from_json(data) for one, data in work["contenders"].items()}
         for name, work in results["work"].items()
@@ -122,19 +123,19 @@ def _absolute(title: str, name: str, found: Measured, most: float) -> Row:
     if not found.ran:
         return Row(f"{title}: {name}", target, f"not measured: {found.missing}", None)
     times = [one for one in found.seconds if one is not None]
-    told = f"{found.median:.2f} s ({min(times):.2f} to {max(times):.2f})"
-    return Row(f"{title}: {name}", target, told, found.median < most)
+    text = f"{found.median:.2f} s ({min(times):.2f} to {max(times):.2f})"
+    return Row(f"{title}: {name}", target, text, found.median < most)
 
 
 def _image(title: str, driver: str, results: Results, cores: int) -> Row:
-    """Layers taken together, against one after another; no less is possible than all cores working all of the time."""
+    """Compare layers registered together with layers registered one by one. The limit is that all cores always work."""
     together, single = (results[f"layerstore, {driver}, {how}"] for how in ("together", "one by one"))
     title, target = f"{title}: {driver}", f"within {NEAR - 1:.0%} of what {cores} cores allow, one by one being 1"
     found = ratio(together.seconds, single.seconds)
     if found is None:
         return Row(title, target, f"not measured: {together.missing or single.missing}", None)
     least = statistics.median(run.processor / cores / run.seconds for run in single.runs if run is not None)
-    return Row(title, target, f"{_told(found)}; the cores allow {least:.2f}", found.median <= least * NEAR)
+    return Row(title, target, f"{_text(found)}; the cores allow {least:.2f}", found.median <= least * NEAR)
 
 
 def _memory(title: str, size: int | str) -> Row:
@@ -153,5 +154,5 @@ def _flat(title: str, costs: Mapping[int | str, Sequence[float]]) -> Row:
     return Row(title, target, f"{found:.2f}, from {min(medians):,} to {max(medians):,}", found <= FLAT)
 
 
-def _told(found: Ratio) -> str:
+def _text(found: Ratio) -> str:
     return f"{found.median:.2f} ({found.least:.2f} to {found.most:.2f})"

@@ -1,4 +1,4 @@
-"""Who takes part in what."""
+"""The pieces of work, and the contenders of each."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Work:
     """A piece of work.
 
     Attributes:
-        title: for tables and charts; `{options.entries:,}` and the like stand for sizes.
-        contenders: who takes part.
-        reference: whose time the table's ratios are of.
+        title: the title in tables and charts. `{options.entries:,}` and the like stand for sizes.
+        contenders: returns the contenders.
+        reference: the name of the contender to which the table's ratios relate.
     """
 
     title: str
@@ -65,7 +65,7 @@ def _plain_peers(tar: Path) -> list[Contender]:
 
 
 def _engines(shop: Workshop, layer: Path, name: str) -> list[Contender]:
-    """What keeps layers as we do, or nearly; each forgets the layer before it runs."""
+    """Return engines that store layers like layerstore, or nearly so. Each deletes the layer before it runs."""
     storage = ["containers-storage", "import-layer", "--graph", "cs", "--run", "run", "--storage-driver", "overlay"]
     layout = f"{shop.layout_of(layer)}:bench"
     does = "hash, tar-split, extraction"
@@ -192,7 +192,9 @@ def _many_layers(shop: Workshop) -> list[Contender]:
         ).stdout.strip()
     does = "a whole process"
     return [
-        Contender("layerstore, opening", "the library's open and close", inside("open", str(many)), tells=True),
+        Contender(
+            "layerstore, opening", "the library's open and close", inside("open", str(many)), prints_seconds=True
+        ),
         Contender("layerstore ls", does, layerstore("ls", root=str(many))),
         *(
             Contender(name, does, layerstore("export", chains[root], "-o", "/dev/null", root=str(root)))
@@ -209,7 +211,7 @@ def _image(shop: Workshop) -> list[Contender]:
             _ALL_OF_IT,
             inside("image", driver, how, *layers),
             needs_root=driver == "overlay2",
-            tells=True,
+            prints_seconds=True,
         )
         for driver in ("overlay2", "vfs")
         for how in ("together", "one by one")
@@ -219,7 +221,7 @@ def _image(shop: Workshop) -> list[Contender]:
     return found
 
 
-#: By name, in the order in which they are run.
+#: The pieces of work by name, in the order in which they are run.
 WORKS: Final = {
     "register": Work("register a raw tar of {options.entries:,} entries", _register, "GNU tar -x"),
     "register-large": Work("register a raw tar of four files, {megabytes:,} MB", _register_large, "sha256sum"),

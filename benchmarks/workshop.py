@@ -1,4 +1,4 @@
-"""Where the benchmark happens: options, daemons, and inputs, each of which is made when it is first asked for."""
+"""The surroundings of the benchmark: options, daemons, and inputs, each of which is created at its first use."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.contenders import environment, layerstore
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for.
+    """The options of the command line.
 
     Attributes:
-        entries: of the layer of small files.
-        large: bytes of the layer of few large files.
-        layers: of the store of many layers.
-        depth: of the deepest chain.
-        rounds: how often everything is run.
+        entries: the number of entries of the layer of small files.
+        large: the bytes of the layer of few large files.
+        layers: the number of layers of the store of many layers.
+        depth: the depth of the deepest chain.
+        rounds: the number of runs of everything.
         full: whether to measure a million entries and ten GB too.
-        full_entries: how many that is.
-        full_bytes: how many that is.
-        disk: where what is too large for `work` goes.
+        full_entries: the number of entries for that.
+        full_bytes: the number of bytes for that.
+        disk: the directory for inputs that are too large for `work`.
     """
 
     entries: int
@@ -39,11 +39,11 @@ class Options:
 
 
 class Workshop:
-    """Inputs, and who may work on them.
+    """The inputs of the benchmark, and the clients of daemons.
 
     Args:
-        work: a directory of our own, best on a tmpfs.
-        options: sizes.
+        work: the benchmark's own directory, best on a tmpfs.
+        options: the sizes.
         docker: the client of a daemon, if there is one.
         ctr: the client of a containerd, if there is one.
     """
@@ -63,7 +63,7 @@ class Workshop:
 
     @cached_property
     def small_packed(self) -> Path:
-        """The same, compressed."""
+        """The tar of small files, compressed."""
         target = self.work / "small.tar.gz"
         inputs.compress(self.small, target)
         return target
@@ -103,14 +103,14 @@ class Workshop:
         return found
 
     def archive_of(self, layers: list[tuple[Path, str]], name: str) -> Path:
-        """A docker-archive of layers."""
+        """Return a docker-archive of some layers."""
         target = self.work / f"{name}.archive"
         if not target.exists():
             inputs.docker_archive(target, layers, f"bench-{name}")
         return target
 
     def layout_of(self, layer: Path) -> Path:
-        """An OCI layout of a layer of small files, compressed or not."""
+        """Return an OCI layout of a layer of small files, compressed or not."""
         target = self.work / f"{layer.name}.layout"
         if not target.exists():
             inputs.oci_layout(target, layer, self.diff_id)

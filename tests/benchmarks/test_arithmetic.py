@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures."""
+"""The benchmark's arithmetic: ratios, targets, tables and joined results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measured(*seconds: float | None, processor: float = 1.0, missing: str = "") 
 
 
 def results(work: str, **more: Any) -> dict[str, Any]:
-    """A file of results of one work, read back."""
+    """Return the results of one work, as read from a file."""
     found = {
         "machine": {"cores": 2},
         "work": {work: {"title": "the work", "reference": "GNU tar -x", "contenders": more}},
@@ -30,21 +30,21 @@ def results(work: str, **more: Any) -> dict[str, Any]:
     return json.loads(text)
 
 
-def test_a_ratio_is_of_one_round() -> None:
-    """The machine was busy in the second round, for both; and in the third one of them failed."""
+def test_ratios_are_of_single_rounds() -> None:
+    """The machine was busy in the second round, for both. In the third round one of them failed."""
     found = ratio([1.0, 10.0, None, 3.0], [2.0, 20.0, 1.0, 2.0])
     assert found is not None
     assert (found.median, found.least, found.most) == (0.5, 0.5, 1.5)
     assert ratio([None, 1.0], [1.0, None]) is None
 
 
-def test_flat_is_one() -> None:
+def test_flatness_of_equal_costs_is_one() -> None:
     assert flatness([5, 5]) == 1
     assert flatness([5, 6, 4]) == 1.5
 
 
 @pytest.mark.parametrize(("which", "found", "met"), [("fastest", "2.00", False), ("slowest", "0.50", True)])
-def test_the_peer_that_counts(which: str, found: str, *, met: bool) -> None:
+def test_the_peer_that_counts_for_a_target(which: str, found: str, *, met: bool) -> None:
     target = Against("w", "ours", ("a", "b", "c"), 1.1, which)
     row = target.row(
         "title", {"ours": measured(2.0), "a": measured(1.0), "b": measured(4.0), "c": measured(missing="no c")}
@@ -54,7 +54,7 @@ def test_the_peer_that_counts(which: str, found: str, *, met: bool) -> None:
     assert row.met is met
 
 
-def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+def test_a_target_without_measurement_is_neither_met_nor_missed() -> None:
     target = Against("w", "ours", ("a",), 1.0)
     for found in (
         {"ours": measured(missing="needs root"), "a": measured(1.0)},
@@ -93,8 +93,8 @@ def test_rows_of_many_layers() -> None:
 
 
 @pytest.mark.parametrize(("together", "met"), [(0.6, True), (0.9, False)])
-def test_an_image_is_held_against_what_the_cores_allow(together: float, *, met: bool) -> None:
-    """One by one takes a second, and as much of a processor: two cores could do it in half of the time."""
+def test_an_image_is_compared_with_what_the_cores_allow(together: float, *, met: bool) -> None:
+    """One by one takes a second, and a second of one processor. So two cores could do it in half the time."""
     found = rows(
         results(
             "image",
@@ -131,8 +131,8 @@ def test_rows_of_growth_and_memory() -> None:
 def test_growth_of_rounds() -> None:
     found = growth._Growth("s", "vfs")
     for factor in (1.0, 2.0):
-        told = {"register": {"processor": [3 * factor, 2 * factor], "clock": [5.0, 4.0]}}
-        found.add(10, told, min)
+        seconds = {"register": {"processor": [3 * factor, 2 * factor], "clock": [5.0, 4.0]}}
+        found.add(10, seconds, min)
     assert found.as_json() == {
         "unit": "s",
         "driver": "vfs",
@@ -141,7 +141,7 @@ def test_growth_of_rounds() -> None:
     }
 
 
-def test_sizes_that_are_measured() -> None:
+def test_counts_of_entries_that_are_measured() -> None:
     assert growth.counts(68_000, None) == [1_000, 10_000, 100_000]
     assert growth.counts(68_000, 1_000_000) == [1_000, 10_000, 100_000, 1_000_000]
     assert growth.counts(200, None) == []
@@ -161,7 +161,7 @@ def test_the_pages_have_the_markers(page: Path) -> None:
     report.put(page.read_text(), "")
 
 
-def test_joined_results_keep_what_was_measured_last() -> None:
+def test_joined_results_keep_the_last_measurement() -> None:
     one = {
         "machine": {"load": [1, 3]},
         "work": {"a": 1, "b": 1},
@@ -181,7 +181,7 @@ def test_joined_results_keep_what_was_measured_last() -> None:
     }
 
 
-def test_contenders_take_turns_and_a_failure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contenders_take_turns_and_failures_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     note = "import sys; open(sys.argv[1], 'a').write(sys.argv[2])"
     contenders = [
@@ -189,15 +189,15 @@ def test_contenders_take_turns_and_a_failure_is_told(tmp_path: Path, capsys: pyt
         Contender("bad", "", python("raise SystemExit('it is broken')")),
         Contender("none", "", ["no-such-program"], "no-such-program"),
         Contender("b", "", python(note, str(log), "b")),
-        Contender("told", "", python("print(7.5, 2.5)"), tells=True),
+        Contender("timed", "", python("print(7.5, 2.5)"), prints_seconds=True),
     ]
     found = alternate(contenders, tmp_path, 2, lambda _: None)
     assert log.read_text() == "abab"
     assert found["bad"].missing == "failed: it is broken"
     assert "bad: it is broken" in capsys.readouterr().err
     assert found["none"].missing == "no-such-program is not installed"
-    assert found["told"].seconds == [7.5, 7.5]
-    assert [run and run.processor for run in found["told"].runs] == [2.5, 2.5]
+    assert found["timed"].seconds == [7.5, 7.5]
+    assert [run and run.processor for run in found["timed"].runs] == [2.5, 2.5]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
 
 

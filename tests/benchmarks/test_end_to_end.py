@@ -1,4 +1,4 @@
-"""The benchmark runs, at a size where its figures mean nothing."""
+"""The benchmark runs from end to end, at a size at which its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def run(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_all_works(tmp_path: Path) -> None:
+def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
     sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000"]
-    told = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
+    output = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
     results = json.loads((out / "results.json").read_text())
     ours = {
         name: measured
@@ -51,10 +51,10 @@ def test_all_works(tmp_path: Path) -> None:
     assert all(10 << 20 < size < 500 << 20 for sizes in results["memory"].values() for size in sizes.values())
     assert set(results["growth"]["of"]["register"]) == {"1000"}
     assert set(results["depth"]["of"]["export"]) == {"3"}
-    assert all(row["work"] in told for row in results["rows"])
+    assert all(row["work"] in output for row in results["rows"])
     for name in [*results["work"], "growth", "depth"]:
         ElementTree.parse(out / f"{name}.svg")
-    assert [path for path in tmp_path.iterdir() if path != out] == [], "nothing is left over"
+    assert [path for path in tmp_path.iterdir() if path != out] == [], "files are left"
 
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
@@ -70,7 +70,7 @@ def test_all_works(tmp_path: Path) -> None:
         assert (tmp_path / "charts" / name).read_bytes() == (out / name).read_bytes()
 
 
-def test_only_what_is_asked_for(tmp_path: Path) -> None:
+def test_the_benchmark_runs_only_the_chosen_work(tmp_path: Path) -> None:
     run("benchmarks", "--only", "copy", "--entries", "50", "--rounds", "2", "--work", tmp_path, "--output", tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["work"]) == {"copy"}
@@ -79,7 +79,7 @@ def test_only_what_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 4 << 20, 256 << 20])
-def test_large_files_compressed_are_the_same(tmp_path: Path, size: int) -> None:
+def test_the_compressed_form_of_large_files_is_the_same(tmp_path: Path, size: int) -> None:
     plain, packed = tmp_path / "plain", tmp_path / "packed"
     inputs.large_files(plain, packed, size)
     with gzip.open(packed) as file:
@@ -90,7 +90,7 @@ def test_large_files_compressed_are_the_same(tmp_path: Path, size: int) -> None:
     assert packed.stat().st_size < plain.stat().st_size
 
 
-def test_a_hollow_file_takes_no_room(tmp_path: Path) -> None:
+def test_a_hollow_file_takes_no_disk_space(tmp_path: Path) -> None:
     inputs.hollow_file(tmp_path / "tar", 10**9 + 1)
     with tarfile.open(tmp_path / "tar") as tar:
         assert [(member.name, member.size) for member in tar] == [("hollow", 10**9 + 1)]
@@ -98,7 +98,7 @@ def test_a_hollow_file_takes_no_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 51, 2345])
-def test_so_many_entries(tmp_path: Path, entries: int) -> None:
+def test_even_files_have_the_number_of_entries(tmp_path: Path, entries: int) -> None:
     inputs.even_files(tmp_path / "tar", entries)
     with tarfile.open(tmp_path / "tar") as tar:
         assert len({member.name for member in tar}) == entries

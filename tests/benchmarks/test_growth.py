@@ -1,7 +1,7 @@
-"""What looks at a whole store costs no more for each layer the more layers there are.
+"""Operations on a whole store cost no more for each layer in a larger store.
 
-Calls of functions are counted, the interpreter's own and Python's, and not time: the count is the same on a busy machine,
-and a question about one layer that is answered by going through all of them is seen at once.
+The tests count calls of functions, both the interpreter's own and Python's, but no time. The count is the same on a busy
+machine. If an operation goes through all layers for each single layer, the count shows it at once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from layerstore_core.records.layerdb import LayerDB
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import register, tar_of
 
-#: What each layer costs is the difference between stores of these sizes: the cost of opening would hide it otherwise.
+#: The cost of a layer is the difference between stores of these sizes. So the cost of opening does not hide it.
 FEW, SOME = 40, 80
 MANY = int(os.environ.get("LAYERSTORE_GROWTH", "320"))
-#: What may come on top, for what is rounded: blocks of a directory, steps of a table.
+#: The tolerance, because some costs grow in steps: blocks of a directory, sizes of a table.
 MORE, ALLOWANCE = 1.1, 1000
 
 Step = Callable[[LayerStore], object]
@@ -40,17 +40,17 @@ def tar(number: int) -> bytes:
 
 
 def make(store: LayerStore, count: int, depth: int) -> None:
-    """Layers in chains, which nothing but names of images holds, every other one."""
+    """Register layers in chains. Names of images refer to every other chain, and nothing to the others."""
     names = {}
     with store.context.changing_images() as records:
         for start in range(0, count, depth):
             layer = None
             diff_ids = []
             for number in range(start, start + depth):
-                below, layer = layer, register(store, tar(number), layer or "")
+                parent, layer = layer, register(store, tar(number), layer or "")
                 diff_ids.append(str(DiffID.of(tar(number))))
-                if below is not None:
-                    below.close()
+                if parent is not None:
+                    parent.close()
             if start // depth % 2 == 0:
                 config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
                 names[f"image:{start}"] = records.add(json.dumps(config).encode())
@@ -60,7 +60,7 @@ def make(store: LayerStore, count: int, depth: int) -> None:
 
 
 def calls_of(step: Callable[[], object]) -> int:
-    """How many calls of functions a step takes, in all threads."""
+    """Return the number of calls of functions that a step takes, in all threads."""
     count = itertools.count()
 
     def note(frame: object, event: str, arg: object) -> None:
@@ -78,7 +78,7 @@ def calls_of(step: Callable[[], object]) -> int:
 
 
 def counted(root: Path, driver: str, count: int, depth: int, archive: Path) -> dict[str, int]:
-    """The calls that each operation takes in a store of so many layers."""
+    """Return the number of calls that each operation takes in a store of so many layers."""
 
     def opened(step: Step) -> Callable[[], object]:
         def run() -> None:
@@ -108,7 +108,7 @@ def counted(root: Path, driver: str, count: int, depth: int, archive: Path) -> d
 def test_no_operation_grows_faster_than_the_layers(tmp_path: Path, store_root: Path, driver: str, depth: int) -> None:
     archive = tmp_path / "known.tar"
     archive.write_bytes(docker_archive(ImageSpec([tar(-1)], names=["known:1"])))
-    counted(store_root / "imports", driver, depth, depth, archive)  # what is done once in a process is not counted
+    counted(store_root / "imports", driver, depth, depth, archive)  # not counted: work that is done once in a process
     few, some, many = (counted(store_root / str(size), driver, size, depth, archive) for size in (FEW, SOME, MANY))
     steps = (MANY - SOME) / (SOME - FEW)
     growth = {name: (many[name] - some[name], round((some[name] - few[name]) * steps)) for name in few}
@@ -116,10 +116,10 @@ def test_no_operation_grows_faster_than_the_layers(tmp_path: Path, store_root: P
 
 
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"], indirect=True)
-def test_a_deletion_that_lists_all_records_is_seen(
+def test_a_deletion_that_lists_all_records_exceeds_the_growth(
     tmp_path: Path, store_root: Path, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above can fail, at the size that it has."""
+    """This shows that the other test can fail at its sizes."""
     real = LayerDB.begin_deletion
 
     def begin_deletion(self: LayerDB, chain: ChainID) -> Deletion:

@@ -1,7 +1,7 @@
-"""A budget of instructions for each entry in the hot loops: they do not get slower unnoticed.
+"""A budget of instructions for each entry in the hot loops, so that they do not get slower unnoticed.
 
-Instructions of the program itself are counted, not the kernel's, and not time: the count is the same on a
-busy machine. A count above its budget means that work was added for each entry; where it is wanted, raise it.
+The tests count the program's own instructions, not the kernel's, and no time. The count is the same on a busy machine.
+A count above its budget means that work was added for each entry. If that work is intended, raise the budget.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FEW, MANY = 200, 1200
 
 #: Thousands of instructions an entry, with Python 3.11; about a fifth above what was counted.
 BUDGETS = {"scan": 38, "record": 76, "unpack": 60, "export": 200}
-#: What other versions may need more.
+#: The factor by which other versions of Python may exceed the budget.
 ALLOWANCE = 1.0 if sys.version_info[:2] == (3, 11) else 1.5
 
 
@@ -39,13 +39,13 @@ def instructions(loop: str, count: int, where: Path) -> int:
 
 
 def per_entry(loop: str, where: Path) -> float:
-    """What each further entry costs; starting up and importing are the same for both."""
+    """Return the instructions of each further entry. The start and the imports are the same for both numbers."""
     return (instructions(loop, MANY, where) - instructions(loop, FEW, where)) / (MANY - FEW)
 
 
 @pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """What making the tar costs."""
+    """Return the instructions for making the tar."""
     return per_entry("nothing", tmp_path_factory.mktemp("nothing"))
 
 
@@ -53,6 +53,6 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.xdist_group("instructions")
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind, which counts, is not installed")
 @pytest.mark.parametrize("loop", BUDGETS)
-def test_the_budget_of_an_entry(loop: str, nothing: float, tmp_path: Path) -> None:
+def test_the_instructions_of_an_entry_are_within_the_budget(loop: str, nothing: float, tmp_path: Path) -> None:
     spent = per_entry(loop, tmp_path) - nothing
     assert spent < BUDGETS[loop] * 1000 * ALLOWANCE, f"{spent / 1000:.0f} thousand instructions an entry"

@@ -4,19 +4,21 @@ They are as public and stable as those of `layerstore_core`. A driver imports `l
 `layerstore_core.errors` and `layerstore_core.log`, and no other module of this package. No name is in two of these
 modules. A name is loaded when it is first used, so `import layerstore_core.sdk` costs next to nothing.
 
-| for | use |
+| for | names |
 | --- | --- |
-| a driver that keeps each layer in a plain directory | `DirectoryDriver`: a base class with the required hooks |
-| files below the store's root | `inside`: functions that open, read, write, list and remove, and follow no symbolic link; `make_directory`, `write_file` |
+| a driver that keeps each layer in a plain directory | `DirectoryDriver` |
+| files below the store's root, without following links | `inside` (a module), `make_directory`, `write_file` |
 | descriptors that are never lost or closed twice | `Descriptor`, `open_fd` |
-| going through a tree | `TreeWalk`: one directory after the other, however deep; `Root`, `Directory`: any path in a tree, and never out of it |
-| extended attributes | `read_xattrs`: those that belong to a layer; `list_xattrs`: the names of all |
+| visiting all directories of a tree, however deep | `TreeWalk` |
+| opening any path of a tree, and none outside of it | `Root`, `Directory` |
+| extended attributes that belong to a layer, and all names | `read_xattrs`, `list_xattrs` |
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
 | sizes of changes | `changed_size` |
-| the hook `check_tree`, for two whole trees | `check_tree`, `UnpackRights` |
-| the hook `check_tree`, for a layer's own files | `FileChecker` compares single files; `ExpectedTree` computes from a `ParentTree` and the tar what they should be |
-| types that these hooks and classes take and return | `Difference`, `LayerEntry`, `ExpectedFile`, `EntryMetadata`, `ParentFile`, `ParentDirectory` |
+| the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
+| comparing single files with a tar | `FileChecker`, `ParentDirectory` |
+| what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |
+| what these take and return | `LayerEntry`, `EntryMetadata`, `Difference` |
 
 `layerstore_core` itself exports what most drivers need: `hookimpl`, `DriverContext`, `Capabilities`, `copy_tree`,
 `remove_tree`, `unpack_layer`, `WhiteoutStyle`, `compare_trees`, `TouchedPaths`, `Change`, `pack_changes`, `IterStream`,

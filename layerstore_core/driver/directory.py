@@ -24,9 +24,9 @@ _TREE_MODE: Final = 0o755
 class DirectoryDriver:
     """The six required hooks and `layer_ids`, for a driver that keeps each layer in a plain directory.
 
-    As it is, a layer is the directory `<home>/<layer ID>`, and a child begins as a copy of its parent. A subclass changes
-    this by the methods `layer_directory`, `tree`, `fill`, `make_home` and `check_storage_opt`, which are no hooks. It adds
-    other hooks as any driver does. A subclass that overrides a hook must mark it with `hookimpl` again.
+    As it is, a layer is the directory `<home>/<layer ID>`, and a child begins as a copy of its parent. A subclass
+    changes this by the methods `layer_directory`, `tree`, `fill`, `make_home` and `check_storage_opt`, which are no
+    hooks. It adds other hooks as any driver does. A subclass that overrides a hook must mark it with `hookimpl` again.
 
     Args:
         context: the surroundings of this instance.

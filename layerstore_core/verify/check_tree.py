@@ -1,8 +1,8 @@
 """Comparing the whole tree of a layer with what its tar and its parent make of it.
 
 All that a user of the mounted layer can see is compared: names, types, permission bits, owners, times, extended
-attributes, link targets, device numbers, contents, and which names are hard links of one file. What the unpacking process
-had no rights to make is not reported as missing.
+attributes, link targets, device numbers, contents, and which names are hard links of one file. What the unpacking
+process had no rights to make is not reported as missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The files that a layer should have, computed in memory from its tar and its parent's tree.
 
-The rules are those of `layerstore_core.unpack.unpacker`, but no file is made. Only the files that the layer itself adds,
-changes or deletes are kept in memory. All other files are as the parent has them.
+The rules are those of `layerstore_core.unpack.unpacker`, but no file is made. Only the files that the layer itself
+adds, changes or deletes are kept in memory. All other files are as the parent has them.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class ExpectedFile:
 
     Attributes:
         kind: its type, as `stat.S_IFMT` returns it.
-        metas: the sets of metadata that are right for it. Empty: no entry describes it, as for directories that are only
-            implied.
+        metas: the sets of metadata that are right for it. Empty: no entry describes it, as for directories that are
+            only implied.
         xattrs: its extended attributes.
         target: for a symbolic link: the path it points to.
         device: for a device: its numbers, as `os.makedev` returns them.
@@ -350,7 +350,7 @@ class ExpectedTree:
         return None, self._parent.find(_join(place.path, base)) if self._parent else None
 
     def _existing(self, place: ExpectedFile, path: bytes, base: bytes) -> ExpectedFile | None:
-        """Return the file that an entry for a directory finds at its name; a parent's directory becomes a merged one."""
+        """Return the file that an entry for a directory finds at its name. A parent's directory is merged."""
         file, found = self._find(_Place(path, place), base)
         if file is None and found is not None and stat.S_ISDIR(found.status.st_mode):
             return ExpectedFile(stat.S_IFDIR, merged=True)

@@ -22,7 +22,8 @@ from layerstore_core.verify.unpack_rights import UnpackRights
 _SECOND: Final = 1_000_000_000
 #: To chown(2) this ID means "leave it as it is"; the other form of it is -1.
 _NO_ID: Final = (1 << 32) - 1
-#: Modes of directories that a tar implies: those of this package and of Docker, and one that Docker's vfs gave them once.
+#: Modes of directories that a tar implies: those of this package and of Docker, and one that Docker's vfs gave them
+#: once.
 _IMPLIED_MODES: Final = (0o755, 0o600)
 _ACCESS_LISTS: Final = (ACCESS, DEFAULT)
 _CAPABILITY: Final = b"security.capability"
@@ -191,7 +192,8 @@ class FileChecker:
             metas, wanted = _with_access_list(metas, wanted, xattrs.get(ACCESS), status)
         faults = [self._faults(status, meta) for meta in metas] or [[]] * (expected.linked is None)
         if expected.linked is not None:
-            # The metadata is that of the parent's file, or of the entry: some unpackers do not change what they link to.
+            # The metadata is that of the parent's file, or of the entry: some unpackers do not change what they link
+            # to.
             if _same_mode_and_owner(status, expected.linked) and status.st_mtime_ns == expected.linked.st_mtime_ns:
                 faults.append([])
             elif not faults:

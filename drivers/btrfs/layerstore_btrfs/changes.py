@@ -5,8 +5,8 @@ change. Every block has the number of the transaction that wrote it. So a search
 snapshot skips whole branches that both still share. The search finds more inodes than have changed, because items share
 blocks. But each inode has the number of the transaction that last touched it.
 
-A touched file may be unchanged: a new time of access is a touch. So its items in both trees are compared. The files that
-remain are compared by the core, which decides what a change is.
+A touched file may be unchanged: a new time of access is a touch. So its items in both trees are compared. The files
+that remain are compared by the core, which decides what a change is.
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ def changes_since_snapshot(upper: Path, lower: Path) -> list[Change] | None:
     """Return the changes from the subvolume `lower` to its snapshot `upper`, as `compare_trees` returns them.
 
     Returns:
-        The changes. `None` if btrfs's records do not show them: `upper` is no snapshot of `lower`, one of them has other
-        subvolumes inside, or the user may not search trees.
+        The changes. `None` if btrfs's records do not show them: `upper` is no snapshot of `lower`, one of them has
+        other subvolumes inside, or the user may not search trees.
     """
     touched = touched_since_snapshot(upper, lower)
     return None if touched is None else compare_trees(upper, lower, touched=TouchedPaths(touched))
 
 
 def touched_since_snapshot(upper: Path, lower: Path) -> set[bytes] | None:
-    """Return the paths in `upper` that may differ from `lower`, for `TouchedPaths`; `None` as in `changes_since_snapshot`."""
+    """Return the paths in `upper` that may differ from `lower`, for `TouchedPaths`.
+
+    Returns:
+        The paths, or `None` in the cases in which `changes_since_snapshot` returns it.
+    """
     with subvolumes.opened(upper) as new, subvolumes.opened(lower) as old:
         try:
             info, parent = ioctl.subvol_info(new), ioctl.subvol_info(old)

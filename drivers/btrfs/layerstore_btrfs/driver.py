@@ -1,7 +1,7 @@
 """The driver: layers as subvolumes, in Docker's layout.
 
-In the driver's home, which Docker names `btrfs`, `subvolumes/<id>` is the subvolume of a layer. `quotas/<id>` has its size
-limit, as bytes in decimal, if it has one.
+In the driver's home, which Docker names `btrfs`, `subvolumes/<id>` is the subvolume of a layer. `quotas/<id>` has its
+size limit, as bytes in decimal, if it has one.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ class BtrfsDriver:
 
     @hookimpl
     def cleanup(self) -> None:
-        # The limits are listed first, and then the layers are looked up. A limit is recorded after its subvolume was made,
-        # and removed after its subvolume, so a limit without a subvolume is stale.
+        # The limits are listed first, and then the layers are looked up. A limit is recorded after its subvolume was
+        # made, and removed after its subvolume, so a limit without a subvolume is stale.
         for layer_id in inside.names(self._quotas):
             if not inside.exists(self._path(layer_id)):
                 self._logger.debug(f"removing the size limit of {layer_id}, which does not exist")

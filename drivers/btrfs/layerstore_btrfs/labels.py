@@ -1,4 +1,7 @@
-"""SELinux labels on a layer's files. They are set file by file: a subvolume is not mounted, so no mount option sets them."""
+"""SELinux labels on a layer's files.
+
+They are set file by file: a subvolume is not mounted, so no mount option sets them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The changes in a snapshot from btrfs's records: the same as those of comparing all files, at a cost that follows the change."""
+"""The changes in a snapshot from btrfs's records: the same as those of comparing all files, without reading all."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ EDITS = {
         lambda root: pwrite_keeping_times(root / "big", b"y", 70_000),
         ["C /big"],
     ),
-    "mode": (lambda root: (root / "a/b/c/f").chmod(0o600), [*map("C /".__add__, ("a", "a/b", "a/b/c", "a/b/c/f", "a/b/c/f-linked"))]),
+    "mode": (lambda root: (root / "a/b/c/f").chmod(0o600),
+             [*map("C /".__add__, ("a", "a/b", "a/b/c", "a/b/c/f", "a/b/c/f-linked"))]),
     "xattr": (lambda root: os.setxattr(root / "a/f", "user.one", b"2"), ["C /a", "C /a/f", "C /a/f-linked"]),
     "xattr removed": (lambda root: os.removexattr(root / "a/f", "user.one"), ["C /a", "C /a/f", "C /a/f-linked"]),
     "xattr of the root": (lambda root: os.setxattr(root, "user.x", b"2"), ["C /"]),
@@ -292,7 +293,8 @@ NAMES = ["p", "q", "r"]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join)
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["write", "append", "mkdir", "delete", "rename", "link", "symlink", "chmod", "xattr", "truncate", "read"]),
+        st.sampled_from(["write", "append", "mkdir", "delete", "rename", "link", "symlink", "chmod", "xattr",
+                         "truncate", "read"]),
         PATHS,
         PATHS,
         st.integers(0, 3),

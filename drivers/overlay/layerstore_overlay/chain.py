@@ -31,7 +31,7 @@ class LowerChains:
         return LowerLayers(lambda: map(self._layout.resolve, self._layout.lower(layer_id)), self._xattrs)
 
     def complete_lowers(self, layer_id: str) -> LowerLayers:
-        """Return the merged tree of the lower layers as a mount shows it. The layer and its parents must be complete."""
+        """Return the merged tree of the lower layers as a mount shows it. The layer and they must be complete."""
         self._apply_notes(layer_id)
         return self.lowers(layer_id)
 
@@ -55,8 +55,8 @@ class LowerChains:
 
         Args:
             layer_id: a layer that has a parent.
-            complete: the lower layers are all complete, so the note is applied at once. Otherwise it is applied when the
-                layer is first used.
+            complete: the lower layers are all complete, so the note is applied at once. Otherwise it is applied when
+                the layer is first used.
         """
         self._layout.write_notes(layer_id, [b"d"])
         if complete:

@@ -1,7 +1,7 @@
 """Comparing a layer's own directory with its tar: the layer's files, and the marks that hide files of lower layers.
 
-A path that is not in the directory shows as it is in the lower layers, and is looked up there. So the cost is that of the
-layer's own files, and nothing is mounted.
+A path that is not in the directory shows as it is in the lower layers, and is looked up there. So the cost is that of
+the layer's own files, and nothing is mounted.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class _UpperComparison:
         return hides or is_opaque or not expected.merged
 
     def _check_moved(self, name: bytes) -> None:
-        """Report marks by which overlayfs takes a name or the content of a file from another place, or hides the file."""
+        """Report marks by which overlayfs takes a file's name or content from another place, or hides the file."""
         for mark in list_xattrs(self._tree.handle(name or b".")):
             if mark.startswith(self._xattrs.prefix) and mark.removeprefix(self._xattrs.prefix) not in _HARMLESS:
                 self._checker.report(name, f"has the attribute {mark}, which no layer has")

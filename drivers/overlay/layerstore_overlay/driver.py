@@ -44,7 +44,9 @@ _MAX_DEPTH_CLASSIC: Final = 125
 
 
 class OverlayDriver:
-    """A driver that keeps each layer's own files in a directory, and merges them by overlayfs; on disk as Docker's overlay2.
+    """A driver that keeps each layer's own files in a directory, and merges them by overlayfs.
+
+    On disk, all is as Docker's overlay2 has it.
 
     Args:
         context: the surroundings of this instance.
@@ -306,8 +308,8 @@ class OverlayDriver:
         self._layout.require(layer_id)
         upper = self._layout.path(layer_id, "diff")
         fresh = not inside.has_entries(upper)
-        # The directories of a mounted overlay must not be changed directly. And overlayfs may have moved files of the layer
-        # to other paths, if it can.
+        # The directories of a mounted overlay must not be changed directly. And overlayfs may have moved files of the
+        # layer to other paths, if it can.
         if is_mount_point(self._layout.path(layer_id, "merged")) or not (fresh or self._native_diff):
             return None
         if not self._layout.lower(layer_id):

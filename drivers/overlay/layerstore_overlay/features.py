@@ -89,7 +89,10 @@ class Features:
 
     @property
     def xattrs_to_read(self) -> OverlayXattrs:
-        """The extended attributes to read. Where none can be set, as on a read-only file system: those of this user's kind."""
+        """The extended attributes to read: `xattrs`, or where none can be set, those of this user's kind.
+
+        None can be set on a read-only file system, for example.
+        """
         try:
             return self.xattrs
         except (DriverNotSupported, OSError):

@@ -10,8 +10,8 @@
     <id>/unsettled                       notes: paths that depend on lower layers, until the first use; not in Docker
     <id>/empty/                          if the layer's root is opaque, from its first mount on; not in Docker
 
-A layer's directory is made before its link, and the link is removed before the directory. So a link that leads nowhere is
-stale, and all else that a crash leaves is in a directory whose name is a layer's ID.
+A layer's directory is made before its link, and the link is removed before the directory. So a link that leads nowhere
+is stale, and all else that a crash leaves is in a directory whose name is a layer's ID.
 """
 
 from __future__ import annotations
@@ -177,7 +177,11 @@ class Layout:
         return path
 
     def make_empty(self, layer_id: str) -> str:
-        """Make an empty directory for a layer that hides all lower ones, since overlayfs needs one; return its path in home."""
+        """Make an empty lower directory for a layer with an opaque root, since overlayfs needs one.
+
+        Returns:
+            Its path, relative to home.
+        """
         path = os.path.join(layer_id, "empty")
         _make_directory(os.path.join(self.home, path), 0o700, (os.geteuid(), os.getegid()))
         return path

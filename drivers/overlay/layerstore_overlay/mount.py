@@ -220,9 +220,10 @@ class _Unsupported(OSError):
 
 
 def _accepts_unknown_options(fs_fd: int) -> bool:
-    """Return whether this kernel's overlayfs accepts unknown options, because it reads them at the end, as for mount(2).
+    """Return whether this kernel's overlayfs accepts unknown options.
 
-    It would accept `lowerdir+`, too, and fail later without a reason.
+    Some kernels read the options only at the end, as for mount(2). They would accept `lowerdir+`, too, and fail later
+    without a reason.
     """
     try:
         syscalls.fsconfig_set(fs_fd, b"layerstore-no-such-option", None)

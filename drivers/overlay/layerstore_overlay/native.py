@@ -1,8 +1,8 @@
 """The changes of a layer, computed from its own directory alone.
 
-A path that is not in the directory is as in the lower layers. So the cost is that of the layer's own files, and not that
-of the merged trees. The result is the same as that of `layerstore_core.compare_trees` for the two merged trees: the same
-rules decide what a change is.
+A path that is not in the directory is as in the lower layers. So the cost is that of the layer's own files, and not
+that of the merged trees. The result is the same as that of `layerstore_core.compare_trees` for the two merged trees:
+the same rules decide what a change is.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ class NativeChanges:
         return _as_list(self._found)
 
     def diff_changes(self) -> list[Change]:
-        """Return the changes for a diff: as `changes`, but with all files of the directories in `opaque`, and no deletions there."""
+        """Return the changes for a diff.
+
+        They are those of `changes`, with all files of the directories in `opaque`, and without deletions there.
+        """
         found = dict(self._found)
         for path in self._hidden:
             del found[path]

@@ -1,8 +1,8 @@
 """Unpacking a tar directly into a layer's own directory, with marks for what is deleted in lower layers.
 
-A tar may have files without the directories that they are in. Those directories are made with the metadata that they have
-in the lower layers, since new metadata would hide it. (Docker makes them owned by root, with mode 0755.) A whiteout in a
-directory that is merged with no lower one is removed, because overlayfs would list it.
+A tar may have files without the directories that they are in. Those directories are made with the metadata that they
+have in the lower layers, since other metadata would hide that. (Docker makes them owned by root, with mode 0755.) A
+whiteout in a directory that is merged with no lower one is removed, because overlayfs would list it.
 
 The layers of one image may be applied at the same time, so lower layers may be incomplete. Such paths are noted in the
 layer's directory, and the notes are applied before the layer is first mounted.
@@ -143,7 +143,7 @@ class Way(Enum):
 
 
 def way_to(upper: bytes, path: bytes, xattrs: OverlayXattrs) -> Way:
-    """Return whether the lower file at `path` shows, from the directories on the way. A missing directory hides nothing.
+    """Return whether the lower file at `path` shows, from the directories on the way. A missing one hides nothing.
 
     Args:
         upper: the layer's own directory.

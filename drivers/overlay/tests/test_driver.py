@@ -141,7 +141,8 @@ def test_removal_of_a_layer_whose_mount_has_leaked_into_another_namespace(driver
     build(driver, "base", "", "file")
     driver.create_read_write("rw", "base", {})
     merged = driver.get("rw", "")
-    # Mounts of the other namespace are private: a mount that is removed here remains there until its mount point is removed.
+    # Mounts of the other namespace are private: a mount that is removed here remains there until its mount point is
+    # removed.
     sleeper = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 60"], stdout=subprocess.PIPE
     )

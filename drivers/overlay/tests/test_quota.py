@@ -35,7 +35,7 @@ def lacking():
 
 @pytest.fixture(params=["quotactl_fd", "quotactl"])
 def limited(request, disk, monkeypatch):
-    """An ext4 file system with project quota, in a file; by the newer system call, and by that of kernels before 5.14."""
+    """An ext4 file system with project quota, in a file; by the newer system call, and by that before Linux 5.14."""
     reason = lacking()
     if reason:
         pytest.skip(reason)

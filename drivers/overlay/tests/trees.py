@@ -15,7 +15,7 @@ RECENT = MTIME + 10_000_000
 
 
 def listing(root):
-    """Return all files of a tree by path, each with type, mode, owner, device, time, content or link target, and attributes."""
+    """Return all files of a tree by path: type, mode, owner, device, time, content or link target, attributes."""
     found = {}
     root = os.fsencode(root)
     for directory, directories, files in os.walk(root):

@@ -1,4 +1,4 @@
-"""The vfs driver: every layer is a whole tree of its own, in plain files. It needs no privileges, and works anywhere."""
+"""The vfs driver: every layer is a whole tree of its own, in plain files. It works anywhere, without privileges."""
 
 from layerstore_vfs.driver import VfsDriver
 

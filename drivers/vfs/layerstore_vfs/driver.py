@@ -2,8 +2,8 @@
 
 On disk it is as Docker's: `dir/<id>/` is the layer's tree. Next to it is a file that Docker does not read,
 `copied/<id>` of a writable layer. Its first line has the moment at which the parent's tree had been copied, and the
-parent's ID. After that line come the stamps of the copied files. A file that was not touched since then need not be read
-to be compared with the parent's.
+parent's ID. After that line come the stamps of the copied files. A file that was not touched since then need not be
+read to be compared with the parent's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class VfsDriver(DirectoryDriver):
     """
 
     Options: ClassVar = "layerstore_vfs.options:VfsOptions"
-    #: The lowest: chosen only if no other driver works. Files of this driver below a root do not show that a user chose it.
+    #: The lowest: chosen only if no other driver works. Files of this driver below a root do not show that a user chose
+    #: it.
     priority: ClassVar[int] = -100
     last_resort: ClassVar[bool] = True
 
@@ -74,7 +75,7 @@ class VfsDriver(DirectoryDriver):
 
     @hookimpl
     def parent_of(self, layer_id: str) -> str | None:
-        """Return the parent's ID from the note in `copied`. Only writable layers have a note, and Docker's have none."""
+        """Return the parent's ID from the layer's note. Only writable layers have a note, and Docker's have none."""
         try:
             with open(self._copied / layer_id, "rb", opener=inside.opener) as file:
                 head = file.readline(_LONGEST_HEAD)

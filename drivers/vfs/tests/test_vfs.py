@@ -135,7 +135,7 @@ def test_a_change_that_keeps_size_and_time_is_not_missed(driver):
 
 
 def test_a_change_is_found_after_the_clock_was_set_back(driver, home):
-    """After the clock is set back, changes have times before the copy. Here the moment of the copy is set to the future."""
+    """After the clock is set back, changes have times before the copy. Here the copy's moment is in the future."""
     base = layer(driver, "a")
     write(base, "file", b"one")
     child = writable(driver, "b", "a")

@@ -1,8 +1,8 @@
 """A driver that keeps each layer's own tar, and so exports the same bytes that were registered.
 
 Each layer is a directory below the driver's home. `<id>/tar.zst` is the tar as it was registered, in independent zstd
-frames, so that it can be read from the middle. `<id>/tree` has the files. A writable layer has no tar, and neither has a
-layer to which a second tar was applied.
+frames, so that it can be read from the middle. `<id>/tree` has the files. A writable layer has no tar, and neither has
+a layer to which a second tar was applied.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class _Tee:
     """A reader that writes all it reads from a stream to a file as well."""
 
     def __init__(self, source: LayerStream, kept: FrameWriter) -> None:
-        # The stream returns one header or one payload at a time. The buffer reads many of them at once, which is faster.
+        # The stream returns one header or one payload at a time. The buffer reads many of them at once, which is
+        # faster.
         self._source = io.BufferedReader(source, _CHUNK)
         self._kept = kept
 

@@ -31,14 +31,14 @@ class ChangemeDriver:
 
     @classmethod
     def probe(cls, context: DriverContext) -> None:
-        """Raise `DriverNotSupported`, with the reason and the remedy, if the driver cannot work. Leave nothing behind."""
+        """Raise `DriverNotSupported`, with reason and remedy, if the driver cannot work. Leave nothing behind."""
 
     @hookimpl
     def create(self, layer_id: str, parent_id: str, storage_opt: Mapping[str, str]) -> None:
         _todo(
             "create",
             "make the layer in self.context.home, with the parent's content; raise FileExistsError for a known ID, "
-            "FileNotFoundError for an unknown parent, ConfigError for any storage option; after an error, leave nothing",
+            "FileNotFoundError for an unknown parent, ConfigError for any storage option; leave nothing after an error",
         )
 
     @hookimpl
@@ -63,8 +63,8 @@ class ChangemeDriver:
     def exists(self, layer_id: str) -> bool:
         _todo("exists", "return whether the layer exists on disk")
 
-    # A driver for daily work also has layer_ids, status, metadata, cleanup and capabilities. It has changes and diff if it
-    # can do better than comparing mounted trees.
+    # A driver for daily work also has layer_ids, status, metadata, cleanup and capabilities. It has changes and diff if
+    # it can do better than comparing mounted trees.
 
 
 def _todo(hook: str, what: str) -> NoReturn:

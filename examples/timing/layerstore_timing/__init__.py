@@ -1,7 +1,7 @@
 """A wrapper around a driver, which records the duration of each of the driver's calls as Prometheus text.
 
-It is found by an entry point in the group `layerstore.wrappers`, and wraps the driver in use. It does nothing unless the
-environment names a file, for example `LAYERSTORE_TIMING_FILE=/var/lib/node_exporter/layerstore.prom`.
+It is found by an entry point in the group `layerstore.wrappers`, and wraps the driver in use. It does nothing unless
+the environment names a file, for example `LAYERSTORE_TIMING_FILE=/var/lib/node_exporter/layerstore.prom`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What BuildKit's cache in a Docker data root keeps.
+"""References of BuildKit's cache in a Docker data root.
 
 Its snapshotter (moby, `builder/builder-next/adapters/snapshot`) writes the chain IDs of the layers that it needs into
-a bbolt database. That is searched as bytes: a freed page may still name a layer that is needed no more, and then the
-layer stays until BuildKit writes over it. The other way round a layer would go under a cache that counts on it.
+a bbolt database. The database is searched as bytes. A freed page may still name a layer that is no longer needed;
+then the layer stays until BuildKit overwrites the page. Otherwise a layer could be deleted that a cache relies on.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _META: Final = struct.Struct("<IIII5QQ")
 _PAGE_HEADER: Final = 16
 _MAGIC: Final = 0xED0CDAED
 _VERSION: Final = 2
-#: The second meta page stands at the page size, which the first one tells; where that is damaged, these are tried.
+#: The second meta page is at the page size, which is in the first; where that is damaged, these are tried.
 _PAGE_SIZES: Final = tuple(1 << power for power in range(10, 17))
 
 
 class BuildKitCache:
-    """The layers that one data root's BuildKit keeps.
+    """The layers to which one data root's BuildKit refers.
 
     Args:
         root: the data root.
@@ -46,12 +46,12 @@ class BuildKitCache:
         self._unreadable: list[BadRecord] = []
 
     def references_to(self, chain: ChainID) -> list[str]:
-        """What of this holds the layer, in words."""
+        """Return whether the cache refers to the layer, in words."""
         self._look()
         return ["BuildKit's cache"] if chain.encode() in self._layers else []
 
     def unreadable(self) -> list[BadRecord]:
-        """What of this cannot be read, and may refer to any layer."""
+        """Return the database if it cannot be read: it may refer to any layer."""
         self._look()
         return self._unreadable
 
@@ -83,24 +83,24 @@ def _names(file: BinaryIO, path: Path) -> frozenset[bytes]:
         data = tail + chunk
         found.update(_NAME.findall(data))
         if len(found) > _MOST:
-            raise BadRecord(path, f"it names more than {_MOST} layers; a cache of BuildKit's has some thousands")
+            raise BadRecord(path, f"it names more than {_MOST} layers; a BuildKit cache has some thousands")
         tail = data[1 - _LONGEST :]
     return frozenset(found)
 
 
 def _problem(file: BinaryIO, size: int) -> str:
-    """Why names may be missing in a database; empty where none can be."""
+    """Return why names may be missing in a database; empty where none can be."""
     start = file.read(2 * _PAGE_SIZES[-1])
     metas = [meta for offset in (0, *_PAGE_SIZES) if (meta := _meta(start, offset)) is not None]
     if not metas:
-        return "no database of a kind that is known here, or one that is damaged"
+        return "it is no database of a known kind, or a damaged one"
     if size < max(page_size * pages for page_size, pages in metas):
         return "the database is cut off"
     return ""
 
 
 def _meta(start: bytes, offset: int) -> tuple[int, int] | None:
-    """The page size and the number of pages in a sound meta page at `offset`."""
+    """Return the page size and the number of pages in a sound meta page at `offset`."""
     data = start[offset + _PAGE_HEADER :][: _META.size]
     if len(data) < _META.size:
         return None

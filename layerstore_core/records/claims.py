@@ -1,7 +1,7 @@
-"""What damaged records stand on: layers that have to stay until somebody has mended or removed the record.
+"""Claims of damaged records on their parents: these layers have to stay until the record is repaired or removed.
 
-A record that cannot be loaded is no child of any layer, as far as the catalog goes. Were its parent deleted
-for that, a damaged byte in a small file would cost the content of a whole chain.
+A record that cannot be loaded is no child of any layer in the catalog. If its parent were deleted because of that, a
+damaged byte in a small file would cost the content of a whole chain.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.layer_record import CACHE_ID, INIT_ID, MOUNT_ID, read_digest
 
-#: How the name of a layer's record ends: with the chain ID's digits, or in quarantine with the first of them.
+#: The end of the name of a layer's record: the chain ID's digits, or in quarantine the first of them.
 _CHAIN_HEX = re.compile(r"(?:.*-)?([0-9a-f]{12}|[0-9a-f]{64})", re.ASCII | re.DOTALL)
 _OF_RECORDS = (CACHE_ID, MOUNT_ID, INIT_ID, "diff", "parent", "size", "tar-split.json.gz")
 
 
 class Claims(NamedTuple):
-    """What damaged records stand on.
+    """The parents of damaged records.
 
     Attributes:
-        parents: the layers that are certain to be what a record stands on, with the records.
-        unknown: the records of which it cannot be told, or only that it is a layer whose own record is missing: that
-            one's parent may be any layer.
+        parents: the layers that are certain to be the parent of a damaged record, with those records.
+        unknown: the records whose parent is not known, or is a layer whose own record is missing: the parent of that
+            one may be any layer.
     """
 
     parents: dict[ChainID, list[Path]]
@@ -35,10 +35,10 @@ class Claims(NamedTuple):
 
 
 def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims:
-    """The layers that damaged records stand on.
+    """Return the parents of damaged records.
 
-    What a damaged record says of its parent counts where it is proved: by the name of the record, which is the digest of
-    parent and diff ID, or, for a writable layer, by the layer's being there.
+    The parent that a damaged record names counts where it is proved: by the name of the record, which is the digest of
+    parent and diff ID, or, for a writable layer, because the layer exists.
 
     Args:
         records: the directories of the damaged records, layers' and writable layers'.
@@ -47,7 +47,7 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
     layers = set(known)
     found = Claims({}, [])
     damaged = list(filter(is_record, records))
-    there = {match[1] for record in damaged if (match := _CHAIN_HEX.fullmatch(record.name))}
+    present = {match[1] for record in damaged if (match := _CHAIN_HEX.fullmatch(record.name))}
     for record in damaged:
         parent = read_digest(ChainID, record / "parent")
         if _is_mount(record):
@@ -55,16 +55,16 @@ def claimed_parents(records: Iterable[Path], known: Iterable[ChainID]) -> Claims
         else:
             certain, parent = _proved(record, parent, layers)
         if not certain:
-            found.unknown.append(BadRecord(record, "it is damaged, and does not tell which layer it stands on"))
+            found.unknown.append(BadRecord(record, "it is damaged, and its parent is not known"))
         elif parent is not None:
             found.parents.setdefault(parent, []).append(record)
-            if parent not in layers and there.isdisjoint((parent.hex, parent.hex[:12])):
+            if parent not in layers and present.isdisjoint((parent.hex, parent.hex[:12])):
                 found.unknown.append(BadRecord(record, f"the record of its parent, layer {parent}, is missing"))
     return found
 
 
 def is_record(path: Path) -> bool:
-    """Whether this is a record, or was one: a directory with files of a record, or one that cannot be looked into."""
+    """Return whether this is or was a record: a directory with files of a record, or one that cannot be read."""
     if not inside.is_directory(path):
         return False
     try:
@@ -78,7 +78,7 @@ def _is_mount(record: Path) -> bool:
 
 
 def _proved(record: Path, parent: ChainID | None, layers: set[ChainID]) -> tuple[bool, ChainID | None]:
-    """Whether the name of a layer's record proves what it stands on, and which layer that is."""
+    """Return whether the name of a layer's record proves its parent, and the parent."""
     match = _CHAIN_HEX.fullmatch(record.name)
     diff_id = read_digest(DiffID, record / "diff")
     if match is not None and diff_id is not None:

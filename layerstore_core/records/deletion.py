@@ -1,4 +1,4 @@
-"""A layer's record on its way out: renamed first, and removed when the driver's part is gone."""
+"""Delete a layer's record: it is renamed first, and removed when the driver has removed its part."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from layerstore_core.tree.remove import remove_tree
 
 @dataclass(frozen=True, slots=True)
 class InterruptedDeletion:
-    """A deletion that was begun, and that no process is at.
+    """A deletion that has begun, and on which no process is at work.
 
     Attributes:
         path: what is left of the layer's record.
         chain_id: the layer that was deleted.
-        cache_id: the driver's ID for it, which may still have to go; `None` where it is not known.
+        cache_id: the driver's ID for it, which the driver may still have to remove; `None` where it is not known.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class InterruptedDeletion:
 
 
 class Deletion:
-    """A deletion in the hands of this process; a context manager, at whose end it is left to others.
+    """A deletion on which this process is at work; a context manager that unlocks it at the end.
 
     Args:
         path: what is left of the record.
@@ -41,7 +41,7 @@ class Deletion:
         self._lock = lock
 
     def finish(self) -> None:
-        """Remove what is left of the record, when the driver's part is gone."""
+        """Remove what is left of the record, once the driver has removed its part."""
         with while_doing(f"finishing the deletion of {self.path}"):
             remove_tree(os.fsencode(self.path))
 

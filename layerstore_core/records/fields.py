@@ -1,7 +1,7 @@
-"""Reading the files of usual records of layers, with as little as possible around the system calls.
+"""Read the files of usual records of layers, with as few operations as possible besides the system calls.
 
-What is not as usual is no business of this module: `LayerRecord.read` says what there is, or what is wrong.
-It is the program of a second process, too (`records/read_worker.py` starts it), and must not load more of the package than it has to.
+Unusual records are left to `LayerRecord.read`, which says what is wrong with them. This module is also the program of a
+worker (`records/read_worker.py` starts it), and must not import more of the package than it has to.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from layerstore_core.base.descriptors import open_fd
 #: Diff ID, size in bytes, cache ID, the parent's chain ID (`""` for a base layer), the descriptor.
 Fields = tuple[str, int, str, str, dict[str, Any] | None]
 
-#: More than a field usually takes, a descriptor too.
+#: In bytes: more than a field or a descriptor usually takes.
 _USUAL_FIELD: Final = 1024
 _MAX_SIZE: Final = (1 << 63) - 1
-# No link is followed, see `layerstore_core.base.inside`; and should a FIFO stand there, opening it must not wait for a writer.
+# No link is followed, see `layerstore_core.base.inside`. Opening a FIFO must not wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: First those that every record has: where one of them is missing, no more is looked at.
+#: First the files that every record has: where one of them is missing, no more are read.
 _FILES: Final = ("diff", "size", "cache-id", "parent", "os", "descriptor.json")
 _NEEDED: Final = 3
 _DIGEST: Final = "sha256:[0-9a-f]{64}"
 _USUAL: Final = re.compile(
     rf"({_DIGEST})\0([0-9]{{1,19}})\0([A-Za-z0-9][A-Za-z0-9_.-]{{0,127}})\0((?:{_DIGEST})?)\0(?:linux)?", re.ASCII
 )
-#: Records that the second process gives at a time.
+#: Records that the worker sends at a time.
 CHUNK: Final = 64
 LENGTH: Final = 4
 _HEX: Final = 64
@@ -41,10 +41,10 @@ def read_fields(layers: int, base: str) -> Fields | None:
 
     Args:
         layers: a descriptor of the directory that the record's directory is in.
-        base: the name of that: the hex digits of the chain ID, which the fields have to yield.
+        base: the name of the record's directory: the hex digits of the chain ID, which the fields have to yield.
 
     Returns:
-        `None` where `LayerRecord.read` has to say what there is, or what is wrong.
+        The fields; `None` where `LayerRecord.read` has to read the record, or to say what is wrong.
     """
     try:
         directory = open_fd(base, _DIRECTORY, dir_fd=layers)
@@ -59,7 +59,7 @@ def read_fields(layers: int, base: str) -> Fields | None:
 def _read_fields(directory: int, base: str) -> Fields | None:
     contents = []
     try:
-        # One loop without calls: this runs tens of thousands of times.
+        # One loop without calls, because this runs tens of thousands of times.
         for number, name in enumerate(_FILES):
             try:
                 fd = open_fd(name, _READ, dir_fd=directory)
@@ -77,7 +77,7 @@ def _read_fields(directory: int, base: str) -> Fields | None:
                 return None
             contents.append(content)
         described = contents.pop()
-        # No file that matches has a NUL in it, so that it is the same as to match each.
+        # No field that matches contains a NUL, so this is the same as matching each field.
         match = _USUAL.fullmatch(b"\0".join(contents).decode("ascii"))
         if match is None:
             return None
@@ -92,10 +92,10 @@ def _read_fields(directory: int, base: str) -> Fields | None:
 
 
 def _descriptor(content: bytes) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
-        ValueError, RecursionError: it is none.
+        ValueError, RecursionError: the content is not one.
     """
     import json
 
@@ -118,15 +118,15 @@ def _answer(layers: int, bases: Sequence[str], out: int) -> None:
 
 
 def serve(layers: int, names: int, out: int) -> None:
-    """What the second process does.
+    """Run the worker.
 
     Args:
         layers: a descriptor, as for `read_fields`.
-        names: a descriptor of a file with the names of all records that are to be read, one after the other.
-        out: where the answer goes.
+        names: a descriptor of a file with the names of all records to be read, one after the other.
+        out: a descriptor to which the answer is written.
     """
     text = os.pread(names, os.fstat(names).st_size, 0).decode("ascii")
     try:
         _answer(layers, [text[start : start + _HEX] for start in range(0, len(text), _HEX)], out)
     except BrokenPipeError:
-        pass  # the first process has all it wants, or has died
+        pass  # the parent process has all records that it needs, or has ended

@@ -1,4 +1,4 @@
-"""What the image records refer to: looked at once, and again only where somebody may have changed them."""
+"""The references of the image records: read once, and again only when they may have changed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord
 
-#: What an `ImageDB` has for its version where nobody counts changes.
+#: The version of an `ImageDB` whose changes are not counted.
 UNKNOWN_VERSION = -1
 
 
 class ImageLayer(NamedTuple):
-    """A layer as an image's config tells of it.
+    """A layer as an image's config describes it.
 
     Attributes:
         chain_id: its name.
-        parent: what it stands on; `None` for a base layer.
+        parent: its parent; `None` for a base layer.
     """
 
     chain_id: ChainID
@@ -32,9 +32,9 @@ class ImageReferences:
     """What the image records refer to.
 
     Attributes:
-        tops: the images whose topmost layer is this one.
+        tops: the images by their topmost layer.
         layers: all layers of all images, each with one of the images that have it.
-        children: the images that were built from this one.
+        children: the images that were built from an image.
         unreadable: what cannot be read, or is missing though something names it: it may refer to any layer.
     """
 
@@ -45,7 +45,7 @@ class ImageReferences:
 
 
 class ImageRecords(Protocol):
-    """What references are read from: see `ImageDB`, which keeps all this."""
+    """The part of `ImageDB` from which the references are read."""
 
     names_path: Path
 
@@ -67,12 +67,12 @@ class ImageRecords(Protocol):
 
 
 class ReferenceReader:
-    """Reads the references of image records, and keeps them for as long as they are certain to hold.
+    """Reads the references of image records, and keeps them for as long as they are certain to be right.
 
     Args:
         db: the image records.
-        version: gives a number that is another one before each change that a store makes to them; `UNKNOWN_VERSION` where
-            nobody counts, or while another store is making changes.
+        version: returns a number that differs after each change that a store makes to them; `UNKNOWN_VERSION` where
+            changes are not counted, or while another store is making some.
     """
 
     def __init__(self, db: ImageRecords, version: Callable[[], int]) -> None:
@@ -82,18 +82,18 @@ class ReferenceReader:
         self._forgotten = 0
 
     def forget(self) -> None:
-        """Forget what is known, because this store has changed it."""
+        """Discard what was read, because this store has changed the records."""
         self._forgotten += 1
         self._known = None
 
     def read(self) -> ImageReferences:
-        """What the records refer to now."""
+        """Return what the records refer to now."""
         version = self._version()
         known, forgotten = self._known, self._forgotten
         if known is not None and known[0] == version:
             return known[1]
         found = self._look()
-        # What is damaged may be put right by hand, which nobody counts.
+        # Damage may be repaired by hand, which is not counted.
         if version != UNKNOWN_VERSION and not found.unreadable and forgotten == self._forgotten:
             self._known = version, found
         return found
@@ -132,7 +132,7 @@ class ReferenceReader:
         layer = self._db.top_of(image)
         if layer is not None:
             found.tops.setdefault(layer.chain_id, []).append(image)
-        while layer is not None and layer.chain_id not in found.layers:  # else what it stands on is there, too
+        while layer is not None and layer.chain_id not in found.layers:  # otherwise its parents are there, too
             found.layers[layer.chain_id] = image
             layer = layer.parent
 
@@ -154,15 +154,15 @@ class ReferenceReader:
             found.unreadable.append(_bad(self._db.names_path, error))
             return
         for name, image in names.items():
-            self._require(image, images, f"the name {name} stands for it", found)
+            self._require(image, images, f"the name {name} refers to it", found)
 
     def _require(self, image: ImageID, images: set[ImageID], because: str, found: ImageReferences) -> None:
-        """See to it that the config of an image which something names is there."""
+        """Add an error if the config of an image that something names is missing."""
         if image in images:
             return
         images.add(image)
         try:
-            self._add_layers(image, found)  # it may have come a moment ago
+            self._add_layers(image, found)  # it may have been added a moment ago
         except FileNotFoundError:
             found.unreadable.append(BadRecord(self._db.config_path(image), f"the config is missing, and {because}"))
         except (BadRecord, OSError) as error:

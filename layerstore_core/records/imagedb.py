@@ -9,7 +9,7 @@
         distribution/diffid-by-digest/sha256/<digest of a compressed blob>      the diff ID
 
 The format is moby's (`image/fs.go`, `reference/store.go`, `distribution/metadata/`). A config may be any JSON that
-Docker has accepted: only what names layers is looked at here.
+Docker has accepted: only the parts that name layers are read here.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer
 from layerstore_core.records.own_state import lost_directory
 from layerstore_core.tree.remove import remove_tree
 
-#: No config comes near: Docker's own limit for what it pulls is 4 MiB.
+#: In bytes. No config is nearly as long: Docker's own limit for configs that it pulls is 4 MiB.
 MAX_CONFIG: Final = 16 << 20
 _MAX_NAMES: Final = 64 << 20
 _MAX_PARENT: Final = 4096
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
-#: How files begin, here and with Docker, that are not put in their places yet.
+#: The start of the names of files, of ours and of Docker's, that were not moved to their places yet.
 _PARTIAL: Final = ".tmp-"
 
 
 class ImageDB:
-    """The image records beside one layerdb.
+    """The image records next to one layerdb.
 
-    Reading writes nothing. Changes are to be made by one store at a time.
+    Reading writes nothing. One store at a time may make changes.
 
     Args:
         path: `<root>/image/<driver>`.
@@ -51,7 +51,7 @@ class ImageDB:
         version: see `ReferenceReader`.
 
     Attributes:
-        names_path: where the names are.
+        names_path: the file of the names.
     """
 
     def __init__(
@@ -65,45 +65,45 @@ class ImageDB:
         self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
         self._tops: dict[ImageID, ImageLayer | None] = {}
-        #: What many images have in common is kept once.
+        #: Layers that images have in common are kept once.
         self._layers: dict[ChainID, ImageLayer] = {}
         self._references = ReferenceReader(self, version)
 
     def image_ids(self) -> list[ImageID]:
-        """All images, sorted."""
+        """Return all images, sorted."""
         return [ImageID.from_hex(name) for name in inside.names(self.content) if _HEX.fullmatch(name)]
 
     def config_path(self, image: ImageID) -> Path:
-        """Where an image's config is."""
+        """Return the path of an image's config."""
         return self.content / image.hex
 
     def parent_path(self, image: ImageID) -> Path:
-        """Where it is told which image this one was built from."""
+        """Return the path of the record of the image that this one was built from."""
         return self._metadata / image.hex / _PARENT
 
     def has(self, image: ImageID) -> bool:
-        """Whether there is such an image, with a sound config or not."""
+        """Return whether there is such an image, with a sound config or not."""
         return inside.exists(self.content / image.hex)
 
     def read(self, image: ImageID) -> bytes:
-        """An image's config.
+        """Return an image's config.
 
         Raises:
-            BadRecord: it is missing, or not what its name says.
+            BadRecord: it is missing, or its digest is not its name.
             OSError: it cannot be read.
         """
         path = self.config_path(image)
         content = inside.read(path, MAX_CONFIG)
         if ImageID.of(content) != image:
-            raise BadRecord(path, "the config is not what it was: its digest is not its name")
+            raise BadRecord(path, "the config has changed: its digest is not its name")
         return content
 
     def lost(self) -> BadRecord | None:
-        """The missing directory of configs, if it is known that there has been one."""
+        """Return an error if the directory of configs is missing and is known to have existed."""
         return lost_directory(self.path.parent.parent, self.path.name, self.content, "images")
 
     def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
-        """Record an image, whose layers the caller holds. One that is there, and is sound, stays as it is.
+        """Record an image, to whose layers the caller has handles. A sound record that exists is not changed.
 
         Raises:
             BadRecord: the other images are lost: a new directory would look as if there had been none.
@@ -120,16 +120,17 @@ class ImageDB:
         return image
 
     def remove(self, image: ImageID) -> None:
-        """Forget an image; those that were built from it lose the mention of it."""
+        """Remove an image; the records that other images were built from it are removed, too."""
         for child in self.children(image):
             self.clear(self.parent_path(child))
         self.clear(self.content / image.hex)
         self.clear(self._metadata / image.hex)
 
     def half_done(self) -> list[Path]:
-        """What those who have died while they changed the records have left: whoever may change them may `clear` it.
+        """Return what processes that ended during a change have left: `clear` may remove it while changes are locked.
 
-        These are files that were not put in their places yet, and what is told of images that are gone, or did not come.
+        These are files that were not moved to their places yet, and metadata of images that were removed or never
+        recorded.
         """
         found = []
         for directory in (self.path, self.content, self._by_digest):
@@ -140,12 +141,12 @@ class ImageDB:
             if name in known:
                 inner = self._metadata / name
                 found += [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
-            elif not unreadable:  # otherwise it may be told of an image whose config is lost
+            elif not unreadable:  # otherwise it may belong to an image whose config is lost
                 found.append(self._metadata / name)
         return found
 
     def clear(self, path: Path) -> None:
-        """Remove a file or a directory of the records, if it is there."""
+        """Remove a file or a directory of the records, if it exists."""
         try:
             if inside.exists(path):
                 remove_tree(os.fspath(path))
@@ -155,17 +156,17 @@ class ImageDB:
             self._references.forget()
 
     def parent(self, image: ImageID) -> ImageID | None:
-        """The image that this one was built from, if that is recorded."""
+        """Return the image that this one was built from, if that is recorded."""
         try:
             return self.recorded_parent(image)
         except (BadRecord, OSError):
             return None
 
     def recorded_parent(self, image: ImageID) -> ImageID | None:
-        """As `parent`, for those who have to know.
+        """Return the same as `parent`, but raise an error where it cannot be read.
 
         Raises:
-            BadRecord: what is recorded is damaged.
+            BadRecord: the record is damaged.
             OSError: it cannot be read.
         """
         path = self.parent_path(image)
@@ -177,15 +178,15 @@ class ImageDB:
             raise BadRecord(path, str(error)) from None
 
     def children(self, image: ImageID) -> list[ImageID]:
-        """The images that are recorded as built from this one."""
+        """Return the images that are recorded as built from this one."""
         return list(self.references().children.get(image, ()))
 
     def set_last_updated(self, image: ImageID, when: str) -> None:
-        """Note when an image got a name, in RFC 3339."""
+        """Record when an image got a name, in RFC 3339."""
         self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
 
     def names(self) -> dict[str, ImageID]:
-        """All names, such as `debian:12`, as Docker shows them, and the image of each.
+        """Return all names, such as `debian:12`, as Docker shows them, and the image of each.
 
         Raises:
             BadRecord: the file of names is damaged.
@@ -206,27 +207,27 @@ class ImageDB:
         """Replace all names.
 
         Args:
-            names: the image of each name, as `names` gives them.
+            names: the image of each name, as `names` returns them.
 
         Raises:
-            LayerStoreError: they are too many to be read again; they are as they were.
+            LayerStoreError: there are too many to be read again; nothing is changed.
         """
         repositories: dict[str, dict[str, str]] = {}
         for name, image in sorted(names.items()):
             repositories.setdefault(repository_of(name), {})[name] = image
         document = json.dumps({"Repositories": repositories}, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(document) > _MAX_NAMES:  # it could not be read again
+        if len(document) > _MAX_NAMES:  # `names` would refuse to read it
             raise LayerStoreError(
                 f"the names of images would take {len(document)} bytes; at most {_MAX_NAMES} are kept"
             )
         self._write(self.names_path, document, mode=0o600)
 
     def record_blob(self, digest: str, diff_id: DiffID) -> None:
-        """Note that the compressed blob `digest`, a sha256, holds this layer: Docker need not pull it again."""
+        """Record that the compressed blob `digest`, a sha256, contains this layer: Docker need not pull it again."""
         self._write(self._by_digest / digest.removeprefix("sha256:"), diff_id.encode())
 
     def top_layer(self, image: ImageID) -> ChainID | None:
-        """An image's topmost layer; `None` where it has none.
+        """Return an image's topmost layer; `None` where it has none.
 
         Raises:
             BadRecord: its config is damaged.
@@ -236,8 +237,8 @@ class ImageDB:
         return None if layer is None else layer.chain_id
 
     def top_of(self, image: ImageID) -> ImageLayer | None:
-        """As `top_layer`, with all that the config tells of what the layer stands on."""
-        # A config never changes under its name, so that what has been read need not be read again.
+        """Return the same as `top_layer`, with all parents that the config names."""
+        # A config never changes under its name, so it need not be read again.
         if image in (tops := self._tops):
             return tops[image]
         try:
@@ -251,7 +252,7 @@ class ImageDB:
         return layer
 
     def forget_all_but(self, images: Collection[ImageID]) -> None:
-        """Forget what was read of the configs of other images."""
+        """Discard what was read from the configs of other images."""
         tops = {image: top for image, top in self._tops.items() if image in images}
         if len(tops) < len(self._tops):
             layers: dict[ChainID, ImageLayer] = {}
@@ -262,11 +263,11 @@ class ImageDB:
             self._tops, self._layers = tops, layers
 
     def references(self) -> ImageReferences:
-        """What the records refer to."""
+        """Return what the records refer to."""
         return self._references.read()
 
     def references_to(self, chain: ChainID) -> list[str]:
-        """The images whose topmost layer this is, in words; where there is none, one that has it further down."""
+        """Return the images whose topmost layer this is, in words; where there is none, one that contains it."""
         references = self.references()
         images = references.tops.get(chain)
         if images is None:
@@ -274,7 +275,7 @@ class ImageDB:
         return [f"image {image}" for image in images]
 
     def unreadable(self) -> list[BadRecord]:
-        """What of this cannot be read, or is missing, and may refer to any layer."""
+        """Return what cannot be read, or is missing, and may refer to any layer."""
         return self.references().unreadable
 
     def _is_sound(self, image: ImageID) -> bool:
@@ -285,7 +286,7 @@ class ImageDB:
         return True
 
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
-        """Put a file in place, whole or not at all."""
+        """Write a file and move it to its place, whole or not at all."""
         make_directory(path.parent, 0o700, durable=self._durable)
         import secrets
 
@@ -303,7 +304,7 @@ class ImageDB:
 
 
 def diff_ids_of(config: Any) -> list[DiffID]:
-    """The diff IDs of an image's layers, the base first, from its config.
+    """Return the diff IDs of an image's layers, the base first, from its config.
 
     Raises:
         ValueError: it has no list of them, or one is no digest.
@@ -315,7 +316,7 @@ def diff_ids_of(config: Any) -> list[DiffID]:
 
 
 def repository_of(name: str) -> str:
-    """A name without its tag or digest."""
+    """Return a name without its tag or digest."""
     if "@" in name:
         return name.partition("@")[0]
     head, colon, tag = name.rpartition(":")
@@ -323,7 +324,7 @@ def repository_of(name: str) -> str:
 
 
 def _names_in(directory: Path) -> list[str]:
-    """The names in a directory, sorted; none where it cannot be read, so that nothing is cleared there."""
+    """Return the names in a directory, sorted; none where it cannot be read, so that nothing is cleared there."""
     try:
         return inside.names(directory)
     except (BadRecord, OSError):

@@ -1,8 +1,8 @@
 """The records of layers and writable layers, and how they are read from and written to directories.
 
 A record is a directory with a small file per field, as Docker writes them (moby,
-`daemon/internal/layer/filestore.go`). Reading is strict: whatever is not as it must be is a `BadRecord`
-that names the file, so that damage is found before it is built upon.
+`daemon/internal/layer/filestore.go`). Reading is strict: a field that is not as it must be is a `BadRecord`
+that names the file, so that damage is found before it spreads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from layerstore_core.records.fields import Fields, read_fields
 
 _D = TypeVar("_D", ChainID, DiffID)
 
-#: More than any field of a sound record takes; a descriptor may carry annotations.
+#: In bytes: more than any field of a sound record takes; a descriptor may have annotations.
 _MAX_FIELD: Final = 4096
 _MAX_DESCRIPTOR: Final = 4 << 20
 _MAX_NAME: Final = 255
@@ -40,20 +40,20 @@ _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 #: In the order in which Docker's encoder writes them; other keys follow.
 _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
-#: Go's JSON encoder escapes these inside strings, and they stand nowhere else.
+#: Go's JSON encoder escapes these inside strings, and they occur nowhere else.
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRecord:
-    """What is known of a read-only layer.
+    """The record of a read-only layer.
 
     Attributes:
         chain_id: the layer's name in the store.
         diff_id: the sha256 of its uncompressed tar.
-        size: what it brings, in bytes, without its parents.
+        size: the size of its files, in bytes, without its parents.
         cache_id: the driver's ID for it.
-        parent: the chain ID of the layer below; `None` for a base layer.
+        parent: the chain ID of the parent layer; `None` for a base layer.
         descriptor: the OCI descriptor that it was registered with, if there was one.
     """
 
@@ -80,7 +80,7 @@ class LayerRecord:
         """Read a layer's record.
 
         Args:
-            directory: where it stands.
+            directory: the record's directory.
             name: the chain ID that the directory is named after, and that the fields have to yield.
 
         Raises:
@@ -104,21 +104,21 @@ class LayerRecord:
 
     @classmethod
     def read_usual(cls, layers: int, name: ChainID) -> LayerRecord | None:
-        """As `read`, but quickly, for a store of many layers.
+        """Read a layer's record quickly, if it is a usual one, for a store of many layers.
 
         Args:
             layers: a descriptor of the directory that the record's directory is in.
             name: the chain ID.
 
         Returns:
-            What `read` would; `None` where `read` has to say what there is, or what is wrong.
+            The same as `read`; `None` where `read` has to read the record, or to say what is wrong.
         """
         fields = read_fields(layers, name.hex)
         return None if fields is None else cls.of_usual(name, fields)
 
     @classmethod
     def of_usual(cls, name: ChainID, fields: Fields) -> LayerRecord:
-        """The record that `read_fields` has read."""
+        """Return the record with the fields that `read_fields` has read."""
         diff_id, size, cache_id, parent, descriptor = fields
         return cls(
             name, DiffID.trusted(diff_id), size, cache_id, ChainID.trusted(parent) if parent else None, descriptor
@@ -127,13 +127,13 @@ class LayerRecord:
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """What is known of a writable layer.
+    """The record of a writable layer.
 
     Attributes:
         name: its name, which the user chose.
         mount_id: the driver's ID for it.
-        init_id: the driver's ID for the init layer below it; `None` where there is none.
-        parent: the chain ID of the layer below; `None` where there is none.
+        init_id: the driver's ID for its init layer, which is between it and its parent; `None` where there is none.
+        parent: the chain ID of the parent layer; `None` where there is none.
     """
 
     name: str
@@ -173,7 +173,7 @@ def check_mount_name(name: str) -> None:
     if not name:
         problem = "it is empty"
     elif name in (".", ".."):
-        problem = "it stands for a directory itself"
+        problem = "it means a directory itself"
     elif "/" in name:
         problem = "it has a slash in it"
     elif "\0" in name:
@@ -186,13 +186,13 @@ def check_mount_name(name: str) -> None:
 
 
 def driver_ids(directory: Path) -> tuple[str, ...]:
-    """The driver's IDs in a record that need not be whole, a layer's or a writable layer's, children first."""
+    """Return the driver's IDs in a layer's or a writable layer's record, which may be incomplete, children first."""
     found = (read_driver_id(directory / name) for name in (MOUNT_ID, INIT_ID, CACHE_ID))
     return tuple(driver_id for driver_id in found if driver_id is not None)
 
 
 def read_driver_id(path: Path) -> str | None:
-    """The driver's ID in a file of a record; `None` where there is none to be read."""
+    """Return the driver's ID in a file of a record; `None` where it cannot be read."""
     try:
         text = _read_text(path)
     except (BadRecord, OSError):
@@ -201,7 +201,7 @@ def read_driver_id(path: Path) -> str | None:
 
 
 def read_digest(kind: type[_D], path: Path) -> _D | None:
-    """The digest in a file of a record; `None` where there is none to be read."""
+    """Return the digest in a file of a record; `None` where it cannot be read."""
     try:
         return _digest(kind, path, _read_text(path))
     except (BadRecord, OSError):

@@ -49,7 +49,7 @@ from layerstore_core.records.transaction import (
 _LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REMOVING = re.compile(r"[0-9a-f]{64}-.+-removing", re.ASCII)
 _ANY = re.compile(r".*", re.DOTALL)
-#: Of fewer records, a second process would have read next to none when all are read: it takes some 20 ms to start.
+#: A worker takes some 20 ms to start. Of fewer records it would have read next to none when all are read.
 MANY: Final = 2000
 
 
@@ -57,7 +57,7 @@ class LayerDB:
     """The records under one directory.
 
     Args:
-        path: the directory, `<root>/image/<driver>/layerdb`; it is made when something is written.
+        path: the directory, `<root>/image/<driver>/layerdb`; it is created when something is written.
         durability: `"full"`: what a call has written is on disk when it returns; `"none"`: some time later.
     """
 
@@ -66,39 +66,39 @@ class LayerDB:
         self._durable = durability == "full"
 
     def missing_directories(self) -> list[Path]:
-        """The directories for records that are not there: all are made with the first record, but not by Docker."""
+        """Return the directories for records that are missing: the first record creates all, but not with Docker."""
         return [path for path in self.directories() if not inside.is_directory(path)]
 
     def directories(self) -> list[Path]:
-        """Where the records are, or would be."""
+        """Return the directories for records, whether they exist or not."""
         return [self.path / name for name in OF_RECORDS]
 
     # Layers
 
     def list_layers(self) -> list[ChainID]:
-        """The chain IDs of all records, sound or not, sorted."""
+        """Return the chain IDs of all records, sound or not, sorted."""
         return [ChainID.trusted(f"sha256:{name}") for name in _names(self.path / "sha256", wanted=_LAYER)]
 
     def unexpected_entries(self) -> list[Path]:
-        """What stands among the layers and is none, sorted."""
+        """Return the directories among the layers that are no records, sorted."""
         layers = self.path / "sha256"
         return [layers / name for name in _names(layers) if not (_LAYER.fullmatch(name) or _REMOVING.fullmatch(name))]
 
     def displaced(self) -> list[Path]:
-        """What stands in the place of a record and is no directory, sorted: the record was there, and may be wanted."""
+        """Return the entries in the place of a record that are no directory, sorted: the record may be needed."""
         found: list[Path] = []
         for directory, wanted in (self.path / "sha256", _LAYER), (self.path / "mounts", _ANY):
             names = [name for name in inside.names(directory) if wanted.fullmatch(name)]
-            records = set(_names(directory))  # afterwards: what was there and is no directory now may be gone
+            records = set(_names(directory))  # after `names`: an entry that is no directory by now may be gone
             found += [directory / name for name in names if name not in records and inside.exists(directory / name)]
         return found
 
     def layer_path(self, chain: ChainID) -> Path:
-        """Where a layer's record is, or would be."""
+        """Return the path of a layer's record, whether it exists or not."""
         return self.path / "sha256" / chain.hex
 
     def has_layer(self, chain: ChainID) -> bool:
-        """Whether there is a record, sound or not. An empty directory is none: a new record takes its place."""
+        """Return whether there is a record, sound or not. An empty directory is none: a new record may replace it."""
         return inside.has_entries(self.layer_path(chain))
 
     def read(self, chain: ChainID) -> LayerRecord:
@@ -112,13 +112,13 @@ class LayerDB:
 
     @contextmanager
     def reading_many(self, names: Sequence[ChainID] = ()) -> Iterator[Callable[[ChainID], LayerRecord]]:
-        """A block in which the records of many layers are read.
+        """Open the directory of layers for a block that reads the records of many.
 
         Args:
-            names: those that will be, as far as is known: where they are very many, they are read at once.
+            names: the layers that will be read, as far as is known. Very many are read at once.
 
         Yields:
-            What does the same as `read`, quickly.
+            A function that does the same as `read`, quickly.
         """
         try:
             opened = inside.open_directory(self.path / "sha256")
@@ -134,7 +134,7 @@ class LayerDB:
             yield lambda chain: found.pop(chain, None) or LayerRecord.read_usual(layers, chain) or self.read(chain)
 
     def open_tar_split(self, chain: ChainID) -> BinaryIO:
-        """A layer's tar-split lines, compressed.
+        """Open a layer's tar-split lines, compressed.
 
         Raises:
             FileNotFoundError: it has none.
@@ -142,29 +142,29 @@ class LayerDB:
         return open(self.layer_path(chain) / TAR_SPLIT, "rb", opener=inside.opener)
 
     def has_tar_split(self, chain: ChainID) -> bool:
-        """Whether a layer has tar-split lines."""
+        """Return whether a layer has tar-split lines."""
         return inside.exists(self.layer_path(chain) / TAR_SPLIT)
 
     def cache_id(self, chain: ChainID) -> str | None:
-        """The driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
+        """Return the driver's ID for a layer, alone and quickly; `None` where it cannot be read."""
         return read_driver_id(self.layer_path(chain) / CACHE_ID)
 
     def begin(self, cache_id: str) -> Transaction:
-        """Begin a new layer's record; from now on it is on disk that the driver may have `cache_id`."""
+        """Begin a new layer's record. From now on it is on disk that the driver may have `cache_id`."""
         with while_doing(f"starting a transaction in {self.path}"):
             return Transaction(self.path, cache_id, durable=self._durable)
 
     def transactions(self) -> list[Path]:
-        """The directories of all transactions, of processes that live and of others, sorted."""
+        """Return the directories of all transactions, of running processes and of others, sorted."""
         return [self.path / "tmp" / name for name in _names(self.path / "tmp")]
 
     def stale_transactions(self) -> list[StaleTransaction]:
-        """What processes that are gone have left of theirs, sorted."""
+        """Return the transactions of processes that have ended, sorted."""
         return stale_transactions(self.path)
 
-    def removing_stale(self, dead: StaleTransaction) -> AbstractContextManager[bool]:
-        """A block for removing what the driver has of one, if it is still there; at its end it goes."""
-        return removing_stale(dead)
+    def removing_stale(self, stale: StaleTransaction) -> AbstractContextManager[bool]:
+        """Lock a stale transaction for a block, and then remove it; see the function `removing_stale`."""
+        return removing_stale(stale)
 
     # Deletion
 
@@ -172,14 +172,14 @@ class LayerDB:
         """Begin a deletion: from now on the layer does not exist.
 
         Raises:
-            OSError: it cannot be renamed, or not for certain; the layer is as it was.
+            OSError: the record cannot be renamed, or not durably; the layer is as it was.
         """
         import secrets
 
         source = self.layer_path(chain)
         target = source.with_name(f"{chain.hex}-{secrets.token_hex(8)}-removing")
         with while_doing(f"deleting layer {chain}"):
-            # Locked before it is moved: under its new name others would take it for one that was left.
+            # Locked before it is moved: under its new name other processes would take it for an interrupted deletion.
             lock = try_lock(source, wait=True)
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
@@ -195,12 +195,12 @@ class LayerDB:
         return Deletion(target, lock)
 
     def resume_deletion(self, deletion: InterruptedDeletion) -> Deletion | None:
-        """Take a deletion in hand that was left; `None` where another process has it, or it is gone."""
+        """Resume an interrupted deletion; return `None` where another process is at work on it, or it is gone."""
         lock = try_lock(deletion.path)
         return None if lock is None else Deletion(deletion.path, lock)
 
     def interrupted_deletions(self) -> list[InterruptedDeletion]:
-        """Deletions that were begun and left, sorted."""
+        """Return the deletions that have begun and on which no process is at work, sorted."""
         found = []
         for path, chain in self._deletions():
             lock = try_lock(path)
@@ -210,11 +210,11 @@ class LayerDB:
         return found
 
     def deletions(self) -> list[Path]:
-        """What is left of the records of all layers that are being deleted, by processes that live or have died."""
+        """Return what is left of the records of all layers in deletion, by running processes or ended ones."""
         return [path for path, _ in self._deletions()]
 
     def parents_of_deletions(self) -> dict[Path, ChainID | None]:
-        """What the layers stand on that are being deleted, by the path of what is left; `None` where it cannot be told."""
+        """Return the parents of all layers in deletion, by the path of what is left; `None` for an unreadable one."""
         found = {}
         for path in self.deletions():
             parent = read_digest(ChainID, path / "parent")
@@ -229,20 +229,20 @@ class LayerDB:
     # Writable layers
 
     def mount_path(self, name: str) -> Path:
-        """Where a writable layer's record is, or would be.
+        """Return the path of a writable layer's record, whether it exists or not.
 
         Raises:
-            InvalidMountName: the name cannot be one.
+            InvalidMountName: a writable layer cannot have this name.
         """
         check_mount_name(name)
         return self.path / "mounts" / name
 
     def list_mounts(self) -> list[str]:
-        """The names of all writable layers, with sound records or not, sorted."""
+        """Return the names of all writable layers, with sound records or not, sorted."""
         return _names(self.path / "mounts")
 
     def has_mount(self, name: str) -> bool:
-        """Whether there is a record, sound or not; as `has_layer`."""
+        """Return whether there is a record, sound or not; as `has_layer`."""
         return inside.has_entries(self.mount_path(name))
 
     def read_mount(self, name: str) -> MountRecord:
@@ -255,11 +255,11 @@ class LayerDB:
         return MountRecord.read(self.mount_path(name), name)
 
     def mount_id(self, name: str) -> str | None:
-        """The driver's ID for a writable layer, alone and quickly; `None` where it cannot be read."""
+        """Return the driver's ID for a writable layer, alone and quickly; `None` where it cannot be read."""
         return read_driver_id(self.mount_path(name) / MOUNT_ID)
 
     def begin_mount(self, record: MountRecord) -> WriteSet:
-        """Begin a writable layer's record; from now on it is on disk that the driver may have its IDs.
+        """Begin a writable layer's record. From now on it is on disk that the driver may have its IDs.
 
         Returns:
             The record, for `publish(mount_path(name))`; a context manager that cancels what was not published.
@@ -279,10 +279,10 @@ class LayerDB:
             return files
 
     def begin_mount_deletion(self, name: str) -> WriteSet:
-        """Put a writable layer's record out of sight, so that a process that dies leaves no half of one.
+        """Move a writable layer's record into a transaction, so that a process that dies leaves no half of a record.
 
         Returns:
-            The record: `cancel` removes it, `publish(mount_path(name))` brings it back.
+            The record: `cancel` removes it, `publish(mount_path(name))` restores it.
 
         Raises:
             FileNotFoundError: there is no such record.
@@ -290,10 +290,10 @@ class LayerDB:
         with while_doing(f"removing the writable layer {name!r}"):
             files = WriteSet(self.path, durable=self._durable)
             try:
-                files.take(self.mount_path(name))
+                files.move_in(self.mount_path(name))
             except BaseException:
-                if files.taken:
-                    files.abandon()  # it is being deleted, and a collector goes on
+                if files.has_record:
+                    files.abandon()  # the deletion has begun, and gc finishes it
                 else:
                     files.cancel()
                 raise
@@ -301,5 +301,5 @@ class LayerDB:
 
 
 def _names(directory: Path, wanted: re.Pattern[str] = _ANY) -> list[str]:
-    """The names of the directories in one, those that match, sorted."""
+    """Return the names of the directories in one, those that match, sorted."""
     return [name for name in inside.directory_names(directory) if wanted.fullmatch(name)]

@@ -1,8 +1,8 @@
-"""Where our own state lies that speaks of a driver's layers: `<root>/layerstore/<kind>/<driver>`.
+"""Our own state for a driver's layers: `<root>/layerstore/<kind>/<driver>`.
 
-Layers belong to a driver, and one root can have several drivers' layers: the same chain may be in two of them, or in one
-alone. Earlier versions wrote the entries straight into `<root>/layerstore/<kind>`. Those are still read, and belong to
-every driver that has what they speak of. No name of theirs can be a driver's: see `registry.driver_name`.
+Layers belong to a driver, and one root can have several drivers' layers: the same chain may be in two of them, or in
+only one. Earlier versions wrote the entries directly into `<root>/layerstore/<kind>`. Those are still read, and belong
+to every driver that has the layers that they name. Their names cannot be a driver's: see `registry.driver_name`.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
 
-#: The content of a driver's note: the directories for pins and images were there before it. Older notes are empty.
+#: The content of a driver's note: the directories for pins and images existed before it. Older notes are empty.
 _HAD_PLACES: Final = b"places\n"
 
 
 def state_directory(root: Path, kind: str, driver: str) -> Path:
-    """The place of one kind of state, such as `"pins"`; its parent is where earlier versions had it."""
+    """Return the directory of one kind of state, such as `"pins"`; earlier versions used its parent."""
     return root / "layerstore" / kind / driver
 
 
 def recorded_drivers(root: Path) -> list[str]:
-    """The drivers that may have records under a root, by their names on disk, sorted."""
+    """Return the drivers that may have records under a root, by their names on disk, sorted."""
     return inside.directory_names(root / "image")
 
 
 def driver_note(root: Path, driver: str) -> Path:
-    """The note that a store was made with a driver."""
+    """Return the path of the note that a store was created with a driver."""
     return state_directory(root, "drivers", driver)
 
 
 def write_driver_note(root: Path, driver: str) -> None:
-    """Note that a store was made with a driver, and that its directories for pins and images exist."""
+    """Note that a store was created with a driver, and that its directories for pins and images exist."""
     inside.write(driver_note(root, driver), _HAD_PLACES, 0o644)
 
 
 def lost_directory(root: Path, driver: str, directory: Path, content: str) -> BadRecord | None:
-    """A directory of references that is missing, and was there when the driver was noted.
+    """Return the error for a directory of references that is missing, and existed when the driver was noted.
 
     Its absence does not mean that there were no references.
 
@@ -47,6 +47,9 @@ def lost_directory(root: Path, driver: str, directory: Path, content: str) -> Ba
         driver: the driver's name on disk.
         directory: the directory.
         content: what is in it, in the plural.
+
+    Returns:
+        The error; `None` where the directory exists, or is not known to have existed.
     """
     if inside.exists(directory):
         return None
@@ -62,5 +65,6 @@ def lost_directory(root: Path, driver: str, directory: Path, content: str) -> Ba
         return None
     return BadRecord(
         directory,
-        f"the directory of the {content} is missing; restore it from a backup, or make it, empty, if there were no {content}",
+        f"the directory of the {content} is missing; restore it from a backup, or create it, empty, if there were no "
+        f"{content}",
     )

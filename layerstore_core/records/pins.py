@@ -23,8 +23,8 @@ class Pins:
     A pin of an earlier version, `<root>/layerstore/pins/<chain hex>`, keeps the layer in each driver that has it.
 
     Args:
-        root: the store's directory. Docker knows nothing of pins; their directory is made with the note of the driver (see
-            `driver.prior`), or with the first pin.
+        root: the store's directory. Docker knows nothing of pins; their directory is created with the note of the
+            driver (see `driver.prior`), or with the first pin.
         driver: the driver's name on disk.
         durable: whether a pin is on disk when `add` returns.
     """
@@ -40,13 +40,13 @@ class Pins:
 
         Raises:
             BadRecord: the other pins are lost: a new directory would look as if there had been none.
-            OSError: the pin cannot be made.
+            OSError: the pin cannot be written.
         """
         if lost := self._lost():
             raise lost
         if not inside.is_directory(self._directory):
             make_directory(self._directory, 0o700, durable=self._durable)
-            if self._durable:  # the lock file may have made the one above, and promises nothing
+            if self._durable:  # the lock file may have created the parent directory, without flushing it
                 flush(self._root)
         pin = self._directory / chain.hex
         new = not inside.exists(pin)
@@ -59,7 +59,7 @@ class Pins:
             raise
 
     def remove(self, chain: ChainID) -> None:
-        """Take a pin away. One that is not there is no error. Other drivers' layers of this name stay pinned."""
+        """Remove a pin. A missing pin is no error. Other drivers' layers of this name stay pinned."""
         shared = self._shared(chain)
         if inside.exists(shared):
             for driver in self._drivers_with(chain):
@@ -73,17 +73,17 @@ class Pins:
             self._flush(pin.parent)
 
     def references_to(self, chain: ChainID) -> list[str]:
-        """What of this holds the layer, in words."""
+        """Return whether a pin refers to the layer, in words."""
         try:
             return ["its pin"] if chain in self else []
         except (BadRecord, OSError) as error:
-            return [f"perhaps a pin, at which nobody can look: {error}"]
+            return [f"perhaps a pin, which cannot be read: {error}"]
 
     def unreadable(self) -> list[BadRecord]:
-        """What of this cannot be read, and may refer to any layer."""
+        """Return the directory of pins if it cannot be read, or is missing: it may refer to any layer."""
         for directory in (self._directory, self._directory.parent):
             try:
-                # As for a look at a pin, it has to be a directory that can be searched.
+                # The same as looking for one pin: this has to be a directory that can be searched.
                 inside.exists(directory / "any")
             except BadRecord as error:
                 return [error]
@@ -96,7 +96,7 @@ class Pins:
         return lost_directory(self._root, self._driver, self._directory, "pins")
 
     def path_of(self, chain: ChainID) -> Path:
-        """Where a layer's pin is, or would be."""
+        """Return the path of a layer's pin, whether it exists or not."""
         shared = self._shared(chain)
         return shared if inside.exists(shared) else self._directory / chain.hex
 
@@ -113,19 +113,19 @@ class Pins:
         return self._directory.parent / chain.hex
 
     def _is_ours(self, chain: ChainID) -> bool:
-        """Whether a pin of no driver speaks of this one's layer: a pin without any layer is for all to see."""
+        """Return whether a pin without a driver is of this driver's layer. A pin without a layer is every driver's."""
         drivers = self._drivers_with(chain)
         return not drivers or self._driver in drivers
 
     def _drivers_with(self, chain: ChainID) -> list[str]:
-        """The drivers that have a layer of this name, sound or not, or may have it."""
+        """Return the drivers that have a layer of this name, sound or not, or may have it."""
         return [driver for driver in recorded_drivers(self._root) if self._may_have(driver, chain)]
 
     def _may_have(self, driver: str, chain: ChainID) -> bool:
         try:
             return LayerDB(self._root / "image" / driver / "layerdb").has_layer(chain)
         except OSError:
-            return True  # nobody can tell
+            return True  # it is not known
 
     def _flush(self, directory: Path) -> None:
         if self._durable:

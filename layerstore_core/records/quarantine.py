@@ -1,8 +1,8 @@
-"""The quarantine: damaged or unexpected entries, moved aside and not deleted.
+"""The quarantine: damaged or unexpected entries, moved there and not deleted.
 
-An entry is `<root>/layerstore/quarantine/<driver>/<time>-<what>`. The driver's layers that a record there names are kept as
-long as the record is there, and so is what it refers to: it may be put back. Removing an entry by hand ends that.
-Entries of earlier versions are in the directory above.
+An entry is `<root>/layerstore/quarantine/<driver>/<time>-<what>`. As long as a record is there, the driver's layers
+that it names are kept, and so is what it refers to: the record may be restored. Removing an entry by hand ends that.
+Entries of earlier versions are in the parent directory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from layerstore_core.records.claims import Claims, claimed_parents, is_record
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.own_state import state_directory
 
-#: A time, and something drawn; no driver is called so.
+#: A time, and a random part; no driver has such a name.
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*", re.ASCII | re.DOTALL)
-#: An image's config keeps its name behind the time.
+#: An image's config keeps its name after the time.
 _CONFIG = re.compile(r".*-[0-9a-f]{64}", re.ASCII | re.DOTALL)
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 100
@@ -43,10 +43,10 @@ class Quarantine:
 
         Args:
             path: what to move.
-            what: how to call it; its name here begins with the time.
+            what: its name here, after the time.
 
         Returns:
-            Where it is now.
+            Its new path.
 
         Raises:
             OSError: it cannot be moved, and is where it was.
@@ -64,7 +64,7 @@ class Quarantine:
         return target
 
     def entries(self) -> list[Path]:
-        """What is here, sorted; and what is in the directory above, which names no layers if it is another driver's."""
+        """Return the entries, sorted, and those of the parent directory; other drivers' directories name no layers."""
         found: list[Path] = []
         for directory in (self.path, self.path.parent):
             found += [directory / name for name in inside.names(directory)]
@@ -72,7 +72,7 @@ class Quarantine:
 
 
 class QuarantinedReferences:
-    """What the entries of a driver's quarantine refer to; those of earlier versions may be any driver's.
+    """References of the entries in a driver's quarantine; those of earlier versions may be any driver's.
 
     Args:
         root: the store's directory.
@@ -88,18 +88,18 @@ class QuarantinedReferences:
         self._claims = Claims({}, [])
 
     def references_to(self, chain: ChainID) -> list[str]:
-        """What of this holds the layer, in words."""
+        """Return the records here that refer to the layer, in words."""
         return [f"{record}, in quarantine" for record in self._look().parents.get(chain, ())]
 
     def has_record_of(self, chain: ChainID) -> bool:
-        """Whether a layer's record is here: then it is known what the layer stands on, or `unreadable` tells."""
+        """Return whether a layer's record is here: then its parent is known, or `unreadable` reports it."""
         self._look()
         return any(
             path.name.endswith((f"-{chain.hex}", f"-{chain.hex[:12]}")) and is_record(path) for path in self._paths
         )
 
     def unreadable(self) -> list[BadRecord]:
-        """What of this cannot be read, and may refer to any layer."""
+        """Return what cannot be read here, or whose parent is not known: it may refer to any layer."""
         return self._look().unknown
 
     def _look(self) -> Claims:
@@ -111,10 +111,10 @@ class QuarantinedReferences:
                 return Claims({}, [error])
             except OSError as error:
                 return Claims({}, [BadRecord(directory, f"the quarantine cannot be read: {error.strerror}")])
-        if paths != self._paths:  # what an entry holds does not change
+        if paths != self._paths:  # the content of an entry does not change
             self._claims = claimed_parents(paths, self._db.list_layers())
             self._claims.unknown.extend(
-                BadRecord(path, "it is a damaged image's config; remove it when the image is not wanted any more")
+                BadRecord(path, "it is a damaged image's config; remove it when the image is not needed any more")
                 for path in paths
                 if _CONFIG.fullmatch(path.name) and not inside.is_directory(path)
             )

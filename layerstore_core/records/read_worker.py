@@ -1,8 +1,8 @@
-"""Reading the records of many layers at once: half of them in a second process.
+"""Read the records of many layers at once: half of them in a worker.
 
-Nearly all the time goes into short system calls, at each of which threads of one interpreter would hinder each other.
-The second process begins with the last record, this one with the first; where they meet, all is read. The other one
-only reads, and only tells what it has read. Whatever goes wrong with it, this one reads what it was not told.
+Nearly all the time is spent in short system calls. With threads, each call would release and re-acquire the GIL.
+The worker begins with the last record, this process with the first; where they meet, all are read. The worker
+only reads, and only sends what it has read. If it fails, this process reads the records that it has not sent.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ serve(3, 4, 1)
 
 
 def read_usual_records(layers: int, names: Sequence[ChainID]) -> dict[ChainID, LayerRecord]:
-    """Read records.
+    """Read the records that are usual.
 
     Args:
         layers: a descriptor of the directory that the records' directories are in.
         names: the chain IDs.
 
     Returns:
-        Those that are as usual; `LayerRecord.read` has to say what is with the others.
+        The usual records; the others are for `LayerRecord.read`, which says what is wrong with them.
     """
     found: dict[ChainID, LayerRecord] = {}
     with ExitStack() as stack:
-        beside = _Beside.start(layers, names)
-        if beside is not None:
-            stack.enter_context(beside)
+        worker = _ReadWorker.start(layers, names)
+        if worker is not None:
+            stack.enter_context(worker)
         start, end = 0, len(names)
         while start < end:
-            for told in beside.take() if beside else ():
-                _keep(found, names[max(0, end - CHUNK) : end], told)
+            for chunk in worker.take() if worker else ():
+                _keep(found, names[max(0, end - CHUNK) : end], chunk)
                 end -= CHUNK
             part = names[start : max(start, min(start + CHUNK, end))]
             _keep(found, part, [read_fields(layers, name.hex) for name in part])
@@ -65,8 +65,8 @@ def _keep(found: dict[ChainID, LayerRecord], names: Sequence[ChainID], fields: S
             found[name] = LayerRecord.of_usual(name, one)
 
 
-class _Beside:
-    """The second process; a context manager that ends it."""
+class _ReadWorker:
+    """The worker; a context manager that ends it."""
 
     def __init__(self, process: WorkerProcess, out: socket) -> None:
         self._process = process
@@ -75,7 +75,7 @@ class _Beside:
 
     @classmethod
     def start(cls, layers: int, names: Sequence[ChainID]) -> Self | None:
-        """Start it; `None` where that would be no gain, or cannot be done."""
+        """Start the worker; return `None` where that would be no gain, or fails."""
         from socket import socketpair
 
         with ExitStack() as theirs, ExitStack() as ours:
@@ -98,7 +98,7 @@ class _Beside:
             return cls(process, out)
 
     def take(self) -> list[list[Fields | None]]:
-        """What it has told since the last call, without waiting for more: chunk by chunk, from the end."""
+        """Return what the worker has sent since the last call, without waiting: chunk by chunk, from the end."""
         chunks = []
         try:
             while data := self._out.recv(_READ_SIZE):

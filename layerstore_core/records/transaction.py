@@ -1,4 +1,4 @@
-"""A record on its way in: a directory under `tmp/`, which becomes the record by one rename."""
+"""Write a record: a directory under `tmp/`, which becomes the record by one rename."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from layerstore_core.errors import while_doing
 from layerstore_core.records.layer_record import CACHE_ID, LayerRecord, driver_ids
 from layerstore_core.tree.remove import remove_tree
 
-#: The directories that records stand in: of layers, and of writable layers.
+#: The directories that records are in: of layers, and of writable layers.
 OF_RECORDS: Final = ("sha256", "mounts")
 TAR_SPLIT: Final = "tar-split.json.gz"
 _PREFIX: Final = "write-set-"
@@ -29,19 +29,35 @@ class WriteSet:
     """Files that get their name together, or not at all. A `with` block cancels what it has not published.
 
     The directory is locked for as long as the process lives, so that garbage collection in another process
-    tells work under way from what a killed process left.
+    can tell work under way from what a killed process has left.
+
+    A write set is in one of these states:
+
+    - **open**, from the start: the directory is under `tmp/` and locked. The caller writes files into it.
+    - **open with a record** (`has_record` is true), after `move_in`: the same, but the files are an existing record.
+    - **published** (`published` is true), after `publish`: the directory has its name, and is unlocked.
+    - **exchanged** (`published` is true), after `exchange`: the directory has its name. The former record is under
+      `tmp/` in its place, and locked. `cancel` and `abandon` then concern that record.
+    - **closed**: after `cancel`, which removes the directory under `tmp/`; or after `abandon`, which unlocks it for
+      gc to remove it.
+
+    `move_in` and `exchange` start from an open write set, `publish` from one that is open, with a record or without.
+    When one of them raises, the directory has been renamed back, and the write set is open as before, or closed after
+    `move_in`. The attributes say so if the step was complete nevertheless: a signal handler may raise after it. On a
+    published or closed write set `cancel` and `abandon` do nothing.
 
     Args:
         db: the layerdb's directory.
-        durable: whether what is published is to be on disk when the call returns.
+        durable: whether what is published must be on disk when the call returns.
 
     Attributes:
-        published: whether the files have their name, whatever exception came out of the call that gave it.
-        taken: whether they are a record that `take` has taken.
+        path: the directory under `tmp/`.
+        published: whether the files have their name, even if the call that gave it has raised.
+        has_record: whether the files are a record that `move_in` has moved here.
     """
 
     published = False
-    taken = False
+    has_record = False
 
     def __init__(self, db: Path, *, durable: bool) -> None:
         import secrets
@@ -52,22 +68,21 @@ class WriteSet:
         scratch = db / "tmp"
         make_directory(scratch, 0o755)
         while True:
-            #: Where the files are until then.
             self.path = scratch / f"{_PREFIX}{secrets.token_hex(8)}"
             try:
                 inside.mkdir(self.path, 0o700)
-            except FileNotFoundError:  # a collector has taken it for a dead one
+            except FileNotFoundError:  # gc in another process has removed it as stale
                 continue
-            # Whoever only looks whether it is a dead one's has it locked for a moment; a collector has removed it then.
+            # A process that only looks whether it is stale has it locked for a moment; gc has removed it afterwards.
             lock = try_lock(self.path, wait=True)
             if lock is not None:
                 self._lock: Descriptor | None = lock
                 return
 
     def publish(self, target: Path) -> None:
-        """Give the directory its name. Its files are to be on disk by now.
+        """Give the directory its name. Its files must be on disk by now.
 
-        The caller sees to it that nobody relies on the name before this returns. When it raises, the write set
+        The caller ensures that no process relies on the name before this returns. When it raises, the write set
         is still open, and the name is not given.
 
         Raises:
@@ -75,7 +90,7 @@ class WriteSet:
             OSError: it cannot be renamed, or it is not certain that the new name would last.
         """
         directories = [self._db / name for name in OF_RECORDS]
-        # All with the first record, so that one which is missing later on is known to be lost.
+        # The first record creates all directories, so that one that is missing later is known to be lost.
         if any(map(inside.exists, directories)):
             directories = [target.parent]
         for directory in directories:
@@ -90,11 +105,11 @@ class WriteSet:
             elif isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
             raise
-        self.published = True  # there is no call before this, after which a signal handler could raise
+        self.published = True  # without a call in between, after which a signal handler could raise
         self._unlock()
 
     def flush(self) -> None:
-        """Get the files to disk, one by one: for a few small ones."""
+        """Flush the files to disk, one by one: for a few small ones."""
         if self._durable:
             for name in inside.names(self.path):
                 inside.flush(self.path / name)
@@ -107,19 +122,19 @@ class WriteSet:
         os.fchmod(self._lock.number, mode)
 
     def abandon(self) -> None:
-        """Leave the files to a collector, because the driver could not remove what they name."""
+        """Leave the files to gc, because the driver could not remove what they name."""
         self._unlock()
 
-    def take(self, source: Path) -> None:
-        """Put an existing record in the place of this empty write set, from where `cancel` removes it.
+    def move_in(self, source: Path) -> None:
+        """Move an existing record here, in the place of this empty write set; `cancel` then removes it.
 
-        So a record goes by one rename, and is never seen in part; `publish` would bring it back.
+        So a record disappears by one rename, and is never seen in part; `publish` would restore it.
 
         Raises:
             FileNotFoundError: there is no such record.
             OSError: it cannot be moved; it is where it was.
         """
-        # The record's own directory is locked before it is moved: unlocked under `tmp` it would look dead.
+        # The record's own directory is locked before it is moved: unlocked under `tmp` it would look stale.
         lock = try_lock(source, wait=True)
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
@@ -129,21 +144,21 @@ class WriteSet:
                 inside.flush(source.parent)
         except BaseException:
             if not inside.exists(source):
-                # Whatever becomes of this, `cancel` must not remove the record.
+                # In any case `cancel` must not remove the record.
                 self._unlock()
                 inside.rename(self.path, source)
             lock.close()
             raise
-        self.taken, self._lock = True, lock  # which closes the former one
+        self.has_record, self._lock = True, lock  # which closes the former one
 
     def exchange(self, target: Path) -> None:
-        """Put the files in the place of a record, and that record in theirs, at once. Its files are to be on disk by now.
+        """Exchange the files with an existing record, at once. The files must be on disk by now.
 
-        The former record is what `cancel` removes, and `abandon` leaves; until then no collector looks at it.
+        `cancel` then removes the former record, and `abandon` leaves it; until then gc leaves it alone.
 
         Raises:
             FileNotFoundError: there is no such record.
-            OSError: they cannot be exchanged, for example because the file system does not know how to.
+            OSError: they cannot be exchanged, for example because the file system does not support it.
         """
         lock = try_lock(target, wait=True)
         if lock is None:
@@ -165,7 +180,7 @@ class WriteSet:
         """Remove the files. A second call, or one after `publish`, does nothing.
 
         Raises:
-            OSError: some are left, for a collector.
+            OSError: some are left, for gc.
         """
         if self._lock is not None:
             try:
@@ -180,18 +195,18 @@ class WriteSet:
         self.cancel()
 
     def _unlock(self) -> None:
-        lock, self._lock = self._lock, None  # forgotten before it is closed: see `descriptors`
+        lock, self._lock = self._lock, None  # set to `None` before it is closed: see `base.descriptors`
         if lock is not None:
             os.close(lock.detach())
 
 
 class Transaction(WriteSet):
-    """A layer's record on its way in.
+    """A layer's record that is being written.
 
     Args:
         db: the layerdb's directory.
-        cache_id: the driver's ID for the layer. It is on disk before this object is: should the process die,
-            what the driver has made by then can be named.
+        cache_id: the driver's ID for the layer. It is on disk before this object exists: should the process die,
+            gc finds what the driver has created by then.
         durable: as for `WriteSet`.
     """
 
@@ -210,7 +225,7 @@ class Transaction(WriteSet):
         record.write(self.path)
 
     def open_tar_split(self) -> BinaryIO:
-        """A file for the layer's tar-split lines; the caller compresses."""
+        """Open a file for the layer's tar-split lines; the caller compresses."""
         file = open(self.path / TAR_SPLIT, "xb", opener=inside.opener)  # noqa: SIM115
         try:
             os.fchmod(file.fileno(), FILE_MODE)
@@ -220,7 +235,7 @@ class Transaction(WriteSet):
         return file
 
     def commit(self, chain: ChainID) -> None:
-        """Make the files the record of `chain`. Their content is to be on disk by now: see `durability`.
+        """Make the files the record of `chain`. Their content must be on disk by now: see `base.durability`.
 
         Raises:
             FileExistsError: there is a record already; the transaction is still open.
@@ -231,12 +246,12 @@ class Transaction(WriteSet):
 
 @dataclass(frozen=True, slots=True)
 class StaleTransaction:
-    """What a process that is gone has left of its work.
+    """The unfinished work of a process that has ended.
 
     Attributes:
         path: the directory, under `tmp/`.
         driver_ids: what the driver may have of it, in the order in which it is to be removed.
-        is_empty: whether nothing is in it: then its process may be alive, and about to lock it.
+        is_empty: whether there is no file in it: then its process may be alive, and about to lock it.
     """
 
     path: Path
@@ -245,31 +260,31 @@ class StaleTransaction:
 
 
 def stale_transactions(db: Path) -> list[StaleTransaction]:
-    """The transactions whose process is gone, sorted."""
-    dead = []
+    """Return the transactions whose process has ended, sorted."""
+    stale = []
     for name in inside.names(db / "tmp"):
         path = db / "tmp" / name
         lock = try_lock(path)
         if lock is not None:
             with lock:
-                dead.append(StaleTransaction(path, driver_ids(path), not os.listdir(lock.number)))
-    return dead
+                stale.append(StaleTransaction(path, driver_ids(path), not os.listdir(lock.number)))
+    return stale
 
 
 @contextmanager
-def removing_stale(dead: StaleTransaction) -> Iterator[bool]:
-    """A block for removing what the driver has of a dead transaction; at its end the directory goes.
+def removing_stale(stale: StaleTransaction) -> Iterator[bool]:
+    """Lock a stale transaction for a block that removes the driver's part of it; then remove the directory.
 
     Yields:
         Whether it is still there, and this process is the one that removes it.
     """
-    lock = try_lock(dead.path)
+    lock = try_lock(stale.path)
     if lock is None:
         yield False
         return
     with lock:
         yield True
-        remove_tree(os.fsencode(dead.path))
+        remove_tree(os.fsencode(stale.path))
 
 
 def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
@@ -277,7 +292,7 @@ def try_lock(directory: Path, *, wait: bool = False) -> Descriptor | None:
 
     Args:
         directory: which.
-        wait: wait until nobody else has the lock: whoever only looks has it for a moment.
+        wait: wait until no other process has the lock: one that only looks at it has the lock for a moment.
 
     Returns:
         The descriptor; `None` where another process has the lock, or the directory is gone.

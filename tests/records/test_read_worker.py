@@ -88,7 +88,7 @@ def read(db):
 def answers(monkeypatch):
     """The second process is waited for, so that it comes to something; what it has told."""
     told = []
-    take = read_worker._Beside.take
+    take = read_worker._ReadWorker.take
 
     def wait(self):
         select.select([self._out], [], [])
@@ -96,7 +96,7 @@ def answers(monkeypatch):
         told.extend(chunks)
         return chunks
 
-    monkeypatch.setattr(read_worker._Beside, "take", wait)
+    monkeypatch.setattr(read_worker._ReadWorker, "take", wait)
     return told
 
 
@@ -128,7 +128,7 @@ def test_on_one_core_no_process_is_started(db, monkeypatch):
 
 def test_few_records_are_read_alone(db, monkeypatch):
     monkeypatch.setattr(layerdb, "MANY", COUNT + 1)
-    monkeypatch.setattr(read_worker._Beside, "start", None)
+    monkeypatch.setattr(read_worker._ReadWorker, "start", None)
     assert read(db) == plain(db)
 
 

@@ -168,7 +168,7 @@ class TestPins:
         with pytest.raises(BadRecord):
             here.unpin(layer.chain_id)
         assert here.holders(layer.chain_id) == ["its pin", "1 open handle(s)"]
-        assert there.holders(same.chain_id)[0].startswith("perhaps a pin, at which nobody can look")
+        assert there.holders(same.chain_id)[0].startswith("perhaps a pin, which cannot be read")
 
 
 class TestHandles:

@@ -84,8 +84,8 @@ class ErofsDriver(DirectoryDriver):
             except OSError as error:
                 notes = "; ".join(getattr(error, "__notes__", ()))
                 raise DriverNotSupported(
-                    f"EROFS images cannot be mounted from files and stacked here: {error} ({notes}); this needs "
-                    "Linux 6.13 or newer with CONFIG_EROFS_FS_BACKED_BY_FILE, and a file system that overlayfs can write to"
+                    f"EROFS images cannot be mounted from files and stacked here: {error} ({notes}); this needs Linux "
+                    "6.13 or newer with CONFIG_EROFS_FS_BACKED_BY_FILE, and a file system that overlayfs can write to"
                 ) from error
 
     @hookimpl

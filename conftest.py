@@ -1,14 +1,14 @@
 """Rules for all tests of the repository.
 
-With `LAYERSTORE_TEST_STRICT=1`, as continuous integration has it, a skipped test is a failed one. Only a test that
-is marked `kernel_option` may be skipped: the machine's kernel was built without it, and nothing installs it.
+With `LAYERSTORE_TEST_STRICT=1`, which continuous integration sets, a skipped test fails. Only a test that is marked
+`kernel_option` may be skipped: the machine's kernel was built without that option, and nothing installs it.
 
-`LAYERSTORE_TEST_EXAMPLE_GROUPS="lifecycle diffs"` has the drivers of `examples/` run these groups of the conformance kit
-alone: `.ci/run` sets it, since each of the three repeats what vfs proves, and `make nightly` runs the whole kit. Without
-it, and for authors of drivers, the kit is always whole.
+`LAYERSTORE_TEST_EXAMPLE_GROUPS="lifecycle diffs"` has the drivers of `examples/` run only these groups of the
+conformance kit. `.ci/run` sets it, since each of the three repeats what vfs proves; `make nightly` runs the whole kit.
+Without it, and for authors of drivers, the kit is always whole.
 
-How long property tests look for a counterexample is set here too, for the drivers' tests as well:
-`HYPOTHESIS_PROFILE=thorough` looks longer, `repeatable` looks at the same examples each time.
+`HYPOTHESIS_PROFILE` sets how long property tests look for a counterexample, for the drivers' tests as well:
+`thorough` looks longer, `repeatable` looks at the same examples each time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from layerstore_core.conformance.plugin import group_of
 
 settings.register_profile("default", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000)
-# The same examples each time: continuous integration judges a change, and does not look for what was always wrong.
+# The same examples each time: continuous integration judges a change, and does not look for old bugs.
 settings.register_profile("repeatable", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -35,9 +35,9 @@ STRICT = os.environ.get("LAYERSTORE_TEST_STRICT", "") not in ("", "0")
 
 
 def pytest_configure() -> None:
-    """Hear the signals that `nohup`, or a shell that starts the tests in the background, has programs ignore.
+    """Handle the signals that `nohup`, or a shell that starts the tests in the background, has programs ignore.
 
-    What the tests start would ignore them as well, as a program has to; and some tests are about being interrupted.
+    Programs that the tests start would ignore them as well, as programs must; and some tests are about interrupts.
     """
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -158,3 +158,8 @@ def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
         return f"]({PROJECT}/{kind}/main/{target.relative_to(TOP)}{match[2] or ''})"
 
     return re.sub(r"\]\((\.\./[^)\s#]+)(#[^)\s]+)?\)", absolute, markdown)
+
+
+def on_page_content(html: str, /, **_: Any) -> str:
+    """Write one colon before a block of code, where docstrings have the two of reStructuredText."""
+    return html.replace("::</p>", ":</p>")

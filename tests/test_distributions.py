@@ -19,7 +19,7 @@ PROJECTS = [".", *sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glo
 #: Those that are uploaded to a package index; the others are examples.
 RELEASED = [project for project in PROJECTS if not project.startswith("examples/")]
 SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
-#: What a package index shows and filters by.
+#: Classifiers that a package index shows and filters by.
 CLASSIFIERS = {
     "Operating System :: POSIX :: Linux",
     "Programming Language :: Python :: 3.11",

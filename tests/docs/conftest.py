@@ -1,4 +1,4 @@
-"""Where examples run."""
+"""Fixtures for running examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.surroundings import Surroundings, make_surroundings, remove
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
-    """A directory with what the examples speak of, on a store with the vfs driver."""
+    """Yield a directory with the files that the examples use, and a store with the vfs driver."""
     here = tmp_path / "here"
     yield make_surroundings(here)
     remove(here)

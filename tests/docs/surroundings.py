@@ -1,4 +1,4 @@
-"""The files, layers, images and programs that the examples of help texts and documents speak of."""
+"""The files, layers, images and programs that the examples of help texts and documents use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from tests.images.archives import ImageSpec, docker_archive, oci_files, write_fi
 
 TOP = Path(__file__).resolve().parents[2]
 
-#: Programs that an example names and that cannot run here: a daemon of the system, a registry, an installer.
-#: Each checks what the example gives it, as far as it can, or makes what the example expects of it.
-STAND_INS = {
+#: Replacements for programs that an example names and that cannot run here: a system's daemon, a registry, an installer.
+#: Each checks its arguments and input as far as it can, or writes the output that the example expects.
+REPLACED_PROGRAMS = {
     "docker": """case $1 in
         save) cat "$HERE/debian.tar";;
         load) cat >"$HERE/loaded.tar"; tar -tf "$HERE/loaded.tar" | grep -qx manifest.json;;
         *) exit 2;;
         esac""",
-    "skopeo": """[ "$1" = copy ] || exit 2; target=${3#oci:}; target=${target%%:*}; rm -rf "$target"; cp -a "$HERE/layout" "$target" """,
+    "skopeo": """[ "$1" = copy ] || exit 2; target=${3#oci:}; target=${target%%:*}
+        rm -rf "$target"; cp -a "$HERE/layout" "$target" """,
     "podman": """[ "$1" = unshare ] || exit 2; shift; exec unshare -Urm "$@" """,
     "pip": """[ "$1" = install ] || exit 2; shift
         for project; do [ -f "$TOP/$project/pyproject.toml" ] || { echo "no project: $project" >&2; exit 1; }; done""",
@@ -36,7 +37,7 @@ STAND_INS = {
 
 
 def tar_of(**files: str) -> bytes:
-    """A tar of regular files, owned by whoever runs the test."""
+    """Return a tar of regular files that the user of the test owns."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
@@ -61,7 +62,7 @@ class Surroundings:
     image: str
 
     def run(self, script: str, *, driver: str = "vfs") -> subprocess.CompletedProcess[str]:
-        """Run lines of a shell; a line that fails ends it."""
+        """Run lines in a shell, which ends at the first line that fails."""
         script = script.replace("tag 3f1c9a2b", f"tag {self.image[:8]}").replace("3f1c9a2b", self.layer[:8])
         script = re.sub(r"/srv/layers|/var/lib/(layerstore|docker)|~/layers", str(self.here / "store"), script)
         environment = {
@@ -88,12 +89,12 @@ class Surroundings:
 
 
 def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
-    """Make the directory `here`: tars, images, a store with a layer and images, and the stand-ins."""
+    """Make the directory `here`: tars, images, a store with a layer and images, and the replaced programs."""
     here.mkdir(parents=True)
     for directory in (".local/share/bash-completion/completions", ".config/fish/completions", "zsh"):
         (here / "home" / directory).mkdir(parents=True)
     (here / "bin").mkdir()
-    for name, script in STAND_INS.items():
+    for name, script in REPLACED_PROGRAMS.items():
         program = here / "bin" / name
         program.write_text(f"#!/usr/bin/env bash\n{script}\n")
         program.chmod(0o755)
@@ -120,7 +121,7 @@ def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
 
 
 def blocks(document: Path, *languages: str) -> list[str]:
-    """The code blocks of a Markdown document, without the indentation and prompts that they have there."""
+    """Return the code blocks of a Markdown document, without their indentation and prompts."""
     found = re.findall(r"^( *)```(\w+)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL)
     texts = []
     for indent, language, text in found:
@@ -131,7 +132,7 @@ def blocks(document: Path, *languages: str) -> list[str]:
 
 
 def remove(here: Path) -> None:
-    """Unmount what examples have left mounted, and remove the directory."""
+    """Unmount the mounts that examples have left, and remove the directory."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         mount = line.split()[1]
         if mount.startswith(f"{here}/"):

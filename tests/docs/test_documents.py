@@ -1,4 +1,4 @@
-"""The shell and Python code in README and the other documents, run as it is written there."""
+"""The shell and Python code in README and the other documents runs as it is written there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHELL = [
     for number, text in enumerate(blocks(path, "console", "sh"))
     if "make " not in text  # the targets of the Makefile are run by continuous integration, or by hand
 ]
-#: Drivers' authors have the tutorial's code as an example package, which is tested.
+#: The tutorial's code is an example package, which has its own tests.
 PYTHON = [
     pytest.param(text, id=f"{path.relative_to(TOP)}-{number}")
     for path in DOCUMENTS
@@ -35,7 +35,7 @@ def test_documents_have_examples() -> None:
 
 
 def why_no_overlay() -> str:
-    """Why a shell example of the overlay driver cannot run here; empty where it can."""
+    """Return why a shell example of the overlay driver cannot run here; an empty text if it can."""
     from tests.driver_roots import why_not
 
     return why_not("overlay2")

@@ -1,4 +1,4 @@
-"""The examples in the help texts of commands, each run as it is printed."""
+"""The examples in the help texts of commands run as they are printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.cli.test_app import COMMANDS
 from tests.docs.surroundings import Surroundings
 
-#: What an example has that this machine cannot have, and what stands for it here. The whole kit takes minutes.
+#: Parts of examples that cannot run here or take minutes (the whole kit), and their replacements.
 IN_PLACE_OF = (
     (r"conformance vfs", "conformance vfs --only sizes"),
     (r"conformance btrfs --root /mnt/btrfs", 'conformance vfs --only sizes --root "$HERE"'),
@@ -25,7 +25,7 @@ MAKES_WORK = re.compile(r"layerstore rw create work")
 
 
 def examples(command: click.Command) -> list[str]:
-    """The scripts under `Example:` and `Examples:`; of several, each line stands for itself."""
+    """Return the scripts under `Example:`, which is one, and `Examples:`, where each line is one."""
     _, _, text = inspect.cleandoc(command.help or "").partition("Example")
     lines = [line.strip() for line in text.partition(":")[2].splitlines() if line.strip()]
     return lines if text.startswith("s:") else ["\n".join(lines)] if lines else []

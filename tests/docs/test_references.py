@@ -1,4 +1,4 @@
-"""What docstrings and documents refer to is there: names in the code, files, links."""
+"""Names, files and links in docstrings and documents exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCES = sorted(
     for path in TOP.glob(pattern)
 )
 DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted(TOP.glob("docs/**/*.md")), *sorted(TOP.glob("*/*/README.md"))]
-#: Words in backticks that are no names of this code: of other projects, formats, programs and image references.
+#: Words in backticks that are not names of this code, but of other projects, formats, programs and image references.
 OTHERS = {
     "Clean",
     "Entry",
@@ -54,13 +54,13 @@ OTHERS = {
 }
 
 
-#: Files that a command makes.
+#: Files that a command writes.
 MADE = {"benchmarks/results"}
 
 
 @cache
 def names() -> frozenset[str]:
-    """Every identifier and every string constant of the code, and the names of its modules."""
+    """Return all identifiers and string constants of the code, and the names of its modules."""
     found = {*dir(builtins), *dir(os), *keyword.kwlist, *OTHERS}
     for path in SOURCES:
         found |= {*path.relative_to(TOP).with_suffix("").parts}
@@ -94,6 +94,6 @@ def test_links_and_files_in_documents_exist(path: Path) -> None:
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
     assert [link for link in links if link and not (path.parent / link).exists()] == []
     files = set(re.findall(r"`((?:docs|tests|drivers|examples|layerstore_core|benchmarks)/[\w./-]+)`", text))
-    # The tutorial and the examples speak of a driver's package from inside it.
+    # The tutorial and the examples name files of a driver's package from inside it.
     places = (TOP, path.parent, TOP / "examples" / "minimal")
     assert [file for file in files - MADE if not any((place / file).exists() for place in places)] == []

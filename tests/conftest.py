@@ -1,4 +1,4 @@
-"""Fixtures that the core's tests share: drivers and stores, directories, rights."""
+"""Fixtures that the core's tests share: drivers and stores, directories, permissions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(params=DRIVERS)
 def driver(request: pytest.FixtureRequest) -> str:
-    """The name of each driver in turn. A module whose tests do not depend on the driver overrides this."""
+    """Return the name of each driver in turn. A module whose tests do not depend on the driver overrides this."""
     name: str = request.param
     reason = why_not(name)
     if reason:
@@ -43,14 +43,14 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def btrfs_mount() -> Iterator[Path]:
-    """A btrfs file system, made once a session."""
+    """Mount a btrfs file system, once in a session."""
     with btrfs_file_system() as mount:
         yield mount
 
 
 @pytest.fixture
 def store_root(driver: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Where the store is: a directory that is not there yet, on a file system that the driver works on."""
+    """Yield the root of the store: a directory that does not exist yet, on a file system that the driver supports."""
     if driver == "btrfs":
         root = Path(request.getfixturevalue("btrfs_mount")) / tmp_path.name / "store"
     else:
@@ -61,7 +61,7 @@ def store_root(driver: str, tmp_path: Path, request: pytest.FixtureRequest) -> I
 
 @pytest.fixture
 def open_store(driver: str, store_root: Path) -> Iterator[OpenStore]:
-    """Opens the store, any number of times; all are closed at the end. Settings are keywords."""
+    """Yield a function that opens the store, with settings as keywords. All opened stores are closed at the end."""
     with ExitStack() as opened:
 
         def open_(**overrides: Any) -> LayerStore:
@@ -73,13 +73,13 @@ def open_store(driver: str, store_root: Path) -> Iterator[OpenStore]:
 
 @pytest.fixture
 def store(open_store: OpenStore) -> LayerStore:
-    """An open store, empty."""
+    """Return an open, empty store."""
     return open_store()
 
 
 @pytest.fixture
 def nothing_left_open() -> Iterator[None]:
-    """Descriptors and threads must be as many afterwards as before."""
+    """Check that the numbers of descriptors and threads are the same after the test as before."""
     before = set(os.listdir("/proc/self/fd")), threading.active_count()
     yield
     assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
@@ -87,7 +87,7 @@ def nothing_left_open() -> Iterator[None]:
 
 @pytest.fixture
 def said() -> Iterator[list[Any]]:
-    """What is logged, while a program listens."""
+    """Collect the records that are logged from WARNING on, while logging is enabled."""
     messages: list[Any] = []
     sink = logger.add(lambda message: messages.append(message.record), level="WARNING")
     log.enable()
@@ -108,7 +108,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Iterator[Path]:
-    """A directory outside the root, which must be the same afterwards in every respect."""
+    """Yield a directory outside the root, and check that nothing in it has changed afterwards."""
     outside = tmp_path / "outside"
     (outside / "dir").mkdir(parents=True)
     (outside / "file").write_bytes(b"canary")
@@ -121,7 +121,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def ordinary_user() -> Callable[[], AbstractContextManager[None]]:
-    """A context in which this process has the rights of nobody; nothing where it has no more than that anyway."""
+    """Return a context in which this process has the rights of the user nobody. It changes nothing without root."""
 
     @contextmanager
     def become() -> Iterator[None]:
@@ -144,7 +144,7 @@ def ordinary_user() -> Callable[[], AbstractContextManager[None]]:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that everybody may write in, and get to, which pytest's are not."""
+    """Yield a directory that every user may reach and write in, unlike pytest's directories."""
     directory = Path(tempfile.mkdtemp(prefix="layerstore-"))
     directory.chmod(0o777)
     yield directory
@@ -153,7 +153,7 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts file systems in memory, with mount options such as their sizes."""
+    """Yield a function that mounts a file system in memory, with mount options such as its size."""
     mounts: list[Path] = []
 
     def mount(options: str) -> Path:

@@ -1,4 +1,4 @@
-"""The drivers that the store is tested over, and where each can have a root."""
+"""The drivers that the store is tested with, and roots for each of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BTRFS = "layerstore-btrfs-of-"
 
 @cache
 def why_not(driver: str) -> str:
-    """Why a driver cannot be tested here; empty where it can."""
-    if driver not in {offer.name for offer in registry.installed_drivers()}:
+    """Return why a driver cannot be tested here. Empty if it can."""
+    if driver not in {installed.name for installed in registry.installed_drivers()}:
         return "its package is not installed"
-    if driver == "btrfs":  # it gets a file system of its own
+    if driver == "btrfs":  # it gets its own file system
         return _why_no_btrfs()
     with tempfile.TemporaryDirectory() as directory:
         result = probe(driver, Path(directory))
@@ -49,15 +49,16 @@ def _kernel_has_btrfs() -> bool:
 
 @contextmanager
 def btrfs_file_system() -> Iterator[Path]:
-    """A btrfs file system in an image, mounted; the loop device goes with the mount.
+    """Mount a btrfs file system in an image for the length of a `with` block. The loop device ends with the mount.
 
-    Not below pytest's directories, which other sessions tidy up. Those of sessions that were killed go, too.
+    The image is not under pytest's directories, which other sessions clean up. Stale images of killed sessions are
+    removed too.
     """
     top = Path(tempfile.gettempdir())
     for other in top.glob(f"{_BTRFS}*"):
         if not Path("/proc", other.name.removeprefix(_BTRFS).partition("-")[0]).exists():
             _remove_file_system(other)
-    # A process may want several.
+    # A process may have several.
     directory = Path(tempfile.mkdtemp(prefix=f"{_BTRFS}{os.getpid()}-"))
     image, mount = directory / "image", directory / "mount"
     mount.mkdir()
@@ -65,7 +66,7 @@ def btrfs_file_system() -> Iterator[Path]:
         with open(image, "wb") as file:
             file.truncate(_IMAGE_SIZE)
         subprocess.run(["mkfs.btrfs", "--quiet", image], check=True, capture_output=True)
-        # Nobody counts on this file system after a power cut.
+        # The tests do not need this file system after a power cut.
         subprocess.run(["mount", "-o", "loop,nobarrier", image, mount], check=True, capture_output=True)
         yield mount
     finally:
@@ -80,7 +81,7 @@ def _remove_file_system(directory: Path) -> None:
 
 
 def mounts_below(directory: Path) -> list[str]:
-    """Where something is mounted below a directory, the last mounted first."""
+    """Return the mount points under a directory, the last one mounted first."""
     prefix = f"{os.path.realpath(directory)}/"
     lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     points = [line.split(" ")[4].encode("latin-1", "replace").decode("unicode_escape") for line in lines]
@@ -88,7 +89,7 @@ def mounts_below(directory: Path) -> list[str]:
 
 
 def remove_root(root: Path) -> None:
-    """Remove a store, with whatever a test that failed has left mounted or a killed process has left behind."""
+    """Remove a store. Unmount first: a failed test or a killed process may have left mounts."""
     for point in mounts_below(root):
         subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
     if not root.exists():

@@ -1,4 +1,4 @@
-"""Drivers by strangers, as their users have them: from wheels, in an environment of their own."""
+"""Third-party drivers as their users install them: from wheels, in a separate environment."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.xdist_group("wheels")
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory) -> Path:
-    """The wheels of core, of vfs, and of the examples."""
+    """Build the wheels of core, of vfs, and of the examples. Return their directory."""
     directory = tmp_path_factory.mktemp("wheels")
     for project in (".", "drivers/vfs", *(f"examples/{name}" for name in (*EXAMPLES, "timing"))):
-        # From a copy: a build leaves its traces beside the sources.
+        # From a copy: a build creates files next to the sources.
         copy = directory / "sources" / project
         shutil.copytree(
             ROOT / project,
@@ -36,21 +36,21 @@ def wheels(tmp_path_factory) -> Path:
 
 
 class Environment:
-    """A virtual environment; what the packages need from others is lent by the one that the tests run in."""
+    """A virtual environment, which borrows the packages' dependencies from the environment of the tests."""
 
     def __init__(self, path: Path, wheels: Path) -> None:
         self._path = path
         self._wheels = wheels
         self.python = path / "bin/python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
-        lent = path / "lent"
-        lent.mkdir()
+        borrowed = path / "borrowed"
+        borrowed.mkdir()
         own = sysconfig.get_path("purelib")
         for name in os.listdir(own):
             if not name.lower().startswith(("layerstore", "_layerstore", "__editable__")):
-                (lent / name).symlink_to(Path(own, name))
+                (borrowed / name).symlink_to(Path(own, name))
         (site,) = path.glob("lib/python*/site-packages")
-        (site / "lent.pth").write_text(f"{lent}\n")
+        (site / "borrowed.pth").write_text(f"{borrowed}\n")
 
     def pip(self, *words: str) -> None:
         command = [sys.executable, "-m", "pip", "--python", self.python, *words, "--quiet"]
@@ -86,10 +86,10 @@ def test_every_wheel_carries_the_licence_and_the_type_marker(wheels: Path) -> No
 
 @pytest.fixture
 def environment(tmp_path, wheels) -> Environment:
-    made = Environment(tmp_path / "venv", wheels)
-    made.install("layerstore-core")
-    made.install("layerstore-driver-vfs")
-    return made
+    environment = Environment(tmp_path / "venv", wheels)
+    environment.install("layerstore-core")
+    environment.install("layerstore-driver-vfs")
+    return environment
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -108,8 +108,8 @@ def test_an_example_passes_from_its_wheel(environment, tmp_path, name: str) -> N
     }
 
 
-def test_a_driver_comes_and_goes(environment, tmp_path) -> None:
-    """Installing the wheel and naming the driver is all; without it there is a clear error, and no other driver."""
+def test_a_driver_is_installed_and_uninstalled(environment, tmp_path) -> None:
+    """It is enough to install the wheel and name the driver. Without it there is a clear error, and no other driver."""
     settings = {"LAYERSTORE_ROOT": str(tmp_path / "root"), "LAYERSTORE_CONFIG": str(tmp_path / "config.toml")}
     (tmp_path / "config.toml").write_text('driver = "minimal"\n')
     tar = tmp_path / "layer.tar"
@@ -122,7 +122,7 @@ def test_a_driver_comes_and_goes(environment, tmp_path) -> None:
     assert "no driver 'minimal' is installed (installed: vfs)" in lost.stderr
     assert "pip install layerstore-driver-minimal" in lost.stderr
 
-    # Nor is there a switch where only the state under the root names the driver.
+    # No other driver is used either if only the state under the root names the driver.
     (tmp_path / "config.toml").write_text("")
     lost = environment.run("layerstore_core", "ls", cwd=tmp_path, code=1, **settings)
     assert "has the state of driver 'minimal'" in lost.stderr
@@ -164,7 +164,7 @@ def test_a_driver_from_the_template_says_what_to_do(environment, tmp_path) -> No
     assert "the hook exists is not written yet" in done.stdout
 
 
-def test_a_wrapper_stands_around_a_driver(environment, tmp_path) -> None:
+def test_a_wrapper_wraps_a_driver(environment, tmp_path) -> None:
     environment.install("layerstore-timing")
     (tmp_path / "layer.tar").write_bytes(bytes(1024))
     environment.run(

@@ -8,7 +8,7 @@ DRIVERS = ("vfs", "overlay2", "btrfs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests with daemons come one after another: two cores do not make two daemons quicker."""
+    """Run the tests with daemons one after another: on two cores, two daemons at once are not quicker."""
     for item in items:
         if "/tests/docker/" in str(item.path):
             item.add_marker(pytest.mark.xdist_group("docker"))

@@ -1,4 +1,4 @@
-"""Images with all that Docker and we have to keep alike."""
+"""Images with all content that Docker and layerstore must store alike."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MIDDLE = tars.tar(
     tars.hard_link(b"linked", b"noted", mtime=MTIME + 1),
 )
 TOP = tars.tar(tars.entry(b"bin/.wh.sudo", mtime=MTIME + 2), tars.entry(b"top", b"t" * 70_000, mtime=MTIME + 2))
-#: Two entries of one name, which Docker would not take in.
+#: Two entries of one name, which Docker would refuse.
 TWICE = tars.tar(tars.entry(b"twice", b"first", mtime=MTIME), tars.entry(b"./twice", b"second", mtime=MTIME))
 DEEP = tuple(tars.tar(tars.entry(b"deep/%d" % n, b"%d" % n, mtime=MTIME)) for n in range(40))
 

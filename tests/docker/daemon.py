@@ -1,4 +1,4 @@
-"""A Docker daemon of the tests' own: it shares nothing with another one, and leaves nothing."""
+"""A private Docker daemon for the tests: it shares nothing with another daemon, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATIENCE = 60
 
 @cache
 def why_not() -> str:
-    """Why no daemon can be started here; empty where one can."""
+    """Return why no daemon can be started here. Empty if one can."""
     if os.geteuid() != 0:
         return "a Docker daemon needs the rights of root"
     for program in ("dockerd", "docker"):
@@ -33,10 +33,10 @@ def why_not() -> str:
 
 
 def errors_of_layers(log: str, directory: Path) -> list[str]:
-    """The lines of a daemon's log that tell errors of layers or images.
+    """Return the lines of a daemon's log that report errors of layers or images.
 
-    A daemon that tries to reach its containerd before that listens says so as an error, too, and names a path in
-    *directory*, where "layer" may be a part of a name.
+    A daemon that tries to reach its containerd too early logs that as an error too. The line names a path in
+    `directory`, and "layer" may be a part of that path.
     """
     errors = (line for line in log.splitlines() if "level=error" in line and "module=libcontainerd" not in line)
     return [line for line in errors if re.search("layer|image", line.replace(str(directory), ""))]
@@ -79,11 +79,11 @@ class Daemon:
         return self._log.read_text(errors="replace")
 
     def errors(self) -> list[str]:
-        """What the daemon has logged as an error, of layers or images."""
+        """Return the errors of layers or images that the daemon has logged."""
         return errors_of_layers(self.log(), self._directory)
 
     def __call__(self, *args: str | Path, stdin: bytes = b"") -> bytes:
-        """Run the client; its standard output."""
+        """Run the client. Return its standard output."""
         environment = {**os.environ, "DOCKER_HOST": f"unix://{self._socket}", "DOCKER_BUILDKIT": "0"}
         done = subprocess.run(
             ["docker", *map(str, args)],
@@ -132,8 +132,8 @@ class Daemon:
 
 @contextmanager
 def daemon(root: Path, driver: str) -> Iterator[Daemon]:
-    """A daemon on `root` for the length of a block; nothing of it runs or is mounted afterwards."""
-    # A socket's path may have 107 bytes: pytest's directories are longer.
+    """Run a daemon on `root` for the length of a `with` block. Afterwards nothing of it runs or is mounted."""
+    # A socket's path may have at most 107 bytes. pytest's directories are longer.
     directory = Path(tempfile.mkdtemp(prefix="layerstore-docker-"))
     try:
         running = Daemon(root, driver, directory)
@@ -142,7 +142,7 @@ def daemon(root: Path, driver: str) -> Iterator[Daemon]:
         finally:
             running.stop()
     finally:
-        # One that could not start leaves its root mounted on itself.
+        # A daemon that could not start leaves its root mounted on itself.
         for where in (directory, root):
             for point in mounts_below(where.parent):
                 if Path(point).is_relative_to(os.path.realpath(where)):

@@ -1,7 +1,7 @@
-"""A real Debian, loaded by us and by Docker: the same layers, compared file by file.
+"""A real Debian, loaded by layerstore and by Docker: the layers are compared file by file.
 
-It takes minutes and a mirror, so that it is no part of the suite: `make real` runs it. It wants mmdebstrap, and what
-the other tests with a daemon want.
+The test takes minutes and needs a mirror, so it is no part of the suite: `make real` runs it. It needs mmdebstrap, and
+all that the other tests with a daemon need.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.docker.daemon import daemon
 from tests.images.archives import ImageSpec, docker_archive, sha256
 
 SUITE = os.environ.get("LAYERSTORE_TEST_SUITE", "bookworm")
-#: Two layers' worth of packages whose dependencies are in minbase.
+#: The packages of two layers. Their dependencies are in minbase.
 PACKAGES = (("less", "tree"), ("file", "libmagic1", "libmagic-mgc"))
 
 
@@ -34,7 +34,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
-    """Debian's smallest root file system, and two layers of packages."""
+    """Make an image of Debian's smallest root file system and two layers of packages."""
     directory = tmp_path_factory.mktemp("debian")
     run("mmdebstrap", "--quiet", "--variant=minbase", SUITE, directory / "root.tar")
     layers = [(directory / "root.tar").read_bytes()]
@@ -58,7 +58,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
 
 
 @pytest.mark.parametrize("driver", ["overlay2"])
-def test_we_load_it_as_docker_does(image: ImageSpec, driver: str, tmp_path: Path) -> None:
+def test_a_real_image_is_loaded_as_by_docker(image: ImageSpec, driver: str, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     archive.write_bytes(docker_archive(image))
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -70,9 +70,8 @@ def test_we_load_it_as_docker_does(image: ImageSpec, driver: str, tmp_path: Path
     with daemon(theirs, driver) as docker:
         started = time.monotonic()
         docker("load", "--input", archive)
-        print(
-            f"\n{archive.stat().st_size >> 20} MiB: layerstore {took:.1f} s, docker load {time.monotonic() - started:.1f} s"
-        )
+        theirs_took = time.monotonic() - started
+        print(f"\n{archive.stat().st_size >> 20} MiB: layerstore {took:.1f} s, docker load {theirs_took:.1f} s")
     assert loaded.image_id == image.image_id
     assert list(loaded.diff_ids) == [sha256(layer) for layer in image.layers]
     records = {where: where / "image" / driver / "layerdb" / "sha256" for where in (ours, theirs)}
@@ -96,7 +95,7 @@ def test_we_load_it_as_docker_does(image: ImageSpec, driver: str, tmp_path: Path
 
 
 def tree(top: Path) -> dict[str, object]:
-    """All that a tar says of the files below a directory, and which are one file."""
+    """Return all that a tar would have of the files in a directory, including the hard links."""
     found: dict[str, object] = {}
     first: dict[int, str] = {}
     for where, directories, names in os.walk(top):
@@ -109,7 +108,7 @@ def tree(top: Path) -> dict[str, object]:
                     content = hashlib.file_digest(file, "sha256").digest()
             elif stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
-            # With overlay2 Docker passes over a tar's entry for the root itself (moby, `pkg/archive`, `Unpack`).
+            # With overlay2 Docker ignores a tar's entry for the root itself (moby, `pkg/archive`, `Unpack`).
             mtime = status.st_mtime_ns if name != "." else None
             xattrs = {
                 key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""What the tests take for an error of a Docker daemon."""
+"""The errors in a Docker daemon's log that count for the tests."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ LOST_IMAGE = 'level=error msg="not restoring image" os=linux'
 
 
 @pytest.mark.parametrize("line", [CONTAINERD_IS_LATE, OTHER, 'level=info msg="Loading layers"'])
-def test_what_is_not_of_layers_is_no_error(line: str) -> None:
+def test_errors_of_other_things_than_layers_do_not_count(line: str) -> None:
     assert errors_of_layers(line + "\n", DIRECTORY) == []
 
 
 @pytest.mark.parametrize("line", [LOST_LAYER, LOST_IMAGE])
-def test_what_is_of_layers_is_one(line: str) -> None:
+def test_errors_of_layers_and_images_count(line: str) -> None:
     assert errors_of_layers(f"{CONTAINERD_IS_LATE}\n{line}\n{OTHER}\n", DIRECTORY) == [line]

@@ -1,4 +1,4 @@
-"""A root that a Docker daemon has filled, opened by us, and given back."""
+"""Layerstore opens a root that a Docker daemon has filled. Then Docker opens it again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CMD ["/bin/sh"]
 
 
 def fill(docker: Daemon, tmp_path: Path) -> None:
-    """Images in all the ways in which a daemon gets them, and a container."""
+    """Create images in all ways in which a daemon gets them, and a container."""
     docker("load", stdin=docker_archive(APP, SIBLING))
     docker("import", "-", "imported:1", stdin=BASE)
     context = {"Dockerfile": DOCKERFILE, "copied": b"copied" * 100}
@@ -56,12 +56,12 @@ def layers_of(archive: bytes) -> list[bytes]:
 
 
 def changes(store: LayerStore, name: str) -> list[str]:
-    """As `docker diff` has them: its JSON cannot hold bytes that are no UTF-8."""
+    """Return the changes in the form of `docker diff`, whose JSON cannot have bytes that are not UTF-8."""
     with store.get_rw_layer(name) as rw:
         return sorted(os.fsencode(str(change)).decode("utf-8", "replace") for change in rw.changes())
 
 
-def test_we_open_what_docker_has_filled(driver: str, store_root: Path, tmp_path: Path) -> None:
+def test_layerstore_opens_a_root_of_docker(driver: str, store_root: Path, tmp_path: Path) -> None:
     root = store_root
     names = ("app:1", "sibling:2", "imported:1", "built:1", "scratch:1", "committed:1")
     with daemon(root, driver) as docker:
@@ -95,7 +95,7 @@ def test_we_open_what_docker_has_filled(driver: str, store_root: Path, tmp_path:
                 for chain_id, layer in zip(image.chain_ids, saved[name], strict=True):
                     with store.get(chain_id) as handle, handle.tar_stream() as stream:
                         assert stream.read() == layer
-            # The container, as its daemon left it, then changed by us.
+            # The container in the state in which the daemon left it, then changed by layerstore.
             assert changes(store, container) == difference
             with store.get_rw_layer(container) as rw:
                 with rw.mounted() as path:
@@ -123,6 +123,6 @@ def test_we_open_what_docker_has_filled(driver: str, store_root: Path, tmp_path:
             docker("rmi", "--force", name)
         assert docker.lines("images", "--all", "--quiet") == []
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
-        # What we have pinned is not Docker's to delete.
+        # Docker does not delete a layer that layerstore has pinned.
         assert committed.chain_id in store.layers()
         assert check_store(store, full=True) == []

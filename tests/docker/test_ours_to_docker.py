@@ -1,4 +1,4 @@
-"""A root that we have filled, given to a Docker daemon, and opened again after it."""
+"""A Docker daemon opens a root that layerstore has filled. Then layerstore opens it again."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ READING = (
     ["images"], ["history", "app:1"], ["save", "app:1", "-o", "/dev/null"], ["ls"], ["info"], ["check"],
     ["rw", "ls"], ["rw", "changes", "ours"],
 )  # fmt: skip
-#: What Docker puts into the init layer of a container (moby, `daemon/initlayer`).
+#: The files that Docker creates in the init layer of a container (moby, `daemon/initlayer`).
 _INIT = re.compile(r"\.?|(dev|proc|sys|\.dockerenv)(/.*)?|etc/(hosts|hostname|resolv\.conf|mtab)")
 
 
 def names_in(tree: bytes) -> dict[str, tuple[str, int, int, int, int, str]]:
-    """What is in the tar of a tree, by name."""
+    """Return the metadata of the files in a tree's tar, by name."""
     with tarfile.open(fileobj=io.BytesIO(tree), errors="surrogateescape") as tar:
         return {
             m.name.strip("/"): (m.type.decode(), m.mode & 0o7777, m.uid, m.gid, m.size, m.linkname if m.issym() else "")
@@ -52,7 +52,7 @@ def names_in(tree: bytes) -> dict[str, tuple[str, int, int, int, int, str]]:
         }
 
 
-def test_docker_opens_what_we_have_filled(driver: str, store_root: Path) -> None:
+def test_docker_opens_a_root_of_layerstore(driver: str, store_root: Path) -> None:
     root = store_root
     with open_store(root, driver) as store:
         images = Images(store)
@@ -79,8 +79,8 @@ def test_docker_opens_what_we_have_filled(driver: str, store_root: Path) -> None
         container = docker.text("create", "app:1")
         assert names_in(docker("export", container)) == names_in(tree)
         docker("rm", container)
-        refuses_to_be_written_beside(docker)
-        # Docker changes the store: an image more on one of our layers, and one of ours less.
+        assert_root_cannot_be_written_while_docker_runs(docker)
+        # Docker changes the store: it adds an image on one of our layers, and deletes one of our images.
         container = docker.text("create", "sibling:2")
         docker("cp", "-", f"{container}:/", stdin=tars.tar(tars.entry(b"added", b"by Docker", mtime=MTIME)))
         docker("commit", container, "theirs:1")
@@ -109,7 +109,7 @@ def test_docker_opens_what_we_have_filled(driver: str, store_root: Path) -> None
         assert (store.layers(), images.all()) == ({}, [])
 
 
-def refuses_to_be_written_beside(docker: Daemon) -> None:
+def assert_root_cannot_be_written_while_docker_runs(docker: Daemon) -> None:
     with pytest.raises(RootInUse, match=rf"process {docker.pid} \(dockerd\)"):
         open_store(docker.root, docker.driver)
     with open_store(docker.root, docker.driver, read_only=True) as store:
@@ -129,10 +129,10 @@ def refuses_to_be_written_beside(docker: Daemon) -> None:
             with pytest.raises(ReadOnlyStore):
                 refused()  # type: ignore[operator]
     assert docker.lines("images", "-q", "app:1")
-    command_line_beside(docker)
+    assert_commands_only_read_while_docker_runs(docker)
 
 
-def command_line_beside(docker: Daemon) -> None:
+def assert_commands_only_read_while_docker_runs(docker: Daemon) -> None:
     program = [sys.executable, "-m", "layerstore_core", "--root", str(docker.root), "--driver", docker.driver]
     for words in READING:
         done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)
@@ -144,7 +144,7 @@ def command_line_beside(docker: Daemon) -> None:
 
 
 @pytest.mark.parametrize("driver", ["vfs"])
-def test_no_daemon_starts_while_we_have_the_root(store_root: Path, driver: str, tmp_path: Path) -> None:
+def test_no_daemon_starts_while_layerstore_has_the_root_open(store_root: Path, driver: str, tmp_path: Path) -> None:
     with daemon(store_root, driver):
         pass
     with open_store(store_root, driver), pytest.raises(AssertionError, match="timeout"), daemon(store_root, driver):

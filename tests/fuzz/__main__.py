@@ -1,9 +1,10 @@
-"""Strangers' bytes for as long as one likes, by hand: `python -m tests.fuzz MINUTES [TARGET...]`, or `make fuzz`.
+"""Fuzz the parsers with untrusted bytes, for a chosen time: `python -m tests.fuzz MINUTES [TARGET...]`, or `make fuzz`.
 
-With atheris (`pip install atheris`) guided by what is reached, starting from the corpus that is kept here; without it,
-Hypothesis' random bytes again and again. What is found on the way is in `build/fuzz/<target>/`, and used by the next
-run; bytes that did harm are in `build/fuzz/<target>.crash-…`, to be put into `tests/fuzz/corpus/<target>/` with a name
-that says why, where `test_the_corpus` tries them for ever.
+With atheris (`pip install atheris`), code coverage guides the choice of bytes, beginning with the corpus in this
+directory. Without it, Hypothesis draws random bytes again and again. New inputs are kept in `build/fuzz/<target>/`, and
+the next run uses them. Bytes that make a target fail are in `build/fuzz/<target>.crash-…`. Put them into
+`tests/fuzz/corpus/<target>/` with a name that says why, so that `test_targets_accept_the_corpus` tries them in every
+run.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from tests.fuzz.targets import TARGETS
 
 TOP: Final = Path(__file__).resolve().parents[2]
 FOUND: Final = TOP / "build" / "fuzz"
+_PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "--timeout=0")
 
 
 def guided(target: str, seconds: int) -> tuple[bool, str]:
-    """Whether nothing was found, and how much was done."""
+    """Fuzz a target with atheris. Return whether it never failed, and the number of inputs as text."""
     own = FOUND / target
     own.mkdir(parents=True, exist_ok=True)
-    # New ones are written to the first of the directories.
+    # libFuzzer writes new inputs to the first of the directories.
     arguments = [own, Path(__file__).with_name("corpus") / target]
     options = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=2048", "-close_fd_mask=1"]
     options += [f"-artifact_prefix={FOUND}/{target}.", "-print_final_stats=1"]
@@ -45,12 +47,12 @@ def guided(target: str, seconds: int) -> tuple[bool, str]:
 
 
 def unguided(target: str, seconds: int) -> tuple[bool, str]:
-    """The same with Hypothesis alone."""
+    """Fuzz a target with Hypothesis alone. Return whether it never failed, and the number of rounds as text."""
     end = time.monotonic() + seconds
     rounds = 0
     while not rounds or time.monotonic() < end:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--timeout=0", f"tests/fuzz/test_fuzz.py::test_any_bytes[{target}]"],
+            [*_PYTEST, f"tests/fuzz/test_fuzz.py::test_targets_accept_any_bytes[{target}]"],
             cwd=TOP,
             env={**os.environ, "HYPOTHESIS_PROFILE": "thorough"},
             check=False,
@@ -62,16 +64,16 @@ def unguided(target: str, seconds: int) -> tuple[bool, str]:
 
 
 def main(minutes: float, *targets: str) -> int:
-    """Each target in turn, for its part of the time; 1 if one of them raised."""
+    """Fuzz each target in turn, for its part of the time. Return 1 if one of them failed, otherwise 0."""
     chosen = targets or tuple(TARGETS)
     seconds = max(1, round(minutes * 60 / len(chosen)))
-    look = guided if importlib.util.find_spec("atheris") else unguided
-    harmed = 0
+    fuzz = guided if importlib.util.find_spec("atheris") else unguided
+    failed = 0
     for target in chosen:
-        well, what = look(target, seconds)
-        print(f"{target}: {what}, {'nothing found' if well else 'FAILED; see above'}", flush=True)
-        harmed += not well
-    return 1 if harmed else 0
+        passed, amount = fuzz(target, seconds)
+        print(f"{target}: {amount}, {'nothing found' if passed else 'FAILED; see above'}", flush=True)
+        failed += not passed
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

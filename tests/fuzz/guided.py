@@ -1,6 +1,6 @@
-"""`guided.py TARGET [LIBFUZZER-ARGUMENTS]`: one target under atheris, which goes after bytes that reach new code.
+"""`guided.py TARGET [LIBFUZZER-ARGUMENTS]`: fuzz one target with atheris, which looks for bytes that reach new code.
 
-Ends with another code than 0 at the first bytes that make the target raise; libFuzzer writes them to a file.
+The exit code is not 0 if some bytes make the target raise. libFuzzer writes these bytes to a file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ with atheris.instrument_imports(include=["layerstore_core"]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    # Atheris looks at all arguments, and leaves the first alone.
+    # Atheris reads all arguments but the first.
     atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
     atheris.Fuzz()

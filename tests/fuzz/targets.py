@@ -1,4 +1,4 @@
-"""What strangers' bytes get to: each takes any bytes, and raises nothing but the errors that say so."""
+"""Fuzz targets: the parsers of untrusted bytes. Each accepts any bytes, and raises only documented errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS: Final = Limits(Limit(1 << 30, "max_spool_size", "default"))
 
 
 def tar(data: bytes) -> None:
-    """The tar scanner: every byte of what it accepts passes."""
+    """Feed the tar scanner, and read every payload of an accepted tar."""
     stream = LayerStream.over(io.BytesIO(data))
     try:
         for _ in stream.entries():
@@ -43,13 +43,13 @@ def tar(data: bytes) -> None:
 
 
 def tar_with_checksums(data: bytes) -> None:
-    """The same, with sound checksums on all blocks: random headers get further."""
+    """Feed the tar scanner blocks with valid checksums, so that random headers get further."""
     blocks = [data[start : start + 512].ljust(512, b"\0") for start in range(0, min(len(data), 1 << 14), 512)]
     tar(b"".join(map(tars.with_checksum, blocks)) + tars.END)
 
 
 def pax(data: bytes) -> None:
-    """The parser of PAX records."""
+    """Feed the parser of PAX records."""
     try:
         parse_records(data)
     except (InvalidLayer, ValueError):
@@ -57,7 +57,7 @@ def pax(data: bytes) -> None:
 
 
 def tar_split(data: bytes) -> None:
-    """The reader of tar-split lines, uncompressed and compressed."""
+    """Feed the reader of tar-split lines, uncompressed and compressed."""
     from layerstore_core.errors import IntegrityError
     from layerstore_core.tarsplit.codec import LineReader
 
@@ -71,7 +71,7 @@ def tar_split(data: bytes) -> None:
 
 
 def records(data: bytes) -> None:
-    """The layerdb: each file of a record in turn has these bytes."""
+    """Feed the layerdb: each file of a record in turn has these bytes."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name, "0" * 64)
         directory.mkdir()
@@ -87,11 +87,11 @@ def records(data: bytes) -> None:
                     read()
                 except BadRecord:
                     pass
-            _quickly(directory, ChainID.from_hex(directory.name))
+            _compare_fast_path(directory, ChainID.from_hex(directory.name))
 
 
-def _quickly(directory: Path, name: ChainID) -> None:
-    """What is read quickly, of many records, is what is read of one."""
+def _compare_fast_path(directory: Path, name: ChainID) -> None:
+    """Check that the fast path for many records returns the same as the reader of one record."""
     parent = os.open(directory.parent, os.O_RDONLY)
     try:
         found = LayerRecord.read_usual(parent, name)
@@ -113,7 +113,7 @@ _SOUND: Final = {
 
 
 def image_records(data: bytes) -> None:
-    """Docker's image records: the list of names, and an image's config."""
+    """Feed the readers of Docker's image records: the list of names, and an image's config."""
     with tempfile.TemporaryDirectory() as name:
         db = ImageDB(Path(name), durable=False)
         db.names_path.write_bytes(data)
@@ -128,7 +128,7 @@ def image_records(data: bytes) -> None:
 
 
 def _layout(data: bytes, kind: str) -> bytes:
-    """An OCI layout in which a manifest, an inner index or a config is these bytes, under their digest."""
+    """Return an OCI layout in which a manifest, an inner index or a config has these bytes, under their digest."""
     blobs = {}
 
     def blob(content: bytes, media_type: str) -> dict[str, object]:
@@ -145,7 +145,7 @@ def _layout(data: bytes, kind: str) -> bytes:
 
 
 def image_archive(data: bytes) -> None:
-    """The readers of docker-archives and OCI layouts: any bytes, and archives whose documents are any bytes."""
+    """Feed the readers of docker-archives and OCI layouts: with the bytes, and with archives of such documents."""
     with tempfile.TemporaryDirectory() as name:
         for content in (
             data,
@@ -172,7 +172,7 @@ def image_archive(data: bytes) -> None:
 
 
 def reference(data: bytes) -> None:
-    """Names of images."""
+    """Feed the parser of image names."""
     try:
         text = str(Reference.parse(data.decode("utf-8", "surrogateescape")))
     except InvalidReference:
@@ -181,7 +181,7 @@ def reference(data: bytes) -> None:
 
 
 def printable_text(data: bytes) -> None:
-    """Text as names and JSON have it, with surrogates in any order: what is shown can be written, in one line."""
+    """Feed the printer of names and JSON text, with surrogates in any order. The result is printable, in one line."""
     for text in (os.fsdecode(data), data[: len(data) & ~1].decode("utf-16-le", "surrogatepass")):
         for backslash in (True, False):
             shown = printable(text, backslash=backslash)

@@ -1,6 +1,7 @@
-"""Strangers' bytes: any, and those of the corpus with something changed. `HYPOTHESIS_PROFILE=thorough` looks longer.
+"""Fuzz tests: random bytes, and changed bytes of the corpus. `HYPOTHESIS_PROFILE=thorough` tries more of them.
 
-`tests/fuzz/corpus/<target>/` has what once did harm, and what leads deep. A crash that is found goes there.
+`tests/fuzz/corpus/<target>/` has bytes that once made a target fail, and bytes that reach much code. Bytes of a new
+failure belong there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def seeds(target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_corpus(target):
+def test_targets_accept_the_corpus(target):
     assert seeds(target)
     for data in seeds(target):
         TARGETS[target](data)
@@ -29,7 +30,7 @@ def test_the_corpus(target):
 
 @st.composite
 def changed(draw, target):
-    """A file of the corpus with some bytes replaced, removed or doubled."""
+    """Draw a file of the corpus with some bytes replaced, removed or doubled."""
     data = bytearray(draw(st.sampled_from(seeds(target))))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
@@ -39,9 +40,9 @@ def changed(draw, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_any_bytes(target):
+def test_targets_accept_any_bytes(target):
     @given(st.one_of(st.binary(max_size=2000), changed(target)))
-    def look(data):
+    def feed(data):
         TARGETS[target](data)
 
-    look()
+    feed()

@@ -7,7 +7,8 @@ plugin manager of that one store. The constructor creates what the driver needs 
 
 A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get`, `put`, `exists`. A fallback answers
 the others: no capabilities, no status, and the diff family (`apply_diff`, `diff`, `changes`, `diff_size`,
-`diff_getter`) by means of `get` and `put` alone.
+`diff_getter`) by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class with the six
+hooks, for drivers whose layers are plain directories.
 
 The store reads five class attributes. All are optional:
 

@@ -29,7 +29,7 @@ from layerstore_core.records.own_state import driver_note, recorded_drivers, sta
 _RECORDS: Final = ("sha256", "mounts")
 #: The directories under `layerstore/` with a directory for each driver, whose content would be lost without the driver.
 _KEPT: Final = ("pins", "quarantine")
-#: The driver whose state Docker ignores. It has this name even if it is not installed here.
+#: The name of the driver whose state Docker ignores, in case that driver is not installed here.
 _LAST_RESORT: Final = "vfs"
 _LAYER: Final = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
 

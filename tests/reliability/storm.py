@@ -279,10 +279,10 @@ def _use_workers_early() -> None:
     real = FileWorker.start
 
     def start() -> FileWorker | None:
-        helper = real()
-        while helper is not None and not helper.has_room and not helper._unusable:
-            select.select([helper._connection], [], [])
-        return helper
+        worker = real()
+        while worker is not None and not worker.has_room and not worker._unusable:
+            select.select([worker._connection], [], [])
+        return worker
 
     batches._BATCHES_BEFORE_WORKER, batches._BATCH_FILES = 1, 8  # type: ignore[misc]
     FileWorker.start = start  # type: ignore[method-assign,assignment]

@@ -194,7 +194,7 @@ class LifecycleTests(ConformanceTests):
         bench.driver.remove(layer_id)
         _must_be_gone(bench, layer_id, "remove")
 
-    def test_one_id_as_the_beginning_of_another(self, bench: DriverRig) -> None:
+    def test_an_id_that_begins_with_another_id(self, bench: DriverRig) -> None:
         """A layer `x` and a layer `x-init` are two layers, and removing one does not change the other.
 
         Otherwise a container loses its own layer when its init layer is removed.

@@ -18,7 +18,7 @@ from tests.images.archives import ImageSpec, docker_archive, oci_files, write_fi
 
 TOP = Path(__file__).resolve().parents[2]
 
-#: Replacements for programs that an example names and that cannot run here: a system's daemon, a registry, an installer.
+#: Replacements for programs that an example names and that cannot run here: a daemon, a registry, an installer.
 #: Each checks its arguments and input as far as it can, or writes the output that the example expects.
 REPLACED_PROGRAMS = {
     "docker": """case $1 in

@@ -75,3 +75,23 @@ def test_configuration_example_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     document = tomllib.loads(text)
     assert config.driver == document["driver"]
     assert config.drivers["overlay2"] == document["drivers"]["overlay2"]
+
+
+def test_wrapper_of_the_how_to_page_is_called(tmp_path: Path) -> None:
+    """The example is installed, without pip, as the page says: a module and an entry point."""
+    page = TOP / "docs" / "how-to" / "write-a-wrapper.md"
+    (program,), (table,) = blocks(page, "python"), blocks(page, "toml")
+    (tmp_path / "my_package.py").write_text(program)
+    ((group, points),) = tomllib.loads(table)["project"]["entry-points"].items()
+    metadata = tmp_path / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    surroundings = make_surroundings(tmp_path / "here")
+    done = surroundings.run(
+        f"PYTHONPATH={tmp_path} LAYERSTORE_LOG_LEVEL=1 layerstore register app.tar --parent 3f1c9a2b"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "created" in done.stderr
+    assert "applied" in done.stderr

@@ -1,4 +1,4 @@
-"""Drivers as a stranger might write them: the smallest one, one that mounts, and some that keep tars."""
+"""Drivers as third parties may write them: the smallest one, one that mounts, and two that keep tars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layerstore_core.store.open import make_context
 
 
 def open_with(factory: Any, root: Path, **settings: Any) -> LayerStore:
-    """A store over a driver that no package offers."""
+    """Open a store with a driver that no package provides."""
     config = StoreConfig(root=root, durability="none", **settings)
     locks = RootLocks(root / "layerstore" / "locks")
     try:
@@ -26,7 +26,7 @@ def open_with(factory: Any, root: Path, **settings: Any) -> LayerStore:
 
 
 class SmallestDriver:
-    """Six hooks, and no more."""
+    """A driver with the six required hooks only."""
 
     def __init__(self, context: DriverContext) -> None:
         self.home = context.home
@@ -61,7 +61,7 @@ class SmallestDriver:
 
 
 class MountingDriver(SmallestDriver):
-    """Writes down each mount and unmount, which outlive the process, as the kernel's do."""
+    """A driver that logs each mount and unmount; its mounts outlive the process, like those of the kernel."""
 
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
@@ -94,7 +94,7 @@ class MountingDriver(SmallestDriver):
 
 
 class ArchiveDriver(SmallestDriver):
-    """Keeps each layer's tar as it came, and gives it back."""
+    """A driver that keeps the tar of each layer and exports the same bytes."""
 
     def _tar(self, layer_id: str) -> Path:
         return self.home / f"{layer_id}.tar"
@@ -120,7 +120,7 @@ class ArchiveDriver(SmallestDriver):
 
 
 class LyingDriver(ArchiveDriver):
-    """Says that it gives back exact tars, and does not."""
+    """A driver that claims to reproduce exact tars, and changes the last byte."""
 
     @hookimpl
     def diff(self, layer_id: str) -> BinaryIO:

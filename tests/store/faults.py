@@ -1,4 +1,4 @@
-"""Faults, put in where the driver is called and where records are written."""
+"""Injected faults: in the hooks of the driver, and in the system calls with which records are written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from layerstore_core import LayerStore, hookimpl
 
-#: What the code that keeps records asks of the system.
+#: The system calls of the code that writes records.
 CALLS = (
     "open",
     "mkdir",
@@ -29,7 +29,7 @@ CALLS = (
     "rmdir",
     "scandir",
 )
-_ON_THE_WAY = (
+_HELPING_MODULES = (
     "contextlib",
     "pathlib",
     "tempfile",
@@ -38,7 +38,7 @@ _ON_THE_WAY = (
     "layerstore_core.base.descriptors",
     "layerstore_core.base.inside",
 )
-_RECORD_KEEPERS = (
+_RECORD_MODULES = (
     "layerstore_core.records.",
     "layerstore_core.locking.",
     "layerstore_core.base.atomic",
@@ -55,7 +55,14 @@ def around(
     before: Callable[[], object] | None = None,
     after: Callable[[], object] | None = None,
 ) -> Iterator[None]:
-    """A wrapper around one hook of a store's driver, which calls something before the driver acts, or after."""
+    """Wrap one hook of a store's driver for the length of a `with` block.
+
+    Args:
+        store: the store with the driver.
+        hook: the name of the hook.
+        before: called before the driver acts.
+        after: called after the driver has acted.
+    """
 
     @hookimpl(wrapper=True)
     def wrapper() -> Iterator[None]:
@@ -75,7 +82,7 @@ def around(
 
 
 class FailingCall:
-    """Raises the first `times` times that it is called, after having let `skip` calls pass."""
+    """A function whose first `skip` calls do nothing, and whose next `times` calls raise an error."""
 
     def __init__(self, error: BaseException, *, skip: int = 0, times: int = 1) -> None:
         self._error = error
@@ -90,11 +97,15 @@ class FailingCall:
 
 
 class FaultySystem:
-    """Stands before the system's calls, as far as records are concerned, and lets one of them fail.
+    """A patch of the system calls that write records, which lets one call fail.
+
+    Attributes:
+        seen: the names of the calls so far.
 
     Args:
-        fail_at: which one, counted from 0; `None`: none, for counting them.
-        fail: what happens there instead of an error.
+        monkeypatch: undoes the patch.
+        fail_at: the number of the call that fails, counted from 0; `None` lets none fail, to count them.
+        fail: called there first; if it returns, the call fails with `EIO`.
     """
 
     def __init__(
@@ -104,18 +115,18 @@ class FaultySystem:
         self._fail_at = fail_at
         self._fail = fail
         for name in CALLS:
-            monkeypatch.setattr(os, name, self._stand_before(name, getattr(os, name)))
+            monkeypatch.setattr(os, name, self._wrapped(name, getattr(os, name)))
         monkeypatch.setattr(
             "layerstore_core.base.durability.FlushPoint.flush", lambda point: self._count("syncfs", point)
         )
 
-    def _stand_before(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            # Going through the directories on the way is no step of its own.
+            # Opening the directories on the way to a file is not counted as a step.
             walks = name == "open" and len(args) > 1 and args[1] & os.O_PATH
-            if not walks and _called_by_record_keeper():
+            if not walks and _called_by_record_module():
                 self._count(name, args[0])
-                if name == "fsync":  # nobody cuts the power here, and it costs time
+                if name == "fsync":  # no power cut is tested here, and fsync takes time
                     return None
             return real(*args, **kwargs)
 
@@ -129,13 +140,13 @@ class FaultySystem:
             raise OSError(errno.EIO, os.strerror(errno.EIO), what if isinstance(what, (str, bytes)) else str(what))
 
 
-def _called_by_record_keeper() -> bool:
+def _called_by_record_module() -> bool:
     frame = sys._getframe(2)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(_RECORD_KEEPERS):
+        if module.startswith(_RECORD_MODULES):
             return True
-        if not module.startswith(_ON_THE_WAY):
+        if not module.startswith(_HELPING_MODULES):
             return False
         frame = frame.f_back
     return False

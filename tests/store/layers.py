@@ -1,4 +1,4 @@
-"""Layers for the store's tests, and what a store looks like from outside."""
+"""Layers for the tests of the store, and functions that read what is on disk below its root."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests import tars
 
 MTIME = 1_700_000_000
 
-#: Files that a driver or the store may change though nothing has happened, by their last part.
-_RESTLESS = {"locks", "committed"}
+#: The last parts of files that a driver or the store may change although no layer was changed.
+_CHANGING = {"locks", "committed"}
 
 
 def tar_of(files: Mapping[str, bytes | None]) -> bytes:
-    """A tar of regular files, and of directories where the content is `None`."""
+    """Return a tar of regular files, and of directories where the content is `None`."""
     parts = []
     for name, content in files.items():
         if content is None:
@@ -35,12 +35,12 @@ TOP = tar_of({"opt/.wh.tool": b"", "opt/other": b"other"})
 
 
 def register(store: LayerStore, tar: bytes, parent: Layer | str = "") -> Layer:
-    """Register a tar; the parent may be a handle."""
+    """Register a tar; the parent may be a chain ID or a handle."""
     return store.register(io.BytesIO(tar), parent if isinstance(parent, str) else parent.chain_id)
 
 
 def chain(store: LayerStore, *tars_: bytes) -> list[Layer]:
-    """Register tars, each on the one before."""
+    """Register tars, each with the layer before it as its parent."""
     layers: list[Layer] = []
     for tar in tars_:
         layers.append(register(store, tar, layers[-1] if layers else ""))
@@ -48,12 +48,13 @@ def chain(store: LayerStore, *tars_: bytes) -> list[Layer]:
 
 
 def export(layer: Layer) -> bytes:
+    """Return the whole tar of a layer."""
     with layer.tar_stream() as stream:
         return stream.read()
 
 
 def names_of(*tars_: bytes) -> list[str]:
-    """The chain IDs that tars have, each on the one before."""
+    """Return the chain IDs that tars have, each with the one before it as its parent."""
     found: list[str] = []
     parent = None
     for tar in tars_:
@@ -63,24 +64,24 @@ def names_of(*tars_: bytes) -> list[str]:
 
 
 def tree(root: Path) -> dict[str, tuple[str, bytes]]:
-    """All that is under a root, with modes and contents, but for what may change by itself."""
+    """Return all entries below a root, with modes and contents, except the files of `_CHANGING`."""
     found = {}
     for where, directories, files in os.walk(root):
         for name in directories + files:
             path = os.path.join(where, name)
             status = os.lstat(path)
             content = b""
-            if stat.S_ISREG(status.st_mode) and name not in _RESTLESS:
+            if stat.S_ISREG(status.st_mode) and name not in _CHANGING:
                 content = Path(path).read_bytes()
             elif stat.S_ISLNK(status.st_mode):
                 content = os.fsencode(os.readlink(path))
-            if name not in _RESTLESS:
+            if name not in _CHANGING:
                 found[os.path.relpath(path, root)] = (stat.filemode(status.st_mode), content)
     return found
 
 
 def warm(store: LayerStore) -> None:
-    """Let the store make the directories that it makes when they are first needed."""
+    """Let the store create the directories that it creates when they are first needed."""
     first = register(store, tar_of({"warm": b""}))
     rw = store.create_rw_layer("warm", first.chain_id, init=lambda path: None)
     with rw.mounted():
@@ -92,9 +93,10 @@ def warm(store: LayerStore) -> None:
 
 
 def layer_db(store: LayerStore) -> Path:
+    """Return the directory of the records of layers."""
     return store.context.db.path
 
 
 def record_path(layer: Layer) -> Path:
-    """Where a layer's record is on disk."""
+    """Return the directory of a layer's record."""
     return layer._context.db.layer_path(layer.chain_id)

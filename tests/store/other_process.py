@@ -1,4 +1,7 @@
-"""Another process with the same store open, told by lines what to do; run as a program, it is that process."""
+"""A process that has the same store open and runs statements sent to it; as a program, this module is that process.
+
+Each request and each answer is one line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ TOP = Path(__file__).resolve().parents[2]
 
 
 class OtherProcess:
-    """Runs statements in the other process, where `store` is its store, and whatever they name stays.
+    """A process that runs statements, in which `store` is its store; variables that they set stay for later statements.
 
     Args:
-        root: the store's.
-        driver: an installed driver's name, or that of a class in `tests.store.drivers`.
+        root: the root of the store.
+        driver: the name of an installed driver, or of a class in `tests.store.drivers`.
     """
 
     def __init__(self, root: Path, driver: str) -> None:
@@ -35,13 +38,17 @@ class OtherProcess:
         self.answer()
 
     def start(self, statements: str, **names: Any) -> None:
-        """Begin to run statements; `answer` waits for their end."""
+        """Start running statements, with `names` as variables; `answer` waits for their end."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([statements, names]) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What the statements have put into `answer`; an error that they raised is raised here, by its name."""
+        """Wait for the statements and return what they have set `answer` to.
+
+        Raises:
+            OtherProcessError: the statements raised an error; the message is its traceback.
+        """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the other process has died"
@@ -51,16 +58,17 @@ class OtherProcess:
         return value
 
     def has_answered(self) -> bool:
-        """Whether `answer` need not wait."""
+        """Return whether `answer` need not wait."""
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def run(self, statements: str, **names: Any) -> Any:
+        """Run statements and return what they have set `answer` to."""
         self.start(statements, **names)
         return self.answer()
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
+        """Kill the process with SIGKILL and wait for its end."""
         self._process.kill()
         self._process.wait()
 
@@ -78,7 +86,7 @@ class OtherProcess:
 
 
 class OtherProcessError(Exception):
-    """What was raised in the other process, as it was printed there."""
+    """An error that was raised in the other process, as its traceback."""
 
 
 def _serve(root: str, driver: str) -> None:

@@ -1,4 +1,4 @@
-"""What is given to the store in another form than the usual one works, or fails at once and says what is expected."""
+"""Arguments of an unusual type: they work, or fail at once with a message that says what is expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core import InvalidMountName, LayerDoesNotExist, LayerStore
 from tests.store.layers import BASE, MIDDLE, register
 
 
-def test_a_layer_is_as_good_as_its_chain_id(store):
+def test_a_layer_is_accepted_in_place_of_its_chain_id(store):
     base = register(store, BASE)
     upper = store.register(io.BytesIO(MIDDLE), base)
     assert upper.parent_id == base.chain_id
@@ -40,13 +40,13 @@ def test_a_layer_is_as_good_as_its_chain_id(store):
         (lambda store, layer: store.unpin(7), "a str, or given as a Layer"),
     ],
 )
-def test_a_wrong_type_is_told_at_once(store, call, words):
+def test_a_wrong_type_is_refused_at_once(store, call, words):
     layer = register(store, BASE)
     with pytest.raises(TypeError, match=words):
         call(store, layer)
 
 
-def test_other_wrong_values(store):
+def test_wrong_values_are_refused(store):
     with pytest.raises(ValueError, match="at least one layer"):
         store.register_chain([])
     with pytest.raises(LayerDoesNotExist):
@@ -56,6 +56,6 @@ def test_other_wrong_values(store):
 
 
 @pytest.mark.parametrize("kind", [str, Path, lambda root: {"root": root}])
-def test_a_root_in_the_place_of_settings_is_told(tmp_path, kind):
+def test_a_root_in_place_of_a_configuration_is_refused(tmp_path, kind):
     with pytest.raises(TypeError, match=r"LayerStore\.open\(root=…\), not"):
         LayerStore.open(kind(tmp_path))

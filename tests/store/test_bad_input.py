@@ -1,4 +1,4 @@
-"""Input that is no layer: refused with its place, and the store as it was."""
+"""Input that is not a layer: it is refused with the place of the fault, and the store stays as it was."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ else:
     from backports import zstd
 
 TAR = tars.tar(tars.directory(b"d"), tars.entry(b"d/file", b"x" * 700), tars.entry(b"last", b"y"))
-#: Where the headers and the payloads of `TAR` are: a tar that ends in one is cut off.
+#: The headers and payloads of `TAR`, as start and end: a tar that ends inside one is cut off.
 VITAL = [(0, 512), (512, 1024), (1024, 1724), (2048, 2560)]
 
 
 @pytest.fixture
 def unchanged(store, store_root):
-    """The root must be as it was."""
+    """Check that the test leaves the root as it was."""
     warm(store)
     before = tree(store_root)
     yield
@@ -36,14 +36,21 @@ def unchanged(store, store_root):
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_every_cut_of_a_tar(store):
+def test_a_tar_cut_off_at_any_place_is_refused(store):
     for start, end in VITAL:
         for size in {start + 1, (start + end) // 2, end - 1} - {start, end}:
             with pytest.raises(InvalidLayer) as caught:
                 register(store, TAR[:size])
             assert caught.value.offset is not None
             assert 0 <= caught.value.offset <= size
-    for size in (1724, 1725, 2048, 2561, 3072, 3584):  # an end without its marks, or padding, which Docker takes, too
+    for size in (
+        1724,
+        1725,
+        2048,
+        2561,
+        3072,
+        3584,
+    ):  # without end marks, or without padding: Docker accepts these, too
         layer = register(store, TAR[:size])
         assert export(layer) == TAR[:size]
         store.release(layer)
@@ -53,7 +60,7 @@ def test_every_cut_of_a_tar(store):
     "compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress], ids=["gzip", "bzip2", "xz", "zstd"]
 )
 @pytest.mark.usefixtures("unchanged")
-def test_every_cut_of_a_compressed_tar(store, compress):
+def test_a_compressed_tar_cut_off_at_any_place_is_refused(store, compress):
     whole = compress(tar_of({"file": bytes(range(256)) * 30}))
     for size in [*range(6, len(whole), max(1, len(whole) // 23)), len(whole) - 1]:
         with pytest.raises(InvalidLayer):
@@ -62,7 +69,7 @@ def test_every_cut_of_a_compressed_tar(store, compress):
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
 @pytest.mark.usefixtures("unchanged")
-def test_a_damaged_compressed_tar(store, compress):
+def test_a_damaged_compressed_tar_is_refused(store, compress):
     whole = bytearray(compress(tar_of({"file": bytes(range(256)) * 30})))
     whole[len(whole) // 2] ^= 0x55
     with pytest.raises(InvalidLayer):
@@ -86,7 +93,7 @@ class Pipe(io.BytesIO):
 
 @pytest.mark.parametrize("opened", [io.BytesIO, Pipe])
 @pytest.mark.parametrize("kind", EMPTY)
-def test_nothing_at_all_is_no_layer(store, store_root, kind, opened):
+def test_empty_input_is_a_layer_only_with_allow_empty(store, store_root, kind, opened):
     warm(store)
     before = tree(store_root)
     with pytest.raises(InvalidLayer, match="it is empty"):
@@ -98,13 +105,13 @@ def test_nothing_at_all_is_no_layer(store, store_root, kind, opened):
 
 
 @pytest.mark.parametrize("zeros", [512, 1024, 10240])
-def test_the_end_of_a_tar_is_an_empty_layer(store, zeros):
+def test_a_tar_of_zero_blocks_only_is_an_empty_layer(store, zeros):
     layer = register(store, bytes(zeros))
     assert export(layer) == bytes(zeros)
     store.release(layer)
 
 
-def test_nothing_is_a_layer_whose_digest_says_so(store):
+def test_empty_input_is_a_layer_of_a_chain_if_its_digest_is_given(store):
     digest = DiffID.from_hex(hashlib.sha256(b"").hexdigest())
     layer = store.register_chain([LayerInput(lambda: io.BytesIO(b""), digest, "layer 1")])
     assert export(layer) == b""
@@ -114,7 +121,7 @@ def test_nothing_is_a_layer_whose_digest_says_so(store):
     store.release(layer)
 
 
-def test_nothing_is_not_applied_to_a_writable_layer(store):
+def test_empty_input_is_applied_to_a_writable_layer_only_with_allow_empty(store):
     with store.create_rw_layer("w", "") as rw:
         with pytest.raises(InvalidLayer, match="it is empty"):
             rw.apply_diff(io.BytesIO(b""))
@@ -148,14 +155,14 @@ def test_a_compression_that_is_not_supported_is_named(store, name, size):
 
 
 @pytest.mark.parametrize("start", [b"LZIP", b"]\0\0", b"PK", b"7z", b"LRZI"])
-def test_a_tar_whose_first_name_looks_like_a_compression_is_one(store, start):
+def test_a_tar_whose_first_name_starts_like_a_compressed_file_is_a_tar(store, start):
     tar = tars.tar(tars.entry(start, b"x"))
     layer = register(store, tar)
     assert export(layer) == tar
     store.release(layer)
 
 
-def test_an_empty_name_of_a_file_is_called_so(store):
+def test_an_empty_path_is_reported_as_empty(store):
     with pytest.raises(FileNotFoundError, match="path of the layer's tar is empty"):
         store.register("")
 
@@ -186,7 +193,7 @@ def changed(tar, offset, data):
     ids=range(15),
 )
 @pytest.mark.usefixtures("unchanged")
-def test_what_is_no_layer(store, tar, entry):
+def test_an_invalid_tar_is_refused_with_its_entry(store, tar, entry):
     with pytest.raises(InvalidLayer, match=r"^invalid layer: ") as caught:
         register(store, tar)
     assert caught.value.reason
@@ -194,7 +201,7 @@ def test_what_is_no_layer(store, tar, entry):
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_the_same_on_a_parent(store):
+def test_an_invalid_tar_leaves_no_reference_to_its_parent(store):
     base = register(store, BASE)
     with pytest.raises(InvalidLayer):
         register(store, TAR[:700], base)
@@ -203,8 +210,8 @@ def test_the_same_on_a_parent(store):
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_a_source_that_fails(store):
-    """The error is the source's own, and says what was being done."""
+def test_the_error_of_a_stream_is_raised_with_a_note(store):
+    """The stream's own error is raised, with a note that says what was being done."""
 
     class Failing(io.RawIOBase):
         def __init__(self):
@@ -223,7 +230,7 @@ def test_a_source_that_fails(store):
     assert any(note.startswith("while reading") for note in caught.value.__notes__)
 
 
-def test_a_path_that_is_not_there(store, tmp_path):
+def test_a_path_without_a_file_is_refused(store, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.tar"):
         store.register(tmp_path / "missing.tar")
     with pytest.raises(IsADirectoryError):
@@ -231,16 +238,16 @@ def test_a_path_that_is_not_there(store, tmp_path):
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_the_tar_s_end_is_read_though_the_driver_does_not(store):
-    """What follows the end of the archive belongs to the layer."""
+def test_bytes_after_the_end_of_the_tar_belong_to_the_layer(store):
+    """The driver does not read them, but the store must."""
     tar = TAR + b"trailing" * 1000
     layer = register(store, tar)
     assert export(layer) == tar
     store.release(layer)
 
 
-def test_the_scanner_is_what_decides():
-    """The places above are those of the scanner, so that they are right."""
+def test_the_scanner_finds_the_offsets_of_the_cuts():
+    """`VITAL` has the offsets at which the scanner finds entries."""
     file = io.BytesIO(TAR)
     scanner = TarScanner(lambda: file.read(100))
     offsets = []

@@ -1,4 +1,4 @@
-"""What changes between a look at the records and the lock that makes it certain."""
+"""Changes by others between reading the records and getting the lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.store.other_process import OtherProcess
 
 
 @pytest.mark.parametrize("by", ["this process", "another store", "another process"])
-def test_a_layer_stays_while_a_child_of_it_is_being_deleted(driver, open_store, store, store_root, by):
-    """The driver has the child still, and may need the parent's files to remove it."""
+def test_a_layer_stays_while_its_child_is_being_deleted(driver, open_store, store, store_root, by):
+    """The driver still has the child, and may need the files of the parent to remove it."""
     base, top = chain(store, BASE, MIDDLE)
     cache_id = base.cache_id
     name = base.chain_id
@@ -39,8 +39,8 @@ def test_a_layer_stays_while_a_child_of_it_is_being_deleted(driver, open_store, 
     assert not store.driver.exists(cache_id)
 
 
-@pytest.mark.parametrize("made_anew", [True, False])
-def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeypatch, made_anew):
+@pytest.mark.parametrize("created_again", [True, False])
+def test_a_writable_layer_is_deleted_before_it_is_referenced(open_store, store, monkeypatch, created_again):
     base = register(store, BASE)
     store.create_rw_layer("box", base.chain_id).close()
     other = open_store()
@@ -50,19 +50,19 @@ def test_a_writable_layer_that_goes_before_it_is_held(open_store, store, monkeyp
         if key.startswith("rw ") and not done:
             done.append(key)
             other.release_rw_layer(other.get_rw_layer("box"))
-            if made_anew:
+            if created_again:
                 other.create_rw_layer("box", base.chain_id)
         return real(key, owner)
 
     monkeypatch.setattr(store.context.locks, "acquire", acquire)
     found = store.context.catalog.open_mount("box", lambda node: RWLayer(store, node))
     assert done
-    if made_anew:
+    if created_again:
         assert isinstance(found, RWLayer)
         assert found._node.record.mount_id == other.mount_id("box")
     else:
         assert found is None
-    assert not store.context.locks.is_referenced(done[0]), "nothing is held of the one that is gone"
+    assert not store.context.locks.is_referenced(done[0]), "no reference to the deleted layer is left"
 
 
 def test_the_parent_of_an_open_layer_is_referenced_after_the_records_were_changed(open_store):

@@ -18,7 +18,7 @@ from tests.store.layers import MTIME, export, tar_of, tree, warm
 
 
 def layer_input(tar, name, opened=None):
-    """A layer of this tar; `opened` is called when it is opened."""
+    """Return a layer with this tar; `opened` is called when the tar is opened."""
 
     def open_():
         if opened is not None:
@@ -30,15 +30,15 @@ def layer_input(tar, name, opened=None):
 
 @pytest.fixture
 def late(store):
-    """What the lowest layer waits for, so that those above it come first, and the event that they give.
+    """Return two functions that let the lowest layer come last: its tar calls the first, another layer's the second.
 
-    A driver that takes one layer after the other does not wait.
+    The first waits until the second was called. With a driver that applies one layer after the other it does not wait.
     """
     begun = threading.Event()
 
     def wait():
         if store.driver.capabilities.parallel_apply and begun.wait(2):
-            time.sleep(0.1)  # the layer that has begun comes to where it needs the others
+            time.sleep(0.1)  # until the layer that was opened needs the files of the others
 
     return wait, begun.set
 
@@ -56,8 +56,8 @@ TOP = tars.tar(
 )
 
 
-def test_a_hard_link_to_a_file_of_a_layer_that_comes_later(store, late):
-    """What it is linked to is the file as all layers below have it, and not the first that is there."""
+def test_a_hard_link_waits_for_the_layers_below(store, late):
+    """The target is the file as all layers below have it, and not the first file with that name."""
     wait, begun = late
     layer = store.register_chain(
         [layer_input(BASE, "base", wait), layer_input(MIDDLE, "middle"), layer_input(TOP, "top", begun)]
@@ -73,7 +73,7 @@ def test_a_hard_link_to_a_file_of_a_layer_that_comes_later(store, late):
 
 
 @pytest.mark.parametrize("why", ["damaged", "cannot be opened", "another digest"])
-def test_a_layer_that_waits_for_one_that_fails_gives_up(store, store_root, late, why):
+def test_a_layer_that_waits_for_a_failing_layer_fails_too(store, store_root, late, why):
     warm(store)
     before = tree(store_root)
     wait, begun = late
@@ -92,7 +92,7 @@ def test_a_layer_that_waits_for_one_that_fails_gives_up(store, store_root, late,
     assert tree(store_root) == before
 
 
-def test_a_hard_link_to_what_no_layer_has_is_refused(store, store_root, late):
+def test_a_hard_link_to_a_file_that_no_layer_has_is_refused(store, store_root, late):
     warm(store)
     before = tree(store_root)
     wait, begun = late
@@ -102,8 +102,8 @@ def test_a_hard_link_to_what_no_layer_has_is_refused(store, store_root, late):
     assert tree(store_root) == before
 
 
-def test_a_long_chain_whose_layers_all_need_the_one_below(store):
-    """More than are taken in at the same time."""
+def test_a_long_chain_whose_layers_all_need_their_parents(store):
+    """The chain has more layers than are registered at the same time."""
     layers = [layer_input(tar_of({"0": b"content"}), "0")]
     for number in range(1, 20):
         tar = tars.tar(tars.hard_link(b"%d" % number, b"%d" % (number - 1), mtime=MTIME))

@@ -1,4 +1,4 @@
-"""What a commit keeps: each kind of change in a writable layer, seen again on a mount of the committed layer, on every driver."""
+"""What a commit keeps: changes in a writable layer are there on a mount of the committed layer, with every driver."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _ODD = {b"user.empty": b"", b"user.=": b"1", b"user.%3D": b"2", b"user.%25=%": b
 
 
 def commit(store, rw):
+    """Register the changes of a writable layer as a layer on its parent."""
     with rw.tar_stream() as stream:
         return store.register(stream, rw.parent.chain_id if rw.parent else "")
 
 
-def test_attributes_without_value_and_with_odd_names(store, open_store, tmp_path):
+def test_attributes_with_empty_values_and_odd_names_are_kept(store, open_store, tmp_path):
     base = register(store, tar_of({"file": b"x", "dir": None, "there": b"y"}))
     rw = store.create_rw_layer("box", base.chain_id)
     with rw.mounted() as path:
@@ -41,7 +42,7 @@ def test_attributes_without_value_and_with_odd_names(store, open_store, tmp_path
         assert seen.changes() == []
 
 
-def test_what_a_socket_has_replaced_does_not_come_back(store, said):
+def test_files_that_a_socket_replaced_are_deleted_in_the_commit(store, said):
     base = register(store, tar_of({"run": None, "run/file": b"x", "run/dir": None, "run/dir/in": b"y", "kept": b"z"}))
     rw = store.create_rw_layer("box", base.chain_id)
     with rw.mounted() as path:
@@ -59,7 +60,10 @@ def test_what_a_socket_has_replaced_does_not_come_back(store, said):
 
 
 def root_of(store, layer_or_rw, name="seen"):
-    """Mode, owner and attributes of `/`, on a mount; a layer is mounted by a new writable layer, which must be unchanged."""
+    """Return mode, user, group and attributes of `/` on a mount.
+
+    A layer is mounted with a new writable layer; the function checks that this has no changes.
+    """
     rw = layer_or_rw
     if not hasattr(rw, "mounted"):
         rw = store.create_rw_layer(name, rw.chain_id if rw else "")
@@ -71,7 +75,7 @@ def root_of(store, layer_or_rw, name="seen"):
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("init", [None, lambda path: None], ids=["no init layer", "init layer"])
-def test_the_root_is_that_of_the_layers(store, init):
+def test_the_metadata_of_the_root_directory_is_kept(store, init):
     entry = tars.pax([(b"SCHILY.xattr.user.k", b"v")]) + tars.directory(b"./", mode=0o1777, uid=7, gid=8)
     base = register(store, tars.tar(entry, tars.entry(b"file", b"x")))
     child = register(store, tar_of({"other": b"y"}), base)
@@ -100,7 +104,7 @@ def test_the_root_is_that_of_the_layers(store, init):
     assert root_of(store, register(store, tar_of({"last": b""}), committed), "last") == changed
 
 
-def test_the_root_of_a_writable_layer_without_a_parent(store):
+def test_the_mode_of_the_root_directory_is_kept_without_a_parent(store):
     rw = store.create_rw_layer("box")
     assert rw.changes() == []
     with rw.mounted() as path:

@@ -1,4 +1,4 @@
-"""Real and awkward tars of other projects, through the whole store."""
+"""Real and unusual tars of other projects, registered and exported by a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.store.layers import export, record_path, tree, warm
 
 
 @pytest.mark.parametrize("name", names())
-def test_comes_back_exactly_or_leaves_the_root_as_it_was(store, store_root, name):
+def test_a_tar_of_the_corpus_is_exported_exactly_or_refused(store, store_root, name):
     path = path_of(name)
     known = oracle()[name]
     warm(store)

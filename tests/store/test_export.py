@@ -1,4 +1,4 @@
-"""Streams: exact, verified while they are read, and diffs between a layer and its ancestors."""
+"""Exports: the same bytes, verified while they are read, and diffs between a layer and its ancestors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_a_stream_can_be_read_in_any_pieces(store, size):
     assert b"".join(pieces) == (TOP if size == 1 else BIG)
 
 
-def test_a_stream_is_what_tarfile_wants(store):
+def test_a_stream_can_be_read_by_tarfile(store):
     layer = register(store, BIG)
     with layer.tar_stream() as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         assert [member.name for member in tar] == ["big", "small"]
 
 
-def test_a_stream_may_be_closed_half_read(store):
+def test_a_stream_may_be_closed_before_its_end(store):
     layer = register(store, BIG)
     stream = layer.tar_stream()
     assert stream.read(10) == BIG[:10]
@@ -60,7 +60,7 @@ def test_streams_are_independent(store):
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-def test_a_tar_is_copied_as_it_is_read(store, in_thread):
+def test_copy_tar_gives_the_same_bytes(store, in_thread):
     layer = register(store, BIG)
     out, threads, sizes = io.BytesIO(), set(), []
 
@@ -78,7 +78,7 @@ def test_a_tar_is_copied_as_it_is_read(store, in_thread):
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("in_thread", [False, True])
 @pytest.mark.parametrize("calls", [0, 1, 2])
-def test_what_a_writer_raises_ends_the_copy(store, in_thread, calls):
+def test_an_error_of_the_write_function_ends_the_copy(store, in_thread, calls):
     layer = register(store, BIG)
     written = []
 
@@ -110,8 +110,8 @@ def test_a_copy_is_verified(store, in_thread):
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_a_getter_without_descriptors_gives_the_same(store, large, monkeypatch):
-    """As a driver of somebody else's may have: `open` and `close` alone."""
+def test_a_diff_getter_with_open_and_close_only(store, large, monkeypatch):
+    """A third-party driver may have such a diff getter; the export gives the same bytes."""
     tar = BIG if large else TOP
     layer = register(store, tar)
     real = store.driver.diff_getter
@@ -124,7 +124,7 @@ def test_a_getter_without_descriptors_gives_the_same(store, large, monkeypatch):
     assert export(layer) == tar
 
 
-def test_what_was_changed_in_the_driver_is_found_while_reading(store):
+def test_a_changed_file_in_the_driver_is_found_while_reading(store):
     """moby's TestTarStreamVerification."""
     layer = register(store, tar_of({"file": b"content"}))
     with store.driver.mounted(layer.cache_id) as path, open(os.path.join(path, "file"), "r+b") as file:
@@ -134,7 +134,7 @@ def test_what_was_changed_in_the_driver_is_found_while_reading(store):
 
 
 @pytest.mark.parametrize("how", ["shorter", "longer", "missing", "directory", "link"])
-def test_a_file_that_is_not_what_it_was(store, how, tmp_path):
+def test_a_file_of_another_size_or_type_is_found_while_reading(store, how, tmp_path):
     layer = register(store, tar_of({"file": b"content"}))
     with store.driver.mounted(layer.cache_id) as path:
         file = os.path.join(path, "file")
@@ -151,14 +151,14 @@ def test_a_file_that_is_not_what_it_was(store, how, tmp_path):
         stream.read()
 
 
-def test_another_layer_s_tar_split_is_found_out(store):
+def test_the_tar_split_file_of_another_layer_is_refused(store):
     one, other = register(store, tar_of({"a": b"1"})), register(store, tar_of({"a": b"1", "b": b""}))
     (record_path(one) / "tar-split.json.gz").write_bytes((record_path(other) / "tar-split.json.gz").read_bytes())
     with pytest.raises(IntegrityError, match=one.diff_id):
         export(one)
 
 
-def test_the_whole_tree_and_what_is_above_an_ancestor(store):
+def test_tar_stream_from_nothing_and_from_ancestors(store):
     base, middle, top = chain(store, BASE, MIDDLE, TOP)
     with top.tar_stream_from("") as stream:
         assert names(stream.read()) == ["bin", "bin/sh", "etc", "etc/hosts", "opt", "opt/other"]
@@ -168,10 +168,10 @@ def test_the_whole_tree_and_what_is_above_an_ancestor(store):
         assert {"opt/.wh.tool", "opt/other"} <= set(names(stream.read()))
 
 
-def test_only_ancestors_can_be_compared_with(store):
+def test_tar_stream_from_takes_only_ancestors(store):
     base, top = chain(store, BASE, MIDDLE)
-    stranger = register(store, TOP)
-    for parent in (stranger.chain_id, top.chain_id, "sha256:" + "0" * 64, "x"):
+    unrelated = register(store, TOP)
+    for parent in (unrelated.chain_id, top.chain_id, "sha256:" + "0" * 64, "x"):
         with pytest.raises(LayerDoesNotExist, match="not an ancestor"):
             top.tar_stream_from(parent)
     with pytest.raises(LayerDoesNotExist):
@@ -188,8 +188,8 @@ def test_a_tree_from_tar_stream_from_can_be_registered(store):
             assert os.listdir(os.path.join(path, "opt")) == ["other"]
 
 
-def test_content_that_no_file_holds_is_kept(store):
-    """Duplicates, files deleted again in the layer, hard links with data: each comes back exactly."""
+def test_content_that_no_file_has_is_kept(store):
+    """Names that occur twice, files deleted in the same layer, hard links with data: each is exported exactly."""
     tar = tars.tar(
         tars.entry(b"twice", b"first"),
         tars.entry(b"twice", b"second"),
@@ -207,7 +207,7 @@ def test_content_that_no_file_holds_is_kept(store):
         assert file.read() == b"second"
 
 
-def test_the_driver_s_metadata_is_told(store):
+def test_metadata_and_status_of_the_driver_are_strings(store):
     layer = register(store, BASE)
     assert layer.metadata()
     assert all(isinstance(value, str) for pair in layer.metadata().items() for value in pair)

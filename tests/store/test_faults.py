@@ -1,4 +1,4 @@
-"""Whatever fails, and whenever: nothing is left that nobody knows of, and what was there is there."""
+"""Failing hooks and system calls: `gc` knows all that is left, and what was there before is still there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests import tars
 from tests.store.faults import FailingCall, FaultySystem, around
 from tests.store.layers import BASE, MIDDLE, export, names_of, register, tree, warm
 
-#: A layer whose tar-split lines have to be settled, so that all ways through registering are gone.
+#: A layer whose payloads must be verified (one name is there twice), so that all ways through registering are taken.
 AWKWARD = tars.tar(tars.entry(b"a", b"first"), tars.entry(b"a", b"second"), tars.directory(b"d"))
 
 
 @pytest.fixture
 def keeper(open_store):
-    """A store that holds what must not be collected."""
+    """Return a store with the handles to layers that must not be collected."""
     return open_store()
 
 
@@ -32,7 +32,7 @@ def base(keeper):
 
 
 def assert_nothing_lost(store, root, before):
-    """The root is as it was, or `gc` knows what is left, and sees to it."""
+    """Check that the root is as it was, or that `gc` knows what is left and removes it."""
     if tree(root) != before:
         assert collect_garbage(store, dry_run=True), "gc does not know what is left"
         collect_garbage(store)
@@ -40,7 +40,7 @@ def assert_nothing_lost(store, root, before):
 
 
 class Fault(Exception):
-    """Not one that the code expects."""
+    """An error that the code does not expect."""
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_a_hook_that_a_driver_may_need_while_registering(store, store_root, base
 
 
 def needs(store, hook, use, fault):
-    """Whether `use` calls the hook at all; if it does, it fails with the hook's error."""
+    """Return whether `use` calls the hook at all; if it does, it must fail with the error of the hook."""
     try:
         use()
     except OSError:
         return True
-    assert fault.calls == 0, f"{hook} failed, and nobody was told"
+    assert fault.calls == 0, f"{hook} failed, and its error was lost"
     return False
 
 
-def test_a_layer_that_cannot_be_removed_again_is_known_to_gc(store, store_root, base):
+def test_gc_finds_a_layer_whose_removal_failed_too(store, store_root, base):
     warm(store)
     before = tree(store_root)
     for hook in ("create", "apply_diff"):
@@ -100,7 +100,7 @@ def test_a_layer_that_cannot_be_removed_again_is_known_to_gc(store, store_root, 
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("hook", "skip"), [("create_read_write", 0), ("create_read_write", 1), ("get", 0), ("put", 0)])
-def test_a_hook_that_fails_while_a_writable_layer_is_made(store, store_root, base, hook, skip, when, error):
+def test_a_hook_that_fails_while_creating_a_writable_layer(store, store_root, base, hook, skip, when, error):
     warm(store)
     before = tree(store_root)
     with around(store, hook, **{when: FailingCall(error, skip=skip)}), pytest.raises(type(error)):
@@ -110,7 +110,7 @@ def test_a_hook_that_fails_while_a_writable_layer_is_made(store, store_root, bas
     store.create_rw_layer("box", base.chain_id)
 
 
-def test_a_writable_layer_that_cannot_be_removed_again_is_known_to_gc(store, store_root, base):
+def test_gc_finds_a_writable_layer_whose_removal_failed_too(store, store_root, base):
     warm(store)
     before = tree(store_root)
     with (
@@ -126,7 +126,7 @@ def test_a_writable_layer_that_cannot_be_removed_again_is_known_to_gc(store, sto
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_driver_that_fails_to_remove_a_layer(store, store_root, base, when):
-    """The layer is gone as far as anybody can see, and what is left is a deletion to be finished."""
+    """The store does not have the layer any more, and what is left is an unfinished deletion."""
     warm(store)
     before = tree(store_root)
     layer = register(store, MIDDLE, base.chain_id)
@@ -142,7 +142,7 @@ def test_a_driver_that_fails_to_remove_a_layer(store, store_root, base, when):
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base, when, skip):
-    """The reference is taken back, as in Docker: it can be tried again."""
+    """The handle stays valid, as in Docker, so that the release can be tried again."""
     warm(store)
     before = tree(store_root)
     rw = store.create_rw_layer("box", base.chain_id, init=lambda path: None)
@@ -157,7 +157,7 @@ def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base,
 
 @pytest.mark.parametrize("skip", [0, 1])
 def test_a_writable_layer_whose_removal_failed_halfway(open_store, store, store_root, base, skip):
-    """The record stays, so that it can be removed again; whoever opens it is told what is wrong."""
+    """The record stays, so that the removal can be tried again; using the layer is an error that says what is wrong."""
     warm(store)
     before = tree(store_root)
     rw = store.create_rw_layer("box", base.chain_id, init=lambda path: None)
@@ -187,7 +187,7 @@ def test_a_writable_layer_whose_removal_failed_halfway(open_store, store, store_
 
 
 def test_a_rename_that_fails_leaves_the_layer(store, store_root, base, monkeypatch):
-    """Where the reference goes on, and deletes the driver's layer under a record that is still there."""
+    """Docker goes on in this case, and deletes the driver's layer while its record is still there."""
     layer = register(store, MIDDLE, base.chain_id)
     before = tree(store_root)
 
@@ -203,16 +203,24 @@ def test_a_rename_that_fails_leaves_the_layer(store, store_root, base, monkeypat
     assert export(store.get(layer.chain_id)) == MIDDLE
 
 
-def steps(store_of, work):
-    """How many calls of the system there are in `work`, in a store that has its directories."""
+def steps(store, work):
+    """Return how many system calls `work` makes, in a store that has its directories."""
     with pytest.MonkeyPatch.context() as patch:
         system = FaultySystem(patch, None)
-        work(store_of)
+        work(store)
         return len(system.seen)
 
 
-def each_step(open_store, store_root, work, undo, check=lambda store: None):
-    """Do some work again and again, and let each call of the system fail once."""
+def fail_each_step(open_store, store_root, work, undo, check=lambda store: None):
+    """Repeat some work, and let each of its system calls fail once.
+
+    Args:
+        open_store: opens the store.
+        store_root: its root.
+        work: called with the store.
+        undo: called with the store after work that did not fail.
+        check: called with the store after each failure.
+    """
     store = open_store(durability="full")
     warm(store)
     before = tree(store_root)
@@ -244,21 +252,21 @@ def test_each_write_of_registering_fails_in_turn(open_store, store_root, base):
     def work(store):
         store.register(io.BytesIO(AWKWARD), base.chain_id, descriptor={"size": 1}).close()
 
-    each_step(open_store, store_root, work, lambda store: store.release(store.get(chain_id)))
+    fail_each_step(open_store, store_root, work, lambda store: store.release(store.get(chain_id)))
 
 
-def test_each_write_of_making_a_writable_layer_fails_in_turn(open_store, store_root, base):
+def test_each_write_of_creating_a_writable_layer_fails_in_turn(open_store, store_root, base):
     def work(store):
         store.create_rw_layer("box", base.chain_id, init=lambda path: None).close()
 
     def undo(store):
         store.release_rw_layer(store.get_rw_layer("box"))
 
-    each_step(open_store, store_root, work, undo, lambda store: store.rw_layers() == [])
+    fail_each_step(open_store, store_root, work, undo, lambda store: store.rw_layers() == [])
 
 
 def test_each_write_of_deleting_a_layer_fails_in_turn(open_store, store_root, base):
-    """It is there, whole, or it is gone; and `gc` ends it either way."""
+    """The layer is there and complete, or it is deleted; `gc` removes what is left."""
     store = open_store(durability="full")
     warm(store)
     before = tree(store_root)
@@ -279,7 +287,7 @@ def test_each_write_of_deleting_a_layer_fails_in_turn(open_store, store_root, ba
 
 
 def test_each_write_of_deleting_a_writable_layer_fails_in_turn(open_store, store_root, base):
-    """Where it raises, the writable layer is there, and the handle good for another try."""
+    """If the release raises an error, the writable layer is there, and the handle can be released again."""
     store = open_store(durability="full")
     warm(store)
     before = tree(store_root)
@@ -304,7 +312,7 @@ def test_each_write_of_deleting_a_writable_layer_fails_in_turn(open_store, store
     assert step >= 6
 
 
-def test_a_pin_that_cannot_be_made_is_none(open_store, base):
+def test_a_pin_that_fails_pins_nothing(open_store, base):
     store = open_store(durability="full")
     layer = store.get(base.chain_id)
     for step in count():

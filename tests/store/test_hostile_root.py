@@ -1,8 +1,9 @@
-"""A root whose owner is hostile: a link, a FIFO or another thing in the place of each component, at rest and in between.
+"""A root whose owner is hostile: a link, a FIFO or another kind of file in the place of each component.
 
-The store is made, and then each of its directories and files in turn is moved out of the root, and something else is
-put in its place: a link to where it is now, which would do for whoever follows it. Whatever is then done, what is
-outside stays as it is, nothing hangs, and what cannot be done is an error that names the component.
+The test fills a store. Then it moves each of its directories and files in turn out of the root, and puts another kind
+of file in its place: for example a link to the new place, which works for code that follows links. Then it runs all
+operations. Files outside of the root must stay as they are, no operation may hang, and an operation that cannot be
+done must raise an error that names the component.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs the rights of root: what it must not do, others cannot"
+    os.geteuid() != 0, reason="needs root: an ordinary user could not do the damage that is tested for"
 )
 
 ARCHIVE = docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"]))
 OTHER = docker_archive(ImageSpec([tar_of({"other": b"image"})], names=["other:1"]))
-#: Directories whose entries are files of layers, and no business of this test.
+#: Directories whose entries are files of layers; this test does not go into them.
 TREES = ("diff", "work", "merged", "dir", "subvolumes")
-#: In seconds. What hangs, hangs for ever.
-PATIENCE = 30
+#: In seconds. An operation that takes longer hangs.
+TIMEOUT = 30
 
 
 def fill(open_store: Callable[..., LayerStore]) -> None:
-    """A store that has one of everything."""
+    """Fill a store with one of each kind: image, layer, pin, writable layer, unexpected entry, scratch directory."""
     with open_store() as store:
         Images(store).load(io.BytesIO(ARCHIVE))
         with register(store, TOP, names_of(BASE, MIDDLE)[-1]) as top:
@@ -49,13 +50,14 @@ def fill(open_store: Callable[..., LayerStore]) -> None:
             rw = store.create_rw_layer("box", top.chain_id, init=lambda path: Path(path, "init").write_bytes(b"init"))
         with rw.mounted() as path:
             Path(path, "new").write_bytes(b"new")
-        stranger = store.context.db.path / "sha256" / "stranger"
-        stranger.mkdir()
+        unexpected = store.context.db.path / "sha256" / "unexpected-entry"
+        unexpected.mkdir()
         repair(store, check_store(store))
         store.context.scratch_directory()
 
 
 def components(root: Path, top: Path | None = None) -> Iterator[Path]:
+    """Yield the files and directories below a root, except the files of layers."""
     for path in sorted((top or root).iterdir()):
         yield path
         if path.is_dir() and not path.is_symlink() and (top or root).name not in TREES:
@@ -86,7 +88,7 @@ PLANTED = [plant_link, plant_link_to_directory, plant_fifo, plant_directory, pla
 
 
 def state(path: Path) -> list[tuple[Any, ...]]:
-    """All that somebody could have done to what is outside."""
+    """Return all facts about the files outside of the root that an operation could change."""
     found = []
     for one in sorted([path, *path.rglob("*")]):
         status = one.lstat()
@@ -96,12 +98,14 @@ def state(path: Path) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def patience() -> Iterator[None]:
+def time_limit() -> Iterator[None]:
+    """Fail after `TIMEOUT` seconds in a `with` block."""
+
     def hangs(*_: object) -> None:
-        raise AssertionError("it hangs")
+        raise AssertionError("the operation hangs")
 
     before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(PATIENCE)
+    signal.alarm(TIMEOUT)
     try:
         yield
     finally:
@@ -143,10 +147,10 @@ OPERATIONS: dict[str, Callable[[LayerStore], object]] = {
 
 
 def try_all(open_store: Callable[..., LayerStore]) -> dict[str, str]:
-    """Do everything; returns what was refused, and how."""
+    """Run all operations and return the error messages of those that were refused."""
     refused = {}
     for name, operation in OPERATIONS.items():
-        with patience():
+        with time_limit():
             try:
                 with open_store() as store:
                     operation(store)
@@ -160,10 +164,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__[6:])
 
 
-def test_each_component(open_store, store_root, tmp_path, planted, driver):
-    """All components of one store in one test: they are known only when it is made."""
+def test_no_operation_follows_what_replaces_a_component(open_store, store_root, tmp_path, planted, driver):
+    """One test for all components of a store: they are known only after the store was filled."""
     fill(open_store)
-    # A link in the place of each; of the rest some, since each takes a while.
+    # Each component is replaced by a link. The other kinds replace only some components, because each takes a while.
     number = PLANTED.index(planted)
     step = 1 if planted is plant_link else 2 * len(PLANTED)
     while True:
@@ -192,7 +196,7 @@ def test_each_component(open_store, store_root, tmp_path, planted, driver):
 
 
 def remove_all(*paths: Path) -> None:
-    """Remove what there is; rm(1) removes subvolumes, too, and whatever stands in their place."""
+    """Unmount and remove paths; rm(1) also removes subvolumes, and anything in their place."""
     for path in paths:
         for point in mounts_below(path):
             subprocess.run(["umount", "--lazy", point], check=True)

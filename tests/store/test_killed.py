@@ -1,4 +1,4 @@
-"""A process that is killed at any step: the next one finishes or undoes what it was doing, and loses nothing."""
+"""A process that is killed at any step: the next process finishes or undoes its work, and loses nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def die() -> None:
 
 
 def killed(work: Callable[[], object]) -> bool:
-    """Do work in another process; whether it was killed. Nothing of this process's stores is used there."""
+    """Run work in a forked child and return whether it was killed; it must not use the stores of this process."""
     child = os.fork()
     if not child:
         try:
@@ -40,8 +40,8 @@ def killed(work: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
-class Life:
-    """A store with a layer and a writable layer on it that must survive whatever happens to others."""
+class Survivor:
+    """A store with a layer and a writable layer on it, which must survive when other processes are killed."""
 
     def __init__(self, open_store, root, driver):
         self._root, self._driver = root, driver
@@ -57,6 +57,8 @@ class Life:
         return LayerStore.open(root=self._root, driver=self._driver, durability="full")
 
     def kill_at_step(self, work, step):
+        """Run work in a child that dies at its system call number `step`; return whether it died."""
+
         def child():
             with self.open() as store, pytest.MonkeyPatch.context() as patch:
                 FaultySystem(patch, step, die)
@@ -65,6 +67,8 @@ class Life:
         return killed(child)
 
     def kill_in_hook(self, work, hook, **when):
+        """Run work in a child, with `before` or `after` of a hook as in `around`; return whether it died."""
+
         def child():
             with self.open() as store, around(store, hook, **when):
                 work(store)
@@ -72,7 +76,7 @@ class Life:
         return killed(child)
 
     def assert_recovered(self):
-        """Opening has done what is safe; the rest is garbage that is named; what was there is there."""
+        """Check that opening a store and `gc` clean up, and that the layers are as they were."""
         with self.open() as store:
             assert store.load_problems == []
             assert mounts_below(self._root) == []
@@ -84,8 +88,8 @@ class Life:
 
 
 @pytest.fixture
-def life(open_store, store_root, driver):
-    return Life(open_store, store_root, driver)
+def survivor(open_store, store_root, driver):
+    return Survivor(open_store, store_root, driver)
 
 
 def register_another(store):
@@ -94,7 +98,7 @@ def register_another(store):
     store.unpin(layer.chain_id)
 
 
-def make_and_delete_rw(store):
+def create_and_delete_rw(store):
     rw = store.create_rw_layer("new", BOTH[0], init=lambda path: Path(path, "init").write_bytes(b"init"))
     with rw.mounted():
         pass
@@ -105,41 +109,41 @@ def release_one(store):
     store.release(store.get(BOTH[1]))
 
 
-def test_at_each_step_of_registering(life):
+def test_killed_at_each_step_of_registering(survivor):
     for step in count():
-        dead = life.kill_at_step(register_another, step)
-        with life.open() as store:
+        was_killed = survivor.kill_at_step(register_another, step)
+        with survivor.open() as store:
             for layer in store.layers().values():
                 assert export(layer) in (BASE, MIDDLE)
             store.unpin(BOTH[1]) if BOTH[1] in store.pins() else None
-        life.assert_recovered()
-        if not dead:
+        survivor.assert_recovered()
+        if not was_killed:
             break
     assert step > 10
 
 
-def test_at_each_step_of_deleting_a_layer(life):
+def test_killed_at_each_step_of_deleting_a_layer(survivor):
     for step in count():
-        with register(life.store, MIDDLE, life.base):
+        with register(survivor.store, MIDDLE, survivor.base):
             pass
-        dead = life.kill_at_step(release_one, step)
-        life.assert_recovered()
-        if not dead:
+        was_killed = survivor.kill_at_step(release_one, step)
+        survivor.assert_recovered()
+        if not was_killed:
             break
     assert step > 4
 
 
-def test_at_each_step_of_a_writable_layer_s_life(life):
+def test_killed_at_each_step_of_creating_and_deleting_a_writable_layer(survivor):
     for step in count():
-        dead = life.kill_at_step(make_and_delete_rw, step)
-        with life.open() as store:
-            if "new" in store.rw_layers():  # it had been made, or was still there: whole, either way
+        was_killed = survivor.kill_at_step(create_and_delete_rw, step)
+        with survivor.open() as store:
+            if "new" in store.rw_layers():  # created already, or not deleted yet: complete in both cases
                 rw = store.get_rw_layer("new")
                 with rw.mounted() as path:
                     assert Path(path, "init").read_bytes() == b"init"
                 store.release_rw_layer(rw)
-        life.assert_recovered()
-        if not dead:
+        survivor.assert_recovered()
+        if not was_killed:
             break
     assert step > 15
 
@@ -150,48 +154,48 @@ def test_at_each_step_of_a_writable_layer_s_life(life):
     [
         (register_another, "create"),
         (register_another, "apply_diff"),
-        (make_and_delete_rw, "create_read_write"),
-        (make_and_delete_rw, "get"),
-        (make_and_delete_rw, "put"),
-        (make_and_delete_rw, "remove"),
+        (create_and_delete_rw, "create_read_write"),
+        (create_and_delete_rw, "get"),
+        (create_and_delete_rw, "put"),
+        (create_and_delete_rw, "remove"),
     ],
 )
-def test_in_each_hook(life, work, hook, when):
-    assert life.kill_in_hook(work, hook, **{when: die})
-    with life.open() as store:
+def test_killed_in_each_hook(survivor, work, hook, when):
+    assert survivor.kill_in_hook(work, hook, **{when: die})
+    with survivor.open() as store:
         assert store.rw_layers() == ["box"]
-    life.assert_recovered()
+    survivor.assert_recovered()
 
 
-def test_in_the_driver_s_removal_of_a_layer(life):
-    with register(life.store, MIDDLE, life.base):
+def test_killed_while_the_driver_removes_a_layer(survivor):
+    with register(survivor.store, MIDDLE, survivor.base):
         pass
-    assert life.kill_in_hook(release_one, "remove", before=die)
-    with life.open() as store:
+    assert survivor.kill_in_hook(release_one, "remove", before=die)
+    with survivor.open() as store:
         assert set(store.layers()) == {BOTH[0]}
-    life.assert_recovered()
+    survivor.assert_recovered()
 
 
-def test_while_mounted(life, store_root):
+def test_killed_while_a_layer_is_mounted(survivor, store_root):
     def mount(store):
         rw = store.get_rw_layer("box")
         Path(rw.mount(), "kept").write_bytes(b"kept")
         die()
 
-    assert life.kill_in_hook(mount, "status")
-    life.assert_recovered()
+    assert survivor.kill_in_hook(mount, "status")
+    survivor.assert_recovered()
 
 
-def test_what_was_returned_is_not_lost(life):
-    """Killed right after the call has returned."""
+def test_a_registered_layer_survives_a_kill(survivor):
+    """The process is killed right after `register` and `pin` have returned."""
 
     def work(store):
         store.pin(store.register(io.BytesIO(MIDDLE), BOTH[0]))
         die()
 
-    assert life.kill_in_hook(work, "status")
-    with life.open() as store:
+    assert survivor.kill_in_hook(work, "status")
+    with survivor.open() as store:
         assert export(store.get(BOTH[1])) == MIDDLE
         assert collect_garbage(store) == []
         store.unpin(BOTH[1])
-    life.assert_recovered()
+    survivor.assert_recovered()

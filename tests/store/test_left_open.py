@@ -1,4 +1,4 @@
-"""Stores that nobody closes, and copies of stores in forked children."""
+"""Stores that the program does not close, and copies of stores in forked children."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tar(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_store_that_is_forgotten_gives_all_back(tmp_path: Path, tar: Path) -> None:
+def test_a_store_that_was_not_closed_is_closed_by_the_garbage_collector(tmp_path: Path, tar: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     store = opened(tmp_path / "root")
     layer = store.register(tar)
@@ -47,7 +47,7 @@ def test_a_store_that_is_forgotten_gives_all_back(tmp_path: Path, tar: Path) -> 
         assert [gone.chain_id for gone in other.release_rw_layer(box)] == [chain]
 
 
-def test_a_closed_store_is_forgotten_without_a_word(tmp_path: Path, tar: Path) -> None:
+def test_a_closed_store_is_collected_without_a_warning(tmp_path: Path, tar: Path) -> None:
     with opened(tmp_path / "root") as store:
         store.register(tar)
     del store
@@ -56,7 +56,7 @@ def test_a_closed_store_is_forgotten_without_a_word(tmp_path: Path, tar: Path) -
         gc.collect()
 
 
-def test_a_layer_s_stream_that_is_forgotten_ends_its_threads(tmp_path: Path, tar: Path) -> None:
+def test_a_stream_that_was_not_closed_ends_its_threads(tmp_path: Path, tar: Path) -> None:
     before, threads = set(os.listdir("/proc/self/fd")), threading.active_count()
     with opened(tmp_path / "root") as store:
         store.register(tar).tar_stream().read(1)
@@ -65,6 +65,7 @@ def test_a_layer_s_stream_that_is_forgotten_ends_its_threads(tmp_path: Path, tar
     assert threading.active_count() == threads
 
 
+#: Operations that are refused in a forked child.
 OPERATIONS: dict[str, Callable[[LayerStore, Layer, RWLayer, Path], object]] = {
     "get": lambda store, layer, rw, tar: store.get(layer.chain_id),
     "register": lambda store, layer, rw, tar: store.register(tar),
@@ -85,6 +86,7 @@ OPERATIONS: dict[str, Callable[[LayerStore, Layer, RWLayer, Path], object]] = {
     "changes": lambda store, layer, rw, tar: rw.changes(),
     "unpack": lambda store, layer, rw, tar: rw.apply_diff(tar),
 }
+#: Operations that a forked child may call: they do nothing and raise no error.
 QUIET: dict[str, Callable[[LayerStore, Layer, RWLayer], object]] = {
     "the store": lambda store, layer, rw: store.close(),
     "a store's block": lambda store, layer, rw: store.__exit__(None, None, None),
@@ -94,7 +96,7 @@ QUIET: dict[str, Callable[[LayerStore, Layer, RWLayer], object]] = {
 
 
 def in_child(action: Callable[[], bool]) -> None:
-    """Run something in a forked child, which has 10 seconds for it; it has to return true."""
+    """Run an action in a forked child, for at most 10 seconds, and check that it returns true."""
     if not (child := os.fork()):
         signal.alarm(10)
         try:
@@ -107,7 +109,7 @@ def in_child(action: Callable[[], bool]) -> None:
 
 
 def with_all_mutexes(store: LayerStore) -> threading.Thread:
-    """A thread that has the store's mutexes, as one may that was in the middle of something when the program forked."""
+    """Start a thread that holds all mutexes of the store, like a thread that is at work while the program forks."""
     taken, done = threading.Event(), threading.Event()
 
     def take() -> None:
@@ -123,7 +125,7 @@ def with_all_mutexes(store: LayerStore) -> threading.Thread:
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *QUIET])
-def test_a_forked_child_is_told_whose_store_it_is(name: str, tmp_path: Path, tar: Path) -> None:
+def test_a_forked_child_cannot_use_the_store_of_its_parent(name: str, tmp_path: Path, tar: Path) -> None:
     with opened(tmp_path / "root") as store:
         layer, rw = store.register(tar), store.create_rw_layer("box")
         rw.mount()
@@ -149,7 +151,7 @@ def test_a_forked_child_is_told_whose_store_it_is(name: str, tmp_path: Path, tar
         store.release_rw_layer(rw)
 
 
-def test_a_child_forked_in_the_middle_of_a_stream_is_told(tmp_path: Path, tar: Path) -> None:
+def test_a_forked_child_cannot_read_a_stream_of_its_parent(tmp_path: Path, tar: Path) -> None:
     with opened(tmp_path / "root") as store, store.register(tar).tar_stream() as stream:
         stream.raw.read(1)  # type: ignore[attr-defined]
 
@@ -165,7 +167,7 @@ def test_a_child_forked_in_the_middle_of_a_stream_is_told(tmp_path: Path, tar: P
         assert len(stream.read()) == len(TAR) - 1
 
 
-def test_a_child_can_open_the_store_itself(tmp_path: Path, tar: Path) -> None:
+def test_a_forked_child_can_open_the_store_again(tmp_path: Path, tar: Path) -> None:
     with opened(tmp_path / "root") as store:
         layer = store.register(tar)
 
@@ -176,7 +178,7 @@ def test_a_child_can_open_the_store_itself(tmp_path: Path, tar: Path) -> None:
         in_child(act)
 
 
-def test_blocks_that_the_child_is_in_end_quietly(tmp_path: Path) -> None:
+def test_with_blocks_end_without_error_in_a_forked_child(tmp_path: Path) -> None:
     with opened(tmp_path / "root") as store, store.create_rw_layer("box") as rw:
         child = -1
         try:

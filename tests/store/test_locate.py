@@ -1,3 +1,5 @@
+"""Finding a store at a root, and opening one only where it exists or can be created."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +16,7 @@ from layerstore_core.store.locate import has_store, require_store
 
 
 @pytest.mark.parametrize("mark", ["image", "layerstore"])
-def test_a_root_with_records_or_state_of_ours_is_a_store(tmp_path: Path, mark: str) -> None:
+def test_a_root_with_records_or_state_of_layerstore_is_a_store(tmp_path: Path, mark: str) -> None:
     assert not has_store(tmp_path)
     (tmp_path / mark).touch()
     assert not has_store(tmp_path)
@@ -24,7 +26,7 @@ def test_a_root_with_records_or_state_of_ours_is_a_store(tmp_path: Path, mark: s
     require_store(tmp_path, "argument")
 
 
-def test_opening_without_create_makes_nothing(tmp_path: Path) -> None:
+def test_opening_without_create_creates_nothing(tmp_path: Path) -> None:
     root = tmp_path / "store"
     with pytest.raises(StoreDoesNotExist, match=f"no store at {root}: there is no such directory"):
         LayerStore.open(create=False, root=root, driver="vfs")
@@ -33,7 +35,7 @@ def test_opening_without_create_makes_nothing(tmp_path: Path) -> None:
     LayerStore.open(create=False, root=root, driver="vfs").close()
 
 
-def test_the_message_says_what_is_there_and_where_the_root_came_from(tmp_path: Path) -> None:
+def test_the_message_says_what_is_wrong_and_where_the_setting_came_from(tmp_path: Path) -> None:
     with pytest.raises(
         StoreDoesNotExist, match=r"this directory holds none \(setting root, from: environment LAYERSTORE_ROOT\)"
     ):
@@ -43,7 +45,7 @@ def test_the_message_says_what_is_there_and_where_the_root_came_from(tmp_path: P
         require_store(tmp_path / "file", "argument")
 
 
-def test_stores_that_are_spelt_alike_are_named(tmp_path: Path) -> None:
+def test_a_store_with_a_similar_path_is_suggested(tmp_path: Path) -> None:
     (tmp_path / "layers" / "image").mkdir(parents=True)
     (tmp_path / "layer" / "other").mkdir(parents=True)
     with pytest.raises(StoreDoesNotExist, match=f"did you mean {tmp_path}/layers\\?"):
@@ -62,7 +64,7 @@ def test_stores_that_are_spelt_alike_are_named(tmp_path: Path) -> None:
         ({"driver": "vfs", "drivers": {"vfs": {"nosuch": 1}}}, ConfigError),
     ],
 )
-def test_a_store_whose_driver_cannot_be_used_is_not_begun(
+def test_no_store_is_created_if_the_driver_cannot_be_used(
     tmp_path: Path, settings: dict[str, object], error: type[Exception]
 ) -> None:
     root = tmp_path / "store"
@@ -71,7 +73,7 @@ def test_a_store_whose_driver_cannot_be_used_is_not_begun(
     assert not root.exists()
 
 
-def test_a_store_whose_driver_does_not_work_here_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_store_is_created_if_the_driver_is_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(context: object) -> None:
         raise DriverNotSupported("not on this file system")
 
@@ -81,10 +83,10 @@ def test_a_store_whose_driver_does_not_work_here_is_not_begun(tmp_path: Path, mo
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to take /proc away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to unmount /proc")
 @pytest.mark.parametrize("command", [["register", "layer.tar"], ["ls"]])
-def test_without_proc_it_is_said_what_is_missing(tmp_path: Path, command: list[str]) -> None:
-    """A sound tar was called invalid: the file that a hard link leads to was not found, by its descriptor."""
+def test_without_proc_the_message_says_that_it_is_missing(tmp_path: Path, command: list[str]) -> None:
+    """Earlier a valid tar was refused as invalid: the target of a hard link was not found by its descriptor."""
     with tarfile.open(tmp_path / "layer.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("f"))
         link = tarfile.TarInfo("g")

@@ -1,4 +1,4 @@
-"""A directory of records that is missing is no statement that there are none, as long as the driver has layers."""
+"""A missing directory of records does not mean that there are no records, as long as the driver has layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, regis
 
 
 def work_on(store: LayerStore) -> RWLayer:
-    """A writable layer on a layer that nothing else holds."""
+    """Create a writable layer, with a file in it, on a chain that has no other reference."""
     with store.create_rw_layer("work", chain(store, BASE, MIDDLE)[-1]) as work, work.mounted() as path:
         Path(path, "mine").write_bytes(b"wanted")
     return work
@@ -38,7 +38,7 @@ def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store:
     for name in lost.split() or [""]:
         shutil.rmtree(db / name)
     whole = lost in ("", "sha256 mounts")
-    for _ in range(2):  # what was looked at once is looked at again
+    for _ in range(2):  # a second check and repair have the same result
         with open_store() as again:
             findings = check_store(again)
             found = [finding.subject for finding in findings if finding.code == "records-lost"]
@@ -49,7 +49,7 @@ def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store:
             for layer in again.layers().values():
                 with again.get(layer.chain_id) as held:
                     assert again.release(held) == []
-            # Nor is the directory made anew, which would look as if nothing had been there.
+            # The directory is not created again: then it would look as if there had been no records.
             with pytest.raises(BadRecord, match="directory is missing"):
                 register(again, TOP)
             with pytest.raises(BadRecord, match="directory is missing"):
@@ -64,7 +64,7 @@ def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store:
 
 
 def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenStore, store: LayerStore) -> None:
-    """Docker, too, makes the directory with the first writable layer: where nothing is lost, all works."""
+    """Docker also creates the directory only with the first writable layer: no records are lost, and all works."""
     layer = register(store, BASE)
     store.pin(layer)
     spare = register(store, MIDDLE)
@@ -80,7 +80,7 @@ def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenS
         assert check_store(again) == []
 
 
-def test_all_directories_are_made_with_the_first_record(store: LayerStore) -> None:
+def test_all_directories_are_created_with_the_first_record(store: LayerStore) -> None:
     assert store.context.db.missing_directories() == store.context.db.directories()
     register(store, BASE)
     assert store.context.db.missing_directories() == []
@@ -90,7 +90,7 @@ CHAIN = (BASE, MIDDLE, TOP)
 
 
 def lose(store: LayerStore, name: str) -> Path:
-    """Move the record of a layer away, and close the store; returns where it is now."""
+    """Move the record of a layer away, close the store, and return where the record is now."""
     aside = store.root.with_name("aside")
     store.context.db.layer_path(ChainID(name)).rename(aside)
     store.close()
@@ -99,7 +99,7 @@ def lose(store: LayerStore, name: str) -> Path:
 
 @pytest.mark.parametrize("lost", range(3), ids=["base", "middle", "top"])
 def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore, lost: int) -> None:
-    """Its config names them all; the record that would name the next one may be lost."""
+    """The config of the image names all layers, also the parents of a layer whose record is lost."""
     Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
     names, ids = names_of(*CHAIN), store.driver.layer_ids()
     aside = lose(store, names[lost])
@@ -107,7 +107,7 @@ def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore,
         spare = register(again, tar_of({"spare": b"spare"}))
         spare.close()
         gone = [found.name for found in collect_garbage(again)]
-        # What stands on a lost record is damaged, and might stand on any layer.
+        # A child of a layer without a record cannot be loaded, and any layer might be its parent.
         assert gone == ([spare.chain_id] if names[lost] == names[-1] else [])
         for name in names[:lost]:
             with again.get(name) as layer:
@@ -124,7 +124,7 @@ def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore,
 
 
 def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenStore, store: LayerStore) -> None:
-    """So can another one that has its layers in common."""
+    """The same holds for another image that shares its layers."""
     for name, tars in ("demo:1", CHAIN), ("other:1", CHAIN[:2]):
         Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(tars), names=[name]))))
     lose(store, names_of(*CHAIN)[2])
@@ -137,8 +137,8 @@ def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenSt
         assert again.driver.layer_ids() == []
 
 
-@pytest.mark.parametrize("end", ["restored", "offered", "given up"])
-def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
+@pytest.mark.parametrize("end", ["restored", "repaired from a source", "given up"])
+def test_a_pinned_layer_without_a_record_keeps_its_possible_parents(
     open_store: OpenStore, store: LayerStore, tmp_path: Path, said: list[Any], end: str
 ) -> None:
     layers = chain(store, *CHAIN)
@@ -153,16 +153,16 @@ def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
         assert any("--repair --from FILE" in one["message"] and names[-1] in one["message"] for one in said)
         findings = check_store(again)
         assert [finding.code for finding in findings] == ["dangling-pin"]
-        # Neither the driver's layer nor what it stands on is known to be anything else's.
+        # The driver's layer may be that of the lost record, and so may the parents: all are kept.
         assert repair(again, findings) == findings
         for stray in Strays(again.context).ids if end != "restored" else ():
             again.driver.remove(stray)
-        assert bool(repair(again, findings)), "what it stood on is unheld still"
+        assert bool(repair(again, findings)), "its parents still have no other reference"
         assert sorted(again.layers()) == sorted(names[:2])
-        if end == "offered":
-            offer = tmp_path / "layer.tar"
-            offer.write_bytes(TOP)
-            with RepairSource(again, offer) as source:
+        if end == "repaired from a source":
+            tar = tmp_path / "layer.tar"
+            tar.write_bytes(TOP)
+            with RepairSource(again, tar) as source:
                 assert repair(again, findings, source=source) == []
         elif end == "given up":
             assert repair(again, findings, force=True) == []
@@ -180,7 +180,7 @@ def test_a_lost_pinned_layer_keeps_what_it_may_stand_on(
 
 
 def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: OpenStore, store: LayerStore) -> None:
-    """The store was open when the record was lost; what others commit makes it look again."""
+    """The store was open when the record was lost; a commit by another store makes it read the records again."""
     store.pin(chain(store, *CHAIN)[-1])
     names = names_of(*CHAIN)
     store.close()
@@ -194,7 +194,9 @@ def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: O
         assert {names[0], names[1], spare.chain_id} < {found.name for found in collect_garbage(one)}
 
 
-def test_something_in_the_place_of_a_writable_layer_s_record(open_store: OpenStore, store: LayerStore) -> None:
+def test_a_file_in_place_of_the_record_of_a_writable_layer_is_reported(
+    open_store: OpenStore, store: LayerStore
+) -> None:
     work_on(store)
     store.close()
     record = store.context.db.mount_path("work")
@@ -209,7 +211,7 @@ def test_something_in_the_place_of_a_writable_layer_s_record(open_store: OpenSto
         assert collect_garbage(again) == check_store(again, full=True) == []
 
 
-def test_no_pin_is_left_by_a_removal(store: LayerStore) -> None:
+def test_no_pin_is_left_after_unpin_and_release(store: LayerStore) -> None:
     base, top = chain(store, BASE, MIDDLE)
     store.pin(top)
     store.unpin(top)
@@ -230,7 +232,7 @@ def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store
         assert [(finding.code, finding.subject) for finding in findings] == [("unreadable-reference", str(pins))]
         repair(again, findings, force=True)
         assert collect_garbage(again) == []
-        # Nor is the directory made anew, which would look as if nothing had been there.
+        # The directory is not created again: then it would look as if there had been no pins.
         with (
             again.get(layers[-1].chain_id) as held,
             pytest.raises(BadRecord, match="the directory of the pins is missing"),
@@ -243,7 +245,7 @@ def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store
         assert collect_garbage(again) == []
 
 
-def test_a_store_of_which_nothing_was_pinned_has_a_place_for_pins(open_store: OpenStore, store: LayerStore) -> None:
+def test_a_store_without_pins_has_no_finding_for_their_directory(open_store: OpenStore, store: LayerStore) -> None:
     spare = register(store, BASE)
     store.close()
     with open_store() as again:
@@ -267,7 +269,7 @@ def test_nothing_is_deleted_where_images_are_lost(open_store: OpenStore, store: 
             codes = {finding.code for finding in findings}
             assert "unreadable-reference" in codes
             assert codes <= {"unreadable-reference", "image-without-config"}
-            with pytest.raises(BadRecord, match="missing"):  # nor is the directory made anew
+            with pytest.raises(BadRecord, match="missing"):  # the directory is not created again
                 Images(again).load(io.BytesIO(docker_archive(ImageSpec([TOP], names=["other:1"]))))
         repair(again, findings, force=True)
         assert collect_garbage(again) == []

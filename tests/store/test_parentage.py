@@ -1,4 +1,4 @@
-"""A writable layer's record that has lost its parent costs no layer, since the driver knows better."""
+"""A record of a writable layer that has lost its parent: no layer is deleted, because the driver knows the parent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.store.layers import BASE, MIDDLE, TOP, register
 
 @pytest.mark.parametrize("init", [False, True])
 @pytest.mark.parametrize("instead", ["nothing", "another layer"])
-def test_what_a_writable_layer_stands_on_by_the_driver_stays(open_store, instead, init):
+def test_the_parent_that_the_driver_has_for_a_writable_layer_is_kept(open_store, instead, init):
     with open_store() as store:
         base, other = register(store, BASE), register(store, MIDDLE)
         name, wrong = base.chain_id, other.chain_id

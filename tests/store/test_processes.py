@@ -1,4 +1,4 @@
-"""Several processes, and several stores of one process, on one root."""
+"""Several processes, or several stores in one process, on one root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store.other_process import OtherProcess, OtherProcessError
 
 @pytest.fixture
 def other(driver, store_root, store):
-    """Another process that has the store open."""
+    """Another process that has the same store open."""
     with OtherProcess(store_root, driver) as process:
         yield process
 
@@ -23,7 +23,7 @@ def other(driver, store_root, store):
 REGISTER = "import io; layer = store.register(io.BytesIO(bytes.fromhex(tar)), parent); answer = layer.chain_id"
 
 
-def test_what_another_process_holds_is_not_deleted(store, other):
+def test_a_layer_that_another_process_references_is_not_deleted(store, other):
     layer = register(store, BASE)
     other.run("held = store.get(name)", name=layer.chain_id)
 
@@ -37,7 +37,7 @@ def test_what_another_process_holds_is_not_deleted(store, other):
     assert store.layers() == {}
 
 
-def test_what_a_dead_process_held_is_free_at_once(store, other):
+def test_the_references_of_a_killed_process_end_at_once(store, other):
     layer = register(store, BASE)
     other.run("held = store.get(name)", name=layer.chain_id)
     store.release(layer)
@@ -45,8 +45,8 @@ def test_what_a_dead_process_held_is_free_at_once(store, other):
     assert [gone.name for gone in collect_garbage(store)] == [layer.chain_id]
 
 
-def test_a_layer_under_another_process_s_work_is_not_deleted(store, other):
-    """Its parent is held while a layer is taken in, though nothing on disk says so yet."""
+def test_the_parent_of_a_registration_in_another_process_is_not_deleted(store, other):
+    """A registration references the parent, although no file says so yet."""
     base = register(store, BASE)
     other.start(
         "import os, io\n"
@@ -60,7 +60,7 @@ def test_a_layer_under_another_process_s_work_is_not_deleted(store, other):
     )
     assert other._process.stdout.readline() == '"here"\n'
     assert store.release(base) == []
-    assert collect_garbage(store) == [], "the transaction is alive, and its parent held"
+    assert collect_garbage(store) == [], "the transaction is not stale, and it references the parent"
     other._process.stdin.write("\n")
     other._process.stdin.flush()
     while other._process.stdout.readline() == '"here"\n':
@@ -69,7 +69,7 @@ def test_a_layer_under_another_process_s_work_is_not_deleted(store, other):
     assert set(store.layers()) == set(names_of(BASE, MIDDLE))
 
 
-def test_commits_and_deletions_of_others_are_seen(store, other):
+def test_changes_by_another_process_are_seen(store, other):
     assert store.layers() == {}
     name = other.run(REGISTER, tar=BASE.hex(), parent="")
     assert set(store.layers()) == {name}
@@ -96,8 +96,8 @@ def test_commits_and_deletions_of_others_are_seen(store, other):
     assert store.mount_id("box") != mount_id
 
 
-def test_a_layer_that_was_made_anew_is_the_new_one(store, other):
-    """Deleted and registered again by another process: the name is the same, what the driver has is not."""
+def test_a_layer_that_another_process_registered_again_is_the_new_one(store, other):
+    """After a deletion and a registration the chain ID is the same, but the driver's layer is not."""
     with register(store, BASE) as layer:
         old = layer.cache_id
     store.rw_layers()
@@ -113,7 +113,7 @@ def test_a_layer_that_was_made_anew_is_the_new_one(store, other):
     assert other.run("answer = store.get(name).cache_id", name=layer.chain_id) == third.cache_id
 
 
-def test_one_of_two_that_register_the_same_wins(store, other, store_root):
+def test_two_processes_that_register_the_same_layer_share_one(store, other, store_root):
     warm(store)
     before = tree(store_root)
     base = register(store, BASE)
@@ -130,7 +130,7 @@ def test_one_of_two_that_register_the_same_wins(store, other, store_root):
     assert collect_garbage(store) == []
 
 
-def test_pins_are_everybody_s(store, other):
+def test_pins_are_shared_by_all_processes(store, other):
     layer = register(store, BASE)
     store.pin(layer)
     store.release(layer)
@@ -141,7 +141,7 @@ def test_pins_are_everybody_s(store, other):
     assert len(collect_garbage(store)) == 1
 
 
-def test_a_writable_layer_that_another_process_holds_stays(store, other):
+def test_a_writable_layer_that_another_process_references_stays(store, other):
     rw = store.create_rw_layer("box")
     other.run("box = store.get_rw_layer('box')")
     store.release_rw_layer(rw)
@@ -152,10 +152,11 @@ def test_a_writable_layer_that_another_process_holds_stays(store, other):
     assert store.rw_layers() == []
 
 
-def test_garbage_collection_beside_work(store, other):
-    """One registers and releases chains, the other collects all the time: nothing breaks, nothing is left."""
+def test_garbage_collection_while_layers_are_registered(store, other):
+    """One process registers and releases chains, the other collects all the time: no error, and no layer is left."""
     other.start(
-        "from layerstore_core.maintenance.gc import collect_garbage\nanswer = sum(len(collect_garbage(store)) for _ in range(30))"
+        "from layerstore_core.maintenance.gc import collect_garbage\n"
+        "answer = sum(len(collect_garbage(store)) for _ in range(30))"
     )
     for number in range(15):
         layers = chain(store, BASE, MIDDLE, tar_of({f"{number}": b"x"}))
@@ -169,7 +170,7 @@ def test_garbage_collection_beside_work(store, other):
     assert store.chain_ids() == []
 
 
-def test_two_stores_in_one_process_are_like_two_processes(open_store, store_root):
+def test_two_stores_in_one_process_behave_like_two_processes(open_store, store_root):
     one, other = open_store(), open_store()
     layer = register(one, BASE)
     held = other.get(layer.chain_id)
@@ -183,8 +184,8 @@ def test_two_stores_in_one_process_are_like_two_processes(open_store, store_root
 
 
 @pytest.mark.parametrize("stores", [1, 4])
-def test_threads(open_store, store_root, stores):
-    """Sixteen at once register chains with common parents, hold, export and release them."""
+def test_threads_share_stores(open_store, store_root, stores):
+    """Sixteen threads register chains with common parents, and export and release them."""
     opened = [open_store() for _ in range(stores)]
     warm(opened[0])
     before = tree(store_root)
@@ -210,7 +211,7 @@ def test_threads(open_store, store_root, stores):
     assert tree(store_root) == before
 
 
-def test_threads_that_make_the_same_writable_layer(store):
+def test_one_of_many_threads_creates_a_writable_layer(store):
     def make(number):
         try:
             return store.create_rw_layer("box")
@@ -223,7 +224,7 @@ def test_threads_that_make_the_same_writable_layer(store):
 
 
 class TestMounts:
-    """A mount is shared by all processes that use it."""
+    """Mounts, which all processes that use a layer share."""
 
     @pytest.fixture
     def driver(self):
@@ -244,7 +245,7 @@ class TestMounts:
         path.write_text("")
         return lambda: [line.split()[0] for line in path.read_text().splitlines()]
 
-    def test_the_last_to_leave_unmounts(self, store, other, log):
+    def test_the_last_process_that_uses_a_mount_unmounts(self, store, other, log):
         rw = store.get_rw_layer("box")
         path = rw.mount()
         assert other.run("box = store.get_rw_layer('box'); answer = box.mount()") == path
@@ -254,7 +255,7 @@ class TestMounts:
         other.run("box.unmount()")
         assert log() == ["get", "put"]
 
-    def test_a_dead_process_s_mount_is_ended_by_the_next(self, store, other, log, store_root):
+    def test_a_stale_mount_is_unmounted_when_a_store_is_opened(self, store, other, log, store_root):
         from tests.store.drivers import MountingDriver, open_with
 
         other.run("box = store.get_rw_layer('box'); box.mount()")
@@ -265,7 +266,7 @@ class TestMounts:
             assert log() == ["get", "put"]
         assert store.driver.stale_mounts() == []
 
-    def test_a_dead_process_s_mount_serves_those_who_still_use_it(self, store, other, log):
+    def test_a_mount_of_a_killed_process_stays_for_its_other_users(self, store, other, log):
         rw = store.get_rw_layer("box")
         other.run("box = store.get_rw_layer('box'); box.mount()")
         rw.mount()
@@ -275,7 +276,7 @@ class TestMounts:
         rw.unmount()
         assert log() == ["get", "put"]
 
-    def test_a_mount_that_is_kept_is_ended_by_another_process(self, store, other, log):
+    def test_a_kept_mount_can_be_unmounted_by_another_process(self, store, other, log):
         other.run("store.get_rw_layer('box').mount(keep=True)")
         other.kill()
         store.cleanup()
@@ -287,7 +288,7 @@ class TestMounts:
         rw.unmount()
         assert log() == ["get", "put"]
 
-    def test_a_kept_mount_in_use_stays_until_it_is_not(self, store, other, log):
+    def test_a_kept_mount_stays_as_long_as_a_process_uses_it(self, store, other, log):
         rw = store.get_rw_layer("box")
         rw.mount(keep=True)
         other.run("box = store.get_rw_layer('box'); box.mount()")
@@ -296,7 +297,7 @@ class TestMounts:
         other.run("box.unmount()")
         assert log() == ["get", "put"]
 
-    def test_deleting_ends_it(self, store, other, log, store_root):
+    def test_deleting_a_writable_layer_unmounts_it(self, store, other, log, store_root):
         rw = store.get_rw_layer("box")
         rw.mount()
         rw.mount(keep=True)

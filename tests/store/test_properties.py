@@ -1,4 +1,4 @@
-"""Any trees and any tars, through the whole store."""
+"""Random trees and random tars, registered and exported by a store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core import InvalidLayer, compare_trees, pack_changes
 from tests import tars, trees
 from tests.store.layers import export, register, tree, warm
 
-#: A store for all examples of one test: they clean up after themselves, which is part of what is tested.
+#: One store for all examples of a test: each must leave the store as it was, which is a part of the test.
 ONE_STORE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
 
 NAMES = st.sampled_from(
@@ -22,7 +22,7 @@ SPARSE = (b"data" + bytes(4096) + b"more", [(0, 4), (4100, 4)])
 
 
 def entries():
-    """One entry of any format and type, duplicates and whiteouts too."""
+    """Return a strategy for one entry of any format and type, also with whiteouts and names that occur twice."""
     return st.one_of(
         st.builds(
             lambda name, data, form: tars.entry(name, data, form=form),
@@ -53,29 +53,29 @@ def entries():
 
 @ONE_STORE
 @given(st.lists(st.lists(entries(), max_size=6), min_size=1, max_size=3))
-def test_any_tars_come_back_or_leave_no_trace(store, store_root, layers):
+def test_a_chain_of_random_tars_is_exported_exactly_or_refused(store, store_root, layers):
     if not store.rw_layers():
         warm(store)
     before = tree(store_root)
     parent = None
-    held = []
+    handles = []
     for parts in layers:
         tar = tars.tar(*parts)
         try:
             layer = register(store, tar, parent or "")
         except InvalidLayer:
             continue
-        held.append(layer)
+        handles.append(layer)
         assert export(layer) == tar
         parent = layer
-    for layer in held:
+    for layer in handles:
         store.release(layer)
     assert tree(store_root) == before
 
 
 @ONE_STORE
 @given(st.binary(max_size=2000), st.lists(entries(), max_size=3), st.integers(0, 3000), st.data())
-def test_random_bytes_and_cuts_do_nothing_but_invalid_layer(store, store_root, noise, parts, cut, data):
+def test_random_bytes_and_cut_tars_are_exported_exactly_or_refused(store, store_root, noise, parts, cut, data):
     warm(store)
     before = tree(store_root)
     tar = bytearray(tars.tar(*parts))
@@ -94,8 +94,8 @@ def test_random_bytes_and_cuts_do_nothing_but_invalid_layer(store, store_root, n
 
 @ONE_STORE
 @given(trees.pairs())
-def test_any_tree_becomes_a_layer_and_is_the_same_tree_again(store, tmp_path_factory, pair):
-    """Written into a writable layer, committed, and seen through a new one: only what is not in a tar may differ."""
+def test_a_random_tree_is_packed_registered_and_mounted_unchanged(store, tmp_path_factory, pair):
+    """Two trees are packed as a layer and its child; the mount of the child has the second tree, but for its root."""
     lower, upper = (trees.build(tmp_path_factory.mktemp("trees") / "tree", one) for one in pair)
     base_tar = b"".join(pack_changes(lower, compare_trees(lower, None)))
     top_tar = b"".join(pack_changes(upper, compare_trees(upper, lower)))

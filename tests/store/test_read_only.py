@@ -1,3 +1,5 @@
+"""A store that is opened read-only: it can be read, and no operation changes it."""
+
 from __future__ import annotations
 
 import io
@@ -14,14 +16,14 @@ from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree
 
 @pytest.fixture
 def reader(store: LayerStore) -> LayerStore:
-    """A second store on the same root, for reading; the first goes on."""
+    """Return a second store on the same root, opened read-only; the first stays open."""
     for layer in chain(store, BASE, MIDDLE):
         store.pin(layer)
     store.create_rw_layer("work", layer.chain_id)
     return LayerStore.open(store.config, read_only=True)
 
 
-def test_all_can_be_read_and_nothing_is_written(store: LayerStore, reader: LayerStore) -> None:
+def test_everything_can_be_read_and_nothing_is_written(store: LayerStore, reader: LayerStore) -> None:
     before = tree(store.root)
     with reader:
         assert reader.layers().keys() == store.layers().keys()
@@ -37,10 +39,11 @@ def test_all_can_be_read_and_nothing_is_written(store: LayerStore, reader: Layer
 
 
 def chain_order(store: LayerStore) -> list[str]:
+    """Return the chain IDs of the two layers, the parent first."""
     return sorted(store.layers(), key=lambda name: store.layers()[name].parent is not None)
 
 
-def test_it_sees_what_others_change(store: LayerStore, reader: LayerStore) -> None:
+def test_changes_by_another_store_are_seen(store: LayerStore, reader: LayerStore) -> None:
     with reader, register(store, TOP) as layer:
         assert layer.chain_id in reader.layers()
 
@@ -61,7 +64,7 @@ def test_it_sees_what_others_change(store: LayerStore, reader: LayerStore) -> No
         lambda s: s.context.changing_images().__enter__(),
     ],
 )
-def test_what_would_change_it_is_refused(
+def test_operations_that_change_the_store_are_refused(
     store: LayerStore, reader: LayerStore, change: Callable[[Any], object]
 ) -> None:
     before = tree(store.root)
@@ -77,7 +80,7 @@ def test_releasing_deletes_nothing(store: LayerStore, reader: LayerStore) -> Non
         assert [reader.release(reader.get(name)) for name in reader.layers()] == [[], []]
 
 
-def test_it_makes_no_store(driver: str, store_root: Any) -> None:
+def test_opening_read_only_creates_no_store(driver: str, store_root: Any) -> None:
     with pytest.raises(StoreDoesNotExist):
         LayerStore.open(StoreConfig(root=store_root, driver=driver), read_only=True)
     assert not store_root.exists()

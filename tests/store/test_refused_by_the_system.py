@@ -1,4 +1,4 @@
-"""A full disk, a root that cannot be written, a user without rights: the system's error, and nothing half-written."""
+"""A full disk, a read-only root, a user without rights: the error of the system is raised, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.store.layers import BASE, MIDDLE, export, register, tar_of, tree, war
 
 @pytest.fixture
 def driver():
-    """Of the drivers, only vfs takes a root that it cannot try out."""
+    """Only the driver vfs works with a root in which it cannot try out the file system."""
     return "vfs"
 
 
@@ -38,7 +38,7 @@ def notes(error):
 @IN_MEMORY
 @pytest.mark.needs_root
 def test_a_full_disk(driver, tmpfs):
-    """It is full at every step in turn; what was there can be read, and deleted."""
+    """The disk is full at each step in turn; existing layers can still be read and deleted."""
     root = tmpfs("size=640k") / "store"
     filler = root.parent / "filler"
     refused = []
@@ -78,8 +78,8 @@ def test_a_full_disk(driver, tmpfs):
 
 @IN_MEMORY
 @pytest.mark.needs_root
-def test_a_disk_without_inodes(driver, tmpfs):
-    """What is there can be read, and deleted; and a writable layer is not silently a read-only one."""
+def test_a_disk_without_free_inodes(driver, tmpfs):
+    """Existing layers can be read and deleted, and no writable layer is mounted read-only without an error."""
     root = tmpfs("nr_inodes=400") / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
         base = register(store, BASE)
@@ -112,7 +112,7 @@ def test_a_disk_without_inodes(driver, tmpfs):
 
 @IN_MEMORY
 @pytest.mark.needs_root
-def test_a_layer_larger_than_the_disk(driver, tmpfs):
+def test_a_layer_larger_than_the_disk_leaves_nothing(driver, tmpfs):
     root = tmpfs("size=2m") / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
         warm(store)
@@ -125,7 +125,7 @@ def test_a_layer_larger_than_the_disk(driver, tmpfs):
 
 @pytest.fixture
 def read_only(driver, tmpfs):
-    """A root with two layers and a writable layer, that cannot be written any more."""
+    """Return a root on a read-only mount, with two layers and a writable layer, and the chain IDs of the layers."""
     mount = tmpfs("size=8m")
     with LayerStore.open(StoreConfig(root=mount / "store", driver=driver)) as store:
         base = register(store, BASE)
@@ -167,7 +167,7 @@ def test_a_read_only_root_is_not_written(driver, read_only):
 
 
 @pytest.mark.needs_root
-def test_somebody_else_s_root(driver, open_directory, ordinary_user):
+def test_a_root_of_another_user_is_refused(driver, open_directory, ordinary_user):
     root = open_directory / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
         register(store, BASE)
@@ -176,7 +176,7 @@ def test_somebody_else_s_root(driver, open_directory, ordinary_user):
 
 
 @pytest.mark.needs_root
-def test_somebody_else_s_records_can_be_read_though_not_what_is_ours(driver, open_directory, ordinary_user):
+def test_another_user_can_list_layers_without_access_to_the_state_of_layerstore(driver, open_directory, ordinary_user):
     root = open_directory / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
         layer = register(store, BASE)
@@ -188,15 +188,15 @@ def test_somebody_else_s_records_can_be_read_though_not_what_is_ours(driver, ope
 
 
 @pytest.mark.needs_root
-def test_a_root_where_nobody_may_write(driver, open_directory, ordinary_user):
+def test_a_root_in_a_directory_without_write_permission_is_refused(driver, open_directory, ordinary_user):
     open_directory.chmod(0o755)
     with ordinary_user(), pytest.raises(PermissionError, match=str(open_directory)):
         LayerStore.open(StoreConfig(root=open_directory / "store", driver=driver))
     assert os.listdir(open_directory) == []
 
 
-def test_an_ordinary_user_has_a_store_of_plain_files(open_directory, ordinary_user):
-    """Owners are lost, the bytes are not."""
+def test_an_ordinary_user_can_use_a_store_with_vfs(open_directory, ordinary_user):
+    """The owners of files are lost, but exports give the same bytes."""
     with ordinary_user(), LayerStore.open(StoreConfig(root=open_directory / "store", driver="vfs")) as store:
         base = register(store, BASE)
         tar = MIDDLE.replace(b"0000000\0", b"0001750\0")
@@ -210,16 +210,16 @@ def test_an_ordinary_user_has_a_store_of_plain_files(open_directory, ordinary_us
         assert [str(change) for change in rw.changes()] == ["A /new"]
         with rw.tar_stream() as stream:
             committed = store.register(stream, layer.chain_id)
-        for held in (base, layer, committed):
-            store.release(held)
+        for handle in (base, layer, committed):
+            store.release(handle)
         store.release_rw_layer(rw)
         assert store.layers() == {}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
-def test_modes_are_docker_s_whatever_the_umask(umask, tmp_path):
+def test_modes_are_those_of_docker_with_any_umask(umask, tmp_path):
     if umask == 0o777 and os.geteuid():
-        pytest.skip("with this umask nobody but root gets into what he has made")
+        pytest.skip("with this umask only root can open the directories that he has created")
     before = os.umask(umask)
     try:
         with LayerStore.open(StoreConfig(root=tmp_path / "store", driver="vfs")) as store:

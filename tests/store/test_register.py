@@ -1,4 +1,4 @@
-"""Layers come in, and come out as they were."""
+"""Registering a layer: names, sizes, descriptors, limits, and exports with the same bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from layerstore_core import (
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, record_path, register, tar_of, tree, warm
 
 
-def test_a_layer_comes_back_bit_for_bit(store):
+def test_an_export_gives_the_same_bytes(store):
     layer = register(store, BASE)
 
     assert layer.chain_id == layer.diff_id == DiffID.of(BASE)
@@ -33,7 +33,7 @@ def test_a_layer_comes_back_bit_for_bit(store):
     assert layer.size == layer.diff_size == len("127.0.0.1 localhost\n") + 1200
 
 
-def test_a_chain_has_docker_s_names_and_sizes(store):
+def test_a_chain_has_docker_s_chain_ids_and_sizes(store):
     base, middle, top = chain(store, BASE, MIDDLE, TOP)
 
     assert [base.chain_id, middle.chain_id, top.chain_id] == names_of(BASE, MIDDLE, TOP)
@@ -67,7 +67,7 @@ def test_a_layer_is_read_from_a_path_and_from_a_pipe(store, tmp_path):
     assert [export(from_path), export(from_pipe)] == [BASE, MIDDLE]
 
 
-def test_registering_a_known_chain_returns_it_and_leaves_nothing(store, store_root):
+def test_registering_a_known_layer_returns_it_and_leaves_no_files(store, store_root):
     first = register(store, BASE)
     before = tree(store_root)
     second = register(store, BASE)
@@ -75,7 +75,7 @@ def test_registering_a_known_chain_returns_it_and_leaves_nothing(store, store_ro
     assert second.chain_id == first.chain_id
     assert second.cache_id == first.cache_id
     assert tree(store_root) == before
-    assert store.release(first) == []  # the other handle holds it
+    assert store.release(first) == []  # the other handle keeps it
     assert [gone.chain_id for gone in store.release(second)] == [second.chain_id]
 
 
@@ -105,7 +105,7 @@ def test_a_descriptor_is_kept_as_docker_writes_it(open_store):
     assert open_store().get(layer.chain_id).descriptor == descriptor
 
 
-def test_a_descriptor_that_is_no_json_leaves_nothing(store, store_root):
+def test_a_descriptor_that_json_cannot_express_is_refused_and_leaves_nothing(store, store_root):
     warm(store)
     before = tree(store_root)
     with pytest.raises((TypeError, ValueError)):
@@ -138,7 +138,7 @@ def test_an_unknown_parent_is_refused_before_anything_is_read(store, store_root,
         store.get(parent)
 
 
-def test_a_parent_that_was_released_is_unknown(store):
+def test_a_deleted_parent_is_unknown(store):
     base = register(store, BASE)
     store.release(base)
     with pytest.raises(LayerDoesNotExist):
@@ -164,14 +164,14 @@ def test_a_layer_over_the_size_limit_is_refused(open_store, store_root):
     assert tree(store_root) == before
 
 
-def test_progress_is_told(store):
+def test_progress_is_reported(store):
     seen = []
     store.register(io.BytesIO(BASE), progress=lambda count, entries: seen.append((count, entries)))
     assert seen[-1][0] == len(BASE)
     assert seen == sorted(seen)
 
 
-def test_a_progress_that_raises_stops_it_and_leaves_nothing(store, store_root):
+def test_an_error_of_the_progress_function_stops_the_registration(store, store_root):
     warm(store)
     before = tree(store_root)
 
@@ -183,7 +183,7 @@ def test_a_progress_that_raises_stops_it_and_leaves_nothing(store, store_root):
     assert tree(store_root) == before
 
 
-def test_reading_a_closed_store_is_an_error(store):
+def test_using_a_closed_store_is_an_error(store):
     layer = register(store, BASE)
     store.close()
     store.close()
@@ -206,7 +206,7 @@ def test_reading_a_closed_store_is_an_error(store):
             use()
 
 
-def test_layers_are_listed_by_name(store):
+def test_layers_are_listed_by_chain_id(store):
     layers = chain(store, BASE, MIDDLE)
     listed = store.layers()
     assert {name: type(name) for name in listed} == {layer.chain_id: ChainID for layer in layers}

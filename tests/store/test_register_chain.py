@@ -1,4 +1,4 @@
-"""Layers that are taken in together: all or none, and at the same time where the driver can do it."""
+"""Layers that are registered together: all or none, and at the same time if the driver supports it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, ta
 
 
 def inputs(*tars: bytes, open_: Callable[[bytes], BinaryIO] = io.BytesIO) -> list[LayerInput]:
+    """Return the layers of a chain; `open_` is called with the tar of a layer when it is opened."""
     return [
         LayerInput(lambda tar=tar: open_(tar), DiffID.of(tar), f"layer {number}")  # type: ignore[misc]
         for number, tar in enumerate(tars)
     ]
 
 
-def test_all_layers_of_a_chain(store: LayerStore) -> None:
+def test_all_layers_of_a_chain_are_registered(store: LayerStore) -> None:
     with store.register_chain(inputs(BASE, MIDDLE, TOP)) as top:
         assert top.chain_id == names_of(BASE, MIDDLE, TOP)[-1]
         assert sorted(store.layers()) == sorted(names_of(BASE, MIDDLE, TOP))
@@ -37,7 +38,7 @@ def test_all_layers_of_a_chain(store: LayerStore) -> None:
     assert len(store.release(store.get(top.chain_id))) == 3
 
 
-def test_what_is_known_is_not_read(store: LayerStore) -> None:
+def test_known_layers_are_not_read(store: LayerStore) -> None:
     read: list[bytes] = []
 
     def open_(tar: bytes) -> BinaryIO:
@@ -57,7 +58,7 @@ def test_what_is_known_is_not_read(store: LayerStore) -> None:
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
 @pytest.mark.parametrize("how", ["other digest", "no tar", "cannot be opened"])
-def test_one_bad_layer_and_none_is_there(store: LayerStore, bad: int, how: str) -> None:
+def test_with_one_bad_layer_none_is_registered(store: LayerStore, bad: int, how: str) -> None:
     warm(store)
     before, descriptors, threads = tree(store.root), os.listdir("/proc/self/fd"), threading.active_count()
     tars = [BASE, MIDDLE, TOP]
@@ -81,10 +82,10 @@ def test_one_bad_layer_and_none_is_there(store: LayerStore, bad: int, how: str) 
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4])
-def test_layers_are_read_at_the_same_time_where_the_driver_can_do_it(
+def test_layers_are_read_at_the_same_time_if_the_driver_supports_it(
     store: LayerStore, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as there are cores for: each takes two."""
+    """Each layer takes two cores, and the number of cores limits how many are read at the same time."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     at_once = store.driver.capabilities.parallel_apply and cores == 4
     together = threading.Barrier(2)
@@ -105,7 +106,7 @@ def test_layers_are_read_at_the_same_time_where_the_driver_can_do_it(
     assert met == [at_once] * 2
 
 
-def test_another_store_is_faster(open_store: OpenStore) -> None:
+def test_another_store_registers_the_same_layers_meanwhile(open_store: OpenStore) -> None:
     one, other = open_store(), open_store()
     kept = []
 
@@ -121,7 +122,7 @@ def test_another_store_is_faster(open_store: OpenStore) -> None:
     assert sorted(one.layers()) == sorted(names_of(BASE, MIDDLE, TOP))
 
 
-def test_bounds(store: LayerStore, open_store: OpenStore) -> None:
+def test_an_unknown_parent_and_a_too_long_chain_are_refused(store: LayerStore, open_store: OpenStore) -> None:
     with pytest.raises(LayerDoesNotExist):
         store.register_chain(inputs(BASE), names_of(MIDDLE)[0])
     with pytest.raises(MaxDepthExceeded, match="3 layers"):

@@ -1,4 +1,4 @@
-"""References: what holds a layer, and what goes when nothing does."""
+"""References: what keeps a layer, and what is deleted without one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from layerstore_core.maintenance.gc import collect_garbage
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of, tree, warm
 
 
-def test_a_release_takes_the_chain_with_it(store, store_root):
+def test_releasing_the_last_handle_deletes_the_chain(store, store_root):
     warm(store)
     before = tree(store_root)
     base, middle, top = chain(store, BASE, MIDDLE, TOP)
-    for held in (base, middle):
-        assert store.release(held) == []
+    for handle in (base, middle):
+        assert store.release(handle) == []
 
     sizes = [(top.chain_id, top.diff_id, top.size, top.diff_size)]
     sizes += [(one.chain_id, one.diff_id, one.size, one.diff_size) for one in (top.parent, top.parent.parent)]
@@ -35,8 +35,8 @@ def test_a_shared_parent_stays_for_the_other_child(store):
     assert [gone.chain_id for gone in store.release(right)] == [right.chain_id, base.chain_id]
 
 
-def test_moby_s_release_of_a_grid(store):
-    """moby's TestLayerRelease: three layers on one, of which one has a child."""
+def test_release_with_two_children_of_one_layer(store):
+    """moby's TestLayerRelease: two children of a layer that is itself a child."""
     one = register(store, tar_of({"layer1": b"1"}))
     two = register(store, tar_of({"layer2": b"2"}), one)
     store.release(one)
@@ -60,7 +60,7 @@ def test_each_get_is_a_reference(store):
         store.get(first.chain_id)
 
 
-def test_a_released_handle_is_of_no_use(store):
+def test_a_released_handle_cannot_be_used(store):
     layer, _other = register(store, BASE), register(store, BASE)
     store.release(layer)
     for use in (
@@ -83,7 +83,7 @@ def test_a_released_handle_is_of_no_use(store):
     assert len(store.layers()) == 1
 
 
-def test_a_view_holds_nothing_and_cannot_be_given_back(store):
+def test_a_view_keeps_no_layer_and_cannot_be_released(store):
     layer = register(store, BASE)
     view = store.layers()[layer.chain_id]
     assert export(view) == BASE
@@ -142,7 +142,7 @@ def test_a_pin_outlives_the_store(open_store):
         again.unpin(layer.chain_id)
 
 
-def test_a_pinned_parent_stays_when_the_child_goes(store):
+def test_a_pinned_parent_stays_when_its_child_is_deleted(store):
     base, top = chain(store, BASE, MIDDLE)
     store.pin(base)
     store.release(base)
@@ -150,7 +150,7 @@ def test_a_pinned_parent_stays_when_the_child_goes(store):
 
 
 def test_a_deep_chain_needs_no_recursion(open_store):
-    """As many layers as Docker allows, loaded and deleted by a new store."""
+    """A new store loads and deletes a chain of 30 layers; the limit is Docker's, 125."""
     store = open_store(max_depth=125)
     layers = chain(store, *[tar_of({f"{number}": b"x"}) for number in range(30)])
     last = layers[-1].chain_id

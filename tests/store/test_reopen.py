@@ -1,4 +1,4 @@
-"""What a store that is opened finds of what was there."""
+"""Opening a store again, also after its root was moved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layerstore_core import LayerStore, StoreConfig
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register
 
 
-def test_everything_is_there_again(open_store):
+def test_layers_and_writable_layers_are_found_again(open_store):
     """moby's TestStoreRestore."""
     store = open_store()
     base, middle, top = chain(store, BASE, MIDDLE, TOP)
@@ -36,7 +36,7 @@ def test_everything_is_there_again(open_store):
     assert len(again.release_rw_layer(box)) == 3
 
 
-def test_opening_and_reading_make_nothing(open_store, store_root):
+def test_opening_and_reading_create_no_records(open_store, store_root):
     store = open_store()
     made = {
         os.path.relpath(os.path.join(where, name), store_root)
@@ -48,7 +48,7 @@ def test_opening_and_reading_make_nothing(open_store, store_root):
     assert (reading.layers(), reading.rw_layers(), reading.chain_ids(), reading.pins()) == ({}, [], [], set())
 
 
-def test_an_empty_root_is_made(driver, store_root):
+def test_a_missing_root_is_created(driver, store_root):
     with LayerStore.open(root=store_root, driver=driver) as store:
         assert store.root == store_root
         assert store.driver_name == driver
@@ -72,8 +72,8 @@ def test_a_moved_root_is_the_same_store(open_store, store_root, driver):
         os.rename(moved, store_root)
 
 
-def test_a_leftover_empty_directory_blocks_no_layer(open_store):
-    """moby 44909: a directory without a record, where a layer or a writable layer is to go."""
+def test_an_empty_directory_in_place_of_a_record_blocks_no_layer(open_store):
+    """moby 44909: an empty directory has the name of the record of a new layer, or writable layer."""
     store = open_store()
     layer = register(store, BASE)
     where = store.context.db.layer_path(layer.chain_id)

@@ -1,4 +1,4 @@
-"""A store of a user without root's rights: what his disk cannot keep is in his commits as the parent's tar has it."""
+"""A store of an ordinary user: metadata that the disk cannot keep comes into commits from the tars of the parents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 T = 1_600_000_000
 
 
-def owned(entry, *attributes):
+def with_attributes(entry, *attributes):
+    """Return an entry with extended attributes."""
     return (tars.pax([(b"SCHILY.xattr." + key, value) for key, value in attributes]) if attributes else b"") + entry
 
 
@@ -33,12 +34,12 @@ BASE = tars.tar(
     tars.directory(b"etc/", mode=0o550, gid=5, mtime=T),
     tars.entry(b"etc/shadow", b"root:*:", mode=0, gid=42, mtime=T),
     tars.entry(b"etc/left", b"left", uid=9, mtime=T),
-    owned(
+    with_attributes(
         tars.entry(b"ping", b"ELF", mode=0o4711, uid=3, mtime=T),
         (b"security.capability", CAPABILITY),
         (b"trusted.mine", b"1"),
     ),
-    owned(
+    with_attributes(
         tars.entry(b"written", b"ELF", mode=0o755, uid=3, mtime=T),
         (b"security.capability", CAPABILITY),
         (b"trusted.mine", b"2"),
@@ -61,7 +62,10 @@ MIDDLE = tars.tar(
 
 @pytest.fixture(params=["vfs", "minimal"])
 def open_rootless(request, ordinary_user, open_directory, tmp_path):
-    """Opens a store as an ordinary user, who may have no way to Python's modules: they are loaded before."""
+    """Return a function that opens a store as an ordinary user.
+
+    This user may not be able to read Python's modules, so they are imported before.
+    """
     if request.param == "minimal" and why_not("minimal"):
         pytest.skip(why_not("minimal"))
     with LayerStore.open(root=tmp_path / "warm", driver=request.param, durability="none") as store:
@@ -80,6 +84,7 @@ def open_rootless(request, ordinary_user, open_directory, tmp_path):
 
 
 def change(path):
+    """Change files on a mount of a writable layer."""
     root = Path(path)
     with open(root / "ping", "rb"):
         os.chmod(root / "ping", 0o755)
@@ -96,8 +101,8 @@ def change(path):
     (root / "link").symlink_to("etc")
 
 
-#: User, group, mode and privileged attributes that the commit has to give.
-WANTED = {
+#: User, group, mode and privileged attributes that each file must have in the commit.
+EXPECTED = {
     "": (7, 8, 0o1777, {}),
     "etc": (0, 5, 0o550, {}),
     "etc/shadow": (0, 42, 0, {}),
@@ -128,17 +133,17 @@ def test_a_commit_keeps_what_the_parents_tars_say(open_rootless, tmp_path):
         rw = store.create_rw_layer("box", middle.chain_id, init=lambda path: None)
         with rw.mounted() as path:
             change(path)
-        told = {str(one) for one in rw.changes()}
-        assert "A /new" in told
-        assert not {one for one in told if one[2:] in ("/", "/null", "/etc/left")}
+        reported = {str(one) for one in rw.changes()}
+        assert "A /new" in reported
+        assert not {one for one in reported if one[2:] in ("/", "/null", "/etc/left")}
         with rw.tar_stream() as stream:
             committed = store.register(stream, middle.chain_id)
         tar = export(committed)
         with committed.tar_stream_from("") as stream:
             whole = stream.read()
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-        assert {f"/{member.name}" for member in archive} == {one[2:] for one in told}
-    # What only root's disk can show.
+        assert {f"/{member.name}" for member in archive} == {one[2:] for one in reported}
+    # Only root can create these files with their owners and devices, to compare them.
     os.seteuid(0)
     os.setegid(0)
     root = tmp_path / "store"
@@ -151,22 +156,26 @@ def test_a_commit_keeps_what_the_parents_tars_say(open_rootless, tmp_path):
                 box = there.create_rw_layer(name, top.chain_id)
                 with box.mounted() as path:
                     shown = {
-                        below: look(os.path.join(path, below)) for below in WANTED if os.path.lexists(f"{path}/{below}")
+                        below: look(os.path.join(path, below))
+                        for below in EXPECTED
+                        if os.path.lexists(f"{path}/{below}")
                     }
-                wanted = {below: one for below, one in WANTED.items() if below in shown}
-                assert wanted.keys() >= WANTED.keys() - {"null"}, name  # a device is not there to be packed
-                assert shown == wanted, name
+                expected = {below: one for below, one in EXPECTED.items() if below in shown}
+                # An ordinary user cannot create the device, so that it cannot be packed.
+                assert expected.keys() >= EXPECTED.keys() - {"null"}, name
+                assert shown == expected, name
     finally:
         remove_root(root)
 
 
 def look(path):
+    """Return user, group, mode and attributes of a file."""
     status = os.lstat(path)
     return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), read_xattrs(os.fsencode(path))
 
 
 @pytest.mark.needs_root
-def test_owners_of_the_disk_for_those_who_want_them(open_rootless):
+def test_the_setting_commit_owner_takes_owners_from_the_disk(open_rootless):
     with open_rootless(commit_owner="disk") as store:
         rw = store.create_rw_layer("box", register(store, BASE).chain_id)
         with rw.mounted() as path:
@@ -177,7 +186,7 @@ def test_owners_of_the_disk_for_those_who_want_them(open_rootless):
 
 
 @pytest.mark.needs_root
-def test_a_writable_layer_without_a_parent_and_a_closed_diff(open_rootless, nothing_left_open):
+def test_files_without_a_parent_layer_belong_to_root_in_the_tar(open_rootless, nothing_left_open):
     with open_rootless() as store:
         rw = store.create_rw_layer("box")
         with rw.mounted() as path:
@@ -192,7 +201,7 @@ def test_a_writable_layer_without_a_parent_and_a_closed_diff(open_rootless, noth
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"])
-def test_owners_that_a_user_namespace_does_not_have(driver, tmp_path):
+def test_owners_outside_of_the_user_namespace_are_kept(driver, tmp_path):
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespace, "true"], check=False).returncode or why_not(driver):
         pytest.skip("no user namespace can be made here, or the driver does not work")

@@ -1,4 +1,4 @@
-"""One root with the layers of several drivers: what is done under one of them leaves the others' alone."""
+"""One root with the layers of several drivers: an operation with one driver does not change the state of the others."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from tests.driver_roots import btrfs_file_system, mounts_below, remove_root, why
 from tests.images.archives import ImageSpec, oci_files, tar_files
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tar_of
 
-OTHER = tar_of({"other": b"a layer that the other driver has not"})
+OTHER = tar_of({"other": b"a layer that only one driver has"})
 
 
 class Root:
-    """A root, and its stores by driver."""
+    """A root, with functions that open its stores and find the state of each driver."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path = path
         self._stack = stack
 
     def open(self, driver: str, *, read_only: bool = False) -> LayerStore:
+        """Open the store of a driver; the fixture closes it."""
         config = StoreConfig(root=self.path, driver=driver, durability="none")
         return self._stack.enter_context(LayerStore.open(config, read_only=read_only))
 
     def state(self, kind: str, driver: str = "") -> Path:
-        """Where our own state of a driver is; without a driver, where earlier versions had it."""
+        """Return the directory of layerstore's own state of a driver; without a driver, the one of earlier versions."""
         return self.path / "layerstore" / kind / driver
 
     def make_old(self, kind: str, driver: str) -> None:
-        """Let the state of a driver lie where earlier versions had it, which noted no driver."""
+        """Move the state of a driver to where earlier versions had it, which did not record the driver."""
         shutil.rmtree(self.state("drivers"), ignore_errors=True)
         for path in self.state(kind, driver).iterdir():
             path.rename(self.state(kind) / path.name)
@@ -49,7 +50,7 @@ class Root:
 
 @pytest.fixture(params=[("vfs", "overlay2"), ("overlay2", "vfs"), ("btrfs", "vfs")], ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The driver under which something is done, and the one whose state must not notice."""
+    """Return the driver with which operations are done, and the driver whose state must not change."""
     for driver in request.param:
         if reason := why_not(driver):
             pytest.skip(f"{driver}: {reason}")
@@ -76,11 +77,12 @@ def there(root: Root, pair: tuple[str, str]) -> LayerStore:
 
 
 def collected(store: LayerStore) -> list[str]:
+    """Collect garbage and return the names of what was removed."""
     return [removed.name for removed in collect_garbage(store)]
 
 
 class TestPins:
-    def test_a_pin_is_of_one_driver_s_layer(self, here: LayerStore, there: LayerStore) -> None:
+    def test_a_pin_keeps_the_layer_of_one_driver(self, here: LayerStore, there: LayerStore) -> None:
         (base,), (same,) = chain(here, BASE), chain(there, BASE)
         here.pin(base)
         there.pin(same)
@@ -92,7 +94,7 @@ class TestPins:
         assert collected(there) == []
         assert len(there.pins()) == 2
 
-    def test_a_check_tells_nothing_of_another_s(self, here: LayerStore, there: LayerStore) -> None:
+    def test_a_check_reports_nothing_of_another_driver(self, here: LayerStore, there: LayerStore) -> None:
         there.pin(register(there, BASE))
         there.create_rw_layer("box")
         for full in (False, True):
@@ -127,7 +129,7 @@ class TestPins:
         there.unpin(same.chain_id)
         assert collected(there) == [same.chain_id]
 
-    def test_an_old_pin_dangles_only_where_no_driver_has_the_layer(
+    def test_an_old_pin_is_dangling_only_if_no_driver_has_the_layer(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore
     ) -> None:
         layer = register(there, BASE)
@@ -142,8 +144,8 @@ class TestPins:
         assert repair(here, findings) == []
         assert check_store(here) == []
 
-    def test_no_pin_dangles_where_the_records_are_lost(self, root: Root, pair: tuple[str, str]) -> None:
-        """They may be put back from a backup, and need their pins then."""
+    def test_no_pin_is_dangling_if_all_records_are_lost(self, root: Root, pair: tuple[str, str]) -> None:
+        """The records may be restored from a backup, and need their pins then."""
         store = root.open(pair[0])
         store.pin(register(store, BASE))
         store.close()
@@ -157,7 +159,7 @@ class TestPins:
         store = root.open(pair[0])
         assert (len(store.pins()), collected(store), check_store(store)) == (1, [], [])
 
-    def test_an_unpin_that_cannot_pin_for_the_others_changes_nothing(
+    def test_an_unpin_that_cannot_keep_the_pin_of_the_other_driver_changes_nothing(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore
     ) -> None:
         layer, same = register(here, BASE), register(there, BASE)
@@ -172,13 +174,13 @@ class TestPins:
 
 
 class TestHandles:
-    def test_a_handle_keeps_its_own_driver_s_layer(self, here: LayerStore, there: LayerStore) -> None:
+    def test_a_handle_keeps_only_the_layer_of_its_driver(self, here: LayerStore, there: LayerStore) -> None:
         layer, same = register(here, BASE), register(there, BASE)
         assert here.holders(layer.chain_id) == ["1 open handle(s)"]
         assert [gone.chain_id for gone in here.release(layer)] == [layer.chain_id]
         assert export(same) == BASE
 
-    def test_names_of_writable_layers_and_image_records_are_locked_apart(
+    def test_drivers_have_separate_locks_for_writable_layers_and_image_records(
         self, here: LayerStore, there: LayerStore
     ) -> None:
         def meanwhile(path: str) -> None:
@@ -192,13 +194,13 @@ class TestHandles:
 
 
 class TestMounts:
-    def test_opening_ends_no_mount_of_another_s(
+    def test_opening_a_store_unmounts_nothing_of_another_driver(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore
     ) -> None:
-        """Not even its note goes, which the other needs to end it."""
+        """The file that records the mount stays too, because the other driver needs it to unmount."""
         there.create_rw_layer("box").mount()
         mount_id = there.mount_id("box")
-        # As if the process had died: nobody has the mount in use, and only the note tells of it.
+        # As if the process had died: no process uses the mount, and only the file in `mounts` records it.
         there.context.locks.release(f"mounted {mount_id}", there.driver._mounts)
         mounted = mounts_below(root.path)
         root.open(pair[0]).cleanup()
@@ -209,7 +211,7 @@ class TestMounts:
         assert os.listdir(root.state("mounts", pair[1])) == []
 
     @pytest.mark.parametrize("kept", [False, True])
-    def test_an_old_note_is_the_driver_s_that_has_the_layer(
+    def test_an_old_record_of_a_mount_belongs_to_the_driver_with_the_layer(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore, kept: bool
     ) -> None:
         rw = there.create_rw_layer("box")
@@ -230,7 +232,7 @@ class TestMounts:
         assert os.listdir(root.state("mounts")) == [pair[1]]
         assert os.listdir(root.state("mounts", pair[1])) == []
 
-    def test_an_old_kept_mount_is_not_ended_by_a_reader(
+    def test_a_read_only_store_does_not_unmount_an_old_kept_mount(
         self, root: Root, pair: tuple[str, str], there: LayerStore
     ) -> None:
         there.create_rw_layer("box").mount(keep=True)
@@ -248,7 +250,7 @@ class TestRecipes:
         return tar_files(oci_files(ImageSpec((BASE,), ("a:1",), (packed,))))
 
     @pytest.mark.parametrize("old", [False, True])
-    def test_removing_an_image_forgets_no_recipe_of_another_s(
+    def test_removing_an_image_keeps_the_recipes_of_another_driver(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore, archive: bytes, old: bool
     ) -> None:
         for store in (here, there):
@@ -262,7 +264,7 @@ class TestRecipes:
         assert recipe is not None
         assert gzip.decompress(b"".join(recipe.encode([BASE]))) == BASE
 
-    def test_an_old_recipe_is_used_and_goes_with_the_layer(
+    def test_an_old_recipe_is_used_and_deleted_with_its_layer(
         self, root: Root, pair: tuple[str, str], there: LayerStore, archive: bytes
     ) -> None:
         images = Images(there)
@@ -278,7 +280,7 @@ class TestRecipes:
 
 class TestQuarantine:
     @pytest.mark.parametrize("old", [False, True])
-    def test_what_was_set_aside_keeps_its_layers(
+    def test_a_record_in_quarantine_keeps_its_driver_layer(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore, old: bool
     ) -> None:
         layer = register(there, BASE)
@@ -298,7 +300,7 @@ class TestQuarantine:
 
 class TestInterruptedChecks:
     @pytest.mark.parametrize("old", [False, True])
-    def test_another_s_check_is_gone_on_with(
+    def test_a_check_of_another_driver_does_not_disturb_the_journal(
         self, root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore, old: bool
     ) -> None:
         class Interrupted(Exception):
@@ -320,16 +322,16 @@ class TestInterruptedChecks:
             journal.parent.rmdir()
             (root.path / "journal").rename(journal.parent)
         assert check_store(here, full=True) == []
-        told: list[tuple[int, int]] = []
-        assert check_store(there, full=True, resume=True, progress=lambda *count: told.append(count)) == []
-        assert told[0] == (known, 3)
+        reported: list[tuple[int, int]] = []
+        assert check_store(there, full=True, resume=True, progress=lambda *count: reported.append(count)) == []
+        assert reported[0] == (known, 3)
         assert not journal.parent.exists()
 
 
-def test_half_done_things_are_the_driver_s_that_began_them(
+def test_unfinished_work_of_another_driver_is_left_alone(
     root: Root, pair: tuple[str, str], here: LayerStore, there: LayerStore
 ) -> None:
-    """Transactions and deletions that were left, and layers that no record names."""
+    """The other driver has an unfinished deletion, and a layer that no record names."""
     layer = register(there, BASE)
     with there.context.db.begin_deletion(layer.chain_id):
         pass

@@ -1,4 +1,4 @@
-"""What cannot be read is not taken for empty: a layer stays as long as anything unreadable may refer to it."""
+"""A record that cannot be read is not taken as empty: a layer stays as long as an unreadable record may refer to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, register, tar_of
 
 IMAGE = ImageSpec([BASE, MIDDLE], names=["demo:1"])
-SPARE = tar_of({"spare": b"held by nobody"})
+SPARE = tar_of({"spare": b"without a reference"})
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def bolt(pages: int = 4, *, version: int = 2, names: bytes = b"") -> bytes:
-    """A bbolt database with meta pages as that writes them."""
+    """Return a bbolt database, with meta pages like those that bbolt writes."""
     meta = b""
     for page in range(2):
         fields = struct.pack("<IIII5QQ", 0xED0CDAED, version, 4096, 0, 3, 0, 2, pages, page, 0)[:-8]
@@ -44,38 +44,39 @@ def bolt(pages: int = 4, *, version: int = 2, names: bytes = b"") -> bytes:
 
 
 def config_of(store: LayerStore) -> Path:
+    """Return the path of the config of the only image."""
     [image] = store.context.image_db.image_ids()
     return store.context.image_db.config_path(image)
 
 
-def flipped(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
 
 
-def emptied(path: Path) -> None:
+def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def gone(path: Path) -> None:
+def remove(path: Path) -> None:
     path.unlink()
 
 
-def a_directory(path: Path) -> None:
+def replace_by_a_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def a_link_to_nowhere(path: Path) -> None:
+def replace_by_a_dangling_link(path: Path) -> None:
     path.unlink()
     path.symlink_to("nowhere")
 
 
-DAMAGE = [flipped, emptied, a_directory, a_link_to_nowhere]
+DAMAGE = [flip_a_bit, empty, replace_by_a_directory, replace_by_a_dangling_link]
 
 
 def assert_all_kept(store: LayerStore, said: list) -> None:
-    """Neither `gc` nor a release deletes anything; both say so."""
+    """Check that neither `gc` nor a release deletes a layer, and that both log why."""
     spare = register(store, SPARE)
     assert store.release(spare) == []
     if not any("perhaps a pin" in holder for holder in store.holders(spare.chain_id)):
@@ -87,7 +88,8 @@ def assert_all_kept(store: LayerStore, said: list) -> None:
     assert any(holder.startswith("perhaps ") for holder in store.holders(spare.chain_id))
 
 
-def assert_only_the_spare_goes(open_store: Callable[..., LayerStore], *kept: str) -> None:
+def assert_only_the_spare_is_collected(open_store: Callable[..., LayerStore], *kept: str) -> None:
+    """Check that `gc` deletes only the layer `SPARE`, now that all records can be read."""
     store = open_store()
     assert [found.name for found in collect_garbage(store)] == names_of(SPARE)
     assert check_store(store) == []
@@ -100,11 +102,11 @@ def codes(store: LayerStore) -> list[str]:
     return [finding.code for finding in check_store(store)]
 
 
-@pytest.mark.parametrize("damage", [*DAMAGE, gone], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [*DAMAGE, remove], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("named", [True, False], ids=["named", "nameless"])
-def test_an_image_s_config(open_store, archive, said, damage, named):
-    if damage is gone and not named:
-        return  # nothing tells that there was an image
+def test_an_unreadable_config_of_an_image_keeps_all_layers(open_store, archive, said, damage, named):
+    if damage is remove and not named:
+        return  # no file shows that there was an image
     with open_store() as store:
         Images(store).load(archive)
         if not named:
@@ -114,15 +116,15 @@ def test_an_image_s_config(open_store, archive, said, damage, named):
     good = config.read_bytes()
     damage(config)
     with open_store() as store:
-        assert codes(store) == ["image-without-config" if damage is gone else "damaged-image"]
+        assert codes(store) == ["image-without-config" if damage is remove else "damaged-image"]
         assert_all_kept(store, said)
     shutil.rmtree(config) if config.is_dir() else config.unlink(missing_ok=True)
     config.write_bytes(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE, MIDDLE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
-@pytest.mark.parametrize("damage", [*DAMAGE, gone], ids=lambda damage: damage.__name__)
-def test_loading_the_image_again_puts_its_config_right(open_store, archive, said, damage):
+@pytest.mark.parametrize("damage", [*DAMAGE, remove], ids=lambda damage: damage.__name__)
+def test_loading_an_image_again_repairs_its_config(open_store, archive, said, damage):
     with open_store() as store:
         Images(store).load(archive)
         config = config_of(store)
@@ -136,7 +138,7 @@ def test_loading_the_image_again_puts_its_config_right(open_store, archive, said
         assert check_store(store) == []
 
 
-def test_an_image_that_others_were_built_from(open_store, archive, said):
+def test_an_unreadable_parent_of_an_image_keeps_all_layers(open_store, archive, said):
     with open_store() as store:
         [image] = Images(store).load(archive)
         child = b'{"rootfs":{"diff_ids":[]}}'
@@ -150,16 +152,16 @@ def test_an_image_that_others_were_built_from(open_store, archive, said):
     with open_store() as store:
         assert codes(store) == ["image-without-config"]
         assert_all_kept(store, said)
-        assert store.context.image_db.half_done() == [], "what is told of the lost image stays"
+        assert store.context.image_db.half_done() == [], "the record that names the lost image as a parent stays"
     config.write_bytes(good)
-    emptied(parent)
+    empty(parent)
     with open_store() as store:
         assert codes(store) == ["damaged-image"]
         assert_all_kept(store, said)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"Repositories":{"a":{"a:1":"sha256:0"}}}'])
-def test_the_list_of_names(open_store, archive, said, content):
+def test_an_unreadable_list_of_image_names_keeps_all_layers(open_store, archive, said, content):
     with open_store() as store:
         Images(store).load(archive)
         names = store.context.image_db.names_path
@@ -169,10 +171,10 @@ def test_the_list_of_names(open_store, archive, said, content):
         assert codes(store) == ["damaged-image"]
         assert_all_kept(store, said)
     names.write_bytes(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE, MIDDLE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
-def test_a_directory_of_image_records_that_is_none(open_store, archive, said):
+def test_a_file_in_place_of_the_image_records_keeps_all_layers(open_store, archive, said):
     with open_store() as store:
         Images(store).load(archive)
         content = config_of(store).parent
@@ -183,16 +185,17 @@ def test_a_directory_of_image_records_that_is_none(open_store, archive, said):
         assert_all_kept(store, said)
     content.unlink()
     content.with_name("aside").rename(content)
-    assert_only_the_spare_goes(open_store, *names_of(BASE, MIDDLE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
 def pins_of(store_root: Path) -> Path:
+    """Return the directory that has the pin of `BASE`."""
     [pin] = (path for path in (store_root / "layerstore").rglob("*") if path.name == names_of(BASE)[0][7:])
     return pin.parent
 
 
 @pytest.mark.parametrize("instead", ["file", "link to nowhere", "link to itself"])
-def test_the_pins(open_store, store_root, said, instead):
+def test_an_unreadable_directory_of_pins_keeps_all_layers(open_store, store_root, said, instead):
     with open_store() as store:
         store.pin(register(store, BASE))
     pins = pins_of(store_root)
@@ -207,11 +210,11 @@ def test_the_pins(open_store, store_root, said, instead):
         assert_all_kept(store, said)
     pins.unlink()
     aside.rename(pins)
-    assert_only_the_spare_goes(open_store, *names_of(BASE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE))
 
 
 @pytest.mark.parametrize("kind", ["cut off", "empty", "another version", "no database", "directory", "link to nowhere"])
-def test_buildkit_s_cache(open_store, store_root, said, kind):
+def test_an_unreadable_cache_of_buildkit_keeps_all_layers(open_store, store_root, said, kind):
     with open_store() as store:
         layer = register(store, BASE)
         good = bolt(5, names=b"chainID" + layer.chain_id.encode())
@@ -233,12 +236,12 @@ def test_buildkit_s_cache(open_store, store_root, said, kind):
         assert_all_kept(store, said)
     database.rmdir() if database.is_dir() else database.unlink()
     database.write_bytes(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE))
 
 
 @pytest.mark.parametrize("field", ["parent", "diff"])
 def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
-    """A digit is another one: what it says is a digest, and wrong."""
+    """The last digit of a digest is changed: it is still a digest, but the wrong one."""
     with open_store() as store:
         top = chain(store, BASE, MIDDLE)[1]
         store.pin(top)
@@ -249,7 +252,7 @@ def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
         [finding] = check_store(store)
         assert finding.code == "unloadable"
         spare = register(store, SPARE)
-        if field == "parent":  # diff ID and name prove what it was
+        if field == "parent":  # the diff ID and the chain ID prove which parent is right
             assert store.release(spare) != []
             assert collect_garbage(store) == []
             register(store, SPARE).close()
@@ -257,7 +260,7 @@ def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
             spare.close()
             assert_all_kept(store, said)
     path.write_text(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE, MIDDLE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
 def test_a_writable_layer_s_record_that_names_another_layer(open_store, said):
@@ -270,16 +273,16 @@ def test_a_writable_layer_s_record_that_names_another_layer(open_store, said):
     with open_store() as store:
         assert_all_kept(store, said)
     path.write_text(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE))
 
 
-def test_a_record_in_quarantine_keeps_what_it_stands_on(open_store, said):
+def test_a_layer_record_in_quarantine_keeps_its_parent(open_store, said):
     with open_store() as store:
         base, top = chain(store, BASE, MIDDLE)
         store.pin(top)
         record = store.context.db.layer_path(top.chain_id)
-        emptied(record / "size")
-        emptied(record / "tar-split.json.gz")
+        empty(record / "size")
+        empty(record / "tar-split.json.gz")
     with open_store() as store:
         repair(store, check_store(store), force=True)
         assert not store.has_layer(top.chain_id)
@@ -287,37 +290,39 @@ def test_a_record_in_quarantine_keeps_what_it_stands_on(open_store, said):
         assert [found.kind for found in collect_garbage(store)] == []
         assert base.chain_id in store.layers()
         assert any("in quarantine" in holder for holder in store.holders(base.chain_id))
-        assert store.unreadable() == [], "a pin whose layer's record is in quarantine refers to what that stands on"
+        assert store.unreadable() == [], (
+            "the record of the pinned layer is in quarantine, and the pin keeps the parent of that layer"
+        )
 
 
-def test_a_config_in_quarantine_keeps_the_layers(open_store, store_root, archive, said):
+def test_an_image_config_in_quarantine_keeps_all_layers(open_store, store_root, archive, said):
     with open_store() as store:
         Images(store).load(archive)
         config = config_of(store)
     good = config.read_bytes()
-    flipped(config)
+    flip_a_bit(config)
     with open_store() as store:
         repair(store, check_store(store))
         assert_all_kept(store, said)
     [entry] = (path for path in (store_root / "layerstore").rglob("quarantine/vfs/*"))
     os.unlink(entry)
     config.write_bytes(good)
-    assert_only_the_spare_goes(open_store, *names_of(BASE, MIDDLE))
+    assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
-def test_another_image_s_removal_deletes_nothing_either(open_store, archive, tmp_path, said):
-    """They share layers, and the other one's config cannot be read."""
+def test_removing_an_image_deletes_no_layer_while_a_config_is_unreadable(open_store, archive, tmp_path, said):
+    """The two images share layers, and the config of the other one cannot be read."""
     other = tmp_path / "other.tar"
     other.write_bytes(docker_archive(ImageSpec([BASE, MIDDLE, TOP], names=["other:1"])))
     with open_store() as store:
         Images(store).load(archive)
         config = config_of(store)
         Images(store).load(other)
-    emptied(config)
+    empty(config)
     with open_store() as store:
         removal = Images(store).remove("other:1")
         assert (removal.untagged, len(removal.deleted), removal.layers) == (["other:1"], 1, [])
         assert len(store.layers()) == 3
-        # The user says that the damaged one is not wanted.
+        # The user removes the image with the damaged config.
         Images(store).remove("demo:1")
         assert sorted(found.name for found in collect_garbage(store)) == sorted(names_of(BASE, MIDDLE, TOP))

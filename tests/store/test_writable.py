@@ -1,4 +1,4 @@
-"""Writable layers: made, written to, looked at, turned into layers, deleted."""
+"""Writable layers: creating, writing, comparing, committing, mounting, deleting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def changed(rw):
     return [str(change) for change in rw.changes()]
 
 
-def test_what_is_written_becomes_a_layer(store):
+def test_changes_are_reported_and_committed(store):
     """moby's TestMountAndRegister."""
     base = register(store, BASE)
     rw = store.create_rw_layer("box", base.chain_id)
@@ -46,8 +46,8 @@ def test_what_is_written_becomes_a_layer(store):
     assert changed(again) == []
 
 
-def test_init_runs_once_and_is_no_change(store):
-    """moby's TestMountInit: what init writes is below the writable layer, so that only later changes count."""
+def test_init_runs_once_and_its_files_are_no_changes(store):
+    """moby's TestMountInit: init writes into a layer below the writable layer, so that only later changes count."""
     base = register(store, tar_of({"initial": b"base", "kept": b"kept"}))
     calls = []
 
@@ -94,7 +94,7 @@ def test_the_diff_of_a_writable_layer_is_reproducible(store):
         assert one.read() == other.read()
 
 
-def test_without_a_parent(store, store_root):
+def test_a_writable_layer_without_a_parent_is_empty(store, store_root):
     warm(store)
     before = tree(store_root)
     rw = store.create_rw_layer("box")
@@ -107,7 +107,7 @@ def test_without_a_parent(store, store_root):
     assert tree(store_root) == before
 
 
-def test_the_record_is_docker_s(store):
+def test_the_record_has_docker_s_format(store):
     base = register(store, BASE)
     with_init = store.create_rw_layer("with-init", base.chain_id, init=lambda path: None)
     store.create_rw_layer("plain")
@@ -124,7 +124,7 @@ def test_the_record_is_docker_s(store):
     assert with_init.metadata()["ID"]
 
 
-def test_it_holds_its_parent(store):
+def test_a_writable_layer_keeps_its_parent(store):
     base, top = chain(store, BASE, MIDDLE)
     rw = store.create_rw_layer("box", top.chain_id)
     assert store.release(base) == store.release(top) == []
@@ -133,7 +133,7 @@ def test_it_holds_its_parent(store):
     assert store.layers() == {}
 
 
-def test_the_last_handle_deletes_it(store):
+def test_releasing_the_last_handle_deletes_a_writable_layer(store):
     first = store.create_rw_layer("box")
     second = store.get_rw_layer("box")
     assert store.release_rw_layer(first) == []
@@ -145,7 +145,7 @@ def test_the_last_handle_deletes_it(store):
             find("box")
 
 
-def test_a_released_handle_is_of_no_use(store):
+def test_a_released_handle_cannot_be_used(store):
     rw, _other = store.create_rw_layer("box"), store.get_rw_layer("box")
     store.release_rw_layer(rw)
     for use in (
@@ -194,7 +194,7 @@ def test_a_taken_name_is_a_conflict(store, store_root):
     assert tree(store_root) == before
 
 
-def test_an_unknown_parent_leaves_nothing(store, store_root):
+def test_an_unknown_parent_is_refused_and_leaves_nothing(store, store_root):
     warm(store)
     before = tree(store_root)
     with pytest.raises(LayerDoesNotExist):
@@ -203,7 +203,7 @@ def test_an_unknown_parent_leaves_nothing(store, store_root):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0b", "n" * 256, "é" * 128])
-def test_a_name_that_cannot_be_is_refused(store, store_root, name):
+def test_a_name_that_no_file_can_have_is_refused(store, store_root, name):
     before = tree(store_root)
     for use in (store.create_rw_layer, store.get_rw_layer, store.mount_id):
         with pytest.raises(InvalidMountName, match="cannot name a writable layer"):
@@ -212,7 +212,7 @@ def test_a_name_that_cannot_be_is_refused(store, store_root, name):
 
 
 @pytest.mark.parametrize("name", ["a", "-", "...", "n" * 255, "é" * 127, "white space\n", "\udcff"])
-def test_any_other_name_is_good(open_store, name):
+def test_any_name_that_a_file_can_have_is_accepted(open_store, name):
     open_store().create_rw_layer(name).close()
     again = open_store()
     assert again.rw_layers() == [name]
@@ -247,7 +247,7 @@ def test_an_init_that_fails_leaves_nothing(store, store_root, error):
     assert len(store.release(base)) == 1
 
 
-def test_a_tar_that_is_damaged_is_refused_by_a_writable_layer(store):
+def test_a_damaged_tar_is_not_applied_to_a_writable_layer(store):
     from layerstore_core import InvalidLayer
 
     rw = store.create_rw_layer("box")
@@ -266,7 +266,7 @@ def test_mounts_are_counted(store):
         rw.unmount()
         assert (mounted / "etc/hosts").is_file()
     rw.unmount()
-    rw.unmount()  # one more does nothing
+    rw.unmount()  # unmounting once more does nothing
     assert not store.driver.is_used(store.mount_id("box"))
 
 
@@ -299,7 +299,7 @@ def test_a_kept_mount_outlives_the_store(open_store):
     store.close()
     assert (path / "etc/hosts").is_file()
 
-    again = open_store()  # does not take it for a dead one's
+    again = open_store()  # opening a store does not take the mount as stale
     assert (path / "etc/hosts").is_file()
     assert again.driver.stale_mounts() == []
     rw = again.get_rw_layer("box")
@@ -311,7 +311,7 @@ def test_a_kept_mount_outlives_the_store(open_store):
     rw.unmount()
 
 
-def test_committed_layers_of_different_boxes_are_independent(store):
+def test_commits_of_two_writable_layers_are_independent(store):
     base = register(store, BASE)
     layers = []
     for name in ("one", "two"):

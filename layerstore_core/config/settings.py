@@ -87,7 +87,7 @@ def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-# Nothing is generated, since that takes longer at each start than all else in this module: `StoreConfig` has the methods.
+# No method is generated: that would take longer at each start than all else in this module. `StoreConfig` has them.
 @dataclass(init=False, repr=False, eq=False)
 class SettingFields:
     """The fields of `StoreConfig`.

@@ -1,7 +1,7 @@
 """Operations on a whole store cost no more for each layer in a larger store.
 
-The tests count calls of functions, both the interpreter's own and Python's, but no time. The count is the same on a busy
-machine. If an operation goes through all layers for each single layer, the count shows it at once.
+The tests count calls of functions, both the interpreter's own and Python's, but no time. The count is the same on a
+busy machine. If an operation goes through all layers for each single layer, the count shows it at once.
 """
 
 from __future__ import annotations

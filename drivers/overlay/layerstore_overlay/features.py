@@ -110,14 +110,14 @@ class Features:
         Raises:
             DriverNotSupported: no overlay can be mounted.
         """
-        kind: tuple[tuple[str, str | None], ...] = (("userxattr", None),) if self.userxattr else ()
+        userxattr: tuple[tuple[str, str | None], ...] = (("userxattr", None),) if self.userxattr else ()
         index: tuple[tuple[str, str | None], ...] = (("index", "off"),)
         # Without it, the end of every trial mount waits until the whole file system is written to disk.
         volatile: tuple[tuple[str, str | None], ...] = (("volatile", None),)
         failure = OSError()
         for known, trial in (index, volatile), (index, ()), ((), ()):
             try:
-                self._try_mount((*known, *kind, *trial))
+                self._try_mount((*known, *userxattr, *trial))
             except OSError as error:
                 # EINVAL: an option is unknown to the kernel, or was not compiled in.
                 if error.errno != errno.EINVAL:
@@ -125,7 +125,7 @@ class Features:
                 failure = error
             else:
                 self._trial_options = trial
-                return (*known, *kind)
+                return (*known, *userxattr)
         raise self._unsupported(failure) from failure
 
     @property

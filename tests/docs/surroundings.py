@@ -114,6 +114,7 @@ def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
     with LayerStore.open(root=here / "store", driver=driver, durability="none") as store:
         layer = store.register(here / "base.tar")
         store.pin(layer)
+        store.create_rw_layer("spare").close()
         loaded = Images(store).load(here / "image.tar")
         Images(store).load(here / "debian.tar")
         image = loaded[0].image_id.hex

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -46,6 +47,8 @@ def test_shell_example_runs(tmp_path: Path, script: str) -> None:
     driver = "overlay2" if "overlay2" in script and "dockerd" not in script else "vfs"
     if driver == "overlay2" and why_no_overlay():
         pytest.skip(why_no_overlay())
+    if "jq" in script and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
     here = tmp_path / "here"
     surroundings = make_surroundings(here, driver=driver)
     try:

@@ -23,9 +23,9 @@ def test_checks_before_a_commit_are_those_of_make_lint() -> None:
 
 
 def test_every_target_of_the_makefile_is_explained_in_contributing() -> None:
-    told = set(re.findall(r"`make ([\w-]+)`", (TOP / "CONTRIBUTING.md").read_text()))
-    assert TARGETS - told == {"real"}  # takes a mirror of Debian: for maintainers
-    assert told <= TARGETS
+    explained = set(re.findall(r"`make ([\w-]+)`", (TOP / "CONTRIBUTING.md").read_text()))
+    assert TARGETS - explained == {"real"}  # takes a mirror of Debian: for maintainers
+    assert explained <= TARGETS
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
@@ -53,6 +53,6 @@ def test_fragments_of_the_changelog_have_a_known_type() -> None:
 
 
 def test_repository_names_no_package_index() -> None:
-    """A clone works with whatever index pip is configured for."""
+    """A clone works with any index that pip is configured for."""
     for name in ("constraints-dev.txt", "pyproject.toml", "Makefile"):
         assert not re.search(r"https?://[^\s]*(pypi|pythonhosted)", (TOP / name).read_text()), name

@@ -92,6 +92,11 @@ def test_distribution_is_marked_as_typed(project: Path, document: dict[str, Any]
         assert (project / package / "py.typed").is_file(), package
 
 
+@pytest.mark.parametrize("released", [project for project in RELEASED if project != "."])
+def test_released_distributions_have_one_version(released: str) -> None:
+    assert tomllib.loads((ROOT / released / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
 def test_distribution_accepts_this_version_of_core(document: dict[str, Any]) -> None:
     requirements = [Requirement(text) for text in document["project"]["dependencies"]]
     core = [requirement for requirement in requirements if requirement.name == "layerstore-core"]

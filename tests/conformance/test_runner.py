@@ -52,7 +52,7 @@ def test_a_script_of_the_model_is_replayed(conformance, tmp_path) -> None:
     ("words", "code", "message"),
     [
         (("nothing",), 1, "no driver 'nothing' is installed"),
-        (("vfs", "--only", "everything"), 2, "there is no group 'everything'; the groups are lifecycle"),
+        (("vfs", "--only", "everything"), 2, "there is no group of tests 'everything'; the groups are lifecycle"),
         (("vfs", "--report", "r.doc"), 1, "'r.doc' has no known format"),
         (("vfs", "--driver-opt", "speed=high", "--only", "sizes"), 1, "speed"),
     ],

@@ -35,7 +35,7 @@ for turn in range(rounds):
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["quick", "full"])
-def test_what_others_make_and_delete_is_no_finding(store, store_root, driver, tmp_path, full):
+def test_work_of_other_processes_is_no_finding(store, store_root, driver, tmp_path, full):
     kept = register(store, BASE)
     store.pin(kept)
     many = tar_of({f"many/{n}": b"x" for n in range(60)})  # takes a moment to delete

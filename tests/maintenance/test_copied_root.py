@@ -90,7 +90,7 @@ def shown(store, names):
 
 
 @pytest.mark.parametrize("how", WHOLE)
-def test_what_the_documentation_names_keeps_all(copied, driver, how):
+def test_the_documented_ways_of_copying_lose_nothing(copied, driver, how):
     root, seen = copied(WHOLE[how])
     with LayerStore.open(StoreConfig(root=root, driver=driver, durability="none")) as store:
         assert check_store(store, full=True) == []
@@ -98,7 +98,7 @@ def test_what_the_documentation_names_keeps_all(copied, driver, how):
 
 
 @pytest.mark.parametrize("how", LOSSY)
-def test_what_was_lost_is_found_and_made_again(copied, driver, how):
+def test_losses_of_other_copies_are_found_and_repaired(copied, driver, how):
     root, seen = copied(LOSSY[how])
     with LayerStore.open(StoreConfig(root=root, driver=driver, durability="none")) as store:
         findings = check_store(store, full=True)

@@ -94,7 +94,7 @@ def assert_left_out(open_store, names, path, said, *, rw):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent"])
-def test_a_layer_s_file(open_store, said, name, damage):
+def test_a_damaged_file_of_a_layer_s_record_is_reported(open_store, said, name, damage):
     names, record, _ = made(open_store)
     damage(record / name)
     if damage is cut and name in ("size", "cache-id"):  # a shorter number or ID is as good a one
@@ -112,21 +112,21 @@ def test_a_layer_s_file(open_store, said, name, damage):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000, b"{}{}", b'{"a":1'])
-def test_a_descriptor(open_store, said, content):
+def test_a_damaged_descriptor_is_reported(open_store, said, content):
     names, record, _ = made(open_store, descriptor={"size": 1})
     (record / "descriptor.json").write_bytes(content)
     assert_left_out(open_store, names, record / "descriptor.json", said, rw=False)
 
 
 @pytest.mark.parametrize("system", [b"windows", b"", b"linux\0"])
-def test_another_system_s_layer(open_store, said, system):
+def test_a_layer_of_another_operating_system_is_reported(open_store, said, system):
     names, record, _ = made(open_store)
     (record / "os").write_bytes(system)
     assert_left_out(open_store, names, record / "os", said, rw=False)
 
 
 @pytest.mark.parametrize("system", [b"linux", b"linux\n"])
-def test_the_system_may_be_said(open_store, system):
+def test_a_layer_record_may_name_its_operating_system(open_store, system):
     names, record, _ = made(open_store)
     (record / "os").write_bytes(system)
     assert export(open_store().get(names[1])) == MIDDLE
@@ -141,7 +141,7 @@ def test_the_system_may_be_said(open_store, system):
         if damage is not missing or name == "mount-id"  # it may have neither an init layer nor a parent
     ],
 )
-def test_a_writable_layer_s_file(open_store, said, name, damage):
+def test_a_damaged_file_of_a_writable_layer_s_record_is_reported(open_store, said, name, damage):
     names, _, mounts = made(open_store)
     damage(mounts / "box" / name)
     store = assert_left_out(open_store, names, mounts / "box" / name, said, rw=True)
@@ -149,7 +149,7 @@ def test_a_writable_layer_s_file(open_store, said, name, damage):
     assert names[1] in store.layers(), "what the damaged writable layer stands on stays"
 
 
-def test_a_mended_record_is_good_again(open_store):
+def test_a_repaired_record_is_loaded_again(open_store):
     names, record, _ = made(open_store)
     diff = (record / "diff").read_bytes()
     empty(record / "diff")
@@ -163,7 +163,7 @@ def test_a_mended_record_is_good_again(open_store):
     assert export(store.get(names[1])) == MIDDLE
 
 
-def test_all_files_of_zero_bytes(open_store, said):
+def test_a_record_of_empty_files_is_reported(open_store, said):
     """moby 23184, after a power cut: what it stood on cannot be told any more, so that nothing is deleted."""
     names, record, _ = made(open_store)
     for path in record.iterdir():
@@ -174,7 +174,7 @@ def test_all_files_of_zero_bytes(open_store, said):
     assert other.chain_id in store.layers()
 
 
-def test_a_parent_that_is_gone(open_store, said):
+def test_a_missing_parent_is_reported(open_store, said):
     names, record, mounts = made(open_store)
     shutil.rmtree(record)
     store = open_store()
@@ -186,7 +186,7 @@ def test_a_parent_that_is_gone(open_store, said):
 
 
 @pytest.mark.parametrize("parent", ["itself", "each other", "none", "stranger"])
-def test_parents_that_make_another_chain_id(open_store, parent):
+def test_a_parent_that_makes_another_chain_id_is_reported(open_store, parent):
     names, record, _ = made(open_store)
     other = record.parent / names[2].removeprefix("sha256:")
     if parent == "none":
@@ -205,7 +205,7 @@ def test_parents_that_make_another_chain_id(open_store, parent):
         store.get(names[1])
 
 
-def test_a_record_under_another_s_name(open_store):
+def test_a_record_under_another_layer_s_name_is_reported(open_store):
     _names, record, _ = made(open_store)
     stranger = record.with_name("0" * 64)
     shutil.copytree(record, stranger)
@@ -215,7 +215,7 @@ def test_a_record_under_another_s_name(open_store):
 
 
 @pytest.mark.parametrize("name", ["not-a-layer", "0" * 63, "A" * 64, "file"])
-def test_what_is_no_record_is_left_alone(open_store, name):
+def test_an_unexpected_entry_among_the_records_is_left_alone(open_store, name):
     _, record, _ = made(open_store)
     stranger = record.with_name(name)
     stranger.write_bytes(b"") if name == "file" else stranger.mkdir()
@@ -228,7 +228,7 @@ def test_what_is_no_record_is_left_alone(open_store, name):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to read what nobody else may")
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent", "descriptor.json"])
-def test_a_file_that_cannot_be_read(open_store, name, monkeypatch):
+def test_an_unreadable_file_of_a_record_is_reported(open_store, name, monkeypatch):
     """Whoever is not root gets such an error; root does not, so it is made."""
     names, record, _ = made(open_store, descriptor={"size": 1})
     real = os.open
@@ -254,7 +254,7 @@ def tar_split_of(open_store):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_tar_split_file(open_store, damage):
+def test_a_damaged_tar_split_file_is_found_by_a_full_check(open_store, damage):
     """It is needed for the stream alone, where the damage shows; and `check --full` finds it."""
     names, path = tar_split_of(open_store)
     damage(path)
@@ -283,7 +283,7 @@ def test_a_tar_split_file(open_store, damage):
         lambda lines: [],
     ],
 )
-def test_tar_split_lines(open_store, change):
+def test_a_changed_tar_split_line_is_found_by_a_full_check(open_store, change):
     names, path = tar_split_of(open_store)
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(change(lines))))
@@ -291,7 +291,7 @@ def test_tar_split_lines(open_store, change):
         export(open_store().get(names[1]))
 
 
-def test_every_cut_of_a_tar_split_file(open_store):
+def test_a_tar_split_file_cut_at_every_place_is_damage(open_store):
     names, path = tar_split_of(open_store)
     whole = path.read_bytes()
     layer = open_store().get(names[1])
@@ -303,7 +303,7 @@ def test_every_cut_of_a_tar_split_file(open_store):
     assert export(layer) == MIDDLE
 
 
-def test_every_flipped_bit_of_a_tar_split_file(open_store):
+def test_each_flipped_bit_of_a_tar_split_file_is_damage(open_store):
     names, path = tar_split_of(open_store)
     whole = path.read_bytes()
     layer = open_store().get(names[1])
@@ -315,7 +315,7 @@ def test_every_flipped_bit_of_a_tar_split_file(open_store):
             pass
 
 
-def test_the_driver_s_layer_is_gone(open_store, store_root):
+def test_a_layer_missing_in_the_driver_is_damage(open_store, store_root):
     names, record, _ = made(open_store)
     shutil.rmtree(store_root / "vfs" / "dir" / (record / "cache-id").read_text())
     store = open_store()
@@ -325,7 +325,7 @@ def test_the_driver_s_layer_is_gone(open_store, store_root):
     assert [finding.subject for finding in check_store(store, full=True)] == [names[1]]
 
 
-def test_the_depth_of_problems_is_no_matter(open_store):
+def test_damage_at_the_base_of_a_deep_chain_is_reported(open_store):
     """The lowest layer of a chain is damaged: all of it is left out, and nothing of it deleted."""
     store = open_store()
     layers = chain(store, BASE, MIDDLE, TOP)

@@ -101,13 +101,13 @@ class Case(NamedTuple):
     Attributes:
         harm: makes it.
         found: the codes that a full check finds.
-        mended: whether a repair mends it; otherwise nothing is changed.
+        repaired: whether a repair mends it; otherwise nothing is changed.
         drivers: those that can have it.
     """
 
     harm: Callable[[Root], object]
     found: set[str]
-    mended: bool
+    repaired: bool
     drivers: tuple[str, ...] = ("vfs", "overlay2", "btrfs")
 
 
@@ -270,7 +270,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_contents_decide(open_store, store_root, name):
+def test_the_contents_decide_between_record_and_driver(open_store, store_root, name):
     root = Root(open_store, store_root)
     case = CASES[name]
     if root.driver not in case.drivers:
@@ -285,9 +285,9 @@ def test_the_contents_decide(open_store, store_root, name):
         for layer in collect_garbage(store):  # which must not take what is only misnamed
             assert layer.name.removesuffix("-init") not in root.ids.values(), layer
         left = repair(store, findings)
-        assert (left == []) == case.mended or {one.code for one in left} == {"stray-in-driver"}, left
+        assert (left == []) == case.repaired or {one.code for one in left} == {"stray-in-driver"}, left
     with root.open() as store:
-        if case.mended:
+        if case.repaired:
             assert check_store(store, full=True) == []
             assert root.shown(store) == root.trees
             return
@@ -298,7 +298,7 @@ def test_the_contents_decide(open_store, store_root, name):
 @pytest.mark.parametrize(
     "name", [name for name, case in CASES.items() if "writable" in name and "wrong-parent" in case.found]
 )
-def test_a_writable_layer_that_stands_on_two_is_not_used(open_store, store_root, name):
+def test_a_writable_layer_with_two_parents_is_not_used(open_store, store_root, name):
     root = Root(open_store, store_root)
     case = CASES[name]
     if root.driver not in case.drivers:

@@ -11,7 +11,7 @@ from tests.store.faults import FailingCall, around
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree, warm
 
 
-def test_a_sound_store(store):
+def test_a_sound_store_has_no_findings_and_no_garbage(store):
     layers = chain(store, BASE, MIDDLE)
     store.create_rw_layer("box", layers[1].chain_id)
     told = []
@@ -21,7 +21,7 @@ def test_a_sound_store(store):
     assert collect_garbage(store) == []
 
 
-def test_what_nothing_holds_is_collected(store, store_root):
+def test_unreferenced_layers_are_collected(store, store_root):
     warm(store)
     before = tree(store_root)
     for layer in chain(store, BASE, MIDDLE, TOP):
@@ -35,7 +35,7 @@ def test_what_nothing_holds_is_collected(store, store_root):
 
 
 @pytest.mark.parametrize("holder", ["handle", "child's handle", "pin", "child's pin", "writable layer"])
-def test_what_is_held_is_not(store, holder):
+def test_referenced_layers_are_not_collected(store, holder):
     base, top = chain(store, BASE, MIDDLE)
     if holder == "pin":
         store.pin(base)
@@ -52,7 +52,7 @@ def test_what_is_held_is_not(store, holder):
     assert base.chain_id in store.layers()
 
 
-def test_what_another_collector_takes_meanwhile(store, monkeypatch):
+def test_entries_that_another_collector_removes_meanwhile_have_no_size(store, monkeypatch):
     """Found by a storm: it was asked for its size when it was gone."""
     dead = store.context.db.path / "tmp" / "write-set-gone"
     record = store.context.image_db.names_path.with_name(".tmp-gone")
@@ -61,7 +61,7 @@ def test_what_another_collector_takes_meanwhile(store, monkeypatch):
     assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 
 
-def test_a_deletion_that_was_cut_short(store):
+def test_an_interrupted_deletion_is_found_and_finished(store):
     layer = register(store, BASE)
     with around(store, "remove", before=FailingCall(OSError(16, "busy"))), pytest.raises(OSError, match="busy"):
         store.release(layer)
@@ -71,7 +71,7 @@ def test_a_deletion_that_was_cut_short(store):
     assert check_store(store) == []
 
 
-def test_a_deletion_that_cannot_be_finished_stays_found(store):
+def test_a_deletion_that_cannot_be_finished_stays_a_finding(store):
     layer = register(store, BASE)
     with around(store, "remove", before=FailingCall(OSError(16, "busy"), times=5)):
         with pytest.raises(OSError, match="busy"):
@@ -83,7 +83,7 @@ def test_a_deletion_that_cannot_be_finished_stays_found(store):
     assert [one.kind for one in collect_garbage(store)] == ["unfinished removal"]
 
 
-def test_what_is_missing_in_the_driver(store):
+def test_a_layer_missing_in_the_driver_is_found(store):
     layer = register(store, BASE)
     store.create_rw_layer("box")
     store.driver.remove(layer.cache_id)
@@ -97,7 +97,7 @@ def test_what_is_missing_in_the_driver(store):
     assert all(finding.remedy and finding.code in str(finding) for finding in findings)
 
 
-def test_a_layer_that_is_not_what_it_was(store):
+def test_a_changed_layer_is_found_by_a_full_check(store):
     layer, good = register(store, BASE), register(store, TOP)
     with store.driver.mounted(layer.cache_id) as path, open(f"{path}/etc/hosts", "w") as file:
         file.write("0.0.0.0 elsewhere\n")
@@ -107,7 +107,7 @@ def test_a_layer_that_is_not_what_it_was(store):
     assert export(good) == TOP
 
 
-def test_a_pin_without_its_layer(store):
+def test_a_pin_without_its_layer_is_found(store):
     layer = register(store, BASE)
     store.pin(layer)
     store.driver.remove(layer.cache_id)

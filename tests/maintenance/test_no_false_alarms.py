@@ -28,12 +28,12 @@ def corpus(store):
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_chains_that_are_hard_to_get_right(store, name):
+def test_a_full_check_of_difficult_chains_finds_nothing(store, name):
     store.pin(chain(store, *(tar(*entries) for entries in CHAINS[name]()))[-1])
     assert check_store(store, full=True) == []
 
 
-def test_the_corpus(store):
+def test_a_full_check_of_the_corpus_finds_nothing(store):
     corpus(store)
     assert check_store(store, full=True) == []
 
@@ -60,11 +60,13 @@ class TestAsAnOrdinaryUser:
             open(path, "w").close()
             assert [finding.code for finding in check_store(store, full=True)] == ["tree-differs"]
 
-    def test_the_corpus(self, ordinary_user, open_directory):
+    def test_a_full_check_of_the_corpus_finds_nothing(self, ordinary_user, open_directory):
         self.check(ordinary_user, open_directory / "store", corpus)
 
     @pytest.mark.parametrize("name", CHAINS)
-    def test_chains(self, ordinary_user, open_directory, name):
+    def test_a_full_check_of_difficult_chains_by_an_ordinary_user_finds_nothing(
+        self, ordinary_user, open_directory, name
+    ):
         def fill(store):
             store.pin(chain(store, *(tar(*entries) for entries in CHAINS[name]()))[-1])
 

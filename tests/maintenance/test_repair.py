@@ -66,7 +66,7 @@ def assert_whole(store):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent"])
-def test_a_file_of_a_record_is_told_from_the_rest(open_store, store, layers, name, damage):
+def test_a_damaged_file_of_a_record_is_restored_from_the_rest(open_store, store, layers, name, damage):
     record = record_path_of(store, layers[1])
     content = (record / name).read_bytes()
     store.close()
@@ -87,7 +87,7 @@ def record_path_of(store, layer):
     return store.context.db.layer_path(layer._node.record.chain_id)
 
 
-def test_a_descriptor_is_set_aside(open_store, store):
+def test_a_damaged_descriptor_is_put_into_quarantine(open_store, store):
     layer = store.register(io.BytesIO(BASE), descriptor={"size": 1})
     path = record_path(layer) / "descriptor.json"
     store.close()
@@ -101,7 +101,7 @@ def test_a_descriptor_is_set_aside(open_store, store):
 
 @pytest.mark.parametrize("offered", ["image", "layer", "compressed layer"])
 @pytest.mark.parametrize("harm", ["content", "no tar-split", "no layer", "empty files"])
-def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, archive, tmp_path, harm, offered):
+def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, archive, tmp_path, harm, offered):
     import gzip
 
     middle = layers[1]
@@ -140,7 +140,7 @@ def test_a_layer_is_made_anew_from_what_is_offered(open_store, store, layers, ar
     assert_whole(store)
 
 
-def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
+def test_a_repair_source_may_lack_the_layer(store, layers, tmp_path):
     (record_path_of(store, layers[1]) / "tar-split.json.gz").unlink()
     other = tmp_path / "layer"
     other.write_bytes(TOP)
@@ -150,7 +150,7 @@ def test_what_is_offered_may_be_of_no_use(store, layers, tmp_path):
     assert store.context.quarantine.entries() == []
 
 
-def test_force_sets_aside_what_nothing_can_mend(open_store, store):
+def test_force_puts_a_record_that_cannot_be_repaired_into_quarantine(open_store, store):
     """The record is out of the way; the driver's layer is kept for whoever knows better."""
     layer = register(store, BASE)
     record, cache_id = record_path(layer), layer.cache_id
@@ -204,7 +204,7 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
 
 
 @pytest.mark.parametrize("kind", ["layer", "image"])
-def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
+def test_a_repair_source_is_subject_to_the_limits(open_store, tmp_path, kind):
     """Neither what is looked at, nor what is written for that, is more than a layer may have."""
     large = tar_of({"large": bytes(40 << 20)})
     content = large if kind == "layer" else docker_archive(ImageSpec([large], names=["demo:1"]))
@@ -214,7 +214,7 @@ def test_an_offer_keeps_to_the_limits(open_store, tmp_path, kind):
         RepairSource(store, tmp_path / "offer")
 
 
-def test_damaged_image_records_are_set_aside(store, archive):
+def test_damaged_image_records_are_put_into_quarantine(store, archive):
     images = Images(store)
     (image,) = images.load(archive)
     config, names = store.context.image_db.config_path(image.image_id), store.context.image_db.names_path
@@ -233,7 +233,7 @@ class TestResume:
     def driver(self):
         return "vfs"
 
-    def test_an_interrupted_check_is_gone_on_with(self, store, layers, monkeypatch):
+    def test_an_interrupted_check_is_resumed(self, store, layers, monkeypatch):
         """What was verified is not read again; then the journal is gone."""
         verified = []
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})

@@ -43,7 +43,7 @@ def test_empty_files_are_not_kept_as_valid(store, tracker):
 
 
 @pytest.mark.parametrize("tracker", ["moby 45939", "moby 22207", "docker/cli 4656"])
-def test_directories_that_nobody_reclaims(store, tracker):
+def test_driver_directories_of_lost_records_are_collected(store, tracker):
     """There: the driver's directories of lost records fill the disk. Here: they are found, and collected."""
     keep, lose = register(store, BASE), register(store, MIDDLE)
     store.create_rw_layer("lost", keep.chain_id, init=lambda path: None).close()
@@ -161,7 +161,7 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
         assert Path(path, "bin/sh").exists()
 
 
-def test_what_stands_among_the_records_is_set_aside(store):
+def test_an_unexpected_entry_among_the_records_is_put_into_quarantine(store):
     register(store, BASE)
     stranger = store.context.db.path / "sha256" / "lost+found"
     stranger.mkdir()

@@ -200,7 +200,7 @@ def shown(store, layer):
     return found
 
 
-def is_found_and_mended(store, layers, harmed, harm, word):
+def assert_found_and_repaired(store, layers, harmed, harm, word):
     before = [shown(store, layer) for layer in layers]
     exported = [export(layer) for layer in map(store.find, (layer.chain_id for layer in layers))]
     harm(files_of(store, harmed._node.record.cache_id))
@@ -218,19 +218,19 @@ def is_found_and_mended(store, layers, harmed, harm, word):
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_base_layer(store, layers, harm):
-    is_found_and_mended(store, layers, layers[0], *HARM[harm])
+def test_damaged_files_of_a_base_layer_are_found_and_repaired(store, layers, harm):
+    assert_found_and_repaired(store, layers, layers[0], *HARM[harm])
 
 
 @pytest.mark.parametrize("harm", HARM_ABOVE)
-def test_a_layer_on_another(store, layers, harm):
-    is_found_and_mended(store, layers, layers[1], *HARM_ABOVE[harm])
+def test_damaged_files_of_a_child_layer_are_found_and_repaired(store, layers, harm):
+    assert_found_and_repaired(store, layers, layers[1], *HARM_ABOVE[harm])
 
 
 @pytest.mark.parametrize("harm", HARM_INHERITED)
-def test_what_a_layer_inherits(store, layers, harm):
+def test_damaged_files_that_a_layer_inherits_are_found_and_repaired(store, layers, harm):
     if store.driver_name != "overlay2":  # whose layers have nothing but their own files
-        is_found_and_mended(store, layers, layers[1], *HARM_INHERITED[harm])
+        assert_found_and_repaired(store, layers, layers[1], *HARM_INHERITED[harm])
 
 
 class TestOverlay:
@@ -239,5 +239,5 @@ class TestOverlay:
         return "overlay2"
 
     @pytest.mark.parametrize("harm", HARM_MARKS)
-    def test_the_marks(self, store, layers, harm):
-        is_found_and_mended(store, layers, layers[1], *HARM_MARKS[harm])
+    def test_damaged_overlay_marks_are_found_and_repaired(self, store, layers, harm):
+        assert_found_and_repaired(store, layers, layers[1], *HARM_MARKS[harm])

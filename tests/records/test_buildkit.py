@@ -12,7 +12,7 @@ from layerstore_core.records.buildkit import BuildKitCache
 ONE, TWO = (ChainID.of(text) for text in (b"one", b"two"))
 
 
-def test_no_cache(tmp_path: Path) -> None:
+def test_a_root_without_a_buildkit_cache_has_no_references(tmp_path: Path) -> None:
     assert BuildKitCache(tmp_path).references_to(ONE) == []
     (tmp_path / "buildkit").write_text("no directory")
     inside.guard(tmp_path)
@@ -21,7 +21,7 @@ def test_no_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 37, (1 << 20) - 71, (1 << 20) - 70, (1 << 20) - 1, (1 << 20) + 5])
-def test_what_is_named_in_the_database_is_kept(tmp_path: Path, offset: int) -> None:
+def test_layers_named_in_the_buildkit_database_are_referenced(tmp_path: Path, offset: int) -> None:
     (tmp_path / "buildkit").mkdir()
     database = tmp_path / "buildkit" / "snapshots.db"
     database.write_bytes(os.urandom(offset) + b"chainID" + ONE.encode() + b"\0committed")

@@ -29,7 +29,7 @@ def files(db: ImageDB) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_reading_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
+def test_reading_image_records_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
     assert (db.image_ids(), db.names(), db.has(IMAGE), db.children(IMAGE)) == ([], {}, False, [])
     assert db.references_to(chain_ids(LAYERS)[-1]) == []
     assert os.listdir(tmp_path) == []
@@ -37,7 +37,7 @@ def test_reading_writes_nothing(db: ImageDB, tmp_path: Path) -> None:
         db.read(IMAGE)
 
 
-def test_the_format_is_dockers(db: ImageDB) -> None:
+def test_image_records_have_docker_s_format(db: ImageDB) -> None:
     """Modes and contents as a 20.10 daemon has left them."""
     other = db.add(OTHER)
     assert db.add(CONFIG, other) == IMAGE
@@ -67,7 +67,7 @@ def test_the_format_is_dockers(db: ImageDB) -> None:
     assert (db.read(IMAGE), db.parent(IMAGE), db.children(other)) == (CONFIG, other, [IMAGE])
 
 
-def test_an_image_holds_all_its_layers(db: ImageDB) -> None:
+def test_an_image_refers_to_all_its_layers(db: ImageDB) -> None:
     db.add(CONFIG)
     db.add(OTHER)
     held = [[f"image {IMAGE}"]] * 2
@@ -78,7 +78,7 @@ def test_an_image_holds_all_its_layers(db: ImageDB) -> None:
     assert list(map(db.references_to, chain_ids(LAYERS))) == held
 
 
-def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: ImageDB) -> None:
+def test_layers_shared_by_images_are_referenced_by_those_that_are_left(db: ImageDB) -> None:
     def config(*layers: str) -> bytes:
         return json.dumps({"rootfs": {"diff_ids": layers}}).encode()
 
@@ -94,7 +94,7 @@ def test_layers_that_images_have_in_common_are_held_by_those_that_are_left(db: I
     assert db.references_to(top) == []
 
 
-def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) -> None:
+def test_removing_an_image_leaves_no_record_of_it_and_no_mention_as_parent(db: ImageDB) -> None:
     """A daemon that finds a parent recorded which is not there does not start."""
     parent = db.add(OTHER)
     db.add(CONFIG, parent)
@@ -105,7 +105,7 @@ def test_removing_leaves_nothing_and_no_child_without_its_parent(db: ImageDB) ->
     assert files(db) == {}
 
 
-def test_an_image_is_removed_with_what_the_dead_have_left_of_it(db: ImageDB) -> None:
+def test_an_image_is_removed_with_the_unfinished_writes_of_ended_processes(db: ImageDB) -> None:
     """Found by a soak: a process had died between writing a file and putting it in its place."""
     db.add(CONFIG)
     db.set_last_updated(IMAGE, "now")
@@ -116,7 +116,7 @@ def test_an_image_is_removed_with_what_the_dead_have_left_of_it(db: ImageDB) -> 
     assert files(db) == {}
 
 
-def test_what_the_dead_have_left_is_found_and_cleared(db: ImageDB) -> None:
+def test_unfinished_writes_of_ended_processes_are_found_and_cleared(db: ImageDB) -> None:
     assert db.half_done() == []
     parent = db.add(OTHER)
     db.add(CONFIG, parent)
@@ -143,7 +143,7 @@ def test_what_the_dead_have_left_is_found_and_cleared(db: ImageDB) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{}", CONFIG + b" ", b""])
-def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
+def test_a_changed_config_is_a_bad_record(db: ImageDB, content: bytes) -> None:
     db.add(CONFIG)
     db.config_path(IMAGE).write_bytes(content)
     for read in (db.read, db.top_layer):
@@ -154,19 +154,19 @@ def test_a_config_that_is_not_what_it_was(db: ImageDB, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("config", [b"", b"[]", b"{}", b'{"rootfs":{"diff_ids":["x"]}}', b"[" * 100_000])
-def test_what_is_no_images_config_has_no_layers(db: ImageDB, config: bytes) -> None:
+def test_a_config_without_diff_ids_is_a_bad_record(db: ImageDB, config: bytes) -> None:
     with pytest.raises(BadRecord):
         db.top_layer(db.add(config))
 
 
-def test_a_file_without_end_is_not_read(db: ImageDB) -> None:
+def test_an_endless_file_in_place_of_a_config_is_not_read(db: ImageDB) -> None:
     db.add(CONFIG)
     os.truncate(db.config_path(IMAGE), MAX_CONFIG + 1)
     with pytest.raises(BadRecord, match="longer"):
         db.read(IMAGE)
 
 
-def test_a_write_that_fails_leaves_what_was_there(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_write_leaves_the_former_names(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
     db.add(CONFIG)
     db.set_names({"a:1": IMAGE})
     before = files(db)
@@ -196,7 +196,7 @@ def test_the_repository_of_a_name(name: str, repository: str) -> None:
     assert repository_of(name) == repository
 
 
-def test_names_that_could_not_be_read_again_are_refused(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_too_long_to_be_read_again_are_refused(db: ImageDB, monkeypatch: pytest.MonkeyPatch) -> None:
     db.set_names({"a:1": IMAGE})
     monkeypatch.setattr("layerstore_core.records.imagedb._MAX_NAMES", 1000)
     with pytest.raises(LayerStoreError, match="at most 1000 are kept"):

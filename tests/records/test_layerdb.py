@@ -41,7 +41,7 @@ def files(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_a_layer_s_files(db):
+def test_the_files_of_a_layer_s_record(db):
     record = put(db, descriptor={"digest": "x", "mediaType": "m"})
     assert files(db.layer_path(CHAIN)) == {
         "diff": DIFF.encode(),
@@ -64,7 +64,7 @@ def test_a_base_layer_has_no_parent_file(db):
     assert db.read(ChainID(DIFF)).parent is None
 
 
-def test_what_docker_or_an_editor_leaves_is_read(db):
+def test_fields_written_by_docker_or_an_editor_are_read(db):
     """Older Dockers wrote `os`; a newline at the end is no damage."""
     put(db)
     directory = db.layer_path(CHAIN)
@@ -82,7 +82,7 @@ def test_a_taken_name_leaves_the_transaction_open(db):
     assert os.listdir(db.path / "tmp") == []
 
 
-def test_an_intent_is_on_disk_before_anything_is_made(db):
+def test_a_transaction_is_on_disk_before_the_driver_creates_anything(db):
     with db.begin(CACHE_ID) as transaction:
         assert transaction.path.parent == db.path / "tmp"
         assert transaction.path.name.startswith("write-set-")
@@ -91,7 +91,7 @@ def test_an_intent_is_on_disk_before_anything_is_made(db):
     assert not transaction.path.exists()
 
 
-def test_a_transaction_that_nobody_owns_is_dead(db):
+def test_a_transaction_without_a_process_is_stale(db):
     transaction = db.begin(CACHE_ID)
     transaction.abandon()
     [dead] = db.stale_transactions()
@@ -105,7 +105,7 @@ def test_a_transaction_that_nobody_owns_is_dead(db):
         assert not third
 
 
-def test_a_removal_that_fails_leaves_the_dead_one(db):
+def test_a_failing_removal_leaves_the_stale_transaction(db):
     db.begin(CACHE_ID).abandon()
     [dead] = db.stale_transactions()
     with pytest.raises(OSError, match="busy"), db.removing_stale(dead):
@@ -113,13 +113,13 @@ def test_a_removal_that_fails_leaves_the_dead_one(db):
     assert db.stale_transactions() == [dead]
 
 
-def test_a_dead_writable_layer_names_the_children_first(db):
+def test_a_stale_writable_layer_names_children_before_parents(db):
     with db.begin_mount(MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)) as files_:
         files_.abandon()
     assert [dead.driver_ids for dead in db.stale_transactions()] == [("a" * 64, "a" * 64 + "-init")]
 
 
-def test_a_deletion(db):
+def test_a_deletion_is_interrupted_and_resumed(db):
     put(db)
     deletion = db.begin_deletion(CHAIN)
     path = deletion.path
@@ -147,7 +147,7 @@ def test_a_deletion(db):
     assert caught.value.filename == str(db.layer_path(CHAIN))
 
 
-def test_a_writable_layer_s_files(db):
+def test_the_files_of_a_writable_layer_s_record(db):
     record = MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)
     with db.begin_mount(record) as set_:
         set_.publish(db.mount_path("box"))
@@ -182,7 +182,7 @@ def test_a_write_set_is_cancelled_once(db):
     assert path.exists(), "it was not this one's any more"
 
 
-def test_reading_makes_nothing(tmp_path):
+def test_reading_records_creates_nothing(tmp_path):
     db = LayerDB(tmp_path / "layerdb")
     assert (
         db.list_layers(),
@@ -208,7 +208,7 @@ def test_reading_makes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("size", ["-1", "1.5", "0x10", "1e3", "", " ", "12 12", str(1 << 63), "９"])
-def test_a_size_that_is_none(db, size):
+def test_an_invalid_size_is_a_bad_record(db, size):
     put(db)
     (db.layer_path(CHAIN) / "size").write_text(size)
     with pytest.raises(BadRecord, match="size"):
@@ -216,7 +216,7 @@ def test_a_size_that_is_none(db, size):
 
 
 @pytest.mark.parametrize("cache_id", ["..", "a/b", "-x", "x" * 129, "a b", "é"])
-def test_a_driver_s_id_that_leads_elsewhere(db, cache_id):
+def test_a_driver_s_id_that_is_a_path_is_a_bad_record(db, cache_id):
     put(db)
     (db.layer_path(CHAIN) / "cache-id").write_text(cache_id)
     with pytest.raises(BadRecord, match="cache-id"):
@@ -225,7 +225,7 @@ def test_a_driver_s_id_that_leads_elsewhere(db, cache_id):
 
 
 @pytest.mark.parametrize("mount_id", ["x" * 64, "a" * 63, "a" * 64 + "-other", "A" * 64, "../" + "a" * 61])
-def test_a_mount_id_that_is_none(db, mount_id):
+def test_an_invalid_mount_id_is_a_bad_record(db, mount_id):
     with db.begin_mount(MountRecord("box", "a" * 64)) as set_:
         set_.publish(db.mount_path("box"))
     (db.mount_path("box") / "mount-id").write_text(mount_id)
@@ -236,7 +236,7 @@ def test_a_mount_id_that_is_none(db, mount_id):
 FIELDS = ("os", "parent", "diff", "size", "cache-id", "descriptor.json")
 
 
-def told(read):
+def read_or_error(read):
     """What reading a record gives, or says."""
     try:
         return read(CHAIN)
@@ -246,13 +246,13 @@ def told(read):
 
 def both_ways(db):
     with db.reading_many() as read:
-        assert told(read) == told(db.read)
-    return told(db.read)
+        assert read_or_error(read) == read_or_error(db.read)
+    return read_or_error(db.read)
 
 
 @pytest.mark.parametrize("descriptor", [None, {"digest": "x"}, {"annotations": {"a": "é" * 9000}}])
 @pytest.mark.parametrize("parent", [None, PARENT])
-def test_many_records_are_read_like_one(db, monkeypatch, parent, descriptor):
+def test_many_records_are_read_like_single_ones(db, monkeypatch, parent, descriptor):
     """Those that are as usual without the plain way."""
     record = put(db, parent=parent, descriptor=descriptor)
     with db.reading_many() as read:
@@ -264,7 +264,7 @@ def test_many_records_are_read_like_one(db, monkeypatch, parent, descriptor):
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("damage", ["gone", "directory", "dangling", "loop", "fifo", "long", "locked out"])
-def test_damage_is_told_alike_among_many(db, field, damage):
+def test_damage_is_reported_alike_among_many_records(db, field, damage):
     put(db, descriptor={"digest": "x"})
     path = db.layer_path(CHAIN) / field
     path.unlink(missing_ok=True)
@@ -292,7 +292,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_odd_content_is_read_alike_among_many(tmp_path, field):
+def test_odd_content_is_read_alike_among_many_records(tmp_path, field):
     db = LayerDB(tmp_path, durability="none")
     put(db)
     for content in ODD:
@@ -301,7 +301,7 @@ def test_odd_content_is_read_alike_among_many(tmp_path, field):
 
 
 @given(st.sampled_from(FIELDS), st.binary(max_size=8))
-def test_any_content_is_read_alike_among_many(tmp_path_factory, field, content):
+def test_any_content_is_read_alike_among_many_records(tmp_path_factory, field, content):
     db = LayerDB(tmp_path_factory.mktemp("many"), durability="none")
     put(db)
     (db.layer_path(CHAIN) / field).write_bytes(content)
@@ -315,7 +315,7 @@ def test_many_records_of_a_store_without_any(tmp_path):
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.text())), min_size=1))
-def test_any_descriptor_comes_back(tmp_path_factory, descriptor):
+def test_any_descriptor_is_read_as_it_was_written(tmp_path_factory, descriptor):
     directory = tmp_path_factory.mktemp("record")
     record = LayerRecord(ChainID(DIFF), DIFF, 0, CACHE_ID, None, descriptor)
     record.write(directory)
@@ -339,7 +339,7 @@ def test_a_mount_name_is_one_that_a_directory_can_have(tmp_path_factory, name):
     assert os.listdir(directory) == [name]
 
 
-def test_digests_are_strict():
+def test_digests_are_parsed_strictly():
     for wrong in (
         "",
         "sha256:",
@@ -360,7 +360,7 @@ def test_the_chain_id_of_the_oci_specification():
     assert chain_id(DIFF, PARENT) == ChainID.of(f"{PARENT} {DIFF}".encode())
 
 
-def test_pins(tmp_path):
+def test_pins_are_added_listed_and_removed(tmp_path):
     pins = Pins(tmp_path, "vfs")
     directory = tmp_path / "layerstore" / "pins"
     assert (list(pins), CHAIN in pins) == ([], False)
@@ -375,7 +375,7 @@ def test_pins(tmp_path):
     assert list(pins) == []
 
 
-def test_what_damaged_records_stand_on(tmp_path):
+def test_claimed_parents_of_damaged_records(tmp_path):
     """What the name proves, or of a writable layer what is there; else any."""
     layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
     damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex

@@ -100,7 +100,7 @@ def answers(monkeypatch):
     return told
 
 
-def test_the_same_is_read(db, answers, nothing_left_open):
+def test_the_worker_reads_the_same_records(db, answers, nothing_left_open):
     expected = plain(db)
     assert read(db) == expected
     assert sum(isinstance(one, LayerRecord) for one in expected.values()) < COUNT
@@ -113,20 +113,20 @@ def test_the_same_is_read(db, answers, nothing_left_open):
             assert type(record.diff_id).__name__ == "DiffID"
 
 
-def test_as_it_comes(db, nothing_left_open):
+def test_records_are_the_same_without_waiting_for_the_worker(db, nothing_left_open):
     """Without being waited for, the second process may tell all, something or nothing."""
     expected = plain(db)
     for _ in range(5):
         assert read(db) == expected
 
 
-def test_on_one_core_no_process_is_started(db, monkeypatch):
+def test_no_worker_is_started_on_one_core(db, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(os, "posix_spawn", None)
     assert read(db) == plain(db)
 
 
-def test_few_records_are_read_alone(db, monkeypatch):
+def test_no_worker_is_started_for_few_records(db, monkeypatch):
     monkeypatch.setattr(layerdb, "MANY", COUNT + 1)
     monkeypatch.setattr(read_worker._ReadWorker, "start", None)
     assert read(db) == plain(db)
@@ -143,13 +143,13 @@ def test_few_records_are_read_alone(db, monkeypatch):
         "import os; os.close(1); import time; time.sleep(600)",
     ],
 )
-def test_a_second_process_that_fails_costs_nothing(db, monkeypatch, program, nothing_left_open):
+def test_a_failing_worker_costs_no_record(db, monkeypatch, program, nothing_left_open):
     monkeypatch.setattr(read_worker, "_CODE", program)
     assert read(db) == plain(db)
 
 
 @pytest.mark.parametrize("error", [OSError(11, "no more processes"), AttributeError("memfd_create")])
-def test_a_second_process_that_cannot_be_started(db, monkeypatch, error, nothing_left_open):
+def test_a_worker_that_cannot_be_started_costs_no_record(db, monkeypatch, error, nothing_left_open):
     def refuse(*_args):
         raise error
 
@@ -157,7 +157,7 @@ def test_a_second_process_that_cannot_be_started(db, monkeypatch, error, nothing
     assert read(db) == plain(db)
 
 
-def test_an_interrupt_leaves_nothing(db, monkeypatch, nothing_left_open):
+def test_an_interrupt_leaves_no_worker(db, monkeypatch, nothing_left_open):
     def interrupt(*_args):
         raise KeyboardInterrupt
 
@@ -166,7 +166,7 @@ def test_an_interrupt_leaves_nothing(db, monkeypatch, nothing_left_open):
         read(db)
 
 
-def test_a_record_is_given_once_as_it_was_and_then_as_it_is(db):
+def test_a_record_read_ahead_is_returned_once_and_then_read_again(db):
     names = db.list_layers()
     with db.reading_many(names) as read_:
         (db.layer_path(names[1]) / "size").write_text("damaged after it was read")

@@ -11,7 +11,7 @@ from layerstore_core.records.layer_record import read_driver_id
 from layerstore_core.records.transaction import Transaction, WriteSet, stale_transactions
 
 
-def test_a_collector_that_comes_before_the_lock_does_no_harm(tmp_path, monkeypatch):
+def test_gc_between_creation_and_lock_of_a_transaction_does_no_harm(tmp_path, monkeypatch):
     """The directory of a transaction is not locked at once: it may be taken for a dead one until then."""
     real = Path.chmod
     taken = []
@@ -34,7 +34,7 @@ def test_a_fifo_in_place_of_a_field_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("becomes", ["removed", "renamed"])
-def test_a_lock_counts_only_for_what_still_has_the_name(tmp_path, monkeypatch, becomes):
+def test_a_lock_counts_only_if_the_directory_still_has_its_name(tmp_path, monkeypatch, becomes):
     """Between the opening and the locking of a directory another process may take it away."""
     real = fcntl.flock
     taken = []
@@ -61,7 +61,7 @@ def test_a_lock_counts_only_for_what_still_has_the_name(tmp_path, monkeypatch, b
     assert stale_transactions(tmp_path / "db") == []
 
 
-def test_who_only_looks_is_waited_for(tmp_path, monkeypatch):
+def test_a_process_that_only_looks_at_a_transaction_is_waited_for(tmp_path, monkeypatch):
     """A check locks what it finds for a moment; the transaction that it has looked at is no dead one for that."""
     real = Path.chmod
     looking = []

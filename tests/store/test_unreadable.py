@@ -263,7 +263,7 @@ def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
     assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
-def test_a_writable_layer_s_record_that_names_another_layer(open_store, said):
+def test_a_writable_layer_s_record_that_names_another_layer_keeps_all_layers(open_store, said):
     with open_store() as store:
         layer = register(store, BASE)
         store.create_rw_layer("box", layer.chain_id).close()

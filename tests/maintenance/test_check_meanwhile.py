@@ -1,4 +1,4 @@
-"""A check finds nothing wrong with a sound store, whatever other processes are making and deleting."""
+"""A check finds nothing in a sound store while other processes create and delete layers."""
 
 from __future__ import annotations
 

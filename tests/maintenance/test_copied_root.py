@@ -1,4 +1,4 @@
-"""A closed root is copied with what an administrator has at hand: what is lost by it is found, and made again."""
+"""Copies of a closed root with usual tools: a full check finds what they lose, and a repair restores it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def driver(request):
 
 @pytest.fixture
 def copied(open_store, store_root, tmp_path):
-    """Copies the root of a closed store; gives the new one and what the layers show."""
+    """Return a function that copies the root of a closed store; it returns the new root and the trees of the layers."""
 
     def copy(command: str) -> tuple[Path, list[object]]:
         with open_store() as store:

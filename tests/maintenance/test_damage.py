@@ -58,7 +58,7 @@ def driver():
 
 
 def made(open_store, descriptor=None):
-    """A store with two chains, and a writable layer on one of them; closed."""
+    """Create a store with two chains, and a writable layer on one of them; and close it."""
     import io
 
     store = open_store()
@@ -74,7 +74,7 @@ def made(open_store, descriptor=None):
 
 
 def assert_left_out(open_store, names, path, said, *, rw):
-    """The record with a damaged file is reported by file and reason; the others are there."""
+    """Require that the record with a damaged file is reported by file and reason; the others are loaded."""
     base, damaged, good = names
     said.clear()
     store = open_store()
@@ -104,7 +104,7 @@ def test_a_damaged_file_of_a_layer_s_record_is_reported(open_store, said, name, 
         return
     store = assert_left_out(open_store, names, record / name, said, rw=False)
 
-    # What the damaged layer stands on stays, so that it can be mended.
+    # The parent of the damaged layer stays, so that the layer can be repaired.
     assert any(str(record) in holder for holder in store.holders(names[0]))
     collect_garbage(store)
     assert store.release(store.get(names[0])) == []
@@ -146,7 +146,7 @@ def test_a_damaged_file_of_a_writable_layer_s_record_is_reported(open_store, sai
     damage(mounts / "box" / name)
     store = assert_left_out(open_store, names, mounts / "box" / name, said, rw=True)
     collect_garbage(store)
-    assert names[1] in store.layers(), "what the damaged writable layer stands on stays"
+    assert names[1] in store.layers(), "the parent of the damaged writable layer stays"
 
 
 def test_a_repaired_record_is_loaded_again(open_store):
@@ -164,7 +164,7 @@ def test_a_repaired_record_is_loaded_again(open_store):
 
 
 def test_a_record_of_empty_files_is_reported(open_store, said):
-    """moby 23184, after a power cut: what it stood on cannot be told any more, so that nothing is deleted."""
+    """moby 23184, after a power cut: its parent is not known any more, so that nothing is deleted."""
     names, record, _ = made(open_store)
     for path in record.iterdir():
         empty(path)
@@ -185,13 +185,13 @@ def test_a_missing_parent_is_reported(open_store, said):
         store.get_rw_layer("box")
 
 
-@pytest.mark.parametrize("parent", ["itself", "each other", "none", "stranger"])
+@pytest.mark.parametrize("parent", ["itself", "each other", "none", "unexpected"])
 def test_a_parent_that_makes_another_chain_id_is_reported(open_store, parent):
     names, record, _ = made(open_store)
     other = record.parent / names[2].removeprefix("sha256:")
     if parent == "none":
         (record / "parent").unlink()
-    elif parent == "stranger":
+    elif parent == "unexpected":
         (record / "parent").write_text("sha256:" + "0" * 64)
     elif parent == "itself":
         (record / "parent").write_text(names[1])
@@ -207,29 +207,29 @@ def test_a_parent_that_makes_another_chain_id_is_reported(open_store, parent):
 
 def test_a_record_under_another_layer_s_name_is_reported(open_store):
     _names, record, _ = made(open_store)
-    stranger = record.with_name("0" * 64)
-    shutil.copytree(record, stranger)
+    unexpected = record.with_name("0" * 64)
+    shutil.copytree(record, unexpected)
     store = open_store()
-    assert [problem.path for problem in store.load_problems] == [str(stranger)]
+    assert [problem.path for problem in store.load_problems] == [str(unexpected)]
     assert len(store.layers()) == 3
 
 
 @pytest.mark.parametrize("name", ["not-a-layer", "0" * 63, "A" * 64, "file"])
 def test_an_unexpected_entry_among_the_records_is_left_alone(open_store, name):
     _, record, _ = made(open_store)
-    stranger = record.with_name(name)
-    stranger.write_bytes(b"") if name == "file" else stranger.mkdir()
+    unexpected = record.with_name(name)
+    unexpected.write_bytes(b"") if name == "file" else unexpected.mkdir()
     store = open_store()
     assert len(store.layers()) == 3
     assert store.load_problems == []
     collect_garbage(store)
-    assert stranger.exists()
+    assert unexpected.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to read what nobody else may")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to read a file that only root may read")
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent", "descriptor.json"])
 def test_an_unreadable_file_of_a_record_is_reported(open_store, name, monkeypatch):
-    """Whoever is not root gets such an error; root does not, so it is made."""
+    """Users other than root get such an error; for root it is simulated."""
     names, record, _ = made(open_store, descriptor={"size": 1})
     real = os.open
 
@@ -255,7 +255,7 @@ def tar_split_of(open_store):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_tar_split_file_is_found_by_a_full_check(open_store, damage):
-    """It is needed for the stream alone, where the damage shows; and `check --full` finds it."""
+    """Only the export needs the file, and fails; and `check --full` finds the damage."""
     names, path = tar_split_of(open_store)
     damage(path)
     store = open_store()

@@ -42,8 +42,11 @@ class Root:
                 store.pin(layer)
             self.driver = store.driver_name
             self.names = {
-                "base": layers[0].chain_id, "middle": layers[1].chain_id, "top": layers[2].chain_id, "other": other.chain_id
-            }  # fmt: skip
+                "base": layers[0].chain_id,
+                "middle": layers[1].chain_id,
+                "top": layers[2].chain_id,
+                "other": other.chain_id,
+            }
             self.ids = {name: store.find(chain_id).cache_id for name, chain_id in self.names.items()}
             for name, init in ("box", None), ("case", lambda path: Path(path, "init").touch()):
                 with store.create_rw_layer(name, self.names["middle"], init=init) as rw, rw.mounted() as path:
@@ -101,7 +104,7 @@ class Case(NamedTuple):
     Attributes:
         harm: makes it.
         found: the codes that a full check finds.
-        repaired: whether a repair mends it; otherwise nothing is changed.
+        repaired: whether a repair repairs it; otherwise nothing is changed.
         drivers: those that can have it.
     """
 
@@ -140,7 +143,7 @@ CASES = {
         {"damaged", "broken-in-driver", "wrong-parent", "stray-in-driver"},
         True,
     ),
-    "a layer's cache ID is one that nobody has": Case(
+    "a layer's cache ID is one that no layer has": Case(
         lambda root: rewritten(root.record("top") / "cache-id", "0" * 64),
         {"missing-in-driver", "stray-in-driver"},
         True,

@@ -1,4 +1,4 @@
-"""What is found to be wrong, or of no use, and what becomes of it."""
+"""Garbage collection, and the findings of a check."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def test_unreferenced_layers_are_collected(store, store_root):
     assert collect_garbage(store) == []
 
 
-@pytest.mark.parametrize("holder", ["handle", "child's handle", "pin", "child's pin", "writable layer"])
-def test_referenced_layers_are_not_collected(store, holder):
+@pytest.mark.parametrize("reference", ["handle", "child's handle", "pin", "child's pin", "writable layer"])
+def test_referenced_layers_are_not_collected(store, reference):
     base, top = chain(store, BASE, MIDDLE)
-    if holder == "pin":
+    if reference == "pin":
         store.pin(base)
-    elif holder == "child's pin":
+    elif reference == "child's pin":
         store.pin(top)
-    elif holder == "writable layer":
+    elif reference == "writable layer":
         store.create_rw_layer("box", base.chain_id).close()
-    if holder != "handle":
+    if reference != "handle":
         base.close()
-    if holder != "child's handle":
+    if reference != "child's handle":
         top.close()
-    goes = [] if holder.startswith("child") else [Removed("layer", top.chain_id, 4014)]
+    goes = [] if reference.startswith("child") else [Removed("layer", top.chain_id, 4014)]
     assert collect_garbage(store) == goes
     assert base.chain_id in store.layers()
 
 
 def test_entries_that_another_collector_removes_meanwhile_have_no_size(store, monkeypatch):
-    """Found by a storm: it was asked for its size when it was gone."""
+    """Found by a storm test: the size of an entry was read after another process had removed it."""
     dead = store.context.db.path / "tmp" / "write-set-gone"
     record = store.context.image_db.names_path.with_name(".tmp-gone")
     monkeypatch.setattr(type(store.context.db), "stale_transactions", lambda _: [StaleTransaction(dead, ())])

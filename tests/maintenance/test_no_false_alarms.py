@@ -1,4 +1,4 @@
-"""A full check finds nothing in sound layers, whatever their tars are like and whoever has made them and checks them."""
+"""A full check finds nothing in sound layers, with any tars, and as root or as an ordinary user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tars import tar
 
 
 def corpus(store):
-    """Register all that can be, each by itself and on another that was before."""
+    """Register all tars that are accepted, each as a base layer and as a child of one before."""
     below = None
     for name in names():
         try:
@@ -39,7 +39,7 @@ def test_a_full_check_of_the_corpus_finds_nothing(store):
 
 
 class TestAsAnOrdinaryUser:
-    """Owners, devices and some attributes are left out: they are not missed by that user, nor by root."""
+    """Owners, devices and some attributes are not written: neither that user's check nor root's reports them."""
 
     @pytest.fixture
     def driver(self):

@@ -1,4 +1,4 @@
-"""What a check finds can be mended, and nothing that may be an only copy is deleted by it."""
+"""A repair of what a check finds, which never deletes what may be an only copy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def codes(findings):
 
 
 def files_of(store, cache_id):
-    """The directory in which a driver has a layer's own files."""
+    """Return the directory in which a driver has a layer's own files."""
     places = map(Path, store.driver.metadata(cache_id).values())
     return next(path for path in places if path.is_dir())
 
@@ -99,9 +99,9 @@ def test_a_damaged_descriptor_is_put_into_quarantine(open_store, store):
     assert len(store.context.quarantine.entries()) == len(told) == 1
 
 
-@pytest.mark.parametrize("offered", ["image", "layer", "compressed layer"])
+@pytest.mark.parametrize("given", ["image", "layer", "compressed layer"])
 @pytest.mark.parametrize("harm", ["content", "no tar-split", "no layer", "empty files"])
-def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, archive, tmp_path, harm, offered):
+def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, archive, tmp_path, harm, given):
     import gzip
 
     middle = layers[1]
@@ -124,13 +124,13 @@ def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, arch
     findings = check_store(store, full=True)
     assert findings
     assert repair(store, findings) == findings, "without the layer nothing can be done, and nothing is touched"
-    source = archive
-    if offered != "image":
-        source = tmp_path / "layer"
-        source.write_bytes(MIDDLE if offered == "layer" else gzip.compress(MIDDLE))
-    with RepairSource(store, source) as offer:
-        assert repair(store, findings, source=offer) == []
-    # What was damaged is there until somebody removes it, also where its record does not name it any more.
+    path = archive
+    if given != "image":
+        path = tmp_path / "layer"
+        path.write_bytes(MIDDLE if given == "layer" else gzip.compress(MIDDLE))
+    with RepairSource(store, path) as source:
+        assert repair(store, findings, source=source) == []
+    # The damaged layer stays until a user removes it, also where its record does not name it any more.
     assert len(store.context.quarantine.entries()) == 1
     assert collect_garbage(store) == []
     assert_whole(store)
@@ -145,13 +145,13 @@ def test_a_repair_source_may_lack_the_layer(store, layers, tmp_path):
     other = tmp_path / "layer"
     other.write_bytes(TOP)
     findings = check_store(store, full=True)
-    with RepairSource(store, other) as offer:
-        assert repair(store, findings, source=offer) == findings
+    with RepairSource(store, other) as source:
+        assert repair(store, findings, source=source) == findings
     assert store.context.quarantine.entries() == []
 
 
 def test_force_puts_a_record_that_cannot_be_repaired_into_quarantine(open_store, store):
-    """The record is out of the way; the driver's layer is kept for whoever knows better."""
+    """The record is in quarantine; the driver's layer is kept, so that a user may restore it."""
     layer = register(store, BASE)
     record, cache_id = record_path(layer), layer.cache_id
     store.close()
@@ -174,15 +174,15 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     store.context.locks.advance()
     findings = check_store(store)
     assert codes(findings) == ["image-without-layers"]
-    with RepairSource(store, archive) as offer:
-        assert repair(store, findings, source=offer) == []
+    with RepairSource(store, archive) as source:
+        assert repair(store, findings, source=source) == []
     assert [gone.kind for gone in collect_garbage(store)] == ["stray driver layer"]
     assert check_store(store, full=True) == []
     assert images.get("demo:1").size is not None
 
 
 def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, tmp_path):
-    """By now the name is another image's; the offer is a layout for several platforms."""
+    """By now the name is another image's; the repair source is a layout for several platforms."""
     files = {}
     foreign, host = (
         ImageSpec([BASE, layer], extra={"architecture": name}) for name, layer in (("s390x", TOP), ("amd64", MIDDLE))
@@ -196,8 +196,8 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
     (other,) = images.load(io.BytesIO(docker_archive(ImageSpec([MIDDLE], names=["demo:1"]))))
     shutil.rmtree(store.context.db.layer_path(image.chain_id))
     store.context.locks.advance()
-    with RepairSource(store, tmp_path / "layout.tar") as offer:
-        repair(store, check_store(store), source=offer)
+    with RepairSource(store, tmp_path / "layout.tar") as source:
+        repair(store, check_store(store), source=source)
     assert images.get(image.image_id).size is not None
     assert images.get("demo:1").image_id == other.image_id
     assert images.get(image.image_id).names == ()
@@ -205,13 +205,13 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
 
 @pytest.mark.parametrize("kind", ["layer", "image"])
 def test_a_repair_source_is_subject_to_the_limits(open_store, tmp_path, kind):
-    """Neither what is looked at, nor what is written for that, is more than a layer may have."""
+    """The bytes read, and the temporary bytes written, are no more than a layer may have."""
     large = tar_of({"large": bytes(40 << 20)})
     content = large if kind == "layer" else docker_archive(ImageSpec([large], names=["demo:1"]))
-    (tmp_path / "offer").write_bytes(gzip.compress(content, 1))
+    (tmp_path / "source").write_bytes(gzip.compress(content, 1))
     store = open_store(max_layer_size="1M")
     with pytest.raises((InvalidImage, InvalidLayer), match="setting max_layer_size, from argument"):
-        RepairSource(store, tmp_path / "offer")
+        RepairSource(store, tmp_path / "source")
 
 
 def test_damaged_image_records_are_put_into_quarantine(store, archive):

@@ -1,4 +1,4 @@
-"""What users of container engines have lost data or disk space to, by the numbers of the trackers, and what happens here."""
+"""Losses of data or disk space that users of container engines have reported, and the behaviour here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, recor
 
 
 def test_moby_23184_metadata_of_zero_bytes(open_store, store):
-    """There: no layer of the daemon loads any more. Here: the others work, and the damage is told, file and reason."""
+    """There: no layer of the daemon loads any more. Here: the others work, and the damage is reported with its file."""
     register(store, TOP)
     bad = register(store, BASE)
     record = record_path(bad)
@@ -32,7 +32,7 @@ def test_moby_23184_metadata_of_zero_bytes(open_store, store):
 
 @pytest.mark.parametrize("tracker", ["moby 49784", "containerd 8973"])
 def test_empty_files_are_not_kept_as_valid(store, tracker):
-    """There: a layer with empty files after a power cut is used for ever. Here: reading it fails, and a check finds it."""
+    """There: a layer with empty files after a power cut is used for ever. Here: an export fails, a check finds it."""
     layer = register(store, BASE)
     with store.driver.mounted(layer.cache_id) as path:
         Path(path, "bin/sh").write_bytes(b"")
@@ -72,7 +72,7 @@ def test_strays_that_are_not_of_a_layer_store_are_left(store):
 
 
 def test_strays_are_kept_where_all_records_are_gone(open_store, store):
-    """`image/` was deleted by mistake: what is left may still be wanted."""
+    """`image/` was deleted by mistake: the layers that are left may still be needed."""
     layers = chain(store, BASE, MIDDLE)
     ids = sorted(layer.cache_id for layer in layers)
     store.close()
@@ -109,9 +109,9 @@ def test_moby_44909_a_leftover_empty_directory(open_store, store):
     ],
 )
 def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, said, tmp_path):
-    """There: a layer that does not load is skipped with a word at debug level, and so is the image on it, with "layer does
-    not exist"; which file it was is nowhere said, and pulling the image again brings nothing back. Here: each is named,
-    with file and reason, with all that stands on it; and what has been lost can be given again.
+    """There: a layer that does not load is skipped with a message at debug level, and so is its image, with "layer does
+    not exist"; no message names the file, and pulling the image again restores nothing. Here: each is named,
+    with file and reason, with all its children; and what has been lost can be registered again.
     """
     archive = tmp_path / "image.tar"
     archive.write_bytes(docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"])))
@@ -131,8 +131,8 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
     assert export(store.get(other.chain_id)) == TOP
 
     words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
-    told = [(record["level"].name, record["message"]) for record in said]
-    assert all(("WARNING", word) in told for word in words)
+    messages = [(record["level"].name, record["message"]) for record in said]
+    assert all(("WARNING", word) in messages for word in words)
     lost = [record_path(middle), store.context.db.mount_path("box")]
     if record.exists():
         assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)
@@ -163,11 +163,11 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
 
 def test_an_unexpected_entry_among_the_records_is_put_into_quarantine(store):
     register(store, BASE)
-    stranger = store.context.db.path / "sha256" / "lost+found"
-    stranger.mkdir()
-    (stranger / "content").write_bytes(b"content")
+    unexpected = store.context.db.path / "sha256" / "lost+found"
+    unexpected.mkdir()
+    (unexpected / "content").write_bytes(b"content")
     [finding] = check_store(store)
-    assert (finding.code, finding.subject) == ("not-a-record", str(stranger))
+    assert (finding.code, finding.subject) == ("not-a-record", str(unexpected))
     assert repair(store, [finding]) == []
     [kept] = store.context.quarantine.entries()
     assert (kept / "content").read_bytes() == b"content"

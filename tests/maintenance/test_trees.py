@@ -1,4 +1,4 @@
-"""A full check holds the files that users mount against the tars, and a repair makes them from these again."""
+"""A full check compares the files that users mount with the tars, and a repair rebuilds them from the tars."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ UPPER = tars.tar(
 
 
 def flip(path):
-    """One bit of the content, and the same time."""
+    """Flip one bit of the content, and keep the time."""
     status = path.stat()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -57,7 +57,7 @@ def replaced(path, make):
 
 
 def unlinked(tree):
-    """The same content, but a file of its own."""
+    """Replace a hard link by a copy of the file."""
     (tree / "d/other").unlink()
     shutil.copy2(tree / "d/file", tree / "d/other")
     os.chown(tree / "d/other", 5, 6)
@@ -196,7 +196,7 @@ def shown(store, layer):
     with store.driver.mounted(store.find(layer._node.record.chain_id).cache_id) as path:
         found = read_tree(path)
     if found.get(b"implied") is not None:
-        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)  # that of a directory without an entry is not told
+        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)  # that of a directory without an entry is not known
     return found
 
 
@@ -207,7 +207,7 @@ def assert_found_and_repaired(store, layers, harmed, harm, word):
     findings = check_store(store, full=True)
     assert [finding.subject for finding in findings] == [harmed.chain_id], findings
     assert set(codes(findings)) <= {"tree-differs", "damaged"}
-    if codes(findings) == ["damaged"]:  # its own file feeds the tar: only an offer helps
+    if codes(findings) == ["damaged"]:  # the tar is made from its own file: only a repair source helps
         assert repair(store, findings) == findings
         return
     assert word in findings[0].message

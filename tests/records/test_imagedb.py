@@ -95,7 +95,7 @@ def test_layers_shared_by_images_are_referenced_by_those_that_are_left(db: Image
 
 
 def test_removing_an_image_leaves_no_record_of_it_and_no_mention_as_parent(db: ImageDB) -> None:
-    """A daemon that finds a parent recorded which is not there does not start."""
+    """A daemon does not start if a recorded parent is missing."""
     parent = db.add(OTHER)
     db.add(CONFIG, parent)
     db.remove(parent)
@@ -106,7 +106,7 @@ def test_removing_an_image_leaves_no_record_of_it_and_no_mention_as_parent(db: I
 
 
 def test_an_image_is_removed_with_the_unfinished_writes_of_ended_processes(db: ImageDB) -> None:
-    """Found by a soak: a process had died between writing a file and putting it in its place."""
+    """Found by a soak: a process had ended between writing a file and moving it to its place."""
     db.add(CONFIG)
     db.set_last_updated(IMAGE, "now")
     metadata = db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex

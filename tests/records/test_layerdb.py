@@ -237,7 +237,7 @@ FIELDS = ("os", "parent", "diff", "size", "cache-id", "descriptor.json")
 
 
 def read_or_error(read):
-    """What reading a record gives, or says."""
+    """Return the record, or the error of reading it."""
     try:
         return read(CHAIN)
     except (BadRecord, OSError) as error:
@@ -253,7 +253,7 @@ def both_ways(db):
 @pytest.mark.parametrize("descriptor", [None, {"digest": "x"}, {"annotations": {"a": "é" * 9000}}])
 @pytest.mark.parametrize("parent", [None, PARENT])
 def test_many_records_are_read_like_single_ones(db, monkeypatch, parent, descriptor):
-    """Those that are as usual without the plain way."""
+    """Usual records are read without `LayerRecord.read`."""
     record = put(db, parent=parent, descriptor=descriptor)
     with db.reading_many() as read:
         assert read(record.chain_id) == db.read(record.chain_id) == record
@@ -286,8 +286,8 @@ def test_damage_is_reported_alike_among_many_records(db, field, damage):
 
 
 ODD = [
-    b"", b"linux", b"linux\n", b"windows", b"null", b"[]", b"{}", b"{\0}\0", b"1", b" 1", b"9" * 19, b"9" * 4097, b"a" * 64,
-    DIFF.encode(), PARENT.encode() + b"\n", DIFF.upper().encode(), b"[" * 1000, b"\xef\xbb\xbf{}", b"\xff",
+    b"", b"linux", b"linux\n", b"windows", b"null", b"[]", b"{}", b"{\0}\0", b"1", b" 1", b"9" * 19, b"9" * 4097,
+    b"a" * 64, DIFF.encode(), PARENT.encode() + b"\n", DIFF.upper().encode(), b"[" * 1000, b"\xef\xbb\xbf{}", b"\xff",
 ]  # fmt: skip
 
 
@@ -368,15 +368,15 @@ def test_pins_are_added_listed_and_removed(tmp_path):
     assert not directory.exists()
     pins.add(CHAIN)
     pins.add(CHAIN)
-    (directory / "vfs" / "stranger").touch()
-    (directory / "stranger").touch()
+    (directory / "vfs" / "unexpected").touch()
+    (directory / "unexpected").touch()
     assert (list(pins), CHAIN in pins) == ([CHAIN], True)
     pins.remove(CHAIN)
     assert list(pins) == []
 
 
 def test_claimed_parents_of_damaged_records(tmp_path):
-    """What the name proves, or of a writable layer what is there; else any."""
+    """The name proves the parent, or for a writable layer its existence; otherwise it may be any layer."""
     layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
     damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex
     box, plain = mounts / "box", mounts / "plain"
@@ -399,7 +399,9 @@ def test_claimed_parents_of_damaged_records(tmp_path):
     assert claimed(PARENT) == ({PARENT: [damaged, box]}, []), "another digest than the right one proves nothing"
     assert claimed() == ({}, [damaged, box])
     (damaged / "parent").write_text(PARENT)
-    assert claimed() == ({PARENT: [damaged]}, [damaged, box]), "the name proves it, and what that one stands on is lost"
+    assert claimed() == ({PARENT: [damaged]}, [damaged, box]), (
+        "the name proves it, and the record of its parent is lost"
+    )
     (damaged / "diff").unlink()
     (box / "parent").unlink()
     assert claimed(PARENT) == ({}, [damaged, box])

@@ -1,4 +1,4 @@
-"""Reading records with a second process gives what reading them alone gives, whatever becomes of that process."""
+"""Records are the same whether a worker helps to read them or not, and whether it fails or not."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def few_are_many(monkeypatch):
 
 
 def plain(db):
-    """Each record, or what is said of it."""
+    """Return each record, or the error of reading it."""
     found = {}
     for name in db.list_layers():
         try:
@@ -72,7 +72,7 @@ def plain(db):
 
 
 def read(db):
-    """The same, as of many."""
+    """Return the same from `reading_many`."""
     found = {}
     names = db.list_layers()
     with db.reading_many(names) as read_:
@@ -86,18 +86,18 @@ def read(db):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """The second process is waited for, so that it comes to something; what it has told."""
-    told = []
+    """Wait for the worker, so that it reads some records; return what it has sent."""
+    sent = []
     take = read_worker._ReadWorker.take
 
     def wait(self):
         select.select([self._out], [], [])
         chunks = take(self)
-        told.extend(chunks)
+        sent.extend(chunks)
         return chunks
 
     monkeypatch.setattr(read_worker._ReadWorker, "take", wait)
-    return told
+    return sent
 
 
 def test_the_worker_reads_the_same_records(db, answers, nothing_left_open):
@@ -114,7 +114,7 @@ def test_the_worker_reads_the_same_records(db, answers, nothing_left_open):
 
 
 def test_records_are_the_same_without_waiting_for_the_worker(db, nothing_left_open):
-    """Without being waited for, the second process may tell all, something or nothing."""
+    """Without waiting, the worker may send all records, some or none."""
     expected = plain(db)
     for _ in range(5):
         assert read(db) == expected

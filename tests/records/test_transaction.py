@@ -12,7 +12,7 @@ from layerstore_core.records.transaction import Transaction, WriteSet, stale_tra
 
 
 def test_gc_between_creation_and_lock_of_a_transaction_does_no_harm(tmp_path, monkeypatch):
-    """The directory of a transaction is not locked at once: it may be taken for a dead one until then."""
+    """The directory of a transaction is not locked at once: until then it may be taken for a stale one."""
     real = Path.chmod
     taken = []
 
@@ -35,7 +35,7 @@ def test_a_fifo_in_place_of_a_field_is_not_waited_for(tmp_path):
 
 @pytest.mark.parametrize("becomes", ["removed", "renamed"])
 def test_a_lock_counts_only_if_the_directory_still_has_its_name(tmp_path, monkeypatch, becomes):
-    """Between the opening and the locking of a directory another process may take it away."""
+    """Between the opening and the locking of a directory another process may remove or rename it."""
     real = fcntl.flock
     taken = []
 
@@ -62,7 +62,7 @@ def test_a_lock_counts_only_if_the_directory_still_has_its_name(tmp_path, monkey
 
 
 def test_a_process_that_only_looks_at_a_transaction_is_waited_for(tmp_path, monkeypatch):
-    """A check locks what it finds for a moment; the transaction that it has looked at is no dead one for that."""
+    """A check locks a transaction for a moment; the transaction does not become stale by that."""
     real = Path.chmod
     looking = []
 

@@ -24,7 +24,7 @@ def names(tar):
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 1 << 20, -1, None])
-def test_a_tar_stream_can_be_read_in_chunks_of_any_size(store, size):
+def test_a_stream_can_be_read_in_any_pieces(store, size):
     layer = register(store, TOP if size == 1 else BIG)
     pieces = []
     with layer.tar_stream() as stream:
@@ -51,7 +51,7 @@ def test_a_stream_may_be_closed_before_its_end(store):
     assert len(store.release(layer)) == 1
 
 
-def test_tar_streams_of_one_layer_are_independent(store):
+def test_streams_are_independent(store):
     layer = register(store, BASE)
     with layer.tar_stream() as one, layer.tar_stream() as other:
         assert one.read(600) == BASE[:600]
@@ -95,7 +95,7 @@ def test_an_error_of_the_write_function_ends_the_copy(store, in_thread, calls):
 
 @pytest.mark.usefixtures("nothing_left_open")
 @pytest.mark.parametrize("in_thread", [False, True])
-def test_copy_tar_verifies_the_digest(store, in_thread):
+def test_a_copy_is_verified(store, in_thread):
     layer = register(store, tar_of({"file": b"content"}))
     with store.driver.mounted(layer.cache_id) as path, open(os.path.join(path, "file"), "r+b") as file:
         file.write(b"CONTENT")

@@ -48,7 +48,7 @@ class Fault(Exception):
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("hook", ["create", "apply_diff"])
-def test_a_failing_hook_leaves_nothing_of_a_registration(store, store_root, base, hook, when, error):
+def test_a_hook_that_fails_while_registering(store, store_root, base, hook, when, error):
     warm(store)
     before = tree(store_root)
     with around(store, hook, **{when: FailingCall(error)}), pytest.raises(type(error)):
@@ -58,7 +58,7 @@ def test_a_failing_hook_leaves_nothing_of_a_registration(store, store_root, base
 
 
 @pytest.mark.parametrize("hook", ["get", "put", "diff_getter"])
-def test_a_failing_optional_hook_leaves_nothing_of_a_registration(store, store_root, base, hook):
+def test_a_hook_that_a_driver_may_need_while_registering(store, store_root, base, hook):
     warm(store)
     before = tree(store_root)
     for when in ("before", "after"):
@@ -246,7 +246,7 @@ def fail_each_step(open_store, store_root, work, undo, check=lambda store: None)
     assert failed > number // 2
 
 
-def test_each_system_call_of_registering_fails_in_turn(open_store, store_root, base):
+def test_each_write_of_registering_fails_in_turn(open_store, store_root, base):
     chain_id = names_of(BASE, AWKWARD)[1]
 
     def work(store):

@@ -73,7 +73,7 @@ def test_operations_that_change_the_store_are_refused(
     assert tree(store.root) == before
 
 
-def test_a_release_in_a_read_only_store_deletes_nothing(store: LayerStore, reader: LayerStore) -> None:
+def test_releasing_deletes_nothing(store: LayerStore, reader: LayerStore) -> None:
     with reader:
         for name in store.pins():
             store.unpin(name)

@@ -25,7 +25,7 @@ def test_releasing_the_last_handle_deletes_the_chain(store, store_root):
     assert tree(store_root) == before
 
 
-def test_a_release_keeps_a_parent_that_has_another_child(store):
+def test_a_shared_parent_stays_for_the_other_child(store):
     base = register(store, BASE)
     left, right = register(store, MIDDLE, base), register(store, TOP, base)
     store.release(base)

@@ -124,7 +124,7 @@ EXPECTED = {
 
 
 @pytest.mark.needs_root
-def test_a_rootless_commit_keeps_the_metadata_of_the_parents_tars(open_rootless, tmp_path):
+def test_a_commit_keeps_what_the_parents_tars_say(open_rootless, tmp_path):
     with open_rootless() as store:
         base = register(store, BASE)
         middle = register(store, MIDDLE, base)

@@ -167,7 +167,7 @@ def test_a_released_handle_cannot_be_used(store):
     assert store.rw_layers() == ["box"]
 
 
-def test_closing_a_handle_deletes_no_writable_layer(open_store):
+def test_closing_a_handle_deletes_nothing(open_store):
     store = open_store()
     with store.create_rw_layer("box") as rw:
         pass
@@ -257,7 +257,7 @@ def test_a_damaged_tar_is_not_applied_to_a_writable_layer(store):
         rw.apply_diff(io.BytesIO(tars.tar(tars.entry(b"../out", b""))))
 
 
-def test_mounts_of_a_writable_layer_are_counted(store):
+def test_mounts_are_counted(store):
     rw = store.create_rw_layer("box", register(store, BASE).chain_id)
     paths = {rw.mount(), store.get_rw_layer("box").mount(), rw.mount()}
     assert len(paths) == 1
@@ -281,7 +281,7 @@ def test_deleting_a_mounted_layer_unmounts_it(store, store_root):
     assert list((store_root / "layerstore" / "mounts" / store.driver_name).iterdir()) == []
 
 
-def test_closing_the_store_unmounts_its_writable_layers(open_store, store_root):
+def test_closing_the_store_unmounts(open_store, store_root):
     from tests.driver_roots import mounts_below
 
     store = open_store()

@@ -74,8 +74,8 @@ def read_tree(root: str) -> Tree:
         status = os.lstat(os.path.join(top, path) if path else top)
         statuses[path] = status
         if stat.S_ISDIR(status.st_mode):
-            below = path + b"/" if path else b""
-            pending += [below + name for name in os.listdir(os.path.join(top, path))]
+            prefix = path + b"/" if path else b""
+            pending += [prefix + name for name in os.listdir(os.path.join(top, path))]
         elif status.st_nlink > 1:
             inodes.setdefault((status.st_dev, status.st_ino), set()).add(path)
     for path, status in sorted(statuses.items()):

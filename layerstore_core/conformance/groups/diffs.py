@@ -169,7 +169,7 @@ _DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
         set(),
     ),
     "at-the-top": ([whiteout(b"top"), whiteout(b"lib")], {b"top", b"lib"}, set()),
-    "what-is-not-there": ([whiteout(b"etc/never-was"), directory(b"new"), whiteout(b"new/x")], set(), {b"new"}),
+    "missing-files": ([whiteout(b"etc/never-was"), directory(b"new"), whiteout(b"new/x")], set(), {b"new"}),
     "and-add-again": ([whiteout(b"etc/hosts"), file(b"etc/hosts", b"new")], set(), set()),
     "opaque-directory": (
         [directory(b"usr/lib"), opaque(b"usr/lib"), file(b"usr/lib/new", b"n")],
@@ -181,7 +181,7 @@ _DELETIONS: Final[dict[str, tuple[list[Item], set[bytes], set[bytes]]]] = {
         {b"usr/lib/one", b"usr/lib/two", b"usr/lib/deep", b"usr/lib/deep/down"},
         {b"usr/lib/new"},
     ),
-    "opaque-with-a-file-of-below": (
+    "opaque-with-a-file-of-the-parent": (
         [directory(b"usr/lib"), opaque(b"usr/lib"), file(b"usr/lib/two", b"again")],
         {b"usr/lib/one", b"usr/lib/deep", b"usr/lib/deep/down"},
         set(),

@@ -407,7 +407,7 @@ class Catalog:
         with self.lock:
             self._discard_mount(node)
 
-    # Inside
+    # Private methods
 
     def _is_referenced_on_disk(self, node: LayerNode) -> bool:
         self.refresh()

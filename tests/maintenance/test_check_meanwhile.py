@@ -1,4 +1,4 @@
-"""A check finds nothing in a sound store while other processes create and delete layers."""
+"""A check finds nothing wrong with a sound store while other processes create and delete layers and images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, register, tar_of
 from tests.store.other_process import OtherProcess
 
+#: Other processes that work on the store.
 WORKERS = 2
+#: How often each process creates and deletes everything.
 ROUNDS = 6
-AT_LEAST = 10
+#: The least number of checks.
+CHECKS = 10
 
-#: The same layers, names and images come and go: what is gone in one moment is there in the next.
+#: The same layers, names and images are created and deleted: what is deleted now is created again a moment later.
 WORK = """
 import io
 from layerstore_core.images import Images
@@ -48,10 +51,10 @@ def test_work_of_other_processes_is_no_finding(store, store_root, driver, tmp_pa
             worker.start(
                 WORK, tars=tars, rounds=ROUNDS, name=f"box{number}", archive=str(archive), image=f"demo:{number}"
             )
-        looks = 0
-        while looks < AT_LEAST or any(not worker.has_answered() for worker in workers):
+        checks = 0
+        while checks < CHECKS or any(not worker.has_answered() for worker in workers):
             assert [str(finding) for finding in check_store(store, full=full)] == []
-            looks += 1
+            checks += 1
         for worker in workers:
             worker.answer()
     finally:

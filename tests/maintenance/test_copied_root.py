@@ -1,4 +1,4 @@
-"""Copies of a closed root with usual tools: a full check finds what they lose, and a repair restores it."""
+"""A closed root is copied with common programs: a full check finds what the copy has lost, and a repair rebuilds it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests import tars
 from tests.driver_roots import remove_root
 from tests.store.layers import MTIME, chain, export
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to copy owners and attributes")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to copy owners and attributes")
 
-#: Those that `docs/reliability.md` names.
+#: Commands that keep everything; `docs/reliability.md` names them.
 WHOLE = {
     "cp -a": "cp -a {old} {new}",
     "rsync -aHAX": "rsync -aHAX --numeric-ids {old}/ {new}/",
     "tar": "mkdir {new} && tar -C {old} --format=posix --numeric-owner --acls --xattrs --xattrs-include='*' -cf - . "
     "| tar -C {new} --numeric-owner --acls --xattrs --xattrs-include='*' -xpf -",
 }
-#: Those that lose something.
+#: Commands that lose attributes, times, owners or hard links.
 LOSSY = {
     "tar": "mkdir {new} && tar -C {old} -cf - . | tar -C {new} -xpf -",
     "tar --xattrs": "mkdir {new} && tar -C {old} --xattrs -cf - . | tar -C {new} --xattrs -xpf -",
@@ -58,13 +58,16 @@ LAYERS = [
 
 @pytest.fixture(params=["vfs", "overlay2"])
 def driver(request):
-    """A subvolume is copied by `btrfs send` alone."""
+    """Return the driver; btrfs is left out, because only `btrfs send` copies subvolumes."""
     return request.param
 
 
 @pytest.fixture
 def copied(open_store, store_root, tmp_path):
-    """Return a function that copies the root of a closed store; it returns the new root and the trees of the layers."""
+    """Return a function that fills a store and copies its closed root with a command.
+
+    The function returns the new root, and the trees and tars of the layers.
+    """
 
     def copy(command: str) -> tuple[Path, list[object]]:
         with open_store() as store:
@@ -82,6 +85,7 @@ def copied(open_store, store_root, tmp_path):
 
 
 def shown(store, names):
+    """Return the tree on a mount and the exported tar of each layer."""
     found = []
     for name in names:
         with store.driver.mounted(store.find(name).cache_id) as path:

@@ -1,8 +1,9 @@
-"""Damaged records: reported and left out, the others work, and nothing is deleted that one of them may need."""
+"""Damaged records: they are reported and not loaded, others work, and `gc` keeps what damaged records may need."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -53,14 +54,17 @@ DAMAGE = [empty, cut, garbage, directory, missing, link_to_itself, huge]
 
 @pytest.fixture
 def driver():
-    """Records do not depend on the driver."""
+    """Return one driver: records do not depend on it."""
     return "vfs"
 
 
-def made(open_store, descriptor=None):
-    """Create a store with two chains, and a writable layer on one of them; and close it."""
-    import io
+def fill(open_store, descriptor=None):
+    """Fill a store with two chains, each with a writable layer, and close it.
 
+    Returns:
+        Three chain IDs: of the parent of the layer to be damaged, of that layer, and of the good layer. The directory
+        of the record to be damaged. The directory with the records of writable layers.
+    """
     store = open_store()
     base = register(store, BASE)
     damaged = store.register(io.BytesIO(MIDDLE), base.chain_id, descriptor=descriptor)
@@ -74,7 +78,15 @@ def made(open_store, descriptor=None):
 
 
 def assert_left_out(open_store, names, path, said, *, rw):
-    """Require that the record with a damaged file is reported by file and reason; the others are loaded."""
+    """Check that the record with a damaged file is reported by file and reason, and that other layers work.
+
+    Args:
+        open_store: opens the store.
+        names: the chain IDs that `fill` has returned.
+        path: the damaged file.
+        said: the log.
+        rw: whether the damaged record is that of the writable layer.
+    """
     base, damaged, good = names
     said.clear()
     store = open_store()
@@ -95,9 +107,9 @@ def assert_left_out(open_store, names, path, said, *, rw):
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent"])
 def test_a_damaged_file_of_a_layer_s_record_is_reported(open_store, said, name, damage):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     damage(record / name)
-    if damage is cut and name in ("size", "cache-id"):  # a shorter number or ID is as good a one
+    if damage is cut and name in ("size", "cache-id"):  # a shorter number or ID is also valid
         store = open_store()
         assert store.load_problems == []
         assert ("missing-in-driver" in {finding.code for finding in check_store(store)}) == (name == "cache-id")
@@ -113,21 +125,21 @@ def test_a_damaged_file_of_a_layer_s_record_is_reported(open_store, said, name, 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000, b"{}{}", b'{"a":1'])
 def test_a_damaged_descriptor_is_reported(open_store, said, content):
-    names, record, _ = made(open_store, descriptor={"size": 1})
+    names, record, _ = fill(open_store, descriptor={"size": 1})
     (record / "descriptor.json").write_bytes(content)
     assert_left_out(open_store, names, record / "descriptor.json", said, rw=False)
 
 
 @pytest.mark.parametrize("system", [b"windows", b"", b"linux\0"])
 def test_a_layer_of_another_operating_system_is_reported(open_store, said, system):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     (record / "os").write_bytes(system)
     assert_left_out(open_store, names, record / "os", said, rw=False)
 
 
 @pytest.mark.parametrize("system", [b"linux", b"linux\n"])
 def test_a_layer_record_may_name_its_operating_system(open_store, system):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     (record / "os").write_bytes(system)
     assert export(open_store().get(names[1])) == MIDDLE
 
@@ -138,11 +150,11 @@ def test_a_layer_record_may_name_its_operating_system(open_store, system):
         (name, damage)
         for name in ("mount-id", "init-id", "parent")
         for damage in DAMAGE
-        if damage is not missing or name == "mount-id"  # it may have neither an init layer nor a parent
+        if damage is not missing or name == "mount-id"  # a writable layer may have no init layer and no parent
     ],
 )
 def test_a_damaged_file_of_a_writable_layer_s_record_is_reported(open_store, said, name, damage):
-    names, _, mounts = made(open_store)
+    names, _, mounts = fill(open_store)
     damage(mounts / "box" / name)
     store = assert_left_out(open_store, names, mounts / "box" / name, said, rw=True)
     collect_garbage(store)
@@ -150,7 +162,7 @@ def test_a_damaged_file_of_a_writable_layer_s_record_is_reported(open_store, sai
 
 
 def test_a_repaired_record_is_loaded_again(open_store):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     diff = (record / "diff").read_bytes()
     empty(record / "diff")
     store = open_store()
@@ -164,8 +176,8 @@ def test_a_repaired_record_is_loaded_again(open_store):
 
 
 def test_a_record_of_empty_files_is_reported(open_store, said):
-    """moby 23184, after a power cut: its parent is not known any more, so that nothing is deleted."""
-    names, record, _ = made(open_store)
+    """moby 23184, after a power cut: the parent cannot be known any more, so that no layer is deleted."""
+    names, record, _ = fill(open_store)
     for path in record.iterdir():
         empty(path)
     store = assert_left_out(open_store, names, record / "parent", said, rw=False)
@@ -175,7 +187,7 @@ def test_a_record_of_empty_files_is_reported(open_store, said):
 
 
 def test_a_missing_parent_is_reported(open_store, said):
-    names, record, mounts = made(open_store)
+    names, record, mounts = fill(open_store)
     shutil.rmtree(record)
     store = open_store()
     assert set(store.layers()) == {names[0], names[2]}
@@ -185,13 +197,13 @@ def test_a_missing_parent_is_reported(open_store, said):
         store.get_rw_layer("box")
 
 
-@pytest.mark.parametrize("parent", ["itself", "each other", "none", "unexpected"])
+@pytest.mark.parametrize("parent", ["itself", "each other", "none", "unknown"])
 def test_a_parent_that_makes_another_chain_id_is_reported(open_store, parent):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     other = record.parent / names[2].removeprefix("sha256:")
     if parent == "none":
         (record / "parent").unlink()
-    elif parent == "unexpected":
+    elif parent == "unknown":
         (record / "parent").write_text("sha256:" + "0" * 64)
     elif parent == "itself":
         (record / "parent").write_text(names[1])
@@ -206,17 +218,17 @@ def test_a_parent_that_makes_another_chain_id_is_reported(open_store, parent):
 
 
 def test_a_record_under_another_layer_s_name_is_reported(open_store):
-    _names, record, _ = made(open_store)
-    unexpected = record.with_name("0" * 64)
-    shutil.copytree(record, unexpected)
+    _names, record, _ = fill(open_store)
+    misnamed = record.with_name("0" * 64)
+    shutil.copytree(record, misnamed)
     store = open_store()
-    assert [problem.path for problem in store.load_problems] == [str(unexpected)]
+    assert [problem.path for problem in store.load_problems] == [str(misnamed)]
     assert len(store.layers()) == 3
 
 
 @pytest.mark.parametrize("name", ["not-a-layer", "0" * 63, "A" * 64, "file"])
 def test_an_unexpected_entry_among_the_records_is_left_alone(open_store, name):
-    _, record, _ = made(open_store)
+    _, record, _ = fill(open_store)
     unexpected = record.with_name(name)
     unexpected.write_bytes(b"") if name == "file" else unexpected.mkdir()
     store = open_store()
@@ -226,11 +238,11 @@ def test_an_unexpected_entry_among_the_records_is_left_alone(open_store, name):
     assert unexpected.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to read a file that only root may read")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to read all files")
 @pytest.mark.parametrize("name", ["diff", "size", "cache-id", "parent", "descriptor.json"])
 def test_an_unreadable_file_of_a_record_is_reported(open_store, name, monkeypatch):
-    """Users other than root get such an error; for root it is simulated."""
-    names, record, _ = made(open_store, descriptor={"size": 1})
+    """An ordinary user gets such an error; root does not, so that the test raises it."""
+    names, record, _ = fill(open_store, descriptor={"size": 1})
     real = os.open
 
     def refuse(path, *args, dir_fd=None, **kwargs):
@@ -249,13 +261,14 @@ def test_an_unreadable_file_of_a_record_is_reported(open_store, name, monkeypatc
 
 
 def tar_split_of(open_store):
-    names, record, _ = made(open_store)
+    """Fill a store; return the chain IDs and the path of the tar-split file to be damaged."""
+    names, record, _ = fill(open_store)
     return names, record / "tar-split.json.gz"
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_tar_split_file_is_found_by_a_full_check(open_store, damage):
-    """Only the export needs the file, and fails; and `check --full` finds the damage."""
+    """Only exports need the file, and report the damage; `check --full` finds it, a quick check does not."""
     names, path = tar_split_of(open_store)
     damage(path)
     store = open_store()
@@ -303,20 +316,21 @@ def test_a_tar_split_file_cut_at_every_place_is_damage(open_store):
     assert export(layer) == MIDDLE
 
 
-def test_each_flipped_bit_of_a_tar_split_file_is_damage(open_store):
+def test_a_flipped_bit_of_a_tar_split_file_changes_no_export(open_store):
+    """The export gives the right bytes or raises an error."""
     names, path = tar_split_of(open_store)
     whole = path.read_bytes()
     layer = open_store().get(names[1])
     for position in range(0, len(whole), 3):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << position % 8)]) + whole[position + 1 :])
         try:
-            assert export(layer) == MIDDLE  # the header's time, say
+            assert export(layer) == MIDDLE  # for example the time in the gzip header
         except IntegrityError:
             pass
 
 
 def test_a_layer_missing_in_the_driver_is_damage(open_store, store_root):
-    names, record, _ = made(open_store)
+    names, record, _ = fill(open_store)
     shutil.rmtree(store_root / "vfs" / "dir" / (record / "cache-id").read_text())
     store = open_store()
     with pytest.raises(IntegrityError, match="register the layer again"):
@@ -326,7 +340,7 @@ def test_a_layer_missing_in_the_driver_is_damage(open_store, store_root):
 
 
 def test_damage_at_the_base_of_a_deep_chain_is_reported(open_store):
-    """The lowest layer of a chain is damaged: all of it is left out, and nothing of it deleted."""
+    """No layer of the chain is loaded, and none is deleted."""
     store = open_store()
     layers = chain(store, BASE, MIDDLE, TOP)
     names = [layer.chain_id for layer in layers]

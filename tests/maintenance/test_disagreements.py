@@ -1,7 +1,7 @@
-"""Twenty ways in which the records and the driver disagree: the contents decide, or nothing is changed.
+"""Contradictions between the records and the driver: the contents decide which is right, or nothing is changed.
 
-Each ends with a clean full check, right mounts and right exports, or with a finding and a root as it was. The table in
-`docs/reliability.md` has the same lines.
+After a repair either a full check finds nothing, and mounts and exports are right, or the finding is reported again and
+the root is as it was. The table in `docs/reliability.md` has the same lines.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ MIDDLE = tar_of({"./": None, "d/middle": b"middle", ".wh.base": b""})
 TOP = tar_of({"./": None, "d": None, "d/.wh..wh..opq": b"", "d/top": b"top"})
 OTHER = tar_of({"./": None, "other": b"other"})
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: the drivers that mount")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: for the drivers that mount")
 
 
 class Root:
-    """A closed store: a chain of three, another layer, and two writable layers, of which one has an init layer."""
+    """A closed store: a chain of three, another layer, and three writable layers.
+
+    The writable layers are `box`, `case`, which has an init layer, and `free`, which has no parent.
+    """
 
     def __init__(self, open_store: Callable, root: Path) -> None:
         self._open = open_store
@@ -41,12 +44,8 @@ class Root:
             for layer in layers[2], other:
                 store.pin(layer)
             self.driver = store.driver_name
-            self.names = {
-                "base": layers[0].chain_id,
-                "middle": layers[1].chain_id,
-                "top": layers[2].chain_id,
-                "other": other.chain_id,
-            }
+            names = "base", "middle", "top", "other"
+            self.names = {name: layer.chain_id for name, layer in zip(names, (*layers, other), strict=True)}
             self.ids = {name: store.find(chain_id).cache_id for name, chain_id in self.names.items()}
             for name, init in ("box", None), ("case", lambda path: Path(path, "init").touch()):
                 with store.create_rw_layer(name, self.names["middle"], init=init) as rw, rw.mounted() as path:
@@ -60,10 +59,11 @@ class Root:
             self.trees = self.shown(store)
 
     def open(self):
+        """Open the store."""
         return self._open()
 
     def shown(self, store):
-        """What mounts show, and exports give; an error where there is one."""
+        """Return the trees on mounts, the exported tars, and the changes of writable layers."""
         found = {}
         for name, chain_id in self.names.items():
             with store.driver.mounted(store.find(chain_id).cache_id) as path:
@@ -76,7 +76,7 @@ class Root:
         return found
 
     def record(self, name):
-        """Where a layer's record is, or a writable layer's."""
+        """Return the directory of the record of a layer or a writable layer."""
         layerdb = self.root / "image" / self.driver / "layerdb"
         return (
             layerdb / "sha256" / self.names[name].removeprefix("sha256:")
@@ -85,16 +85,18 @@ class Root:
         )
 
     def own(self, name, field=""):
-        """Where overlay2 has a layer."""
+        """Return the directory in which overlay2 has a layer, or a file in it."""
         return self.root / "overlay2" / self.ids.get(name, name) / field
 
     def swap(self, one, other, field):
+        """Swap a file of two records."""
         first, second = self.record(one) / field, self.record(other) / field
         text = first.read_text()
         first.write_text(second.read_text())
         second.write_text(text)
 
     def note(self, name):
+        """Return the file in which vfs notes the parent of a layer."""
         return self.root / "vfs" / "copied" / self.ids[name]
 
 
@@ -102,10 +104,10 @@ class Case(NamedTuple):
     """A disagreement.
 
     Attributes:
-        harm: makes it.
-        found: the codes that a full check finds.
-        repaired: whether a repair repairs it; otherwise nothing is changed.
-        drivers: those that can have it.
+        harm: causes the disagreement.
+        found: the codes that a full check may report.
+        repaired: whether a repair removes it; otherwise a repair changes nothing.
+        drivers: the drivers that can have it.
     """
 
     harm: Callable[[Root], object]
@@ -114,11 +116,11 @@ class Case(NamedTuple):
     drivers: tuple[str, ...] = ("vfs", "overlay2", "btrfs")
 
 
-def copied(root, source, target, field):
+def copy_field(root, source, target, field):
     shutil.copyfile(root.record(source) / field, root.record(target) / field)
 
 
-def rewritten(path, text):
+def rewrite(path, text):
     path.write_text(text)
 
 
@@ -134,28 +136,28 @@ CASES = {
         lambda root: root.swap("base", "other", "cache-id"), {"damaged", "wrong-parent"}, True
     ),
     "a layer's cache ID is another layer's": Case(
-        lambda root: copied(root, "other", "top", "cache-id"),
+        lambda root: copy_field(root, "other", "top", "cache-id"),
         {"damaged", "broken-in-driver", "wrong-parent", "stray-in-driver"},
         True,
     ),
     "a layer's cache ID is its parent's": Case(
-        lambda root: copied(root, "middle", "top", "cache-id"),
+        lambda root: copy_field(root, "middle", "top", "cache-id"),
         {"damaged", "broken-in-driver", "wrong-parent", "stray-in-driver"},
         True,
     ),
     "a layer's cache ID is one that no layer has": Case(
-        lambda root: rewritten(root.record("top") / "cache-id", "0" * 64),
+        lambda root: rewrite(root.record("top") / "cache-id", "0" * 64),
         {"missing-in-driver", "stray-in-driver"},
         True,
     ),
     "a layer's parent file names another layer": Case(
-        lambda root: rewritten(root.record("middle") / "parent", root.names["other"]), {"unloadable"}, True
+        lambda root: rewrite(root.record("middle") / "parent", root.names["other"]), {"unloadable"}, True
     ),
     "a layer's parent file is gone": Case(
         lambda root: (root.record("middle") / "parent").unlink(), {"unloadable"}, True
     ),
     "a layer's diff ID is another layer's": Case(
-        lambda root: copied(root, "other", "middle", "diff"), {"unloadable"}, True
+        lambda root: copy_field(root, "other", "middle", "diff"), {"unloadable"}, True
     ),
     "a writable layer's parent file is gone": Case(
         lambda root: (root.record("box") / "parent").unlink(), {"wrong-parent"}, True
@@ -167,13 +169,13 @@ CASES = {
         lambda root: (root.record("case") / "init-id").unlink(), {"wrong-parent", "stray-in-driver"}, True
     ),
     "a writable layer's parent is another layer": Case(
-        lambda root: rewritten(root.record("box") / "parent", root.names["other"]), {"wrong-parent"}, False
+        lambda root: rewrite(root.record("box") / "parent", root.names["other"]), {"wrong-parent"}, False
     ),
     "a writable layer's parent is its parent's parent": Case(
-        lambda root: rewritten(root.record("case") / "parent", root.names["base"]), {"wrong-parent"}, False
+        lambda root: rewrite(root.record("case") / "parent", root.names["base"]), {"wrong-parent"}, False
     ),
     "a writable layer without a parent is given one": Case(
-        lambda root: rewritten(root.record("free") / "parent", root.names["base"]),
+        lambda root: rewrite(root.record("free") / "parent", root.names["base"]),
         {"wrong-parent"},
         False,
         ("overlay2", "btrfs"),
@@ -182,19 +184,19 @@ CASES = {
         lambda root: root.swap("case", "free", "mount-id"), {"wrong-parent"}, False
     ),
     "lower names another layer": Case(
-        lambda root: rewritten(root.own("top", "lower"), f"l/{root.own('other', 'link').read_text()}"),
+        lambda root: rewrite(root.own("top", "lower"), f"l/{root.own('other', 'link').read_text()}"),
         {"wrong-parent"},
         True,
         OVERLAY,
     ),
-    "lower lacks the layers below the parent": Case(
-        lambda root: rewritten(root.own("top", "lower"), f"l/{root.own('middle', 'link').read_text()}"),
+    "lower lacks parents of the parent": Case(
+        lambda root: rewrite(root.own("top", "lower"), f"l/{root.own('middle', 'link').read_text()}"),
         {"broken-in-driver"},
         True,
         OVERLAY,
     ),
     "lower of a writable layer names another layer": Case(
-        lambda root: rewritten(root.own("box", "lower"), f"l/{root.own('other', 'link').read_text()}"),
+        lambda root: rewrite(root.own("box", "lower"), f"l/{root.own('other', 'link').read_text()}"),
         {"wrong-parent"},
         False,
         OVERLAY,
@@ -264,10 +266,10 @@ CASES = {
         lambda root: root.note("box").unlink() or os.mkfifo(root.note("box")), {"broken-in-driver"}, True, ("vfs",)
     ),
     "vfs's note of a layer names another parent": Case(
-        lambda root: rewritten(root.note("top"), f"0 {root.ids['other']}"), {"wrong-parent"}, True, ("vfs",)
+        lambda root: rewrite(root.note("top"), f"0 {root.ids['other']}"), {"wrong-parent"}, True, ("vfs",)
     ),
     "vfs's note of a writable layer names another parent": Case(
-        lambda root: rewritten(root.note("box"), f"0 {root.ids['other']}"), {"wrong-parent"}, False, ("vfs",)
+        lambda root: rewrite(root.note("box"), f"0 {root.ids['other']}"), {"wrong-parent"}, False, ("vfs",)
     ),
 }
 
@@ -282,10 +284,10 @@ def test_the_contents_decide_between_record_and_driver(open_store, store_root, n
     before = tree(root.root)
     with root.open() as store:
         findings = check_store(store, full=True)
-        assert findings, "it is not found"
+        assert findings, "the check does not find the disagreement"
         assert set(codes(findings)) <= case.found, findings
         assert codes(check_store(store)) or "damaged" in case.found
-        for layer in collect_garbage(store):  # which must not take what is only misnamed
+        for layer in collect_garbage(store):  # gc must not collect layers that only have a wrong name
             assert layer.name.removesuffix("-init") not in root.ids.values(), layer
         left = repair(store, findings)
         assert (left == []) == case.repaired or {one.code for one in left} == {"stray-in-driver"}, left

@@ -1,4 +1,4 @@
-"""Garbage collection, and the findings of a check."""
+"""Garbage that `gc` collects, and findings that a check reports and a repair removes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.store.layers import BASE, MIDDLE, TOP, chain, export, register, tree,
 def test_a_sound_store_has_no_findings_and_no_garbage(store):
     layers = chain(store, BASE, MIDDLE)
     store.create_rw_layer("box", layers[1].chain_id)
-    told = []
-    assert check_store(store, full=True, progress=lambda done, total: told.append((done, total))) == []
-    assert told == [(0, 2), (1, 2)]
+    reported = []
+    assert check_store(store, full=True, progress=lambda done, total: reported.append((done, total))) == []
+    assert reported == [(0, 2), (1, 2)]
     assert repair(store, []) == []
     assert collect_garbage(store) == []
 
@@ -47,16 +47,16 @@ def test_referenced_layers_are_not_collected(store, reference):
         base.close()
     if reference != "child's handle":
         top.close()
-    goes = [] if reference.startswith("child") else [Removed("layer", top.chain_id, 4014)]
-    assert collect_garbage(store) == goes
+    collected = [] if reference.startswith("child") else [Removed("layer", top.chain_id, 4014)]
+    assert collect_garbage(store) == collected
     assert base.chain_id in store.layers()
 
 
 def test_entries_that_another_collector_removes_meanwhile_have_no_size(store, monkeypatch):
-    """Found by a storm test: the size of an entry was read after another process had removed it."""
-    dead = store.context.db.path / "tmp" / "write-set-gone"
+    """A kill storm found this: `gc` asked for the size of a file that was already deleted."""
+    stale = store.context.db.path / "tmp" / "write-set-gone"
     record = store.context.image_db.names_path.with_name(".tmp-gone")
-    monkeypatch.setattr(type(store.context.db), "stale_transactions", lambda _: [StaleTransaction(dead, ())])
+    monkeypatch.setattr(type(store.context.db), "stale_transactions", lambda _: [StaleTransaction(stale, ())])
     monkeypatch.setattr(type(store.context.image_db), "half_done", lambda _: [record])
     assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 

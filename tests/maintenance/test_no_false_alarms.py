@@ -1,4 +1,4 @@
-"""A full check finds nothing in sound layers, with any tars, and as root or as an ordinary user."""
+"""A full check finds nothing in sound layers: with unusual tars, and as root or an ordinary user."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.tars import tar
 
 
 def corpus(store):
-    """Register all tars that are accepted, each as a base layer and as a child of one before."""
-    below = None
+    """Register all valid tars of the corpus, each as a base layer and as a child of the layer before it."""
+    parent = None
     for name in names():
         try:
             store.pin(store.register(path_of(name)))
-            if below is not None:
-                store.pin(store.register(path_of(name), below))
+            if parent is not None:
+                store.pin(store.register(path_of(name), parent))
         except InvalidLayer:
             continue
-        below = store.register(path_of(name)).chain_id
+        parent = store.register(path_of(name)).chain_id
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -39,13 +39,15 @@ def test_a_full_check_of_the_corpus_finds_nothing(store):
 
 
 class TestAsAnOrdinaryUser:
-    """Owners, devices and some attributes are not written: neither that user's check nor root's reports them."""
+    """Layers without owners, devices and some attributes: they are no findings for the ordinary user, nor for root."""
 
     @pytest.fixture
     def driver(self):
         return "vfs"
 
     def check(self, ordinary_user, root, fill):
+        """Fill a store as an ordinary user, and check it as this user and as root."""
+
         def open_() -> LayerStore:
             return LayerStore.open(StoreConfig(root=root, driver="vfs", durability="none"))
 
@@ -54,7 +56,7 @@ class TestAsAnOrdinaryUser:
             assert check_store(store, full=True) == []
         with open_() as store:
             assert check_store(store, full=True) == []
-        with ordinary_user(), open_() as store:  # and what is wrong is found
+        with ordinary_user(), open_() as store:  # a file too many is found
             layer = next(iter(store.layers().values()))
             path = os.path.join(store.driver.metadata(layer.cache_id)["Directory"], "more")
             open(path, "w").close()

@@ -1,4 +1,4 @@
-"""A repair of what a check finds, which never deletes what may be an only copy."""
+"""Findings of a check can be repaired, and a repair deletes nothing that may be the only copy."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ IMAGE = ImageSpec([BASE, MIDDLE, TOP], names=["demo:1"])
 
 
 def codes(findings):
+    """Return the different codes of findings, sorted."""
     return sorted({finding.code for finding in findings})
 
 
 def files_of(store, cache_id):
-    """Return the directory in which a driver has a layer's own files."""
+    """Return the directory in which a driver has the own files of a layer."""
     places = map(Path, store.driver.metadata(cache_id).values())
     return next(path for path in places if path.is_dir())
 
@@ -43,18 +44,19 @@ def archive(tmp_path):
 
 @pytest.fixture
 def layers(store):
-    """A chain of three, and a writable layer on it."""
-    made = chain(store, BASE, MIDDLE, TOP)
-    store.pin(made[2])
-    rw = store.create_rw_layer("box", made[2].chain_id, init=lambda path: Path(path, "init").touch() or None)
+    """Register a chain of three, with a writable layer on it, and close the handles."""
+    layers = chain(store, BASE, MIDDLE, TOP)
+    store.pin(layers[2])
+    rw = store.create_rw_layer("box", layers[2].chain_id, init=lambda path: Path(path, "init").touch() or None)
     with rw.mounted() as path:
         Path(path, "written").write_bytes(b"written")
-    for handle in (*made, rw):
+    for handle in (*layers, rw):
         handle.close()
-    return made
+    return layers
 
 
 def assert_whole(store):
+    """Check that all layers are sound and the writable layer shows its files."""
     assert check_store(store, full=True) == []
     assert [export(store.get(name)) for name in names_of(BASE, MIDDLE, TOP)] == [BASE, MIDDLE, TOP]
     with store.get_rw_layer("box") as rw, rw.mounted() as path:
@@ -72,7 +74,7 @@ def test_a_damaged_file_of_a_record_is_restored_from_the_rest(open_store, store,
     store.close()
     damage(record / name)
     if damage is cut and name == "size":
-        return  # a shorter number is as good a one
+        return  # a shorter number is also a valid size
     store = open_store()
     findings = check_store(store)
     assert findings
@@ -93,21 +95,20 @@ def test_a_damaged_descriptor_is_put_into_quarantine(open_store, store):
     store.close()
     path.write_bytes(b"")
     store = open_store()
-    told = []
-    assert repair(store, check_store(store), on_repaired=lambda finding, done: told.append(done)) == []
+    repaired = []
+    assert repair(store, check_store(store), on_repaired=lambda finding, done: repaired.append(done)) == []
     assert store.get(layer._node.record.chain_id).descriptor is None
-    assert len(store.context.quarantine.entries()) == len(told) == 1
+    assert len(store.context.quarantine.entries()) == len(repaired) == 1
 
 
-@pytest.mark.parametrize("given", ["image", "layer", "compressed layer"])
+@pytest.mark.parametrize("kind", ["image", "layer", "compressed layer"])
 @pytest.mark.parametrize("harm", ["content", "no tar-split", "no layer", "empty files"])
-def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, archive, tmp_path, harm, given):
-    import gzip
-
+def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, archive, tmp_path, harm, kind):
     middle = layers[1]
     record, cache_id = record_path_of(store, middle), middle._node.record.cache_id
     if harm == "content":
-        (files_of(store, cache_id) / "opt/tool").write_bytes(b"")  # moby 49784, containerd 8973: kept as valid for ever
+        # moby 49784, containerd 8973: there such a layer is kept as valid forever.
+        (files_of(store, cache_id) / "opt/tool").write_bytes(b"")
     elif harm == "no tar-split":
         (record / "tar-split.json.gz").unlink()
     elif harm == "no layer":
@@ -123,14 +124,14 @@ def test_a_layer_is_rebuilt_from_a_repair_source(open_store, store, layers, arch
     store = open_store()
     findings = check_store(store, full=True)
     assert findings
-    assert repair(store, findings) == findings, "without the layer nothing can be done, and nothing is touched"
+    assert repair(store, findings) == findings, "without a source a repair can do nothing, and changes nothing"
     path = archive
-    if given != "image":
+    if kind != "image":
         path = tmp_path / "layer"
-        path.write_bytes(MIDDLE if given == "layer" else gzip.compress(MIDDLE))
+        path.write_bytes(MIDDLE if kind == "layer" else gzip.compress(MIDDLE))
     with RepairSource(store, path) as source:
         assert repair(store, findings, source=source) == []
-    # The damaged layer stays until a user removes it, also where its record does not name it any more.
+    # The damaged layer stays until the user empties the quarantine, although its record does not name it any more.
     assert len(store.context.quarantine.entries()) == 1
     assert collect_garbage(store) == []
     assert_whole(store)
@@ -151,7 +152,7 @@ def test_a_repair_source_may_lack_the_layer(store, layers, tmp_path):
 
 
 def test_force_puts_a_record_that_cannot_be_repaired_into_quarantine(open_store, store):
-    """The record is in quarantine; the driver's layer is kept, so that a user may restore it."""
+    """The layer can be registered again; the driver's old layer is kept, in case the user still needs it."""
     layer = register(store, BASE)
     record, cache_id = record_path(layer), layer.cache_id
     store.close()
@@ -166,7 +167,7 @@ def test_force_puts_a_record_that_cannot_be_repaired_into_quarantine(open_store,
     assert export(register(store, BASE)) == BASE
 
 
-def test_an_image_without_layers_is_loaded_again(store, archive):
+def test_an_image_without_layers_is_repaired_from_its_archive(store, archive):
     images = Images(store)
     images.load(archive)
     top = names_of(*IMAGE.layers)[2]
@@ -181,8 +182,8 @@ def test_an_image_without_layers_is_loaded_again(store, archive):
     assert images.get("demo:1").size is not None
 
 
-def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, tmp_path):
-    """By now the name is another image's; the repair source is a layout for several platforms."""
+def test_an_image_for_another_platform_is_repaired_and_no_name_moves(store, tmp_path):
+    """Now the name belongs to another image; the repair source is a layout for several platforms."""
     files = {}
     foreign, host = (
         ImageSpec([BASE, layer], extra={"architecture": name}) for name, layer in (("s390x", TOP), ("amd64", MIDDLE))
@@ -205,7 +206,7 @@ def test_an_image_for_another_platform_is_loaded_again_and_no_name_moves(store, 
 
 @pytest.mark.parametrize("kind", ["layer", "image"])
 def test_a_repair_source_is_subject_to_the_limits(open_store, tmp_path, kind):
-    """The bytes read, and the temporary bytes written, are no more than a layer may have."""
+    """Reading a source, and writing its temporary files, stops at the size that a layer may have."""
     large = tar_of({"large": bytes(40 << 20)})
     content = large if kind == "layer" else docker_archive(ImageSpec([large], names=["demo:1"]))
     (tmp_path / "source").write_bytes(gzip.compress(content, 1))
@@ -234,7 +235,7 @@ class TestResume:
         return "vfs"
 
     def test_an_interrupted_check_is_resumed(self, store, layers, monkeypatch):
-        """What was verified is not read again; then the journal is gone."""
+        """Verified layers are not read again; at the end the journal is deleted."""
         verified = []
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
 
@@ -251,12 +252,12 @@ class TestResume:
         journal = store.root / "layerstore" / "verified" / "vfs"
         known = journal.read_text().splitlines()
         assert len(known) in (1, 2)
-        told = []
-        assert check_store(store, full=True, resume=True, progress=lambda *count: told.append(count)) == []
-        assert told[0] == (len(known), 3)
+        reported = []
+        assert check_store(store, full=True, resume=True, progress=lambda *count: reported.append(count)) == []
+        assert reported[0] == (len(known), 3)
         assert not journal.exists()
-        assert check_store(store, full=True, progress=lambda *count: told.append(count)) == []
-        assert (0, 3) in told
+        assert check_store(store, full=True, progress=lambda *count: reported.append(count)) == []
+        assert (0, 3) in reported
 
 
 @pytest.mark.parametrize("what", ["config", "names", "parent"])

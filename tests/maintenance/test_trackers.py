@@ -1,4 +1,7 @@
-"""Losses of data or disk space that users of container engines have reported, and the behaviour here."""
+"""Losses of data or disk space that users have reported to the trackers of container engines: here they do not happen.
+
+Each test names the issue, what happens there, and what happens here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, recor
 
 
 def test_moby_23184_metadata_of_zero_bytes(open_store, store):
-    """There: no layer of the daemon loads any more. Here: the others work, and the damage is reported with its file."""
+    """There: the daemon can load no layer. Here: other layers work, and the damage is reported with file and reason."""
     register(store, TOP)
     bad = register(store, BASE)
     record = record_path(bad)
@@ -26,13 +29,13 @@ def test_moby_23184_metadata_of_zero_bytes(open_store, store):
     assert export(store.get(names_of(TOP)[0])) == TOP
     [finding] = check_store(store)
     assert (finding.code, Path(finding.subject).parent) == ("unloadable", record)
-    # The driver's layer may be the damaged record's: it is not garbage.
+    # The layer of the driver may belong to the damaged record: it is not garbage.
     assert collect_garbage(store) == []
 
 
 @pytest.mark.parametrize("tracker", ["moby 49784", "containerd 8973"])
 def test_empty_files_are_not_kept_as_valid(store, tracker):
-    """There: a layer with empty files after a power cut is used for ever. Here: an export fails, a check finds it."""
+    """There: a layer with files emptied by a power cut is used forever. Here: exports fail, and a check finds it."""
     layer = register(store, BASE)
     with store.driver.mounted(layer.cache_id) as path:
         Path(path, "bin/sh").write_bytes(b"")
@@ -44,7 +47,7 @@ def test_empty_files_are_not_kept_as_valid(store, tracker):
 
 @pytest.mark.parametrize("tracker", ["moby 45939", "moby 22207", "docker/cli 4656"])
 def test_driver_directories_of_lost_records_are_collected(store, tracker):
-    """There: the driver's directories of lost records fill the disk. Here: they are found, and collected."""
+    """There: the driver's directories of lost records fill the disk. Here: a check finds them; `gc` collects them."""
     keep, lose = register(store, BASE), register(store, MIDDLE)
     store.create_rw_layer("lost", keep.chain_id, init=lambda path: None).close()
     mount_id, cache_id = store.mount_id("lost"), lose.cache_id
@@ -54,15 +57,15 @@ def test_driver_directories_of_lost_records_are_collected(store, tracker):
     store.context.locks.advance()
     lost = [mount_id, f"{mount_id}-init", cache_id]
     assert sorted(finding.subject for finding in check_store(store)) == sorted(lost)
-    would = collect_garbage(store, dry_run=True)
-    assert sorted(one.name for one in would) == sorted(lost)
-    assert any(one.bytes for one in would)
-    assert collect_garbage(store) == would
+    announced = collect_garbage(store, dry_run=True)
+    assert sorted(one.name for one in announced) == sorted(lost)
+    assert any(one.bytes for one in announced)
+    assert collect_garbage(store) == announced
     assert store.driver.layer_ids() == [keep.cache_id]
     assert check_store(store, full=True) == []
 
 
-def test_strays_that_are_not_of_a_layer_store_are_left(store):
+def test_driver_layers_that_no_layer_store_has_made_are_left_alone(store):
     """Docker's builder has snapshots of its own in the driver, with other IDs and records elsewhere."""
     register(store, BASE)
     store.driver.create("r2x0yqz8m0v1c5b7n9k3j4h6g", "", {})
@@ -71,8 +74,8 @@ def test_strays_that_are_not_of_a_layer_store_are_left(store):
     assert store.driver.exists("r2x0yqz8m0v1c5b7n9k3j4h6g")
 
 
-def test_strays_are_kept_where_all_records_are_gone(open_store, store):
-    """`image/` was deleted by mistake: the layers that are left may still be needed."""
+def test_strays_are_kept_if_all_records_are_lost(open_store, store):
+    """`image/` was deleted by mistake: the user may still need the layers of the driver."""
     layers = chain(store, BASE, MIDDLE)
     ids = sorted(layer.cache_id for layer in layers)
     store.close()
@@ -83,7 +86,7 @@ def test_strays_are_kept_where_all_records_are_gone(open_store, store):
     assert store.driver.layer_ids() == ids
 
 
-def test_moby_44909_a_leftover_empty_directory(open_store, store):
+def test_moby_44909_an_empty_directory_in_place_of_a_record(open_store, store):
     """There: the layer can never be registered again. Here: it can, and the directory can be removed."""
     names = names_of(BASE, MIDDLE)
     store.close()
@@ -109,9 +112,10 @@ def test_moby_44909_a_leftover_empty_directory(open_store, store):
     ],
 )
 def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, said, tmp_path):
-    """There: a layer that does not load is skipped with a message at debug level, and so is its image, with "layer does
-    not exist"; no message names the file, and pulling the image again restores nothing. Here: each is named,
-    with file and reason, with all its children; and what has been lost can be registered again.
+    """There: a layer that cannot be loaded is skipped with a message at debug level, and so is its image, with "layer
+    does not exist". No message names the file, and pulling the image again does not restore it.
+
+    Here: each record is reported with file and reason, and so are all records that need it. Lost data can be restored.
     """
     archive = tmp_path / "image.tar"
     archive.write_bytes(docker_archive(ImageSpec([BASE, MIDDLE], names=["demo:1"])))
@@ -131,8 +135,8 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
     assert export(store.get(other.chain_id)) == TOP
 
     words = [f"{problem.path}: not loaded: {problem.reason}" for problem in store.load_problems]
-    messages = [(record["level"].name, record["message"]) for record in said]
-    assert all(("WARNING", word) in messages for word in words)
+    logged = [(record["level"].name, record["message"]) for record in said]
+    assert all(("WARNING", word) in logged for word in words)
     lost = [record_path(middle), store.context.db.mount_path("box")]
     if record.exists():
         assert any(f"{record}/cache-id: not loaded: the file is" in word for word in words)
@@ -141,18 +145,18 @@ def test_layers_are_not_silently_left_out(open_store, store, tracker, damage, sa
     findings = check_store(store)
     assert {finding.code for finding in findings} == {"unloadable"}
     assert [image.names for image in Images(store).all()] == [("demo:1",)]
-    # Nobody takes what the lost records may name for garbage.
+    # Layers that the lost records may name are not taken for garbage.
     assert collect_garbage(store) == []
 
     if record.exists():
-        with RepairSource(store, archive) as offer:
-            assert repair(store, findings, source=offer) == []
+        with RepairSource(store, archive) as source:
+            assert repair(store, findings, source=source) == []
     else:
         store.pin(register(store, BASE))
         store.close()
         store = open_store()
         left = repair(store, check_store(store))
-        assert {finding.code for finding in left} == {"stray-in-driver"}  # what the lost record named
+        assert {finding.code for finding in left} == {"stray-in-driver"}  # the layer that the lost record named
     collect_garbage(store)
     assert check_store(store, full=True) == []
     assert [export(store.get(name)) for name in names_of(BASE, MIDDLE)] == [BASE, MIDDLE]

@@ -52,27 +52,29 @@ def flip(path):
 
 
 def replaced(path, make):
+    """Remove a file, and call a function that creates another one in its place."""
     path.unlink()
     make()
 
 
 def unlinked(tree):
-    """Replace a hard link by a copy of the file."""
+    """Replace a hard link by a separate file with the same content."""
     (tree / "d/other").unlink()
     shutil.copy2(tree / "d/file", tree / "d/other")
     os.chown(tree / "d/other", 5, 6)
 
 
 def emptied(tree):
+    """Remove all that is in a tree."""
     for path in tree.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-#: A default access list, as the kernel takes it: rwx for the owner, r-x for all others.
+#: A default access control list in the format of the kernel: rwx for the owner, r-x for all others.
 ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", tag, rights, 0xFFFFFFFF) for tag, rights in ((1, 7), (4, 5), (32, 5))
 )
-#: What harms a layer's tree, and a word that the finding has of it.
+#: Functions that harm the tree of a base layer, and words that the message of the finding must have.
 HARM = {
     "content": (lambda tree: flip(tree / "d/alone"), "alone"),
     "a mode": (lambda tree: (tree / "d/alone").chmod(0o4777), "/d/alone' has the mode 4777"),
@@ -117,7 +119,7 @@ HARM = {
     "a directory more": (lambda tree: (tree / "more").mkdir(), "/more' is there"),
     "a directory less": (lambda tree: shutil.rmtree(tree / "hidden"), "/hidden' is missing"),
 }
-#: What harms a layer on another one.
+#: The same for the own files of a layer with a parent.
 HARM_ABOVE = {
     "content": (lambda tree: flip(tree / "hidden/new"), "hidden/new"),
     "a mode": (lambda tree: (tree / "d/added").chmod(0o4777), "/d/added' has the mode 4777"),
@@ -129,7 +131,7 @@ HARM_ABOVE = {
     "something more": (lambda tree: (tree / "more").touch(), "/more' is there"),
     "something more below": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
 }
-#: Drivers whose layers are whole trees: what they inherit can be harmed, too.
+#: The same for inherited files, with drivers whose layers are whole trees.
 HARM_INHERITED = {
     "content": (lambda tree: flip(tree / "d/file"), "/d/file' has another content than in the parent"),
     "a mode": (lambda tree: (tree / "d/alone").chmod(0o4777), "/d/alone' has another mode"),
@@ -146,6 +148,7 @@ HARM_INHERITED = {
     "what was deleted": (lambda tree: (tree / "gone").write_text("gone"), "/gone' is there, and the layer deletes it"),
     "nothing": (emptied, "is missing"),
 }
+#: The same for the whiteouts and attributes of overlayfs.
 HARM_MARKS = {
     "no whiteout": (lambda tree: (tree / "gone").unlink(), "/gone' shows again"),
     "a whiteout too many": (
@@ -179,35 +182,38 @@ HARM_MARKS = {
     ),
 }
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: to make devices and owners")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to create devices and set owners")
 
 
 @pytest.fixture
 def layers(store):
-    """Two layers, and a writable one on them."""
-    made = chain(store, LOWER, UPPER)
-    store.pin(made[1])
-    for handle in made:
+    """Register a layer and its child, pin the child and close the handles."""
+    layers = chain(store, LOWER, UPPER)
+    store.pin(layers[1])
+    for handle in layers:
         handle.close()
-    return made
+    return layers
 
 
 def shown(store, layer):
+    """Return the tree of a layer on a mount."""
     with store.driver.mounted(store.find(layer._node.record.chain_id).cache_id) as path:
         found = read_tree(path)
     if found.get(b"implied") is not None:
-        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)  # that of a directory without an entry is not known
+        # The tar says no time for a directory without an entry.
+        found[b"implied"] = replace(found[b"implied"], mtime_ns=0)
     return found
 
 
 def assert_found_and_repaired(store, layers, harmed, harm, word):
+    """Harm a layer; check that a full check finds only this, and that a repair restores all trees and tars."""
     before = [shown(store, layer) for layer in layers]
     exported = [export(layer) for layer in map(store.find, (layer.chain_id for layer in layers))]
     harm(files_of(store, harmed._node.record.cache_id))
     findings = check_store(store, full=True)
     assert [finding.subject for finding in findings] == [harmed.chain_id], findings
     assert set(codes(findings)) <= {"tree-differs", "damaged"}
-    if codes(findings) == ["damaged"]:  # the tar is made from its own file: only a repair source helps
+    if codes(findings) == ["damaged"]:  # the tar itself needs this file: only a repair source helps
         assert repair(store, findings) == findings
         return
     assert word in findings[0].message
@@ -229,7 +235,7 @@ def test_damaged_files_of_a_child_layer_are_found_and_repaired(store, layers, ha
 
 @pytest.mark.parametrize("harm", HARM_INHERITED)
 def test_damaged_files_that_a_layer_inherits_are_found_and_repaired(store, layers, harm):
-    if store.driver_name != "overlay2":  # whose layers have nothing but their own files
+    if store.driver_name != "overlay2":  # layers of overlay2 have only their own files
         assert_found_and_repaired(store, layers, layers[1], *HARM_INHERITED[harm])
 
 
@@ -239,5 +245,5 @@ class TestOverlay:
         return "overlay2"
 
     @pytest.mark.parametrize("harm", HARM_MARKS)
-    def test_damaged_overlay_marks_are_found_and_repaired(self, store, layers, harm):
+    def test_harm_to_whiteouts_and_overlay_attributes(self, store, layers, harm):
         assert_found_and_repaired(store, layers, layers[1], *HARM_MARKS[harm])

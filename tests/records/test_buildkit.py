@@ -1,3 +1,5 @@
+"""References of BuildKit's cache to layers."""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +18,7 @@ def test_a_root_without_a_buildkit_cache_has_no_references(tmp_path: Path) -> No
     assert BuildKitCache(tmp_path).references_to(ONE) == []
     (tmp_path / "buildkit").write_text("no directory")
     inside.guard(tmp_path)
-    [bad] = BuildKitCache(tmp_path).unreadable()  # what it would keep is not known
+    [bad] = BuildKitCache(tmp_path).unreadable()  # the layers that it may keep are not known
     assert "it is a regular file, not" in str(bad)
 
 

@@ -1,3 +1,5 @@
+"""Records of images, in the format of Docker."""
+
 from __future__ import annotations
 
 import json
@@ -22,6 +24,7 @@ def db(tmp_path: Path, request: pytest.FixtureRequest) -> ImageDB:
 
 
 def files(db: ImageDB) -> dict[str, tuple[int, bytes]]:
+    """Return modes and contents of all files."""
     return {
         str(path.relative_to(db.path)): (path.stat().st_mode & 0o777, path.read_bytes())
         for path in db.path.rglob("*")
@@ -38,7 +41,7 @@ def test_reading_image_records_writes_nothing(db: ImageDB, tmp_path: Path) -> No
 
 
 def test_image_records_have_docker_s_format(db: ImageDB) -> None:
-    """Modes and contents as a 20.10 daemon has left them."""
+    """Modes and contents are those that a Docker daemon 20.10 has written."""
     other = db.add(OTHER)
     assert db.add(CONFIG, other) == IMAGE
     db.set_names({"b:2": IMAGE, "b:1": other, "example.com:5000/a/b@sha256:" + "0" * 64: IMAGE})
@@ -70,12 +73,12 @@ def test_image_records_have_docker_s_format(db: ImageDB) -> None:
 def test_an_image_refers_to_all_its_layers(db: ImageDB) -> None:
     db.add(CONFIG)
     db.add(OTHER)
-    held = [[f"image {IMAGE}"]] * 2
-    assert list(map(db.references_to, chain_ids(LAYERS))) == held
+    references = [[f"image {IMAGE}"]] * 2
+    assert list(map(db.references_to, chain_ids(LAYERS))) == references
     db.remove(IMAGE)
     assert list(map(db.references_to, chain_ids(LAYERS))) == [[], []]
     db.add(CONFIG)
-    assert list(map(db.references_to, chain_ids(LAYERS))) == held
+    assert list(map(db.references_to, chain_ids(LAYERS))) == references
 
 
 def test_layers_shared_by_images_are_referenced_by_those_that_are_left(db: ImageDB) -> None:
@@ -95,7 +98,7 @@ def test_layers_shared_by_images_are_referenced_by_those_that_are_left(db: Image
 
 
 def test_removing_an_image_leaves_no_record_of_it_and_no_mention_as_parent(db: ImageDB) -> None:
-    """A daemon does not start if a recorded parent is missing."""
+    """A Docker daemon does not start if a recorded parent is missing."""
     parent = db.add(OTHER)
     db.add(CONFIG, parent)
     db.remove(parent)
@@ -106,7 +109,7 @@ def test_removing_an_image_leaves_no_record_of_it_and_no_mention_as_parent(db: I
 
 
 def test_an_image_is_removed_with_the_unfinished_writes_of_ended_processes(db: ImageDB) -> None:
-    """Found by a soak: a process had ended between writing a file and moving it to its place."""
+    """The soak test found this: a process had died between writing a file and renaming it."""
     db.add(CONFIG)
     db.set_last_updated(IMAGE, "now")
     metadata = db.path / "imagedb" / "metadata" / "sha256" / IMAGE.hex

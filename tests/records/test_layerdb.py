@@ -1,4 +1,4 @@
-"""Records as Docker writes and reads them."""
+"""Records of layers and writable layers, in the format of Docker; also digests and pins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def db(tmp_path, request):
     return LayerDB(tmp_path / "layerdb", durability=request.param)
 
 
-def put(db, *, parent=PARENT, size=12, descriptor=None):
+def commit_record(db, *, parent=PARENT, size=12, descriptor=None):
+    """Commit a record with a tar-split file, and return it."""
     record = LayerRecord(chain_id(DIFF, parent), DIFF, size, CACHE_ID, parent, descriptor)
     with db.begin(CACHE_ID) as transaction:
         with transaction.open_tar_split() as file:
@@ -42,7 +43,7 @@ def files(directory):
 
 
 def test_the_files_of_a_layer_s_record(db):
-    record = put(db, descriptor={"digest": "x", "mediaType": "m"})
+    record = commit_record(db, descriptor={"digest": "x", "mediaType": "m"})
     assert files(db.layer_path(CHAIN)) == {
         "diff": DIFF.encode(),
         "size": b"12",
@@ -59,14 +60,14 @@ def test_the_files_of_a_layer_s_record(db):
 
 
 def test_a_base_layer_has_no_parent_file(db):
-    put(db, parent=None)
+    commit_record(db, parent=None)
     assert set(files(db.layer_path(ChainID(DIFF)))) == {"diff", "size", "cache-id", TAR_SPLIT}
     assert db.read(ChainID(DIFF)).parent is None
 
 
 def test_fields_written_by_docker_or_an_editor_are_read(db):
-    """Older Dockers wrote `os`; a newline at the end is no damage."""
-    put(db)
+    """Older versions of Docker wrote `os`; a newline, which an editor may add, is no damage."""
+    commit_record(db)
     directory = db.layer_path(CHAIN)
     (directory / "os").write_text("linux")
     for name in ("diff", "size", "cache-id", "parent"):
@@ -74,8 +75,8 @@ def test_fields_written_by_docker_or_an_editor_are_read(db):
     assert db.read(CHAIN).size == 12
 
 
-def test_a_taken_name_leaves_the_transaction_open(db):
-    put(db)
+def test_committing_under_an_existing_name_is_refused(db):
+    commit_record(db)
     with db.begin("d" * 64) as transaction, pytest.raises(FileExistsError, match="record already"):
         transaction.commit(CHAIN)
     assert db.cache_id(CHAIN) == CACHE_ID
@@ -94,36 +95,36 @@ def test_a_transaction_is_on_disk_before_the_driver_creates_anything(db):
 def test_a_transaction_without_a_process_is_stale(db):
     transaction = db.begin(CACHE_ID)
     transaction.abandon()
-    [dead] = db.stale_transactions()
-    assert (dead.path, dead.driver_ids) == (transaction.path, (CACHE_ID,))
-    with db.removing_stale(dead) as mine:
+    [stale] = db.stale_transactions()
+    assert (stale.path, stale.driver_ids) == (transaction.path, (CACHE_ID,))
+    with db.removing_stale(stale) as mine:
         assert mine
-        with db.removing_stale(dead) as second:
+        with db.removing_stale(stale) as second:
             assert not second
     assert db.stale_transactions() == []
-    with db.removing_stale(dead) as third:
+    with db.removing_stale(stale) as third:
         assert not third
 
 
 def test_a_failing_removal_leaves_the_stale_transaction(db):
     db.begin(CACHE_ID).abandon()
-    [dead] = db.stale_transactions()
-    with pytest.raises(OSError, match="busy"), db.removing_stale(dead):
+    [stale] = db.stale_transactions()
+    with pytest.raises(OSError, match="busy"), db.removing_stale(stale):
         raise OSError(16, "busy")
-    assert db.stale_transactions() == [dead]
+    assert db.stale_transactions() == [stale]
 
 
 def test_a_stale_writable_layer_names_children_before_parents(db):
     with db.begin_mount(MountRecord("box", "a" * 64, "a" * 64 + "-init", PARENT)) as files_:
         files_.abandon()
-    assert [dead.driver_ids for dead in db.stale_transactions()] == [("a" * 64, "a" * 64 + "-init")]
+    assert [stale.driver_ids for stale in db.stale_transactions()] == [("a" * 64, "a" * 64 + "-init")]
 
 
 def test_a_deletion_is_interrupted_and_resumed(db):
-    put(db)
+    commit_record(db)
     deletion = db.begin_deletion(CHAIN)
     path = deletion.path
-    assert db.interrupted_deletions() == [], "it is in hand"
+    assert db.interrupted_deletions() == [], "this deletion is at work"
     assert db.parents_of_deletions() == {path: PARENT}
     with deletion:
         pass
@@ -161,7 +162,7 @@ def test_the_files_of_a_writable_layer_s_record(db):
 
     with db.begin_mount_deletion("box") as taken:
         assert not db.has_mount("box")
-        assert db.stale_transactions() == [], "it is in hand"
+        assert db.stale_transactions() == [], "this deletion is at work"
         taken.publish(db.mount_path("box"))
     assert db.read_mount("box") == record
     with db.begin_mount_deletion("box"):
@@ -173,13 +174,13 @@ def test_the_files_of_a_writable_layer_s_record(db):
 
 
 def test_a_write_set_is_cancelled_once(db):
-    put(db)
+    commit_record(db)
     with WriteSet(db.path, durable=True) as files_:
         path = files_.path
         files_.cancel()
         assert not path.exists()
         path.mkdir()
-    assert path.exists(), "it was not this one's any more"
+    assert path.exists(), "a cancelled write set removes nothing more"
 
 
 def test_reading_records_creates_nothing(tmp_path):
@@ -209,7 +210,7 @@ def test_reading_records_creates_nothing(tmp_path):
 
 @pytest.mark.parametrize("size", ["-1", "1.5", "0x10", "1e3", "", " ", "12 12", str(1 << 63), "９"])
 def test_an_invalid_size_is_a_bad_record(db, size):
-    put(db)
+    commit_record(db)
     (db.layer_path(CHAIN) / "size").write_text(size)
     with pytest.raises(BadRecord, match="size"):
         db.read(CHAIN)
@@ -217,7 +218,7 @@ def test_an_invalid_size_is_a_bad_record(db, size):
 
 @pytest.mark.parametrize("cache_id", ["..", "a/b", "-x", "x" * 129, "a b", "é"])
 def test_a_driver_s_id_that_is_a_path_is_a_bad_record(db, cache_id):
-    put(db)
+    commit_record(db)
     (db.layer_path(CHAIN) / "cache-id").write_text(cache_id)
     with pytest.raises(BadRecord, match="cache-id"):
         db.read(CHAIN)
@@ -236,25 +237,26 @@ def test_an_invalid_mount_id_is_a_bad_record(db, mount_id):
 FIELDS = ("os", "parent", "diff", "size", "cache-id", "descriptor.json")
 
 
-def read_or_error(read):
-    """Return the record, or the error of reading it."""
+def result_of(read):
+    """Read a record; return the record, or the type and message of the error."""
     try:
         return read(CHAIN)
     except (BadRecord, OSError) as error:
         return type(error), str(error)
 
 
-def both_ways(db):
+def read_both_ways(db):
+    """Read a record as one of many and alone, check that the results are the same, and return it."""
     with db.reading_many() as read:
-        assert read_or_error(read) == read_or_error(db.read)
-    return read_or_error(db.read)
+        assert result_of(read) == result_of(db.read)
+    return result_of(db.read)
 
 
 @pytest.mark.parametrize("descriptor", [None, {"digest": "x"}, {"annotations": {"a": "é" * 9000}}])
 @pytest.mark.parametrize("parent", [None, PARENT])
 def test_many_records_are_read_like_single_ones(db, monkeypatch, parent, descriptor):
     """Usual records are read without `LayerRecord.read`."""
-    record = put(db, parent=parent, descriptor=descriptor)
+    record = commit_record(db, parent=parent, descriptor=descriptor)
     with db.reading_many() as read:
         assert read(record.chain_id) == db.read(record.chain_id) == record
         if not descriptor or len(str(descriptor)) < 1000:
@@ -265,7 +267,7 @@ def test_many_records_are_read_like_single_ones(db, monkeypatch, parent, descrip
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("damage", ["gone", "directory", "dangling", "loop", "fifo", "long", "locked out"])
 def test_damage_is_reported_alike_among_many_records(db, field, damage):
-    put(db, descriptor={"digest": "x"})
+    commit_record(db, descriptor={"digest": "x"})
     path = db.layer_path(CHAIN) / field
     path.unlink(missing_ok=True)
     match damage:
@@ -282,7 +284,7 @@ def test_damage_is_reported_alike_among_many_records(db, field, damage):
         case "locked out":
             path.write_bytes(b"linux")
             path.chmod(0)
-    both_ways(db)
+    read_both_ways(db)
 
 
 ODD = [
@@ -294,23 +296,23 @@ ODD = [
 @pytest.mark.parametrize("field", FIELDS)
 def test_odd_content_is_read_alike_among_many_records(tmp_path, field):
     db = LayerDB(tmp_path, durability="none")
-    put(db)
+    commit_record(db)
     for content in ODD:
         (db.layer_path(CHAIN) / field).write_bytes(content)
-        both_ways(db)
+        read_both_ways(db)
 
 
 @given(st.sampled_from(FIELDS), st.binary(max_size=8))
 def test_any_content_is_read_alike_among_many_records(tmp_path_factory, field, content):
     db = LayerDB(tmp_path_factory.mktemp("many"), durability="none")
-    put(db)
+    commit_record(db)
     (db.layer_path(CHAIN) / field).write_bytes(content)
-    both_ways(db)
+    read_both_ways(db)
 
 
-def test_many_records_of_a_store_without_any(tmp_path):
+def test_reading_many_records_of_an_empty_store(tmp_path):
     db = LayerDB(tmp_path / "none")
-    assert both_ways(db)[0] is BadRecord
+    assert read_both_ways(db)[0] is BadRecord
     assert list(tmp_path.iterdir()) == []
 
 
@@ -327,7 +329,7 @@ def test_any_descriptor_is_read_as_it_was_written(tmp_path_factory, descriptor):
 
 
 @given(st.text())
-def test_a_mount_name_is_one_that_a_directory_can_have(tmp_path_factory, name):
+def test_a_valid_mount_name_can_name_a_directory(tmp_path_factory, name):
     try:
         check_mount_name(name)
     except InvalidMountName:
@@ -376,7 +378,7 @@ def test_pins_are_added_listed_and_removed(tmp_path):
 
 
 def test_claimed_parents_of_damaged_records(tmp_path):
-    """The name proves the parent, or for a writable layer its existence; otherwise it may be any layer."""
+    """A layer names its parent by its chain ID, a writable layer by its record if that parent exists; else it is unknown."""
     layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
     damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex
     box, plain = mounts / "box", mounts / "plain"
@@ -400,7 +402,7 @@ def test_claimed_parents_of_damaged_records(tmp_path):
     assert claimed() == ({}, [damaged, box])
     (damaged / "parent").write_text(PARENT)
     assert claimed() == ({PARENT: [damaged]}, [damaged, box]), (
-        "the name proves it, and the record of its parent is lost"
+        "the chain ID proves it, and the parent of that layer is lost"
     )
     (damaged / "diff").unlink()
     (box / "parent").unlink()

@@ -1,4 +1,4 @@
-"""Records are the same whether a worker helps to read them or not, and whether it fails or not."""
+"""Reading records with a worker process: the result is the same as without it, also when the worker fails."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ COUNT = 5 * CHUNK + 7
 
 
 def write(directory, record):
+    """Write a record into a new directory."""
     directory.mkdir(parents=True)
     record.write(directory)
 
 
 @pytest.fixture
 def db(tmp_path):
-    """Records of a few chunks: chains of three, some with descriptors, and some damaged."""
+    """Return a directory with several chunks of records: chains of three, some with descriptors, some damaged."""
     db = LayerDB(tmp_path / "layerdb")
     parent = None
     for number in range(COUNT):
@@ -55,13 +56,14 @@ def db(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def few_are_many(monkeypatch):
+def always_with_worker(monkeypatch):
+    """Use a worker for any number of records, as on a computer with two cores."""
     monkeypatch.setattr(layerdb, "MANY", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
 
-def plain(db):
-    """Return each record, or the error of reading it."""
+def read_alone(db):
+    """Read each record without a worker; return the record, or the type and message of the error."""
     found = {}
     for name in db.list_layers():
         try:
@@ -71,14 +73,14 @@ def plain(db):
     return found
 
 
-def read(db):
-    """Return the same from `reading_many`."""
+def read_many(db):
+    """Do the same with `reading_many`, which uses a worker."""
     found = {}
     names = db.list_layers()
-    with db.reading_many(names) as read_:
+    with db.reading_many(names) as read:
         for name in names:
             try:
-                found[name] = read_(name)
+                found[name] = read(name)
             except (BadRecord, OSError) as error:
                 found[name] = type(error), str(error)
     return found
@@ -86,50 +88,50 @@ def read(db):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Wait for the worker, so that it reads some records; return what it has sent."""
-    sent = []
+    """Wait for the worker before each `take`, so that its chunks are used; return the list of these chunks."""
+    answers = []
     take = read_worker._ReadWorker.take
 
     def wait(self):
         select.select([self._out], [], [])
         chunks = take(self)
-        sent.extend(chunks)
+        answers.extend(chunks)
         return chunks
 
     monkeypatch.setattr(read_worker._ReadWorker, "take", wait)
-    return sent
+    return answers
 
 
 def test_the_worker_reads_the_same_records(db, answers, nothing_left_open):
-    expected = plain(db)
-    assert read(db) == expected
+    expected = read_alone(db)
+    assert read_many(db) == expected
     assert sum(isinstance(one, LayerRecord) for one in expected.values()) < COUNT
     assert answers
     assert any(isinstance(one, tuple) for chunk in answers for one in chunk)
     assert any(one is None for chunk in answers for one in chunk)
-    for record in read(db).values():
+    for record in read_many(db).values():
         if isinstance(record, LayerRecord):
             assert type(record.chain_id).__name__ == "ChainID"
             assert type(record.diff_id).__name__ == "DiffID"
 
 
 def test_records_are_the_same_without_waiting_for_the_worker(db, nothing_left_open):
-    """Without waiting, the worker may send all records, some or none."""
-    expected = plain(db)
+    """Without waiting, the worker may send all chunks, some or none before the end."""
+    expected = read_alone(db)
     for _ in range(5):
-        assert read(db) == expected
+        assert read_many(db) == expected
 
 
 def test_no_worker_is_started_on_one_core(db, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(os, "posix_spawn", None)
-    assert read(db) == plain(db)
+    assert read_many(db) == read_alone(db)
 
 
 def test_no_worker_is_started_for_few_records(db, monkeypatch):
     monkeypatch.setattr(layerdb, "MANY", COUNT + 1)
     monkeypatch.setattr(read_worker._ReadWorker, "start", None)
-    assert read(db) == plain(db)
+    assert read_many(db) == read_alone(db)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_no_worker_is_started_for_few_records(db, monkeypatch):
 )
 def test_a_failing_worker_costs_no_record(db, monkeypatch, program, nothing_left_open):
     monkeypatch.setattr(read_worker, "_CODE", program)
-    assert read(db) == plain(db)
+    assert read_many(db) == read_alone(db)
 
 
 @pytest.mark.parametrize("error", [OSError(11, "no more processes"), AttributeError("memfd_create")])
@@ -154,7 +156,7 @@ def test_a_worker_that_cannot_be_started_costs_no_record(db, monkeypatch, error,
         raise error
 
     monkeypatch.setattr(WorkerProcess, "start", refuse)
-    assert read(db) == plain(db)
+    assert read_many(db) == read_alone(db)
 
 
 def test_an_interrupt_leaves_no_worker(db, monkeypatch, nothing_left_open):
@@ -163,13 +165,13 @@ def test_an_interrupt_leaves_no_worker(db, monkeypatch, nothing_left_open):
 
     monkeypatch.setattr(read_worker, "read_fields", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        read(db)
+        read_many(db)
 
 
 def test_a_record_read_ahead_is_returned_once_and_then_read_again(db):
     names = db.list_layers()
-    with db.reading_many(names) as read_:
+    with db.reading_many(names) as read:
         (db.layer_path(names[1]) / "size").write_text("damaged after it was read")
-        assert read_(names[1]).chain_id == names[1]
+        assert read(names[1]).chain_id == names[1]
         with pytest.raises(BadRecord, match="size"):
-            read_(names[1])
+            read(names[1])

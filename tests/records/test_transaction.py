@@ -1,3 +1,5 @@
+"""Transactions and their locks, while other processes look at or remove the same directories."""
+
 from __future__ import annotations
 
 import fcntl
@@ -12,7 +14,7 @@ from layerstore_core.records.transaction import Transaction, WriteSet, stale_tra
 
 
 def test_gc_between_creation_and_lock_of_a_transaction_does_no_harm(tmp_path, monkeypatch):
-    """The directory of a transaction is not locked at once: until then it may be taken for a stale one."""
+    """The directory of a transaction is created before it is locked: until then `gc` may take it as stale."""
     real = Path.chmod
     taken = []
 
@@ -28,14 +30,14 @@ def test_gc_between_creation_and_lock_of_a_transaction_does_no_harm(tmp_path, mo
         assert files.path not in taken
 
 
-def test_a_fifo_in_place_of_a_field_is_not_waited_for(tmp_path):
+def test_a_fifo_in_place_of_a_file_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "size")
     assert read_driver_id(tmp_path / "size") is None
 
 
 @pytest.mark.parametrize("becomes", ["removed", "renamed"])
 def test_a_lock_counts_only_if_the_directory_still_has_its_name(tmp_path, monkeypatch, becomes):
-    """Between the opening and the locking of a directory another process may remove or rename it."""
+    """Another process may remove or rename a directory between opening and locking it."""
     real = fcntl.flock
     taken = []
 
@@ -56,13 +58,13 @@ def test_a_lock_counts_only_if_the_directory_still_has_its_name(tmp_path, monkey
     scratch = tmp_path / "db" / "tmp"
     if becomes == "renamed":
         (scratch / "elsewhere").rmdir()
-    (scratch / "write-set-dead").mkdir()
+    (scratch / "write-set-stale").mkdir()
     taken.clear()
     assert stale_transactions(tmp_path / "db") == []
 
 
 def test_a_process_that_only_looks_at_a_transaction_is_waited_for(tmp_path, monkeypatch):
-    """A check locks a transaction for a moment; the transaction does not become stale by that."""
+    """A check locks each directory that it finds for a moment; this does not make the transaction stale."""
     real = Path.chmod
     looking = []
 

@@ -378,7 +378,7 @@ def test_pins_are_added_listed_and_removed(tmp_path):
 
 
 def test_claimed_parents_of_damaged_records(tmp_path):
-    """A layer names its parent by its chain ID, a writable layer by its record if that parent exists; else it is unknown."""
+    """The chain ID proves the parent of a layer. A writable layer has the recorded parent if that exists; else any."""
     layers, mounts = tmp_path / "sha256", tmp_path / "mounts"
     damaged, lost, base = layers / CHAIN.hex, layers / ("9" * 64), layers / DIFF.hex
     box, plain = mounts / "box", mounts / "plain"

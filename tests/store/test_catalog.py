@@ -40,7 +40,7 @@ def test_a_layer_stays_while_its_child_is_being_deleted(driver, open_store, stor
 
 
 @pytest.mark.parametrize("created_again", [True, False])
-def test_a_writable_layer_is_deleted_before_it_is_referenced(open_store, store, monkeypatch, created_again):
+def test_opening_a_writable_layer_that_another_store_deletes_meanwhile(open_store, store, monkeypatch, created_again):
     base = register(store, BASE)
     store.create_rw_layer("box", base.chain_id).close()
     other = open_store()

@@ -48,7 +48,7 @@ class Fault(Exception):
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("hook", ["create", "apply_diff"])
-def test_a_hook_that_fails_while_registering(store, store_root, base, hook, when, error):
+def test_a_hook_that_fails_while_registering_leaves_nothing(store, store_root, base, hook, when, error):
     warm(store)
     before = tree(store_root)
     with around(store, hook, **{when: FailingCall(error)}), pytest.raises(type(error)):
@@ -58,7 +58,7 @@ def test_a_hook_that_fails_while_registering(store, store_root, base, hook, when
 
 
 @pytest.mark.parametrize("hook", ["get", "put", "diff_getter"])
-def test_a_hook_that_a_driver_may_need_while_registering(store, store_root, base, hook):
+def test_a_failing_hook_that_the_driver_may_call_while_registering(store, store_root, base, hook):
     warm(store)
     before = tree(store_root)
     for when in ("before", "after"):
@@ -100,7 +100,9 @@ def test_gc_finds_a_layer_whose_removal_failed_too(store, store_root, base):
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("hook", "skip"), [("create_read_write", 0), ("create_read_write", 1), ("get", 0), ("put", 0)])
-def test_a_hook_that_fails_while_creating_a_writable_layer(store, store_root, base, hook, skip, when, error):
+def test_a_hook_that_fails_while_creating_a_writable_layer_leaves_nothing(
+    store, store_root, base, hook, skip, when, error
+):
     warm(store)
     before = tree(store_root)
     with around(store, hook, **{when: FailingCall(error, skip=skip)}), pytest.raises(type(error)):
@@ -125,7 +127,7 @@ def test_gc_finds_a_writable_layer_whose_removal_failed_too(store, store_root, b
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_driver_that_fails_to_remove_a_layer(store, store_root, base, when):
+def test_a_driver_that_fails_to_remove_a_layer_leaves_an_unfinished_deletion(store, store_root, base, when):
     """The store does not have the layer any more, and what is left is an unfinished deletion."""
     warm(store)
     before = tree(store_root)
@@ -141,7 +143,7 @@ def test_a_driver_that_fails_to_remove_a_layer(store, store_root, base, when):
 
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base, when, skip):
+def test_a_release_of_a_writable_layer_that_fails_can_be_tried_again(store, store_root, base, when, skip):
     """The handle stays valid, as in Docker, so that the release can be tried again."""
     warm(store)
     before = tree(store_root)
@@ -156,7 +158,7 @@ def test_a_driver_that_fails_to_remove_a_writable_layer(store, store_root, base,
 
 
 @pytest.mark.parametrize("skip", [0, 1])
-def test_a_writable_layer_whose_removal_failed_halfway(open_store, store, store_root, base, skip):
+def test_a_writable_layer_whose_removal_failed_halfway_cannot_be_used(open_store, store, store_root, base, skip):
     """The record stays, so that the removal can be tried again; using the layer is an error that says what is wrong."""
     warm(store)
     before = tree(store_root)

@@ -21,16 +21,16 @@ from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, names_of, register, tar_of
 
 
-def work_on(store: LayerStore) -> RWLayer:
+def create_work(store: LayerStore) -> RWLayer:
     """Create a writable layer, with a file in it, on a chain that has no other reference."""
     with store.create_rw_layer("work", chain(store, BASE, MIDDLE)[-1]) as work, work.mounted() as path:
-        Path(path, "mine").write_bytes(b"wanted")
+        Path(path, "mine").write_bytes(b"content")
     return work
 
 
 @pytest.mark.parametrize("lost", ["mounts", "sha256", "sha256 mounts", ""])
-def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
-    work_on(store)
+def test_nothing_is_deleted_if_records_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+    create_work(store)
     db, ids = store.context.db.path, store.driver.layer_ids()
     store.close()
     aside = db.with_name("aside")
@@ -47,8 +47,8 @@ def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store:
             repair(again, findings, force=True)
             assert collect_garbage(again, dry_run=True) == collect_garbage(again) == []
             for layer in again.layers().values():
-                with again.get(layer.chain_id) as held:
-                    assert again.release(held) == []
+                with again.get(layer.chain_id) as handle:
+                    assert again.release(handle) == []
             # The directory is not created again: then it would look as if there had been no records.
             with pytest.raises(BadRecord, match="directory is missing"):
                 register(again, TOP)
@@ -60,10 +60,10 @@ def test_nothing_is_deleted_where_records_are_lost(open_store: OpenStore, store:
     with open_store() as again:
         assert check_store(again) == []
         with again.get_rw_layer("work") as work, work.mounted() as path:
-            assert Path(path, "mine").read_bytes() == b"wanted"
+            assert Path(path, "mine").read_bytes() == b"content"
 
 
-def test_a_store_without_writable_layers_of_an_earlier_version(open_store: OpenStore, store: LayerStore) -> None:
+def test_a_store_without_a_directory_of_writable_layers_is_sound(open_store: OpenStore, store: LayerStore) -> None:
     """Docker also creates the directory only with the first writable layer: no records are lost, and all works."""
     layer = register(store, BASE)
     store.pin(layer)
@@ -197,7 +197,7 @@ def test_a_lost_layer_keeps_its_parents_while_other_processes_work(open_store: O
 def test_a_file_in_place_of_the_record_of_a_writable_layer_is_reported(
     open_store: OpenStore, store: LayerStore
 ) -> None:
-    work_on(store)
+    create_work(store)
     store.close()
     record = store.context.db.mount_path("work")
     aside = record.rename(store.root.with_name("aside"))
@@ -220,7 +220,7 @@ def test_no_pin_is_left_after_unpin_and_release(store: LayerStore) -> None:
     assert [gone.chain_id for gone in store.release(base)] == [base.chain_id]
 
 
-def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store: LayerStore) -> None:
+def test_nothing_is_deleted_if_the_pins_are_lost(open_store: OpenStore, store: LayerStore) -> None:
     layers = chain(store, BASE, MIDDLE)
     store.pin(layers[-1])
     pins = store.root / "layerstore" / "pins" / store.driver_name
@@ -234,10 +234,10 @@ def test_nothing_is_deleted_where_the_pins_are_lost(open_store: OpenStore, store
         assert collect_garbage(again) == []
         # The directory is not created again: then it would look as if there had been no pins.
         with (
-            again.get(layers[-1].chain_id) as held,
+            again.get(layers[-1].chain_id) as handle,
             pytest.raises(BadRecord, match="the directory of the pins is missing"),
         ):
-            again.pin(held)
+            again.pin(handle)
         assert not pins.exists()
     aside.rename(pins)
     with open_store() as again:
@@ -256,7 +256,7 @@ def test_a_store_without_pins_has_no_finding_for_their_directory(open_store: Ope
 @pytest.mark.parametrize(
     "lost", ["imagedb", "imagedb/content", "imagedb/content/sha256", "repositories.json", "imagedb repositories.json"]
 )
-def test_nothing_is_deleted_where_images_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
+def test_nothing_is_deleted_if_images_are_lost(open_store: OpenStore, store: LayerStore, lost: str) -> None:
     Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(CHAIN), names=["demo:1"]))))
     ids = store.driver.layer_ids()
     store.close()

@@ -25,7 +25,7 @@ REGISTER = "import io; layer = store.register(io.BytesIO(bytes.fromhex(tar)), pa
 
 def test_a_layer_that_another_process_references_is_not_deleted(store, other):
     layer = register(store, BASE)
-    other.run("held = store.get(name)", name=layer.chain_id)
+    other.run("handle = store.get(name)", name=layer.chain_id)
 
     assert store.holders(layer.chain_id) == ["1 open handle(s)"]
     assert store.release(layer) == []
@@ -33,13 +33,13 @@ def test_a_layer_that_another_process_references_is_not_deleted(store, other):
     assert collect_garbage(store) == []
     assert export(store.layers()[layer.chain_id]) == BASE
 
-    assert other.run("answer = [gone.chain_id for gone in store.release(held)]") == [layer.chain_id]
+    assert other.run("answer = [gone.chain_id for gone in store.release(handle)]") == [layer.chain_id]
     assert store.layers() == {}
 
 
 def test_the_references_of_a_killed_process_end_at_once(store, other):
     layer = register(store, BASE)
-    other.run("held = store.get(name)", name=layer.chain_id)
+    other.run("handle = store.get(name)", name=layer.chain_id)
     store.release(layer)
     other.kill()
     assert [gone.name for gone in collect_garbage(store)] == [layer.chain_id]
@@ -173,18 +173,18 @@ def test_garbage_collection_while_layers_are_registered(store, other):
 def test_two_stores_in_one_process_behave_like_two_processes(open_store, store_root):
     one, other = open_store(), open_store()
     layer = register(one, BASE)
-    held = other.get(layer.chain_id)
+    handle = other.get(layer.chain_id)
     assert one.release(layer) == []
     assert one.holders(layer.chain_id) == ["another process"]
     rw = other.create_rw_layer("box", layer.chain_id)
     assert one.rw_layers() == ["box"]
-    assert other.release(held) == []
+    assert other.release(handle) == []
     assert len(other.release_rw_layer(rw)) == 1
     assert (one.layers(), other.layers()) == ({}, {})
 
 
 @pytest.mark.parametrize("stores", [1, 4])
-def test_threads_share_stores(open_store, store_root, stores):
+def test_threads_register_and_release_the_same_layers(open_store, store_root, stores):
     """Sixteen threads register chains with common parents, and export and release them."""
     opened = [open_store() for _ in range(stores)]
     warm(opened[0])

@@ -37,7 +37,7 @@ def notes(error):
 
 @IN_MEMORY
 @pytest.mark.needs_root
-def test_a_full_disk(driver, tmpfs):
+def test_a_full_disk_leaves_the_store_as_it_was(driver, tmpfs):
     """The disk is full at each step in turn; existing layers can still be read and deleted."""
     root = tmpfs("size=640k") / "store"
     filler = root.parent / "filler"
@@ -78,7 +78,7 @@ def test_a_full_disk(driver, tmpfs):
 
 @IN_MEMORY
 @pytest.mark.needs_root
-def test_a_disk_without_free_inodes(driver, tmpfs):
+def test_layers_can_be_read_and_deleted_on_a_disk_without_free_inodes(driver, tmpfs):
     """Existing layers can be read and deleted, and no writable layer is mounted read-only without an error."""
     root = tmpfs("nr_inodes=400") / "store"
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:
@@ -150,7 +150,7 @@ def test_a_read_only_root_can_be_read(driver, read_only):
 
 
 @pytest.mark.needs_root
-def test_a_read_only_root_is_not_written(driver, read_only):
+def test_writing_to_a_read_only_root_is_refused(driver, read_only):
     root, (base, _top) = read_only
     before = tree(root)
     with LayerStore.open(StoreConfig(root=root, driver=driver)) as store:

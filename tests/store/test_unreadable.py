@@ -240,7 +240,7 @@ def test_an_unreadable_cache_of_buildkit_keeps_all_layers(open_store, store_root
 
 
 @pytest.mark.parametrize("field", ["parent", "diff"])
-def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
+def test_a_layer_record_with_a_wrong_digest(open_store, said, field):
     """The last digit of a digest is changed: it is still a digest, but the wrong one."""
     with open_store() as store:
         top = chain(store, BASE, MIDDLE)[1]
@@ -263,7 +263,7 @@ def test_a_layer_s_record_that_names_another_layer(open_store, said, field):
     assert_only_the_spare_is_collected(open_store, *names_of(BASE, MIDDLE))
 
 
-def test_a_writable_layer_s_record_that_names_another_layer(open_store, said):
+def test_a_writable_layer_record_with_a_wrong_parent_keeps_all_layers(open_store, said):
     with open_store() as store:
         layer = register(store, BASE)
         store.create_rw_layer("box", layer.chain_id).close()

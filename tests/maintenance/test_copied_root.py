@@ -25,7 +25,7 @@ WHOLE = {
     "tar": "mkdir {new} && tar -C {old} --format=posix --numeric-owner --acls --xattrs --xattrs-include='*' -cf - . "
     "| tar -C {new} --numeric-owner --acls --xattrs --xattrs-include='*' -xpf -",
 }
-#: Commands that lose attributes, times, owners or hard links.
+#: Commands that lose attributes, times or hard links.
 LOSSY = {
     "tar": "mkdir {new} && tar -C {old} -cf - . | tar -C {new} -xpf -",
     "tar --xattrs": "mkdir {new} && tar -C {old} --xattrs -cf - . | tar -C {new} --xattrs -xpf -",

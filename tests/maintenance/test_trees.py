@@ -51,20 +51,20 @@ def flip(path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def replaced(path, make):
+def replace_with(path, make):
     """Remove a file, and call a function that creates another one in its place."""
     path.unlink()
     make()
 
 
-def unlinked(tree):
+def break_hard_link(tree):
     """Replace a hard link by a separate file with the same content."""
     (tree / "d/other").unlink()
     shutil.copy2(tree / "d/file", tree / "d/other")
     os.chown(tree / "d/other", 5, 6)
 
 
-def emptied(tree):
+def remove_all(tree):
     """Remove all that is in a tree."""
     for path in tree.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -88,48 +88,54 @@ HARM = {
         lambda tree: os.setxattr(tree / "implied", "user.x", b""),
         "/implied' has",
     ),
-    "a list of the root": (lambda tree: os.setxattr(tree, "system.posix_acl_default", ACL), "'/' has"),
-    "a file with another name above": (lambda tree: (tree / "linked").chmod(0o600), "/linked' has the mode"),
-    "the content of a file with another name above": (lambda tree: flip(tree / "linked"), "/linked"),
-    "an attribute of a file with another name above": (
+    "an access control list of the root": (lambda tree: os.setxattr(tree, "system.posix_acl_default", ACL), "'/' has"),
+    "a file with a hard link in the child": (lambda tree: (tree / "linked").chmod(0o600), "/linked' has the mode"),
+    "the content of a file with a hard link in the child": (lambda tree: flip(tree / "linked"), "/linked"),
+    "an attribute of a file with a hard link in the child": (
         lambda tree: os.setxattr(tree / "linked", "user.x", b"1"),
         "/linked' has",
     ),
-    "a target": (
-        lambda tree: replaced(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
+    "the target of a link": (
+        lambda tree: replace_with(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
         "/d/link' leads to 'elsewhere'",
     ),
-    "no link": (lambda tree: (tree / "d/link").unlink(), "/d/link' is missing"),
-    "a hard link that is none": (unlinked, "/d/other"),
+    "a missing link": (lambda tree: (tree / "d/link").unlink(), "/d/link' is missing"),
+    "a hard link replaced by a copy": (break_hard_link, "/d/other"),
     "a hard link too many": (
-        lambda tree: replaced(tree / "d/alone", lambda: os.link(tree / "d/file", tree / "d/alone")),
+        lambda tree: replace_with(tree / "d/alone", lambda: os.link(tree / "d/file", tree / "d/alone")),
         "/d/alone'",
     ),
     "another device": (
-        lambda tree: replaced(
+        lambda tree: replace_with(
             tree / "d/null", lambda: os.mknod(tree / "d/null", stat.S_IFCHR | 0o644, os.makedev(1, 5))
         ),
         "/d/null' has the device numbers 1:5",
     ),
     "another type": (
-        lambda tree: replaced(tree / "d/fifo", (tree / "d/fifo").mkdir),
+        lambda tree: replace_with(tree / "d/fifo", (tree / "d/fifo").mkdir),
         "/d/fifo' is a directory",
     ),
-    "something more": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
-    "a directory more": (lambda tree: (tree / "more").mkdir(), "/more' is there"),
-    "a directory less": (lambda tree: shutil.rmtree(tree / "hidden"), "/hidden' is missing"),
+    "an extra file": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
+    "an extra directory": (lambda tree: (tree / "more").mkdir(), "/more' is there"),
+    "a missing directory": (lambda tree: shutil.rmtree(tree / "hidden"), "/hidden' is missing"),
 }
 #: The same for the own files of a layer with a parent.
-HARM_ABOVE = {
+HARM_CHILD = {
     "content": (lambda tree: flip(tree / "hidden/new"), "hidden/new"),
     "a mode": (lambda tree: (tree / "d/added").chmod(0o4777), "/d/added' has the mode 4777"),
-    "a mode on the way": (lambda tree: (tree / "d").chmod(0o700), "/d' has"),
-    "an attribute on the way": (lambda tree: os.setxattr(tree / "d", "user.x", b""), "/d' has"),
-    "the time of a link to a file below": (lambda tree: os.utime(tree / "link", (1, 1)), "/link' has the time"),
-    "an attribute of a link to a file below": (lambda tree: os.setxattr(tree / "link", "user.x", b""), "/link' has"),
-    "the owner of a link to a file below": (lambda tree: os.chown(tree / "link", 1, 1), "/link' belongs"),
-    "something more": (lambda tree: (tree / "more").touch(), "/more' is there"),
-    "something more below": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
+    "the mode of a directory of the parent": (lambda tree: (tree / "d").chmod(0o700), "/d' has"),
+    "an attribute of a directory of the parent": (lambda tree: os.setxattr(tree / "d", "user.x", b""), "/d' has"),
+    "the time of a hard link to a file of the parent": (
+        lambda tree: os.utime(tree / "link", (1, 1)),
+        "/link' has the time",
+    ),
+    "an attribute of a hard link to a file of the parent": (
+        lambda tree: os.setxattr(tree / "link", "user.x", b""),
+        "/link' has",
+    ),
+    "the owner of a hard link to a file of the parent": (lambda tree: os.chown(tree / "link", 1, 1), "/link' belongs"),
+    "an extra file": (lambda tree: (tree / "more").touch(), "/more' is there"),
+    "an extra file in a directory of the parent": (lambda tree: (tree / "d/more").touch(), "/d/more' is there"),
 }
 #: The same for inherited files, with drivers whose layers are whole trees.
 HARM_INHERITED = {
@@ -138,15 +144,15 @@ HARM_INHERITED = {
     "an owner": (lambda tree: os.chown(tree / "d/alone", 1, 1), "/d/alone' has another owner"),
     "a time": (lambda tree: os.utime(tree / "d/alone", (1, 1)), "/d/alone' has another time"),
     "an attribute": (lambda tree: os.setxattr(tree / "d/alone", "user.x", b"1"), "/d/alone' has another set of"),
-    "less": (lambda tree: (tree / "d/alone").unlink(), "/d/alone' is missing"),
-    "a target": (
-        lambda tree: replaced(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
+    "a missing file": (lambda tree: (tree / "d/alone").unlink(), "/d/alone' is missing"),
+    "the target of a link": (
+        lambda tree: replace_with(tree / "d/link", lambda: (tree / "d/link").symlink_to("elsewhere")),
         "/d/link' has another target",
     ),
-    "a hard link that is none": (unlinked, "/d/other"),
-    "what was hidden": (lambda tree: (tree / "hidden/old").write_text("old"), "/hidden/old' is there"),
-    "what was deleted": (lambda tree: (tree / "gone").write_text("gone"), "/gone' is there, and the layer deletes it"),
-    "nothing": (emptied, "is missing"),
+    "a hard link replaced by a copy": (break_hard_link, "/d/other"),
+    "a hidden file": (lambda tree: (tree / "hidden/old").write_text("old"), "/hidden/old' is there"),
+    "a deleted file": (lambda tree: (tree / "gone").write_text("gone"), "/gone' is there, and the layer deletes it"),
+    "all files missing": (remove_all, "is missing"),
 }
 #: The same for the whiteouts and attributes of overlayfs.
 HARM_MARKS = {
@@ -172,12 +178,12 @@ HARM_MARKS = {
         lambda tree: os.setxattr(tree / "d/added", "trusted.overlay.whiteout", b""),
         "/d/added' has the attribute trusted.overlay.whiteout",
     ),
-    "content that is elsewhere": (
+    "a file with its content in another layer": (
         lambda tree: os.setxattr(tree / "hidden/new", "trusted.overlay.metacopy", b""),
         "/hidden/new' has the attribute trusted.overlay.metacopy",
     ),
-    "what was deleted": (
-        lambda tree: replaced(tree / "gone", lambda: (tree / "gone").write_text("gone")),
+    "a deleted file": (
+        lambda tree: replace_with(tree / "gone", lambda: (tree / "gone").write_text("gone")),
         "/gone' is there, and the layer deletes it",
     ),
 }
@@ -228,9 +234,9 @@ def test_damaged_files_of_a_base_layer_are_found_and_repaired(store, layers, har
     assert_found_and_repaired(store, layers, layers[0], *HARM[harm])
 
 
-@pytest.mark.parametrize("harm", HARM_ABOVE)
+@pytest.mark.parametrize("harm", HARM_CHILD)
 def test_damaged_files_of_a_child_layer_are_found_and_repaired(store, layers, harm):
-    assert_found_and_repaired(store, layers, layers[1], *HARM_ABOVE[harm])
+    assert_found_and_repaired(store, layers, layers[1], *HARM_CHILD[harm])
 
 
 @pytest.mark.parametrize("harm", HARM_INHERITED)

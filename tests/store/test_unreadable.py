@@ -84,7 +84,7 @@ def assert_all_kept(store: LayerStore, said: list) -> None:
     said.clear()
     assert collect_garbage(store, dry_run=True) == []
     assert collect_garbage(store) == []
-    assert any("no layer is removed, because any may be wanted" in record["message"] for record in said)
+    assert any("no layer is removed, because any may be referenced" in record["message"] for record in said)
     assert any(holder.startswith("perhaps ") for holder in store.holders(spare.chain_id))
 
 

@@ -1,8 +1,9 @@
 """Names for authors of drivers, besides those that `layerstore_core` exports.
 
 They are as public and stable as those of `layerstore_core`. A driver imports `layerstore_core`, this module,
-`layerstore_core.errors` and `layerstore_core.log`, and no other module of this package. No name is in two of these
-modules. A name is loaded when it is first used, so `import layerstore_core.sdk` costs next to nothing.
+`layerstore_core.errors` and `layerstore_core.log`, and no other module of this package. A few names that drivers need
+for diffs are in `layerstore_core` or its `errors` as well; they are the same objects. A name is loaded when it is first
+used, so `import layerstore_core.sdk` costs next to nothing.
 
 | for | names |
 | --- | --- |
@@ -15,14 +16,16 @@ modules. A name is loaded when it is first used, so `import layerstore_core.sdk`
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
 | sizes of changes | `changed_size` |
+| diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `WhiteoutStyle` |
+| sizes in options, and what was being done when an `OSError` came | `parse_size`, `while_doing` |
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
 | comparing single files with a tar | `FileChecker`, `ParentDirectory` |
 | what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |
 | what these take and return | `LayerEntry`, `EntryMetadata`, `Difference` |
 
 `layerstore_core` itself exports what most drivers need: `hookimpl`, `DriverContext`, `Capabilities`, `copy_tree`,
-`remove_tree`, `unpack_layer`, `WhiteoutStyle`, `compare_trees`, `TouchedPaths`, `Change`, `pack_changes`, `IterStream`,
-`LayerStream`, `TreeFiles`, `IDMapping`, `parse_size` and others. The contract is `layerstore_core.driver.hookspecs`.
+`remove_tree`, `unpack_layer`, `compare_trees`, `Change`, `pack_changes`, `IterStream`, `LayerStream`, `TreeFiles`,
+`IDMapping` and others. The contract is `layerstore_core.driver.hookspecs`.
 """
 
 from __future__ import annotations
@@ -34,13 +37,17 @@ if TYPE_CHECKING:
     from layerstore_core.base import inside
     from layerstore_core.base.atomic import make_directory, write_file
     from layerstore_core.base.descriptors import Descriptor, open_fd
+    from layerstore_core.base.units import parse_size
+    from layerstore_core.diff.change import TouchedPaths
     from layerstore_core.diff.size import changed_size
     from layerstore_core.driver.directory import DirectoryDriver
+    from layerstore_core.errors import while_doing
     from layerstore_core.tree.equal import is_new_root, same_content, same_status
     from layerstore_core.tree.extents import copy_extents, may_have_holes
     from layerstore_core.tree.root import Directory, Root
     from layerstore_core.tree.walk import TreeWalk
     from layerstore_core.tree.xattrs import list_xattrs, read_xattrs
+    from layerstore_core.unpack.whiteout_style import WhiteoutStyle
     from layerstore_core.verify.check_tree import check_tree
     from layerstore_core.verify.difference import Difference
     from layerstore_core.verify.expected import (
@@ -69,8 +76,10 @@ _HOMES = {
     "ParentFile": "verify.expected",
     "ParentTree": "verify.expected",
     "Root": "tree.root",
+    "TouchedPaths": "diff.change",
     "TreeWalk": "tree.walk",
     "UnpackRights": "verify.unpack_rights",
+    "WhiteoutStyle": "unpack.whiteout_style",
     "changed_size": "diff.size",
     "check_tree": "verify.check_tree",
     "copy_extents": "tree.extents",
@@ -80,9 +89,11 @@ _HOMES = {
     "make_directory": "base.atomic",
     "may_have_holes": "tree.extents",
     "open_fd": "base.descriptors",
+    "parse_size": "base.units",
     "read_xattrs": "tree.xattrs",
     "same_content": "tree.equal",
     "same_status": "tree.equal",
+    "while_doing": "errors",
     "write_file": "base.atomic",
 }
 
@@ -100,8 +111,10 @@ __all__ = [
     "ParentFile",
     "ParentTree",
     "Root",
+    "TouchedPaths",
     "TreeWalk",
     "UnpackRights",
+    "WhiteoutStyle",
     "changed_size",
     "check_tree",
     "copy_extents",
@@ -111,9 +124,11 @@ __all__ = [
     "make_directory",
     "may_have_holes",
     "open_fd",
+    "parse_size",
     "read_xattrs",
     "same_content",
     "same_status",
+    "while_doing",
     "write_file",
 ]
 

@@ -124,7 +124,7 @@ def test_an_image_keeps_all_its_layers(open_store: OpenStore, store: LayerStore,
 
 
 def test_an_image_whose_topmost_record_is_lost_can_be_removed(open_store: OpenStore, store: LayerStore) -> None:
-    """The same holds for another image that shares its layers."""
+    """Another image that shares its layers can be removed, too."""
     for name, tars in ("demo:1", CHAIN), ("other:1", CHAIN[:2]):
         Images(store).load(io.BytesIO(docker_archive(ImageSpec(list(tars), names=[name]))))
     lose(store, names_of(*CHAIN)[2])

@@ -17,7 +17,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | sparse files | `may_have_holes`, `copy_extents` |
 | sizes of changes | `changed_size` |
 | diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `WhiteoutStyle` |
-| sizes in options, and what was being done when an `OSError` came | `parse_size`, `while_doing` |
+| sizes in options, and the words for what was being done when a system call failed | `parse_size`, `while_doing` |
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
 | comparing single files with a tar | `FileChecker`, `ParentDirectory` |
 | what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |

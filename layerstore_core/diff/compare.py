@@ -86,7 +86,8 @@ class Comparison:
 
         Args:
             waiting: the directories, changed in place: done ones are removed, and ones found on the way are added.
-            up_to: stop when this many entries, or a few more, were compared; `None`: compare everything.
+            up_to: stop after the directory with which the count reaches this: 1 for each directory, and the number of
+                names that the lower tree has in it. `None`: compare everything.
         """
         looked_at = 0
         while waiting and (up_to is None or looked_at < up_to):

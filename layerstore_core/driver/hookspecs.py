@@ -42,11 +42,12 @@ The life of a layer, as the driver sees it::
 
 What the store promises:
 
-- It chooses the IDs: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`). No other text reaches a
-  driver as an ID. `""` as a parent ID means no parent.
-- It never calls `create`, `get`, `put` and `remove` of one ID at the same time, not even from two processes. Otherwise
-  several threads and several processes may call hooks of one driver at once.
-- It calls `get` before the first use of a layer, and `put` after the last, across threads and processes.
+- It chooses the IDs: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`). `create`,
+  `create_read_write`, `remove`, `exists` and `get` are called with no other text. `""` as a parent ID means no parent.
+- It never calls two of `create`, `get`, `put` and `remove` for one ID at the same time, not even from two processes.
+  Otherwise several threads and several processes may call hooks of one driver at once.
+- It calls `get` before anyone uses the path that `get` returns, and `put` after the last of them, across threads and
+  processes. All other hooks may be called without `get`.
 - It removes children before their parents.
 
 What a driver promises:
@@ -296,7 +297,9 @@ def capabilities() -> Capabilities:
 
 @hookspec(firstresult=True)
 def apply_diff(layer_id: str, parent_id: str, diff: LayerStream) -> int:
-    """Extract a layer's uncompressed tar into a layer that `create` has just created.
+    """Extract a layer's uncompressed tar into a layer.
+
+    The layer is one that `create` has just created, or a writable layer, which may have files and be mounted.
 
     `diff` can be read like any binary file. It can also be iterated as parsed entries (`diff.entries()`), which is
     faster. The store reads what the driver leaves unread. With `Capabilities.parallel_apply`, other threads may still

@@ -70,8 +70,8 @@ class RootLocks:
         OSError: the file cannot be made.
 
     Attributes:
-        writable: whether the root can be written, and `read_only` is false. If not, no kernel locks are taken, because
-            nothing could be deleted.
+        writable: whether the root can be written, and `read_only` is false. If not, no kernel locks are taken: this
+            store deletes nothing, and other processes may delete what it reads.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:

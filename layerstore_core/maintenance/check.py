@@ -85,7 +85,8 @@ def repair(
         store: an open store.
         findings: what `check_store` has just found.
         source: layers from which damaged ones can be rebuilt; `None` for none.
-        force: put into quarantine also records of layers that cannot be repaired in another way.
+        force: put into quarantine also records of layers that cannot be repaired in another way, and remove pins whose
+            layers may only be lost: `gc` may then delete those layers.
         on_repaired: called with each finding that was repaired, and what was done.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ class Repair:
     Args:
         store: an open store.
         source: layers that a user gives; `None` for none.
-        force: put into quarantine also what may be the only copy.
+        force: put into quarantine also what may be the only copy, and remove pins whose layers may only be lost.
         on_repaired: called with each finding that was repaired, and what was done; `None` for no call.
     """
 
@@ -67,7 +68,7 @@ class Repair:
             self._layer_repair.note_repaired(ChainID.from_hex(Path(path).name), done)
         # Parents first: the child of a damaged layer can be repaired only after it.
         left = []
-        for finding in sorted(findings, key=self._depth_of):
+        for finding in sorted(findings, key=self._order_of):
             try:
                 done = self._repair_one(finding, still_there)
             except (LayerStoreError, OSError) as error:
@@ -179,10 +180,13 @@ class Repair:
     def _move_to_quarantine(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"
 
-    def _depth_of(self, finding: Finding) -> tuple[int, int]:
-        """Return a key that sorts layers first, parents before children, then what depends on them, then images."""
+    def _order_of(self, finding: Finding) -> tuple[int, int]:
+        """Return a key that sorts layers first, parents before children, and images without layers last."""
         of_layer = finding.code in _OF_LAYERS and finding.subject.startswith("sha256:")
-        layer = self._store.find(ChainID(finding.subject)) if of_layer else None
+        layer = None
+        if of_layer:
+            with suppress(LayerStoreError, OSError):  # damaged: it has no depth
+                layer = self._store.find(ChainID(finding.subject))
         if layer is not None:
             return 0, layer.depth
         return 2 if finding.code == "image-without-layers" else 1, 0

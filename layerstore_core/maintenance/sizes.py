@@ -1,4 +1,4 @@
-"""The size of a layer, from its tar: the same that unpacking would have counted."""
+"""The size of a layer, from its tar: nearly always what unpacking has counted."""
 
 from __future__ import annotations
 

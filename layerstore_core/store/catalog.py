@@ -287,7 +287,8 @@ class Catalog:
     def is_referenced(self, node: LayerNode, *, by_children: bool = True) -> bool:
         """Return whether anything refers to the layer, in any process.
 
-        What cannot be read is not asked: see `unreadable`.
+        What cannot be read, and children whose deletion is not finished, do not count: `lock_unreferenced` asks for
+        them, too.
 
         Args:
             node: the layer.

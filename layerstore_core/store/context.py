@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class StoreContext:
     """One open store: its settings, records, driver, locks, and the catalog of its layers.
 
-    `store.open` makes it. Operations are functions that take it; handles keep it. Nothing in it is replaced while
+    `open.make_context` makes it. Operations are functions that take it; handles keep it. Nothing in it is replaced while
     the store is open.
 
     Attributes:

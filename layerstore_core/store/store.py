@@ -216,12 +216,20 @@ class LayerStore:
         return layer
 
     def layers(self) -> dict[ChainID, Layer]:
-        """Return views of all layers, by chain ID. Views are no references, and cannot be released."""
+        """Return views of all layers that can be loaded, by chain ID; `load_problems` has the others.
+
+        Views are no references, and cannot be released.
+        """
         self.context.check_open()
         return {name: Layer(self.context, node, is_view=True) for name, node in self.context.catalog.layers().items()}
 
     def find(self, chain_id: ChainID) -> Layer | None:
-        """Return a view of one layer, as in `layers`; `None` where it cannot be loaded."""
+        """Return a view of one layer, as in `layers`; `None` if there is no such layer.
+
+        Raises:
+            BadRecord: its record, or that of an ancestor, is damaged.
+            OSError: a record cannot be read.
+        """
         self.context.check_open()
         node = self.context.catalog.find_layer(chain_id)
         return None if node is None else Layer(self.context, node, is_view=True)
@@ -342,7 +350,7 @@ class LayerStore:
             return self._open_rw_layer(name)
 
     def rw_layers(self) -> list[str]:
-        """Return the names of all writable layers, sorted."""
+        """Return the names of all writable layers that can be loaded, sorted; `load_problems` has the others."""
         self.context.check_open()
         return sorted(self.context.catalog.mounts())
 
@@ -370,7 +378,8 @@ class LayerStore:
         Raises:
             LayerNotRetained: the handle was released before.
             OSError: the driver could not delete it; the handle is open again, for another try. If the error has an
-                attribute `done`, the writable layer is deleted, and these layers, and a parent could not be deleted.
+                attribute `done`, the writable layer itself is deleted. `done` has the layers that were deleted after
+                it, and the next parent could not be.
         """
         self.context.check_writable()
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")

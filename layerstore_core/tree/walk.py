@@ -70,7 +70,7 @@ class TreeWalk:
         if far > 0 and self._fds[far] >= 0:
             status = os.fstat(self._fds[far])
             self._closed.append((status.st_dev, status.st_ino))
-            closed, self._fds[far] = self._fds[far], -1  # forget it first, then close it: see `descriptors`
+            closed, self._fds[far] = self._fds[far], -1  # forget it first, then close it: see `base.descriptors`
             os.close(closed)
         return fd
 

@@ -47,7 +47,7 @@ def make_files(files: Iterable[FileToMake]) -> Outcome:
     made.
     """
     # The descriptor goes straight into this list: an exception from a signal handler right after the call would lose it
-    # otherwise (see `descriptors`).
+    # otherwise (see `base.descriptors`).
     opened: list[int] = []
     taken = []
     number = -1

@@ -39,7 +39,7 @@ class LayerEntry(NamedTuple):
 
     Attributes:
         entry: the entry.
-        digest: the sha256 of its payload as the tar stores it; empty if the entry has no payload.
+        digest: for a regular file, the sha256 of its payload as the tar stores it; otherwise empty.
     """
 
     entry: TarEntry

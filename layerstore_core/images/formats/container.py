@@ -159,7 +159,10 @@ class DirectoryContainer:
             *parents, base = clean.split("/")
             for parent in parents:
                 child = open_fd(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                previous, directory = directory, child  # first replace the number, then close it: see `descriptors`
+                previous, directory = (
+                    directory,
+                    child,
+                )  # first replace the number, then close it: see `base.descriptors`
                 if previous != top:
                     os.close(previous)
             fd = open_fd(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)

@@ -3,9 +3,9 @@
 The first of these that names a driver decides:
 
 1. the settings: argument, environment, configuration file;
-2. the state under the root: a store keeps the driver that it was made with, even if others are installed (`driver.prior`).
-   The state of several drivers is an error that names them. It is also an error if the driver is not installed, or
-   does not work;
+2. the state under the root: a store keeps the driver that it was made with, even if others are installed
+   (`driver.prior`). The state of several drivers is an error that names them. It is also an error if the driver is not
+   installed, or does not work;
 3. the priority of the installed drivers: the first that works here.
 """
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class StoreContext:
     """One open store: its settings, records, driver, locks, and the catalog of its layers.
 
-    `open.make_context` makes it. Operations are functions that take it; handles keep it. Nothing in it is replaced while
-    the store is open.
+    `open.make_context` makes it. Operations are functions that take it; handles keep it. Nothing in it is replaced
+    while the store is open.
 
     Attributes:
         config: the settings in force.

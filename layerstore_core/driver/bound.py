@@ -41,8 +41,8 @@ _LAYER_ID: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
 class BoundDriver:
     """One driver instance, registered in its own plugin manager.
 
-    Its methods are those of the contract (`layerstore_core.driver.hookspecs`). `get` and `put` are counted. For
-    `remove`, `exists` and `get`, text that cannot be an ID is an unknown ID; `create` and `create_read_write` refuse it.
+    Its methods are those of the contract (`layerstore_core.driver.hookspecs`). `get` and `put` are counted. Text that
+    cannot be an ID is an unknown ID for `remove`, `exists` and `get`; `create` and `create_read_write` refuse it.
 
     Args:
         name: the driver's name on disk.

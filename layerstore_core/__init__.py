@@ -77,9 +77,8 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.gc import Removed, collect_garbage
     from layerstore_core.maintenance.repair import OnRepaired
     from layerstore_core.maintenance.repair_source import RepairSource
-    from layerstore_core.store.catalog import Problem
     from layerstore_core.store.handles import Layer, RWLayer
-    from layerstore_core.store.nodes import RemovedLayer
+    from layerstore_core.store.nodes import Problem, RemovedLayer
     from layerstore_core.store.register_chain import LayerInput
     from layerstore_core.store.registration import Progress
     from layerstore_core.store.store import LayerStore
@@ -147,7 +146,7 @@ _HOMES = {
     "OnRepaired": "maintenance.repair",
     "PlainEntry": "tar.plain_entries",
     "Platform": "images.formats.platforms",
-    "Problem": "store.catalog",
+    "Problem": "store.nodes",
     "Progress": "store.registration",
     "RWLayer": "store.handles",
     "ReadOnlyStore": "errors",

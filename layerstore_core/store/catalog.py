@@ -1,14 +1,10 @@
-"""The catalog: the layers and writable layers that an open store knows, and the references to each.
-
-See `Catalog` for what it keeps, and for the rules by which several processes agree on it.
-"""
+"""The catalog: the layers and writable layers that an open store knows, and the references to each."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Final, TypeVar
@@ -22,23 +18,10 @@ from layerstore_core.log import logger
 from layerstore_core.records.claims import Claims, claimed_parents
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.store.nodes import LayerNode, MountNode, ReferenceSource
+from layerstore_core.store.nodes import LayerNode, MountNode, Problem, ReferenceSource, problem_of
 
 #: The type of a handle.
 _H = TypeVar("_H")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A record on disk that could not be loaded.
-
-    Attributes:
-        path: the file or directory concerned.
-        reason: what is wrong with it.
-    """
-
-    path: str
-    reason: str
 
 
 class Catalog:
@@ -59,7 +42,6 @@ class Catalog:
       left; under `None` those whose parent cannot be read. The driver removes children before their parents.
 
     What cannot be read may refer to any layer. As long as there is such a thing, no layer is deleted: `unreadable`.
-
     Only a process that has a handle to a layer may write a reference to it on disk. So a process that has locked the
     layer against new handles, and reads the records after that, knows that no reference is added: `lock_unreferenced`.
 
@@ -135,8 +117,7 @@ class Catalog:
     def find_mount(self, name: str) -> MountNode | None:
         """Return a writable layer by its name; errors as `find_layer`."""
         with self.lock:
-            node = self._mounts.get(name)
-            if node is not None:
+            if (node := self._mounts.get(name)) is not None:
                 if node.handles or self._db.mount_id(name) == node.record.mount_id:
                     return node
                 self._discard_mount(node)
@@ -412,13 +393,8 @@ class Catalog:
 
     def _is_referenced_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
-        if (
-            node.children
-            or node.mounts
-            or self._is_referenced_by_source(node)
-            or self._claims_on(node)
-            or self._has_child_in_deletion(node)
-        ):
+        known = node.children or node.mounts or self._is_referenced_by_source(node) or self._claims_on(node)
+        if known or self._has_child_in_deletion(node):
             return True
         # Looked at after the references, since a repair moves damaged records from there into quarantine.
         unreadable = self.unreadable()
@@ -429,8 +405,7 @@ class Catalog:
     def _has_child_in_deletion(self, node: LayerNode) -> bool:
         """Return whether a child of the layer is being deleted: the driver removes children before their parents."""
         for parent in (node.record.chain_id, None):
-            left = {path for path in self._deleted_children.get(parent, ()) if os.path.lexists(path)}
-            if left:
+            if left := {path for path in self._deleted_children.get(parent, ()) if os.path.lexists(path)}:
                 self._deleted_children[parent] = left
                 return True
             self._deleted_children.pop(parent, None)
@@ -502,12 +477,7 @@ class Catalog:
         """Report that the record at `path` could not be loaded."""
         if not inside.exists(path):
             return  # another process has just deleted it
-        where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
-        reason = str(getattr(error, "reason", error))
-        if not Path(where).is_relative_to(path):
-            # Otherwise every child of a damaged layer would repeat the same message.
-            reason += f"; {path} depends on it"
-        problem = Problem(where, reason)
+        problem = problem_of(path, error)
         self._problems[os.fspath(path)] = problem
         if problem not in self._reported:
             self._reported.add(problem)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from layerstore_core.base.arguments import check_type
+from layerstore_core.base.arguments import chain_id_in, check_type
 from layerstore_core.base.digests import ChainID, DiffID
-from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained
+from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained, MountDoesNotExist
 from layerstore_core.log import logger
 
 if TYPE_CHECKING:
@@ -406,3 +406,30 @@ def live_rw_layer(rw: RWLayer) -> MountNode:
         LayerNotRetained: the handle was released.
     """
     return rw._live
+
+
+def parse_chain_id(layer: object) -> ChainID:
+    """Return the chain ID of a layer that is given by a handle or by its chain ID.
+
+    Raises:
+        LayerDoesNotExist: the text is not a chain ID.
+        TypeError: it is neither a handle nor text.
+    """
+    try:
+        return ChainID(chain_id_in(layer))
+    except ValueError as error:
+        raise LayerDoesNotExist(f"{error}; `layerstore ls` lists the chain IDs there are") from error
+
+
+def no_layer(context: StoreContext, layer: str | Layer) -> LayerDoesNotExist:
+    """Return the error for a layer that does not exist."""
+    return LayerDoesNotExist(
+        f"there is no layer {chain_id_in(layer)} in {context.root}; `layerstore ls` lists those there are"
+    )
+
+
+def no_rw_layer(context: StoreContext, name: str) -> MountDoesNotExist:
+    """Return the error for a writable layer that does not exist."""
+    return MountDoesNotExist(
+        f"there is no writable layer {name!r} in {context.root}; `layerstore rw ls` lists those there are"
+    )

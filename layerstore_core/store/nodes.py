@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from layerstore_core.base.digests import ChainID, DiffID
@@ -107,3 +108,31 @@ class ReferenceSource(Protocol):
 
     def unreadable(self) -> list[BadRecord]:
         """Return what cannot be read now and may refer to any layer. As long as there is something, all layers stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record on disk that could not be loaded.
+
+    Attributes:
+        path: the file or directory concerned.
+        reason: what is wrong with it.
+    """
+
+    path: str
+    reason: str
+
+
+def problem_of(path: Path, error: Exception) -> Problem:
+    """Return the problem of a record.
+
+    Args:
+        path: the record.
+        error: the error with which loading it failed.
+    """
+    where = str(getattr(error, "path", None) or getattr(error, "filename", None) or path)
+    reason = str(getattr(error, "reason", error))
+    if not Path(where).is_relative_to(path):
+        # Otherwise every child of a damaged layer would repeat the same message.
+        reason += f"; {path} depends on it"
+    return Problem(where, reason)

@@ -18,11 +18,12 @@ from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine, QuarantinedReferences
-from layerstore_core.store.catalog import Catalog, Problem
+from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.context import StoreContext, images_key
 from layerstore_core.store.delete import recover
 from layerstore_core.store.locate import has_store, require_proc, require_store
 from layerstore_core.store.lost import LostLayers, LostRecords
+from layerstore_core.store.nodes import Problem
 from layerstore_core.store.parentage import KnownParents
 
 if TYPE_CHECKING:

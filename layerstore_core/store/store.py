@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack
 
-from layerstore_core.base.arguments import chain_id_in, check_stream, check_type, parent_in
+from layerstore_core.base.arguments import check_stream, check_type, parent_in
 from layerstore_core.base.digests import ChainID
 from layerstore_core.config.load import load_config
 from layerstore_core.config.model import StoreConfig
@@ -20,12 +20,10 @@ from layerstore_core.errors import (
     BadRecord,
     LayerDoesNotExist,
     LayerNotRetained,
-    MountDoesNotExist,
     done_before,
     note_done,
 )
 from layerstore_core.records.layer_record import check_mount_name
-from layerstore_core.store.catalog import Problem
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.delete import delete_unreferenced, recover, unreferenced_closure
 from layerstore_core.store.handles import (
@@ -35,11 +33,14 @@ from layerstore_core.store.handles import (
     close_rw_layer,
     live_layer,
     live_rw_layer,
+    no_layer,
+    no_rw_layer,
     node_of,
     open_layer,
     open_rw_layer,
+    parse_chain_id,
 )
-from layerstore_core.store.nodes import LayerNode, RemovedLayer
+from layerstore_core.store.nodes import LayerNode, Problem, RemovedLayer
 from layerstore_core.store.open import open_store
 
 if TYPE_CHECKING:
@@ -210,9 +211,9 @@ class LayerStore:
             IntegrityError: its record, or that of an ancestor, is damaged.
         """
         self.context.check_open()
-        layer = open_layer(self.context, _parse_chain_id(chain_id))
+        layer = open_layer(self.context, parse_chain_id(chain_id))
         if layer is None:
-            raise self._no_layer(chain_id)
+            raise no_layer(self.context, chain_id)
         return layer
 
     def layers(self) -> dict[ChainID, Layer]:
@@ -242,7 +243,7 @@ class LayerStore:
     def has_layer(self, chain_id: str | Layer) -> bool:
         """Return whether there is such a layer, even if it cannot be loaded. Reads no records."""
         self.context.check_open()
-        return self.context.db.has_layer(_parse_chain_id(chain_id))
+        return self.context.db.has_layer(parse_chain_id(chain_id))
 
     def release(self, layer: Layer) -> list[RemovedLayer]:
         """Close a handle. Delete the layer if nothing else refers to it, then its parent, and so on.
@@ -278,7 +279,7 @@ class LayerStore:
             LayerDoesNotExist: there is neither a pin nor a layer of this name.
         """
         self.context.check_writable()
-        name = _parse_chain_id(chain_id)
+        name = parse_chain_id(chain_id)
         if name not in self.context.pins and not self.context.db.has_layer(name):
             raise LayerDoesNotExist(f"there is no layer {name} in {self.root}, and no pin of it")
         self.context.pins.remove(name)
@@ -364,7 +365,7 @@ class LayerStore:
         check_mount_name(name)
         node = self.context.catalog.find_mount(name)
         if node is None:
-            raise self._no_mount(name)
+            raise no_rw_layer(self.context, name)
         return node.record.mount_id
 
     def release_rw_layer(self, rw: RWLayer) -> list[RemovedLayer]:
@@ -448,9 +449,9 @@ class LayerStore:
             LayerDoesNotExist: there is no such layer.
         """
         self.context.check_open()
-        node = self.context.catalog.find_layer(_parse_chain_id(chain_id))
+        node = self.context.catalog.find_layer(parse_chain_id(chain_id))
         if node is None:
-            raise self._no_layer(chain_id)
+            raise no_layer(self.context, chain_id)
         return self.context.catalog.references_to(node)
 
     def unreadable(self) -> list[BadRecord]:
@@ -490,22 +491,5 @@ class LayerStore:
         """Open a handle to a writable layer, whose name the caller has locked so that it is not being deleted."""
         handle = open_rw_layer(self.context, name)
         if handle is None:
-            raise self._no_mount(name)
+            raise no_rw_layer(self.context, name)
         return handle
-
-    def _no_layer(self, layer: str | Layer) -> LayerDoesNotExist:
-        return LayerDoesNotExist(
-            f"there is no layer {chain_id_in(layer)} in {self.root}; `layerstore ls` lists those there are"
-        )
-
-    def _no_mount(self, name: str) -> MountDoesNotExist:
-        return MountDoesNotExist(
-            f"there is no writable layer {name!r} in {self.root}; `layerstore rw ls` lists those there are"
-        )
-
-
-def _parse_chain_id(layer: object) -> ChainID:
-    try:
-        return ChainID(chain_id_in(layer))
-    except ValueError as error:
-        raise LayerDoesNotExist(f"{error}; `layerstore ls` lists the chain IDs there are") from error

@@ -108,7 +108,8 @@ def _options(args: Sequence[str]) -> Sequence[str]:
     "--root",
     metavar="DIR",
     type=PathType(file_okay=False, readable=False, path_type=Path),
-    help="Directory of the store. [default: /var/lib/layerstore for root, otherwise below ~/.local/share]",
+    help="Directory of the store. [default: /var/lib/layerstore for root, otherwise layerstore in $XDG_DATA_HOME or "
+    "~/.local/share]",
 )
 @click.option(
     "--driver",

@@ -1,8 +1,8 @@
 """Worker process for comparing two large trees: its start, its program, its messages; see `workers.share`.
 
-The worker only reads, through descriptors of the two roots, and only reports what it has found. If anything goes wrong
-with it (it cannot be started, it is killed, it meets an error), the parent process does its part, and meets the error
-itself.
+The worker only reads, through descriptors of the two roots, and only reports what it has found. If anything goes
+wrong with it (it cannot be started, it is killed, it meets an error), the parent process does the worker's part, and
+meets the error itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Disassembly: tar-split lines are recorded while a tar is applied to a driver."""
+"""Recording tar-split lines while a tar is applied to a driver."""
 
 from __future__ import annotations
 

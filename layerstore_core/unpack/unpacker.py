@@ -1,4 +1,4 @@
-"""Unpacking: a layer's tar becomes files in the tree that its parent has left.
+"""Unpacking: a layer's tar becomes files, in a tree that has its parent's files.
 
 The rules are Docker's (moby's `UnpackLayer`). An entry replaces the file of its name, except that a directory does not
 replace a directory. A whiteout deletes. An opaque whiteout hides everything in its directory that does not come from

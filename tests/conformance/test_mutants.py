@@ -20,6 +20,12 @@ def failed():
     return table.run()
 
 
+def test_all_mutants_run_in_one_process(request) -> None:
+    """A pytest that does not let pytest-xdist name groups would run all of them in each process."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@mutants")
+
+
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_in_its_group(failed, name: str) -> None:

@@ -28,7 +28,7 @@ from tests.store.layers import register, tar_of
 
 #: The cost of a layer is the difference between stores of these sizes. So the cost of opening does not hide it.
 FEW, SOME = 40, 80
-MANY = int(os.environ.get("LAYERSTORE_GROWTH", "160"))
+MANY = int(os.environ.get("LAYERSTORE_GROWTH", "320"))
 #: The tolerance, because some costs grow in steps: blocks of a directory, sizes of a table.
 MORE, ALLOWANCE = 1.1, 1000
 

@@ -41,10 +41,11 @@ def oracle() -> dict[str, dict[str, Any]]:
     return found
 
 
-def names(condition: Any = lambda known: True) -> list[str]:
-    """Return the names in the corpus. If it is missing, return a name that fails, so that the lack is noticed."""
+def names(condition: Any = lambda known: True) -> list[Any]:
+    """Return the names in the corpus. If it is missing, return one case that is skipped, which fails in the gate."""
     if not CORPUS.is_dir():
-        return ["the corpus is missing"]
+        reason = f"the corpus is missing: it is in {CORPUS.parent}, or in the directory that LAYERSTORE_SHARED names"
+        return [pytest.param("", marks=pytest.mark.skip(reason=reason), id="no corpus")]
     return [name for name, known in oracle().items() if condition(known)]
 
 
@@ -128,6 +129,7 @@ def test_a_tar_of_the_corpus_is_stored_as_by_docker(name: str, root: Path) -> No
     assert ours == dockers
 
 
+@pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the corpus is missing: {CORPUS}")
 def test_most_tars_of_the_corpus_are_accepted(root: Path) -> None:
     """A fault that refuses every tar must fail here, whatever the oracle says."""
     accepted = 0

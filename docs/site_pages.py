@@ -61,14 +61,14 @@ def commands() -> str:
 
 def settings() -> str:
     """Return the settings, one section for each field of the model."""
-    from layerstore_core.config.model import StoreConfig
+    from layerstore_core.config.settings import SettingFields
 
     described = {}
-    for section in griffe.Docstring(inspect.getdoc(StoreConfig) or "").parse("google"):
+    for section in griffe.Docstring(inspect.getdoc(SettingFields) or "").parse("google"):
         if section.kind is griffe.DocstringSectionKind.attributes:
             described = {attribute.name: attribute.description for attribute in section.value}
     lines: list[str] = []
-    for field in dataclasses.fields(StoreConfig):
+    for field in dataclasses.fields(SettingFields):
         name = field.name
         default = "none" if field.default is None else repr(field.default)
         if field.default is dataclasses.MISSING:

@@ -24,23 +24,7 @@ _PLAIN: Final = frozenset({"root", "driver", "durability"})
 class StoreConfig(SettingFields):
     """All settings of a store; made by `load_config`, or directly with the settings as keywords.
 
-    Attributes:
-        root: the store's directory.
-        driver: the graph driver's name; `None`: the one that the store was made with, or for a new store the best one
-            that works.
-        driver_priority: the drivers to try, in this order, if nothing else decides; empty: as the drivers declare.
-        drivers: options of drivers, by driver and name.
-        durability: `"full"`: a layer survives a power cut once it is registered; `"none"`: the kernel decides when data
-            reach the disk.
-        max_depth: the most layers that a chain may have, if the driver supports as many. Docker opens no store with
-            more than 125.
-        max_layer_size: refuse a layer whose uncompressed tar is larger, in bytes; also as `"10G"`.
-        max_spool_size: refuse an archive or a stream if more of it would be written to a temporary file, in bytes; also
-            as `"10G"`.
-        commit_owner: the owners of files in a commit, if the store lacks root's rights. `"layer"`: files of the parent
-            have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all belong to the user.
-        uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
-        gid_map: the same for group IDs.
+    The settings are its attributes; `SettingFields` says what each means.
     """
 
     def __init__(self, **settings: Unpack[Settings]) -> None:

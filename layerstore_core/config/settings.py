@@ -22,7 +22,7 @@ DEFAULT_SPOOL_SIZE: Final = 64 << 30
 
 
 class Settings(TypedDict, total=False):
-    """The settings as keywords; see `StoreConfig`."""
+    """The settings as keywords; see `SettingFields`."""
 
     root: str | os.PathLike[str]
     driver: str | None
@@ -90,7 +90,7 @@ def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
 # No method is generated: that would take longer at each start than all else in this module. `StoreConfig` has them.
 @dataclass(init=False, repr=False, eq=False)
 class SettingFields:
-    """The fields of `StoreConfig`.
+    """The settings of a store, as attributes of `StoreConfig`.
 
     Attributes:
         root: the store's directory.

@@ -27,8 +27,7 @@ def check_records(store: LayerStore) -> Iterator[Finding]:
             problem.path,
             problem.reason,
             "`layerstore check --repair` repairs it, if the rest proves its content; otherwise restore the file from a "
-            "backup, "
-            "or give the layer with `--from FILE`",
+            "backup, or give the layer with `--from FILE`",
         )
     for path in store.context.db.displaced():
         yield Finding(

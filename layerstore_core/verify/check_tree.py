@@ -103,10 +103,7 @@ class _TreeComparison:
             if pending:
                 self._upper.up()
         checker.check_hard_links()
-        for name, target in self._expected.missing:
-            checker.differences.append(
-                Difference(name, f"is a hard link to {os.fsdecode(target)!r}, which is not there", inherited=True)
-            )
+        checker.report_missing_targets(self._expected)
         return checker.differences
 
     def _visit(self, expected: ExpectedFile | None, *, both: bool) -> list[tuple[bytes, ExpectedFile | None, bool]]:

@@ -16,7 +16,7 @@ from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.verify.content import has_payload, is_copy
 from layerstore_core.verify.difference import TYPE_NAMES, Difference, device_text, time_text
-from layerstore_core.verify.expected import EntryMetadata, ExpectedFile
+from layerstore_core.verify.expected import EntryMetadata, ExpectedFile, ExpectedTree
 from layerstore_core.verify.unpack_rights import UnpackRights
 
 _SECOND: Final = 1_000_000_000
@@ -156,6 +156,13 @@ class FileChecker:
             for path in more:
                 what = "should be the same file as {!r}, and is another"
                 self._report_pair(first, path, what, inherited=isinstance(file, tuple))
+
+    def report_missing_targets(self, expected: ExpectedTree) -> None:
+        """Report the hard-link entries of the tar whose target does not exist."""
+        for name, target in expected.missing:
+            self.differences.append(
+                Difference(name, f"is a hard link to {os.fsdecode(target)!r}, which is not there", inherited=True)
+            )
 
     def expected_xattrs(
         self, parent_xattrs: Mapping[bytes, bytes], found: Mapping[bytes, bytes]

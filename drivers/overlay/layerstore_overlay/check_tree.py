@@ -117,10 +117,7 @@ class _UpperComparison:
         for path in self._copied_up:
             if not self._expected.deletes(path) and not os.path.lexists(os.path.join(tree.root, path)):
                 checker.differences.append(Difference(path, "is missing: the layer has another name of this file"))
-        for name, target in self._expected.missing:
-            checker.differences.append(
-                Difference(name, f"is a hard link to {os.fsdecode(target)!r}, which is not there", inherited=True)
-            )
+        checker.report_missing_targets(self._expected)
         return checker.differences
 
     def _visit(self, expected: ExpectedFile | None, *, hides: bool) -> list[tuple[bytes, ExpectedFile | None, bool]]:

@@ -13,6 +13,7 @@ Without it, and for authors of drivers, the kit is always whole.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -57,6 +58,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         without = set(left_out)
         items[:] = [item for item in items if item not in without]
+
+
+def pytest_collection_finish() -> None:
+    """Exempt from the garbage collector what exists now: the collected tests, and the modules that they import.
+
+    Tests of drivers run the collector by hand, so that no object of a failed call keeps a file open. With nine thousand
+    collected tests each such run would take 0.3 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

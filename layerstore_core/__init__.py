@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         StoreDoesNotExist,
     )
     from layerstore_core.images.arguments import ImageFormat
+    from layerstore_core.images.details import ImageDetails, LayerOfImage
     from layerstore_core.images.formats.documents import ImageConfig
     from layerstore_core.images.formats.found import SkipKind, Skipped
     from layerstore_core.images.formats.platforms import Platform
@@ -117,6 +118,7 @@ _HOMES = {
     "IDRange": "tree.idmap",
     "Image": "images.image",
     "ImageConfig": "images.formats.documents",
+    "ImageDetails": "images.details",
     "ImageDoesNotExist": "errors",
     "ImageFormat": "images.arguments",
     "ImageID": "base.digests",
@@ -132,6 +134,7 @@ _HOMES = {
     "LayerDoesNotExist": "errors",
     "LayerInput": "store.register_chain",
     "LayerNotRetained": "errors",
+    "LayerOfImage": "images.details",
     "LayerProgress": "images.load",
     "LayerStore": "store.store",
     "LayerStoreError": "errors",
@@ -208,6 +211,7 @@ __all__ = [
     "IDRange",
     "Image",
     "ImageConfig",
+    "ImageDetails",
     "ImageDoesNotExist",
     "ImageFormat",
     "ImageID",
@@ -223,6 +227,7 @@ __all__ = [
     "LayerDoesNotExist",
     "LayerInput",
     "LayerNotRetained",
+    "LayerOfImage",
     "LayerProgress",
     "LayerStore",
     "LayerStoreError",

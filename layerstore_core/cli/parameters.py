@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,6 +17,8 @@ from layerstore_core.errors import BadRecord, InvalidReference, LayerDoesNotExis
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from layerstore_core.base.digests import ImageID
+    from layerstore_core.images.image import Image
     from layerstore_core.store.store import LayerStore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -163,6 +165,26 @@ def resolve_parent(store: LayerStore, word: str | None) -> str:
     return "" if word is None else _find(store, word) or ""
 
 
+def resolve_image_or_chain(store: LayerStore, word: str) -> Image | ChainID:
+    """Return the image that a value of `ChainType` means; if it means a layer and no image, the layer's chain ID.
+
+    Raises:
+        LayerDoesNotExist, ImageDoesNotExist: there is none.
+        BadRecord: the image is damaged.
+        click.UsageError: the word may mean several objects; the message lists them.
+    """
+    from layerstore_core.images import Images
+
+    match = _PREFIX.fullmatch(word)
+    if match is None:
+        return Images(store).get(word)
+    meanings = _meanings(store, match[1])
+    images = {image for image, _ in meanings.values() if image is not None}
+    if len(images) > 1:
+        raise _ambiguous(match[1], meanings)
+    return Images(store).get(images.pop()) if images else next(chain for _, chain in meanings.values() if chain)
+
+
 def _find(store: LayerStore, word: str) -> ChainID | None:
     """Do the work of `resolve`; return `None` for an image without layers."""
     match = _PREFIX.fullmatch(word)
@@ -170,27 +192,45 @@ def _find(store: LayerStore, word: str) -> ChainID | None:
         from layerstore_core.images import Images
 
         return Images(store).get(word).chain_id
-    digits = match[1]
+    return next(chain for _, chain in _meanings(store, match[1]).values())
+
+
+def _meanings(store: LayerStore, digits: str) -> dict[str, tuple[ImageID | None, ChainID | None]]:
+    """Return what the first digits of an ID mean: by words for it, the image, if it is one, and the topmost layer.
+
+    The topmost layer is the same for all of them.
+
+    Raises:
+        LayerDoesNotExist: they mean nothing.
+        click.UsageError: they may mean several layers.
+    """
     if len(digits) == 64 and store.has_layer(ChainID.from_hex(digits)):
-        return ChainID.from_hex(digits)  # a whole ID: no need to list the others
-    found: dict[str, ChainID | None] = {chain: chain for chain in store.chain_ids() if chain.hex.startswith(digits)}
+        chain = ChainID.from_hex(digits)  # a whole ID: no need to list the others
+        return {chain: (None, chain)}
+    found: dict[str, tuple[ImageID | None, ChainID | None]] = {
+        chain: (None, chain) for chain in store.chain_ids() if chain.hex.startswith(digits)
+    }
     images = {f"image {image}": image for image in store.context.image_db.image_ids() if image.hex.startswith(digits)}
     with suppress(BadRecord):  # the digits are likely an ID: `Images` reports a damaged list of names
         if (named := store.context.image_db.names().get(f"{digits}:latest")) is not None:
             images[f"image {digits}:latest"] = named
-    found.update({label: store.context.image_db.top_layer(image) for label, image in images.items()})
+    found.update({label: (image, store.context.image_db.top_layer(image)) for label, image in images.items()})
     if not found:
         raise LayerDoesNotExist(
             f"no layer sha256:{digits}{'…' if len(digits) < 64 else ''} in {store.root}, and no image; "
             "'layerstore ls' and 'layerstore images' list them"
         )
-    if len(set(found.values())) > 1:
-        more = len(found) - _SHOWN_CANDIDATES
-        lines = [*list(found)[:_SHOWN_CANDIDATES], *([f"and {more} more"] if more > 0 else [])]
-        raise click.UsageError(
-            f"{digits!r} is ambiguous: give more digits, or a name with its tag. It may mean:\n  " + "\n  ".join(lines)
-        )
-    return next(iter(found.values()))
+    if len({chain for _, chain in found.values()}) > 1:
+        raise _ambiguous(digits, found)
+    return found
+
+
+def _ambiguous(digits: str, found: Collection[str]) -> click.UsageError:
+    more = len(found) - _SHOWN_CANDIDATES
+    lines = [*list(found)[:_SHOWN_CANDIDATES], *([f"and {more} more"] if more > 0 else [])]
+    return click.UsageError(
+        f"{digits!r} is ambiguous: give more digits, or a name with its tag. It may mean:\n  " + "\n  ".join(lines)
+    )
 
 
 def _may_be_a_name(word: str) -> bool:

@@ -1,6 +1,6 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
-- `images` has the class `Images`, which programs use; `image` has what it returns.
+- `images` has the class `Images`, which programs use; `image` and `details` have what it returns.
 - `arguments` checks the arguments of its methods; `reference` parses the names of images.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
 - `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
@@ -8,6 +8,7 @@
 - `remove` removes names, images and their layers.
 """
 
+from layerstore_core.images.details import ImageDetails, LayerOfImage
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
@@ -15,4 +16,15 @@ from layerstore_core.images.images import Images, LoadedImages
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
 
-__all__ = ["HistoryEntry", "Image", "Images", "LoadedImages", "Platform", "Reference", "Removal", "Skipped"]
+__all__ = [
+    "HistoryEntry",
+    "Image",
+    "ImageDetails",
+    "Images",
+    "LayerOfImage",
+    "LoadedImages",
+    "Platform",
+    "Reference",
+    "Removal",
+    "Skipped",
+]

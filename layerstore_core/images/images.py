@@ -24,6 +24,7 @@ from layerstore_core.errors import (
 )
 from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
+from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ImageConfig
 from layerstore_core.images.formats.find import find_images, nothing_to_load
@@ -95,6 +96,20 @@ class Images:
             BadRecord: its record is damaged.
         """
         return self._image(self._find(name)[0], self._names_by_image())
+
+    def inspect(self, image: Image | str) -> ImageDetails:
+        """Return what there is to say about an image: platform, layers with their sizes, the image it was built from.
+
+        Args:
+            image: the image, or its name or ID.
+
+        Raises:
+            ImageDoesNotExist: there is no image with this name.
+            BadRecord: its record is damaged.
+        """
+        image = self.get(image) if isinstance(image, str) else image
+        check_type(image, Image, "an image, as get returns it, or its name")
+        return details_of(self._store, image)
 
     def history(self, image: Image | str) -> list[HistoryEntry]:
         """Return the steps of an image's build, the last step first.

@@ -60,6 +60,7 @@ COMMANDS: Final = CommandModules(
         "load",
         "save",
         "images",
+        "inspect",
         "history",
         "tag",
         "rmi",

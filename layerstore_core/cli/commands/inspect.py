@@ -1,0 +1,174 @@
+"""`layerstore inspect`: show an image, or a chain of layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.cli import output
+from layerstore_core.cli.describe import short_length
+from layerstore_core.cli.parameters import CHAIN, json_option, resolve_image_or_chain
+from layerstore_core.cli.session import Session
+from layerstore_core.errors import ImageDoesNotExist, InvalidImage
+
+if TYPE_CHECKING:
+    from layerstore_core.images import ImageDetails
+    from layerstore_core.store.handles import Layer
+    from layerstore_core.store.store import LayerStore
+
+
+@click.command()
+@click.argument("image", metavar="IMAGE|CHAIN", type=CHAIN)
+@click.option("--raw", is_flag=True, help="Print the bytes of the image's config, and nothing else.")
+@json_option
+@click.pass_obj
+def inspect(session: Session, image: str, raw: bool) -> None:
+    """Show an image: its config, platform, digests, names and layers.
+
+    The layers are listed from the base on, each with its own size. A chain ID shows the layers of the chain only.
+    With --raw the config is printed byte for byte: its sha256 is the image's ID.
+
+    \b
+    Examples:
+      layerstore inspect debian:12
+      layerstore inspect debian:12 --json | jq .config.config.Env
+      layerstore inspect debian:12 --raw | sha256sum
+    """
+    if raw and session.json:
+        raise click.UsageError("--raw prints the config's own bytes; it cannot be combined with --json")
+    with session.open(reading=True) as store:
+        found = resolve_image_or_chain(store, image)
+        if isinstance(found, ChainID):
+            if raw:
+                raise ImageDoesNotExist(f"{found} is a layer, not an image: it has no config; give an image")
+            document = _chain_document(store, found)
+        elif raw:
+            out = output.StandardOutput()
+            out.write(found.config.data)
+            out.flush()
+            return
+        else:
+            from layerstore_core.images import Images
+
+            document = _image_document(Images(store).inspect(found))
+    session.answer(document, lambda: _lines(document))
+
+
+def _image_document(details: ImageDetails) -> dict[str, Any]:
+    image, platform = details.image, details.platform
+    try:
+        json.dumps(image.config.document, indent=2, allow_nan=False)
+    except (RecursionError, ValueError) as error:
+        why = "is nested too deep" if isinstance(error, RecursionError) else "has a number that JSON does not have"
+        raise InvalidImage(f"the config of image {image.image_id} {why}; --raw prints it as it is") from None
+    return {
+        "id": str(image.image_id),
+        "names": list(image.names),
+        "platform": None if platform is None else str(platform),
+        "created": image.created,
+        "parent": None if details.parent is None else str(details.parent),
+        "size": image.size,
+        "chain_id": None if image.chain_id is None else str(image.chain_id),
+        "layers": [
+            {
+                "chain_id": str(layer.chain_id),
+                "diff_id": str(layer.diff_id),
+                "size": layer.size,
+                "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
+            }
+            for layer in details.layers
+        ],
+        "config": dict(image.config.document),
+    }
+
+
+def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
+    """Return the keys of an image's document; those that only an image has are null, or empty."""
+    layers = []
+    with store.get(chain) as top:
+        layer: Layer | None = top
+        while layer is not None:
+            layers.append(
+                {
+                    "chain_id": str(layer.chain_id),
+                    "diff_id": str(layer.diff_id),
+                    "size": layer.diff_size,
+                    "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
+                }
+            )
+            layer = layer.parent
+        size = top.size
+    return {
+        "id": None,
+        "names": [],
+        "platform": None,
+        "created": "",
+        "parent": None,
+        "size": size,
+        "chain_id": str(chain),
+        "layers": layers[::-1],
+        "config": None,
+    }
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["id"] is not None:
+        yield _field("Image ID", document["id"])
+        yield _field("Names", ", ".join(document["names"]) or "none")
+        yield _field("Platform", document["platform"] or "unknown")
+        yield _field("Created", document["created"] or "unknown")
+        if document["parent"]:
+            yield _field("Built from", document["parent"])
+    yield _field("Chain ID", document["chain_id"] or "none: the image has no layers")
+    size = document["size"]
+    yield _field("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
+    if document["config"] is not None:
+        yield from _config_lines(document["config"])
+    if document["layers"]:
+        yield "Layers, the base first:"
+        digits = short_length([ChainID(layer["chain_id"]) for layer in document["layers"]])
+        rows = [("CHAIN ID", "DIFF ID", "SIZE")]
+        for layer in document["layers"]:
+            own = "missing" if layer["size"] is None else output.human_size(layer["size"])
+            rows.append((ChainID(layer["chain_id"]).hex[:digits], layer["diff_id"], own))
+        yield from (f"  {line}" for line in output.columns(rows))
+
+
+def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of a config as they are named there: a line for each value, and for each item of a list."""
+    if isinstance(author := config.get("author"), str) and author:
+        yield _field("Author", author)
+    execution = config.get("config")
+    if not isinstance(execution, dict):
+        return
+    yield "Config:"
+    for key, value in execution.items():
+        if value in (None, "", [], {}, False):
+            continue
+        name = output.printable(str(key))
+        if key in ("Entrypoint", "Cmd", "Shell"):  # the borders of its words matter
+            yield f"  {name}: {_text(value)}"
+        elif isinstance(value, list):
+            yield f"  {name}:"
+            yield from (f"    {_text(item)}" for item in value)
+        elif isinstance(value, dict):
+            yield f"  {name}:"
+            for inner, item in value.items():
+                yield f"    {output.printable(inner)}{'' if item in ({}, None) else '=' + _text(item)}"
+        else:
+            yield f"  {name}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    """Return a value of a config in one line: a text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return output.printable(value)
+    return output.printable(json.dumps(value, ensure_ascii=False), backslash=False)  # JSON has its own escapes
+
+
+def _field(name: str, value: str) -> str:
+    return f"{name + ':':<13}{output.printable(value)}"

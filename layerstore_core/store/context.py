@@ -17,6 +17,7 @@ from layerstore_core.errors import LayerStoreError, ReadOnlyStore
 from layerstore_core.locking.docker_lock import DockerLock
 from layerstore_core.locking.root_locks import Counter, RootLocks
 from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.records.kept import KeptDocuments
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine
@@ -41,6 +42,7 @@ class StoreContext:
         docker: the lock that keeps a Docker daemon from starting; `None` where the store was opened for reading only.
         db: the records of layers and writable layers.
         image_db: the records of images.
+        kept: what else belongs to images: manifests, indexes, annotations, referrers.
         pins: the pins of this driver's layers.
         quarantine: damaged records, moved out of the way.
         catalog: the layers that are loaded, and the references to each.
@@ -55,6 +57,7 @@ class StoreContext:
     docker: DockerLock | None
     db: LayerDB
     image_db: ImageDB
+    kept: KeptDocuments
     pins: Pins
     quarantine: Quarantine
     catalog: Catalog

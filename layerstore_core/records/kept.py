@@ -1,0 +1,449 @@
+"""What belongs to images and Docker's records have no place for: manifests, indexes, annotations and referrers.
+
+::
+
+    <root>/layerstore/manifests/<driver>/
+        <algorithm>/<hex>       a document, byte for byte: a manifest, an index, or a blob of an artifact
+        images/<image ID hex>   the origin of an image
+        names.json              the origins of names: {name: {image ID: origin}}
+
+An origin (`Origin`) lists the documents that belong to an image or a name; a document that no origin lists is not
+needed any more. The origin of a name counts only while Docker's list of names has that image for the name: Docker may
+move a name and knows nothing of origins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import FILE_MODE, make_directory
+from layerstore_core.base.digests import ImageID
+from layerstore_core.errors import BadRecord
+from layerstore_core.records.own_state import state_directory
+
+#: The largest document, in bytes. Manifests are smaller; lists of a large image's packages may have some MiB.
+MAX_DOCUMENT: Final = 64 << 20
+#: The most documents and referrers of one origin.
+MAX_DOCUMENTS: Final = 10_000
+_MAX_ORIGIN: Final = 8 << 20
+_MAX_NAMES: Final = 64 << 20
+_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}", re.ASCII)
+_ALGORITHMS: Final = ("sha256", "sha512")
+_IMAGES: Final = "images"
+_NAMES: Final = "names.json"
+#: The start of the names of files that were not moved to their places yet.
+_PARTIAL: Final = ".tmp-"
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A signature, an SBOM, an attestation or another artifact that refers to a manifest or an index.
+
+    Attributes:
+        subject: the digest of what it refers to.
+        descriptor: the descriptor of its own manifest, as the layout had it.
+    """
+
+    subject: str
+    descriptor: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of its manifest."""
+        return str(self.descriptor.get("digest"))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What came in with an image or a name, or is to go out with it.
+
+    Attributes:
+        target: the descriptor of the manifest or index in the layout's own index; `None` for an image made here.
+        images: the manifest of each image that the target led to, by image ID. An index leads to several.
+        annotations: the annotations for the manifest of an image made here.
+        referrers: what refers to the target, to a manifest in it, or to another referrer.
+        documents: the digests of all documents that are kept for this.
+    """
+
+    target: Mapping[str, Any] | None = field(default=None, hash=False)
+    images: Mapping[ImageID, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    referrers: tuple[Referrer, ...] = ()
+    documents: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the target."""
+        return None if self.target is None else str(self.target.get("digest"))
+
+    @classmethod
+    def of(cls, document: Any) -> Self:
+        """Read an origin from its JSON.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        try:
+            target = document.get("target")
+            if target is not None:
+                _check_digest(target["digest"])
+            return cls(
+                target,
+                {ImageID(image): _check_digest(digest) for image, digest in document.get("images", {}).items()},
+                {str(key): str(value) for key, value in document.get("annotations", {}).items()},
+                tuple(
+                    Referrer(_check_digest(one["subject"]), {**one["descriptor"], "digest": _referrer_digest(one)})
+                    for one in document.get("referrers", ())
+                ),
+                tuple(map(_check_digest, document.get("documents", ()))),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not an origin: {error}") from None
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON; `of` reads it."""
+        parts: dict[str, Any] = {
+            "target": self.target,
+            "images": dict(self.images),
+            "annotations": dict(self.annotations),
+            "referrers": [{"subject": one.subject, "descriptor": dict(one.descriptor)} for one in self.referrers],
+            "documents": list(self.documents),
+        }
+        return {key: value for key, value in parts.items() if value}
+
+
+#: The origins of names: by name, and by the image that Docker's list has for the name.
+NameOrigins = dict[str, dict[ImageID, Origin]]
+
+
+class KeptDocuments:
+    """The documents and origins of one driver's images.
+
+    Reading writes nothing. Changes are made under the lock on the image records (`StoreContext.changing_images`).
+
+    Args:
+        root: the store's directory.
+        driver: the driver's name on disk.
+        durable: whether a change is on disk when the call returns.
+
+    Attributes:
+        path: `<root>/layerstore/manifests/<driver>`.
+        names_path: the file of the origins of names.
+    """
+
+    def __init__(self, root: Path, driver: str, *, durable: bool = True) -> None:
+        self.path = state_directory(root, "manifests", driver)
+        self.names_path = self.path / _NAMES
+        self._images = self.path / _IMAGES
+        #: A note that the directories exist: if one is missing later, it was lost.
+        self._note = state_directory(root, "kept", driver)
+        self._durable = durable
+
+    # Documents
+
+    def path_of(self, digest: str) -> Path:
+        """Return the path of a document, whether it exists or not.
+
+        Raises:
+            ValueError: the digest is none of sha256 or sha512.
+        """
+        algorithm, _, digits = _check_digest(digest).partition(":")
+        return self.path / algorithm / digits
+
+    def has(self, digest: str) -> bool:
+        """Return whether a document exists, sound or not."""
+        return inside.exists(self.path_of(digest))
+
+    def read(self, digest: str) -> bytes:
+        """Return a document.
+
+        Raises:
+            BadRecord: it is missing, or damaged: its digest is not its name.
+            OSError: it cannot be read.
+        """
+        path = self.path_of(digest)
+        try:
+            content = inside.read(path, MAX_DOCUMENT)
+        except FileNotFoundError:
+            raise BadRecord(path, "the document is missing") from None
+        if digest_of(content, digest.partition(":")[0]) != digest:
+            raise BadRecord(path, "the document has changed: its digest is not its name")
+        return content
+
+    def put(self, digest: str, content: bytes) -> bool:
+        """Write a document, unless it is there. A damaged one is replaced.
+
+        Args:
+            digest: its digest, which the caller has verified.
+            content: its bytes.
+
+        Returns:
+            Whether it was not there before.
+
+        Raises:
+            BadRecord: the other documents are lost.
+            OSError: it cannot be written.
+        """
+        self._prepare()
+        path = self.path_of(digest)
+        there = inside.exists(path)
+        if there:
+            try:
+                self.read(digest)
+                return False
+            except (BadRecord, OSError):
+                pass
+        self._write(path, content)
+        return not there
+
+    # Origins
+
+    def of_image(self, image: ImageID) -> Origin | None:
+        """Return the origin of an image; `None` if there is none.
+
+        Raises:
+            BadRecord: it is damaged, or all are lost.
+            OSError: it cannot be read.
+        """
+        path = self._images / image.hex
+        try:
+            return self._parse(path, inside.read(path, _MAX_ORIGIN))
+        except FileNotFoundError:
+            if lost := self.lost():
+                raise lost from None
+            return None
+
+    def of_name(self, name: str, image: ImageID) -> Origin | None:
+        """Return the origin of a name as long as it is an image's; `None` if there is none; errors as `of_image`."""
+        return self.names().get(name, {}).get(image)
+
+    def names(self) -> NameOrigins:
+        """Return the origins of all names, of which some may not count any more; errors as `of_image`."""
+        try:
+            data = inside.read(self.names_path, _MAX_NAMES)
+        except FileNotFoundError:
+            if lost := self.lost():
+                raise lost from None
+            return {}
+        try:
+            return {
+                str(name): {ImageID(image): Origin.of(origin) for image, origin in origins.items()}
+                for name, origins in json.loads(data).items()
+            }
+        except (ValueError, RecursionError, AttributeError, TypeError) as error:
+            raise BadRecord(self.names_path, f"not a list of the origins of names: {error}") from None
+
+    def set_image(self, image: ImageID, origin: Origin | None) -> None:
+        """Write or remove the origin of an image.
+
+        Raises:
+            BadRecord: the others are lost.
+            OSError: it cannot be written.
+        """
+        path = self._images / image.hex
+        if origin is None:
+            inside.unlink(path, missing_ok=True)
+            return
+        self._prepare()
+        self._write(path, _json(origin.document()))
+
+    def set_names(self, names: Mapping[str, Mapping[ImageID, Origin]]) -> None:
+        """Replace the origins of all names; errors as `set_image`.
+
+        Write them before Docker's list of names. Until that has the new image of a name, the old origin counts: keep
+        it next to the new one.
+        """
+        document = {
+            name: {image: origin.document() for image, origin in origins.items()}
+            for name, origins in sorted(names.items())
+            if origins
+        }
+        data = _json(document)
+        if len(data) > _MAX_NAMES:
+            raise BadRecord(self.names_path, f"it would have {len(data)} bytes; at most {_MAX_NAMES} are kept")
+        self._prepare()
+        self._write(self.names_path, data)
+
+    def set_annotations(self, image: ImageID, annotations: Mapping[str, str], *, name: str | None = None) -> None:
+        """Set the annotations that the manifest of an image made here is to have.
+
+        The manifest itself is made when the image is saved. Call this before the image gets its name. An image that
+        came in with a manifest keeps it under its other names, and under its ID.
+
+        Args:
+            image: the image.
+            annotations: all its annotations.
+            name: the full name under which it is to have them; `None`: under its ID, and under names without an origin.
+
+        Raises:
+            BadRecord, OSError: as `set_image`.
+        """
+        origin = Origin(images={}, annotations=dict(annotations))
+        before = self.of_image(image)
+        if before is None or before.target is None:
+            self.set_image(image, origin)
+        if name is not None:
+            names = self.names()
+            self.set_names({**names, name: {**names.get(name, {}), image: origin}})
+
+    def origin(self, image: ImageID, name: str | None = None) -> Origin | None:
+        """Return the origin of an image under a name; without one, the image's own; errors as `of_image`."""
+        found = None if name is None else self.of_name(name, image)
+        return found if found is not None else self.of_image(image)
+
+    # Collection and checks
+
+    def origins(self) -> Iterator[tuple[Path, Origin]]:
+        """Yield all origins, each with the file that has it; errors as `of_image`."""
+        if lost := self.lost():
+            raise lost
+        for name in inside.names(self._images):
+            if _HEX.fullmatch(name) and (origin := self.of_image(ImageID.from_hex(name))) is not None:
+                yield self._images / name, origin
+        for origins in self.names().values():
+            for origin in origins.values():
+                yield self.names_path, origin
+
+    def unreadable(self) -> list[BadRecord]:
+        """Return the origins that cannot be read or are missing: they may list any document."""
+        found: list[BadRecord] = []
+        if lost := self.lost():
+            return [lost]
+        try:
+            names = inside.names(self._images)
+        except (BadRecord, OSError) as error:
+            return [_bad(self._images, error)]
+        for name in names:
+            if _HEX.fullmatch(name):
+                try:
+                    self.of_image(ImageID.from_hex(name))
+                except (BadRecord, OSError) as error:
+                    found.append(_bad(self._images / name, error))
+        try:
+            self.names()
+        except (BadRecord, OSError) as error:
+            found.append(_bad(self.names_path, error))
+        return found
+
+    def lost(self) -> BadRecord | None:
+        """Return an error if the origins are missing and are known to have existed."""
+        if inside.is_directory(self._images) and inside.exists(self.names_path):
+            return None
+        if not inside.exists(self._note):
+            return None
+        missing = self.names_path if inside.is_directory(self._images) else self._images
+        return BadRecord(
+            missing,
+            "what belongs to images (manifests, names for several platforms) is missing; restore it from a backup, or "
+            f"remove {self._note} if there was nothing in it",
+        )
+
+    def forget(self, images: Collection[ImageID], names: Mapping[str, ImageID]) -> None:
+        """Remove the origins of images that are gone, and those of names that have another image now.
+
+        Args:
+            images: the images that exist.
+            names: Docker's list of names.
+
+        Raises:
+            BadRecord, OSError: as `set_image`.
+        """
+        for name in inside.names(self._images):
+            if _HEX.fullmatch(name) and ImageID.from_hex(name) not in images:
+                self.set_image(ImageID.from_hex(name), None)
+        before = self.names()
+        left: NameOrigins = {}
+        for name, origins in before.items():
+            owner = names.get(name)
+            if owner is not None and owner in origins and owner in images:
+                left[name] = {owner: _without(origins[owner], images)}
+        if left != before:
+            self.set_names(left)
+
+    def unused(self) -> list[Path]:
+        """Return the documents that no origin lists, and files that were not moved to their places.
+
+        None are returned while an origin cannot be read.
+        """
+        if self.unreadable():
+            return []
+        needed = {self.path_of(digest) for _, origin in self.origins() for digest in origin.documents}
+        found = []
+        for directory in (self.path, self._images, *(self.path / algorithm for algorithm in _ALGORITHMS)):
+            documents = directory.name in _ALGORITHMS
+            for name in inside.names(directory):
+                path = directory / name
+                if name.startswith(_PARTIAL) or (documents and _HEX.fullmatch(name) and path not in needed):
+                    found.append(path)
+        return found
+
+    def _prepare(self) -> None:
+        """Make the directories, and note that they exist."""
+        if lost := self.lost():
+            raise lost
+        if inside.exists(self._note):
+            return
+        make_directory(self._images, 0o700, durable=self._durable)
+        if not inside.exists(self.names_path):
+            self._write(self.names_path, b"{}\n")
+        make_directory(self._note.parent, 0o700, durable=self._durable)
+        inside.write(self._note, b"", FILE_MODE)
+        if self._durable:
+            inside.flush(self._note.parent)
+
+    def _parse(self, path: Path, data: bytes) -> Origin:
+        try:
+            return Origin.of(json.loads(data))
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(path, f"not the origin of an image: {error}") from None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file and move it to its place, whole or not at all."""
+        import secrets
+
+        make_directory(path.parent, 0o700, durable=self._durable)
+        partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
+        try:
+            inside.write(partial, content, FILE_MODE, new=True, durable=self._durable)
+            inside.rename(partial, path)
+        except BaseException:
+            inside.unlink(partial, missing_ok=True)
+            raise
+        if self._durable:
+            inside.flush(path.parent)
+
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
+    """Return the digest of some bytes, `<algorithm>:<hex>`."""
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def _without(origin: Origin, images: Collection[ImageID]) -> Origin:
+    left = {image: digest for image, digest in origin.images.items() if image in images}
+    return origin if left == origin.images else replace(origin, images=left)
+
+
+def _check_digest(digest: object) -> str:
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{str(digest)[:80]!r} is not a sha256 or sha512 digest")
+    return digest
+
+
+def _referrer_digest(one: Mapping[str, Any]) -> str:
+    return _check_digest(one["descriptor"]["digest"])
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+
+
+def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:
+    return error if isinstance(error, BadRecord) else BadRecord(path, error.strerror or str(error))

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Final
 
-from importlib_metadata import EntryPoint, distributions, entry_points
+from importlib_metadata import EntryPoint, EntryPoints, distributions, entry_points
 
 from layerstore_core.log import logger
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
 
+#: The entry points of all packages, and the state of Python's path when they were read. Reading them again for each
+#: store that is opened took two thirds of opening it: 6 ms with 85 packages.
+_read: tuple[object, EntryPoints] | None = None
+
 
 def installed_entry_points(group: str) -> list[EntryPoint]:
     """Return the entry points of a group. A package is skipped, with a warning, if its entry points cannot be read.
+
+    They are read once, and again after a package was installed or removed.
 
     Args:
         group: `DRIVERS` or `WRAPPERS`.
     """
     try:
-        return list(entry_points(group=group))
+        return list(_entry_points().select(group=group))
     except Exception:  # one malformed file prevents reading all others, so each package is read alone
         pass
     found: dict[str, list[EntryPoint]] = {}
@@ -36,3 +44,23 @@ def installed_entry_points(group: str) -> list[EntryPoint]:
 def entry_point_names(*groups: str) -> set[str]:
     """Return the names of all entry points in the groups."""
     return {point.name for group in groups for point in installed_entry_points(group)}
+
+
+def _entry_points() -> EntryPoints:
+    global _read
+    state = _state_of_path()
+    if _read is None or _read[0] != state:
+        _read = state, entry_points()
+    return _read[1]
+
+
+def _state_of_path() -> object:
+    """Return what changes when a package is installed or removed: the path, and its directories' times."""
+    return [(place, _mtime_ns(place)) for place in sys.path], [id(finder) for finder in sys.meta_path]
+
+
+def _mtime_ns(place: str) -> int | None:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except (OSError, ValueError):
+        return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from importlib_metadata import EntryPoints
 
 Install = Callable[..., None]
 
@@ -71,13 +72,12 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that hides the drivers that are really installed, except some."""
     from layerstore_core.base import plugins
 
-    real = plugins.entry_points
-
     def hide(*names: str) -> None:
-        def entry_points(**options: str) -> list[object]:
-            return [point for point in real(**options) if not _is_real(point) or point.name in names]
+        def entry_points() -> EntryPoints:
+            return EntryPoints(point for point in real() if not _is_real(point) or point.name in names)
 
-        monkeypatch.setattr(plugins, "entry_points", entry_points)
+        real = plugins._entry_points
+        monkeypatch.setattr(plugins, "_entry_points", entry_points)
 
     return hide
 

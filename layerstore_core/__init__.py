@@ -63,10 +63,19 @@ if TYPE_CHECKING:
     )
     from layerstore_core.images.arguments import ImageFormat
     from layerstore_core.images.details import ImageDetails, LayerOfImage
-    from layerstore_core.images.formats.documents import ImageConfig
+    from layerstore_core.images.formats.documents import ConfigDocument
     from layerstore_core.images.formats.found import SkipKind, Skipped
     from layerstore_core.images.formats.platforms import Platform
     from layerstore_core.images.image import HistoryEntry, Image
+    from layerstore_core.images.image_config import (
+        ConfigPart,
+        ExecutionConfig,
+        Healthcheck,
+        HistoryStep,
+        ImageConfig,
+        RootFS,
+        Words,
+    )
     from layerstore_core.images.images import Images, LoadedImages
     from layerstore_core.images.load import LayerProgress
     from layerstore_core.images.output import BinaryWriter
@@ -104,20 +113,25 @@ _HOMES = {
     "ChainID": "base.digests",
     "Change": "diff.change",
     "ChangeKind": "diff.change",
+    "ConfigDocument": "images.formats.documents",
     "ConfigError": "errors",
+    "ConfigPart": "images.image_config",
     "DiffID": "base.digests",
     "DriverContext": "driver.context",
     "DriverContractError": "errors",
     "DriverNotFound": "errors",
     "DriverNotSupported": "errors",
     "EntryType": "tar.entry",
+    "ExecutionConfig": "images.image_config",
     "FileGetter": "driver.hookspecs",
     "Finding": "maintenance.finding",
+    "Healthcheck": "images.image_config",
     "HistoryEntry": "images.image",
+    "HistoryStep": "images.image_config",
     "IDMapping": "tree.idmap",
     "IDRange": "tree.idmap",
     "Image": "images.image",
-    "ImageConfig": "images.formats.documents",
+    "ImageConfig": "images.image_config",
     "ImageDetails": "images.details",
     "ImageDoesNotExist": "errors",
     "ImageFormat": "images.arguments",
@@ -158,6 +172,7 @@ _HOMES = {
     "Removed": "maintenance.gc",
     "RemovedLayer": "store.nodes",
     "RepairSource": "maintenance.repair_source",
+    "RootFS": "images.image_config",
     "RootInUse": "errors",
     "Settings": "config.settings",
     "SkipKind": "images.formats.found",
@@ -170,6 +185,7 @@ _HOMES = {
     "TouchedPaths": "diff.change",
     "TreeFiles": "tree.files",
     "WhiteoutStyle": "unpack.whiteout_style",
+    "Words": "images.image_config",
     "chain_id": "base.digests",
     "change_clock": "diff.stamps",
     "check_store": "maintenance.check",
@@ -197,16 +213,21 @@ __all__ = [
     "ChainID",
     "Change",
     "ChangeKind",
+    "ConfigDocument",
     "ConfigError",
+    "ConfigPart",
     "DiffID",
     "DriverContext",
     "DriverContractError",
     "DriverNotFound",
     "DriverNotSupported",
     "EntryType",
+    "ExecutionConfig",
     "FileGetter",
     "Finding",
+    "Healthcheck",
     "HistoryEntry",
+    "HistoryStep",
     "IDMapping",
     "IDRange",
     "Image",
@@ -251,6 +272,7 @@ __all__ = [
     "Removed",
     "RemovedLayer",
     "RepairSource",
+    "RootFS",
     "RootInUse",
     "Settings",
     "SkipKind",
@@ -263,6 +285,7 @@ __all__ = [
     "TouchedPaths",
     "TreeFiles",
     "WhiteoutStyle",
+    "Words",
     "__version__",
     "chain_id",
     "change_clock",

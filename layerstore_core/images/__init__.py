@@ -2,6 +2,7 @@
 
 - `images` has the class `Images`, which programs use; `image` and `details` have what it returns.
 - `arguments` checks the arguments of its methods; `reference` parses the names of images.
+- `image_config` is the config as a model, which programs change; `make` makes images.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
 - `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
 - `save` writes images to an `output`: a tar or a directory. `recipe` compresses a layer to the same bytes as before.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
-from layerstore_core.images.formats.documents import ImageConfig
+from layerstore_core.images.formats.documents import ConfigDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Image:
     """
 
     image_id: ImageID
-    config: ImageConfig
+    config: ConfigDocument
     names: tuple[str, ...]
     size: int | None
 

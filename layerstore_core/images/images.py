@@ -26,7 +26,7 @@ from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.formats.container import open_container
-from layerstore_core.images.formats.documents import ImageConfig
+from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.find import find_images, nothing_to_load
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
@@ -358,7 +358,7 @@ class Images:
     def _image(self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]]) -> Image:
         data = self._records.read(image_id)
         try:
-            config = ImageConfig.parse(data, str(image_id))
+            config = ConfigDocument.parse(data, str(image_id))
         except InvalidImage as error:
             raise BadRecord(self._records.path / "imagedb" / "content" / "sha256" / image_id.hex, str(error)) from None
         return self._with_size(Image(image_id, config, names.get(image_id, ()), 0))

@@ -129,7 +129,8 @@ def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
         for image in images:
             if not records.has(image.config.image_id):
                 added.append(image.config.image_id)
-            records.add(image.config.data, image.parent if image.parent in loaded else None)
+            parent = image.parent if image.parent in loaded else None
+            records.add(image.config.data, parent, unnamed=bool(image.names))
         if names := {str(name): image.config.image_id for image in images for name in image.names}:
             for image_id in dict.fromkeys(names.values()):
                 records.set_last_updated(image_id, now())
@@ -138,6 +139,7 @@ def _record(records: ImageDB, images: Sequence[ImageFiles]) -> None:
         for image_id in reversed(added):
             records.remove(image_id)
         raise
+    records.finish(added)
 
 
 def now() -> str:

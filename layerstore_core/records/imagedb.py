@@ -5,6 +5,7 @@
     <root>/image/<driver>/
         imagedb/content/sha256/<image id>       the config's JSON, byte for byte; its sha256 is the ID
         imagedb/metadata/sha256/<image id>/     parent: the image that it was built from; lastUpdated: when it was named
+                                                .tmp-unnamed: its names are still to be recorded
         repositories.json                       0600: the names
         distribution/diffid-by-digest/sha256/<digest of a compressed blob>      the diff ID
 
@@ -25,6 +26,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.log import logger
 from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
 from layerstore_core.records.own_state import lost_directory
 from layerstore_core.tree.remove import remove_tree
@@ -38,6 +40,8 @@ _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
 #: The start of the names of files, of ours and of Docker's, that were not moved to their places yet.
 _PARTIAL: Final = ".tmp-"
+#: Ours: marks an image whose names are recorded next. Docker ignores the file.
+_UNNAMED: Final = f"{_PARTIAL}unnamed"
 
 
 class ImageDB:
@@ -102,8 +106,14 @@ class ImageDB:
         """Return an error if the directory of configs is missing and is known to have existed."""
         return lost_directory(self.path.parent.parent, self.path.name, self.content, "images")
 
-    def add(self, config: bytes, parent: ImageID | None = None) -> ImageID:
+    def add(self, config: bytes, parent: ImageID | None = None, *, unnamed: bool = False) -> ImageID:
         """Record an image, to whose layers the caller has handles. A sound record that exists is not changed.
+
+        Args:
+            config: its config.
+            parent: the image that it was built from.
+            unnamed: its names are recorded next, and then `finish` is called. If the process ends before that, a
+                garbage collection removes the image.
 
         Raises:
             BadRecord: the other images are lost: a new directory would look as if there had been none.
@@ -113,11 +123,21 @@ class ImageDB:
             raise lost
         image = ImageID.of(config)
         known = self.has(image)
+        if not known and unnamed:
+            self._write(self._metadata / image.hex / _UNNAMED, b"", mode=0o600)
         if not known and parent is not None:
             self._write(self.parent_path(image), parent.encode(), mode=0o600)
         if not known or not self._is_sound(image):
             self._write(self.config_path(image), config, mode=0o600)
         return image
+
+    def finish(self, images: Collection[ImageID]) -> None:
+        """End what `add` has begun: the names of these images are recorded."""
+        for image in images:
+            try:
+                inside.unlink(self._metadata / image.hex / _UNNAMED, missing_ok=True)
+            except (BadRecord, OSError) as error:  # the image has its names: a garbage collection removes the mark
+                logger.warning("the mark of unnamed image {} remains: {}", image, error)
 
     def remove(self, image: ImageID) -> None:
         """Remove an image; the records that other images were built from it are removed, too."""
@@ -129,18 +149,22 @@ class ImageDB:
     def half_done(self) -> list[Path]:
         """Return what processes that ended during a change have left: `clear` may remove it while changes are locked.
 
-        These are files that were not moved to their places yet, and metadata of images that were removed or never
-        recorded.
+        These are files that were not moved to their places yet, metadata of images that were removed or never
+        recorded, and images whose names were never recorded.
         """
         found = []
         for directory in (self.path, self.content, self._by_digest):
             found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
         known = set(_names_in(self.content))
-        unreadable = self.references().unreadable
+        references = self.references()
+        unreadable = references.unreadable
         for name in _names_in(self._metadata):
             if name in known:
                 inner = self._metadata / name
-                found += [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+                partial = [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+                if inner / _UNNAMED in partial and not unreadable and self._is_unused(ImageID.from_hex(name)):
+                    partial = [self.content / name, inner]
+                found += partial
             elif not unreadable:  # otherwise it may belong to an image whose config is lost
                 found.append(self._metadata / name)
         return found
@@ -277,6 +301,10 @@ class ImageDB:
     def unreadable(self) -> list[BadRecord]:
         """Return what cannot be read, or is missing, and may refer to any layer."""
         return self.references().unreadable
+
+    def _is_unused(self, image: ImageID) -> bool:
+        """Return whether an image has no name, and none was built from it."""
+        return image not in self.names().values() and not self.children(image)
 
     def _is_sound(self, image: ImageID) -> bool:
         try:

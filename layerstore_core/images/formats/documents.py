@@ -83,7 +83,7 @@ class Descriptor:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ConfigDocument:
     """An image's config.
 
     Attributes:
@@ -140,7 +140,7 @@ class Documents:
         self.name = container.name
         self._bytes = MAX_DOCUMENTS
         self._values = MAX_VALUES
-        self._configs: dict[str, ImageConfig] = {}
+        self._configs: dict[str, ConfigDocument] = {}
 
     def json(self, path: str) -> Any:
         """Read a document by its path.
@@ -163,14 +163,14 @@ class Documents:
             raise InvalidImage(f"{self.name}: {descriptor.path} is not a JSON object")
         return document
 
-    def config(self, path: str) -> ImageConfig:
-        """Read a config by its path; errors as for `ImageConfig.parse` and `json`."""
+    def config(self, path: str) -> ConfigDocument:
+        """Read a config by its path; errors as for `ConfigDocument.parse` and `json`."""
         if path not in self._configs:
             self._configs[path] = self._config(self._read(path, MAX_CONFIG), path)
         return self._configs[path]
 
-    def config_blob(self, descriptor: Descriptor) -> ImageConfig:
-        """Read the config that a manifest names; errors as for `ImageConfig.parse` and `json_blob`."""
+    def config_blob(self, descriptor: Descriptor) -> ConfigDocument:
+        """Read the config that a manifest names; errors as for `ConfigDocument.parse` and `json_blob`."""
         if descriptor.path not in self._configs:
             self._configs[descriptor.path] = self._config(self._blob(descriptor, MAX_CONFIG), descriptor.path)
         return self._configs[descriptor.path]
@@ -209,9 +209,9 @@ class Documents:
                 data += chunk
         return data
 
-    def _config(self, data: bytes, path: str) -> ImageConfig:
+    def _config(self, data: bytes, path: str) -> ConfigDocument:
         where = f"{self.name}: {path}"
-        return ImageConfig.of(data, self._parsed(data, where), where)
+        return ConfigDocument.of(data, self._parsed(data, where), where)
 
     def _parsed(self, data: bytes, where: str) -> Any:
         self._values -= values_in(data)

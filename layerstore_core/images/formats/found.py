@@ -8,7 +8,7 @@ from typing import Final, Literal
 from layerstore_core.base.digests import DiffID, ImageID
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container
-from layerstore_core.images.formats.documents import Descriptor, ImageConfig
+from layerstore_core.images.formats.documents import ConfigDocument, Descriptor
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.reference import Reference
 
@@ -77,7 +77,7 @@ class ImageFiles:
         parent: the image that it was built from, if that is recorded and in the same archive.
     """
 
-    config: ImageConfig
+    config: ConfigDocument
     layers: tuple[LayerFile, ...]
     names: tuple[Reference, ...] = ()
     parent: ImageID | None = None

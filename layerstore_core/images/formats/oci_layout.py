@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import TooMuch
-from layerstore_core.images.formats.documents import Descriptor, Documents, ImageConfig
+from layerstore_core.images.formats.documents import ConfigDocument, Descriptor, Documents
 from layerstore_core.images.formats.found import (
     MAX_IMAGES,
     MAX_LAYERS,
@@ -109,7 +109,7 @@ def layout_images(
     return found
 
 
-def check_image(documents: Documents, config: ImageConfig, count: int) -> None:
+def check_image(documents: Documents, config: ConfigDocument, count: int) -> None:
     """Check that an image can be loaded on this system.
 
     Args:

@@ -1,0 +1,133 @@
+"""Recording an image whose layers are in the store, and the steps of its history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from layerstore_core.base.digests import DiffID, ImageID, chain_ids
+from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.images.image import Image
+from layerstore_core.images.load import now
+from layerstore_core.images.make.created import creation_time
+
+if TYPE_CHECKING:
+    from layerstore_core.images.image_config import HistoryStep, ImageConfig
+    from layerstore_core.images.reference import Reference
+    from layerstore_core.store.handles import Layer
+    from layerstore_core.store.store import LayerStore
+
+
+def history_entry(
+    created_by: str = "",
+    *,
+    created: str | datetime | None = None,
+    author: str = "",
+    comment: str = "",
+    empty_layer: bool = False,
+) -> HistoryStep:
+    """Return a step for the history of a config; texts that are empty are left out.
+
+    Args:
+        created_by: the command that made the step.
+        created: when; see `creation_time`.
+        author: who made it.
+        comment: a comment, such as the message of a commit.
+        empty_layer: whether it made no layer.
+
+    Raises:
+        ValueError: `created` is not a time.
+    """
+    from layerstore_core.images.image_config import HistoryStep
+
+    step = HistoryStep(created=creation_time(created))
+    if author:
+        step.author = author
+    if created_by:
+        step.created_by = created_by
+    if comment:
+        step.comment = comment
+    if empty_layer:
+        step.empty_layer = True
+    return step
+
+
+def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = None) -> None:
+    """Add a step to a config's history, and its layer, if it has made one.
+
+    Layers that have no step, as in configs of other programs, get steps that say nothing: a reader counts the steps to
+    find out which layer belongs to which.
+
+    Args:
+        config: the config to change.
+        step: the step.
+        diff_id: the new layer's diff ID; `None` for a step that only changed the config.
+
+    Raises:
+        InvalidImage: the step says that it has a layer and there is none, or the other way.
+    """
+    from layerstore_core.images.image_config import HistoryStep, RootFS
+
+    if bool(step.empty_layer) != (diff_id is None):
+        raise InvalidImage(
+            "a step of the history has empty_layer set where it has made a layer, or not set without one"
+        )
+    if config.rootfs is None:
+        config.rootfs = RootFS(type="layers", diff_ids=[])
+    layers = [*(config.rootfs.diff_ids or ())]
+    steps = [*(config.history or ())]
+    with_layer = sum(not known.empty_layer for known in steps)
+    steps += [HistoryStep(created=step.created) for _ in range(len(layers) - with_layer)]
+    config.history = [*steps, step]
+    if diff_id is not None:
+        config.rootfs.diff_ids = [*layers, diff_id]
+
+
+def record_image(
+    store: LayerStore, config: ImageConfig, top: Layer | None, *, name: Reference | None, parent: ImageID | None
+) -> Image:
+    """Record an image whose layers are in the store, and give it its name. The name comes last.
+
+    If another image has the name, the name moves to this one. An image that exists already is not changed. A process
+    that is killed meanwhile leaves the image without a name or with it, or not at all; `gc` removes one whose name was
+    not recorded.
+
+    Args:
+        store: an open store. The caller has not locked the image records.
+        config: its config.
+        top: a handle to its topmost layer, which the caller keeps open meanwhile; `None` for no layers.
+        name: its name; `None` for none.
+        parent: the image that it was made from, if it is known: `rmi` does not remove that before this one. If that
+            image was removed meanwhile, it is left out.
+
+    Returns:
+        The image, with its name.
+
+    Raises:
+        InvalidImage: the config cannot be used, or names other layers.
+        InvalidReference: the name has a digest.
+        OSError, LayerStoreError: it cannot be recorded; nothing is changed.
+    """
+    document = config.to_document()
+    expected = chain_ids(document.diff_ids)[-1] if document.diff_ids else None
+    found = None if top is None else top.chain_id
+    if expected != found:
+        raise InvalidImage(f"the new config names the layers of {expected}, but the image's topmost layer is {found}")
+    if name is not None and name.digest:
+        raise InvalidReference(f"{str(name)!r} has a digest; use a name with a tag, such as app:1")
+    size = 0 if top is None else top.size
+    image_id = document.image_id
+    with store.context.changing_images() as records:
+        known = records.has(image_id)
+        try:
+            built_from = parent if parent not in (None, image_id) and records.has(parent) else None
+            records.add(document.data, built_from, unnamed=name is not None)
+            if name is not None:
+                records.set_last_updated(image_id, now())
+                records.set_names({**records.names(), str(name): image_id})
+        except BaseException:
+            if not known:
+                records.remove(image_id)
+            raise
+        records.finish([image_id])
+    return Image(image_id, document, () if name is None else (str(name),), size)

@@ -117,6 +117,17 @@ class InvalidImage(LayerStoreError):
         super().__init__(printable(message, backslash=False))
 
 
+class InvalidSource(LayerStoreError):
+    """A file, directory or tar cannot become a part of a new layer, or not at this place. The message says why.
+
+    Args:
+        message: what is wrong. Control characters in it, which a terminal may obey, are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, backslash=False))
+
+
 class InvalidReference(LayerStoreError, ValueError):
     """An image cannot have this name."""
 

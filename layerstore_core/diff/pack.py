@@ -21,20 +21,18 @@ from typing import Final
 from layerstore_core.diff.change import Change, ChangeKind
 from layerstore_core.errors import ConfigError
 from layerstore_core.log import logger
+from layerstore_core.streams.iterstream import join_small_pieces
 from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, whiteout_name
-from layerstore_core.tree.extents import data_extents, may_have_holes
+from layerstore_core.tree.extents import change_stamp, file_content
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
 
-#: How much of a file is read at a time, in bytes.
-_CHUNK: Final = 1 << 20
-#: Files up to this size, in bytes, are read in one call; small pieces are joined up to it.
+#: Files up to this size, in bytes, are read in one call.
 _SMALL: Final = 1 << 17
-_ZEROS: Final = bytes(_CHUNK)
 _WHITEOUT_MODE: Final = 0o600
 _UNMAPPED: Final = IDMapping()
 
@@ -48,7 +46,7 @@ def pack_tree(
 
     Arguments and errors are those of `pack_changes`. The tar is that of all files as added.
     """
-    return _join_small_pieces(_pack_tree(root, id_mapping, skip_xattrs))
+    return join_small_pieces(_pack_tree(root, id_mapping, skip_xattrs))
 
 
 def pack_changes(
@@ -78,26 +76,7 @@ def pack_changes(
         OSError: a file cannot be read; with `ESTALE` if it was changed while it was read. The error names it.
         ConfigError: an owner is in none of the mapping's ranges.
     """
-    return _join_small_pieces(_pack_changes(root, changes, id_mapping, opaque, skip_xattrs))
-
-
-def _join_small_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Join small pieces, since every chunk costs its reader one iteration."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        for piece in pieces:
-            parts.append(piece)
-            size += len(piece)
-            if size >= _SMALL:
-                yield b"".join(parts) if len(parts) > 1 else piece
-                parts.clear()
-                size = 0
-        yield b"".join(parts)
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+    return join_small_pieces(_pack_changes(root, changes, id_mapping, opaque, skip_xattrs))
 
 
 def _pack_tree(root: str | os.PathLike[str], id_mapping: IDMapping, skip: SkipXattr | None) -> Iterator[bytes]:
@@ -256,13 +235,13 @@ class _Packer:
                 yield header + data + padding(size)
             else:
                 yield header
-                for chunk in _content(fd, status):
+                for chunk in file_content(fd, status):
                     if not chunk:
                         self._changed(base)
                     yield chunk
                 yield padding(size)
             now = os.fstat(fd)
-            if not os.path.samestat(now, status) or _stamp(now) != _stamp(status):
+            if not os.path.samestat(now, status) or change_stamp(now) != change_stamp(status):
                 self._changed(base)
         finally:
             os.close(fd)
@@ -310,30 +289,3 @@ _TYPES: Final = {
     stat.S_IFBLK: EntryType.BLOCK,
     stat.S_IFIFO: EntryType.FIFO,
 }
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    """Return values that change when a file is written to; the ctime does even if size and mtime are restored."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _content(fd: int, status: os.stat_result) -> Iterator[bytes]:
-    """Yield a file's content, with zeros for holes, which are not read; an empty chunk if the file ends too early."""
-    size = status.st_size
-    extents: Iterable[tuple[int, int]] = data_extents(fd, size) if may_have_holes(status) else ((0, size),)
-    offset = 0
-    for start, length in extents:
-        yield from _zeros(start - offset)
-        offset = start
-        end = start + length
-        while offset < end:
-            chunk = os.pread(fd, min(_CHUNK, end - offset), offset)
-            yield chunk
-            offset += len(chunk)
-    yield from _zeros(size - offset)
-
-
-def _zeros(count: int) -> Iterator[bytes]:
-    while count > 0:
-        yield _ZEROS[:count] if count < _CHUNK else _ZEROS
-        count -= _CHUNK

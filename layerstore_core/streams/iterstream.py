@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+#: Small pieces are joined up to this size, in bytes.
+_JOINED: Final = 1 << 17
 
 
 class IterStream(io.RawIOBase):
@@ -91,3 +94,22 @@ class IterStream(io.RawIOBase):
                 return False
             self._left = memoryview(chunk)
         return True
+
+
+def join_small_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join small pieces, since every chunk costs its reader one iteration; close `pieces` at the end."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            parts.append(piece)
+            size += len(piece)
+            if size >= _JOINED:
+                yield b"".join(parts) if len(parts) > 1 else piece
+                parts.clear()
+                size = 0
+        yield b"".join(parts)
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()

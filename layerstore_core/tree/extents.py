@@ -1,13 +1,14 @@
-"""Extents of sparse files: the parts with data, and the holes between them."""
+"""Extents of sparse files: the parts with data, and the holes between them; reading a file that must not change."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _CHUNK: Final = 1 << 20
+_ZEROS: Final = bytes(_CHUNK)
 
 
 def may_have_holes(status: os.stat_result) -> bool:
@@ -61,3 +62,31 @@ def copy_extent(source: int, target: int, offset: int, length: int) -> None:
         written = os.pwrite(target, data, offset)
         offset += written
         length -= written
+
+
+def change_stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """Return values that change when a file is written to; the ctime does even if size and mtime are restored."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def file_content(fd: int, status: os.stat_result) -> Iterator[bytes]:
+    """Yield a file's content, with zeros for holes, which are not read; an empty chunk if the file ends too early."""
+    size = status.st_size
+    extents: Iterable[tuple[int, int]] = data_extents(fd, size) if may_have_holes(status) else ((0, size),)
+    offset = 0
+    for start, length in extents:
+        yield from zeros(start - offset)
+        offset = start
+        end = start + length
+        while offset < end:
+            chunk = os.pread(fd, min(_CHUNK, end - offset), offset)
+            yield chunk
+            offset += len(chunk)
+    yield from zeros(size - offset)
+
+
+def zeros(count: int) -> Iterator[bytes]:
+    """Yield `count` bytes of zeros, in chunks."""
+    while count > 0:
+        yield _ZEROS[:count] if count < _CHUNK else _ZEROS
+        count -= _CHUNK

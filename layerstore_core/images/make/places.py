@@ -1,0 +1,234 @@
+"""The names in a layer that is being built: what is at a name, and where a name leads to by symbolic links.
+
+A name may go through symbolic links, of the layer or of the image below it. It is resolved within the root, as a
+program that runs in the image would do. Otherwise a layer that has a file `lib/x` would turn the link `lib` of the
+image into a directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from layerstore_core.base.paths import clean_name, leaves_root
+from layerstore_core.errors import InvalidSource
+from layerstore_core.images.make.content import Content
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.header import MAX_NAME
+
+#: Symbolic links followed for one name: the kernel's limit.
+_MAX_LINKS: Final = 40
+#: More names than this in one layer count as an attack on memory.
+MAX_NAMES: Final = 1_000_000
+
+
+class BaseNode(Protocol):
+    """What the image below the layer has at a name."""
+
+    @property
+    def type(self) -> EntryType: ...
+
+    @property
+    def linkname(self) -> bytes: ...
+
+    @property
+    def children(self) -> Mapping[bytes, BaseNode]: ...
+
+
+class Base(Protocol):
+    """The tree of the image below the layer, such as a `TreeView`."""
+
+    @property
+    def root(self) -> BaseNode: ...
+
+
+@dataclass(slots=True)
+class Item:
+    """A file of the layer; several names of one file have the same item.
+
+    Attributes:
+        entry: its metadata. The name in it is not used.
+        content: the content of a regular file.
+    """
+
+    entry: TarEntry
+    content: Content | None = None
+
+
+class Places:
+    """The names of a layer that is being built.
+
+    Args:
+        base: the tree of the image below it; `None` if there is none, or if it is not known.
+
+    Attributes:
+        items: the files by their paths.
+        whiteouts: the paths of what the layer deletes.
+        opaque: the paths of directories that hide what the image has in them.
+    """
+
+    def __init__(self, base: Base | None) -> None:
+        self.items: dict[bytes, Item] = {}
+        self.whiteouts: set[bytes] = set()
+        self.opaque: set[bytes] = set()
+        self.base = base
+        #: The names in each directory that are, or lead to, names of this layer.
+        self._names: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        #: Where directories lead to, and the paths that this depends on.
+        self._resolved: dict[bytes, bytes] = {}
+        self._walked: set[bytes] = set()
+
+    def put(self, path: bytes, item: Item) -> None:
+        """Add a file, or replace what has the path. What is below it stays if both are directories."""
+        if item.entry.type is EntryType.DIR:
+            before = self.items.get(path)
+            replaces = before is not None and before.entry.type is not EntryType.DIR
+            if replaces:
+                self._forget(path)
+            if replaces or path in self.whiteouts:  # deleted and made again: without what the image has in it
+                self.whiteouts.discard(path)
+                self.opaque.add(path)
+        else:
+            self._forget(path)
+        self._note(path)
+        self.items[path] = item
+
+    def delete(self, path: bytes) -> None:
+        """Delete a path: of this layer what it has had, and what the image has."""
+        self._forget(path)
+        self._note(path)
+        self.whiteouts.add(path)
+
+    def clear(self, path: bytes) -> None:
+        """Make a directory opaque: of what the image has in it, nothing is left."""
+        self._note(path)
+        self.opaque.add(path)
+        self._forget_resolved()
+
+    def find(self, path: bytes) -> TarEntry | BaseNode | None:
+        """Return what is at a path that `resolve` has returned; `None` if there is nothing, or it is not known."""
+        item = self.items.get(path)
+        if item is not None:
+            return item.entry
+        if path in self.whiteouts or self.base is None:
+            return None
+        above = path
+        while above:
+            above = above.rpartition(b"/")[0]
+            if above in self.opaque or above in self.whiteouts:
+                return None
+        node: BaseNode | None = self.base.root
+        for part in path.split(b"/") if path else ():
+            node = node.children.get(part) if node is not None else None
+        return node
+
+    def is_directory(self, path: bytes) -> bool:
+        """Return whether there is a directory at a path, as far as it is known."""
+        found = self.find(path)
+        return (found is not None and found.type is EntryType.DIR) or (found is None and bool(self._names.get(path)))
+
+    def resolve(self, name: bytes, *, last: bool = False) -> bytes:
+        """Return the path that a name leads to, by symbolic links that stay within the root.
+
+        Args:
+            name: a name, absolute or relative to the root.
+            last: whether a link at the end of the name is followed as well.
+
+        Raises:
+            InvalidSource: the name leaves the root, is too long, leads through too many links, or through a file.
+        """
+        path = clean_name(name)
+        if leaves_root(path) or b".." in name.split(b"/"):
+            raise InvalidSource(f"{os.fsdecode(name)!r} would leave the root of the image; use a name without '..'")
+        if len(path) > MAX_NAME or b"\0" in path:
+            raise InvalidSource(
+                f"{os.fsdecode(name)[:80]!r}… is no path: it is longer than {MAX_NAME} bytes, or has a NUL"
+            )
+        directory, _, base = path.rpartition(b"/")
+        if last or not base:
+            return self._follow(path)
+        known = self._resolved.get(directory)
+        if known is None:
+            known = self._resolved[directory] = self._follow(directory)
+            if known:
+                self._check_directory(known, name)
+        return known + b"/" + base if known else base
+
+    def _check_directory(self, path: bytes, name: bytes) -> None:
+        found = self.find(path)
+        if found is not None and found.type is not EntryType.DIR:
+            raise InvalidSource(
+                f"{os.fsdecode(name)!r} cannot be made: {os.fsdecode(path)!r} in the image is a {found.type.value}"
+            )
+
+    def _follow(self, path: bytes) -> bytes:
+        pending = path.split(b"/")[::-1] if path else []
+        here = b""
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                here = here.rpartition(b"/")[0]
+                continue
+            below = here + b"/" + part if here else part
+            self._walked.add(below)
+            found = self.find(below)
+            if found is None or found.type is not EntryType.SYMLINK:
+                if found is not None and pending:
+                    self._check_directory(below, path)
+                here = below
+                continue
+            links += 1
+            if links > _MAX_LINKS or len(found.linkname) > MAX_NAME:
+                raise InvalidSource(
+                    f"{os.fsdecode(path)!r} leads through more than {_MAX_LINKS} symbolic links, or too long"
+                )
+            if found.linkname.startswith(b"/"):
+                here = b""
+            pending += found.linkname.split(b"/")[::-1]
+        return here
+
+    def _note(self, path: bytes) -> None:
+        """Note that the layer has a name, and has something below its directories."""
+        if len(self.items) + len(self.whiteouts) >= MAX_NAMES:
+            raise InvalidSource(f"one layer cannot have more than {MAX_NAMES} names; make several layers")
+        while path:
+            directory, _, base = path.rpartition(b"/")
+            names = self._names[directory]
+            if base in names:
+                break
+            names.add(base)
+            if directory in self.whiteouts:  # something below a deleted name makes it a directory again
+                self.whiteouts.discard(directory)
+                self.opaque.add(directory)
+                self.items.setdefault(directory, Item(TarEntry(b"", EntryType.DIR, mode=0o755)))
+            path = directory
+
+    def _forget(self, path: bytes) -> None:
+        """Forget what the layer has at a path, and below it."""
+        if path in self._walked:
+            self._forget_resolved()
+        for gone in self._all_below(path):
+            self.items.pop(gone, None)
+            self.whiteouts.discard(gone)
+            self.opaque.discard(gone)
+            self._names.pop(gone, None)
+        directory, _, base = path.rpartition(b"/")
+        if path:
+            self._names[directory].discard(base)
+
+    def _forget_resolved(self) -> None:
+        self._resolved.clear()
+        self._walked.clear()
+
+    def _all_below(self, path: bytes) -> Iterator[bytes]:
+        pending = [path]
+        while pending:
+            here = pending.pop()
+            pending += [here + b"/" + base if here else base for base in self._names.get(here, ())]
+            yield here

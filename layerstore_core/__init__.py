@@ -104,6 +104,8 @@ if TYPE_CHECKING:
     from layerstore_core.tree.remove import remove_tree
     from layerstore_core.unpack.unpacker import unpack_layer
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+    from layerstore_core.view.nodes import Node
+    from layerstore_core.view.tree import TreeView
 
 #: Each public name, and the module that it comes from.
 _HOMES = {
@@ -162,6 +164,7 @@ _HOMES = {
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
+    "Node": "view.nodes",
     "OnRepaired": "maintenance.repair",
     "PlainEntry": "tar.plain_entries",
     "Platform": "images.formats.platforms",
@@ -186,6 +189,7 @@ _HOMES = {
     "TarEntry": "tar.entry",
     "TouchedPaths": "diff.change",
     "TreeFiles": "tree.files",
+    "TreeView": "view.tree",
     "WhiteoutStyle": "unpack.whiteout_style",
     "Words": "images.image_config",
     "chain_id": "base.digests",
@@ -263,6 +267,7 @@ __all__ = [
     "MaxDepthExceeded",
     "MountDoesNotExist",
     "MountNameConflict",
+    "Node",
     "OnRepaired",
     "PlainEntry",
     "Platform",
@@ -287,6 +292,7 @@ __all__ = [
     "TarEntry",
     "TouchedPaths",
     "TreeFiles",
+    "TreeView",
     "WhiteoutStyle",
     "Words",
     "__version__",

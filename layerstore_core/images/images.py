@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
-from typing import Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.base.digests import ImageID
@@ -38,6 +38,9 @@ from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.save import Saver
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from layerstore_core.view.tree import TreeView
 
 #: The fewest hex digits by which an image may be given.
 SHORTEST_ID: Final = 4
@@ -138,6 +141,26 @@ class Images:
                 )
             )
         return steps[::-1]
+
+    def view(self, image: Image | str) -> TreeView:
+        """Return the merged tree of an image, to be read without a mount and without root's rights.
+
+        Its layers are kept from being deleted until the view is closed.
+
+        Args:
+            image: the image, or its name or ID.
+
+        Raises:
+            ImageDoesNotExist: there is no image with this name.
+            LayerDoesNotExist: a layer is missing.
+        """
+        from layerstore_core.view.tree import TreeView
+
+        image = self.get(image) if isinstance(image, str) else image
+        check_type(image, Image, "an image, as get returns it, or its name")
+        if image.chain_id is None:
+            return TreeView(())
+        return self._store.get(image.chain_id).view(close_handle=True)
 
     # Loading and saving
 

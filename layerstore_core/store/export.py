@@ -21,6 +21,7 @@ from layerstore_core.tree.files import TreeFiles
 
 if TYPE_CHECKING:
     from layerstore_core.driver.bound import BoundDriver
+    from layerstore_core.driver.hookspecs import FileGetter as OpenFiles
     from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode
 
@@ -120,9 +121,14 @@ def _own_diff(driver: BoundDriver, cache_id: str, parent_cache_id: str, opened: 
     return iter(lambda: raw.read(_CHUNK), b"")
 
 
-def _open_lines(context: StoreContext, chain: ChainID, opened: ExitStack) -> LineReader:
+def open_lines(context: StoreContext, chain: ChainID) -> LineReader:
+    """Open a layer's tar-split lines.
+
+    Raises:
+        IntegrityError: it has none.
+    """
     try:
-        return opened.enter_context(LineReader(context.db.open_tar_split(chain)))
+        return LineReader(context.db.open_tar_split(chain))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise IntegrityError(
             f"layer {chain} has no tar-split file ({error.filename}): its tar cannot be assembled; "
@@ -133,16 +139,25 @@ def _open_lines(context: StoreContext, chain: ChainID, opened: ExitStack) -> Lin
 def _lines_and_files(
     context: StoreContext, chain: ChainID, cache_id: str, opened: ExitStack
 ) -> tuple[LineReader, FileGetter]:
-    lines = _open_lines(context, chain, opened)
+    lines = opened.enter_context(open_lines(context, chain))
+    files = open_files(context, chain, cache_id)
+    opened.callback(files.close)
+    return lines, files
+
+
+def open_files(context: StoreContext, chain: ChainID, cache_id: str) -> OpenFiles:
+    """Open the files that the driver keeps for a layer.
+
+    Raises:
+        IntegrityError: the driver has no such layer.
+    """
     try:
-        files = context.driver.diff_getter(cache_id)
+        return context.driver.diff_getter(cache_id)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"the files of layer {chain} are missing: the driver {context.driver.name} has no layer "
             f"{cache_id} ({error}); register the layer again from its source"
         ) from error
-    opened.callback(files.close)
-    return lines, files
 
 
 def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | None) -> BinaryIO:
@@ -178,7 +193,7 @@ def _headers(context: StoreContext, node: LayerNode, opened: ExitStack) -> Itera
     record = node.record
     if context.driver.capabilities.reproduces_exact_diffs:
         return _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
-    return _with_zeros(decode_lines(_open_lines(context, record.chain_id, opened)))
+    return _with_zeros(decode_lines(opened.enter_context(open_lines(context, record.chain_id))))
 
 
 def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:

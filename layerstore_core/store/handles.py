@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerstore_core.diff.change import Change
     from layerstore_core.store.context import StoreContext
     from layerstore_core.store.nodes import LayerNode, MountNode
+    from layerstore_core.view.tree import TreeView
 
 
 class Layer:
@@ -156,6 +157,18 @@ class Layer:
             if ancestor is not node and ancestor.record.chain_id == parent:
                 return diff_of(self._context, (node.record.cache_id, ancestor.record.cache_id), node)
         raise LayerDoesNotExist(f"{parent} is not an ancestor of layer {self.chain_id}: there is no diff between them")
+
+    def view(self, *, close_handle: bool = False) -> TreeView:
+        """Return the tree of the layer and all of its parents, to be read without a mount and without root's rights.
+
+        Nothing is read before the tree is used. Keep this handle open as long as the view is used; close the view.
+
+        Args:
+            close_handle: close this handle when the view is closed.
+        """
+        from layerstore_core.store.views import view_of
+
+        return view_of(self._context, self._live, self.close if close_handle else None)
 
     def close(self) -> None:
         """Close the handle, and leave the layer for `gc` if it was the last reference. A second call does nothing."""

@@ -24,6 +24,9 @@ from layerstore_core.tar.header import BLOCK, MAX_NAME, parse_common_header, par
 #: its first header in the tar, in bytes. It is a plain tuple because there are so many.
 PlainEntry = tuple[bytes, bytes, bytes, tuple[int, int, int], int, memoryview | None, int]
 
+#: What `read_plain_header` returns.
+PlainHeader = tuple[bytes, tuple[int, int, int], int, int]
+
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
 #: A component that cleaning removes, or that is a whiteout.
@@ -49,6 +52,8 @@ _PATH_RECORD: Final = re.compile(rb"([1-9][0-9]{1,3}) path=([^\0\n]+)\n")
 _owners: Final[dict[bytes, tuple[int, int, int]]] = {}
 _rests: Final[dict[bytes, tuple[bytes, int, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
+#: Paths of directories that `_is_plain` has accepted.
+_plain_directories: Final[set[bytes]] = set()
 
 
 def read_plain_entries(buffer: bytes, position: int, padding: int, offset: int) -> tuple[list[PlainEntry], int, int]:
@@ -148,6 +153,67 @@ def entry_of(plain: PlainEntry) -> TarEntry:
     entry = parse_common_header(block, offset) or parse_header(block, offset)
     entry.name = name
     return entry
+
+
+def read_plain_header(segment: bytes, padding: int) -> PlainHeader | None:
+    """Read the header of a plain entry without its payload.
+
+    Args:
+        segment: the bytes of the tar from the last payload to this one.
+        padding: the number of bytes of padding that it begins with.
+
+    Returns:
+        Path, owner, time and size as `PlainEntry` has them, the size being -1 for a directory. `None` for an entry that
+        is not plain, or that has a header for a long name.
+    """
+    if len(segment) != padding + BLOCK:
+        return None
+    name, ids, size_digits, size_end, time_digits, time_end, sum_digits, sum_end, rest = _FIELDS.unpack_from(
+        segment, padding
+    )
+    known = _rests.get(rest)
+    owner = _owners.get(ids)
+    if known is None or owner is None:
+        learned = _learn(segment[padding:], ids, rest)
+        if learned is None:
+            return None
+        owner, known = learned
+    kind, rest_sum, prefix = known
+    if (
+        size_end + time_end + sum_end not in _ENDS
+        or not (size_digits + time_digits + sum_digits).isdigit()
+        or (adler32(segment[padding : padding + _CHECKSUM_AT]) & 0xFFFF) + rest_sum + _SUM_OF_CHECKSUM
+        != int(sum_digits, 8)
+    ):
+        return None
+    size = int(size_digits, 8)
+    path = prefix + name.rstrip(b"\0")
+    if kind == b"5":
+        if size:
+            return None
+        size = -1
+        if path.endswith(b"/"):
+            path = path[:-1]
+    elif kind != b"0":
+        return None
+    if path.startswith(b"./"):
+        path = path[2:]
+    directory, _, base = path.rpartition(b"/")
+    if directory not in _plain_directories:
+        if not _is_plain(directory):
+            return None
+        if len(_plain_directories) >= _MAX_KNOWN:
+            _plain_directories.clear()
+        _plain_directories.add(directory)
+    if (
+        not base
+        or path[0] == _SLASH
+        or (base[0] == _DOT and _NEEDS_CARE.search(base))
+        or b"\0" in path
+        or not base.isascii()
+    ):
+        return None
+    return path, owner, int(time_digits, 8) * 1_000_000_000, size
 
 
 def _is_plain(directory: bytes) -> bool:

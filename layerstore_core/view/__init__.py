@@ -1,0 +1,6 @@
+"""Views: layers and images read without a mount and without root's rights.
+
+- `tree` is the merged tree of a chain of layers, made by `merge` from the entries of their tars, as `nodes`.
+- `layers` is what a view knows of a layer: its entries, without their contents, and the content of one file.
+- `content` is the content of a file as a binary file object.
+"""

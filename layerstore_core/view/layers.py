@@ -1,0 +1,298 @@
+"""Layers as a view reads them: the entries of a tar without their contents, and the content of one file.
+
+There are two kinds. A recorded layer has tar-split lines, which contain all headers, and files, which contain most
+payloads. Any other layer has only its tar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from typing import BinaryIO, Final, NamedTuple, Protocol
+
+from layerstore_core.errors import IntegrityError, InvalidLayer
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.header import BLOCK, parse_common_header
+from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
+from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tarsplit.assemble import FileGetter
+from layerstore_core.tarsplit.codec import LineReader, Piece, decode_blocks
+from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
+from layerstore_core.view.nodes import FileNode
+
+#: How many bytes are read at a time.
+CHUNK: Final = 1 << 20
+_ZEROS: Final = bytes(CHUNK)
+#: Type flags of entries that a single common header describes, beside those of plain entries.
+_SINGLE: Final = frozenset({b"0", b"1", b"2", b"5"})
+
+#: A regular file or a directory whose path needs no cleaning and is not a whiteout. The members: path; permission bits,
+#: user and group; time in ns; size in bytes, -1 for a directory; name of the driver's file that has the payload, empty
+#: for none; offset of the payload in the tar; CRC-64/GO-ISO of the payload, if it is in a driver's file.
+PlainFile = tuple[bytes, tuple[int, int, int], int, int, bytes, int, int]
+
+
+class OtherEntry(NamedTuple):
+    """An entry of any kind, and where its payload is.
+
+    Attributes:
+        entry: the entry.
+        name: the name of the driver's file that has the payload; empty for none.
+        offset: where the payload begins in the tar, in bytes.
+        crc: CRC-64/GO-ISO of the payload, if it is in a driver's file.
+    """
+
+    entry: TarEntry
+    name: bytes
+    offset: int
+    crc: int
+
+
+#: Plain files in a row, or one other entry.
+Batch = list[PlainFile] | OtherEntry
+
+
+class ViewLayer(Protocol):
+    """A layer as a view reads it."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the entries of the layer's tar, in its order, without reading contents.
+
+        Raises:
+            IntegrityError: the layer's record is damaged.
+            InvalidLayer: its tar is damaged.
+        """
+
+    def payload(self, file: FileNode) -> Iterator[bytes]:
+        """Yield the payload of a file, in chunks, and verify it as far as possible.
+
+        Raises:
+            IntegrityError: the layer's files or record are damaged.
+            InvalidLayer: its tar is damaged.
+        """
+
+    def close(self) -> None:
+        """Close what was opened. A second call does nothing."""
+
+
+class RecordedLayer:
+    """A layer with tar-split lines. Listing it opens no file of the driver.
+
+    Args:
+        open_lines: opens its tar-split lines.
+        open_files: opens the files that the driver keeps for it.
+    """
+
+    def __init__(self, open_lines: Callable[[], LineReader], open_files: Callable[[], FileGetter]) -> None:
+        self._open_lines = open_lines
+        self._open_files = open_files
+        self._files: FileGetter | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        """See `ViewLayer.batches`."""
+        with self._open_lines() as lines:
+            try:
+                yield from _read_headers(decode_blocks(lines.blocks()))
+            except InvalidLayer as error:
+                raise IntegrityError(
+                    f"the tar-split file of a layer is damaged: {error}; register the layer again from its source"
+                ) from error
+
+    def payload(self, file: FileNode) -> Iterator[bytes]:
+        """See `ViewLayer.payload`."""
+        return self._file_payload(file) if file.name else self._inline_payload(file)
+
+    def close(self) -> None:
+        """See `ViewLayer.close`."""
+        files, self._files = self._files, None
+        close = getattr(files, "close", None)
+        if close is not None:
+            close()
+
+    def _file_payload(self, file: FileNode) -> Iterator[bytes]:
+        from fastcrc import crc64
+
+        if self._files is None:
+            self._files = self._open_files()
+        left, crc = file.stored_size, None
+        with open_or_raise(self._files.open, file.name) as content:
+            while left and (chunk := content.read(min(left, CHUNK))):
+                left -= len(chunk)
+                crc = crc64.go_iso(chunk, crc)
+                # The last chunk is only yielded once the whole is known to be right.
+                if left:
+                    yield chunk
+            if left or content.read(1):
+                raise changed_error(file.name, SIZE_DIFFERS.format(file.stored_size))
+        if crc != file.crc:
+            raise changed_error(file.name, CHECKSUM_DIFFERS)
+        yield chunk
+
+    def _inline_payload(self, file: FileNode) -> Iterator[bytes]:
+        position, wanted, end = 0, file.offset, file.offset + file.stored_size
+        with self._open_lines() as lines:
+            for pieces in decode_blocks(lines.blocks()):
+                for segment, _, size, _ in pieces:
+                    after = position + len(segment)
+                    if after > wanted:
+                        part = segment[wanted - position : end - position]
+                        wanted += len(part)
+                        if part:
+                            yield part
+                        if wanted == end:
+                            return
+                    position = after + size
+        raise IntegrityError(
+            "the tar-split file of a layer is damaged: it lacks the content of a file; "
+            "register the layer again from its source"
+        )
+
+
+class TarLayer:
+    """A layer of which there is only the tar, which can be opened several times.
+
+    Args:
+        open_tar: opens the uncompressed tar; the result is closed after use.
+    """
+
+    def __init__(self, open_tar: Callable[[], BinaryIO]) -> None:
+        self._open_tar = open_tar
+
+    def batches(self) -> Iterator[Batch]:
+        """See `ViewLayer.batches`."""
+        with closing(self._open_tar()) as tar:
+            scanner = TarScanner(lambda: tar.read(CHUNK) or b"")
+            while (entry := scanner.next_entry()[1]) is not None:
+                yield OtherEntry(entry, b"", scanner.offset, 0)
+                for _ in scanner.payload():
+                    pass
+                while plain := scanner.plain_entries():
+                    yield [_without_content(one) for one in plain]
+
+    def payload(self, file: FileNode) -> Iterator[bytes]:
+        """See `ViewLayer.payload`."""
+        with self._open_tar() as tar:
+            skip = file.offset
+            while skip and (chunk := tar.read(min(skip, CHUNK))):
+                skip -= len(chunk)
+            left = file.stored_size
+            while left and (chunk := tar.read(min(left, CHUNK))):
+                left -= len(chunk)
+                yield chunk
+            if left:
+                raise InvalidLayer("the tar is shorter than when it was first read", entry=file.name)
+
+    def close(self) -> None:
+        """See `ViewLayer.close`."""
+
+
+def _without_content(plain: PlainEntry) -> PlainFile:
+    segment, _, path, owner, mtime_ns, content, offset = plain
+    # The segment is the padding of the last payload and the headers, and the headers are whole blocks.
+    start = offset + len(segment) // BLOCK * BLOCK
+    return path, owner, mtime_ns, -1 if content is None else len(content), b"", start, 0
+
+
+def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[Batch]:
+    """Yield the entries of tar-split lines.
+
+    Nearly all entries are a segment with one header, and a file. They are read by themselves, in the same way as the
+    scanner reads them. The scanner reads all others.
+    """
+    pieces = chain.from_iterable(blocks)
+    batch: list[PlainFile] = []
+    offset = padding = 0
+    for piece in pieces:
+        segment, name, size, crc = piece
+        if name:
+            start = offset + len(segment)
+            plain = read_plain_header(segment, padding)
+            if plain is not None and (plain[3] == size or plain[3] < 0 == size):
+                batch.append((*plain, name if size else b"", start, crc))
+                padding, offset = -size % BLOCK, start + size
+                continue
+            entry = parse_common_header(segment[padding:], 0) if len(segment) == padding + BLOCK else None
+            if entry is not None and entry.typeflag in _SINGLE and entry.size == size:
+                if batch:
+                    yield batch
+                    batch = []
+                yield OtherEntry(entry, name if size else b"", start, crc)
+                padding, offset = -size % BLOCK, start + size
+                continue
+        if batch:
+            yield batch
+            batch = []
+        unusual = _UnusualEntries(piece, pieces, offset, padding)
+        yield from unusual
+        if unusual.at_end:
+            return
+        padding, offset = unusual.padding, unusual.offset
+    if batch:
+        yield batch
+
+
+class _UnusualEntries:
+    """The entries from a piece on, read by the scanner up to one that ends where a piece ends.
+
+    The scanner gets zeros for the payloads that are in files.
+
+    Args:
+        first: the piece.
+        pieces: those after it.
+        offset: where the piece begins in the tar, in bytes.
+        padding: how many bytes of padding it begins with.
+
+    Attributes:
+        offset: after the iteration: where the next piece begins.
+        padding: after the iteration: how many bytes of padding that one begins with.
+        at_end: after the iteration: whether the end of the archive was reached.
+    """
+
+    def __init__(self, first: Piece, pieces: Iterator[Piece], offset: int, padding: int) -> None:
+        segment, name, size, crc = first
+        self.padding = 0
+        self.at_end = False
+        self._pieces = chain([(segment[padding:], name, size, crc)], pieces)
+        #: How many bytes of the tar come before those that the scanner gets.
+        self._before = offset + padding
+        #: How many bytes of the current payload the scanner has not got yet.
+        self._left = 0
+        #: Name and checksum of the files whose payloads were passed to the scanner, by offset in the tar.
+        self._files: dict[int, tuple[bytes, int]] = {}
+        self.offset = self._before
+
+    def __iter__(self) -> Iterator[OtherEntry]:
+        scanner = TarScanner(self._read_chunk)
+        while (entry := scanner.next_entry()[1]) is not None:
+            start = self._before + scanner.offset
+            for _ in scanner.payload():
+                pass
+            yield OtherEntry(entry, *self._place(start))
+            # After a global header, the scanner has to skip its padding.
+            if entry.type is not EntryType.GLOBAL and self._before + scanner.offset == self.offset:
+                self.padding = -entry.stored_size % BLOCK
+                return
+        self.at_end = True
+
+    def _place(self, start: int) -> tuple[bytes, int, int]:
+        name, crc = self._files.pop(start, (b"", 0))
+        return name, start, crc
+
+    def _read_chunk(self) -> bytes:
+        """Return the next bytes of the tar, for the scanner."""
+        while True:
+            if self._left:
+                chunk = _ZEROS[: self._left]
+                self._left -= len(chunk)
+                self.offset += len(chunk)
+                return chunk
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            segment, name, self._left, crc = piece
+            self.offset += len(segment)
+            if self._left:
+                self._files[self.offset] = name, crc
+            if segment:
+                return segment

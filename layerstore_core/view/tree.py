@@ -1,0 +1,198 @@
+"""The merged tree of a chain of layers, which is read without a mount."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO, Final, Self, cast
+
+from layerstore_core.tar.entry import EntryType
+from layerstore_core.tree.root import MAX_LINKS
+from layerstore_core.view.content import Content, expand
+from layerstore_core.view.layers import ViewLayer
+from layerstore_core.view.merge import Merger
+from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
+
+_BUFFER: Final = 1 << 16
+
+
+class TreeView:
+    """The files of a chain of layers, as a mount of them would show them, read from the layers' records.
+
+    Paths are bytes, relative to the root, without a slash at the beginning or end; the root is the empty path. The tree
+    is read when it is first needed. A view is for one thread at a time. Close it, or use it in a `with` block.
+
+    Args:
+        layers: the layers, the base first.
+        on_close: called once, when the view is closed.
+
+    Raises (of all methods that need the tree):
+        IntegrityError: the record of a layer is damaged.
+        InvalidLayer: the tar of a layer is damaged.
+    """
+
+    def __init__(self, layers: Sequence[ViewLayer], on_close: Callable[[], None] | None = None) -> None:
+        self._layers = tuple(layers)
+        self._on_close = on_close
+        self._root: DirectoryNode | None = None
+        self._closed = False
+
+    @property
+    def root(self) -> Node:
+        """The root directory."""
+        if self._closed:
+            raise ValueError("this view is closed")
+        if self._root is None:
+            merger = Merger()
+            for layer in self._layers:
+                merger.add_layer(layer)
+            self._root = merger.root
+        return self._root
+
+    def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
+        """Yield the path and the node of a file and of all files below it, parents first.
+
+        The files of a directory are sorted by name, and each directory is followed at once by what is in it.
+
+        Args:
+            path: where to begin. Symbolic links on it are followed.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such file.
+            OSError: with `ELOOP` for a loop of links.
+        """
+        real, node = self.find(path)
+        pending = [(real, node)]
+        while pending:
+            path, node = item = pending.pop()
+            yield item
+            children = node.children
+            if children:
+                prefix = path + b"/" if path else b""
+                pending += [(prefix + name, children[name]) for name in sorted(children, reverse=True)]
+
+    def find(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Node]:
+        """Look a file up.
+
+        Args:
+            path: its path. A slash at its beginning means the root, `..` does not lead out of it, and symbolic links
+                are followed inside it, as in a process whose root it is.
+            follow: whether a symbolic link at the end of the path is followed, too.
+
+        Returns:
+            Its path with links resolved, and its node.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such file.
+            OSError: with `ELOOP` for a loop of links.
+        """
+        names: list[bytes] = []
+        way: list[Node] = [self.root]
+        todo = path.split(b"/")[::-1]
+        must_be_directory = todo[0] in (b"", b".")
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if way[-1].type is not EntryType.DIR:
+                    raise _error(errno.ENOTDIR, path)
+                del names[-1:], way[max(1, len(way) - 1) :]
+                continue
+            here = way[-1]
+            if here.type is not EntryType.DIR:
+                raise _error(errno.ENOTDIR, path)
+            child = here.children.get(part)
+            if child is None:
+                raise _error(errno.ENOENT, path)
+            if child.type is EntryType.SYMLINK and (follow or any(todo) or must_be_directory):
+                links += 1
+                if links > MAX_LINKS:
+                    raise _error(errno.ELOOP, path)
+                if child.linkname.startswith(b"/"):
+                    names.clear()
+                    del way[1:]
+                must_be_directory = must_be_directory or (not any(todo) and child.linkname.endswith((b"/", b"/.")))
+                todo += child.linkname.split(b"/")[::-1]
+                continue
+            names.append(part)
+            way.append(child)
+        if must_be_directory and way[-1].type is not EntryType.DIR:
+            raise _error(errno.ENOTDIR, path)
+        return b"/".join(names), way[-1]
+
+    def open(self, path: bytes) -> BinaryIO:
+        """Open a regular file for reading. Symbolic links are followed.
+
+        Reading it to its end verifies the content, if the layer's record has a checksum of it.
+
+        Returns:
+            A file that can seek; seeking backwards reads from the start again. It reads from the view, which must stay
+            open.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such file.
+            IsADirectoryError: it is a directory.
+            OSError: with `ELOOP` for a loop of links, with `EINVAL` if it is a device or a fifo.
+        """
+        _, node = self.find(path)
+        return self.open_node(node, path)
+
+    def open_node(self, node: Node, path: bytes = b"") -> BinaryIO:
+        """Open a regular file for reading by its node; see `open`.
+
+        Args:
+            node: the file.
+            path: its path, for messages.
+        """
+        _check_file(node, path)
+        raw = Content(lambda: self.chunks(node), node.size, os.fsdecode(path))
+        return cast("BinaryIO", io.BufferedReader(raw, _BUFFER))
+
+    def chunks(self, node: Node) -> Iterator[bytes]:
+        """Yield the content of a regular file, in chunks. The last one comes only once the content is verified.
+
+        Raises:
+            OSError: it is no regular file.
+            IntegrityError: the layer's files or record are damaged (while iterating).
+        """
+        payload = self.payload(node)
+        return payload if node.sparse is None else expand(payload, node.sparse, node.size)
+
+    def payload(self, node: Node) -> Iterator[bytes]:
+        """Do what `chunks` does, but leave out the holes of a sparse file: yield its data regions only."""
+        if self._closed:
+            raise ValueError("this view is closed")
+        file = _check_file(node)
+        return self._layers[file.layer].payload(file) if file.stored_size else iter(())
+
+    def close(self) -> None:
+        """Close the files of the layers. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with ExitStack() as closing:
+            if self._on_close is not None:
+                closing.callback(self._on_close)
+            for layer in self._layers:
+                closing.callback(layer.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _check_file(node: Node, path: bytes = b"") -> FileNode:
+    if isinstance(node, FileNode):
+        return node
+    raise _error(errno.EISDIR if node.type is EntryType.DIR else errno.EINVAL, path)
+
+
+def _error(number: int, path: bytes) -> OSError:
+    return OSError(number, os.strerror(number), os.fsdecode(path))

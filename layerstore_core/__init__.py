@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     )
     from layerstore_core.images.images import Images, LoadedImages
     from layerstore_core.images.load import LayerProgress
+    from layerstore_core.images.make.config_options import ConfigOptions
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
@@ -118,6 +119,7 @@ _HOMES = {
     "ChangeKind": "diff.change",
     "ConfigDocument": "images.formats.documents",
     "ConfigError": "errors",
+    "ConfigOptions": "images.make.config_options",
     "ConfigPart": "images.image_config",
     "DiffID": "base.digests",
     "DriverContext": "driver.context",
@@ -221,6 +223,7 @@ __all__ = [
     "ChangeKind",
     "ConfigDocument",
     "ConfigError",
+    "ConfigOptions",
     "ConfigPart",
     "DiffID",
     "DriverContext",

@@ -81,6 +81,18 @@ class ConfigPart(BaseModel):
         self._order = order
         self._unknown = dict(unknown)
 
+    def unset(self, field: str) -> None:
+        """Remove a field: its key is not written."""
+        setattr(self, field, None)
+        self.model_fields_set.discard(field)
+
+    def replace(self, field: str, value: Any) -> None:
+        """Set a field; an empty value removes it."""
+        if value:
+            setattr(self, field, value)
+        else:
+            self.unset(field)
+
     @model_serializer(mode="wrap")
     def _in_order(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         found = {**handler(self), **self._unknown}

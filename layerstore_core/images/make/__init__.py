@@ -1,6 +1,7 @@
 """Making images: new configs and new layers, recorded under new names.
 
-- `created` reads the time of an image; `record` records an image whose layers are in the store.
+- `config_options` changes a config by options; `instructions` parses their values; `created` reads the time.
+- `record` records an image whose layers are in the store.
 - `layer_builder` builds a layer's tar, which is read as a `layer_tar`. `places` knows its names, `tree_source` and
   `tar_source` read what it is built from, and `content` the contents of files.
 """

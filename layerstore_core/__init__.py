@@ -26,7 +26,7 @@ from layerstore_core._version import __version__  # noqa: E402
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_id
     from layerstore_core.base.limits import Limit, Limits
-    from layerstore_core.base.units import parse_size
+    from layerstore_core.base.units import parse_duration, parse_size
     from layerstore_core.config.load import load_config
     from layerstore_core.config.model import StoreConfig
     from layerstore_core.config.settings import Settings
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from layerstore_core.images.arguments import ImageFormat
     from layerstore_core.images.details import ImageDetails, LayerOfImage
+    from layerstore_core.images.filters import ImageFilter
     from layerstore_core.images.formats.documents import ConfigDocument
     from layerstore_core.images.formats.found import SkipKind, Skipped
     from layerstore_core.images.formats.platforms import Platform
@@ -139,6 +140,7 @@ _HOMES = {
     "ImageConfig": "images.image_config",
     "ImageDetails": "images.details",
     "ImageDoesNotExist": "errors",
+    "ImageFilter": "images.filters",
     "ImageFormat": "images.arguments",
     "ImageID": "base.digests",
     "ImageInUse": "errors",
@@ -206,6 +208,7 @@ _HOMES = {
     "load_config": "config.load",
     "pack_changes": "diff.pack",
     "pack_tree": "diff.pack",
+    "parse_duration": "base.units",
     "parse_size": "base.units",
     "remove_tree": "tree.remove",
     "repair": "maintenance.check",
@@ -243,6 +246,7 @@ __all__ = [
     "ImageConfig",
     "ImageDetails",
     "ImageDoesNotExist",
+    "ImageFilter",
     "ImageFormat",
     "ImageID",
     "ImageInUse",
@@ -311,6 +315,7 @@ __all__ = [
     "load_config",
     "pack_changes",
     "pack_tree",
+    "parse_duration",
     "parse_size",
     "remove_tree",
     "repair",

@@ -1,4 +1,4 @@
-"""Sizes with units, in options of drivers and of layers."""
+"""Sizes and durations with units, in options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from typing import Final
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_DURATION: Final = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:w|d|h|m|s))+", re.ASCII)
+_PART: Final = re.compile(r"([\d.]+)([wdhms])", re.ASCII)
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -30,3 +33,22 @@ def parse_size(text: str) -> int:
     factor: int = 1024 ** _POWERS[unit.lower()]
     whole, _, fraction = number.partition(".")
     return int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in a text such as `7d`, `12h` or `1d12h`.
+
+    Args:
+        text: one or more numbers, each with one of the units w, d, h, m and s: weeks, days, hours, minutes, seconds.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    units = [unit for _, unit in parts]
+    if not parts or units != sorted(set(units), key=list(_SECONDS).index):
+        raise ValueError(
+            f"{text!r} is not a duration: write numbers with units from w, d, h, m and s, the longest first, "
+            "such as 7d, 12h or 1d12h"
+        )
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))

@@ -61,6 +61,7 @@ def image_document(image: Image) -> dict[str, Any]:
     return {
         "id": str(image.image_id),
         "names": list(image.names),
+        "platform": None if image.platform is None else str(image.platform),
         "created": image.created,
         "size": image.size,
         "chain_id": None if image.chain_id is None else str(image.chain_id),

@@ -1,6 +1,7 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
 - `images` has the class `Images`, which programs use; `image` and `details` have what it returns.
+- `filters` chooses images by conditions.
 - `arguments` checks the arguments of its methods; `reference` parses the names of images.
 - `image_config` is the config as a model, which programs change; `make` makes images.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
@@ -10,6 +11,7 @@
 """
 
 from layerstore_core.images.details import ImageDetails, LayerOfImage
+from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
@@ -21,6 +23,7 @@ __all__ = [
     "HistoryEntry",
     "Image",
     "ImageDetails",
+    "ImageFilter",
     "Images",
     "LayerOfImage",
     "LoadedImages",

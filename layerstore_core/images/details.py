@@ -8,7 +8,6 @@ from typing import Any
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, LayerDoesNotExist
-from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import Image
 from layerstore_core.store.store import LayerStore
 
@@ -36,13 +35,11 @@ class ImageDetails:
 
     Attributes:
         image: the image.
-        platform: the system that it runs on; `None` if the config does not say.
         parent: the image that it was built from, if that is recorded.
         layers: its layers, the base first.
     """
 
     image: Image
-    platform: Platform | None
     parent: ImageID | None
     layers: tuple[LayerOfImage, ...]
 
@@ -52,7 +49,6 @@ def details_of(store: LayerStore, image: Image) -> ImageDetails:
     pairs = zip(image.chain_ids, image.diff_ids, strict=True)
     return ImageDetails(
         image,
-        Platform.from_document(image.config.document),
         store.context.image_db.parent(image.image_id),
         tuple(_layer(store, chain_id, diff_id) for chain_id, diff_id in pairs),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.images.formats.documents import ConfigDocument
+from layerstore_core.images.formats.platforms import Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ class Image:
     def chain_id(self) -> ChainID | None:
         """The chain ID of the topmost layer; `None` for an image without layers."""
         return self.chain_ids[-1] if self.diff_ids else None
+
+    @property
+    def platform(self) -> Platform | None:
+        """The system that the image runs on, as in the config; `None` if the config does not say."""
+        return Platform.from_document(self.config.document)
 
     @property
     def created(self) -> str:

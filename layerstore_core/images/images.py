@@ -25,6 +25,7 @@ from layerstore_core.errors import (
 from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
 from layerstore_core.images.details import ImageDetails, details_of
+from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.find import find_images, nothing_to_load
@@ -75,11 +76,15 @@ class Images:
 
     # Finding
 
-    def all(self) -> list[Image]:
+    def all(self, chosen: ImageFilter | None = None) -> list[Image]:
         """Return all images that can be read, sorted by name and then ID; images without a name come last.
+
+        Args:
+            chosen: return only the images that fulfil these conditions, with those of their names that do.
 
         Raises:
             BadRecord: the file of names is damaged.
+            ImageDoesNotExist: an image that a condition names is missing.
         """
         names = self._names_by_image()
         found = []
@@ -89,6 +94,8 @@ class Images:
             except (BadRecord, FileNotFoundError):
                 # `check` reports a damaged image. A missing one was removed by another process meanwhile.
                 continue
+        if chosen is not None:
+            found = chosen.select(found, self.get, lambda: self._records.references().children)
         return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
 
     def get(self, name: str) -> Image:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Final
+
 import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import image_document, short_length
+from layerstore_core.cli.listing import Listing, listing_options, text_of
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
+
+if TYPE_CHECKING:
+    from layerstore_core.images import Image
+
+FIELDS: Final = (
+    "Name",
+    "ID",
+    "Repository",
+    "Tag",
+    "Digest",
+    "Platform",
+    "CreatedAt",
+    "Size",
+    "Bytes",
+    "ChainID",
+)
+#: The keys of `images.filters.KEYS`, which is not imported for a help text.
+FILTERS: Final = ("reference", "dangling", "label", "label!", "before", "since", "until")
 
 
 @click.command()
 @json_option
 @click.pass_obj
-def images(session: Session) -> None:
+@listing_options(FILTERS, FIELDS)
+def images(session: Session, listing: Listing) -> None:
     """List the images, with their IDs and sizes.
 
     SIZE is the size of all layers of the image. Images may share layers.
@@ -21,21 +43,53 @@ def images(session: Session) -> None:
     \b
     Examples:
       layerstore images
+      layerstore images --filter 'reference=debian:*' -q
+      layerstore images --filter dangling=true --format '{{.ID}} {{.Size}}'
       layerstore images --json | jq -r '.images[].id'
     """
+    from layerstore_core.images.filters import ImageFilter
+
+    try:
+        chosen = ImageFilter.parse(listing.conditions)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     with session.open(reading=True) as store:
         from layerstore_core.images import Images
 
-        found = Images(store).all()
+        found = Images(store).all(chosen)
+    digits = None if listing.whole else short_length([image.image_id for image in found])
 
-    def lines() -> list[str]:
-        digits = short_length([image.image_id for image in found])
-        rows = [("NAME", "IMAGE ID", "CREATED", "SIZE")] if found else []
-        for image in found:
-            size = "layers missing" if image.size is None else output.human_size(image.size)
-            for name in image.names or ("<none>",):
-                created = output.printable(image.created[:19]) or "unknown"
-                rows.append((output.printable(name), image.image_id.hex[:digits], created, size))
-        return output.columns(rows)
+    def rows() -> list[dict[str, Any]]:
+        return [_row(image, name, digits) for image in found for name in image.names or (None,)]
 
-    session.answer({"images": [image_document(image) for image in found]}, lines)
+    def table() -> list[str]:
+        lines = [("NAME", "IMAGE ID", "PLATFORM", "CREATED", "SIZE")] if found else []
+        for row in rows():
+            created = output.printable(row["CreatedAt"][:19]) or "unknown"
+            size = "layers missing" if row["Size"] is None else row["Size"]
+            platform = output.printable(row["Platform"] or "unknown")
+            lines.append((text_of(row["Name"]), row["ID"], platform, created, size))
+        return output.columns(lines)
+
+    listing.answer(session, lambda: {"images": [image_document(image) for image in found]}, rows, table)
+
+
+def _row(image: Image, name: str | None, digits: int | None) -> dict[str, Any]:
+    """Return the fields of one name of an image."""
+    repository = tag = digest = None
+    if name is not None:
+        repository, at, digest = name.partition("@")
+        if not at:
+            repository, _, tag = name.rpartition(":")
+    return {
+        "Name": name,
+        "ID": str(image.image_id) if digits is None else image.image_id.hex[:digits],
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": digest or None,
+        "Platform": None if image.platform is None else str(image.platform),
+        "CreatedAt": image.created,
+        "Size": None if image.size is None else output.human_size(image.size),
+        "Bytes": image.size,
+        "ChainID": None if image.chain_id is None else str(image.chain_id),
+    }

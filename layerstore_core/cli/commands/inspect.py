@@ -59,7 +59,7 @@ def inspect(session: Session, image: str, raw: bool) -> None:
 
 
 def _image_document(details: ImageDetails) -> dict[str, Any]:
-    image, platform = details.image, details.platform
+    image = details.image
     try:
         json.dumps(image.config.document, indent=2, allow_nan=False)
     except (RecursionError, ValueError) as error:
@@ -68,7 +68,7 @@ def _image_document(details: ImageDetails) -> dict[str, Any]:
     return {
         "id": str(image.image_id),
         "names": list(image.names),
-        "platform": None if platform is None else str(platform),
+        "platform": None if image.platform is None else str(image.platform),
         "created": image.created,
         "parent": None if details.parent is None else str(details.parent),
         "size": image.size,

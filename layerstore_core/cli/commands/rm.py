@@ -1,4 +1,4 @@
-"""`layerstore rm`: remove a layer."""
+"""`layerstore rm`: remove layers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerstore_core.cli.describe import users_of
+from layerstore_core.cli.describe import rw_documents
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import LayerDoesNotExist, LayerStoreError
+from layerstore_core.errors import LayerDoesNotExist, LayerStoreError, keeping_done
 
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
@@ -22,14 +22,15 @@ class LayerInUse(LayerStoreError):
 
 
 @click.command()
-@click.argument("chain", type=CHAIN)
+@click.argument("chain", type=CHAIN, nargs=-1, required=True)
 @json_option
 @click.pass_obj
-def rm(session: Session, chain: str) -> None:
-    """Remove a layer, and print all removed chain IDs.
+def rm(session: Session, chain: tuple[str, ...]) -> None:
+    """Remove layers, and print all removed chain IDs.
 
-    Its pin is removed too. Each parent that nothing else refers to is removed with it. A layer that another layer,
-    a writable layer, an image or another process uses is not removed, and the exit code is 1.
+    Their pins are removed too. Each parent that nothing else refers to is removed with a layer. A layer that another
+    layer, a writable layer, an image or another process uses is not removed, and the exit code is 1. Of several layers,
+    children are removed before their parents, up to the first that cannot be removed.
 
     \b
     Example:
@@ -38,11 +39,52 @@ def rm(session: Session, chain: str) -> None:
 
     def remove() -> list[RemovedLayer]:
         with session.open() as store:
-            return _remove(store, resolve(store, chain))
+            chains = list(dict.fromkeys(resolve(store, word) for word in chain))
+            users = _Users(store)
+            removed: list[RemovedLayer] = []
+            with keeping_done(removed, removed.extend):
+                for one in sorted(chains, key=lambda one: -users.depths.get(one, 0)):
+                    if one not in users.gone:  # with a child of it
+                        removed += _remove(store, one, users)
+            return removed
 
     session.answer_for(
         remove, lambda removed: session.answer(removed_document(removed), lambda: [one.chain_id for one in removed])
     )
+
+
+class _Users:
+    """The children of each layer, and the writable layers on it, without those that were removed meanwhile.
+
+    What another process adds is not seen here; `release` sees it.
+
+    Attributes:
+        depths: how many layers the chain of each layer has.
+        gone: the layers that were removed.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        layers = store.layers()
+        self.depths = {chain: layer.depth for chain, layer in layers.items()}
+        self._children: dict[str, list[str]] = {}
+        for child, layer in sorted(layers.items()):
+            if layer.parent_id is not None:
+                self._children.setdefault(layer.parent_id, []).append(child)
+        self._mounts: dict[str, list[str]] = {}
+        for document in rw_documents(store):
+            self._mounts.setdefault(document["parent"] or "", []).append(document["name"])
+        self.gone: set[str] = set()
+
+    def of(self, chain: ChainID) -> list[str]:
+        """Return what uses a layer, in words."""
+        children = [child for child in self._children.get(chain, ()) if child not in self.gone]
+        return [f"layer {child}" for child in children] + [
+            f"writable layer {name!r}" for name in self._mounts.get(chain, ())
+        ]
+
+    def remove(self, removed: list[RemovedLayer]) -> None:
+        """Note that layers were removed."""
+        self.gone.update(layer.chain_id for layer in removed)
 
 
 def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
@@ -60,10 +102,8 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
     }
 
 
-def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
-    children, mounts = users_of(store, chain)
-    users = [f"layer {child}" for child in children] + [f"writable layer {name!r}" for name in mounts]
-    users += store.context.image_db.references_to(chain)
+def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLayer]:
+    users = known.of(chain) + store.context.image_db.references_to(chain)
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(
@@ -72,7 +112,7 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
         )
     if users:
         raise LayerInUse(f"layer {chain} is not removed: it is used by {', '.join(users)}; remove that first")
-    was_pinned = chain in store.pins()
+    was_pinned = chain in store.context.pins
     layer = store.get(chain)
     try:
         store.unpin(chain)
@@ -81,6 +121,7 @@ def _remove(store: LayerStore, chain: ChainID) -> list[RemovedLayer]:
         raise
     try:
         removed = store.release(layer)
+        known.remove(removed)
     except BaseException:
         _pin_again(store, chain, was_pinned=was_pinned)
         raise

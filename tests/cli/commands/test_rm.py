@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.store.store import LayerStore
-from tests.cli.conftest import InUse, Run, tree
+from tests.cli.conftest import InUse, Run, tar_of, tree
 
 
 def test_rm_prints_removed_layers(run: Run, base: Path, used: Path) -> None:
@@ -62,3 +62,30 @@ def test_a_layer_that_another_process_uses_is_not_removed_and_stays_pinned(run: 
 @pytest.mark.usefixtures("used")
 def test_rm_of_an_unknown_layer(run: Run) -> None:
     assert run("--json", "rm", "ab" * 32, code=1).error["type"] == "LayerDoesNotExist"
+
+
+def test_several_layers_are_removed_children_first(run: Run, base: Path, upper: Path) -> None:
+    parent = run("register", base).text.strip()
+    child = run("register", upper, "--parent", parent).text.strip()
+    other = run("register", "-", stdin=tar_of({"other": b""})).text.strip()
+    assert sorted(run("rm", parent, other[7:15], child, parent).lines) == sorted([parent, child, other])
+    assert run("ls").text == ""
+
+
+def test_a_parent_that_goes_with_its_child_may_be_named_too(run: Run, base: Path, upper: Path) -> None:
+    parent = run("register", base).text.strip()
+    child = run("register", upper, "--parent", parent).text.strip()
+    with LayerStore.open(root=Path(run("info", "--json").json["root"]), driver="vfs") as store:
+        store.unpin(parent)
+    assert run("rm", parent, child).lines == [child, parent]
+
+
+def test_several_layers_are_removed_up_to_the_first_in_use(run: Run, base: Path, upper: Path) -> None:
+    parent = run("register", base).text.strip()
+    child = run("register", upper, "--parent", parent).text.strip()
+    run("rw", "create", "work", "--parent", parent)
+    outcome = run("--json", "rm", parent, child, code=1)
+    assert [layer["chain_id"] for layer in outcome.json["removed"]] == [child]
+    assert "used by writable layer 'work'" in outcome.error["message"]
+    assert run("rm", child, parent, code=1).stdout == b""  # the first word is unknown: nothing is removed
+    assert run("show", parent, "--json").json["pinned"]

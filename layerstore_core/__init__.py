@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
+    from layerstore_core.driver.namespace import enter_user_namespace
     from layerstore_core.errors import (
         AmbiguousDriver,
         BadRecord,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         ReadOnlyStore,
         RootInUse,
         StoreDoesNotExist,
+        UserNamespaceError,
     )
     from layerstore_core.images.arguments import ImageFormat
     from layerstore_core.images.details import ImageDetails, LayerOfImage
@@ -194,6 +196,7 @@ _HOMES = {
     "TouchedPaths": "diff.change",
     "TreeFiles": "tree.files",
     "TreeView": "view.tree",
+    "UserNamespaceError": "errors",
     "WhiteoutStyle": "unpack.whiteout_style",
     "Words": "images.image_config",
     "chain_id": "base.digests",
@@ -203,6 +206,7 @@ _HOMES = {
     "compare_trees": "diff.compare_trees",
     "copy_metadata": "tree.copy",
     "copy_tree": "tree.copy_tree",
+    "enter_user_namespace": "driver.namespace",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
     "load_config": "config.load",
@@ -300,6 +304,7 @@ __all__ = [
     "TouchedPaths",
     "TreeFiles",
     "TreeView",
+    "UserNamespaceError",
     "WhiteoutStyle",
     "Words",
     "__version__",
@@ -310,6 +315,7 @@ __all__ = [
     "compare_trees",
     "copy_metadata",
     "copy_tree",
+    "enter_user_namespace",
     "hookimpl",
     "hookspec",
     "load_config",

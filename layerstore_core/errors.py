@@ -144,6 +144,10 @@ class RootInUse(LayerStoreError):
     """Another program, such as a Docker daemon, uses the root exclusively: it can be read, but not written."""
 
 
+class UserNamespaceError(LayerStoreError):
+    """This process cannot enter a user namespace, or a mount would end with the one that it enters."""
+
+
 class ReadOnlyStore(LayerStoreError):
     """The store is open for reading only, and the call would change it."""
 

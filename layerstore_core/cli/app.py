@@ -15,8 +15,9 @@ from layerstore_core._version import __version__
 from layerstore_core.cli import output
 from layerstore_core.cli.commands import COMMANDS
 from layerstore_core.cli.parameters import COMPLETE_VARIABLE, KEY_VALUE, PROGRAM, PathType, session_from
+from layerstore_core.cli.session import Session
 from layerstore_core.cli.signals import Terminated
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import DriverNotSupported, LayerStoreError
 
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -53,8 +54,10 @@ class Application(click.Group):
 
             register()
             return shell_complete(self, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
+        session = Session()
         try:
             with self.make_context(PROGRAM, list(args)) as context:
+                session = context.ensure_object(Session)
                 self.invoke(context)
         except click.exceptions.Exit as done:
             return done.exit_code
@@ -73,9 +76,11 @@ class Application(click.Group):
             output.write_error("Terminated", str(stopped), as_json=as_json)
             return stopped.exit_code
         except LayerStoreError as error:
+            _add_reason(error, session)
             output.write_error(type(error).__name__, str(error), getattr(error, "__notes__", ()), as_json=as_json)
             return EXIT_FAILED
         except OSError as error:
+            _add_reason(error, session)
             if error.errno == errno.EPIPE and not output.is_read():
                 # click wrote a help text by itself, not through `output`.
                 return EXIT_OUTPUT_CLOSED
@@ -91,6 +96,12 @@ class Application(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """Run the command line and exit with its code. Click and its test runner call this."""
         sys.exit(self.run(sys.argv[1:] if args is None else args))
+
+
+def _add_reason(error: Exception, session: Session) -> None:
+    """Add to an error that may come from missing rights why the command is not in a user namespace."""
+    if session.outside_because is not None and isinstance(error, (DriverNotSupported, PermissionError)):
+        error.add_note(f"no user namespace was entered: {session.outside_because}")
 
 
 def _options(args: Sequence[str]) -> Sequence[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerstore_core.cli import output
-from layerstore_core.errors import done_before, while_doing
+from layerstore_core.errors import UserNamespaceError, done_before, while_doing
 
 if TYPE_CHECKING:
     from layerstore_core.config.model import StoreConfig
@@ -32,6 +32,8 @@ class Session:
     log_json: bool = False
     #: Log nothing, not even warnings: a shell is completing a word.
     silent: bool = False
+    #: Why the command runs in no user namespace, although the driver needs one.
+    outside_because: UserNamespaceError | None = None
 
     def config(self) -> StoreConfig:
         """Set up logging, and read the configuration.
@@ -51,19 +53,27 @@ class Session:
             overrides["driver"] = self.driver
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
-    def open(self, *, create: bool = False, reading: bool = False) -> LayerStore:
+    def open(
+        self, *, create: bool = False, reading: bool = False, content: bool = False, lasting: bool = False
+    ) -> LayerStore:
         """Open the store; use the result as a context manager.
 
         Args:
             create: create the store if there is none. Only commands that add something set this: for the others,
                 a mistyped root has to be an error and not a new store.
             reading: the command changes nothing. It may then also open a root that a Docker daemon has locked.
+            content: with `reading`: the command reads the content of files, and not only records. As an ordinary user
+                it can read files of other owners in a user namespace only.
+            lasting: the command leaves a mount behind.
 
         Raises:
+            UserNamespaceError: the mount that is to last would end with this process.
             LayerStoreError: there is no store, or the configuration or the driver cannot be used.
             OSError: the root cannot be read or written.
         """
         config = self.config()
+        if not reading or content:
+            self._enter_namespace(config, only_for_owners=reading, lasting=lasting)
         from layerstore_core.errors import RootInUse
         from layerstore_core.store.store import LayerStore
 
@@ -80,6 +90,33 @@ class Session:
             raise
         _warn_of_other_drivers(store)
         return store
+
+    def _enter_namespace(self, config: StoreConfig, *, only_for_owners: bool, lasting: bool) -> None:
+        """Enter a user namespace if the driver needs one; if none can be entered, note why.
+
+        Without one, records and many files can still be read, and all that a driver like vfs does can be done.
+        """
+        from layerstore_core.rootless.rights import Missing, missing_to_mount
+
+        if missing_to_mount() is Missing.NOTHING or not _may_be_written(config.root):
+            return
+        if only_for_owners:
+            from layerstore_core.rootless.subordinate import subordinate_ids
+
+            if not subordinate_ids(os.geteuid()):
+                return  # all files belong to this user
+        from layerstore_core.driver.namespace import enter_user_namespace, needs_namespace
+
+        if lasting and needs_namespace(config):
+            raise UserNamespaceError(
+                "the mount would end with this command: the driver mounts in a user namespace, which ends with its "
+                "last process. Mount in a shell that stays in it: 'layerstore unshare', or "
+                "'layerstore unshare sh -c COMMANDS'"
+            )
+        try:
+            enter_user_namespace(config)
+        except UserNamespaceError as error:
+            self.outside_because = error
 
     def answer(self, document: Mapping[str, Any], lines: Callable[[], Iterable[str]]) -> None:
         """Write the answer to standard output: `document` with `--json`, otherwise `lines()`.
@@ -124,6 +161,13 @@ def _add_owner(error: PermissionError, root: Path) -> None:
         return
     if owner != os.geteuid():
         error.add_note(f"the store belongs to user {owner}, and this is user {os.geteuid()}")
+
+
+def _may_be_written(root: Path) -> bool:
+    """Return whether this user may write the root, or make it. In another user's root, a namespace gives no rights."""
+    while not os.path.lexists(root) and root != root.parent:
+        root = root.parent
+    return os.access(root, os.W_OK | os.X_OK)
 
 
 def _warn_of_other_drivers(store: LayerStore) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypedDict
 
 from layerstore_core.base.units import parse_size
 from layerstore_core.errors import ConfigError
+from layerstore_core.rootless.rights import acts_for_root
 from layerstore_core.tree.idmap import IDRange
 
 #: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
@@ -40,10 +41,12 @@ class Settings(TypedDict, total=False):
 def default_root() -> Path:
     """Return `/var/lib/layerstore` for root; for others `layerstore` in `$XDG_DATA_HOME`, or in `~/.local/share`.
 
+    An ordinary user who is root of a user namespace is one of the others.
+
     Raises:
         ConfigError: there is no such variable, and no home directory.
     """
-    if os.geteuid() == 0:
+    if acts_for_root():
         return Path("/var/lib/layerstore")
     if data := os.environ.get("XDG_DATA_HOME"):
         return Path(data) / "layerstore"

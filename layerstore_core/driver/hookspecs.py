@@ -10,7 +10,7 @@ the others: no capabilities, no status, and the diff family (`apply_diff`, `diff
 `diff_getter`) by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class with the six
 hooks, for drivers whose layers are plain directories.
 
-The store reads five class attributes. All are optional:
+The store reads six class attributes. All are optional:
 
 - `driver_name`: the name on disk. Without it, the entry point's name is used. (With it, an alias keeps one name on
   disk.) It has 1 to 63 letters, digits, dots, hyphens and underscores. The first is a letter.
@@ -24,6 +24,9 @@ The store reads five class attributes. All are optional:
 - `priority`: a whole number. For a new store without a named driver, the store takes the driver with the highest number
   that works. overlay2 has 100, btrfs 90, vfs -100. A driver without it is never taken for a new store unless it is
   named.
+- `user_namespace`: `True` or `False` (the default). `True` says that an ordinary user can use the driver in a user
+  namespace with mounts of its own, as its root, and not otherwise. The command line then enters one by itself
+  (`layerstore_core.enter_user_namespace`). What the driver can do without a mount it does outside of one, too.
 - `last_resort`: `True` or `False` (the default). `True` marks a driver that Docker takes only where no other works. In
   a root that a Docker daemon has created, the state of such a driver does not prevent the choice of another.
 

@@ -163,6 +163,11 @@ def is_last_resort(factory: DriverFactory) -> bool:
     return bool(getattr(factory, "last_resort", False))
 
 
+def wants_user_namespace(factory: DriverFactory) -> bool:
+    """Return whether an ordinary user can use a driver in a user namespace, and not otherwise (`user_namespace`)."""
+    return bool(getattr(factory, "user_namespace", False))
+
+
 def package_of(factory: DriverFactory) -> str:
     """Return the name of the top-level package that a driver comes from."""
     return str(getattr(factory, "__module__", "")).partition(".")[0]

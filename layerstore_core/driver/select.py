@@ -57,7 +57,7 @@ def _require(name: str, root: Path) -> str:
 
 
 def _first_that_works(config: StoreConfig) -> str:
-    names = list(config.driver_priority) or _by_priority()
+    names = names_by_priority(config)
     if not names:
         raise DriverNotFound(
             "no installed driver may be chosen by priority; name a driver, or install one: "
@@ -75,6 +75,11 @@ def _first_that_works(config: StoreConfig) -> str:
             raise result.error  # otherwise a misspelt option would lead to another driver
         reasons.append(f"{name}: {result.reason}")
     raise DriverNotSupported(f"no installed driver works under {config.root}. " + ". ".join(reasons))
+
+
+def names_by_priority(config: StoreConfig) -> list[str]:
+    """Return the drivers that a new store may get without naming one, the first choice first."""
+    return list(config.driver_priority) or _by_priority()
 
 
 def _by_priority() -> list[str]:

@@ -60,6 +60,8 @@ class OverlayDriver:
     driver_name = "overlay2"
     #: The highest: chosen before the others if it works, as in Docker.
     priority = 100
+    #: An ordinary user may mount an overlay as root of a user namespace (Linux 5.11).
+    user_namespace = True
     Options = "layerstore_overlay.options:Options"
 
     def __init__(self, context: DriverContext, *, mount_method: MountMethod = MountMethod.AUTO) -> None:

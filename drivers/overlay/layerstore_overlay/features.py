@@ -271,8 +271,8 @@ class Features:
 
 _ELSEWHERE: Final = "keep the root on ext4, xfs, btrfs or tmpfs, or choose another driver, for example vfs"
 _PRIVILEGES: Final = (
-    "run as root, or in a user namespace with mounts of its own, which `unshare -Urm COMMAND` and "
-    "`podman unshare COMMAND` make for an ordinary user"
+    "run as root, or in a user namespace with mounts of its own: `layerstore unshare COMMAND`, or in a program "
+    "`layerstore_core.enter_user_namespace()`"
 )
 
 

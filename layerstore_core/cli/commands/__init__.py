@@ -66,6 +66,7 @@ COMMANDS: Final = CommandModules(
         "rmi",
         "check",
         "gc",
+        "unshare",
         "conformance",
         "completion",
     ),

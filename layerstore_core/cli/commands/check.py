@@ -61,7 +61,7 @@ def check(context: click.Context, *, full: bool, resume: bool, repair: bool, sou
     repaired: list[tuple[Finding, str]] = []
 
     def check_and_repair() -> list[Finding]:
-        with session.open(reading=not repair) as store, ExitStack() as opened:
+        with session.open(reading=not repair, content=full) as store, ExitStack() as opened:
             from layerstore_core.maintenance import check as checks
 
             with progress.of_layers("Checking") as report:

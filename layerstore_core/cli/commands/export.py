@@ -55,7 +55,7 @@ def export(session: Session, chain: str, file: str) -> None:
     """
     if file == "-":
         output.check_binary(session.json)
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         chain_id = resolve(store, chain)
         with store.get(chain_id) as layer, _note_in_errors(f"while exporting layer {chain_id}"):
             if file == "-":

@@ -47,7 +47,7 @@ def info(session: Session) -> None:
 
 def _contents(session: Session) -> dict[str, Any]:
     """Return the driver, the counts and the load problems of the store."""
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         layers = store.layers()
         return {
             "driver": store.driver_name,

@@ -113,13 +113,14 @@ def list_rw(session: Session) -> None:
 def mount(session: Session, name: str, mount_label: str) -> None:
     """Mount a writable layer, and print the path of its tree.
 
-    It stays mounted until 'layerstore rw umount' unmounts it.
+    It stays mounted until 'layerstore rw umount' unmounts it. A driver may need a user namespace in order to mount;
+    then an ordinary user mounts in 'layerstore unshare', and the mount ends with that.
 
     \b
     Example:
       cd "$(layerstore rw mount work)"
     """
-    with session.open() as store, store.get_rw_layer(name) as rw:
+    with session.open(lasting=True) as store, store.get_rw_layer(name) as rw:
         path = rw.mount(mount_label, keep=True)
     # Programs read the path: print it as it is, without escapes.
     session.answer({"name": name, "path": str(path)}, lambda: [str(path)])
@@ -155,7 +156,7 @@ def changes(session: Session, name: str) -> None:
     Example:
       layerstore rw changes work
     """
-    with session.open(reading=True) as store, store.get_rw_layer(name) as rw:
+    with session.open(reading=True, content=True) as store, store.get_rw_layer(name) as rw:
         pairs = [str(change).split(" ", 1) for change in rw.changes()]
     document = {"name": name, "changes": [{"kind": kind, "path": path} for kind, path in pairs]}
     session.answer(document, lambda: [f"{kind} {output.printable(path, path=True)}" for kind, path in pairs])

@@ -47,7 +47,7 @@ def save(session: Session, image: tuple[str, ...], file: str, form: str) -> None
     """
     if file == "-":
         output.check_binary(session.json)
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         from layerstore_core.images import Images
         from layerstore_core.images.arguments import ImageFormat
 

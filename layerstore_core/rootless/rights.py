@@ -1,0 +1,64 @@
+"""What this process may do: mount, and act for root."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from typing import Final
+
+from layerstore_core.rootless import syscalls
+
+_SYS_ADMIN: Final = 1 << 21
+#: The mapping of the first user namespace, in /proc/self/uid_map.
+_EVERY_ID: Final = ["0", "0", str((1 << 32) - 1)]
+
+
+class Missing(Enum):
+    """What a process lacks in order to mount."""
+
+    NOTHING = "nothing"
+    #: The process is root of a user namespace, but its mounts belong to the namespace around it (`unshare -r`).
+    MOUNTS = "mounts of its own"
+    #: The process is an ordinary user's.
+    USER = "a user namespace"
+
+
+def missing_to_mount() -> Missing:
+    """Return what this process lacks in order to mount. Root of a machine or of a container lacks nothing here.
+
+    Root may still be refused, as in a container without privileges: a namespace would not help there.
+    """
+    if not _may_administrate():
+        return Missing.USER if os.geteuid() else Missing.NOTHING
+    try:
+        owner = syscalls.owner_of_mounts()
+        own = os.stat("/proc/self/ns/user").st_ino
+    except OSError:  # no /proc, or a kernel before 4.9
+        return Missing.NOTHING
+    return Missing.NOTHING if owner == own else Missing.MOUNTS
+
+
+def acts_for_root() -> bool:
+    """Return whether this process acts for the root user of a machine or of a container.
+
+    The root of `layerstore unshare`, `podman unshare` or `unshare -r` is an ordinary user, whose files are where that
+    user's files are. There `/` belongs to a user without an ID.
+    """
+    if os.geteuid():
+        return False
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            if file.readline().split() == _EVERY_ID:
+                return True
+        return os.stat("/").st_uid == 0
+    except OSError:
+        return True
+
+
+def _may_administrate() -> bool:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    except (OSError, ValueError, StopIteration):
+        return os.geteuid() == 0
+    return bool(effective & _SYS_ADMIN)

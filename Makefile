@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
 PYTEST_ARGS ?=
+# Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint unit real docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 

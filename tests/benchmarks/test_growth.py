@@ -6,12 +6,13 @@ busy machine. If an operation goes through all layers for each single layer, the
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,6 @@ FEW, SOME = 40, 80
 MANY = int(os.environ.get("LAYERSTORE_GROWTH", "320"))
 #: The tolerance, because some costs grow in steps: blocks of a directory, sizes of a table.
 MORE, ALLOWANCE = 1.1, 1000
-
-Step = Callable[[LayerStore], object]
 
 
 def tar(number: int) -> bytes:
@@ -77,42 +76,46 @@ def calls_of(step: Callable[[], object]) -> int:
     return next(count)
 
 
-def counted(root: Path, driver: str, count: int, depth: int, archive: Path) -> dict[str, int]:
-    """Return the number of calls that each operation takes in a store of so many layers."""
+STEPS: dict[str, Callable[[LayerStore, Path], object]] = {
+    "open": lambda store, archive: None,
+    "ls": lambda store, archive: [layer.diff_size for layer in store.layers().values()],
+    "images": lambda store, archive: Images(store).all(),
+    "check": lambda store, archive: check_store(store),
+    "check --full": lambda store, archive: check_store(store, full=True),
+    "load": lambda store, archive: Images(store).load(archive),
+    "rmi": lambda store, archive: Images(store).remove("image:0"),
+    "gc": lambda store, archive: collect_garbage(store),
+}
 
-    def opened(step: Step) -> Callable[[], object]:
-        def run() -> None:
-            with LayerStore.open(config) as store:
-                step(store)
 
-        return run
+def counted(root: Path, driver: str, count: int, depth: int, archive: Path, names: Iterable[str]) -> dict[str, int]:
+    """Return the number of calls that the named operations take in a store of so many layers."""
+
+    def run(name: str) -> None:
+        with LayerStore.open(config) as store:
+            STEPS[name](store, archive)
 
     config = StoreConfig(root=root, driver=driver, durability="none")
     with LayerStore.open(config) as store:
         make(store, count, depth)
         Images(store).load(archive)
-    steps: dict[str, Step] = {
-        "open": lambda store: None,
-        "ls": lambda store: [layer.diff_size for layer in store.layers().values()],
-        "images": lambda store: Images(store).all(),
-        "check": check_store,
-        "check --full": lambda store: check_store(store, full=True),
-        "load": lambda store: Images(store).load(archive),
-        "rmi": lambda store: Images(store).remove("image:0"),
-        "gc": collect_garbage,
-    }
-    return {name: calls_of(opened(step)) for name, step in steps.items()}
+    return {name: calls_of(functools.partial(run, name)) for name in names}
+
+
+def grown(directory: Path, root: Path, driver: str, depth: int, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return the growth of each operation that grows too fast, and the growth that is due."""
+    archive = directory / "known.tar"
+    archive.write_bytes(docker_archive(ImageSpec([tar(-1)], names=["known:1"])))
+    counted(root / "imports", driver, depth, depth, archive, names)  # not counted: work that is done once in a process
+    few, some, many = (counted(root / str(size), driver, size, depth, archive, names) for size in (FEW, SOME, MANY))
+    steps = (MANY - SOME) / (SOME - FEW)
+    growth = {name: (many[name] - some[name], round((some[name] - few[name]) * steps)) for name in names}
+    return {name: (is_, due) for name, (is_, due) in growth.items() if is_ > due * MORE + ALLOWANCE}
 
 
 @pytest.mark.parametrize("depth", [1, 20], ids=["bases", "chains"])
 def test_no_operation_grows_faster_than_the_layers(tmp_path: Path, store_root: Path, driver: str, depth: int) -> None:
-    archive = tmp_path / "known.tar"
-    archive.write_bytes(docker_archive(ImageSpec([tar(-1)], names=["known:1"])))
-    counted(store_root / "imports", driver, depth, depth, archive)  # not counted: work that is done once in a process
-    few, some, many = (counted(store_root / str(size), driver, size, depth, archive) for size in (FEW, SOME, MANY))
-    steps = (MANY - SOME) / (SOME - FEW)
-    growth = {name: (many[name] - some[name], round((some[name] - few[name]) * steps)) for name in few}
-    assert {name: (is_, due) for name, (is_, due) in growth.items() if is_ > due * MORE + ALLOWANCE} == {}
+    assert grown(tmp_path, store_root, driver, depth, STEPS) == {}
 
 
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"], indirect=True)
@@ -127,5 +130,4 @@ def test_a_deletion_that_lists_all_records_exceeds_the_growth(
         return real(self, chain)
 
     monkeypatch.setattr(LayerDB, "begin_deletion", begin_deletion)
-    with pytest.raises(AssertionError, match="'gc'"):
-        test_no_operation_grows_faster_than_the_layers(tmp_path, store_root, driver, 1)
+    assert grown(tmp_path, store_root, driver, 1, ["gc"]).keys() == {"gc"}

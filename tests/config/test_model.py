@@ -385,20 +385,20 @@ LayerStore.open(root=Path("/srv"), max_layer_size="1G", durability="none", uid_m
 """
 
 
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        ('LayerStore.open(roots="/srv")', 'Unexpected keyword argument "roots"'),
-        ("load_config(max_dept=3)", 'Unexpected keyword argument "max_dept"'),
-        ('load_config().with_overrides(dirver="vfs")', 'Unexpected keyword argument "dirver"'),
-        ('LayerStore.open(max_depth="many")', '"max_depth"'),
-        ('LayerStore.open(durability="some")', '"durability"'),
-    ],
-)
-def test_a_type_checker_knows_the_settings(tmp_path, call, said):
+#: Mistakes, and what the type checker says of each.
+MISTAKES = {
+    'LayerStore.open(roots="/srv")': 'Unexpected keyword argument "roots"',
+    "load_config(max_dept=3)": 'Unexpected keyword argument "max_dept"',
+    'load_config().with_overrides(dirver="vfs")': 'Unexpected keyword argument "dirver"',
+    'LayerStore.open(max_depth="many")': '"max_depth"',
+    'LayerStore.open(durability="some")': '"durability"',
+}
+
+
+def test_a_type_checker_knows_the_settings(tmp_path):
     """As a user would run it, on code of his own."""
     program = tmp_path / "program.py"
-    program.write_text(f"{SNIPPET}{call}  # a mistake\n")
+    program.write_text(SNIPPET + "".join(f"{call}  # a mistake\n" for call in MISTAKES))
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", tmp_path / "cache", program],
         capture_output=True,
@@ -407,9 +407,9 @@ def test_a_type_checker_knows_the_settings(tmp_path, call, said):
         check=False,
     )
     errors = [line for line in done.stdout.splitlines() if "error:" in line]
-    assert len(errors) == 1, done.stdout + done.stderr
-    assert f"program.py:{SNIPPET.count(chr(10)) + 1}: error" in errors[0]
-    assert said in errors[0]
+    assert len(errors) == len(MISTAKES), done.stdout + done.stderr
+    for line, (error, (call, said)) in enumerate(zip(errors, MISTAKES.items(), strict=True), SNIPPET.count("\n") + 1):
+        assert f"program.py:{line}: error" in error and said in error, f"{call}: {error}"
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from layerstore_core.unpack.unpacker import unpack_layer
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
     from layerstore_core.view.nodes import Node
+    from layerstore_core.view.path import ViewPath
     from layerstore_core.view.tree import TreeView
 
 #: Each public name, and the module that it comes from.
@@ -197,6 +198,7 @@ _HOMES = {
     "TreeFiles": "tree.files",
     "TreeView": "view.tree",
     "UserNamespaceError": "errors",
+    "ViewPath": "view.path",
     "WhiteoutStyle": "unpack.whiteout_style",
     "Words": "images.image_config",
     "chain_id": "base.digests",
@@ -305,6 +307,7 @@ __all__ = [
     "TreeFiles",
     "TreeView",
     "UserNamespaceError",
+    "ViewPath",
     "WhiteoutStyle",
     "Words",
     "__version__",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO, Final, Self, cast
 
@@ -15,6 +15,7 @@ from layerstore_core.view.content import Content, expand
 from layerstore_core.view.layers import ViewLayer
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
+from layerstore_core.view.path import ViewPath
 
 _BUFFER: Final = 1 << 16
 
@@ -39,6 +40,9 @@ class TreeView:
         self._on_close = on_close
         self._root: DirectoryNode | None = None
         self._closed = False
+        #: The paths of hard-linked files, and inode numbers, by the identities of nodes.
+        self._names: dict[int, list[bytes]] | None = None
+        self._numbers: dict[int, int] = {}
 
     @property
     def root(self) -> Node:
@@ -53,9 +57,9 @@ class TreeView:
         return self._root
 
     def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
-        """Yield the path and the node of a file and of all files below it, parents first.
+        """Yield the path and the node of a file and of all files below it, sorted by path, so parents first.
 
-        The files of a directory are sorted by name, and each directory is followed at once by what is in it.
+        Paths are compared byte by byte: `a`, `a-b`, `a/c`.
 
         Args:
             path: where to begin. Symbolic links on it are followed.
@@ -65,14 +69,22 @@ class TreeView:
             OSError: with `ELOOP` for a loop of links.
         """
         real, node = self.find(path)
-        pending = [(real, node)]
+        yield real, node
+        if not node.children:
+            return
+        # A name is first the file itself, and then, with a slash at its end, what is in the directory.
+        pending = [(real + b"/" if real else b"", node.children, _steps(node.children))]
         while pending:
-            path, node = item = pending.pop()
-            yield item
-            children = node.children
-            if children:
-                prefix = path + b"/" if path else b""
-                pending += [(prefix + name, children[name]) for name in sorted(children, reverse=True)]
+            prefix, children, steps = pending[-1]
+            if not steps:
+                pending.pop()
+                continue
+            step = steps.pop()
+            if step.endswith(b"/"):
+                inner = children[step[:-1]].children
+                pending.append((prefix + step, inner, _steps(inner)))
+            else:
+                yield prefix + step, children[step]
 
     def find(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Node]:
         """Look a file up.
@@ -124,6 +136,64 @@ class TreeView:
         if must_be_directory and way[-1].type is not EntryType.DIR:
             raise _error(errno.ENOTDIR, path)
         return b"/".join(names), way[-1]
+
+    def __truediv__(self, path: str | bytes) -> ViewPath:
+        """Return a path in this view: `view / "etc/os-release"`."""
+        return ViewPath(self, path)
+
+    def list_directory(self, path: bytes) -> Mapping[bytes, Node]:
+        """Return the files of a directory by name, in no particular order. Symbolic links are followed.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such directory.
+            OSError: with `ELOOP` for a loop of links.
+        """
+        _, node = self.find(path)
+        if node.type is not EntryType.DIR:
+            raise _error(errno.ENOTDIR, path)
+        return node.children
+
+    def readlink(self, path: bytes) -> bytes:
+        """Return the target of a symbolic link.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such file.
+            OSError: with `EINVAL`: it is no symbolic link.
+        """
+        _, node = self.find(path, follow=False)
+        if node.type is not EntryType.SYMLINK:
+            raise _error(errno.EINVAL, path)
+        return node.linkname
+
+    def names_of(self, node: Node) -> list[bytes]:
+        """Return the paths of a hard-linked file, sorted; of any other file, an empty list."""
+        if not node.linked:
+            return []
+        if self._names is None:
+            self._names = {}
+            for path, one in self.walk():
+                if one.linked:
+                    self._names.setdefault(id(one), []).append(path)
+        return self._names.get(id(node), [])
+
+    def status(self, node: Node) -> os.stat_result:
+        """Return the metadata of a file as `os.stat` does. Inode numbers are those of this view."""
+        number = self._numbers.setdefault(id(node), len(self._numbers) + 1)
+        names = len(self.names_of(node)) or 1
+        if node.type is EntryType.DIR:
+            names = 2 + sum(child.type is EntryType.DIR for child in node.children.values())
+        seconds = node.mtime_ns // 1_000_000_000
+        more: dict[str, float] = {
+            f"st_{which}time{unit}": value
+            for which in "amc"
+            for unit, value in (("", node.mtime_ns / 1e9), ("_ns", node.mtime_ns))
+        }
+        try:
+            more["st_rdev"] = os.makedev(node.devmajor, node.devminor)
+        except (OverflowError, ValueError):
+            more["st_rdev"] = 0  # no device can have these numbers: unpacking leaves it out
+        fields = (node.st_mode, number, 0, names, node.uid, node.gid, node.size, seconds, seconds, seconds)
+        return os.stat_result(fields, more)
 
     def open(self, path: bytes) -> BinaryIO:
         """Open a regular file for reading. Symbolic links are followed.
@@ -186,6 +256,13 @@ class TreeView:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _steps(children: dict[bytes, Node]) -> list[bytes]:
+    steps = list(children)
+    steps += [name + b"/" for name, child in children.items() if child.children]
+    steps.sort(reverse=True)
+    return steps
 
 
 def _check_file(node: Node, path: bytes = b"") -> FileNode:

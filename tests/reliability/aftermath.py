@@ -11,15 +11,16 @@ from tests.driver_roots import mounts_below
 from tests.reliability.life import Expectation, facts_of
 
 
-def examine(config: StoreConfig, promised: Expectation) -> tuple[list[str], list[str]]:
-    """Open a store, compare its facts with the promises, collect garbage, and check what is left.
+def examine(config: StoreConfig, *promised: Expectation) -> tuple[list[str], list[str]]:
+    """Open a store, compare its facts with all promises, collect garbage, and check what is left.
 
     Returns:
         Descriptions of promises that are not kept, and of damage or stale state.
     """
     with LayerStore.open(config) as store:
         damaged = [f"{problem.path}: {problem.reason}" for problem in store.load_problems]
-        lost = promised.broken_promises(facts_of(store))
+        facts = facts_of(store)
+        lost = [words for one in promised for words in one.broken_promises(facts)]
         collect_garbage(store)
         damaged += map(str, check_store(store, full=True))
         damaged += stale_state(store)

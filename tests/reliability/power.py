@@ -9,7 +9,7 @@ A cut loses all that is only in the kernel's memory, so data that were never syn
 syncs another file of the same file system repeatedly. So a part of the pending data is on the disk.
 
 Run as a program, it is one of two processes, each with its own mounts, which end with the process:
-`power.py STEP DIRECTORY FILE-SYSTEM DRIVER DURABILITY NUMBER NUMBER`.
+`power.py STEP DIRECTORY FILE-SYSTEM DRIVER DURABILITY NUMBER NUMBER NUMBER`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def why_not() -> str:
     return f"{missing[0]} is missing" if missing else ""
 
 
-def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int, rounds: int) -> Outcome:
+def cut_everywhere(
+    file_system: str, driver: str, *, durability: str, seed: int, rounds: int, every: int = 1
+) -> Outcome:
     """Use a store, then cut its power at each flush and in between.
 
     Args:
@@ -109,12 +111,13 @@ def cut_everywhere(file_system: str, driver: str, *, durability: str, seed: int,
         durability: the store's setting.
         seed: the seed for the choice of writes after the last flush that a cut keeps.
         rounds: the number of random states for each flush, in addition to none and all of these writes.
+        every: of the flushes at which nothing is promised that was not promised before, this one in so many is tried.
 
     Returns:
         The results. No mount, loop device, process or file is left, whatever happens.
     """
     with tempfile.TemporaryDirectory(prefix="layerstore-power-", dir=memory()) as directory:
-        arguments = (directory, file_system, driver, durability, str(seed), str(rounds))
+        arguments = (directory, file_system, driver, durability, str(seed), str(rounds), str(every))
         _run("record", *arguments)
         return Outcome(**json.loads(_run("cut", *arguments)))
 
@@ -213,28 +216,46 @@ def attach(directory: Path, system: FileSystem, *, failing: Failing | None = Non
     return mount, os.open(disk / "mark", os.O_WRONLY)
 
 
-def cut(directory: Path, file_system: str, driver: str, durability: str, seed: int, rounds: int) -> Outcome:
+def cut(directory: Path, file_system: str, driver: str, durability: str, seed: int, rounds: int, every: int) -> Outcome:
     """Examine every state of the disk."""
     chance = random.Random(seed)
     outcome = Outcome()
     promised = Expectation()
     checker = CutChecker(directory, FILE_SYSTEMS[file_system], driver, durability, outcome)
+    # The disk with all writes of an interval is the same as the one with none of the next: it is examined once, for
+    # what is promised at the end of both.
+    here, news = [promised], True
     with open(directory / "durable", "r+b") as durable:
         for interval in _intervals(directory / "log"):
-            for kept, lines in _states(interval, chance, rounds):
-                durable.flush()
-                now = Expectation(dict(promised.certain), set(promised.open))
-                for line in lines:
-                    now.read(line)
-                checker.check(kept, now)
-            for entry in interval:
-                if entry.kind == WRITE:
-                    durable.seek(entry.offset)
-                    durable.write(entry.data)
-                elif entry.kind == MARK:
-                    promised.read(entry.data)
+            durable.flush()
+            lines = [entry.data for entry in interval if entry.kind == MARK]
+            writes = [entry for entry in interval if entry.kind == WRITE]
+            if lines:
+                here.append(_after(promised, lines))
+                news = True
+            if writes:
+                if news or outcome.flushes % every == 0:
+                    checker.check([], here)
+                for kept, read in _states(interval, chance, rounds):
+                    checker.check(kept, [_after(promised, read)])
+                here = [_after(promised, lines)]
+                news = bool(lines)
+            for entry in writes:
+                durable.seek(entry.offset)
+                durable.write(entry.data)
+            promised = _after(promised, lines)
             outcome.flushes += 1
+        durable.flush()
+        checker.check([], here)
     return outcome
+
+
+def _after(promised: Expectation, lines: list[bytes]) -> Expectation:
+    """Return what is promised after some more lines."""
+    now = Expectation(dict(promised.certain), set(promised.open))
+    for line in lines:
+        now.read(line)
+    return now
 
 
 def _intervals(log: Path) -> Iterator[list[Record]]:
@@ -252,16 +273,7 @@ def _intervals(log: Path) -> Iterator[list[Record]]:
 
 
 def _states(interval: list[Record], chance: random.Random, rounds: int) -> Iterator[tuple[list[Record], list[bytes]]]:
-    """Yield the possible states after the last flush: the writes that were kept, and the log's lines by then."""
-    writes = [entry for entry in interval if entry.kind == WRITE]
-    lines = [entry.data for entry in interval if entry.kind == MARK]
-    if not writes and not lines:
-        return
-    if lines:  # otherwise the state is the one at the flush, which has been examined
-        yield [], lines
-    if not writes:
-        return
-    yield writes, lines
+    """Yield random states after the last flush: the writes that were kept, and the log's lines by then."""
     for _ in range(rounds):
         end = chance.randint(1, len(interval))
         kept = [part for entry in interval[:end] if entry.kind == WRITE for part in _some_of(entry, chance)]
@@ -288,8 +300,8 @@ class CutChecker:
         self._config = StoreConfig(root=self._mount / "store", driver=driver, durability=durability)
         self._outcome = outcome
 
-    def check(self, kept: list[Record], promised: Expectation) -> None:
-        """Mount a disk in the state after a cut, open the store, and compare it with the promises."""
+    def check(self, kept: list[Record], promised: list[Expectation]) -> None:
+        """Mount a disk in the state after a cut, open the store, and compare it with what was promised by then."""
         self._outcome.cuts += 1
         copy(self._durable, self._image)
         with open(self._image, "r+b") as image:
@@ -297,16 +309,16 @@ class CutChecker:
                 image.seek(entry.offset)
                 image.write(entry.data)
         with self._mounted():
-            if not promised.certain and not self._config.root.exists():
+            if not self._config.root.exists() and not any(one.certain for one in promised):
                 return
             try:
                 self._examine(promised)
             except Exception as error:
                 self._outcome.damaged.append(f"cut {self._outcome.cuts}: {type(error).__name__}: {error}")
 
-    def _examine(self, promised: Expectation) -> None:
+    def _examine(self, promised: list[Expectation]) -> None:
         where = f"cut {self._outcome.cuts}"
-        lost, damaged = examine(self._config, promised)
+        lost, damaged = examine(self._config, *promised)
         self._outcome.lost += [f"{where}: {words}" for words in lost]
         self._outcome.damaged += [f"{where}: {words}" for words in damaged]
 
@@ -332,7 +344,9 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--sparse=always", source, target], check=True)
 
 
-def main(step: str, directory: str, file_system: str, driver: str, durability: str, seed: str, rounds: str) -> None:
+def main(
+    step: str, directory: str, file_system: str, driver: str, durability: str, seed: str, rounds: str, every: str
+) -> None:
     """Do one of the two steps."""
     enter_own_mounts()
     if step == "record":
@@ -340,7 +354,7 @@ def main(step: str, directory: str, file_system: str, driver: str, durability: s
         # Data that are not on the disk by now must not get there any more.
         sys.stdout.flush()
         os._exit(0)
-    found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds))
+    found = cut(Path(directory), file_system, driver, durability, int(seed), int(rounds), int(every))
     print(json.dumps(asdict(found)))
 
 

@@ -50,7 +50,7 @@ for path in $NEEDED; do
     number=$((number + 1))
 done
 """
-ENTER = 'exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups sh -ec "$SCRIPT"'
+ENTER = 'exec $THROUGH setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups sh -ec "$SCRIPT"'
 
 
 @dataclass
@@ -92,13 +92,16 @@ class OrdinaryUsers:
         """Return the directory of a user."""
         return self.directory / name
 
-    def try_(self, script: str, *, name: str = "first", before: str = "", **environment: str) -> tuple[int, str, str]:
+    def try_(
+        self, script: str, *, name: str = "first", before: str = "", through: str = "", **environment: str
+    ) -> tuple[int, str, str]:
         """Run a script as a user, in the user's directory; `layerstore` is a command in it.
 
         Args:
             script: for sh.
             name: the user.
             before: commands that root runs before.
+            through: a program that runs the rest; it may use variables of `before`.
             environment: more variables.
 
         Returns:
@@ -123,13 +126,14 @@ class OrdinaryUsers:
             "SCRIPT": f'cd "$HOME"\n{script}',
             **environment,
         }
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{PREPARE}\n{before}\n{ENTER}"]
+        enter = ENTER.replace("$THROUGH", through)
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{PREPARE}\n{before}\n{enter}"]
         done = subprocess.run(command, env=given, capture_output=True, text=True, check=False, cwd="/", timeout=120)
         return done.returncode, done.stdout, done.stderr
 
-    def run(self, script: str, *, name: str = "first", before: str = "", **environment: str) -> list[str]:
+    def run(self, script: str, *, name: str = "first", **more: str) -> list[str]:
         """Run a script as `try_` does, and return the lines of its output. It must succeed."""
-        code, out, err = self.try_(script, name=name, before=before, **environment)
+        code, out, err = self.try_(script, name=name, **more)
         assert code == 0, out + err
         return out.splitlines()
 

@@ -54,10 +54,9 @@ class Application(click.Group):
 
             register()
             return shell_complete(self, {}, PROGRAM, COMPLETE_VARIABLE, instruction)
-        session = Session()
+        context: click.Context | None = None
         try:
             with self.make_context(PROGRAM, list(args)) as context:
-                session = context.ensure_object(Session)
                 self.invoke(context)
         except click.exceptions.Exit as done:
             return done.exit_code
@@ -76,11 +75,11 @@ class Application(click.Group):
             output.write_error("Terminated", str(stopped), as_json=as_json)
             return stopped.exit_code
         except LayerStoreError as error:
-            _add_reason(error, session)
+            _add_reason(error, context)
             output.write_error(type(error).__name__, str(error), getattr(error, "__notes__", ()), as_json=as_json)
             return EXIT_FAILED
         except OSError as error:
-            _add_reason(error, session)
+            _add_reason(error, context)
             if error.errno == errno.EPIPE and not output.is_read():
                 # click wrote a help text by itself, not through `output`.
                 return EXIT_OUTPUT_CLOSED
@@ -98,9 +97,10 @@ class Application(click.Group):
         sys.exit(self.run(sys.argv[1:] if args is None else args))
 
 
-def _add_reason(error: Exception, session: Session) -> None:
+def _add_reason(error: Exception, context: click.Context | None) -> None:
     """Add to an error that may come from missing rights why the command is not in a user namespace."""
-    if session.outside_because is not None and isinstance(error, (DriverNotSupported, PermissionError)):
+    session = context.find_object(Session) if context is not None else None
+    if session and session.outside_because and isinstance(error, (DriverNotSupported, PermissionError)):
         error.add_note(f"no user namespace was entered: {session.outside_because}")
 
 

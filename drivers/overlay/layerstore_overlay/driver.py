@@ -26,6 +26,7 @@ from layerstore_overlay.chain import LowerChains
 from layerstore_overlay.check_tree import check_upper
 from layerstore_overlay.features import Features, remove_stale_trial_directories
 from layerstore_overlay.layout import LINKS, Layout
+from layerstore_overlay.lowers import USER
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
 from layerstore_overlay.mounts import is_mount_point, mounted_type, unmount_all, unmount_below
 from layerstore_overlay.native import NativeChanges, NotNativeError
@@ -86,7 +87,10 @@ class OverlayDriver:
         self._cannot_mount = self._why_not()
         if self._cannot_mount is None:
             self._layout.prepare()
-        self._xattrs = self._features.xattrs_to_read if self._cannot_mount else self._features.xattrs
+        if self._layout.foreign_owner is not None:
+            self._xattrs = USER
+        else:
+            self._xattrs = self._features.xattrs_to_read if self._cannot_mount else self._features.xattrs
         self._mounter = Mounter(home, mount_method)
         read_only = context.read_only or self._cannot_mount is not None
         self._chains = LowerChains(self._layout, self._xattrs, read_only=read_only)
@@ -94,6 +98,14 @@ class OverlayDriver:
         _require_quota(self._size, self._quota)
 
     def _why_not(self) -> DriverNotSupported | None:
+        owner = self._layout.foreign_owner
+        if owner is not None:
+            error = DriverNotSupported(
+                f"{self._layout.home} belongs to user {owner}, who has made its layers in a user namespace: their "
+                f"owners and marks have their meaning there alone. Run the command as user {owner}"
+            )
+            self._log.info("layers can be read, but not created or mounted: {}", error)
+            return error
         try:
             self._features.require()
         except DriverNotSupported as error:
@@ -105,6 +117,8 @@ class OverlayDriver:
 
     def _require_mounts(self) -> None:
         """Raise `DriverNotSupported` if no overlay can be mounted."""
+        if self._layout.foreign_owner is not None:
+            raise DriverNotSupported(f"layers can only be read here: {self._cannot_mount}")
         if self._cannot_mount is not None:
             raise DriverNotSupported(
                 f"the layers of overlay2 here can be read, but this needs a mount: {self._cannot_mount}"
@@ -239,7 +253,7 @@ class OverlayDriver:
         return check_upper(
             self._layout.path(layer_id, "diff"),
             self._chains.lowers(layer_id),
-            self._features.xattrs,
+            self._xattrs,
             entries,
             rights=UnpackRights(self._layout.home),
             id_mapping=self._id_mapping,
@@ -323,6 +337,8 @@ class OverlayDriver:
 
     @hookimpl
     def diff(self, layer_id: str, parent_id: str) -> BinaryIO | None:
+        if self._layout.foreign_owner is not None:
+            self._require_mounts()  # the owners on disk are not those of the tar
         native = self._native(layer_id, parent_id)
         if native is None:
             return None

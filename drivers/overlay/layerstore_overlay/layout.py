@@ -22,6 +22,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 from layerstore_core import remove_tree
@@ -55,6 +56,12 @@ class Layout:
         self.home = home
         self._owner = owner
         self._links: tuple[int, dict[str, list[str]]] | None = None
+
+    @cached_property
+    def foreign_owner(self) -> int | None:
+        """The user who owns the home, if this process acts for root, and neither root nor its mapping is that user."""
+        owner = os.stat(self.home).st_uid
+        return owner if os.geteuid() == 0 and owner not in (0, self._owner[0]) else None
 
     def prepare(self) -> None:
         """Make the home and the directory of short names, if they are missing."""

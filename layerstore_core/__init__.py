@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from layerstore_core.tree.remove import remove_tree
     from layerstore_core.unpack.unpacker import unpack_layer
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+    from layerstore_core.view.history import LayerChange
     from layerstore_core.view.nodes import Node
     from layerstore_core.view.path import ViewPath
     from layerstore_core.view.tree import TreeView
@@ -156,6 +157,7 @@ _HOMES = {
     "InvalidSource": "errors",
     "IterStream": "streams.iterstream",
     "Layer": "store.handles",
+    "LayerChange": "view.history",
     "LayerDoesNotExist": "errors",
     "LayerInput": "store.register_chain",
     "LayerNotRetained": "errors",
@@ -265,6 +267,7 @@ __all__ = [
     "InvalidSource",
     "IterStream",
     "Layer",
+    "LayerChange",
     "LayerDoesNotExist",
     "LayerInput",
     "LayerNotRetained",

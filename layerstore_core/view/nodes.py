@@ -70,6 +70,11 @@ class Node:
         return f"<{self.type.value} {self.mode:04o} {self.uid}:{self.gid} of layer {self.layer}>"
 
     @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return self.type is EntryType.DIR
+
+    @property
     def st_mode(self) -> int:
         """The type and the permission bits, as `os.stat` returns them."""
         return _FORMATS[self.type] | self.mode

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, Self, cast
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.view.content import Content, expand
+from layerstore_core.view.history import LayerChange, changes_to
 from layerstore_core.view.layers import ViewLayer
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
@@ -175,6 +176,16 @@ class TreeView:
                 if one.linked:
                     self._names.setdefault(id(one), []).append(path)
         return self._names.get(id(node), [])
+
+    def changes_to(self, path: bytes) -> list[LayerChange]:
+        """Return what each layer has done to a path, the base first; layers that have not touched it are left out.
+
+        Args:
+            path: a path without symbolic links, such as `find` returns. The view need not have it any more.
+        """
+        if self._closed:
+            raise ValueError("this view is closed")
+        return changes_to(self._layers, path)
 
     def status(self, node: Node) -> os.stat_result:
         """Return the metadata of a file as `os.stat` does. Inode numbers are those of this view."""

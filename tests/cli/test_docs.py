@@ -85,6 +85,9 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("images",): (),
         ("inspect",): ("app:1",),
         ("history",): ("app:1",),
+        ("files",): ("app:1", "-R"),
+        ("cat",): ("app:1", "in-image"),
+        ("which",): ("app:1", "in-image"),
         ("tag",): ("app:1", "app:2"),
         ("rmi",): ("app:2",),
     }

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.gc import Removed, collect_garbage
     from layerstore_core.maintenance.repair import OnRepaired
     from layerstore_core.maintenance.repair_source import RepairSource
+    from layerstore_core.records.kept import Referrer
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import Problem, RemovedLayer
     from layerstore_core.store.register_chain import LayerInput
@@ -182,6 +183,7 @@ _HOMES = {
     "RWLayer": "store.handles",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
+    "Referrer": "records.kept",
     "Removal": "images.remove",
     "Removed": "maintenance.gc",
     "RemovedLayer": "store.nodes",
@@ -292,6 +294,7 @@ __all__ = [
     "RWLayer",
     "ReadOnlyStore",
     "Reference",
+    "Referrer",
     "Removal",
     "Removed",
     "RemovedLayer",

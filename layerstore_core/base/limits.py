@@ -29,10 +29,15 @@ class Limit:
     @property
     def compressed(self) -> int:
         """The largest size of the input in bytes, compressed or not, whose uncompressed size is within the limit."""
-        return self.bytes + self.bytes // _GROWTH_DIVISOR + _MIN_GROWTH
+        return compressed_limit(self.bytes)
 
     def __str__(self) -> str:
         return f"the limit of {self.bytes} bytes (setting {self.setting}, from {self.source})"
+
+
+def compressed_limit(size: int) -> int:
+    """Return the largest size of a compressed layer whose tar has `size` bytes, in bytes."""
+    return size + size // _GROWTH_DIVISOR + _MIN_GROWTH
 
 
 class LimitSettings(Protocol):

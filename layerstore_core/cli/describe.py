@@ -10,6 +10,7 @@ from layerstore_core.errors import LayerStoreError
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID, ImageID
     from layerstore_core.images.image import Image
+    from layerstore_core.records.kept import Referrer
     from layerstore_core.records.layer_record import MountRecord
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.store import LayerStore
@@ -67,6 +68,12 @@ def image_document(image: Image) -> dict[str, Any]:
         "chain_id": None if image.chain_id is None else str(image.chain_id),
         "diff_ids": [str(diff_id) for diff_id in image.diff_ids],
     }
+
+
+def referrer_document(referrer: Referrer) -> dict[str, Any]:
+    """Return the digests of a referrer and of what it refers to, and the type of the artifact, if that is known."""
+    kind = referrer.descriptor.get("artifactType")
+    return {"digest": referrer.digest, "subject": referrer.subject, "type": kind if isinstance(kind, str) else None}
 
 
 def short_length(names: Collection[ChainID | ImageID]) -> int:

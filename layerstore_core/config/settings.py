@@ -34,6 +34,7 @@ class Settings(TypedDict, total=False):
     max_layer_size: int | str | None
     max_spool_size: int | str
     commit_owner: Literal["layer", "disk"]
+    keep_blobs: Literal["never", "unreproducible", "always"]
     uid_map: Sequence[str]
     gid_map: Sequence[str]
 
@@ -110,6 +111,9 @@ class SettingFields:
             as `"10G"`.
         commit_owner: the owners of files in a commit, if the store lacks root's rights. `"layer"`: files of the parent
             have the owners of its tar, new files belong to root. `"disk"`: as on disk, where all belong to the user.
+        keep_blobs: whether layers that came compressed are kept in that form, too, next to their files, so that `save`
+            gives them back with the same digests. `"unreproducible"`: those that cannot be compressed again to the same
+            bytes, which is tried when an image is loaded; `"always"`: all.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
     """
@@ -125,6 +129,7 @@ class SettingFields:
     max_layer_size: int | None = field(default=None, metadata={"ge": 0, "before": _size})
     max_spool_size: int = field(default=DEFAULT_SPOOL_SIZE, metadata={"ge": 0, "before": _size})
     commit_owner: Literal["layer", "disk"] = "layer"
+    keep_blobs: Literal["never", "unreproducible", "always"] = "never"
     uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
     gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
 

@@ -6,6 +6,7 @@
 - `image_config` is the config as a model, which programs change; `make` makes images.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
 - `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
+- `keep` keeps what else belongs to images: manifests, signatures, compressed layers.
 - `save` writes images to an `output`: a tar or a directory. `recipe` compresses a layer to the same bytes as before.
 - `remove` removes names, images and their layers.
 """
@@ -18,6 +19,7 @@ from layerstore_core.images.image import HistoryEntry, Image
 from layerstore_core.images.images import Images, LoadedImages
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
+from layerstore_core.records.kept import Referrer
 
 __all__ = [
     "HistoryEntry",
@@ -29,6 +31,7 @@ __all__ = [
     "LoadedImages",
     "Platform",
     "Reference",
+    "Referrer",
     "Removal",
     "Skipped",
 ]

@@ -28,15 +28,18 @@ from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ConfigDocument
-from layerstore_core.images.formats.find import find_images, nothing_to_load
+from layerstore_core.images.formats.find import find_images, named, nothing_to_load
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
+from layerstore_core.images.keep.compressed import CompressedLayers
+from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
+from layerstore_core.images.keep.outgoing import annotations_of, copy_origin
 from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
-from layerstore_core.images.recipe import Recipes
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.save import Saver
+from layerstore_core.records.kept import Referrer
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
 
@@ -54,11 +57,15 @@ class LoadedImages(list[Image]):
 
     Attributes:
         skipped: the parts of the archive or layout that were not loaded, and why.
+        referrers: the signatures, attestations and other artifacts that were kept with the images.
     """
 
-    def __init__(self, images: Iterable[Image], skipped: Iterable[Skipped] = ()) -> None:
+    def __init__(
+        self, images: Iterable[Image], skipped: Iterable[Skipped] = (), referrers: Iterable[Referrer] = ()
+    ) -> None:
         super().__init__(images)
         self.skipped = tuple(skipped)
+        self.referrers = tuple(referrers)
 
 
 class Images:
@@ -72,20 +79,29 @@ class Images:
         check_type(store, LayerStore, "an open LayerStore")
         self._store = store
         self._records = store.context.image_db
-        self._recipes = Recipes(store.root, store.driver_name)
+        self._compressed = CompressedLayers(store)
 
     # Finding
 
-    def all(self, chosen: ImageFilter | None = None) -> list[Image]:
+    def all(
+        self,
+        chosen: ImageFilter | None = None,
+        *,
+        platform: Platform | str | Sequence[str] | None = None,
+    ) -> list[Image]:
         """Return all images that can be read, sorted by name and then ID; images without a name come last.
+
+        Images for several platforms may have a name in common.
 
         Args:
             chosen: return only the images that fulfil these conditions, with those of their names that do.
+            platform: return only the images that run on this platform.
 
         Raises:
             BadRecord: the file of names is damaged.
             ImageDoesNotExist: an image that a condition names is missing.
         """
+        asked = None if platform is None else Platform.of(platform)
         names = self._names_by_image()
         found = []
         for image_id in self._records.image_ids():
@@ -94,18 +110,45 @@ class Images:
             except (BadRecord, FileNotFoundError):
                 # `check` reports a damaged image. A missing one was removed by another process meanwhile.
                 continue
+        if asked is not None:
+            platforms = ((image, Platform.from_document(image.config.document)) for image in found)
+            found = [image for image, own in platforms if own is not None and asked.rank(own) is not None]
         if chosen is not None:
             found = chosen.select(found, self.get, lambda: self._records.references().children)
         return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
 
-    def get(self, name: str) -> Image:
+    def get(self, name: str, *, platform: Platform | str | Sequence[str] | None = None) -> Image:
         """Return the image with a name or an ID. The ID may be shortened to four digits or more.
 
+        Args:
+            name: the name or ID.
+            platform: the platform, where a name stands for images for several. With `None` it is the platform that was
+                chosen when the image was loaded: this host's, if there was such an image.
+
         Raises:
-            ImageDoesNotExist: there is no such image, or there are several whose IDs begin with the digits.
+            ImageDoesNotExist: there is no such image, none for the platform, or there are several whose IDs begin with
+                the digits.
             BadRecord: its record is damaged.
         """
-        return self._image(self._find(name)[0], self._names_by_image())
+        image_id, reference = self._find(name)
+        members = members_of_names(self._records, self._store.context.kept, self._records.names())
+        if platform is not None:
+            images = members.get(reference or "", (image_id,))
+            image_id = for_platform(self._records, images, Platform.of(platform), name)
+        return self._image(image_id, names_of_images(members))
+
+    def annotations(self, name: str) -> dict[str, str]:
+        """Return the annotations of an image: those of the manifest that came with it, or those it was made with.
+
+        Args:
+            name: its name or ID.
+
+        Raises:
+            ImageDoesNotExist: there is no such image.
+            BadRecord: what is recorded of it is damaged.
+        """
+        image_id, reference = self._find(name)
+        return annotations_of(self._store.context.kept, image_id, reference)
 
     def inspect(self, image: Image | str) -> ImageDetails:
         """Return what there is to say about an image: platform, layers with their sizes, the image it was built from.
@@ -176,6 +219,7 @@ class Images:
         source: BinaryIO | str | os.PathLike[str],
         *,
         platform: Platform | str | Sequence[str] | None = None,
+        all_platforms: bool = False,
         name: str | None = None,
         wanted: Sequence[str] | str = (),
         keep_names: bool = False,
@@ -183,14 +227,18 @@ class Images:
     ) -> LoadedImages:
         """Load the images of an archive or a layout.
 
-        An item that is not an image for this system (a signature, an attestation, an image for another platform, an
-        image with a missing part) is skipped; the result lists it. It is an error if no image is left to load.
+        Manifests and indexes are kept byte for byte, and so are signatures, attestations and other artifacts that
+        refer to them; `save` gives them back. An item that is not an image for this system (an image for another
+        platform, one with a missing part, an artifact of something else) is skipped; the result lists it. It is an
+        error if no image is left to load. Layers that the store has may be missing in the source.
 
         Args:
             source: a docker-archive, an OCI layout or a `dir:` layout of Skopeo: the path of a tar or a directory, or a
                 binary file object. If it can seek, the layers are read in place.
             platform: the platform to load from a multi-platform image, such as `"linux/arm64"`. With `None` it is
                 this host's platform, or the only one that the image has.
+            all_platforms: load the images for all platforms; they have their names in common. `platform` is the one
+                that Docker and `get` find under such a name.
             name: the name for the image, instead of its names in the source. The source has to have exactly one image.
             wanted: the images to load, by their names in the source, or by digests or IDs, which may be shortened to
                 four digits; if empty, all. An image that is given by a name gets only this name. Each of them has
@@ -216,33 +264,43 @@ class Images:
             source, spool_dir=self._store.context.scratch_directory(), limits=self._store.context.limits
         )
         try:
-            found = find_images(container, asked, names_in(wanted))
-            images, skipped = found.images, found.skipped
-            if reference is not None:
-                if len(images) > 1:
-                    raise InvalidImage(
-                        f"{container.name}: it contains {len(images)} images, which cannot all be named {name}; "
-                        "choose one of them (--image)"
-                    )
-                images = [replace(images[0], names=(reference,))]
-            if keep_names:
-                images = [replace(image, names=()) for image in images]
-            # A damaged image is an error if the caller asked for it, or if it is the only one. Otherwise it is skipped.
-            strict = bool(wanted) or len(images) == 1
-            loaded = loading.load(
-                self._store, found.container, images, self._recipes, progress, skipped=None if strict else skipped
+            found = find_images(
+                container,
+                asked,
+                names_in(wanted),
+                all_platforms=all_platforms,
+                has_layer=self._store.has_layer,
             )
-            if not loaded:
-                raise nothing_to_load(container.name, skipped)
+            if reference is not None:
+                found = named(found, reference)
+            if keep_names:
+                found = named(found, None)
+            # A damaged image is an error if the caller asked for it, or if it is the only one. Otherwise it is skipped.
+            strict = bool(wanted) or len(found.images) == 1
+            loaded = loading.load(self._store, found, self._compressed, progress, skip_invalid=not strict)
+            if not loaded.images:
+                raise nothing_to_load(container.name, found.skipped)
         finally:
             container.close()
+        kept = {one.descriptor.digest for one in loaded.referrers}
         # Do not read the records for the result: another process may have removed an image by now.
         return LoadedImages(
             (
-                self._with_size(Image(one.config.image_id, one.config, tuple(sorted(map(str, one.names))), 0))
-                for one in loaded
+                self._with_size(
+                    Image(
+                        one.config.image_id,
+                        one.config,
+                        tuple(sorted(map(str, loaded.names[one.config.image_id]))),
+                        0,
+                    )
+                )
+                for one in loaded.images
             ),
-            skipped,
+            # The last reason for an item says most.
+            {
+                item.digest or number: item for number, item in enumerate(found.skipped) if item.digest not in kept
+            }.values(),
+            (Referrer(one.subject, one.descriptor.document) for one in loaded.referrers),
         )
 
     def save(
@@ -289,7 +347,7 @@ class Images:
             if in_directory
             else archive_at(where, spool_dir=self._store.context.scratch_directory())
         ) as output:
-            saver = Saver(self._store, output, self._recipes if form == "oci" else None, progress)
+            saver = Saver(self._store, output, self._compressed.recipes if form == "oci" else None, progress)
             saved = [self._image(image_id, {image_id: tuple(names)}) for image_id, names in wanted.items()]
             for image in saved:
                 saver.add(image, image.names)
@@ -316,8 +374,9 @@ class Images:
         if reference.digest:
             raise InvalidReference(f"{new!r} has a digest; use a name with a tag, such as app:1")
         with self._store.context.changing_images() as records:
-            image_id = self._find(name)[0]
+            image_id, found = self._find(name)
             records.set_last_updated(image_id, loading.now())
+            copy_origin(self._store.context.kept, found, str(reference), image_id)
             # The names come last, so that an error means that no name changed.
             records.set_names({**records.names(), str(reference): image_id})
         return reference, image_id
@@ -345,9 +404,9 @@ class Images:
                 for one in names_in(name):
                     plan.add(one)
             except LayerStoreError:
-                with keeping_done(plan.carry_out(self._recipes.keep_only)):
+                with keeping_done(plan.carry_out(self._compressed.recipes.keep_only)):
                     raise
-            return plan.carry_out(self._recipes.keep_only)
+            return plan.carry_out(self._compressed.recipes.keep_only)
 
     # Internal
 
@@ -380,10 +439,7 @@ class Images:
         )
 
     def _names_by_image(self) -> dict[ImageID, tuple[str, ...]]:
-        found: dict[ImageID, tuple[str, ...]] = {}
-        for name, image_id in sorted(self._records.names().items()):
-            found[image_id] = (*found.get(image_id, ()), name)
-        return found
+        return names_of_images(members_of_names(self._records, self._store.context.kept, self._records.names()))
 
     def _image(self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]]) -> Image:
         data = self._records.read(image_id)

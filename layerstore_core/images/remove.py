@@ -10,6 +10,9 @@ from typing import Final
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, ImageInUse, LayerStoreError, keeping_done
+from layerstore_core.images.keep.groups import members_of_names
+from layerstore_core.images.keep.tidy import forget, unused
+from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
@@ -54,9 +57,12 @@ class RemovalPlan:
         self._force = force
         self._names: Final = records.names()
         self._images: Final = records.image_ids()
+        #: The images of each name: several, where it stands for several platforms.
+        self._members: Final = members_of_names(records, store.context.kept, self._names)
         self._owned: Final[dict[ImageID, set[str]]] = {}
-        for name, owner in self._names.items():
-            self._owned.setdefault(owner, set()).add(name)
+        for name, owners in self._members.items():
+            for owner in owners:
+                self._owned.setdefault(owner, set()).add(name)
         self._untagged: list[str] = []
         self._to_delete: dict[ImageID, None] = {}
         self._users: dict[ChainID | None, list[str]] | None = None
@@ -66,27 +72,46 @@ class RemovalPlan:
         image, reference = self._find(name, self._names, lambda: self._images)
         own = self._owned.get(image, set())
         to_untag = {reference} if reference is not None else set(own)
-        is_last_name = len(to_untag) == len(own)
         if reference is None and len(own) > 1 and not self._force:
             raise ImageInUse(
                 f"image {image} has several names: {', '.join(sorted(own))}; remove the names, or use --force"
             )
+        if reference is None and not self._force:
+            self._require_alone(image, own)
+        affected = dict.fromkeys([image, *(other for one in sorted(to_untag) for other in self._members[one])])
+        last = [other for other in affected if self._owned.get(other, set()) <= to_untag]
+        for other in last:
+            self._check(other, given_by_id=reference is None)
+        for one in sorted(to_untag):
+            del self._names[one]
+            for other in self._members[one]:
+                self._owned[other].discard(one)
+            self._untagged.append(one)
+        for other in last:
+            if other not in self._to_delete and not self._built_from(other):
+                self._add_image(other)
+
+    def _require_alone(self, image: ImageID, names: Iterable[str]) -> None:
+        """Refuse to remove one of several images that have a name in common: that would take the others' name."""
+        for name in sorted(names):
+            if len(self._members[name]) > 1:
+                raise ImageInUse(
+                    f"image {image} is one of {len(self._members[name])} images for several platforms of {name}; "
+                    "remove the name, or use --force, which removes all of them"
+                )
+
+    def _check(self, image: ImageID, *, given_by_id: bool) -> None:
+        """Refuse to remove an image that is in use."""
         built = self._built_from(image)
-        if is_last_name and built and reference is None:
+        if built and given_by_id:
             raise ImageInUse(
                 f"image {image} is not removed: other images were built from it: {', '.join(built)}; remove those first"
             )
-        if is_last_name and not self._force and not built and (users := self._users_of(image)):
+        if not self._force and not built and (users := self._users_of(image)):
             raise ImageInUse(
                 f"image {image} is not removed: writable layers use it: {', '.join(users)}; "
                 "remove those first, or use --force"
             )
-        for one in sorted(to_untag):
-            del self._names[one]
-            own.discard(one)
-            self._untagged.append(one)
-        if is_last_name and not built:
-            self._add_image(image)
 
     def carry_out(self, keep_recipes: Callable[[Iterable[DiffID]], None]) -> Removal:
         """Remove the planned names, then the images and their layers that nothing else refers to.
@@ -115,7 +140,17 @@ class RemovalPlan:
                     if layer is not None:
                         removal.layers.extend(self._store.release(layer))
             keep_recipes(kept.diff_id for kept in self._store.layers().values())
+            self._tidy()
         return removal
+
+    def _tidy(self) -> None:
+        """Remove what belonged to the names, images and layers that are gone; what cannot be removed is left to gc."""
+        try:
+            forget(self._store)
+            for path in unused(self._store):
+                self._records.clear(path)
+        except (BadRecord, OSError) as error:
+            logger.warning("what belonged to the removed images is left to gc: {}", error)
 
     def _add_image(self, image: ImageID) -> None:
         """Add an image to the plan, with the images without a name that it was built from."""

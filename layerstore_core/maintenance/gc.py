@@ -11,6 +11,7 @@ from pathlib import Path
 
 from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord, keeping_done
+from layerstore_core.images.keep.tidy import forget, unused
 from layerstore_core.log import logger
 from layerstore_core.store.delete import finish_deletion, remove_stale_transaction
 from layerstore_core.store.nodes import RemovedLayer
@@ -24,8 +25,9 @@ class Removed:
     """Something that was collected, or would be.
 
     Attributes:
-        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"` or
-            `"stray driver layer"`.
+        kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"`,
+            `"stray driver layer"` or `"unused document"`: a manifest, an artifact or a compressed layer that was kept
+            with an image or a layer that is gone.
         name: the chain ID, the path, or the driver's ID.
         bytes: its size, as far as that is recorded or can be read.
     """
@@ -82,12 +84,21 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
             removed.append(found)
     for bad in store.unreadable():
         logger.warning("no layer is removed, because any may be referenced: {}; `layerstore check` says more", bad)
-    for layer in store.unheld_layers():
+    unheld = store.unheld_layers()
+    for layer in unheld:
         if dry_run:
             removed.append(Removed("layer", layer.chain_id, layer.diff_size))
         else:
             removed += map(_of_layer, store.collect(layer))
     removed += _strays(store, dry_run=dry_run)
+    with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
+        for path in unused(store, [layer.chain_id for layer in unheld] if dry_run else ()):
+            found = Removed("unused document", str(path), _size(path))
+            if not dry_run:
+                images.clear(path)
+            removed.append(found)
+        if not dry_run:
+            forget(store)
     if not dry_run:
         store.cleanup()
 

@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
-from layerstore_core.errors import BadRecord
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.own_state import state_directory
 
 #: The largest document, in bytes. Manifests are smaller; lists of a large image's packages may have some MiB.
@@ -35,7 +35,8 @@ MAX_DOCUMENTS: Final = 10_000
 _MAX_ORIGIN: Final = 8 << 20
 _MAX_NAMES: Final = 64 << 20
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", re.ASCII)
-_HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?", re.ASCII)
+_IMAGE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALGORITHMS: Final = ("sha256", "sha512")
 _IMAGES: Final = "images"
 _NAMES: Final = "names.json"
@@ -256,7 +257,7 @@ class KeptDocuments:
         self._write(path, _json(origin.document()))
 
     def set_names(self, names: Mapping[str, Mapping[ImageID, Origin]]) -> None:
-        """Replace the origins of all names; errors as `set_image`.
+        """Replace the origins of all names; errors as `set_image`, and `LayerStoreError` where there are too many.
 
         Write them before Docker's list of names. Until that has the new image of a name, the old origin counts: keep
         it next to the new one.
@@ -268,7 +269,9 @@ class KeptDocuments:
         }
         data = _json(document)
         if len(data) > _MAX_NAMES:
-            raise BadRecord(self.names_path, f"it would have {len(data)} bytes; at most {_MAX_NAMES} are kept")
+            raise LayerStoreError(
+                f"what belongs to the names of images would take {len(data)} bytes; at most {_MAX_NAMES} are kept"
+            )
         self._prepare()
         self._write(self.names_path, data)
 
@@ -303,14 +306,17 @@ class KeptDocuments:
 
     def origins(self) -> Iterator[tuple[Path, Origin]]:
         """Yield all origins, each with the file that has it; errors as `of_image`."""
-        if lost := self.lost():
-            raise lost
-        for name in inside.names(self._images):
-            if _HEX.fullmatch(name) and (origin := self.of_image(ImageID.from_hex(name))) is not None:
-                yield self._images / name, origin
+        yield from self._of_images()
         for origins in self.names().values():
             for origin in origins.values():
                 yield self.names_path, origin
+
+    def _of_images(self) -> Iterator[tuple[Path, Origin]]:
+        if lost := self.lost():
+            raise lost
+        for name in inside.names(self._images):
+            if _IMAGE.fullmatch(name) and (origin := self.of_image(ImageID.from_hex(name))) is not None:
+                yield self._images / name, origin
 
     def unreadable(self) -> list[BadRecord]:
         """Return the origins that cannot be read or are missing: they may list any document."""
@@ -322,7 +328,7 @@ class KeptDocuments:
         except (BadRecord, OSError) as error:
             return [_bad(self._images, error)]
         for name in names:
-            if _HEX.fullmatch(name):
+            if _IMAGE.fullmatch(name):
                 try:
                     self.of_image(ImageID.from_hex(name))
                 except (BadRecord, OSError) as error:
@@ -346,37 +352,40 @@ class KeptDocuments:
             f"remove {self._note} if there was nothing in it",
         )
 
-    def forget(self, images: Collection[ImageID], names: Mapping[str, ImageID]) -> None:
+    def forget(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None) -> None:
         """Remove the origins of images that are gone, and those of names that have another image now.
 
         Args:
             images: the images that exist.
-            names: Docker's list of names.
+            names: Docker's list of names; `None` where it is missing: then the origins of names stay.
 
         Raises:
             BadRecord, OSError: as `set_image`.
         """
-        for name in inside.names(self._images):
-            if _HEX.fullmatch(name) and ImageID.from_hex(name) not in images:
-                self.set_image(ImageID.from_hex(name), None)
+        for path in self._of_gone(images):
+            inside.unlink(path, missing_ok=True)
         before = self.names()
-        left: NameOrigins = {}
-        for name, origins in before.items():
-            owner = names.get(name)
-            if owner is not None and owner in origins and owner in images:
-                left[name] = {owner: _without(origins[owner], images)}
+        left = _valid(before, images, names)
         if left != before:
             self.set_names(left)
 
-    def unused(self) -> list[Path]:
-        """Return the documents that no origin lists, and files that were not moved to their places.
+    def unused(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None) -> list[Path]:
+        """Return what is not needed: documents, origins of images that are gone, and files that were left half-done.
 
-        None are returned while an origin cannot be read.
+        None are returned while an origin cannot be read. Call `forget` before these files are removed.
+
+        Args:
+            images, names: as for `forget`.
         """
-        if self.unreadable():
+        try:
+            gone = self._of_gone(images)
+            origins = [origin for path, origin in self._of_images() if path not in gone]
+            for of_name in _valid(self.names(), images, names).values():
+                origins += of_name.values()
+        except (BadRecord, OSError):
             return []
-        needed = {self.path_of(digest) for _, origin in self.origins() for digest in origin.documents}
-        found = []
+        needed = {self.path_of(digest) for origin in origins for digest in origin.documents}
+        found = list(gone)
         for directory in (self.path, self._images, *(self.path / algorithm for algorithm in _ALGORITHMS)):
             documents = directory.name in _ALGORITHMS
             for name in inside.names(directory):
@@ -384,6 +393,11 @@ class KeptDocuments:
                 if name.startswith(_PARTIAL) or (documents and _HEX.fullmatch(name) and path not in needed):
                     found.append(path)
         return found
+
+    def _of_gone(self, images: Collection[ImageID]) -> list[Path]:
+        """Return the origins of images that do not exist."""
+        names = [name for name in inside.names(self._images) if _IMAGE.fullmatch(name)]
+        return [self._images / name for name in names if ImageID.from_hex(name) not in images]
 
     def _prepare(self) -> None:
         """Make the directories, and note that they exist."""
@@ -424,6 +438,18 @@ class KeptDocuments:
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     """Return the digest of some bytes, `<algorithm>:<hex>`."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def _valid(names: NameOrigins, images: Collection[ImageID], owners: Mapping[str, ImageID] | None) -> NameOrigins:
+    """Return the origins that count: of the names' present images, and with images that exist."""
+    if owners is None:
+        return names
+    left: NameOrigins = {}
+    for name, origins in names.items():
+        owner = owners.get(name)
+        if owner is not None and owner in origins and owner in images:
+            left[name] = {owner: _without(origins[owner], images)}
+    return left
 
 
 def _without(origin: Origin, images: Collection[ImageID]) -> Origin:

@@ -196,13 +196,13 @@ def test_recipes_are_removed_while_no_other_process_changes_images(
     images = Images(store)
     images.load(path)
     locked = []
-    real = images._recipes.keep_only
+    real = images._compressed.recipes.keep_only
 
     def keep_only(wanted):
         locked.append(store.context.locks._threads.get(images_key(store.driver_name)) is not None)
         real(wanted)
 
-    monkeypatch.setattr(images._recipes, "keep_only", keep_only)
+    monkeypatch.setattr(images._compressed.recipes, "keep_only", keep_only)
     images.remove("demo:1")
     assert locked == [True]
 

@@ -260,7 +260,7 @@ class TestRecipes:
             root.make_old("recipes", pair[1])
         Images(here).remove("a:1")
         [layer] = there.layers().values()
-        recipe = Images(there)._recipes.get(layer.diff_id)
+        recipe = Images(there)._compressed.recipes.get(layer.diff_id)
         assert recipe is not None
         assert gzip.decompress(b"".join(recipe.encode([BASE]))) == BASE
 
@@ -271,7 +271,7 @@ class TestRecipes:
         images.load(io.BytesIO(archive))
         root.make_old("recipes", pair[1])
         [layer] = there.layers().values()
-        assert images._recipes.get(layer.diff_id) is not None
+        assert images._compressed.recipes.get(layer.diff_id) is not None
         images.load(io.BytesIO(archive))
         assert not root.state("recipes", pair[1]).exists()
         images.remove("a:1")

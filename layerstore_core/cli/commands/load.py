@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from layerstore_core.cli import output, progress
-from layerstore_core.cli.describe import image_document
+from layerstore_core.cli.describe import image_document, referrer_document
 from layerstore_core.cli.parameters import PLATFORM, PathType, json_option
 from layerstore_core.cli.session import Session
 
@@ -29,6 +29,9 @@ _SHOWN: Final = 20
     type=PLATFORM,
     help="Platform to load from a multi-platform image. [default: this host's]",
 )
+@click.option(
+    "--all-platforms", is_flag=True, help="Load a multi-platform image for all its platforms, under one name."
+)
 @click.option("--name", metavar="NAME", help="Name for the image, instead of its names in FILE.")
 @click.option(
     "--image",
@@ -39,15 +42,24 @@ _SHOWN: Final = 20
 )
 @json_option
 @click.pass_obj
-def load(session: Session, file: str, platform: Platform | None, name: str | None, wanted: tuple[str, ...]) -> None:
+def load(
+    session: Session,
+    file: str,
+    *,
+    platform: Platform | None,
+    all_platforms: bool,
+    name: str | None,
+    wanted: tuple[str, ...],
+) -> None:
     """Load images from an archive or a layout.
 
     Prints their names, and the IDs of images without a name. FILE is a tar or a directory: an archive from
     'docker save', an OCI image layout, or a 'dir:' layout of Skopeo. '-' is standard input.
 
-    Every layer is verified. An item that cannot be used on this system (a signature, an image for another
-    platform, an image with a missing part) is skipped, with a line on standard error. It is an error only if no
-    image is left to load.
+    Every layer is verified. Layers that the store has may be missing in FILE. Manifests, indexes, signatures,
+    attestations and other artifacts of the images are kept; 'save' gives them back. An item that cannot be used on
+    this system (an image for another platform, an image with a missing part, an artifact of something else) is
+    skipped, with a line on standard error. It is an error only if no image is left to load.
 
     \b
     Examples:
@@ -55,6 +67,7 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
       layerstore load debian.tar --image debian:12
       docker save debian:12 | layerstore load -
       layerstore load layout/ --platform linux/arm64 --name example/app:1.0
+      layerstore load layout/ --all-platforms
     """
     source: str | BinaryIO = file
     if file == "-":
@@ -69,10 +82,13 @@ def load(session: Session, file: str, platform: Platform | None, name: str | Non
         from layerstore_core.images import Images
 
         with progress.of_each_layer() as report:
-            loaded = Images(store).load(source, platform=platform, name=name, wanted=wanted, progress=report)
+            loaded = Images(store).load(
+                source, platform=platform, all_platforms=all_platforms, name=name, wanted=wanted, progress=report
+            )
     document = {
         "images": [image_document(image) for image in loaded],
         "skipped": [{"what": item.what, "kind": item.kind, "reason": item.reason} for item in loaded.skipped],
+        "referrers": [referrer_document(one) for one in loaded.referrers],
     }
     if not session.json:
         for item in loaded.skipped[:_SHOWN]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from layerstore_core.base.digests import ImageID
+from layerstore_core.base.digests import ChainID, ImageID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import TooMuch
 from layerstore_core.images.formats.documents import Documents
@@ -91,13 +91,26 @@ def _candidate(documents: Documents, number: int, item: Any, skipped: list[Skipp
             raise InvalidImage(f"{documents.name}: the Layers are not a list of strings")
         files = ImageFiles(config, (), names, _image_id(item.get("Parent")))
         check_image(documents, config, len(paths))
-        for path in paths:
-            documents.container.size(path)
-        layers = tuple(LayerFile(path, diff_id) for path, diff_id in zip(paths, config.diff_ids, strict=True))
+        chains = chain_ids(config.diff_ids)
+        layers = tuple(
+            LayerFile(path, diff_id, present=_is_present(documents, path, chain))
+            for path, diff_id, chain in zip(paths, config.diff_ids, chains, strict=True)
+        )
         found = replace(files, layers=layers)
     except InvalidImage as error:
         found = as_not_loadable(error, documents)
     return Candidate(what, None, names, frozenset(labels), frozenset(), platform, found)
+
+
+def _is_present(documents: Documents, path: str, chain: ChainID) -> bool:
+    """Return whether a layer's file is there; a layer that the store has may be missing."""
+    try:
+        documents.container.size(path)
+    except InvalidImage:
+        if path in documents.container or not documents.has_layer(chain):
+            raise
+        return False
+    return True
 
 
 def _names(tags: Any, skipped: list[Skipped]) -> list[Reference]:

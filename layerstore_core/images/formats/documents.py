@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from layerstore_core.base.digests import DiffID, ImageID
+from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.platforms import Platform
@@ -133,14 +133,17 @@ class Documents:
 
     Args:
         container: the container.
+        has_layer: returns whether the store has a layer, which the container may then lack.
     """
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, has_layer: Callable[[ChainID], bool] = lambda _: False) -> None:
         self.container = container
+        self.has_layer = has_layer
         self.name = container.name
         self._bytes = MAX_DOCUMENTS
         self._values = MAX_VALUES
         self._configs: dict[str, ConfigDocument] = {}
+        self._verified: set[str] = set()
 
     def json(self, path: str) -> Any:
         """Read a document by its path.
@@ -186,6 +189,25 @@ class Documents:
             raise InvalidImage(
                 f"{self.name}: {descriptor.path} has {size} bytes, not {descriptor.size} as its descriptor says"
             )
+
+    def verify(self, descriptor: Descriptor) -> None:
+        """Compare a blob of any kind with its descriptor, reading it piece by piece. Each blob is read once.
+
+        Raises:
+            InvalidImage: it is missing, or does not match.
+            OSError: it cannot be read.
+        """
+        self.check_size(descriptor)
+        if descriptor.digest in self._verified:
+            return
+        algorithm, _, expected = descriptor.digest.partition(":")
+        digest = hashlib.new(algorithm)
+        with self.container.open(descriptor.path) as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != expected:
+            raise InvalidImage(f"{self.name}: {descriptor.path} is damaged: its digest is not its name")
+        self._verified.add(descriptor.digest)
 
     def _blob(self, descriptor: Descriptor, limit: int) -> bytes:
         self.check_size(descriptor)

@@ -6,16 +6,16 @@ An item that is not an image for this system is skipped and listed. The other im
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from layerstore_core.base.digests import ImageID
+from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.docker_archive import docker_images, without_cycles
 from layerstore_core.images.formats.documents import Documents
-from layerstore_core.images.formats.found import Candidate, FoundImages, ImageFiles, NotLoadable, Skipped
+from layerstore_core.images.formats.found import Candidate, FoundImages, ImageFiles, ImageGroup, NotLoadable, Skipped
 from layerstore_core.images.formats.oci_layout import layout_images
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.formats.skopeo_dir import SkopeoDirectory
@@ -25,7 +25,14 @@ _SHOWN: Final = 10
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{4,128})", re.ASCII)
 
 
-def find_images(container: Container, platform: Platform | None = None, wanted: Sequence[str] = ()) -> FoundImages:
+def find_images(
+    container: Container,
+    platform: Platform | None = None,
+    wanted: Sequence[str] = (),
+    *,
+    all_platforms: bool = False,
+    has_layer: Callable[[ChainID], bool] = lambda _: False,
+) -> FoundImages:
     """Find the images in a container that are to be loaded.
 
     Args:
@@ -34,29 +41,33 @@ def find_images(container: Container, platform: Platform | None = None, wanted: 
             only one that the image has.
         wanted: the images to load, by their names in the container, or by digests or IDs, which may be shortened to
             four digits; if empty, all.
+        all_platforms: find the images of a multi-platform image for all platforms; `platform` says which is the first.
+        has_layer: returns whether the store has a layer, which the container may then lack.
 
     Raises:
         InvalidImage: the container has no image to load, or a wanted item is missing, damaged or not an image.
     """
     skipped: list[Skipped] = []
     container = _oci_view(container)
-    candidates = _candidates(container, skipped, platform is not None, bool(wanted))
+    documents = Documents(container, has_layer)
+    candidates = _candidates(documents, skipped, platform is not None or all_platforms, bool(wanted))
     if not candidates:
         raise InvalidImage(f"{container.name}: it contains no image")
     if wanted:
-        images: list[ImageFiles] = []
+        groups: list[ImageGroup] = []
         skipped = []
         for name in wanted:
             not_chosen: list[Skipped] = []
-            found = _choose(_matching(container, candidates, name), platform, not_chosen)
+            found = _choose(_matching(container, candidates, name), platform, not_chosen, all_platforms)
             if not found:
                 raise nothing_to_load(container.name, not_chosen)
-            images += found
+            groups += found
     else:
-        images = _choose(candidates, platform, skipped)
-        if not images:
+        groups = _choose(candidates, platform, skipped, all_platforms)
+        if not groups:
             raise nothing_to_load(container.name, skipped)
-    return FoundImages(container, without_cycles(_merge(images, skipped), skipped), skipped)
+    images, groups = _merge(groups, skipped)
+    return FoundImages(container, without_cycles(images, skipped), skipped, groups)
 
 
 def every_image(container: Container) -> FoundImages:
@@ -67,7 +78,7 @@ def every_image(container: Container) -> FoundImages:
     """
     container = _oci_view(container)
     skipped: list[Skipped] = []
-    candidates = _candidates(container, skipped, with_platform=False, every=True)
+    candidates = _candidates(Documents(container), skipped, with_platform=False, every=True)
     images = [item.found for item in candidates if isinstance(item.found, ImageFiles)]
     if not images:
         raise nothing_to_load(
@@ -78,7 +89,28 @@ def every_image(container: Container) -> FoundImages:
                 if isinstance(item.found, NotLoadable)
             ],
         )
-    return FoundImages(container, images, skipped)
+    return FoundImages(container, images, skipped, [ImageGroup((image,), image.names) for image in images])
+
+
+def named(found: FoundImages, name: Reference | None) -> FoundImages:
+    """Return the images with another name, or without names.
+
+    Raises:
+        InvalidImage: there are several images for the name.
+    """
+    groups = {tuple(image.config.image_id for image in group.images): group for group in found.groups}
+    if name is not None and len(groups) > 1:
+        raise InvalidImage(
+            f"{found.container.name}: it contains {len(found.images)} images, which cannot all be named {name}; "
+            "choose one of them (--image)"
+        )
+    names = () if name is None else (name,)
+    first = found.groups[0].images[0].config.image_id
+    return replace(
+        found,
+        images=[replace(one, names=names if one.config.image_id == first else ()) for one in found.images],
+        groups=[replace(group, names=names) for group in groups.values()],
+    )
 
 
 def nothing_to_load(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
@@ -108,18 +140,18 @@ def _oci_view(container: Container) -> Container:
     return container
 
 
-def _candidates(container: Container, skipped: list[Skipped], with_platform: bool, every: bool) -> list[Candidate]:
+def _candidates(documents: Documents, skipped: list[Skipped], with_platform: bool, every: bool) -> list[Candidate]:
     """Read the container's list of images.
 
     Some containers have two lists: `manifest.json` of Docker and `index.json` of OCI.
 
     Args:
-        container: the container.
+        documents: the documents of the container.
         skipped: damaged lists and invalid names are added here.
         with_platform: whether a platform was asked for; then `index.json` is read first.
         every: whether to read both lists; otherwise the second is read only if the first has no image.
     """
-    documents = Documents(container)
+    container = documents.container
     if isinstance(container, SkopeoDirectory):
         return layout_images(documents, container.index, skipped, "manifest.json")
     forms = [form for form in ("manifest.json", "index.json") if form in container]
@@ -150,9 +182,31 @@ def _candidates(container: Container, skipped: list[Skipped], with_platform: boo
             skipped += bad_names
         found += images
         if not every and any(isinstance(item.found, ImageFiles) for item in images):
+            if form == "manifest.json" and "index.json" in container:
+                found = _with_manifests(documents, found)
             break
     if damaged and not found:
         raise damaged[0]
+    return found
+
+
+def _with_manifests(documents: Documents, candidates: list[Candidate]) -> list[Candidate]:
+    """Add the manifests of `index.json` to images from Docker's `manifest.json`, where both name the same files."""
+    try:
+        listed = layout_images(documents, documents.json("index.json"), [])
+    except TooMuch:
+        raise
+    except InvalidImage:  # Docker's list is enough
+        return candidates
+    by_id = {one.found.config.image_id: one.found for one in listed if isinstance(one.found, ImageFiles)}
+    found = []
+    for item in candidates:
+        other = by_id.get(item.found.config.image_id) if isinstance(item.found, ImageFiles) else None
+        if isinstance(item.found, ImageFiles) and other is not None:
+            same = [layer.path for layer in item.found.layers] == [layer.path for layer in other.layers]
+            if same:
+                item = replace(item, found=replace(item.found, layers=other.layers, source=other.source))
+        found.append(item)
     return found
 
 
@@ -198,28 +252,40 @@ def _identity(item: Candidate) -> str:
     return item.found.config.image_id if isinstance(item.found, ImageFiles) else min(item.labels, default=item.what)
 
 
-def _choose(candidates: Sequence[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
-    """Return the image for the platform from each group."""
+def _choose(
+    candidates: Sequence[Candidate], platform: Platform | None, skipped: list[Skipped], all_platforms: bool
+) -> list[ImageGroup]:
+    """Return the image for the platform from each group, or the images for all platforms."""
     groups: dict[object, list[Candidate]] = {}
     for number, item in enumerate(candidates):
         groups.setdefault(number if item.group is None else item.group, []).append(item)
-    return [image for group in groups.values() for image in _choose_in_group(group, platform, skipped)]
+    return [chosen for group in groups.values() for chosen in _choose_in_group(group, platform, skipped, all_platforms)]
 
 
-def _choose_in_group(group: list[Candidate], platform: Platform | None, skipped: list[Skipped]) -> list[ImageFiles]:
+def _choose_in_group(
+    group: list[Candidate], platform: Platform | None, skipped: list[Skipped], all_platforms: bool
+) -> list[ImageGroup]:
     """Return the images of a group that run best on the platform; add the others to `skipped`."""
     loadable: list[tuple[Candidate, ImageFiles]] = []
     for item in group:
         if isinstance(item.found, ImageFiles):
             loadable.append((item, replace(item.found, names=item.names)))
         else:
-            skipped.append(Skipped(item.what, item.found.kind, str(item.found)))
+            digest = next(iter(item.labels)) if len(item.labels) == 1 else ""
+            skipped.append(Skipped(item.what, item.found.kind, str(item.found), digest))
     target = platform or Platform.of_this_host()
     ranks = [None if item.platform is None else target.rank(item.platform) for item, _ in loadable]
-    fitting = [rank for rank in ranks if rank is not None]
     # Entries of the outermost index that have no names are separate images: several of them may be loaded.
     several = group[0].group == ""
-    if fitting:
+    distinct = len({str(item.platform) for item, _ in loadable}) == len(loadable)
+    if all_platforms and loadable and (distinct or not several):
+        order = sorted(range(len(loadable)), key=lambda number: (ranks[number] is None, ranks[number] or 0, number))
+        chosen_images = {loadable[number][1].config.image_id: loadable[number][1] for number in order}
+        return [ImageGroup(tuple(chosen_images.values()), loadable[0][0].names)]
+    fitting = [rank for rank in ranks if rank is not None]
+    if all_platforms:
+        chosen = [True] * len(loadable)
+    elif fitting:
         best = min(fitting)
         chosen = [rank == best and (several or best not in ranks[:number]) for number, rank in enumerate(ranks)]
     elif platform is None:
@@ -245,27 +311,39 @@ def _choose_in_group(group: list[Candidate], platform: Platform | None, skipped:
             reason = f"the image is for {own}: no image for {target}; there are: {platforms}. Choose with --platform"
         what = item.what if len(group) == 1 else f"{item.what} ({image.config.image_id})"
         skipped.append(Skipped(what, "platform", reason))
-    return images
+    return [ImageGroup((image,), image.names) for image in images]
 
 
-def _merge(images: Sequence[ImageFiles], skipped: list[Skipped]) -> list[ImageFiles]:
-    """Return each image once, with all its names. If two images have one name, the last gets it, as with Docker."""
-    owners: dict[Reference, ImageID] = {}
-    merged: dict[ImageID, ImageFiles] = {}
-    for image in images:
-        image_id = image.config.image_id
-        for name in image.names:
-            if owners.setdefault(name, image_id) != image_id:
+def _merge(groups: Sequence[ImageGroup], skipped: list[Skipped]) -> tuple[list[ImageFiles], list[ImageGroup]]:
+    """Return each image once, with the names that it gets, and the groups with their names.
+
+    If two groups have one name, the last gets it, as with Docker.
+    """
+    owners: dict[Reference, int] = {}
+    firsts = [group.images[0].config.image_id for group in groups]
+    for number, group in enumerate(groups):
+        for name in group.names:
+            before = owners.get(name)
+            if before is not None and firsts[before] != firsts[number]:
                 skipped.append(
                     Skipped(
                         str(name),
                         "name",
-                        f"image {owners[name]} is loaded without this name: image {image_id} has it too",
+                        f"image {firsts[before]} is loaded without this name: image {firsts[number]} has it too",
                     )
                 )
-                owners[name] = image_id
-        merged.setdefault(image_id, image)
+            if before is None or firsts[before] != firsts[number] or len(group.images) > len(groups[before].images):
+                owners[name] = number
     names: dict[ImageID, list[Reference]] = {}
-    for name, owner in owners.items():
-        names.setdefault(owner, []).append(name)
-    return [replace(image, names=tuple(names.get(image_id, ()))) for image_id, image in merged.items()]
+    for name, number in owners.items():
+        names.setdefault(firsts[number], []).append(name)
+    merged: dict[ImageID, ImageFiles] = {}
+    for group in groups:
+        for image in group.images:
+            merged.setdefault(image.config.image_id, image)
+    images = [replace(image, names=tuple(names.get(image_id, ()))) for image_id, image in merged.items()]
+    kept = [
+        replace(group, names=tuple(dict.fromkeys(name for name in group.names if owners[name] == number)))
+        for number, group in enumerate(groups)
+    ]
+    return images, kept

@@ -31,11 +31,13 @@ class Skipped:
             `"unknown-type"`: its media type is unknown; `"invalid"`: a part of it is missing, damaged or
             contradictory; `"name"` or `"parent"`: the image was loaded, but without this name or this parent.
         reason: the reason in words.
+        digest: the digest of its manifest; empty where that is not known.
     """
 
     what: str
     kind: SkipKind
     reason: str
+    digest: str = ""
 
 
 class NotLoadable(InvalidImage):
@@ -59,11 +61,28 @@ class LayerFile:
         path: its path in the container.
         diff_id: the digest of its uncompressed tar, from the config.
         descriptor: its descriptor in the OCI manifest; `None` in a docker-archive.
+        present: whether it is in the container. A thin layout lacks layers that the store has.
     """
 
     path: str
     diff_id: DiffID
     descriptor: Descriptor | None = None
+    present: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFiles:
+    """The way from a layout's own index to an image's manifest.
+
+    Attributes:
+        manifest: the descriptor of the manifest.
+        top: the descriptor in the layout's own index: of the manifest, or of an index that leads to it.
+        indexes: the indexes that lead to the manifest, the outermost first; empty where `top` is the manifest.
+    """
+
+    manifest: Descriptor
+    top: Descriptor
+    indexes: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +94,27 @@ class ImageFiles:
         layers: its layers, the base first.
         names: its names in the container.
         parent: the image that it was built from, if that is recorded and in the same archive.
+        source: where its manifest is; `None` in a docker-archive without an OCI index.
     """
 
     config: ConfigDocument
     layers: tuple[LayerFile, ...]
     names: tuple[Reference, ...] = ()
     parent: ImageID | None = None
+    source: ManifestFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGroup:
+    """Images that are one image for several platforms and have their names in common; mostly a single image.
+
+    Attributes:
+        images: the images; the first is the one that Docker's list of names is to have.
+        names: their names.
+    """
+
+    images: tuple[ImageFiles, ...]
+    names: tuple[Reference, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +146,12 @@ class FoundImages:
 
     Attributes:
         container: the container with their files: the one that was searched, or a view of it.
-        images: the images, each once.
+        images: the images, each once; a name has only the first image of its group.
         skipped: the items that are not loaded.
+        groups: the images by their names; an image may be in several groups, and a group may have no names.
     """
 
     container: Container
     images: list[ImageFiles]
     skipped: list[Skipped]
+    groups: list[ImageGroup]

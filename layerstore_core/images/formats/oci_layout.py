@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from layerstore_core.base.digests import ChainID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import TooMuch
 from layerstore_core.images.formats.documents import ConfigDocument, Descriptor, Documents
@@ -21,6 +22,7 @@ from layerstore_core.images.formats.found import (
     Candidate,
     ImageFiles,
     LayerFile,
+    ManifestFiles,
     NotLoadable,
     Skipped,
 )
@@ -34,7 +36,8 @@ NAME_ANNOTATION: Final = "io.containerd.image.name"
 #: The specification's annotation, often with only a tag.
 REF_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 
-_INDEX_TYPES: Final = (
+#: Media types of indexes, OCI's and Docker's.
+INDEX_TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
@@ -59,8 +62,9 @@ _ATTESTATION_ANNOTATION: Final = "vnd.docker.reference.type"
 
 @dataclass(frozen=True, slots=True)
 class _Top:
-    """The names of an entry of the outermost index; labels and `what` are as in `Candidate`."""
+    """An entry of the outermost index, and its names; labels and `what` are as in `Candidate`."""
 
+    descriptor: Descriptor
     names: tuple[Reference, ...]
     labels: frozenset[str]
     what: str
@@ -95,7 +99,10 @@ def layout_images(
             continue
         label = str(descriptor.annotations.get(REF_ANNOTATION) or "")
         top = _Top(
-            _names_of(descriptor, skipped), frozenset(filter(None, [label, descriptor.digest])), descriptor.digest
+            descriptor,
+            _names_of(descriptor, skipped),
+            frozenset(filter(None, [label, descriptor.digest])),
+            descriptor.digest,
         )
         names += len(top.names)
         if names > MAX_NAMES:
@@ -165,20 +172,22 @@ class _Reader:
 
     def is_index(self, descriptor: Descriptor) -> bool:
         if descriptor.media_type:
-            return descriptor.media_type in _INDEX_TYPES
+            return descriptor.media_type in INDEX_TYPES
         try:
             return "manifests" in self._documents.json_blob(descriptor)
         except InvalidImage as error:  # reported when the document is read as a manifest
             as_not_loadable(error, self._documents)  # raises an error that concerns the whole archive
             return False
 
-    def candidates(self, descriptor: Descriptor, top: _Top, group: str | None, depth: int = 0) -> Iterator[Candidate]:
+    def candidates(
+        self, descriptor: Descriptor, top: _Top, group: str | None, indexes: tuple[Descriptor, ...] = ()
+    ) -> Iterator[Candidate]:
         """Yield the candidates that a descriptor leads to, directly or through indexes."""
         try:
             if not self.is_index(descriptor):
-                yield self._image(descriptor, top, group)
+                yield self._image(descriptor, top, group, indexes)
                 return
-            if depth == MAX_NESTING:
+            if len(indexes) == MAX_NESTING:
                 raise InvalidImage(f"{self._documents.name}: indexes are nested more than {MAX_NESTING} deep")
             _check_descriptor(descriptor)
             index = self._documents.json_blob(descriptor)
@@ -194,9 +203,11 @@ class _Reader:
             except InvalidImage as error:
                 yield _no_candidate(f"{top.what}, entry {number}", as_not_loadable(error, self._documents), top, group)
             else:
-                yield from self.candidates(inner, top, group, depth + 1)
+                yield from self.candidates(inner, top, group, (*indexes, descriptor))
 
-    def _image(self, descriptor: Descriptor, top: _Top, group: str | None) -> Candidate:
+    def _image(
+        self, descriptor: Descriptor, top: _Top, group: str | None, indexes: tuple[Descriptor, ...]
+    ) -> Candidate:
         labels = {descriptor.digest}
         platform = descriptor.platform
         found: ImageFiles | NotLoadable
@@ -210,6 +221,7 @@ class _Reader:
             labels.add(config_digest)
             labels.add(found.config.image_id)
             platform = config_platform or platform
+            found = replace(found, source=ManifestFiles(descriptor, top.descriptor, indexes))
         return Candidate(
             ", ".join(map(str, top.names)) or descriptor.digest,
             group,
@@ -264,12 +276,22 @@ class _Reader:
                 raise InvalidImage(f"{where}: layer {layer.digest} is encrypted; decrypt the image first")
         config = self._documents.config_blob(config_descriptor)
         check_image(self._documents, config, len(layers))
-        for layer in layers:
-            self._documents.check_size(layer)
+        chains = chain_ids(config.diff_ids)
         files = tuple(
-            LayerFile(layer.path, diff_id, layer) for layer, diff_id in zip(layers, config.diff_ids, strict=True)
+            LayerFile(layer.path, diff_id, layer, self._is_present(layer, chain))
+            for layer, diff_id, chain in zip(layers, config.diff_ids, chains, strict=True)
         )
         return config_descriptor.digest, Platform.from_document(config.document), ImageFiles(config, files)
+
+    def _is_present(self, layer: Descriptor, chain: ChainID) -> bool:
+        """Return whether a layer's blob is there; a layer that the store has may be missing (a thin layout)."""
+        try:
+            self._documents.check_size(layer)
+        except InvalidImage:
+            if layer.path in self._documents.container or not self._documents.has_layer(chain):
+                raise
+            return False
+        return True
 
 
 def _check_descriptor(descriptor: Descriptor) -> None:
@@ -283,7 +305,7 @@ def _check_descriptor(descriptor: Descriptor) -> None:
         raise NotLoadable("attestation", "an attestation, not an image")
     if kind or descriptor.media_type == _ARTIFACT_TYPE:
         raise NotLoadable("artifact", f"an artifact, not an image: {kind or descriptor.media_type}")
-    if descriptor.media_type and descriptor.media_type not in (*_MANIFEST_TYPES, *_INDEX_TYPES):
+    if descriptor.media_type and descriptor.media_type not in (*_MANIFEST_TYPES, *INDEX_TYPES):
         raise NotLoadable("unknown-type", f"{descriptor.media_type[:200]!r} is not the media type of an image")
     if descriptor.platform and descriptor.platform.os != "linux":
         raise NotLoadable("platform", f"the image is for another operating system: {descriptor.platform.os!r}")

@@ -1,0 +1,98 @@
+"""What is known of layers as they came compressed: digests, recipes, and kept blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from layerstore_core.base.digests import ChainID, chain_ids
+from layerstore_core.images.formats.container import Container
+from layerstore_core.images.formats.found import ImageFiles, LayerFile
+from layerstore_core.images.keep.blobs import KeptBlobs, is_proved, spool
+from layerstore_core.images.recipe import Recipe, Recipes, find_recipe
+from layerstore_core.log import logger
+from layerstore_core.store.store import LayerStore
+
+_LONGEST_MEDIA_TYPE: Final = 255
+
+
+class CompressedLayers:
+    """What one store knows of its layers as they came compressed.
+
+    Args:
+        store: an open store.
+
+    Attributes:
+        recipes: how to compress layers again.
+        blobs: the blobs that were kept.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
+        self.recipes = Recipes(store.root, store.driver_name)
+        self.blobs = KeptBlobs(store.root, store.driver_name, durable=store.context.config.durability == "full")
+
+    def learn(self, container: Container, images: Sequence[ImageFiles], verified: Collection[str]) -> None:
+        """Record the digest and the recipe of each compressed layer, and keep the blob if the settings say so.
+
+        The digest of a layer that was not read, because the store had it, is only what the container says. It is not
+        recorded.
+
+        Args:
+            container: the files of the images.
+            images: the images, whose layers the caller has handles to.
+            verified: the digests of the blobs that were read.
+
+        Raises:
+            LayerStoreError, OSError: something could not be recorded.
+        """
+        layers = {
+            layer: chain
+            for image in images
+            for layer, chain in zip(image.layers, chain_ids(image.config.diff_ids), strict=True)
+        }
+        for layer, chain in layers.items():
+            descriptor = compressed_descriptor(layer)
+            digest = str(descriptor["digest"]) if descriptor else ""
+            if layer.descriptor is None or not layer.present or not digest.startswith("sha256:"):
+                continue
+            if digest in verified:
+                with self._store.context.changing_images() as records:
+                    records.record_blob(digest, layer.diff_id)
+            recipe = self.recipes.get(layer.diff_id)
+            if recipe is None:
+                with container.open(layer.path) as file:
+                    recipe = find_recipe(file, digest, layer.descriptor.size, layer.descriptor.media_type[:255])
+                if recipe is not None:
+                    with self._store.context.changing_images():
+                        self.recipes.put(layer.diff_id, recipe)
+            self._keep(container, layer, chain, recipe)
+
+    def _keep(self, container: Container, layer: LayerFile, chain: ChainID, recipe: Recipe | None) -> None:
+        """Keep the blob of a compressed layer, if the setting says so and it is what it should be."""
+        assert layer.descriptor is not None
+        digest, policy = layer.descriptor.digest, self._store.context.config.keep_blobs
+        if policy == "never" or self.blobs.has(layer.diff_id, digest):
+            return
+        if policy == "unreproducible" and recipe is not None and recipe.digest == digest:
+            with container.open(layer.path) as file:
+                if is_proved(recipe, file):
+                    return
+        with self._store.get(chain) as handle, container.open(layer.path) as file:
+            spooled = spool(file, digest, layer.diff_id, self._store.context.scratch_directory(), handle.tar_size())
+        if spooled is None:
+            logger.info("{}: {} is not kept: it is not the layer, or much larger", container.name, layer.path)
+            return
+        with spooled, self._store.context.changing_images():
+            self.blobs.put(layer.diff_id, digest, spooled)
+
+
+def compressed_descriptor(layer: LayerFile) -> dict[str, object] | None:
+    """Return the fields of a compressed layer's descriptor to record; `None` if the layer is not compressed.
+
+    The other fields belong to the manifest, which is not recorded.
+    """
+    found = layer.descriptor
+    if found is None or found.digest == layer.diff_id:
+        return None
+    return {"mediaType": found.media_type[:_LONGEST_MEDIA_TYPE], "size": found.size, "digest": found.digest}

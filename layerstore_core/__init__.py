@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from layerstore_core.images.images import Images, LoadedImages
     from layerstore_core.images.load import LayerProgress
     from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.make.layer_builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
@@ -126,6 +127,7 @@ _HOMES = {
     "ConfigDocument": "images.formats.documents",
     "ConfigError": "errors",
     "ConfigOptions": "images.make.config_options",
+    "LayerBuilder": "images.make.layer_builder",
     "ConfigPart": "images.image_config",
     "DiffID": "base.digests",
     "DriverContext": "driver.context",
@@ -269,6 +271,7 @@ __all__ = [
     "InvalidSource",
     "IterStream",
     "Layer",
+    "LayerBuilder",
     "LayerChange",
     "LayerDoesNotExist",
     "LayerInput",

@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Literal, cast
 
+from layerstore_core.errors import InvalidReference
 from layerstore_core.images.output import BinaryWriter
+from layerstore_core.images.reference import Reference
 
 ImageFormat = Literal["docker", "oci"]
 
@@ -28,6 +30,20 @@ def names_in(value: Sequence[str] | str) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(f"an image is given by its name or its ID, a str, not {name!r}")
     return cast("list[str]", names)
+
+
+def new_name(name: str | None) -> Reference | None:
+    """Return the name for a new image; `None` for none.
+
+    Raises:
+        InvalidReference: it is not a valid name, or has a digest.
+    """
+    if name is None:
+        return None
+    reference = Reference.parse(name)
+    if reference.digest:
+        raise InvalidReference(f"{name!r} has a digest; use a name with a tag, such as app:1")
+    return reference
 
 
 def check_form(form: str) -> None:

@@ -23,7 +23,7 @@ from layerstore_core.errors import (
     keeping_done,
 )
 from layerstore_core.images import load as loading
-from layerstore_core.images.arguments import ImageFormat, check_form, names_in, target_of
+from layerstore_core.images.arguments import ImageFormat, check_form, names_in, new_name, target_of
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
@@ -35,6 +35,7 @@ from layerstore_core.images.image import HistoryEntry, Image, text_of
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, copy_origin
+from layerstore_core.images.making import Making
 from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
@@ -68,7 +69,7 @@ class LoadedImages(list[Image]):
         self.referrers = tuple(referrers)
 
 
-class Images:
+class Images(Making):
     """The images of an open store.
 
     Args:
@@ -77,7 +78,7 @@ class Images:
 
     def __init__(self, store: LayerStore) -> None:
         check_type(store, LayerStore, "an open LayerStore")
-        self._store = store
+        super().__init__(store)
         self._records = store.context.image_db
         self._compressed = CompressedLayers(store)
 
@@ -370,9 +371,8 @@ class Images:
 
     def tag_image(self, name: str, new: str) -> tuple[Reference, ImageID]:
         """Do the work of `tag`; return the new name and the image's ID."""
-        reference = Reference.parse(new)
-        if reference.digest:
-            raise InvalidReference(f"{new!r} has a digest; use a name with a tag, such as app:1")
+        reference = new_name(new)
+        assert reference is not None
         with self._store.context.changing_images() as records:
             image_id, found = self._find(name)
             records.set_last_updated(image_id, loading.now())

@@ -80,8 +80,10 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("gc",): (),
         ("completion",): ("bash",),
         ("conformance",): ("vfs", "--only", "sizes"),
-        ("load",): (docker_archive(tmp_path, "app:1"),),
+        ("load",): (archive := docker_archive(tmp_path, "app:1"),),
         ("save",): ("app:1", "-o", str(tmp_path / "saved.tar")),
+        ("append",): ("app:1", str(archive), "-t", "more:1"),
+        ("import",): (str(archive), "-t", "root:1"),
         ("images",): (),
         ("inspect",): ("app:1",),
         ("history",): ("app:1",),
@@ -101,7 +103,9 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
     assert {*seen, ("unshare",)} == {words for words, _ in COMMANDS}
     for words, document in seen.items():
         section = SECTIONS[" ".join(words)]
-        # `ls` and `images` refer to the command whose objects they list.
-        also = {("ls",): SECTIONS["register"], ("images",): SECTIONS["load"]}.get(words, "")
+        # These refer to the command that describes their objects.
+        also = {("ls",): SECTIONS["register"]}.get(words, "")
+        if words[0] in ("images", "append", "import"):
+            also = SECTIONS["load"]
         missing = {key for key in keys_of(document) if f"`{key}`" not in section + also}
         assert not missing, f"{' '.join(words)}: not documented: {missing}"

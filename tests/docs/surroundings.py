@@ -104,6 +104,11 @@ def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
     (here / "app.tar").write_bytes(app)
     for name in ("base", "app"):
         subprocess.run(["gzip", "-k", here / f"{name}.tar"], check=True)
+    (here / "hello").write_bytes(b"#!/bin/sh\n")
+    (here / "conf").mkdir()
+    (here / "conf" / "app.conf").write_bytes(b"debug = no\n")
+    (here / "rootfs" / "etc").mkdir(parents=True)
+    shutil.copy(here / "app.tar.gz", here / "site.tar.gz")
     images = (
         ImageSpec([tar_of(os="debian")], ["debian:12"]),
         ImageSpec([app], ["app:1.0", "app:1", "example/app:1.0"]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, MutableMapping
+from keyword import iskeyword
 from typing import Final
 
 import click
@@ -16,7 +17,7 @@ import click
 class CommandModules(MutableMapping[str, click.Command]):
     """A mapping from a command's name to the command, which is loaded at its first use.
 
-    The command `ls` is the object `ls` of the module `ls`.
+    The command `ls` is the object `ls` of the module `ls`. A keyword of Python has a line below at its end there.
 
     Args:
         package: the package with the modules.
@@ -30,7 +31,8 @@ class CommandModules(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         command = self._commands[name]
         if command is None:
-            command = self._commands[name] = getattr(importlib.import_module(f"{self._package}.{name}"), name)
+            inner = f"{name}_" if iskeyword(name) else name
+            command = self._commands[name] = getattr(importlib.import_module(f"{self._package}.{inner}"), inner)
         return command
 
     def __setitem__(self, name: str, command: click.Command) -> None:
@@ -59,6 +61,8 @@ COMMANDS: Final = CommandModules(
         "rw",
         "load",
         "save",
+        "append",
+        "import",
         "images",
         "inspect",
         "history",

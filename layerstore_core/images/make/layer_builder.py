@@ -9,15 +9,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
 from layerstore_core.base.limits import Limits
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer, InvalidSource
 from layerstore_core.images.make.content import Content, GivenBytes, SourceFile, Walks
 from layerstore_core.images.make.layer_tar import LayerTar
-from layerstore_core.images.make.places import Base, Item, Places
+from layerstore_core.images.make.places import Item, Places
 from layerstore_core.images.make.tar_source import TarSource
 from layerstore_core.images.make.tree_source import read_tree
 from layerstore_core.streams.iterstream import join_small_pieces
@@ -25,6 +26,9 @@ from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, NameKind, classify, whiteout_name, whiteout_target
+
+if TYPE_CHECKING:
+    from layerstore_core.view.tree import TreeView
 
 _WHITEOUT_MODE: Final = 0o600
 _NOBODYS: Final = (EntryType.GLOBAL, EntryType.VOLUME)
@@ -34,8 +38,8 @@ class LayerBuilder:
     """A layer that is being built. `open` gives its tar, which `LayerStore.register` takes.
 
     Names are paths in the image, with or without a slash at the start. A name that is added again replaces what it was;
-    directories are merged. Parent directories need not be added. Of the contents only bytes are kept in memory: files
-    are read when the tar is, and must not change until then.
+    directories are merged. Parent directories need not be added: with `base`, those that are missing are. Of the
+    contents only bytes are kept in memory: files are read when the tar is, and must not change until then.
 
     The tar is sorted by path, and has no names of users; the same input gives the same bytes. A file from a path keeps
     its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, but for tars and with `keep_owners`.
@@ -58,7 +62,7 @@ class LayerBuilder:
         owner: tuple[int, int] | None = None,
         mode: int | None = None,
         mtime_ns: int | None = None,
-        base: Base | None = None,
+        base: TreeView | None = None,
         spool_dir: str | os.PathLike[str] | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -350,26 +354,27 @@ class LayerBuilder:
     def _pieces(self) -> Iterator[bytes]:
         """Yield the tar, sorted by path; a directory's opaque mark comes first in it."""
         places = self._places
-        names = [(path, path) for path in places.items]
-        names += [(whiteout_name(path), b"") for path in places.whiteouts]
-        names += [(path + b"/", b"") for path in places.opaque]
+        marks = TarEntry(b"", EntryType.FILE, mode=_WHITEOUT_MODE, mtime_ns=self._mtime_ns or 0)
+        names: list[tuple[bytes, bytes, Item | None]] = [(path, path, item) for path, item in places.items.items()]
+        names += [(name, name, None) for name in map(whiteout_name, places.whiteouts)]
+        names += [(path + b"/", path + b"/" + OPAQUE if path else OPAQUE, None) for path in places.opaque]
+        # Without an entry, programs give a directory all sorts of modes and times.
+        made = Item(TarEntry(b"", EntryType.DIR, mode=0o755, mtime_ns=self._mtime_ns or 0))
+        names += [(path, path, made) for path in places.missing()]
+        names.sort(key=itemgetter(0))
         first: dict[int, bytes] = {}
         with Walks() as walks:
-            for name, path in sorted(names):
-                item = places.items.get(path) if path == name else None
+            for _, path, item in names:
                 if item is None:
-                    mark = (name + OPAQUE).removeprefix(b"/") if name.endswith(b"/") else name
-                    yield encode_header(
-                        TarEntry(mark, EntryType.FILE, mode=_WHITEOUT_MODE, mtime_ns=self._mtime_ns or 0)
-                    )
-                    continue
-                yield from _entry(path, item, first.setdefault(id(item), path), walks)
+                    yield encode_header(replace(marks, name=path))
+                else:
+                    yield from _entry(path, item, first.setdefault(id(item), path), walks)
         yield END_OF_ARCHIVE
 
 
 def _entry(path: bytes, item: Item, first: bytes, walks: Walks) -> Iterator[bytes]:
     """Yield an entry: its headers, its content and its padding."""
-    if first != path:
+    if first != path and item.entry.type is not EntryType.DIR:
         yield encode_header(replace(item.entry, name=path, type=EntryType.HARDLINK, linkname=first, size=0))
         return
     if item.entry.type is EntryType.DIR:

@@ -130,6 +130,12 @@ class Places:
         found = self.find(path)
         return (found is not None and found.type is EntryType.DIR) or (found is None and bool(self._names.get(path)))
 
+    def missing(self) -> list[bytes]:
+        """Return the directories that names of this layer need, and neither it nor the image has; only with a base."""
+        if self.base is None:
+            return []
+        return [path for path, names in self._names.items() if names and path and self.find(path) is None]
+
     def resolve(self, name: bytes, *, last: bool = False) -> bytes:
         """Return the path that a name leads to, by symbolic links that stay within the root.
 

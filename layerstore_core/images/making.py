@@ -1,0 +1,117 @@
+"""Making images of layers: the methods of `Images` for programs that build."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, BinaryIO
+
+from layerstore_core.base.arguments import check_stream
+from layerstore_core.images.arguments import new_name
+from layerstore_core.images.image import Image
+from layerstore_core.store.registration import Progress
+from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.make.layer_builder import LayerBuilder
+
+
+class Making(ABC):
+    """The methods of `Images` that make images.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
+
+    @abstractmethod
+    def get(self, name: str) -> Image:
+        """Return the image with a name or an ID."""
+
+    def append(
+        self,
+        image: Image | str | None,
+        sources: Sequence[str | os.PathLike[str] | tuple[str | os.PathLike[str], str]] | LayerBuilder,
+        *,
+        name: str | None = None,
+        owner: str | tuple[int, int] | None = None,
+        mode: int | None = None,
+        mtime: str | datetime | int | None = None,
+        config: ConfigOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Image:
+        """Make an image of another one and one more layer. The same input and time give the same image.
+
+        Args:
+            image: the image, or its name or ID; `None` for none: the new image has this layer only.
+            sources: files, directories and tars, each a path, or a path and the place in the image where it goes. A
+                directory's content and a tar's entries go into the place, and a file to it, or into it if it is a
+                directory. Instead of them, a layer that was built by a `LayerBuilder`.
+            name: the name of the new image; if another image has it, it moves to the new one. `None` for none.
+            owner: the owner of everything: two numbers, or `USER[:GROUP]` with numbers or names that the image knows.
+            mode: permission bits of everything but symbolic links.
+            mtime: time of everything: as `ConfigOptions.created`, or nanoseconds since 1970.
+            config: changes to the config, and the time of the new image.
+            progress: called now and then with the bytes and the entries of the layer so far.
+
+        Returns:
+            The new image, with its name.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
+            InvalidSource: a source or a place cannot be used; the store is unchanged.
+            InvalidLayer: a tar is damaged; the store is unchanged.
+            InvalidReference: `name` is not a valid name of an image.
+            MaxDepthExceeded: the image has as many layers as the store allows.
+            OSError: a source cannot be read or was changed meanwhile, or the system refuses; the store is unchanged.
+        """
+        from layerstore_core.images.make.append import append
+        from layerstore_core.images.make.sources import parse_time
+
+        return append(
+            self._store,
+            self.get(image) if isinstance(image, str) else image,
+            sources,
+            name=new_name(name),
+            owner=owner,
+            mode=mode,
+            mtime_ns=None if mtime is None else parse_time(mtime),
+            options=config,
+            progress=progress,
+        )
+
+    def import_root(
+        self,
+        source: BinaryIO | str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        config: ConfigOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Image:
+        """Make an image of one layer, which is a root file system.
+
+        Args:
+            source: a tar, compressed or not, as a path or a binary file object, whose bytes become the layer; or the
+                path of a directory, whose files keep their owners.
+            name: the name of the new image, as for `append`.
+            config: changes to the config, which is empty but for the platform of this host.
+            progress: as for `append`.
+
+        Returns:
+            The new image, with its name.
+
+        Raises:
+            InvalidSource, InvalidLayer: the source cannot be used; the store is unchanged.
+            InvalidReference: `name` is not a valid name of an image.
+            OSError: the source cannot be read, or the system refuses; the store is unchanged.
+        """
+        check_stream(source)
+        from layerstore_core.images.make.append import import_root
+
+        return import_root(self._store, source, name=new_name(name), options=config, progress=progress)

@@ -1,0 +1,87 @@
+"""`layerstore append` and `import`: answers, options, standard input, and errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, tar_of
+
+FIXED = ("--created", "2024-05-06T07:08:09Z")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "app").write_bytes(b"#!/bin/sh\n")
+    return tmp_path / "app"
+
+
+def test_append_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
+    first = run("append", "scratch", f"{app}:/bin/", "-t", "base:1", *FIXED)
+    document = run(
+        "append", "base:1", f"{app}:/opt/app", "-t", "app:1", *FIXED, "--chown", "5:6", "--chmod", "750",
+        "--mtime", "1970-01-01T00:00:07Z", "--env", "A=b", "--entrypoint", '["/opt/app"]', "--json",
+    ).json  # fmt: skip
+    assert document["names"] == ["app:1"]
+    assert first.text.strip() != document["id"]
+    config = json.loads(run("inspect", "app:1", "--raw").stdout)
+    assert config["config"] == {"Env": ["A=b"], "Entrypoint": ["/opt/app"]}
+    listed = run("export", document["chain_id"], "-o", str(app.parent / "out.tar"), "--json").json
+    assert listed
+    with tarfile.open(app.parent / "out.tar") as tar:
+        member = tar.getmember("opt/app")
+        assert (member.uid, member.gid, member.mode, member.mtime) == (5, 6, 0o750, 7)
+    history = run("history", "app:1", "--json").json["history"]
+    assert [step["created_by"] for step in history] == [
+        'ENV A=b; ENTRYPOINT ["/opt/app"]',
+        "layerstore append /opt/app",
+        "layerstore append /bin/app",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("scratch", "missing", "-t", "a"), 1, "missing"),
+        (("scratch", "app:/../x", "-t", "a"), 1, "leave the root"),
+        (("nothing:1", "app", "-t", "a"), 1, "no store"),
+        (("scratch", "app"), 2, "--tag"),
+        (("scratch", "-t", "a"), 2, "SOURCE"),
+        (("scratch", "app", "-t", "a b"), 1, "a b"),
+        (("scratch", "app", "-t", "a", "--chmod", "rwx"), 2, "in octal"),
+        (("scratch", "app", "-t", "a", "--chown", "5:"), 2, "not an owner"),
+        (("scratch", "app", "-t", "a", "--mtime", "noon"), 2, "not a time"),
+        (("scratch", "app", "-t", "a", "--expose", "many"), 2, "many"),
+        (("scratch", "", "-t", "a"), 1, "no source"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(app.parent)
+    outcome = run("append", *words, code=code)
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_import_takes_a_file_a_directory_and_standard_input(run: Run, tmp_path: Path) -> None:
+    tar = tar_of({"etc/hosts": b"localhost\n"})
+    (tmp_path / "root.tar.gz").write_bytes(gzip.compress(tar))
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    first = run("import", tmp_path / "root.tar.gz", "-t", "one", *FIXED, "--cmd", "sh", "--json").json
+    second = run("import", "-", "-t", "two", *FIXED, "--cmd", "sh", stdin=tar)
+    assert second.text.strip() == first["id"]
+    assert run("export", "one", "-o", "-").stdout == tar
+    third = run("import", tmp_path / "root", "-t", "three", *FIXED, "--json").json
+    assert third["id"] != first["id"]
+    assert third["names"] == ["three:latest"]
+
+
+def test_import_of_nothing_is_refused(run: Run, tmp_path: Path) -> None:
+    assert "empty" in run("import", "-", "-t", "x", code=1).stderr
+    assert "missing" in run("import", tmp_path / "missing", "-t", "x", code=1).stderr
+    assert run("images", "--json").json["images"] == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("wheels")
 def wheels(tmp_path_factory) -> Path:
     """Build the wheels of core, of vfs, and of the examples. Return their directory."""
     directory = tmp_path_factory.mktemp("wheels")
+    copies = []
     for project in (".", "drivers/vfs", *(f"examples/{name}" for name in (*EXAMPLES, "timing"))):
         # From a copy: a build creates files next to the sources.
         copy = directory / "sources" / project
@@ -30,8 +32,9 @@ def wheels(tmp_path_factory) -> Path:
             copy,
             ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "examples", "drivers"),
         )
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        subprocess.run([*command, "--wheel-dir", directory, copy], check=True, capture_output=True)
+        copies.append(copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", directory, *copies], check=True, capture_output=True)
     return directory
 
 
@@ -39,8 +42,8 @@ class Environment:
     """A virtual environment, which borrows the packages' dependencies from the environment of the tests."""
 
     def __init__(self, path: Path, wheels: Path) -> None:
-        self._path = path
         self._wheels = wheels
+        self.installed: list[str] = []
         self.python = path / "bin/python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
         borrowed = path / "borrowed"
@@ -52,12 +55,17 @@ class Environment:
         (site,) = path.glob("lib/python*/site-packages")
         (site / "borrowed.pth").write_text(f"{borrowed}\n")
 
-    def pip(self, *words: str) -> None:
+    def _pip(self, *words: str) -> None:
         command = [sys.executable, "-m", "pip", "--python", self.python, *words, "--quiet"]
         subprocess.run(command, check=True, capture_output=True)
 
-    def install(self, name: str) -> None:
-        self.pip("install", "--no-index", "--no-deps", "--find-links", str(self._wheels), name)
+    def install(self, *names: str, wheels: Path | None = None) -> None:
+        self._pip("install", "--no-index", "--no-deps", "--find-links", str(wheels or self._wheels), *names)
+        self.installed += names
+
+    def uninstall(self, *names: str) -> None:
+        self._pip("uninstall", "--yes", *names)
+        self.installed = [name for name in self.installed if name not in names]
 
     def run(self, *words: str | Path, cwd: Path, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -84,12 +92,22 @@ def test_every_wheel_carries_the_licence_and_the_type_marker(wheels: Path) -> No
         assert any(name.endswith("/py.typed") for name in names), wheel.name
 
 
-@pytest.fixture
-def environment(tmp_path, wheels) -> Environment:
-    environment = Environment(tmp_path / "venv", wheels)
-    environment.install("layerstore-core")
-    environment.install("layerstore-driver-vfs")
+@pytest.fixture(scope="module")
+def shared_environment(tmp_path_factory, wheels) -> Environment:
+    """Make an environment that has core and vfs."""
+    environment = Environment(tmp_path_factory.mktemp("environment") / "venv", wheels)
+    environment.install("layerstore-core", "layerstore-driver-vfs")
     return environment
+
+
+@pytest.fixture
+def environment(shared_environment) -> Iterator[Environment]:
+    """Yield the environment that has core and vfs. Afterwards uninstall what a test has installed."""
+    before = list(shared_environment.installed)
+    yield shared_environment
+    if more := [name for name in shared_environment.installed if name not in before]:
+        shared_environment.uninstall(*more)
+    assert shared_environment.installed == before
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -117,7 +135,7 @@ def test_a_driver_is_installed_and_uninstalled(environment, tmp_path) -> None:
 
     environment.install("layerstore-driver-minimal")
     chain = environment.run("layerstore_core", "register", tar, cwd=tmp_path, **settings).stdout.strip()
-    environment.pip("uninstall", "--yes", "layerstore-driver-minimal")
+    environment.uninstall("layerstore-driver-minimal")
     lost = environment.run("layerstore_core", "ls", cwd=tmp_path, code=1, **settings)
     assert "no driver 'minimal' is installed (installed: vfs)" in lost.stderr
     assert "pip install layerstore-driver-minimal" in lost.stderr
@@ -156,7 +174,7 @@ def test_a_driver_from_the_template_says_what_to_do(environment, tmp_path) -> No
         new,
     ]
     subprocess.run(command, check=True, capture_output=True)
-    environment.pip("install", "--no-index", "--no-deps", "--find-links", str(tmp_path), "layerstore-driver-zfs")
+    environment.install("layerstore-driver-zfs", wheels=tmp_path)
     done = environment.run(
         "pytest", "-q", "-p", "no:cacheprovider", "--conformance-only", "lifecycle", "tests", cwd=new, code=1
     )

@@ -58,13 +58,21 @@ def test_shell_example_runs(tmp_path: Path, script: str) -> None:
         remove(here)
 
 
-@pytest.mark.parametrize("program", PYTHON)
-def test_python_example_runs_and_is_typed(surroundings: Surroundings, program: str) -> None:
-    path = surroundings.here / "example.py"
-    path.write_text(program)
-    check = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--cache-dir", os.devnull, path]
+def test_python_examples_are_typed(tmp_path: Path) -> None:
+    """One run of the type checker has all examples, each in its own file. A message names the file of its example."""
+    paths = []
+    for number, example in enumerate(PYTHON):
+        paths.append(tmp_path / f"example_{number}.py")
+        paths[-1].write_text(str(example.values[0]))
+    check = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--cache-dir", os.devnull, *paths]
     typed = subprocess.run(check, cwd=TOP, capture_output=True, text=True, check=False)
-    assert typed.returncode == 0, typed.stdout
+    names = "\n".join(f"{path.name}: {example.id}" for path, example in zip(paths, PYTHON, strict=True))
+    assert typed.returncode == 0, f"{typed.stdout}\n{names}"
+
+
+@pytest.mark.parametrize("program", PYTHON)
+def test_python_example_runs(surroundings: Surroundings, program: str) -> None:
+    path = surroundings.here / "example.py"
     path.write_text(program.replace("/srv/layers", str(surroundings.here / "store")))
     done = surroundings.run(f"{sys.executable} example.py")
     assert done.returncode == 0, done.stderr

@@ -289,13 +289,17 @@ class Creator:
                 if capability and _CAPABILITY not in entry.xattrs:
                     os.setxattr(path, _CAPABILITY, capability)  # changing the owner has removed it
 
-    def report(self) -> None:
-        """Log one warning about everything that was left out."""
+    def report(self, where: str = "") -> None:
+        """Log one warning about everything that was left out.
+
+        Args:
+            where: what it was left out of; empty for the layer in the tree.
+        """
         left_out = +self._left_out
         if left_out:
             logger.warning(
-                "{}: left out of the layer (needs rights that this process lacks, or another file system): {}",
-                os.fsdecode(self._tree.path),
+                "{} (needs rights that this process lacks, or another file system): {}",
+                f"left out of {where}" if where else f"{os.fsdecode(self._tree.path)}: left out of the layer",
                 ", ".join(f"{what} (of {count} entries)" for what, count in sorted(left_out.items())),
             )
 

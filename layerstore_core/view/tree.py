@@ -57,19 +57,20 @@ class TreeView:
             self._root = merger.root
         return self._root
 
-    def walk(self, path: bytes = b"") -> Iterator[tuple[bytes, Node]]:
+    def walk(self, path: bytes = b"", *, follow: bool = True) -> Iterator[tuple[bytes, Node]]:
         """Yield the path and the node of a file and of all files below it, sorted by path, so parents first.
 
         Paths are compared byte by byte: `a`, `a-b`, `a/c`.
 
         Args:
-            path: where to begin. Symbolic links on it are followed.
+            path: where to begin. Symbolic links on the way are followed.
+            follow: whether a symbolic link at its end is followed, too.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such file.
             OSError: with `ELOOP` for a loop of links.
         """
-        real, node = self.find(path)
+        real, node = self.find(path, follow=follow)
         yield real, node
         if not node.children:
             return

@@ -133,6 +133,7 @@ READING = [
     ("ls",), ("show", UNKNOWN), ("export", UNKNOWN, "-o", "x.tar"), ("rm", UNKNOWN), ("check",), ("gc",), ("rw", "ls"),
     ("rw", "mount", "x"), ("rw", "umount", "x"), ("rw", "changes", "x"), ("rw", "commit", "x"), ("rw", "rm", "x"),
     ("save", "x", "-o", "x.tar"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
+    ("inspect", "x"), ("files", "x"), ("cat", "x", "y"), ("cp", "x:/y", "z"), ("which", "x", "y"),
 ]  # fmt: skip
 
 

@@ -89,6 +89,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("history",): ("app:1",),
         ("files",): ("app:1", "-R"),
         ("cat",): ("app:1", "in-image"),
+        ("cp",): ("app:1:/in-image", str(tmp_path / "copy")),
         ("which",): ("app:1", "in-image"),
         ("tag",): ("app:1", "app:2"),
         ("rmi",): ("app:2",),

@@ -68,6 +68,7 @@ COMMANDS: Final = CommandModules(
         "history",
         "files",
         "cat",
+        "cp",
         "which",
         "tag",
         "rmi",

@@ -22,10 +22,11 @@ _MAX_IN_JSON: Final = 64 << 20
 @json_option
 @click.pass_obj
 def cat(session: Session, image: str, paths: tuple[str, ...]) -> None:
-    """Write the content of files of an image or a layer to standard output.
+    """Write the content of files of an image or a layer.
 
-    Symbolic links are followed inside the image. Nothing is mounted, and only the layers that have the files are
-    read. The content is compared with its checksum; only exit code 0 says that all of it was right.
+    The bytes go to standard output, one file after the other. Symbolic links are followed inside the image. Nothing
+    is mounted, and only the layers that have the files are read. The content is compared with its checksum; only exit
+    code 0 says that all of it was right.
 
     \b
     Examples:

@@ -25,11 +25,11 @@ def on(file_system: str, driver: str) -> object:
     ("file_system", "driver"), [on("ext4", "vfs"), on("ext4-writeback", "overlay2"), on("btrfs", "btrfs")]
 )
 def test_power_cuts_at_each_flush_and_in_between(file_system, driver):
-    """In the short form, the power is cut at each flush next to something promised, and at a third of the others.
+    """In the short form, the power is cut at each flush next to something promised, and at half of the others.
 
     The thorough form tries all flushes, and 20 random states between each two.
     """
-    rounds, every = (20, 1) if THOROUGH else (0, 3)
+    rounds, every = (20, 1) if THOROUGH else (0, 2)
     outcome = cut_everywhere(file_system, driver, durability="full", seed=SEED, rounds=rounds, every=every)
     note(f"power cuts: {driver} on {file_system}", outcome.cuts, len(outcome.lost) + len(outcome.damaged))
     assert outcome.lost == []

@@ -93,6 +93,14 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.gc import Removed, collect_garbage
     from layerstore_core.maintenance.repair import OnRepaired
     from layerstore_core.maintenance.repair_source import RepairSource
+    from layerstore_core.maintenance.usage import (
+        ImageUsage,
+        LayerUsage,
+        StoreUsage,
+        Total,
+        WritableUsage,
+        disk_usage,
+    )
     from layerstore_core.records.kept import Referrer
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import Problem, RemovedLayer
@@ -151,6 +159,7 @@ _HOMES = {
     "ImageFormat": "images.arguments",
     "ImageID": "base.digests",
     "ImageInUse": "errors",
+    "ImageUsage": "maintenance.usage",
     "Images": "images.images",
     "IntegrityError": "errors",
     "InvalidImage": "errors",
@@ -169,6 +178,7 @@ _HOMES = {
     "LayerStore": "store.store",
     "LayerStoreError": "errors",
     "LayerStream": "tar.layer_stream",
+    "LayerUsage": "maintenance.usage",
     "Limit": "base.limits",
     "Limits": "base.limits",
     "LoadedImages": "images.images",
@@ -199,7 +209,9 @@ _HOMES = {
     "Stamps": "diff.stamps",
     "StoreConfig": "config.model",
     "StoreDoesNotExist": "errors",
+    "StoreUsage": "maintenance.usage",
     "TarEntry": "tar.entry",
+    "Total": "maintenance.usage",
     "TouchedPaths": "diff.change",
     "TreeFiles": "tree.files",
     "TreeView": "view.tree",
@@ -207,6 +219,7 @@ _HOMES = {
     "ViewPath": "view.path",
     "WhiteoutStyle": "unpack.whiteout_style",
     "Words": "images.image_config",
+    "WritableUsage": "maintenance.usage",
     "chain_id": "base.digests",
     "change_clock": "diff.stamps",
     "check_store": "maintenance.check",
@@ -214,6 +227,7 @@ _HOMES = {
     "compare_trees": "diff.compare_trees",
     "copy_metadata": "tree.copy",
     "copy_tree": "tree.copy_tree",
+    "disk_usage": "maintenance.usage",
     "enter_user_namespace": "driver.namespace",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
@@ -262,6 +276,7 @@ __all__ = [
     "ImageFormat",
     "ImageID",
     "ImageInUse",
+    "ImageUsage",
     "Images",
     "IntegrityError",
     "InvalidImage",
@@ -281,6 +296,7 @@ __all__ = [
     "LayerStore",
     "LayerStoreError",
     "LayerStream",
+    "LayerUsage",
     "Limit",
     "Limits",
     "LoadedImages",
@@ -311,7 +327,9 @@ __all__ = [
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",
+    "StoreUsage",
     "TarEntry",
+    "Total",
     "TouchedPaths",
     "TreeFiles",
     "TreeView",
@@ -319,6 +337,7 @@ __all__ = [
     "ViewPath",
     "WhiteoutStyle",
     "Words",
+    "WritableUsage",
     "__version__",
     "chain_id",
     "change_clock",
@@ -327,6 +346,7 @@ __all__ = [
     "compare_trees",
     "copy_metadata",
     "copy_tree",
+    "disk_usage",
     "enter_user_namespace",
     "hookimpl",
     "hookspec",

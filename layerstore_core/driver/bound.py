@@ -165,6 +165,10 @@ class BoundDriver:
         """Return whether this store uses the layer's mount."""
         return self._mounts.is_used(layer_id)
 
+    def is_mounted(self, layer_id: str) -> bool:
+        """Return whether any process uses the layer's mount, or it is to stay mounted."""
+        return self._mounts.is_mounted(layer_id)
+
     @contextmanager
     def mounted(self, layer_id: str, mount_label: str = "") -> Iterator[str]:
         """Mount the layer for the length of a `with` block. The block gets the path of its tree."""

@@ -116,6 +116,10 @@ class MountCounts:
         """Return whether this store has users of the layer's mount."""
         return layer_id in self._users
 
+    def is_mounted(self, layer_id: str) -> bool:
+        """Return whether any process uses the layer's mount, or it is to stay mounted."""
+        return self._locks.is_referenced(_users_key(layer_id)) or self._is_kept(layer_id)
+
     def remove(self, layer_id: str, remove: Callable[[str], None]) -> None:
         """Call `remove` while no process can mount the layer, and discard its note and its users."""
         with self._locks.exclusive(_key(layer_id)):

@@ -353,6 +353,7 @@ class Images(Making):
             for image in saved:
                 saver.add(image, image.names)
             saver.finish(docker=form == "docker")
+        self._store.context.note_use(image.chain_id for image in saved)
         return saved
 
     # Names

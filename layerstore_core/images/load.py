@@ -94,6 +94,7 @@ def load(
         for top in reversed(tops):
             store.release(top)
         raise
+    store.context.note_use(top.chain_id for top in tops)
     try:
         compressed.learn(container, loaded, verified)
     except (LayerStoreError, OSError) as error:  # only a later save needs these records: the images are loaded

@@ -100,6 +100,7 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
         if not dry_run:
             forget(store)
     if not dry_run:
+        store.context.last_used.keep_only(set(store.chain_ids()))
         store.cleanup()
 
 

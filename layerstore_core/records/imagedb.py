@@ -209,6 +209,20 @@ class ImageDB:
         """Record when an image got a name, in RFC 3339."""
         self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
 
+    def recorded_at(self, image: ImageID) -> float:
+        """Return when an image's config was written, in seconds since 1970; 0 if it is gone."""
+        try:
+            return inside.status(self.config_path(image)).st_mtime
+        except (BadRecord, OSError):
+            return 0.0
+
+    def last_updated(self, image: ImageID) -> str:
+        """Return when an image got a name, as it is recorded; `""` if that is not known."""
+        try:
+            return inside.read(self._metadata / image.hex / _LAST_UPDATED, _MAX_PARENT).decode("ascii", "replace")
+        except (BadRecord, OSError):
+            return ""
+
     def names(self) -> dict[str, ImageID]:
         """Return all names, such as `debian:12`, as Docker shows them, and the image of each.
 

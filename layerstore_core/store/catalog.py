@@ -265,15 +265,13 @@ class Catalog:
             self.refresh()
             return [*self._claims.unknown, *(bad for source in self._sources for bad in source.unreadable())]
 
-    def is_referenced(self, node: LayerNode, *, by_children: bool = True) -> bool:
+    def is_referenced(
+        self, node: LayerNode, *, by_children: bool = True, besides: ReferenceSource | None = None
+    ) -> bool:
         """Return whether anything refers to the layer, in any process.
 
         What cannot be read, and children whose deletion is not finished, do not count: `lock_unreferenced` asks for
-        them, too.
-
-        Args:
-            node: the layer.
-            by_children: whether its children count.
+        them, too. Neither do children without `by_children`, nor what the source `besides` finds.
         """
         with self.lock:
             self.refresh()
@@ -281,7 +279,7 @@ class Catalog:
                 node.handles
                 or (by_children and node.children)
                 or node.mounts
-                or self._is_referenced_by_source(node)
+                or self._is_referenced_by_source(node, besides)
                 or self._claims_on(node)
                 or self._locks.is_referenced(node.lock_key)
             )
@@ -411,8 +409,8 @@ class Catalog:
             self._deleted_children.pop(parent, None)
         return False
 
-    def _is_referenced_by_source(self, node: LayerNode) -> bool:
-        return any(source.references_to(node.record.chain_id) for source in self._sources)
+    def _is_referenced_by_source(self, node: LayerNode, besides: ReferenceSource | None = None) -> bool:
+        return any(source.references_to(node.record.chain_id) for source in self._sources if source is not besides)
 
     def _claims_on(self, node: LayerNode) -> list[Path]:
         """Return the damaged records whose parent the layer is. Once they are repaired they need it."""

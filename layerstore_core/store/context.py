@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,9 @@ from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.lost import LostRecords
 
 if TYPE_CHECKING:
+    from layerstore_core.base.digests import ChainID
     from layerstore_core.config.model import StoreConfig
+    from layerstore_core.records.last_used import LastUsed
 
 
 @dataclass(eq=False, repr=False)
@@ -117,6 +119,18 @@ class StoreContext:
         self.check_open()
         if self.read_only:
             raise ReadOnlyStore(f"the store {self.root} was opened for reading only")
+
+    @property
+    def last_used(self) -> LastUsed:
+        """When layers were last used."""
+        from layerstore_core.records.last_used import LastUsed  # lazy: reading commands use no layer in this sense
+
+        return LastUsed(self.root, self.driver.name)
+
+    def note_use(self, chains: Iterable[ChainID | None]) -> None:
+        """Record that layers are used now, each with its parents, as far as the root can be written."""
+        if not self.read_only and self.locks.writable:
+            self.last_used.note(chain for chain in chains if chain is not None)
 
     def scratch_directory(self) -> Path:
         """Return the directory for temporary files. They have no names, or are removed at the end of the operation."""

@@ -41,6 +41,7 @@ def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedL
             with deletion:
                 context.driver.remove(record.cache_id)
                 deletion.finish()
+            context.last_used.forget(record.chain_id)
             logger.info("deleted layer {}, {} bytes of files", record.chain_id, record.size)
             removed.append(RemovedLayer(record.chain_id, record.diff_id, size, record.size))
             current = current.parent

@@ -231,6 +231,7 @@ class RWLayer:
         self._context.check_writable()
         with self._content() as node:
             path = self._context.driver.get(node.record.mount_id, label, keep=keep)
+        self._context.note_use([node.record.parent])
         logger.info("mounted writable layer {!r} at {}", self.name, path)
         return path
 

@@ -66,6 +66,7 @@ def create(
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
                 node = catalog.add_mount(record, parent)
+            context.note_use([record.parent])
             logger.info("created writable layer {!r} as {}", name, mount_id)
             return node
         except BaseException:

@@ -64,9 +64,11 @@ def names_of(*tars_: bytes) -> list[str]:
 
 
 def tree(root: Path) -> dict[str, tuple[str, bytes]]:
-    """Return all entries below a root, with modes and contents, except the files of `_CHANGING`."""
+    """Return all entries below a root, with modes and contents, except the files of `_CHANGING`, and times of use."""
     found = {}
     for where, directories, files in os.walk(root):
+        if where == os.path.join(root, "layerstore"):
+            directories[:] = [name for name in directories if name != "used"]
         for name in directories + files:
             path = os.path.join(where, name)
             status = os.lstat(path)

@@ -74,6 +74,7 @@ COMMANDS: Final = CommandModules(
         "rmi",
         "check",
         "gc",
+        "du",
         "unshare",
         "conformance",
         "completion",

@@ -1,0 +1,298 @@
+"""How much the images, layers and writable layers of a store take, and how much of that could be freed.
+
+Sizes are the bytes in files as they were recorded when a layer was registered: each layer counts what it adds to its
+parent, once. They are no blocks on disk: a file system rounds up and compresses, and the driver vfs copies all of a
+parent's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.images.filters import parse_time
+from layerstore_core.store.context import StoreContext
+from layerstore_core.store.nodes import LayerNode, MountNode
+from layerstore_core.store.store import LayerStore
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """An image.
+
+    Attributes:
+        image_id: its ID.
+        names: its names, sorted.
+        size: the bytes of all its layers; layers that are missing do not count.
+        shared: those of the layers that other images have, too.
+        own: those of the layers that no other image has.
+        rw_layers: the writable layers on it, by name.
+        in_use: whether a writable layer, a mount, a process or a pin uses it.
+        last_used: when it was last used, in seconds since 1970.
+    """
+
+    image_id: ImageID
+    names: tuple[str, ...]
+    size: int
+    shared: int
+    own: int
+    rw_layers: tuple[str, ...]
+    in_use: bool
+    last_used: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUsage:
+    """A layer.
+
+    Attributes:
+        chain_id: its name.
+        size: its own bytes.
+        images: how many images have it.
+        in_use: whether anything refers to it: if not, `gc` removes it.
+    """
+
+    chain_id: ChainID
+    size: int
+    images: int
+    in_use: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WritableUsage:
+    """A writable layer.
+
+    Attributes:
+        name: its name.
+        parent: its parent; `None` for none.
+        size: the bytes that it adds to its parent; `None` if they cannot be counted.
+        in_use: whether it is mounted, or a process has a handle to it.
+    """
+
+    name: str
+    parent: ChainID | None
+    size: int | None
+    in_use: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The sum for one kind of objects.
+
+    Attributes:
+        kind: the kind.
+        count: how many there are.
+        in_use: how many of them are in use.
+        size: their bytes; a layer of several images counts once.
+        reclaimable: the bytes that are freed if all objects that are not in use are removed.
+    """
+
+    kind: Literal["images", "layers", "writable layers"]
+    count: int
+    in_use: int
+    size: int
+    reclaimable: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    """What a store contains.
+
+    Attributes:
+        images: the images that can be read, the one that was used last first.
+        layers: the layers that can be loaded, by chain ID.
+        rw_layers: the writable layers, by name.
+        totals: the sums for these three.
+    """
+
+    images: tuple[ImageUsage, ...]
+    layers: tuple[LayerUsage, ...]
+    rw_layers: tuple[WritableUsage, ...]
+    totals: tuple[Total, Total, Total]
+
+
+class Census:
+    """The layers and images of a store at one moment, and what would be free if images were removed.
+
+    Each step costs the layers that it looks at, so that a census of all is linear in layers and images.
+
+    Args:
+        context: an open store.
+
+    Attributes:
+        nodes: the layers that can be loaded.
+        chains: the layers of each image that can be read, the base first; also those that are missing.
+        names: the names of each image, sorted.
+        certain: whether everything that may refer to a layer can be read. If not, no layer is free.
+        free: the layers to which nothing refers, as far as images have been removed from the census.
+        size: the bytes of the other layers.
+    """
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        catalog, images = context.catalog, context.image_db
+        with catalog.lock:
+            self.nodes: Final = catalog.layers()
+            self.certain: Final = not catalog.unreadable()
+            self._held: Final = {
+                chain
+                for chain, node in self.nodes.items()
+                if catalog.is_referenced(node, by_children=False, besides=images)
+            }
+            self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
+        self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
+        self.names: Final[dict[ImageID, tuple[str, ...]]] = {}
+        self._images_of: dict[ChainID, int] = {}
+        self._read_images()
+        self.free: Final[set[ChainID]] = set()
+        self.size = sum(node.record.size for node in self.nodes.values())
+        for chain in self.nodes:
+            self._free(chain)
+
+    def top(self, image: ImageID) -> LayerNode | None:
+        """Return the topmost layer of an image; `None` if it has none, or if that cannot be loaded."""
+        chain = self.chains[image]
+        return self.nodes.get(chain[-1]) if chain else None
+
+    def images_of(self, chain: ChainID) -> int:
+        """Return how many images have a layer, without those that were removed from the census."""
+        return self._images_of.get(chain, 0)
+
+    def size_of(self, chains: Iterable[ChainID]) -> int:
+        """Return the bytes of layers, without those that are missing."""
+        return sum(self.nodes[chain].record.size for chain in chains if chain in self.nodes)
+
+    def is_in_use(self, image: ImageID) -> bool:
+        """Return whether a writable layer, a mount, a process or a pin uses an image's topmost layer."""
+        top = self.top(image)
+        return top is not None and is_in_use(self._context, top)
+
+    def last_used(self, image: ImageID) -> float:
+        """Return when an image was last used, in seconds since 1970: at the latest when it was recorded or named."""
+        chain, images = self.chains[image], self._context.image_db
+        named = parse_time(images.last_updated(image))
+        known = self._context.last_used.of(chain[-1]) if chain else None
+        return max(images.recorded_at(image), 0.0 if named is None else named.timestamp(), known or 0.0)
+
+    def remove(self, image: ImageID) -> None:
+        """Remove an image from the census, and note which layers are free without it."""
+        for chain in reversed(self.chains[image]):
+            self._images_of[chain] -= 1
+            self._free(chain)
+
+    def _free(self, chain: ChainID) -> None:
+        """Note that a layer is free, if nothing refers to it, then its parent, and so on."""
+        node = self.nodes.get(chain)
+        while node is not None:
+            chain = node.record.chain_id
+            users = self._children[chain] or self.images_of(chain) or chain in self._held or not self.certain
+            if users or chain in self.free:
+                return
+            self.free.add(chain)
+            self.size -= node.record.size
+            node = node.parent
+            if node is not None:
+                self._children[node.record.chain_id] -= 1
+
+    def _read_images(self) -> None:
+        images = self._context.image_db
+        try:
+            names = images.names()
+        except BadRecord:  # `certain` is false
+            names = {}
+        for image in images.image_ids():
+            try:
+                layer = images.top_of(image)
+            except (BadRecord, OSError):  # damaged, or removed by another process meanwhile
+                continue
+            chain: list[ChainID] = []
+            while layer is not None:
+                chain.append(layer.chain_id)
+                self._images_of[layer.chain_id] = self._images_of.get(layer.chain_id, 0) + 1
+                layer = layer.parent
+            self.chains[image] = tuple(reversed(chain))
+        for name, image in sorted(names.items()):
+            self.names[image] = (*self.names.get(image, ()), name)
+
+
+def is_in_use(context: StoreContext, node: LayerNode) -> bool:
+    """Return whether a writable layer, a mount, a process or a pin refers to a layer itself, now."""
+    return bool(
+        node.mounts
+        or node.handles
+        or context.locks.is_referenced(node.lock_key)
+        or node.record.chain_id in context.pins
+        or context.driver.is_mounted(node.record.cache_id)
+    )
+
+
+def disk_usage(store: LayerStore) -> StoreUsage:
+    """Return how much the images, layers and writable layers take, and how much could be freed.
+
+    Sizes are recorded bytes in files; those of writable layers are counted now, which takes as long as comparing them
+    with their parents.
+
+    Args:
+        store: an open store.
+    """
+    context = store.context
+    census = Census(context)
+    layers = tuple(
+        LayerUsage(chain, node.record.size, census.images_of(chain), chain not in census.free)
+        for chain, node in sorted(census.nodes.items())
+    )
+    unreferenced = census.size_of(census.free)
+    of_images = census.size_of({chain for chains in census.chains.values() for chain in chains})
+    rw_layers = tuple(_writable(context, node) for _, node in sorted(context.catalog.mounts().items()))
+    images = sorted((_image(census, image) for image in census.chains), key=lambda one: (-one.last_used, one.image_id))
+    before = census.size
+    for image in images:
+        if not image.in_use:
+            census.remove(image.image_id)
+    totals = (
+        Total("images", len(images), _used(images), of_images, before - census.size),
+        Total("layers", len(layers), _used(layers), sum(layer.size for layer in layers), unreferenced),
+        Total(
+            "writable layers",
+            len(rw_layers),
+            _used(rw_layers),
+            sum(rw.size or 0 for rw in rw_layers),
+            sum(rw.size or 0 for rw in rw_layers if not rw.in_use),
+        ),
+    )
+    return StoreUsage(tuple(images), layers, rw_layers, totals)
+
+
+def _used(objects: Collection[ImageUsage] | Collection[LayerUsage] | Collection[WritableUsage]) -> int:
+    return sum(one.in_use for one in objects)
+
+
+def _image(census: Census, image: ImageID) -> ImageUsage:
+    chains, top = census.chains[image], census.top(image)
+    size = census.size_of(chains)
+    shared = census.size_of(chain for chain in chains if census.images_of(chain) > 1)
+    return ImageUsage(
+        image,
+        census.names.get(image, ()),
+        size,
+        shared,
+        size - shared,
+        tuple(sorted(top.mounts)) if top is not None else (),
+        census.is_in_use(image),
+        census.last_used(image),
+    )
+
+
+def _writable(context: StoreContext, node: MountNode) -> WritableUsage:
+    record = node.record
+    try:
+        size: int | None = context.driver.diff_size(record.mount_id, node.driver_parent)
+    except (LayerStoreError, OSError):  # damaged, or removed by another process meanwhile
+        size = None
+    in_use = bool(
+        node.handles or context.locks.is_referenced(node.lock_key) or context.driver.is_mounted(record.mount_id)
+    )
+    return WritableUsage(record.name, record.parent, size, in_use)

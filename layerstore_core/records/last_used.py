@@ -1,0 +1,81 @@
+"""When layers were last used: `<root>/layerstore/used/<driver>/<chain hex>`, a file with the seconds since 1970.
+
+A use is a mount, a new writable layer, or an image that is loaded, saved or named. Reading does not count: it has to be
+quick, and may happen in a root that cannot be written. The times serve people and `prune` only, so they are not
+flushed, and a time that cannot be written is no error. Docker does not know of them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
+from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import BadRecord
+from layerstore_core.log import logger
+from layerstore_core.records.own_state import state_directory
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SECONDS = re.compile(rb"(\d{1,12})\n", re.ASCII)
+#: More bytes than this are never in a file.
+_LONGEST: Final = 16
+
+
+class LastUsed:
+    """The times of one driver's layers.
+
+    Args:
+        root: the store's directory.
+        driver: the driver's name on disk.
+
+    Attributes:
+        directory: the directory of the times; it is created with the first.
+    """
+
+    def __init__(self, root: Path, driver: str) -> None:
+        self.directory = state_directory(root, "used", driver)
+
+    def note(self, chains: Iterable[ChainID], when: float | None = None) -> None:
+        """Record that layers were used.
+
+        Args:
+            chains: the layers.
+            when: the time, in seconds since 1970; `None` for now.
+        """
+        content = b"%d\n" % (time.time() if when is None else when)
+        for chain in chains:
+            path = self.directory / chain.hex
+            try:
+                make_directory(self.directory, 0o700)
+                inside.write(path, content, 0o644)
+            except (BadRecord, OSError) as error:
+                logger.debug("{}: the time of the last use is not recorded: {}", path, error)
+
+    def of(self, chain: ChainID) -> float | None:
+        """Return when a layer was last used, in seconds since 1970; `None` if that is not known."""
+        try:
+            match = _SECONDS.fullmatch(inside.read(self.directory / chain.hex, _LONGEST))
+        except (BadRecord, OSError):
+            return None
+        return None if match is None else float(match[1])
+
+    def forget(self, chain: ChainID) -> None:
+        """Remove the time of a layer that is gone."""
+        try:
+            inside.unlink(self.directory / chain.hex, missing_ok=True)
+        except (BadRecord, OSError) as error:
+            logger.debug("{}: the time of a layer that is gone remains: {}", self.directory / chain.hex, error)
+
+    def keep_only(self, chains: Collection[ChainID]) -> None:
+        """Remove the times of all other layers."""
+        try:
+            for name in inside.names(self.directory):
+                if _HEX.fullmatch(name) and ChainID.from_hex(name) not in chains:
+                    inside.unlink(self.directory / name, missing_ok=True)
+        except (BadRecord, OSError) as error:
+            logger.debug("{}: times of layers that are gone remain: {}", self.directory, error)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         MountNameConflict,
         ReadOnlyStore,
         RootInUse,
+        RWLayerInUse,
         StoreDoesNotExist,
         UserNamespaceError,
     )
@@ -193,6 +194,7 @@ _HOMES = {
     "Problem": "store.nodes",
     "Progress": "store.registration",
     "RWLayer": "store.handles",
+    "RWLayerInUse": "errors",
     "ReadOnlyStore": "errors",
     "Reference": "images.reference",
     "Referrer": "records.kept",
@@ -311,6 +313,7 @@ __all__ = [
     "Problem",
     "Progress",
     "RWLayer",
+    "RWLayerInUse",
     "ReadOnlyStore",
     "Reference",
     "Referrer",

@@ -140,6 +140,10 @@ class ImageInUse(LayerStoreError):
     """The image cannot be removed: something depends on it, or it has other names."""
 
 
+class RWLayerInUse(LayerStoreError):
+    """The writable layer was changed while it was read: there is no one state of it that could be kept."""
+
+
 class RootInUse(LayerStoreError):
     """Another program, such as a Docker daemon, uses the root exclusively: it can be read, but not written."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.errors import LayerStoreError
@@ -74,6 +74,11 @@ def referrer_document(referrer: Referrer) -> dict[str, Any]:
     """Return the digests of a referrer and of what it refers to, and the type of the artifact, if that is known."""
     kind = referrer.descriptor.get("artifactType")
     return {"digest": referrer.digest, "subject": referrer.subject, "type": kind if isinstance(kind, str) else None}
+
+
+def image_answer(image: Image) -> tuple[dict[str, Any], Callable[[], list[str]]]:
+    """Return the answer of a command that has made an image: its document, and its ID for people and scripts."""
+    return image_document(image), lambda: [str(image.image_id)]
 
 
 def short_length(names: Collection[ChainID | ImageID]) -> int:

@@ -24,6 +24,7 @@ from layerstore_core.errors import (
 )
 from layerstore_core.images import load as loading
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, new_name, target_of
+from layerstore_core.images.deriving import Deriving
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
@@ -69,7 +70,7 @@ class LoadedImages(list[Image]):
         self.referrers = tuple(referrers)
 
 
-class Images(Making):
+class Images(Making, Deriving):
     """The images of an open store.
 
     Args:

@@ -82,6 +82,12 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
             if not dry_run:
                 images.clear(path)
             removed.append(found)
+    for mount_id in _unused_rw_images(store):
+        path = store.context.rw_images.path_of(mount_id)
+        found = Removed("unfinished removal", str(path), _size(path))
+        if not dry_run:
+            store.context.rw_images.remove(mount_id)
+        removed.append(found)
     for bad in store.unreadable():
         logger.warning("no layer is removed, because any may be referenced: {}; `layerstore check` says more", bad)
     unheld = store.unheld_layers()
@@ -102,6 +108,13 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
     if not dry_run:
         store.context.last_used.keep_only(set(store.chain_ids()))
         store.cleanup()
+
+
+def _unused_rw_images(store: LayerStore) -> list[str]:
+    """Return the writable layers that are gone, of which the image is still recorded."""
+    recorded = store.context.rw_images.recorded()  # before the writable layers: see `RWImages.unused`
+    mount_ids = [store.context.db.mount_id(name) for name in store.context.db.list_mounts()] if recorded else []
+    return [] if None in mount_ids else store.context.rw_images.unused(recorded, list(filter(None, mount_ids)))
 
 
 def _of_layer(gone: RemovedLayer) -> Removed:

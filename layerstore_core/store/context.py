@@ -21,6 +21,7 @@ from layerstore_core.records.kept import KeptDocuments
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine
+from layerstore_core.records.rw_images import RWImages
 from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.lost import LostRecords
 
@@ -71,6 +72,11 @@ class StoreContext:
     def root(self) -> Path:
         """The store's directory."""
         return self.config.root
+
+    @property
+    def rw_images(self) -> RWImages:
+        """The images that writable layers were created from."""
+        return RWImages(self.root, self.driver.name, durable=self.config.durability == "full")
 
     @property
     def limits(self) -> Limits:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from layerstore_core.base.arguments import chain_id_in, check_type
-from layerstore_core.base.digests import ChainID, DiffID
+from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained, MountDoesNotExist
 from layerstore_core.log import logger
 
@@ -217,6 +217,11 @@ class RWLayer:
         """A view of the parent layer, `None` for none."""
         parent = self._live.parent
         return Layer(self._context, parent, is_view=True) if parent else None
+
+    @property
+    def image_id(self) -> ImageID | None:
+        """The image that the layer was created from, if that is recorded; see `Images.create_rw_layer`."""
+        return self._context.rw_images.get(self._live.record.mount_id)
 
     def mount(self, label: str = "", *, keep: bool = False) -> str:
         """Mount the layer. Call `unmount` once per `mount`.

@@ -106,6 +106,7 @@ def delete(context: StoreContext, node: MountNode) -> None:
             files.cancel()
         except OSError as error:
             logger.error("the record {} remains: it could not be removed: {}", files.path, error)
+    context.rw_images.remove(node.record.mount_id)
     logger.info("deleted writable layer {!r}", node.record.name)
 
 

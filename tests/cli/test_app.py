@@ -134,6 +134,8 @@ READING = [
     ("rw", "mount", "x"), ("rw", "umount", "x"), ("rw", "changes", "x"), ("rw", "commit", "x"), ("rw", "rm", "x"),
     ("save", "x", "-o", "x.tar"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
     ("inspect", "x"), ("files", "x"), ("cat", "x", "y"), ("cp", "x:/y", "z"), ("which", "x", "y"),
+    ("commit", "x", "y"), ("config", "x", "-t", "y", "--user", "z"),
+    ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"),
 ]  # fmt: skip
 
 

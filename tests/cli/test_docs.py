@@ -17,6 +17,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECTIONS = dict(
     re.findall(r"^### `layerstore ([a-z ]+?)(?: [A-Z\[].*?)?`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
 )
+#: The options that several commands have, and a mark in the headings of those.
+SHARED = {"[config options]": re.findall(r"^#### Config options\n(.*?)(?=^##)", TEXT, re.MULTILINE | re.DOTALL)[0]}
 HEADINGS = re.findall(r"^### `layerstore (.*)`$", TEXT, re.MULTILINE)
 
 
@@ -27,8 +29,8 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
 def test_every_argument_and_option_of_a_command_is_documented(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINST"))))
-    text += SECTIONS[name]
+    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINRST"))))
+    text += SECTIONS[name] + "".join(options for mark, options in SHARED.items() if mark in text)
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
             assert parameter.human_readable_name.upper() in text
@@ -93,6 +95,9 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("cp",): ("app:1:/in-image", str(tmp_path / "copy")),
         ("which",): ("app:1", "in-image"),
         ("tag",): ("app:1", "app:2"),
+        ("config",): ("app:1", "-t", "app:3", "--user", "me"),
+        ("commit",): ("another", "app:4"),
+        ("rebase",): ("app:1", "--old", "app:1", "--new", "app:3", "-t", "app:5"),
         ("rmi",): ("app:2",),
     }
     seen = {}

@@ -111,6 +111,7 @@ def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
     shutil.copy(here / "app.tar.gz", here / "site.tar.gz")
     images = (
         ImageSpec([tar_of(os="debian")], ["debian:12"]),
+        ImageSpec([tar_of(os="debian 13")], ["debian:13"]),
         ImageSpec([app], ["app:1.0", "app:1", "example/app:1.0"]),
     )
     (here / "debian.tar").write_bytes(docker_archive(images[0]))

@@ -20,7 +20,7 @@ IN_PLACE_OF = (
     (r"conformance mydriver --only lifecycle --only content", "conformance vfs --only sizes --only limits"),
 )
 #: Examples that need a writable layer, `work`, which they do not make.
-NEEDS_WORK = re.compile(r"layerstore rw (?!create|ls)\w+ work")
+NEEDS_WORK = re.compile(r"layerstore (?:rw (?!create|ls)\w+|commit) work")
 MAKES_WORK = re.compile(r"layerstore rw create work")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,15 @@ from layerstore_core.cli.parameters import (
     KEY_VALUE,
     MOUNT_NAME,
     json_option,
-    resolve_image,
-    resolve_parent,
+    resolve_image_or_chain,
 )
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
+    from layerstore_core.images.image import Image
+    from layerstore_core.store.handles import RWLayer
     from layerstore_core.store.nodes import RemovedLayer
+    from layerstore_core.store.store import LayerStore
 
 
 @click.group()
@@ -73,12 +75,26 @@ def create(
     """
     if parent is not None and image is not None:
         raise click.UsageError("a writable layer has one parent: give --parent or --image, not both")
-    with session.open(create=True) as store:
-        parent_id = resolve_parent(store, parent) if image is None else resolve_image(store, image)
-        rw = store.create_rw_layer(name, parent_id, mount_label=mount_label, storage_opt=dict(storage_opt) or None)
-        with rw:
-            document = rw_document(store.context.db.read_mount(rw.name))
+    options = {"mount_label": mount_label, "storage_opt": dict(storage_opt) or None}
+    with session.open(create=True) as store, _create(store, name, parent, image, **options) as rw:
+        document = rw_document(store.context.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])
+
+
+def _create(store: LayerStore, name: str, parent: str | None, image: str | None, **options: Any) -> RWLayer:
+    """Create a writable layer; for one on an image, `commit` remembers which."""
+    found: Image | ChainID | None = None
+    if parent is not None:
+        found = resolve_image_or_chain(store, parent)
+    elif image is not None:
+        from layerstore_core.images import Images
+
+        found = Images(store).get(image)
+    if found is None or isinstance(found, ChainID):
+        return store.create_rw_layer(name, found, **options)
+    from layerstore_core.images import Images
+
+    return Images(store).create_rw_layer(name, found, **options)
 
 
 @rw.command("ls")

@@ -138,6 +138,10 @@ class ConfigOptions:
             author=author,
         )
 
+    def __bool__(self) -> bool:
+        """Return whether anything is to be changed."""
+        return self != type(self)()
+
     @property
     def instructions(self) -> list[str]:
         """The changes in words for the history, as instructions of a Dockerfile."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import DiffID, ImageID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.image import Image
+from layerstore_core.images.keep import outgoing
 from layerstore_core.images.load import now
 from layerstore_core.images.make.created import creation_time
 
@@ -84,7 +86,13 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
 
 
 def record_image(
-    store: LayerStore, config: ImageConfig, top: Layer | None, *, name: Reference | None, parent: ImageID | None
+    store: LayerStore,
+    config: ImageConfig,
+    top: Layer | None,
+    *,
+    name: Reference | None,
+    parent: ImageID | None,
+    annotations: Mapping[str, str] | None = None,
 ) -> Image:
     """Record an image whose layers are in the store, and give it its name. The name comes last.
 
@@ -99,6 +107,7 @@ def record_image(
         name: its name; `None` for none.
         parent: the image that it was made from, if it is known: `rmi` does not remove that before this one. If that
             image was removed meanwhile, it is left out.
+        annotations: the annotations that its manifest is to have.
 
     Returns:
         The image, with its name.
@@ -122,12 +131,31 @@ def record_image(
         try:
             built_from = parent if parent not in (None, image_id) and records.has(parent) else None
             records.add(document.data, built_from, unnamed=name is not None)
+            if annotations:
+                full = None if name is None else str(name)
+                store.context.kept.set_annotations(image_id, annotations, name=full)
             if name is not None:
                 records.set_last_updated(image_id, now())
                 records.set_names({**records.names(), str(name): image_id})
         except BaseException:
             if not known:
                 records.remove(image_id)
+                if annotations:
+                    store.context.kept.set_image(image_id, None)
             raise
         records.finish([image_id])
     return Image(image_id, document, () if name is None else (str(name),), size)
+
+
+def annotations_of(store: LayerStore, image: Image) -> dict[str, str]:
+    """Return the annotations of an image: those that it was given here, or those of the manifest it came with.
+
+    Where its names have manifests of their own, it is the first one's.
+
+    Raises:
+        BadRecord: they are damaged.
+        OSError: they cannot be read.
+    """
+    kept = store.context.kept
+    found = (outgoing.annotations_of(kept, image.image_id, name) for name in (*image.names, None))
+    return next(filter(None, found), {})

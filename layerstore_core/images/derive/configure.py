@@ -1,0 +1,94 @@
+"""Making an image from another one: with another config, and no layer read; or from layers that are in the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO
+
+from layerstore_core.base.digests import ChainID
+from layerstore_core.images.image import Image
+from layerstore_core.images.make.config_options import ConfigOptions
+from layerstore_core.images.make.created import creation_time
+from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
+from layerstore_core.images.reference import Reference
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from layerstore_core.images.image_config import ImageConfig
+
+#: A layer for a new image: a handle, or a chain ID; or a tar, as a path or a binary file object.
+LayerSource = Layer | ChainID | BinaryIO | str | os.PathLike[str]
+
+
+def configure(store: LayerStore, image: Image, name: Reference | None, options: ConfigOptions) -> Image:
+    """Make an image with the same layers and another config; see `Images.configure`."""
+    from layerstore_core.images.image_config import ImageConfig
+
+    config = ImageConfig.of(image.config)
+    options.apply(config)
+    step = history_entry(
+        "; ".join(options.instructions) or "layerstore config",
+        created=config.created,
+        author=options.author or "",
+        comment=options.message,
+        empty_layer=True,
+    )
+    add_step(config, step)
+    annotations = options.new_annotations(annotations_of(store, image))
+    with ExitStack() as opened:
+        top = None if image.chain_id is None else opened.enter_context(store.get(image.chain_id))
+        return record_image(store, config, top, name=name, parent=image.image_id, annotations=annotations)
+
+
+def create(
+    store: LayerStore, layers: Sequence[LayerSource], config: ImageConfig | None, name: Reference | None
+) -> Image:
+    """Make an image of layers; see `Images.create`."""
+    from layerstore_core.images.image_config import ImageConfig, RootFS
+
+    config = ImageConfig.scratch() if config is None else config.model_copy(deep=True)
+    if not config.created:
+        config.created = creation_time()
+    opened: list[Layer] = []
+    try:
+        top: Layer | None = None
+        for layer in layers:
+            top = _put_on(store, layer, top)
+            opened.append(top)
+        diff_ids = []
+        below = top
+        while below is not None:
+            diff_ids.append(below.diff_id)
+            below = below.parent
+        if config.rootfs is None:
+            config.rootfs = RootFS(type="layers")
+        config.rootfs.diff_ids = []
+        steps = config.history or []
+        known = sum(not step.empty_layer for step in steps)
+        for number, diff_id in enumerate(reversed(diff_ids)):
+            if number < known:
+                config.rootfs.diff_ids = [*config.rootfs.diff_ids, diff_id]
+            else:
+                add_step(config, history_entry("layerstore create", created=config.created), diff_id)
+        image = record_image(store, config, top, name=name, parent=None)
+    except BaseException:
+        for layer in reversed(opened):
+            store.release(layer)
+        raise
+    for layer in opened:
+        layer.close()
+    return image
+
+
+def _put_on(store: LayerStore, layer: LayerSource, parent: Layer | None) -> Layer:
+    """Return a handle to a layer on a parent; a layer that is on another one is registered again."""
+    if not isinstance(layer, (Layer, ChainID)):
+        return store.register(layer, parent)
+    found = store.get(layer)
+    if parent is None or found.parent_id == parent.chain_id:
+        return found
+    with found, found.tar_stream() as stream:
+        return store.register(stream, parent, allow_empty=True)

@@ -92,6 +92,21 @@ class OrdinaryUsers:
         """Return the directory of a user."""
         return self.directory / name
 
+    def environment(self) -> dict[str, str]:
+        """Return variables with which scripts find the command `layerstore`, and the test's directory in `HERE`."""
+        programs = self.directory / "bin"
+        programs.mkdir(exist_ok=True)
+        program = programs / "layerstore"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m layerstore_core "$@"\n')
+        program.chmod(0o755)
+        return {
+            "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin",
+            "PYTHON": sys.executable,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LAYERSTORE_DURABILITY": "none",
+            "HERE": str(self.directory),
+        }
+
     def try_(
         self, script: str, *, name: str = "first", before: str = "", through: str = "", **environment: str
     ) -> tuple[int, str, str]:
@@ -108,18 +123,8 @@ class OrdinaryUsers:
             The exit code, and what was written to standard output and standard error.
         """
         uid, _ = USERS[name]
-        programs = self.directory / "bin"
-        programs.mkdir(exist_ok=True)
-        program = programs / "layerstore"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m layerstore_core "$@"\n')
-        program.chmod(0o755)
-        given = {
-            "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin",
+        given = self.environment() | {
             "HOME": str(self.home(name)),
-            "PYTHON": sys.executable,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "LAYERSTORE_DURABILITY": "none",
-            "HERE": str(self.directory),
             "NEEDED": " ".join(self.needed),
             "UIDS": " ".join(str(uid) for uid, _ in USERS.values()),
             "USER_ID": str(uid),

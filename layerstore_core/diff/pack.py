@@ -26,6 +26,7 @@ from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, whiteout_name
+from layerstore_core.tree.access_lists import ACCESS, DEFAULT, shift_ids
 from layerstore_core.tree.extents import change_stamp, file_content
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.walk import TreeWalk
@@ -262,11 +263,24 @@ class _Packer:
             raise
         if not xattrs:
             return xattrs
+        if self._id_mapping:
+            xattrs.update(self._shifted_access_lists(xattrs, base))
         if self._skip is not None:
             xattrs = {key: value for key, value in xattrs.items() if not self._skip(key)}
         if sum(len(key) + len(value) + 64 for key, value in xattrs.items()) > MAX_META - 16384:
             raise OSError(errno.E2BIG, "its extended attributes do not fit a tar header", self._tree.absolute(base))
         return xattrs
+
+    def _shifted_access_lists(self, xattrs: dict[bytes, bytes], base: bytes) -> dict[bytes, bytes]:
+        """Return the access lists among the attributes, with the layer's IDs."""
+        try:
+            return {
+                name: shift_ids(xattrs[name], self._id_mapping, to_host=False)
+                for name in (ACCESS, DEFAULT)
+                if name in xattrs
+            }
+        except ValueError as error:
+            raise ConfigError(f"{self._tree.absolute(base)}: its access list: {error}") from error
 
     def _entry(
         self, name: bytes, base: bytes, status: os.stat_result, kind: EntryType, xattrs: dict[bytes, bytes]

@@ -174,6 +174,7 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
     driver = context.driver
     if context.config.commit_owner == "disk":
         return driver.diff(*ids)
+    from layerstore_core.diff.change import ChangeKind
     from layerstore_core.unpack.restore_metadata import RecordedMetadata, Rights, entries_of, restore_metadata
 
     rights = Rights(context.config.id_mapping)
@@ -183,6 +184,11 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
     for node in reversed(list(tars_of.chain()) if tars_of else []):
         with ExitStack() as opened:
             recorded.add_layer(entries_of(iter(_headers(context, node, opened))))
+    if recorded:
+        paths: dict[ChangeKind, list[bytes]] = {kind: [] for kind in ChangeKind}
+        for change in driver.changes(*ids):
+            paths[change.kind].append(change.path.strip(b"/"))
+        recorded.add_changes(paths[ChangeKind.ADD], paths[ChangeKind.DELETE], ordinary=rights.ordinary)
     with ExitStack() as opened:
         chunks = restore_metadata(_own_diff(driver, *ids, opened), recorded, rights)
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))

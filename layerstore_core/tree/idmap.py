@@ -31,7 +31,7 @@ class IDMapping:
         Raises:
             ValueError: an ID is in no range.
         """
-        return _shift(self.uids, uid, "uid", to_host=True), _shift(self.gids, gid, "gid", to_host=True)
+        return shifted(self.uids, uid, "uid", to_host=True), shifted(self.gids, gid, "gid", to_host=True)
 
     def to_container(self, uid: int, gid: int) -> tuple[int, int]:
         """Return a layer's IDs for the host's.
@@ -39,14 +39,25 @@ class IDMapping:
         Raises:
             ValueError: an ID is in no range.
         """
-        return _shift(self.uids, uid, "uid", to_host=False), _shift(self.gids, gid, "gid", to_host=False)
+        return shifted(self.uids, uid, "uid", to_host=False), shifted(self.gids, gid, "gid", to_host=False)
 
     def root_pair(self) -> tuple[int, int]:
         """Return the host's IDs of the layer's root user and group."""
         return self.to_host(0, 0)
 
 
-def _shift(ranges: Sequence[IDRange], value: int, what: str, *, to_host: bool) -> int:
+def shifted(ranges: Sequence[IDRange], value: int, what: str, *, to_host: bool) -> int:
+    """Return the host's ID for a layer's, or the other way round.
+
+    Args:
+        ranges: the mapping; empty for one that changes nothing.
+        value: the ID.
+        what: the kind of ID, for the error.
+        to_host: whether `value` is a layer's.
+
+    Raises:
+        ValueError: the ID is in no range.
+    """
     if not ranges:
         return value
     for one in ranges:

@@ -18,7 +18,7 @@ from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.log import logger
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
+from layerstore_core.tree.access_lists import DEFAULT, named_ids, remove_access_lists, shift_ids
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import Directory, Root
 from layerstore_core.tree.xattrs import read_xattrs, set_xattr
@@ -375,6 +375,11 @@ class Creator:
             if name.startswith(_OVERLAY_XATTRS):
                 self._left_out["attributes of overlayfs"] += 1
                 continue
+            if name.startswith(_ACCESS_LISTS):
+                value = self._access_list(value)
+                if not value:
+                    self._left_out["access lists with IDs that this user namespace does not have"] += 1
+                    continue
             try:
                 set_xattr(target, name, value)
             except OSError as error:
@@ -392,6 +397,16 @@ class Creator:
                     continue
                 error.add_note(f"while setting the extended attribute {shown!r}")
                 raise
+
+    def _access_list(self, value: bytes) -> bytes:
+        """Return the access list to set, with IDs of this host; empty if this user namespace lacks one of them."""
+        try:
+            value = shift_ids(value, self._id_mapping, to_host=True)
+        except ValueError as error:
+            raise InvalidLayer(f"its access list cannot be set: {error}") from error
+        users, groups = named_ids(value)
+        known = all(one in self._user_ids for one in users) and all(one in self._group_ids for one in groups)
+        return value if known else b""
 
 
 class NamespaceIDs:

@@ -6,13 +6,15 @@ from the disk alone would make every file the caller's. So a file of the parent 
 in the diff, as far as it was not changed since. New files belong to user and group 0, as with umoci, buildah and
 podman.
 
-Files are identified by their paths in the tree: names in tars may lead through links. A renamed file counts as new.
+Files are identified by their paths in the tree: names in tars may lead through links. A new file counts as a renamed
+one if a file was deleted that had the same type, size, time (to the nanosecond), mode and target: then it gets the
+metadata of that one, as a disk that can keep owners keeps them in a rename.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -21,12 +23,14 @@ from layerstore_core.tar.encode import encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tar.whiteouts import NameKind, classify, whiteout_target
+from layerstore_core.tree.access_lists import ACCESS, DEFAULT, named_ids, shift_ids, stored_form
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.unpack.create import NamespaceIDs, rights_to_read
 
 #: Attributes that only root may set.
 _PRIVILEGED: Final = (b"trusted.", b"security.")
+_ACCESS_LISTS: Final = (ACCESS, DEFAULT)
 #: Privileged attributes that the kernel keeps when a file is written to.
 _LASTING: Final = b"trusted."
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
@@ -42,6 +46,16 @@ class _Metadata(NamedTuple):
     size: int
     mtime_ns: int
     xattrs: dict[bytes, bytes]
+
+
+class _Likeness(NamedTuple):
+    """What a renamed file has in common with the file that it was."""
+
+    type: EntryType
+    mode: int
+    size: int
+    mtime_ns: int
+    target: bytes
 
 
 @dataclass(slots=True)
@@ -87,6 +101,14 @@ class Rights:
             metadata.gid if entry.gid == 0 and gid not in self._groups else entry.gid,
         )
 
+    def keeps_access_list(self, value: bytes) -> bool:
+        """Return whether a file can have an access list of a tar."""
+        try:
+            users, groups = named_ids(shift_ids(value, self._id_mapping, to_host=True))
+        except ValueError:
+            return True
+        return all(one in self._users for one in users) and all(one in self._groups for one in groups)
+
 
 class RecordedMetadata:
     """Metadata from the tars of a chain of layers, for the files where a disk may not keep it."""
@@ -94,6 +116,12 @@ class RecordedMetadata:
     def __init__(self) -> None:
         self._root = _Node(0)
         self._layer = 0
+        self._added: frozenset[bytes] = frozenset()
+        #: By what a rename does not change: the names and the metadata of deleted files.
+        self._deleted: dict[_Likeness, list[tuple[bytes, _Metadata]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._root.children)
 
     def add_layer(self, entries: Iterator[TarEntry]) -> None:
         """Record the entries of the next layer of the chain; the base layer comes first."""
@@ -113,8 +141,39 @@ class RecordedMetadata:
                 else:
                     self._put(entry, self._parts(path))
 
+    def add_changes(self, added: Iterable[bytes], deleted: Iterable[bytes], *, ordinary: bool) -> None:
+        """Record what the diff adds and deletes, after all layers: a file may be deleted because it was renamed.
+
+        Args:
+            added: the paths of new files, relative to the root.
+            deleted: the paths of deleted files. A deleted directory stands for all that was in it.
+            ordinary: whether the disk has the modes that an ordinary user's files get.
+        """
+        for path in deleted:
+            node = self._node(_split(path))
+            pending = [(path, node)] if node is not None else []
+            while pending:
+                name, here = pending.pop()
+                if here.metadata is not None:
+                    known = here.metadata
+                    mode = _shown_mode(known) if ordinary else known.mode
+                    likeness = _Likeness(known.type, mode, known.size, known.mtime_ns, here.target)
+                    self._deleted.setdefault(likeness, []).append((_base(name), known))
+                pending += here.children.items()
+        if self._deleted:
+            self._added = frozenset(added)
+
+    def _find_renamed(self, entry: TarEntry) -> _Metadata | None:
+        """Return the metadata of the deleted file that a new one is like; `None` if there is none or it is unclear."""
+        target = entry.linkname if entry.type is EntryType.SYMLINK else b""
+        alike = self._deleted.get(_Likeness(entry.type, entry.mode, entry.size, entry.mtime_ns, target), [])
+        candidates = [known for name, known in alike if name == _base(entry.path)] or [known for _, known in alike]
+        return candidates[0] if candidates and all(known == candidates[0] for known in candidates) else None
+
     def find(self, entry: TarEntry) -> _Metadata | None:
         """Return the recorded metadata of the file of a diff's entry, if the file had the same type."""
+        if entry.path in self._added and entry.type is not EntryType.HARDLINK:
+            return self._find_renamed(entry)
         known = self._at(_split(entry.path))
         if entry.type is EntryType.HARDLINK:
             other = known or self._at(_split(clean_name(entry.linkname)))
@@ -124,7 +183,11 @@ class RecordedMetadata:
     def _put(self, entry: TarEntry, parts: list[bytes]) -> None:
         """Record an entry's metadata, if a disk may not keep it."""
         metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
-        metadata.xattrs.update((key, value) for key, value in entry.xattrs.items() if key.startswith(_PRIVILEGED))
+        metadata.xattrs.update(
+            (key, value)
+            for key, value in entry.xattrs.items()
+            if key.startswith(_PRIVILEGED) or (key in _ACCESS_LISTS and any(named_ids(value)))
+        )
         if entry.type is EntryType.HARDLINK and (target := self._at(self._parts(clean_name(entry.linkname)))):
             # A hard link applies its entry's metadata to the file, and removes no attributes.
             metadata = metadata._replace(
@@ -196,6 +259,10 @@ def _split(path: bytes) -> list[bytes]:
     return path.split(b"/") if path else []
 
 
+def _base(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
 def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
     """Yield the entries of a tar.
 
@@ -244,7 +311,12 @@ def _restored(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> Ta
         if rights.ordinary and mode == _shown_mode(known):
             mode = known.mode
         for key, value in known.xattrs.items():
-            if key.startswith(_LASTING) or _is_unwritten(entry, known):
+            if key in _ACCESS_LISTS:
+                if not rights.keeps_access_list(value):
+                    # The mode was set since, and the access list has it, too.
+                    stored = stored_form(value, mode)[0] if key == ACCESS else value
+                    xattrs.setdefault(key, stored or value)
+            elif key.startswith(_LASTING) or _is_unwritten(entry, known):
                 xattrs.setdefault(key, value)
     if (uid, gid, mode, xattrs) == (entry.uid, entry.gid, entry.mode, dict(entry.xattrs)):
         return None

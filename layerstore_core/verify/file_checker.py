@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
 from layerstore_core.base import inside
-from layerstore_core.tree.access_lists import ACCESS, DEFAULT, stored_form
+from layerstore_core.tree.access_lists import ACCESS, DEFAULT, named_ids, numbered, shift_ids, stored_form
 from layerstore_core.tree.idmap import IDMapping
 from layerstore_core.tree.walk import TreeWalk
 from layerstore_core.tree.xattrs import read_xattrs
@@ -190,7 +190,8 @@ class FileChecker:
         parent_directory: ParentDirectory | None,
         parent_root: str,
     ) -> Iterator[str]:
-        xattrs, wanted = read_xattrs(self._tree.handle(name or b".")), expected.xattrs
+        xattrs = self._comparable(read_xattrs(self._tree.handle(name or b".")))
+        wanted = self._comparable(self._with_ids_of_the_host(expected.xattrs))
         if not expected.metas and expected.kind == stat.S_IFDIR:
             yield from self._implied_faults(status, parent_directory, xattrs)
             return
@@ -207,9 +208,23 @@ class FileChecker:
                 faults.append(["has another owner, mode or time than the parent's file"])
             if parent_root:
                 original = os.path.join(os.fsencode(parent_root), expected.linked_path)
-                wanted = {**self.expected_xattrs(_xattrs_of(original), xattrs), **wanted}
+                wanted = {**self.expected_xattrs(self._comparable(_xattrs_of(original)), xattrs), **wanted}
         yield from min(faults, key=len)
         yield from self._xattr_faults(expected.kind, xattrs, wanted)
+
+    def _with_ids_of_the_host(self, xattrs: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """Return extended attributes of a tar with access lists as they are on disk."""
+        try:
+            return _with_access_lists(xattrs, lambda value: shift_ids(value, self._id_mapping, to_host=True))
+        except ValueError:
+            return xattrs
+
+    def _comparable(self, xattrs: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """Return extended attributes without the IDs in access lists, where the layers may have others.
+
+        They are other IDs if a user has unpacked the layers in a user namespace, and this process is not in it.
+        """
+        return _with_access_lists(xattrs, numbered) if self._rights.limited else xattrs
 
     def _implied_faults(
         self, status: os.stat_result, parent_directory: ParentDirectory | None, xattrs: Mapping[bytes, bytes]
@@ -219,7 +234,7 @@ class FileChecker:
         It should be like the parent's directory, or like a new one.
         """
         for name, value in xattrs.items():
-            inherited = parent_directory is not None and parent_directory.xattrs.get(name) == value
+            inherited = parent_directory is not None and self._comparable(parent_directory.xattrs).get(name) == value
             if not inherited and not self._may_be_added(name):
                 yield f"has the extended attribute {os.fsdecode(name)!r}, which no entry of the layer's tar says"
         if parent_directory is not None and _same_mode_and_owner(status, parent_directory.status):
@@ -261,7 +276,7 @@ class FileChecker:
             if name.startswith(_OVERLAY) or found.get(name) == wanted.get(name):
                 continue
             if name not in found:
-                if not self._may_be_left_out(kind, name):
+                if not self._may_be_left_out(kind, name, wanted[name]):
                     yield f"lacks the extended attribute {shown!r}"
             elif name not in wanted:
                 if not self._may_be_added(name):
@@ -269,12 +284,12 @@ class FileChecker:
             elif not (self._rights.limited and name == _CAPABILITY):
                 yield f"has another value of the extended attribute {shown!r}"
 
-    def _may_be_left_out(self, kind: int, name: bytes) -> bool:
+    def _may_be_left_out(self, kind: int, name: bytes, value: bytes) -> bool:
         """Return whether an attribute that the tar asks for may have been impossible to set."""
         if name.startswith(b"user."):
             return kind not in (stat.S_IFREG, stat.S_IFDIR)  # other types cannot have these on any file system
         if name in _ACCESS_LISTS:
-            return False
+            return self._rights.limited and any(named_ids(value))  # a user namespace has only some IDs
         if name.startswith(b"trusted.") or name == _CAPABILITY:
             return self._rights.limited
         return True  # an attribute of another system, or one that only the kernel sets
@@ -313,6 +328,11 @@ def _with_access_list(
         # Or the mode was set later, for another hard link of the file.
         access_list, _ = stored_form(value, stat.S_IMODE(status.st_mode))
     return metas, lists if access_list is None else {**lists, ACCESS: access_list}
+
+
+def _with_access_lists(xattrs: Mapping[bytes, bytes], change: Callable[[bytes], bytes]) -> Mapping[bytes, bytes]:
+    changed = {name: change(xattrs[name]) for name in _ACCESS_LISTS if name in xattrs}
+    return {**xattrs, **changed} if changed else xattrs
 
 
 def _same_time(status: os.stat_result, mtime_ns: int) -> bool:

@@ -79,6 +79,49 @@ def test_a_file_of_another_type_counts_as_new(recorded: RecordedMetadata, ordina
     assert restored(tars.tar(tars.symlink(b"d", b"x", uid=77)), recorded, ordinary)["d"][0] == 0
 
 
+RENAMED = [
+    tars.tar(
+        tars.entry(b"a/file", b"12345", uid=1, mtime=5),
+        tars.entry(b"a/same", b"123", uid=2, mtime=5),
+        tars.entry(b"a/twin", b"123", uid=3, mtime=5),
+        tars.symlink(b"a/link", b"there", uid=4, mtime=5),
+        tars.directory(b"moved/", uid=5, mtime=5),
+        tars.entry(b"moved/inner", b"x", mode=0, uid=6, mtime=5),
+        tars.entry(b"kept", b"12345", uid=7, mtime=5),
+        tars.entry(b"usual", b"12345", mtime=5),
+    )
+]
+
+
+def test_a_renamed_file_keeps_its_owner(ordinary: Rights) -> None:
+    known = RecordedMetadata()
+    for tar in RENAMED:
+        known.add_layer(entries_of(iter([tar])))
+    entries = {
+        b"b/file": (tars.entry(b"b/file", b"12345", mtime=5), 1),
+        b"b/other": (tars.entry(b"b/other", b"12345", mtime=5), 1),
+        b"b/written": (tars.entry(b"b/written", b"12345", mtime=6), 0),
+        b"b/longer": (tars.entry(b"b/longer", b"123456", mtime=5), 0),
+        b"b/chmod": (tars.entry(b"b/chmod", b"12345", mode=0o600, mtime=5), 0),
+        b"b/same": (tars.entry(b"b/same", b"123", mtime=5), 2),
+        b"b/twin": (tars.entry(b"b/twin", b"123", mtime=5), 3),
+        b"b/unclear": (tars.entry(b"b/unclear", b"123", mtime=5), 0),
+        b"b/link": (tars.symlink(b"b/link", b"there", mtime=5), 4),
+        b"b/elsewhere": (tars.symlink(b"b/elsewhere", b"elsewhere", mtime=5), 0),
+        b"new": (tars.directory(b"new/", mtime=5), 5),
+        b"new/inner": (tars.entry(b"new/inner", b"x", mode=0o400, mtime=5), 6),
+        b"kept": (tars.entry(b"kept", b"12345", mtime=5), 7),
+        b"usual": (tars.entry(b"usual", b"12345", mtime=5), 0),
+    }
+    added = set(entries) - {b"kept", b"usual"}
+    known.add_changes(added, [b"a/file", b"a/same", b"a/twin", b"a/link", b"moved", b"unknown"], ordinary=True)
+    found = restored(tars.tar(*(entry for entry, _ in entries.values())), known, ordinary)
+    assert {name.encode(): uid for name, (uid, _, _) in found.items()} == {
+        name: uid for name, (_, uid) in entries.items()
+    }
+    assert found["new/inner"][2] == 0, "the mode is the tar's again"
+
+
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 20])
 def test_entries_that_need_no_change_are_copied_byte_for_byte(
     recorded: RecordedMetadata, ordinary: Rights, chunk: int

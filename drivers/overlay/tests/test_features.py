@@ -67,7 +67,7 @@ def test_an_overlay_on_an_overlay_is_refused_with_reason_and_remedy(disk):
 
 @pytest.mark.parametrize(
     ("fact", "reason"),
-    [("d_type", "does not store the types of directory entries"), ("whiteouts", "device 0:0.*unshare -Urm")],
+    [("d_type", "does not store the types of directory entries"), ("whiteouts", "device 0:0.*layerstore unshare")],
 )
 def test_a_missing_feature_is_named(disk, fact, reason):
     found = Features(str(disk))

@@ -1,0 +1,91 @@
+"""The same change, made and committed with different rights and drivers, is the same layer."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import tars
+from tests.driver_roots import DRIVERS, remove_root, why_not
+from tests.ordinary_users import OrdinaryUsers
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
+
+T = 1_600_000_000
+#: An access list: user 33 may read, and user 70000, whom few namespaces have, may execute.
+ACCESS = bytes.fromhex(
+    "02000000 01000600ffffffff 0200040021000000 0200010070110100 04000400ffffffff 10000500ffffffff 20000000ffffffff"
+)
+BASE = tars.tar(
+    tars.directory(b"etc/", mtime=T),
+    tars.entry(b"etc/shadow", b"root:*:", mode=0o640, gid=42, mtime=T),
+    tars.entry(b"etc/gone", b"x", uid=9, mtime=T),
+    tars.entry(b"etc/old-name", b"content", uid=7, gid=8, mode=0o4755, mtime=T),
+    tars.pax([(b"SCHILY.xattr.system.posix_acl_access", ACCESS)])
+    + tars.entry(b"etc/listed", b"x", mode=0o650, uid=33, mtime=T),
+    tars.directory(b"etc/private/", mode=0o700, uid=100, gid=65534, mtime=T),
+    tars.entry(b"etc/private/key", b"secret", mode=0o600, uid=100, gid=65534, mtime=T),
+    tars.directory(b"moved/", uid=33, gid=33, mtime=T),
+    tars.entry(b"moved/inner", b"inner", uid=34, gid=70000, mtime=T),
+    tars.directory(b"var/", uid=1, mtime=T),
+    tars.entry(b"var/high", b"high", uid=70000, gid=70000, mtime=T),
+    tars.symlink(b"var/link", b"high", uid=5, gid=5, mtime=T),
+)
+CHANGE = """
+cd "$1"
+echo more >>etc/shadow
+echo more >>etc/private/key
+echo more >>var/high
+chmod 644 etc/listed
+rm etc/gone
+mv etc/old-name etc/new-name
+mv moved var/moved
+mkdir var/new; echo new >var/new/file; ln -s file var/new/link
+touch -h -d @1700000000 etc/shadow etc/private/key var/high var/new/file var/new/link
+touch -d @1700000000 etc etc/private var var/new .
+"""
+COMMIT = """
+chain=$(layerstore register "$HERE/base.tar")
+layerstore rw create work --parent "$chain" >log
+$IN sh -ec 'sh -e "$HERE/change.sh" "$(layerstore rw mount work)"; layerstore rw umount work'
+layerstore export "$(layerstore rw commit work)" -o commit.tar
+layerstore rw rm work >log
+layerstore check --full
+"""
+
+
+def listing(tar: Path) -> str:
+    """Return what is in a tar, for a message."""
+    return subprocess.run(
+        ["tar", "-tvf", tar, "--numeric-owner", "--full-time"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_layer_is_the_same_for_all(users: OrdinaryUsers, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    (users.directory / "base.tar").write_bytes(BASE)
+    (users.directory / "change.sh").write_text(CHANGE)
+    commits = {}
+    for driver in DRIVERS:
+        if why_not(driver):
+            continue
+        here = tmp_path / driver
+        here.mkdir()
+        root = Path(request.getfixturevalue("btrfs_mount") if driver == "btrfs" else here, "same-layers")
+        environment = users.environment() | {"LAYERSTORE_DRIVER": driver, "LAYERSTORE_ROOT": str(root), "IN": ""}
+        subprocess.run(["sh", "-ec", COMMIT], cwd=here, env=environment, check=True)
+        remove_root(root)
+        commits[f"root, {driver}"] = here / "commit.tar"
+    for who, names, driver in (
+        ("subordinate IDs", ["first"], "overlay2"),
+        ("a single user", [], "overlay2"),
+        ("no namespace", [], "vfs"),
+    ):
+        users.give_ids(*names)
+        inside = "layerstore unshare" if driver == "overlay2" else ""
+        users.run(COMMIT, LAYERSTORE_DRIVER=driver, LAYERSTORE_ROOT=who, IN=inside)
+        commits[who] = (users.home() / "commit.tar").rename(tmp_path / f"{who}.tar")
+    first = commits["root, vfs"]
+    for who, tar in commits.items():
+        assert tar.read_bytes() == first.read_bytes(), f"{who}:\n{listing(tar)}\nroot, vfs:\n{listing(first)}"

@@ -13,19 +13,20 @@ from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from layerstore_core.errors import IntegrityError, InvalidLayer
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.tar.header import BLOCK, parse_common_header
+from layerstore_core.tar.header import BLOCK
 from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
 from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.tar.segments import read_segment
 from layerstore_core.tarsplit.assemble import FileGetter
 from layerstore_core.tarsplit.codec import LineReader, Piece, decode_blocks
 from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
+from layerstore_core.unpack.create import mtime_to_set
 from layerstore_core.view.nodes import FileNode
 
 #: How many bytes are read at a time.
 CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(CHUNK)
-#: Type flags of entries that a single common header describes, beside those of plain entries.
-_SINGLE: Final = frozenset({b"0", b"1", b"2", b"5"})
+_PLAIN: Final = (EntryType.FILE, EntryType.DIR)
 
 #: A regular file or a directory whose path needs no cleaning and is not a whiteout. The members: path; permission bits,
 #: user and group; time in ns; size in bytes, -1 for a directory; name of the driver's file that has the payload, empty
@@ -212,13 +213,19 @@ def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[Batch]:
                 batch.append((*plain, name if size else b"", start, crc))
                 padding, offset = -size % BLOCK, start + size
                 continue
-            entry = parse_common_header(segment[padding:], 0) if len(segment) == padding + BLOCK else None
-            if entry is not None and entry.typeflag in _SINGLE and entry.size == size:
+            entry = read_segment(segment, padding, size)
+            if entry is not None:
+                padding, offset = -size % BLOCK, start + size
+                path = entry.path
+                if entry.type in _PLAIN and not entry.xattrs and path and b".wh." not in path and path[:2] != b"..":
+                    owner = entry.mode, entry.uid, entry.gid
+                    length = size if entry.type is EntryType.FILE else -1
+                    batch.append((path, owner, mtime_to_set(entry), length, name if size else b"", start, crc))
+                    continue
                 if batch:
                     yield batch
                     batch = []
                 yield OtherEntry(entry, name if size else b"", start, crc)
-                padding, offset = -size % BLOCK, start + size
                 continue
         if batch:
             yield batch

@@ -1,65 +1,114 @@
-"""The same input and time give the same image, with each driver, as root and as an ordinary user."""
+"""The same input and time give the same image ID: with each driver, as root and as an ordinary user."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
-from layerstore_core import ConfigOptions, LayerStore, StoreConfig
-from layerstore_core.images import Images, Platform
-from layerstore_core.images.image_config import ImageConfig
-from tests import tars
+from tests.driver_roots import remove_root, why_not
+from tests.images.archives import ImageSpec, docker_archive
+from tests.ordinary_users import OrdinaryUsers, why_no_users
+from tests.store.layers import BASE, MIDDLE, tar_of
 
-OPTIONS: Final = ConfigOptions(created="2024-05-06T07:08:09Z", entrypoint=["/bin/app"], env={"A": "b"})
-ROOT: Final = tars.tar(tars.directory(b"usr"), tars.directory(b"usr/bin"), tars.symlink(b"bin", b"usr/bin"))
-#: What `make` returns, wherever it runs.
-EXPECTED: Final = [
-    "sha256:ce06bbcd980a0e75ed8af99593c5e4cef963c97a7f0bf7f09ded8707eaf397a8",
-    "sha256:b75507ceb5d09346c9bde5d75d71cebdd235233ff22d59c6ed9b8c76b1b1bcb2",
-]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
+
+OLD = ImageSpec([BASE, MIDDLE], ["old:1"], extra={"config": {"Env": ["A=1"], "Cmd": ["sh"]}})
+NEW = ImageSpec([tar_of({"etc": None, "etc/hosts": b"new\n"})], ["new:1"], extra={"config": {"Env": ["A=2"]}})
+
+#: Every command that makes an image, and the IDs of what they make. `$unshare` runs a command where mounts last.
+SCRIPT = """
+export SOURCE_DATE_EPOCH=1700000000
+layerstore load archive.tar >log
+layerstore rw create work --image old:1 >log
+$unshare sh -ec '
+    umask 022
+    cd "$(layerstore rw mount work)"
+    echo changed >>etc/hosts
+    mkdir -p opt/new/deep
+    echo new >opt/new/deep/file
+    ln -s deep/file opt/new/link
+    ln opt/new/deep/file opt/new/hard
+    chmod 4750 opt/new/hard
+    rm bin/sh
+    touch -h -d @1600000000 opt/new/link
+    touch -d @1600000000 etc/hosts opt/new/deep/file opt/new/deep opt/new opt etc bin .
+    cd /
+    layerstore rw umount work'
+layerstore commit work committed --message hello --env B=2 --annotation x=y
+layerstore config committed -t configured --entrypoint /tool --label l=1
+layerstore rebase configured --old old:1 --new new:1 -t rebased
+layerstore rw create empty --image rebased >log
+layerstore commit empty nothing
+"""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The IDs that vfs gives as root."""
+    return as_root(tmp_path_factory.mktemp("vfs"), "vfs")
+
+
+def as_root(directory: Path, driver: str) -> list[str]:
+    """Run the script as root, and return the IDs."""
+    directory.mkdir(exist_ok=True)
+    (directory / "archive.tar").write_bytes(docker_archive(OLD, NEW))
+    program = directory / "layerstore"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m layerstore_core "$@"\n')
+    program.chmod(0o755)
+    environment = {
+        "PATH": f"{directory}:{os.environ['PATH']}",
+        "LAYERSTORE_DRIVER": driver,
+        "LAYERSTORE_ROOT": str(directory / "store"),
+        "LAYERSTORE_DURABILITY": "none",
+        "HOME": str(directory),
+        "unshare": "",
+    }
+    done = subprocess.run(
+        ["sh", "-ec", SCRIPT], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    remove_root(directory / "store")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.fixture
-def sources(open_directory: Path) -> Path:
-    directory = open_directory / "sources"
-    (directory / "etc").mkdir(parents=True, mode=0o755)
-    (directory / "app").write_bytes(b"#!/bin/sh\n")
-    (directory / "etc" / "conf").write_bytes(b"x=1\n")
-    (directory / "root.tar").write_bytes(ROOT)
-    for path in (directory / "app", directory / "etc" / "conf", directory / "etc", directory):
-        path.chmod(0o755)
-        os.utime(path, (1000, 1000))
-    return directory
+def user() -> Iterator[OrdinaryUsers]:
+    if reason := why_no_users():
+        pytest.skip(reason)
+    directory = Path(tempfile.mkdtemp(prefix="layerstore-"))
+    directory.chmod(0o755)
+    yield OrdinaryUsers(directory)
+    shutil.rmtree(directory)
 
 
-def make(images: Images, sources: Path) -> list[str]:
-    """Make images in each way; return their IDs."""
-    base = images.import_root(sources / "root.tar", name="base:1", config=OPTIONS)
-    app = images.append(base, [(sources / "app", "/bin/"), (sources / "etc", "/etc")], name="app:1", config=OPTIONS)
-    return [base.image_id, app.image_id]
+def test_the_script_makes_four_images(expected: list[str]) -> None:
+    assert len(set(expected)) == 4
+    assert all(len(image) == 71 for image in expected)
 
 
-@pytest.fixture(autouse=True)
-def one_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make images for one platform, on any machine."""
-    real = ImageConfig.scratch
-    monkeypatch.setattr(ImageConfig, "scratch", lambda: real(Platform.parse("linux/amd64")))
-
-
-def test_each_driver_gives_the_same_images(store: LayerStore, sources: Path) -> None:
-    assert make(Images(store), sources) == EXPECTED
-
-
-def test_an_ordinary_user_makes_the_same_images(
-    ordinary_user: Callable[[], AbstractContextManager[None]], open_directory: Path, sources: Path, tmp_path: Path
+@pytest.mark.parametrize("driver", ["overlay2", "btrfs"])
+def test_drivers_make_the_same_images(
+    expected: list[str], driver: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    with LayerStore.open(root=tmp_path / "warm", driver="vfs", durability="none") as store:
-        make(Images(store), sources)  # this user may not be able to read Python's modules: they are imported before
-    config = StoreConfig(root=open_directory / "store", driver="vfs", durability="none")
-    with ordinary_user(), LayerStore.open(config) as store:
-        assert make(Images(store), sources) == EXPECTED
+    if reason := why_not(driver):
+        pytest.skip(f"{driver}: {reason}")
+    directory = tmp_path
+    if driver == "btrfs":
+        directory = request.getfixturevalue("btrfs_mount") / tmp_path.name
+    assert as_root(directory, driver) == expected
+
+
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+def test_an_ordinary_user_makes_the_same_images(expected: list[str], driver: str, user: OrdinaryUsers) -> None:
+    archive = user.home() / "archive.tar"
+    archive.write_bytes(docker_archive(OLD, NEW))
+    archive.chmod(0o644)
+    unshare = "layerstore unshare" if driver == "overlay2" else ""
+    assert user.run(SCRIPT, LAYERSTORE_DRIVER=driver, unshare=unshare) == expected

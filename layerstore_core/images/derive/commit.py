@@ -52,18 +52,20 @@ def commit(
         new = ImageConfig.scratch() if base is None else ImageConfig.of(base.config)
     _complete_layers(new, rw.parent, given=isinstance(config, ImageConfig) or base is not None)
     options.apply(new)
-    created_by = "; ".join(["layerstore commit", *options.instructions])
     annotations = options.new_annotations({} if base is None else annotations_of(store, base))
     layer, top = _register(store, rw, progress)
     try:
         step = history_entry(
-            created_by,
+            "layerstore commit",
             created=new.created,
             author=options.author or "",
             comment=options.message,
             empty_layer=layer is None,
         )
         add_step(new, step, None if layer is None else layer.diff_id)
+        if options.instructions:
+            changes = "; ".join(options.instructions)
+            add_step(new, history_entry(changes, created=new.created, empty_layer=True))
         parent = None if base is None else base.image_id
         image = record_image(store, new, layer or top, name=name, parent=parent, annotations=annotations)
     except BaseException:

@@ -12,7 +12,7 @@ from layerstore_core.errors import InvalidSource
 from layerstore_core.images.image_config import ImageConfig
 from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.layer_builder import LayerBuilder
-from layerstore_core.images.make.record import add_step, history_entry, record_image
+from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
 from layerstore_core.images.make.sources import Source, add_source, own_files, parse_owner
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.view.tree import TreeView
@@ -154,7 +154,9 @@ def add_layer(
         if options.instructions:
             changes = "; ".join(options.instructions)
             add_step(config, history_entry(changes, created=config.created, empty_layer=True))
-        made = record_image(store, config, top, name=name, parent=None if base is None else base.image_id)
+        annotations = options.new_annotations({} if base is None else annotations_of(store, base))
+        parent_id = None if base is None else base.image_id
+        made = record_image(store, config, top, name=name, parent=parent_id, annotations=annotations)
     except BaseException:
         if top is not None and top is not parent:
             store.release(top)

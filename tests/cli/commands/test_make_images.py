@@ -74,7 +74,7 @@ def test_commit_continues_the_image(run: Run, app: str) -> None:
     made = run("commit", "work", "app:2", "--message", "hello", "--env", "A=1", *AT, "--json").json
     assert (made["names"], len(made["diff_ids"])) == (["app:2"], 2)
     assert run("cat", "app:2", "new").stdout == b"new"
-    assert run("history", "app:2", "--json").json["history"][0]["comment"] == "hello"
+    assert run("history", "app:2", "--json").json["history"][1]["comment"] == "hello"
     assert config_of(run, "app:2")["config"]["Env"] == ["A=1"]
     run("rw", "umount", "work")
     assert run("commit", "work", "app:2", "--message", "hello", "--env", "A=1", *AT).text.strip() == made["id"]

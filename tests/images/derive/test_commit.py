@@ -103,8 +103,10 @@ def test_a_commit_on_bare_layers(store: LayerStore, images: Images) -> None:
     assert made.diff_ids[:2] == (layers[0].diff_id, layers[1].diff_id)
     found = document(made)
     assert found["config"] == {"Cmd": ["sh"]}
-    assert [step.get("created_by") for step in found["history"]] == [None, None, 'layerstore commit; CMD ["sh"]']
-    assert [step.layer is not None for step in images.history(made)] == [True, True, True]
+    assert [step.get("created_by") for step in found["history"]] == [
+        None, None, "layerstore commit", 'CMD ["sh"]',
+    ]  # fmt: skip
+    assert [step.layer is not None for step in images.history(made)] == [False, True, True, True]
 
 
 def test_the_only_image_with_the_parent_on_top_is_the_base(store: LayerStore, images: Images) -> None:

@@ -112,6 +112,16 @@ def test_config_and_history_are_those_of_the_base_and_a_step(images: Images, bas
     assert [step.layer for step in steps[:3]] == [None, image.chain_id, None]
 
 
+def test_annotations_are_those_of_the_base_and_the_options(
+    store: LayerStore, images: Images, base: Image, here: Path
+) -> None:
+    first = images.append(base, [here / "app"], config=ConfigOptions(annotations={"a": "1", "b": "2"}))
+    made = images.append(first, [(here / "app", "/x")], config=ConfigOptions(annotations={"a": None, "c": "3"}))
+    origin = store.context.kept.of_image(made.image_id)
+    assert origin is not None
+    assert origin.annotations == {"b": "2", "c": "3"}
+
+
 def test_scratch_is_no_image(store: LayerStore, images: Images, here: Path) -> None:
     image = images.append(None, [(here / "app", "/bin/app")], name="tiny", config=FIXED)
     assert list(top_layer(store, image)) == ["bin", "bin/app"]

@@ -54,7 +54,7 @@ class Session:
         return load_config(self.config_file, driver_options=self.driver_options, **overrides)
 
     def open(
-        self, *, create: bool = False, reading: bool = False, content: bool = False, lasting: bool = False
+        self, *, create: bool = False, reading: bool = False, content: bool | None = None, lasting: bool = False
     ) -> LayerStore:
         """Open the store; use the result as a context manager.
 
@@ -62,8 +62,8 @@ class Session:
             create: create the store if there is none. Only commands that add something set this: for the others,
                 a mistyped root has to be an error and not a new store.
             reading: the command changes nothing. It may then also open a root that a Docker daemon has locked.
-            content: with `reading`: the command reads the content of files, and not only records. As an ordinary user
-                it can read files of other owners in a user namespace only.
+            content: whether the command reads or writes files of layers, and not only records. For an ordinary user it
+                then runs in a user namespace, if the driver needs one. The default is that commands which read do not.
             lasting: the command leaves a mount behind.
 
         Raises:
@@ -72,7 +72,7 @@ class Session:
             OSError: the root cannot be read or written.
         """
         config = self.config()
-        if not reading or content:
+        if not reading if content is None else content:
             self._enter_namespace(config, only_for_owners=reading, lasting=lasting)
         from layerstore_core.errors import RootInUse
         from layerstore_core.store.store import LayerStore

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from layerstore_core.base.replace_file import is_stream, naming, replacing
+from layerstore_core.rootless.rights import acts_for_root
 from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tree.copy import copy_metadata
@@ -184,11 +185,13 @@ def _make(view: TreeView, real: bytes, staging: str) -> tuple[int, int]:
     """Make the copy in an empty directory, as `_COPY`; return the number of files, and the sizes of regular ones."""
     files = size = 0
     uid, gid = os.geteuid(), os.getegid()
+    # In a user namespace the copy is for the ordinary user, who could not use files of other owners outside of it.
+    keep_owners = acts_for_root()
     with Root(staging, keep_times=True) as tree:
         creator = Creator(tree, IDMapping(), best_effort_xattrs=True)
         for entry, node in _entries(view, real, _COPY):
             files += 1
-            if uid:
+            if not keep_owners:
                 entry.uid, entry.gid = uid, gid
             above, _, name = entry.name.rpartition(b"/")
             directory = tree.enter(above)

@@ -47,6 +47,8 @@ def test_a_store_is_used_from_a_plain_shell(users: OrdinaryUsers) -> None:
         layerstore export "$commit" | tar -tv --numeric-owner | awk '{print $2, $NF}'
         layerstore export "$base" -o again.tar; cmp base.tar again.tar
         layerstore check --full
+        layerstore cat "$base" secret
+        layerstore cp "$base:/secret" copy; cat copy; stat -c %u copy
         layerstore rw rm work >log
         layerstore rm "$commit" "$upper" >log
         layerstore rm "$base" >log
@@ -54,7 +56,17 @@ def test_a_store_is_used_from_a_plain_shell(users: OrdinaryUsers) -> None:
         """
     )
     assert lines[0].split()[:4] == ["-rw-------", "1", "1234", "5678"]
-    assert lines[1:] == ["own", "A /new", "C /secret", "33/34 new", "1234/5678 secret", "l"]
+    assert lines[1:] == [
+        "own",
+        "A /new",
+        "C /secret",
+        "33/34 new",
+        "1234/5678 secret",
+        "secret",
+        "secret",
+        str(USERS["first"][0]),
+        "l",
+    ]
 
 
 def test_namespaces_are_entered_where_they_are_needed(users: OrdinaryUsers) -> None:

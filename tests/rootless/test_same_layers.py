@@ -1,4 +1,4 @@
-"""The same change, made and committed with different rights and drivers, is the same layer."""
+"""The same images are made with different rights and drivers: the same layers, byte for byte, and the same IDs."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ touch -h -d @1700000000 etc/shadow etc/private/key var/high var/new/file var/new
 touch -d @1700000000 etc etc/private var var/new .
 """
 COMMIT = """
-chain=$(layerstore register "$HERE/base.tar")
-layerstore rw create work --parent "$chain" >log
+export SOURCE_DATE_EPOCH=1700000000
+layerstore import "$HERE/base.tar" -t base:1 --env A=b >ids
+layerstore rw create work --image base:1 >log
 $IN sh -ec 'sh -e "$HERE/change.sh" "$(layerstore rw mount work)"; layerstore rw umount work'
-layerstore export "$(layerstore rw commit work)" -o commit.tar
+layerstore commit work app:1 --entrypoint '["/bin/app"]' --message changed >>ids
+layerstore append app:1 "$HERE/change.sh":/usr/bin/change -t app:2 --mtime SOURCE_DATE_EPOCH >>ids
+layerstore export app:1 -o commit.tar
 layerstore rw rm work >log
 layerstore check --full
 """
@@ -63,10 +66,10 @@ def listing(tar: Path) -> str:
     ).stdout
 
 
-def test_layer_is_the_same_for_all(users: OrdinaryUsers, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_images_are_the_same_for_all(users: OrdinaryUsers, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     (users.directory / "base.tar").write_bytes(BASE)
     (users.directory / "change.sh").write_text(CHANGE)
-    commits = {}
+    commits, ids = {}, {}
     for driver in DRIVERS:
         if why_not(driver):
             continue
@@ -77,6 +80,7 @@ def test_layer_is_the_same_for_all(users: OrdinaryUsers, tmp_path: Path, request
         subprocess.run(["sh", "-ec", COMMIT], cwd=here, env=environment, check=True)
         remove_root(root)
         commits[f"root, {driver}"] = here / "commit.tar"
+        ids[f"root, {driver}"] = (here / "ids").read_text()
     for who, names, driver in (
         ("subordinate IDs", ["first"], "overlay2"),
         ("a single user", [], "overlay2"),
@@ -86,6 +90,9 @@ def test_layer_is_the_same_for_all(users: OrdinaryUsers, tmp_path: Path, request
         inside = "layerstore unshare" if driver == "overlay2" else ""
         users.run(COMMIT, LAYERSTORE_DRIVER=driver, LAYERSTORE_ROOT=who, IN=inside)
         commits[who] = (users.home() / "commit.tar").rename(tmp_path / f"{who}.tar")
+        ids[who] = (users.home() / "ids").read_text()
     first = commits["root, vfs"]
     for who, tar in commits.items():
         assert tar.read_bytes() == first.read_bytes(), f"{who}:\n{listing(tar)}\nroot, vfs:\n{listing(first)}"
+    assert len(ids["root, vfs"].split()) == 3
+    assert ids == dict.fromkeys(ids, ids["root, vfs"])

@@ -33,7 +33,7 @@ def cat(session: Session, image: str, paths: tuple[str, ...]) -> None:
       layerstore cat debian:12 /os
       layerstore cat 3f1c9a2b hosts --json
     """
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         from layerstore_core.cli.views import opened_view, shown
 
         with opened_view(store, image) as opened:

@@ -37,7 +37,7 @@ def config(session: Session, image: str, name: str, options: ConfigOptions) -> N
     """
     if not options:
         raise click.UsageError("nothing is to be changed; give an option, or use 'layerstore tag' for another name")
-    with session.open() as store:
+    with session.open(content=False) as store:
         from layerstore_core.images import Images
 
         made = Images(store).configure(image, name, options)

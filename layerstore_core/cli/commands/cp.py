@@ -37,7 +37,7 @@ def cp(context: click.Context, source: str, target: str, follow_link: bool) -> N
     image = CHAIN.convert(word, None, context)
     if target == "-":
         output.check_binary(session.json)
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         from layerstore_core.cli.views import opened_view, shown
         from layerstore_core.view.copy_out import copy_to_host, tar_of
 

@@ -35,7 +35,7 @@ def du(session: Session, verbose: bool) -> None:
       layerstore du -v
       layerstore du --json | jq '.totals[] | select(.kind == "images").reclaimable'
     """
-    with session.open(reading=True) as store:
+    with session.open(reading=True, content=True) as store:
         from layerstore_core.maintenance.usage import disk_usage
 
         usage = disk_usage(store)

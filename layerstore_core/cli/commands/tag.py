@@ -23,7 +23,7 @@ def tag(session: Session, image: str, name: str) -> None:
     Example:
       layerstore tag 3f1c9a2b example/app:1.0
     """
-    with session.open() as store:
+    with session.open(content=False) as store:
         from layerstore_core.images import Images
 
         given, image_id = Images(store).tag_image(image, name)

@@ -35,16 +35,18 @@ docs: $(VENV)/.ready  ## the documentation's site, in build/site; a link that le
 real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minutes, a mirror, root, mmdebstrap and docker.io
 	$(BIN)/python -m pytest -s tests/docker/real_root_file_system.py
 
+# The tests that LAYERSTORE_RELIABILITY=1 makes thorough.
+THOROUGH := tests/reliability tests/fuzz tests/store/test_hostile_root.py tests/store/test_killed.py
 reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them: takes an hour and root; writes the figures into docs/reliability.md
 	rm -f build/figures && mkdir -p build
-	LAYERSTORE_RELIABILITY=1 LAYERSTORE_FIGURES=build/figures $(BIN)/python -m pytest tests/reliability tests/fuzz $(PYTEST_ARGS)
+	LAYERSTORE_RELIABILITY=1 LAYERSTORE_FIGURES=build/figures $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.reliability.report build/figures
 
 # All that the gate (.ci/run) leaves out or cuts short. It takes hours, and root.
 nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property tests, all proofs of reliability, growth
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
 	LAYERSTORE_TEST_MUTANTS=whole HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers $(PYTEST_ARGS)
-	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest tests/reliability tests/fuzz $(PYTEST_ARGS)
+	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
 	$(MAKE) growth
 
 SOAK_MINUTES ?= 60

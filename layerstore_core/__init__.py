@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         StoreDoesNotExist,
         UserNamespaceError,
     )
+    from layerstore_core.images.archive import ArchivedImage, ImageArchive
     from layerstore_core.images.arguments import ImageFormat
     from layerstore_core.images.details import ImageDetails, LayerOfImage
     from layerstore_core.images.filters import ImageFilter
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from layerstore_core.tree.remove import remove_tree
     from layerstore_core.unpack.unpacker import unpack_layer
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+    from layerstore_core.view.entries import iter_entries
     from layerstore_core.view.history import LayerChange
     from layerstore_core.view.nodes import Node
     from layerstore_core.view.path import ViewPath
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
 #: Each public name, and the module that it comes from.
 _HOMES = {
     "AmbiguousDriver": "errors",
+    "ArchivedImage": "images.archive",
     "BadRecord": "errors",
     "BinaryWriter": "images.output",
     "Capabilities": "driver.capabilities",
@@ -136,7 +139,6 @@ _HOMES = {
     "ConfigDocument": "images.formats.documents",
     "ConfigError": "errors",
     "ConfigOptions": "images.make.config_options",
-    "LayerBuilder": "images.make.layer_builder",
     "ConfigPart": "images.image_config",
     "DiffID": "base.digests",
     "DriverContext": "driver.context",
@@ -153,6 +155,7 @@ _HOMES = {
     "IDMapping": "tree.idmap",
     "IDRange": "tree.idmap",
     "Image": "images.image",
+    "ImageArchive": "images.archive",
     "ImageConfig": "images.image_config",
     "ImageDetails": "images.details",
     "ImageDoesNotExist": "errors",
@@ -170,6 +173,7 @@ _HOMES = {
     "InvalidSource": "errors",
     "IterStream": "streams.iterstream",
     "Layer": "store.handles",
+    "LayerBuilder": "images.make.layer_builder",
     "LayerChange": "view.history",
     "LayerDoesNotExist": "errors",
     "LayerInput": "store.register_chain",
@@ -233,6 +237,7 @@ _HOMES = {
     "enter_user_namespace": "driver.namespace",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
+    "iter_entries": "view.entries",
     "load_config": "config.load",
     "pack_changes": "diff.pack",
     "pack_tree": "diff.pack",
@@ -246,6 +251,7 @@ _HOMES = {
 
 __all__ = [
     "AmbiguousDriver",
+    "ArchivedImage",
     "BadRecord",
     "BinaryWriter",
     "Capabilities",
@@ -271,6 +277,7 @@ __all__ = [
     "IDMapping",
     "IDRange",
     "Image",
+    "ImageArchive",
     "ImageConfig",
     "ImageDetails",
     "ImageDoesNotExist",
@@ -353,6 +360,7 @@ __all__ = [
     "enter_user_namespace",
     "hookimpl",
     "hookspec",
+    "iter_entries",
     "load_config",
     "pack_changes",
     "pack_tree",

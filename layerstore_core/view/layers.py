@@ -11,7 +11,9 @@ from contextlib import closing
 from itertools import chain
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from layerstore_core.base.limits import Limit
 from layerstore_core.errors import IntegrityError, InvalidLayer
+from layerstore_core.streams.hasher import Hasher
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
 from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
@@ -155,26 +157,52 @@ class TarLayer:
 
     Args:
         open_tar: opens the uncompressed tar; the result is closed after use.
+        digest: the sha256 of the tar in hex, which is compared when all entries were read; `None`: it is not known.
+        limit: the most bytes that the tar may have; `None` for any number.
     """
 
-    def __init__(self, open_tar: Callable[[], BinaryIO]) -> None:
+    def __init__(
+        self, open_tar: Callable[[], BinaryIO], *, digest: str | None = None, limit: Limit | None = None
+    ) -> None:
         self._open_tar = open_tar
+        self._digest = digest
+        self._limit = limit
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
-        with closing(self._open_tar()) as tar:
-            scanner = TarScanner(lambda: tar.read(CHUNK) or b"")
+        with closing(self._open_tar()) as tar, Hasher() as hasher:
+            size = 0
+
+            def read_chunk() -> bytes:
+                nonlocal size
+                chunk = tar.read(CHUNK) or b""
+                size += len(chunk)
+                if self._limit is not None and size > self._limit.bytes:
+                    raise InvalidLayer(f"it is larger than {self._limit}", offset=size)
+                if self._digest is not None:
+                    hasher.update(chunk)
+                return chunk
+
+            scanner = TarScanner(read_chunk)
             while (entry := scanner.next_entry()[1]) is not None:
                 yield OtherEntry(entry, b"", scanner.offset, 0)
                 for _ in scanner.payload():
                     pass
                 while plain := scanner.plain_entries():
                     yield [_without_content(one) for one in plain]
+            if self._digest is not None:
+                for _ in scanner.trailer():
+                    pass
+                if (found := hasher.finish()) != self._digest:
+                    raise InvalidLayer(f"the layer is damaged: its digest is sha256:{found}, not sha256:{self._digest}")
 
     def payload(self, file: FileNode) -> Iterator[bytes]:
         """See `ViewLayer.payload`."""
-        with self._open_tar() as tar:
+        with closing(self._open_tar()) as tar:
             skip = file.offset
+            if getattr(tar, "seekable", lambda: False)():  # a driver's diff need not be a whole file object
+                tar.seek(skip)
+                skip = 0
             while skip and (chunk := tar.read(min(skip, CHUNK))):
                 skip -= len(chunk)
             left = file.stored_size
@@ -182,7 +210,7 @@ class TarLayer:
                 left -= len(chunk)
                 yield chunk
             if left:
-                raise InvalidLayer("the tar is shorter than when it was first read", entry=file.name)
+                raise InvalidLayer("the tar is shorter than when it was first read")
 
     def close(self) -> None:
         """See `ViewLayer.close`."""

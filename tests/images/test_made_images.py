@@ -1,0 +1,85 @@
+"""Images made here from one that Buildah has built: Buildah runs them, umoci unpacks them, Skopeo shows them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerstore_core import ConfigOptions, Image, Images, LayerStore
+from tests.images.test_clients import client
+
+BUSYBOX = shutil.which("busybox")
+pytestmark = pytest.mark.skipif(BUSYBOX is None, reason="busybox is not installed (Debian's package busybox-static)")
+SHOW = ["/bin/sh", "-c", 'echo "$A $B"; pwd; busybox cat /greeting']
+
+
+class Buildah:
+    """Buildah with a storage of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._own = ("--storage-driver", "vfs", "--root", directory / "buildah", "--runroot", directory / "run")
+
+    def __call__(self, *args: str | Path) -> str:
+        return client("buildah", *self._own, *args).strip()
+
+    def build(self, target: str, *layers: Path, **env: str) -> None:
+        """Build an image from nothing: each directory becomes a layer."""
+        base = "scratch"
+        for layer in layers:
+            container = self("from", base)
+            self("copy", "--quiet", container, layer, "/")
+            base = self("commit", "--quiet", "--rm", container)
+        container = self("from", base)
+        words = [word for key, value in env.items() for word in ("--env", f"{key}={value}")]
+        self("config", *words, "--workingdir", "/work", "--label", f"base={target}", container)
+        image = self("commit", "--quiet", "--rm", container)
+        self("push", image, target)
+
+
+def test_peers_take_what_each_command_makes(images: Images, store: LayerStore, tmp_path: Path) -> None:
+    buildah = Buildah(tmp_path)
+    for name in ("programs", "etc", "etc-new"):
+        (tmp_path / name).mkdir()
+    for name in ("sh", "busybox"):
+        (tmp_path / "programs" / "bin").mkdir(exist_ok=True)
+        assert BUSYBOX is not None
+        shutil.copy(BUSYBOX, tmp_path / "programs" / "bin" / name)
+    (tmp_path / "etc" / "release").write_text("old\n")
+    (tmp_path / "etc-new" / "release").write_text("new\n")
+    buildah.build(f"oci:{tmp_path}/old:1", tmp_path / "programs", tmp_path / "etc", A="old", B="old")
+    buildah.build(f"oci:{tmp_path}/new:1", tmp_path / "programs", tmp_path / "etc-new", A="new", B="new")
+    (old,) = images.load(tmp_path / "old", name="old:1")
+    (new,) = images.load(tmp_path / "new", name="new:1")
+    (tmp_path / "greeting").write_text("hello\n")
+
+    options = ConfigOptions(env={"B": "mine"}, cmd=SHOW, annotations={"org.example": "mine"})
+    made: dict[str, Image] = {}
+    with images.create_rw_layer("work", "old:1") as rw:
+        with rw.mounted() as root:
+            shutil.copy(tmp_path / "greeting", Path(root, "greeting"))
+            Path(root, "work").mkdir()
+        made["commit"] = images.commit(rw, "commit:1", config=options)
+    made["append"] = images.append("old:1", [(tmp_path / "greeting", "/")], name="append:1", config=options)
+    made["config"] = images.configure("commit:1", "config:1", ConfigOptions(env={"B": None}))
+    made["rebase"] = images.rebase("commit:1", "old:1", "new:1", "rebase:1")
+    assert made["commit"].diff_ids[:-1] == old.diff_ids
+    assert made["rebase"].diff_ids[:-1] == new.diff_ids
+    expected = {"commit": "old mine", "append": "old mine", "config": "old ", "rebase": "new mine"}
+    for name, image in made.items():
+        layout = tmp_path / f"layout-{name}"
+        images.save([f"{name}:1"], layout, form="oci")
+        config: dict[str, Any] = json.loads(client("skopeo", "inspect", "--config", "--raw", f"oci:{layout}:1"))
+        assert config == image.config.document
+        assert images.annotations(f"{name}:1")["org.example"] == "mine"
+        container = buildah("from", f"oci:{layout}:1")
+        shown = buildah("run", "--isolation", "chroot", "--network", "host", container, "--", *SHOW)
+        assert shown.splitlines() == [expected[name], "/work", "hello"]
+        if name in ("append", "rebase"):
+            client("umoci", "unpack", "--image", f"{layout}:1", tmp_path / name)
+            root = tmp_path / name / "rootfs"
+            assert (root / "greeting").read_text() == "hello\n"
+            assert (root / "release").read_text() == ("new\n" if name == "rebase" else "old\n")

@@ -82,13 +82,14 @@ if TYPE_CHECKING:
         RootFS,
         Words,
     )
-    from layerstore_core.images.images import Images, LoadedImages
+    from layerstore_core.images.images import Images
     from layerstore_core.images.load import LayerProgress
     from layerstore_core.images.make.config_options import ConfigOptions
     from layerstore_core.images.make.layer_builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
+    from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
     from layerstore_core.locking.root_locks import LocksUnavailable
     from layerstore_core.maintenance.check import check_store, repair
     from layerstore_core.maintenance.finding import Finding
@@ -186,7 +187,7 @@ _HOMES = {
     "LayerUsage": "maintenance.usage",
     "Limit": "base.limits",
     "Limits": "base.limits",
-    "LoadedImages": "images.images",
+    "LoadedImages": "images.results",
     "LocksUnavailable": "locking.root_locks",
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
@@ -211,6 +212,8 @@ _HOMES = {
     "Settings": "config.settings",
     "SkipKind": "images.formats.found",
     "SkipXattr": "diff.pack",
+    "SavedImages": "images.results",
+    "SavedManifest": "images.results",
     "Skipped": "images.formats.found",
     "Stamps": "diff.stamps",
     "StoreConfig": "config.model",
@@ -330,6 +333,8 @@ __all__ = [
     "RepairSource",
     "RootFS",
     "RootInUse",
+    "SavedImages",
+    "SavedManifest",
     "Settings",
     "SkipKind",
     "SkipXattr",

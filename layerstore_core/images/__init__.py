@@ -1,7 +1,7 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
-- `images` has the class `Images`, which programs use, and `making` its methods that make images; `image` and
-  `details` have what it returns.
+- `images` has the class `Images`, which programs use, and `making` its methods that make images; `image`,
+  `details` and `results` have what it returns.
 - `filters` chooses images by conditions.
 - `arguments` checks the arguments of its methods; `reference` parses the names of images.
 - `image_config` is the config as a model, which programs change; `make` makes images.
@@ -18,9 +18,10 @@ from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
-from layerstore_core.images.images import Images, LoadedImages
+from layerstore_core.images.images import Images
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
+from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
 from layerstore_core.records.kept import Referrer
 
 __all__ = [
@@ -35,5 +36,7 @@ __all__ = [
     "Reference",
     "Referrer",
     "Removal",
+    "SavedImages",
+    "SavedManifest",
     "Skipped",
 ]

@@ -11,7 +11,7 @@ from layerstore_core.errors import InvalidReference
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.reference import Reference
 
-ImageFormat = Literal["docker", "oci"]
+ImageFormat = Literal["docker", "oci", "dir"]
 
 
 def names_in(value: Sequence[str] | str) -> list[str]:
@@ -46,14 +46,26 @@ def new_name(name: str | None) -> Reference | None:
     return reference
 
 
-def check_form(form: str) -> None:
-    """Check the name of a format for saved images.
+def check_form(form: str, *, images: int, all_platforms: bool, referrers: bool) -> None:
+    """Check the name of a format for saved images, and that it has a place for what is to be saved.
+
+    Args:
+        form: the format.
+        images: how many images and names there are.
+        all_platforms: whether the images for all platforms are to be saved.
+        referrers: whether referrers are to be saved.
 
     Raises:
-        ValueError: it is unknown.
+        ValueError: the format is unknown, or has no place for that.
     """
-    if form not in ("docker", "oci"):
-        raise ValueError(f'the form of saved images is "docker" or "oci", not {form!r}')
+    if form not in ("docker", "oci", "dir"):
+        raise ValueError(f'the form of saved images is "docker", "oci" or "dir", not {form!r}')
+    if form == "docker" and all_platforms:
+        raise ValueError('an archive for Docker has one image for a name, not all platforms; use the format "oci"')
+    if form != "oci" and referrers:
+        raise ValueError(f'the format "{form}" has no place for referrers; use "oci"')
+    if form == "dir" and images > 1:
+        raise ValueError(f'the format "dir" has one image, not {images}; use "oci", or save them one by one')
 
 
 def target_of(target: object) -> str | BinaryWriter:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.base.digests import ImageID
-from layerstore_core.base.replace_file import is_stream
 from layerstore_core.errors import (
     BadRecord,
     ImageDoesNotExist,
@@ -30,17 +29,18 @@ from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.find import find_images, named, nothing_to_load
-from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
 from layerstore_core.images.keep.compressed import CompressedLayers
+from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
-from layerstore_core.images.keep.outgoing import annotations_of, copy_origin
+from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
 from layerstore_core.images.making import Making
-from layerstore_core.images.output import BinaryWriter, archive_at, directory_at
+from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
-from layerstore_core.images.save import Saver
+from layerstore_core.images.results import LoadedImages, SavedImages
+from layerstore_core.images.save import SaveOptions, save_images
 from layerstore_core.records.kept import Referrer
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
@@ -52,22 +52,6 @@ if TYPE_CHECKING:
 SHORTEST_ID: Final = 4
 _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
-
-
-class LoadedImages(list[Image]):
-    """The images that were loaded, each with the names that it was given.
-
-    Attributes:
-        skipped: the parts of the archive or layout that were not loaded, and why.
-        referrers: the signatures, attestations and other artifacts that were kept with the images.
-    """
-
-    def __init__(
-        self, images: Iterable[Image], skipped: Iterable[Skipped] = (), referrers: Iterable[Referrer] = ()
-    ) -> None:
-        super().__init__(images)
-        self.skipped = tuple(skipped)
-        self.referrers = tuple(referrers)
 
 
 class Images(Making, Deriving):
@@ -311,8 +295,12 @@ class Images(Making, Deriving):
         target: str | os.PathLike[str] | BinaryWriter,
         *,
         form: ImageFormat = "docker",
+        compression: str | None = None,
+        platform: Platform | str | Sequence[str] | None = None,
+        all_platforms: bool = False,
+        referrers: bool = False,
         progress: Progress | None = None,
-    ) -> list[Image]:
+    ) -> SavedImages:
         """Write images to an archive or a layout; the same images give the same bytes.
 
         Args:
@@ -321,41 +309,48 @@ class Images(Making, Deriving):
                 or a file object is written when the archive is complete.
             form: `"docker"`: a tar for `docker load`. `"oci"`: an OCI layout, which is a tar if the target's name
                 ends in `.tar`, or if the target is a pipe, a device or a file object; otherwise it is a directory.
-            progress: called now and then with the bytes of layers written so far.
+                `"dir"`: a directory as Skopeo writes it, with one image.
+            compression: how to compress all layers: `"gzip"`, `"zstd"`, with a level as in `"zstd:19"`, or `"none"`.
+                With `None` they are as they came when the image was loaded, where that can be had, and otherwise not
+                compressed; in the form `"docker"` they are not.
+            platform: the platform, where a name stands for images for several; see `get`.
+            all_platforms: save the images for all platforms, with their index.
+            referrers: save the signatures, attestations and other artifacts that were kept with the images, too.
+            progress: called now and then with the bytes of layers read so far.
 
         Returns:
-            The images, each with the names that it was saved with.
+            The images, each with the names that it was saved with, and their manifests.
 
         Raises:
             ImageDoesNotExist: there is no such image.
             LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
+            LayerStoreError: referrers are wanted, but the manifest that they refer to cannot be given back.
             OSError: the target cannot be written.
-            ValueError, TypeError: no image is named, the form is unknown, or the target is neither a path nor a file
-                object.
+            ValueError, TypeError: no image is named, the form is unknown or has no place for what is to be saved, or
+                the target is neither a path nor a file object.
         """
-        check_form(form)
         where = target_of(target)
-        wanted: dict[ImageID, dict[str, None]] = {}
-        for name in names_in(images):
-            image_id, reference = self._find(name)
-            wanted.setdefault(image_id, {})
-            if reference is not None:
-                wanted[image_id][reference] = None
-        if not wanted:
+        encoding = None if compression is None else Compression.parse(compression)
+        found = [self._find(name) for name in names_in(images)]
+        if not found:
             raise ValueError("name at least one image to save")
-        in_directory = form == "oci" and isinstance(where, str) and not (where.endswith(".tar") or is_stream(where))
-        with (
-            directory_at(cast("str", where))
-            if in_directory
-            else archive_at(where, spool_dir=self._store.context.scratch_directory())
-        ) as output:
-            saver = Saver(self._store, output, self._compressed.recipes if form == "oci" else None, progress)
-            saved = [self._image(image_id, {image_id: tuple(names)}) for image_id, names in wanted.items()]
-            for image in saved:
-                saver.add(image, image.names)
-            saver.finish(docker=form == "docker")
-        self._store.context.note_use(image.chain_id for image in saved)
-        return saved
+        asked = None if platform is None else Platform.of(platform)
+        kept = self._store.context.kept
+        chosen = choose(self._records, kept, found, platform=asked, all_platforms=all_platforms)
+        check_form(form, images=len(chosen), all_platforms=all_platforms, referrers=referrers)
+        names = {image: () for out in chosen for image in out.images} | names_of_images(
+            {out.name: out.images for out in chosen if out.name is not None}
+        )
+        saved = {image_id: self._image(image_id, names) for image_id in names}
+        manifests = save_images(
+            self._store,
+            [(out, [saved[image_id] for image_id in out.images]) for out in chosen],
+            where,
+            SaveOptions(form, encoding, referrers=referrers, progress=progress),
+            self._compressed,
+        )
+        self._store.context.note_use(image.chain_id for image in saved.values())
+        return SavedImages(saved.values(), manifests)
 
     # Names
 

@@ -43,7 +43,7 @@ def test_a_platform_is_accepted_in_each_form(images: Images, platform: Any) -> N
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda images: images.save(["app:1"], "x.tar", form="foo"), ValueError, '"docker" or "oci", not \'foo\''),
+        (lambda images: images.save(["app:1"], "x.tar", form="foo"), ValueError, '"oci" or "dir", not \'foo\''),
         (lambda images: images.save(7, "x.tar"), TypeError, "a name, or a list of names, not 7"),
         (lambda images: images.save([b"app:1"], "x.tar"), TypeError, "a str, not b'app:1'"),
         (lambda images: images.save(b"app:1", "x.tar"), TypeError, "a str, not b'app:1'"),

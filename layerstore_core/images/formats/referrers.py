@@ -5,7 +5,7 @@ What an artifact refers to, its subject, is said in one of three ways:
 - `subject` in its manifest or index (OCI image specification 1.1, `manifest.md`);
 - a tag: `sha256-<hex>.sig`, `.att` or `.sbom` (cosign), or `sha256-<hex>` of an index of referrers (OCI distribution
   specification 1.1, the referrers tag schema);
-- annotations of its entry in an image's index (BuildKit's attestations, moby/buildkit `docs/attestations`).
+- annotations of its entry in an image's index (BuildKit's attestations, moby/buildkit, docs/attestations).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.documents import Descriptor, Documents
 from layerstore_core.images.formats.found import MAX_IMAGES, Skipped
 from layerstore_core.images.formats.oci_layout import MAX_NESTING, NAME_ANNOTATION, REF_ANNOTATION
+from layerstore_core.images.formats.skopeo_dir import SkopeoDirectory
 from layerstore_core.records.kept import MAX_DOCUMENT
 
 #: The most referrers that are kept of one layout, and the most bytes of all their blobs.
@@ -60,7 +61,7 @@ def find_referrers(
     """Find what refers to manifests and indexes in a layout, and what refers to that, and so on.
 
     Args:
-        container: the layout. A container without `index.json` has no referrers.
+        container: the layout. A container without an index has no referrers.
         subjects: the digests of the manifests and indexes.
         images: the digests of manifests that are images: they are no referrers.
         skipped: referrers that cannot be kept are added here, with the reason.
@@ -71,11 +72,9 @@ def find_referrers(
     Raises:
         TooMuch: the layout exceeds the limits for documents.
     """
-    if "index.json" not in container:
-        return []
     documents = Documents(container)
     try:
-        index = documents.json("index.json")
+        index = container.index if isinstance(container, SkopeoDirectory) else documents.json("index.json")
     except TooMuch:
         raise
     except InvalidImage:

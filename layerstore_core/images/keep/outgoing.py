@@ -3,11 +3,142 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord
-from layerstore_core.records.kept import KeptDocuments, Origin
+from layerstore_core.images.formats.oci_layout import MAX_NESTING
+from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.keep.groups import for_platform, members_of_names
+from layerstore_core.log import logger
+from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.records.kept import MAX_DOCUMENTS, KeptDocuments, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An image to be saved, or the images for several platforms under one name.
+
+    Attributes:
+        name: its name in the output; `None` for none.
+        images: the images; the first is the one for this host, or for the platform that was asked for.
+        origin: what is kept of it; `None` for nothing.
+    """
+
+    name: str | None
+    images: tuple[ImageID, ...]
+    origin: Origin | None
+
+
+def choose(
+    records: ImageDB,
+    kept: KeptDocuments,
+    found: Sequence[tuple[ImageID, str | None]],
+    *,
+    platform: Platform | None,
+    all_platforms: bool,
+) -> list[Outgoing]:
+    """Choose what is to be saved.
+
+    Args:
+        records: the records of images.
+        kept: what is kept of them.
+        found: the image of each name, as Docker's list has it; without a name for one that was given by its ID.
+        platform: the platform, where a name stands for images for several.
+        all_platforms: whether to save the images for all platforms.
+
+    Raises:
+        ImageDoesNotExist: there is no image for the platform.
+    """
+    members = members_of_names(records, kept, {name: image for image, name in found if name is not None})
+    chosen: dict[tuple[tuple[ImageID, ...], str | None], Outgoing] = {}
+    for image, name in found:
+        images = (image,) if name is None else members[name]
+        origin = _origin(kept, image, name)
+        if platform is not None:
+            first = for_platform(records, images, platform, name or str(image))
+            images = (first, *(other for other in images if other != first))
+        out = Outgoing(name, images if all_platforms else images[:1], origin)
+        chosen[out.images, name] = out
+    named = {out.images for out in chosen.values() if out.name is not None}
+    order = dict.fromkeys(out.images for out in chosen.values())
+    return [
+        out
+        for images in order
+        for out in chosen.values()
+        if out.images == images and (out.name is not None or images not in named)
+    ]
+
+
+def _origin(kept: KeptDocuments, image: ImageID, name: str | None) -> Origin | None:
+    """Return the origin of an image; where it cannot be read, warn, and return `None`."""
+    try:
+        return kept.origin(image, name)
+    except (BadRecord, OSError) as error:
+        logger.warning("what was kept of image {} cannot be read; a new manifest is made: {}", image, error)
+        return None
+
+
+def kept_manifest(kept: KeptDocuments, origin: Origin | None, image: ImageID) -> tuple[bytes, dict[str, Any]] | None:
+    """Return the manifest that came in with an image, and the same parsed; `None` if there is none that can be used."""
+    digest = None if origin is None else origin.images.get(image)
+    if digest is None:
+        return None
+    try:
+        return kept.read(digest), parsed(kept, digest)
+    except (BadRecord, OSError) as error:
+        logger.warning("the manifest of image {} cannot be read; a new one is made: {}", image, error)
+        return None
+
+
+def tree_of(kept: KeptDocuments, digest: str, *, given: Collection[str] = (), depth: int = 0) -> list[str] | None:
+    """Return the digests of all documents that an index, or the manifest of an artifact, consists of.
+
+    Args:
+        kept: the documents.
+        digest: the index or the manifest.
+        given: the digests of manifests that are in the output already.
+        depth: how many indexes lead to it.
+
+    Returns:
+        The digests, that of the document itself last, without those given; `None` if one is missing or damaged.
+    """
+    if digest in given:
+        return []
+    try:
+        if depth > MAX_NESTING or not kept.has(digest):
+            return None
+        document = parsed(kept, digest)
+    except (BadRecord, OSError):
+        return None
+    found: list[str] = []
+    for one in _named_by(document):
+        if not isinstance(one, str):
+            return None
+        if isinstance(document.get("manifests"), list):
+            inner = tree_of(kept, one, given=given, depth=depth + 1)
+        else:
+            inner = [one] if _is_sound(kept, one) else None
+        if inner is None or len(found) > MAX_DOCUMENTS:
+            return None
+        found += inner
+    return [*found, digest]
+
+
+def _named_by(document: dict[str, Any]) -> Iterator[object]:
+    lists = [document.get(key) for key in ("manifests", "layers", "blobs")]
+    items = [item for one in lists if isinstance(one, list) for item in one]
+    for item in [document["config"], *items] if document.get("config") is not None else items:
+        yield item.get("digest") if isinstance(item, dict) else None
+
+
+def _is_sound(kept: KeptDocuments, digest: str) -> bool:
+    try:
+        return bool(kept.has(digest)) and kept.read(digest) is not None
+    except (BadRecord, OSError, ValueError):
+        return False
 
 
 def copy_origin(kept: KeptDocuments, source: str | None, name: str, image: ImageID) -> None:
@@ -63,8 +194,10 @@ def parsed(kept: KeptDocuments, digest: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(kept.read(digest))
+    except BadRecord:
+        raise
     except (ValueError, RecursionError) as error:
-        raise BadRecord(kept.path_of(digest), f"not a manifest: {str(error)[:200]}") from None
+        raise BadRecord(kept.path, f"{digest[:80]} is not a manifest: {str(error)[:200]}") from None
     if not isinstance(document, dict):
         raise BadRecord(kept.path_of(digest), "not a manifest: not a JSON object")
     return document

@@ -79,7 +79,7 @@ def test_a_missing_feature_is_named(disk, fact, reason):
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (1, "may not mount.*podman unshare"),
+        (1, "may not mount.*layerstore unshare"),
         (19, "modprobe overlay"),
         (22, "no overlay can be mounted"),
         (30, "read-only"),

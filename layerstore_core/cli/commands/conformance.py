@@ -11,6 +11,7 @@ import click
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import KEY_VALUE, PathType, json_option
 from layerstore_core.cli.session import Session
+from layerstore_core.errors import LayerStoreError, UserNamespaceError
 
 _DIRECTORY = PathType(file_okay=False, path_type=Path)
 _FILE = PathType(dir_okay=False, path_type=Path)
@@ -76,9 +77,24 @@ def conformance(
     session = context.ensure_object(Session)
     options["root"] = options["root"] or session.root
     request = Request(driver, {**session.driver_options, **own_options}, **options)
+    _enter_namespace(driver, session)
     run = run_installed(request, sys.stderr.buffer if session.verbosity else None)
     for path in report:
         write_report(run, path)
     session.answer(run.document(), lambda: map(output.printable, text_lines(run)))
     if any(one.verdict != "passed" for one in run.drivers) or not run.drivers:
         context.exit(1)
+
+
+def _enter_namespace(driver: str, session: Session) -> None:
+    """Enter a user namespace if the driver needs one. If none can be entered, the tests say what fails."""
+    from layerstore_core.driver.namespace import driver_needs_namespace
+    from layerstore_core.rootless.enter import enter
+
+    try:
+        if driver_needs_namespace(driver):
+            enter()
+    except UserNamespaceError as error:
+        session.outside_because = error
+    except LayerStoreError:
+        pass  # the driver is not installed, or cannot be imported

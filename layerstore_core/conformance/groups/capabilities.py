@@ -14,6 +14,7 @@ import pytest
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.dialects import DIALECTS
 from layerstore_core.conformance.groups.streams import must_be_same_bytes
+from layerstore_core.conformance.namespace import NamespaceRefused, problem_in_namespace
 from layerstore_core.conformance.rig import DriverRig, read_all, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, tar_of, whiteout
 from layerstore_core.conformance.trees import Tree, differences
@@ -108,6 +109,22 @@ class CapabilityTests(ConformanceTests):
             assert not lines, "layers that were applied at the same time:\n  " + "\n  ".join(lines)
         elif not lines:
             bench.note("could be declared: parallel_apply (layers applied children first came out right)")
+
+    def test_user_namespace(self, bench: DriverRig) -> None:
+        """With `user_namespace = True`, the driver works for root of a user namespace that has no other user.
+
+        Otherwise commands of ordinary users enter a namespace, and fail there.
+        """
+        declared = getattr(bench.factory, "user_namespace", False)
+        assert isinstance(declared, bool), f"the class attribute user_namespace is {declared!r}: set True or False"
+        if not declared or bench.options:
+            return  # an option, such as a quota, may need the machine's root
+        try:
+            problem = problem_in_namespace(bench)
+        except NamespaceRefused as reason:
+            bench.note(f"user_namespace is declared, and was not tried: no user namespace can be made here ({reason})")
+            return
+        assert not problem, f"in a user namespace: {problem}"
 
     def test_quota(self, bench: DriverRig) -> None:
         """With `quota`, a writable layer cannot exceed its `size`; without it, `size` raises ConfigError.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 from layerstore_core import Capabilities, hookimpl
 from tests.conformance.mutants.base import Mutant
 
@@ -49,3 +52,17 @@ class ChangesItsCapabilities(Mutant):
     def capabilities(self):
         self.asked = getattr(self, "asked", 0) + 1
         return Capabilities(max_depth=100 + self.asked)
+
+
+class LiesAboutUserNamespaces(Mutant):
+    """The driver declares `user_namespace`, but makes a device, which only the machine's root may do."""
+
+    caught_in = "capabilities"
+    user_namespace = True
+
+    @hookimpl
+    def create(self, layer_id, parent_id, storage_opt):
+        super().create(layer_id, parent_id, storage_opt)
+        device = self.home / f".{layer_id}"
+        os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        device.unlink()

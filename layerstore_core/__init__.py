@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.check import check_store, repair
     from layerstore_core.maintenance.finding import Finding
     from layerstore_core.maintenance.gc import Removed, collect_garbage
+    from layerstore_core.maintenance.prune import Pruned, prune
     from layerstore_core.maintenance.repair import OnRepaired
     from layerstore_core.maintenance.repair_source import RepairSource
     from layerstore_core.maintenance.usage import (
@@ -198,6 +199,7 @@ _HOMES = {
     "Platform": "images.formats.platforms",
     "Problem": "store.nodes",
     "Progress": "store.registration",
+    "Pruned": "maintenance.prune",
     "RWLayer": "store.handles",
     "RWLayerInUse": "errors",
     "ReadOnlyStore": "errors",
@@ -246,6 +248,7 @@ _HOMES = {
     "pack_tree": "diff.pack",
     "parse_duration": "base.units",
     "parse_size": "base.units",
+    "prune": "maintenance.prune",
     "remove_tree": "tree.remove",
     "repair": "maintenance.check",
     "take_stamps": "diff.stamps",
@@ -322,6 +325,7 @@ __all__ = [
     "Platform",
     "Problem",
     "Progress",
+    "Pruned",
     "RWLayer",
     "RWLayerInUse",
     "ReadOnlyStore",
@@ -371,6 +375,7 @@ __all__ = [
     "pack_tree",
     "parse_duration",
     "parse_size",
+    "prune",
     "remove_tree",
     "repair",
     "take_stamps",

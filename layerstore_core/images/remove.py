@@ -140,17 +140,8 @@ class RemovalPlan:
                     if layer is not None:
                         removal.layers.extend(self._store.release(layer))
             keep_recipes(kept.diff_id for kept in self._store.layers().values())
-            self._tidy()
+            tidy(self._store)
         return removal
-
-    def _tidy(self) -> None:
-        """Remove what belonged to the names, images and layers that are gone; what cannot be removed is left to gc."""
-        try:
-            forget(self._store)
-            for path in unused(self._store):
-                self._records.clear(path)
-        except (BadRecord, OSError) as error:
-            logger.warning("what belonged to the removed images is left to gc: {}", error)
 
     def _add_image(self, image: ImageID) -> None:
         """Add an image to the plan, with the images without a name that it was built from."""
@@ -189,3 +180,16 @@ class RemovalPlan:
                 self._users.setdefault(parent, []).append(name)
         top = self._top(image)
         return [] if top is None else self._users.get(top, [])
+
+
+def tidy(store: LayerStore) -> None:
+    """Remove what belonged to names, images and layers that are gone; what cannot be removed is left to gc.
+
+    The caller has locked the image records.
+    """
+    try:
+        forget(store)
+        for path in unused(store):
+            store.context.image_db.clear(path)
+    except (BadRecord, OSError) as error:
+        logger.warning("what belonged to the removed images is left to gc: {}", error)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images.filters import parse_time
+from layerstore_core.images.keep.groups import members_of_names, names_of_images
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
 from layerstore_core.store.store import LayerStore
@@ -125,6 +126,7 @@ class Census:
     Attributes:
         nodes: the layers that can be loaded.
         chains: the layers of each image that can be read, the base first; also those that are missing.
+        members: the images of each name: several, where it stands for several platforms.
         names: the names of each image, sorted.
         certain: whether everything that may refer to a layer can be read. If not, no layer is free.
         free: the layers to which nothing refers, as far as images have been removed from the census.
@@ -144,6 +146,7 @@ class Census:
             }
             self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
         self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
+        self.members: Final[dict[str, tuple[ImageID, ...]]] = {}
         self.names: Final[dict[ImageID, tuple[str, ...]]] = {}
         self._images_of: dict[ChainID, int] = {}
         self._read_images()
@@ -200,9 +203,9 @@ class Census:
     def _read_images(self) -> None:
         images = self._context.image_db
         try:
-            names = images.names()
+            self.members.update(members_of_names(images, self._context.kept, images.names()))
         except BadRecord:  # `certain` is false
-            names = {}
+            pass
         for image in images.image_ids():
             try:
                 layer = images.top_of(image)
@@ -214,8 +217,7 @@ class Census:
                 self._images_of[layer.chain_id] = self._images_of.get(layer.chain_id, 0) + 1
                 layer = layer.parent
             self.chains[image] = tuple(reversed(chain))
-        for name, image in sorted(names.items()):
-            self.names[image] = (*self.names.get(image, ()), name)
+        self.names.update(names_of_images(self.members))
 
 
 def is_in_use(context: StoreContext, node: LayerNode) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,9 +139,14 @@ class ImageDB:
             except (BadRecord, OSError) as error:  # the image has its names: a garbage collection removes the mark
                 logger.warning("the mark of unnamed image {} remains: {}", image, error)
 
-    def remove(self, image: ImageID) -> None:
-        """Remove an image; the records that other images were built from it are removed, too."""
-        for child in self.children(image):
+    def remove(self, image: ImageID, children: Iterable[ImageID] | None = None) -> None:
+        """Remove an image; the records that other images were built from it are removed, too.
+
+        Args:
+            image: the image.
+            children: the images that were built from it; `None`: read all records to find them.
+        """
+        for child in self.children(image) if children is None else children:
             self.clear(self.parent_path(child))
         self.clear(self.content / image.hex)
         self.clear(self._metadata / image.hex)

@@ -81,6 +81,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("check",): (),
         ("gc",): (),
         ("du",): (),
+        ("prune",): ("--dry-run",),
         ("completion",): ("bash",),
         ("conformance",): ("vfs", "--only", "sizes"),
         ("load",): (archive := docker_archive(tmp_path, "app:1"),),

@@ -78,6 +78,7 @@ COMMANDS: Final = CommandModules(
         "check",
         "gc",
         "du",
+        "prune",
         "unshare",
         "conformance",
         "completion",

@@ -1,0 +1,124 @@
+"""`layerstore prune`: remove images that are not in use, and layers without references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerstore_core.base.units import parse_duration, parse_size
+from layerstore_core.cli import output
+from layerstore_core.cli.commands.images import FILTERS
+from layerstore_core.cli.commands.rm import removed_document
+from layerstore_core.cli.listing import FilterType
+from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.session import Session
+
+if TYPE_CHECKING:
+    from layerstore_core.maintenance.prune import Pruned
+
+
+class _Parsed(click.ParamType[float]):
+    """A text that a function reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("-a", "--all", "named", is_flag=True, default=None, help="Also remove images that have a name.")
+@click.option(
+    "--older-than",
+    metavar="DURATION",
+    type=_Parsed("duration", parse_duration),
+    help="Remove only images that were not used for so long, such as 7d or 12h; also those that have a name.",
+)
+@click.option(
+    "--keep-storage",
+    metavar="SIZE",
+    type=_Parsed("size", parse_size),
+    help="Stop when the layers that stay have this size or less, such as 20G; also remove images that have a name.",
+)
+@click.option(
+    "--filter",
+    "conditions",
+    metavar="KEY=VALUE",
+    type=FilterType(FILTERS),
+    multiple=True,
+    help=f"Remove only images that fulfil this condition; may be repeated. Keys: {', '.join(FILTERS)}.",
+)
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@json_option
+@click.pass_obj
+def prune(
+    session: Session,
+    *,
+    named: bool | None,
+    older_than: float | None,
+    keep_storage: float | None,
+    conditions: tuple[tuple[str, str], ...],
+    dry_run: bool,
+) -> None:
+    """Remove images that are not in use, and unreferenced layers.
+
+    Without options, images that have no name are removed. With --all, --older-than or --keep-storage those with a
+    name are, too. All given conditions have to be fulfilled. Images that were not used for the longest time are
+    removed first.
+
+    An image stays if a writable layer, a mount or a process uses it, if its topmost layer is pinned, or if an image
+    that stays was built from it.
+
+    \b
+    Examples:
+      layerstore prune --dry-run
+      layerstore prune --older-than 7d --keep-storage 20G
+      layerstore prune --all --filter label!=keep
+    """
+    from layerstore_core.images.filters import ImageFilter
+
+    try:
+        chosen = ImageFilter.parse(conditions)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    def remove() -> Pruned:
+        with session.open() as store:
+            from layerstore_core.maintenance import prune as pruning
+
+            return pruning.prune(
+                store,
+                named=named,
+                older_than=older_than,
+                keep_storage=None if keep_storage is None else int(keep_storage),
+                chosen=chosen,
+                dry_run=dry_run,
+            )
+
+    def answer(pruned: Pruned) -> None:
+        if pruned and not session.json:
+            click.echo(f"{'Would free' if dry_run else 'Freed'} {output.human_size(pruned.bytes)}", err=True)
+        document = {
+            "dry_run": dry_run,
+            "freed": pruned.bytes,
+            "untagged": pruned.untagged,
+            "deleted": [str(image) for image in pruned.deleted],
+            **removed_document(pruned.layers),
+        }
+        session.answer(
+            document,
+            lambda: [
+                *(f"name {output.printable(name)}" for name in pruned.untagged),
+                *(f"image {image}" for image in pruned.deleted),
+                *(f"layer {layer.chain_id}" for layer in pruned.layers),
+            ],
+        )
+
+    session.answer_for(remove, answer)

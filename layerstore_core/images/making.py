@@ -115,3 +115,50 @@ class Making(ABC):
         from layerstore_core.images.make.append import import_root
 
         return import_root(self._store, source, name=new_name(name), options=config, progress=progress)
+
+    def squash(
+        self,
+        image: Image | str,
+        *,
+        name: str | None = None,
+        keep: int = 0,
+        since: str | None = None,
+        created: str | datetime | None = None,
+        message: str = "",
+        progress: Progress | None = None,
+    ) -> Image:
+        """Make an image whose upper layers, or all, are one layer. What they have deleted of each other is gone.
+
+        The config stays as it is, but for its time. The steps of the squashed layers stay in the history, without
+        layers; one more step has the new layer, as after `docker build --squash`. The same image and time give the same
+        image.
+
+        Args:
+            image: the image, or its name or ID.
+            name: the name of the new image, as for `append`.
+            keep: how many lower layers stay.
+            since: the lowest layer that is squashed, instead of `keep`: the first digits of its chain ID or diff ID.
+            created: the time of the new image, as in `ConfigOptions`.
+            message: a comment for the history.
+            progress: as for `append`.
+
+        Returns:
+            The new image, with its name.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
+            IntegrityError: a layer is damaged; the store is unchanged.
+            InvalidReference: `name` is not a valid name of an image.
+            ValueError: there is no such layer, or none is left to squash.
+            OSError: the system refuses; the store is unchanged.
+        """
+        from layerstore_core.images.make.squash import kept_below, squash
+
+        found = self.get(image) if isinstance(image, str) else image
+        if since is not None:
+            if keep:
+                raise ValueError("give either keep or since: both say which layers stay")
+            keep = kept_below(found, since)
+        return squash(
+            self._store, found, keep, name=new_name(name), created=created, message=message, progress=progress
+        )

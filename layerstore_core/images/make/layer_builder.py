@@ -6,26 +6,23 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from layerstore_core.base.limits import Limits
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer, InvalidSource
-from layerstore_core.images.make.content import Content, GivenBytes, SourceFile, Walks
-from layerstore_core.images.make.layer_tar import LayerTar
+from layerstore_core.images.make.content import Content, GivenBytes, SourceFile
+from layerstore_core.images.make.layer_tar import open_tar
 from layerstore_core.images.make.places import Item, Places
 from layerstore_core.images.make.tar_source import TarSource
 from layerstore_core.images.make.tree_source import read_tree
-from layerstore_core.streams.iterstream import join_small_pieces
-from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
-from layerstore_core.tar.whiteouts import OPAQUE, WHITEOUT_PREFIX, NameKind, classify, whiteout_name, whiteout_target
+from layerstore_core.tar.whiteouts import WHITEOUT_PREFIX, NameKind, classify, whiteout_target
 
 if TYPE_CHECKING:
     from layerstore_core.view.tree import TreeView
@@ -235,7 +232,7 @@ class LayerBuilder:
         Raises:
             OSError: from a read: a file cannot be read, or was changed since it was added (`ESTALE`).
         """
-        return cast("BinaryIO", LayerTar(lambda: join_small_pieces(self._pieces()), "the new layer"))
+        return open_tar(self._places, mtime_ns=self._mtime_ns or 0)
 
     def close(self) -> None:
         """Close the tars that were added. After that, `open` cannot read them any more."""
@@ -350,47 +347,6 @@ class LayerBuilder:
             item.entry.mtime_ns = entry.mtime_ns
             self._set(item.entry, (None, None, None))
         self._places.put(where, item)
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Yield the tar, sorted by path; a directory's opaque mark comes first in it."""
-        places = self._places
-        marks = TarEntry(b"", EntryType.FILE, mode=_WHITEOUT_MODE, mtime_ns=self._mtime_ns or 0)
-        names: list[tuple[bytes, bytes, Item | None]] = [(path, path, item) for path, item in places.items.items()]
-        names += [(name, name, None) for name in map(whiteout_name, places.whiteouts)]
-        names += [(path + b"/", path + b"/" + OPAQUE if path else OPAQUE, None) for path in places.opaque]
-        # Without an entry, programs give a directory all sorts of modes and times.
-        made = Item(TarEntry(b"", EntryType.DIR, mode=0o755, mtime_ns=self._mtime_ns or 0))
-        names += [(path, path, made) for path in places.missing()]
-        names.sort(key=itemgetter(0))
-        first: dict[int, bytes] = {}
-        with Walks() as walks:
-            for _, path, item in names:
-                if item is None:
-                    yield encode_header(replace(marks, name=path))
-                else:
-                    yield from _entry(path, item, first.setdefault(id(item), path), walks)
-        yield END_OF_ARCHIVE
-
-
-def _entry(path: bytes, item: Item, first: bytes, walks: Walks) -> Iterator[bytes]:
-    """Yield an entry: its headers, its content and its padding."""
-    if first != path and item.entry.type is not EntryType.DIR:
-        yield encode_header(replace(item.entry, name=path, type=EntryType.HARDLINK, linkname=first, size=0))
-        return
-    if item.entry.type is EntryType.DIR:
-        yield encode_header(replace(item.entry, name=path + b"/" if path else b"./"))
-        return
-    size = item.content.size if item.content is not None else 0
-    yield encode_header(replace(item.entry, name=path, size=size))
-    if item.content is None:
-        return
-    left = size
-    for chunk in item.content.read(walks):
-        left -= len(chunk)
-        yield chunk
-    if left:
-        raise OSError(errno.ESTALE, "its size changed while it was read", os.fsdecode(path))
-    yield padding(size)
 
 
 def _check(owner: tuple[int, int] | None, mode: int | None) -> None:

@@ -1,18 +1,27 @@
-"""The stream of a layer that is being built: read once or several times, always the same bytes."""
+"""The tar of a layer that is being built: sorted, and read once or several times, always the same bytes."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core.streams.iterstream import IterStream
+from layerstore_core.images.make.content import Walks
+from layerstore_core.images.make.places import Item, Places
+from layerstore_core.streams.iterstream import IterStream, join_small_pieces
+from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
+from layerstore_core.tar.entry import EntryType, TarEntry
+from layerstore_core.tar.whiteouts import OPAQUE, whiteout_name
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK: Final = 1 << 20
+_WHITEOUT_MODE: Final = 0o600
 
 
 class LayerTar(io.RawIOBase):
@@ -75,3 +84,53 @@ class LayerTar(io.RawIOBase):
         """Close the stream. A second call does nothing."""
         self._stream.close()
         super().close()
+
+
+def open_tar(places: Places, *, mtime_ns: int = 0) -> BinaryIO:
+    """Open the tar of a layer, sorted by path; the opaque mark of a directory comes first in it.
+
+    Args:
+        places: the layer.
+        mtime_ns: the time of whiteouts, and of directories that are missing.
+    """
+    return cast("BinaryIO", LayerTar(lambda: join_small_pieces(_pieces(places, mtime_ns)), "the new layer"))
+
+
+def _pieces(places: Places, mtime_ns: int) -> Iterator[bytes]:
+    names: list[tuple[bytes, bytes, Item | None]] = [(path, path, item) for path, item in places.items.items()]
+    names += [(name, name, None) for name in map(whiteout_name, places.whiteouts)]
+    names += [(path + b"/", path + b"/" + OPAQUE if path else OPAQUE, None) for path in places.opaque]
+    # Without an entry, programs give a directory all sorts of modes and times.
+    made = Item(TarEntry(b"", EntryType.DIR, mode=0o755, mtime_ns=mtime_ns))
+    names += [(path, path, made) for path in places.missing()]
+    names.sort(key=itemgetter(0))
+    mark = TarEntry(b"", EntryType.FILE, mode=_WHITEOUT_MODE, mtime_ns=mtime_ns)
+    first: dict[int, bytes] = {}
+    with Walks() as walks:
+        for _, path, item in names:
+            if item is None:
+                yield encode_header(replace(mark, name=path))
+            else:
+                yield from _entry(path, item, first.setdefault(id(item), path), walks)
+    yield END_OF_ARCHIVE
+
+
+def _entry(path: bytes, item: Item, first: bytes, walks: Walks) -> Iterator[bytes]:
+    """Yield an entry: its headers, its content and its padding."""
+    if item.entry.type is EntryType.DIR:
+        yield encode_header(replace(item.entry, name=path + b"/" if path else b"./"))
+        return
+    if first != path:
+        yield encode_header(replace(item.entry, name=path, type=EntryType.HARDLINK, linkname=first, size=0))
+        return
+    size = item.content.size if item.content is not None else 0
+    yield encode_header(replace(item.entry, name=path, size=size))
+    if item.content is None:
+        return
+    left = size
+    for chunk in item.content.read(walks):
+        left -= len(chunk)
+        yield chunk
+    if left:
+        raise OSError(errno.ESTALE, "its size changed while it was read", os.fsdecode(path))
+    yield padding(size)

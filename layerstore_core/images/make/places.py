@@ -63,6 +63,7 @@ class Places:
 
     Args:
         base: the tree of the image below it; `None` if there is none, or if it is not known.
+        limited: whether more names than `MAX_NAMES` are refused.
 
     Attributes:
         items: the files by their paths.
@@ -70,16 +71,22 @@ class Places:
         opaque: the paths of directories that hide what the image has in them.
     """
 
-    def __init__(self, base: Base | None) -> None:
+    def __init__(self, base: Base | None = None, *, limited: bool = True) -> None:
         self.items: dict[bytes, Item] = {}
         self.whiteouts: set[bytes] = set()
         self.opaque: set[bytes] = set()
         self.base = base
+        self._limited = limited
         #: The names in each directory that are, or lead to, names of this layer.
         self._names: defaultdict[bytes, set[bytes]] = defaultdict(set)
         #: Where directories lead to, and the paths that this depends on.
         self._resolved: dict[bytes, bytes] = {}
         self._walked: set[bytes] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the layer changes nothing."""
+        return not (self.items or self.whiteouts or self.opaque)
 
     def put(self, path: bytes, item: Item) -> None:
         """Add a file, or replace what has the path. What is below it stays if both are directories."""
@@ -201,7 +208,7 @@ class Places:
 
     def _note(self, path: bytes) -> None:
         """Note that the layer has a name, and has something below its directories."""
-        if len(self.items) + len(self.whiteouts) >= MAX_NAMES:
+        if self._limited and len(self.items) + len(self.whiteouts) >= MAX_NAMES:
             raise InvalidSource(f"one layer cannot have more than {MAX_NAMES} names; make several layers")
         while path:
             directory, _, base = path.rpartition(b"/")

@@ -1,7 +1,7 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
-- `images` has the class `Images`, which programs use, and `making` its methods that make images; `image`,
-  `details` and `results` have what it returns.
+- `images` has the class `Images`, which programs use, with its methods in `making`, `deriving` and `trees`;
+  `image`, `details` and `results` have what it returns.
 - `filters` chooses images by conditions.
 - `arguments` checks the arguments of its methods; `reference` parses the names of images.
 - `image_config` is the config as a model, which programs change; `make` makes images.

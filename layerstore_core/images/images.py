@@ -41,6 +41,7 @@ from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.results import LoadedImages, SavedImages
 from layerstore_core.images.save import SaveOptions, save_images
+from layerstore_core.images.trees import Trees
 from layerstore_core.records.kept import Referrer
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
@@ -54,7 +55,7 @@ _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
 
 
-class Images(Making, Deriving):
+class Images(Making, Deriving, Trees):
     """The images of an open store.
 
     Args:

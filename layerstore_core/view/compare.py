@@ -152,12 +152,3 @@ class _Links:
                 if (child.linked or child.children) and name in twin.children
             ]
         return first
-
-
-def names_of_files(tree: TreeView) -> dict[int, list[bytes]]:
-    """Return all names of each file that may have several, by the `id` of its node."""
-    names: dict[int, list[bytes]] = {}
-    for path, node in tree.walk():
-        if node.linked:
-            names.setdefault(id(node), []).append(path)
-    return names

@@ -95,6 +95,8 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("cat",): ("app:1", "in-image"),
         ("cp",): ("app:1:/in-image", str(tmp_path / "copy")),
         ("which",): ("app:1", "in-image"),
+        ("squash",): ("app:1", "-t", "flat:1"),
+        ("rootfs",): ("app:1", "-o", str(tmp_path / "rootfs")),
         ("tag",): ("app:1", "app:2"),
         ("config",): ("app:1", "-t", "app:3", "--user", "me"),
         ("commit",): ("another", "app:4"),
@@ -113,7 +115,7 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         section = SECTIONS[" ".join(words)]
         # These refer to the command that describes their objects.
         also = {("ls",): SECTIONS["register"]}.get(words, "")
-        if words[0] in ("images", "append", "import"):
+        if words[0] in ("images", "append", "import", "squash"):
             also = SECTIONS["load"]
         missing = {key for key in keys_of(document) if f"`{key}`" not in section + also}
         assert not missing, f"{' '.join(words)}: not documented: {missing}"

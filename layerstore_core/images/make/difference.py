@@ -8,7 +8,7 @@ from layerstore_core.diff.change import ChangeKind
 from layerstore_core.images.make.content import Walks
 from layerstore_core.images.make.places import Item, Places
 from layerstore_core.tar.entry import EntryType, TarEntry
-from layerstore_core.view.compare import TreeChange, names_of_files
+from layerstore_core.view.compare import TreeChange
 from layerstore_core.view.nodes import FileNode, Node
 from layerstore_core.view.tree import TreeView
 
@@ -47,7 +47,6 @@ def layer_of(changes: Iterable[TreeChange], after: TreeView) -> Places:
         changes: all differences between the trees.
         after: the second tree. Its contents are read when the layer is.
     """
-    names = names_of_files(after)
     places = Places(limited=False)
     done: set[int] = set()
     for change in changes:
@@ -62,7 +61,7 @@ def layer_of(changes: Iterable[TreeChange], after: TreeView) -> Places:
             item = item_of(node, after)
             if node.linked:
                 done.add(id(node))
-            for path in names.get(id(node), [change.path]) if node.linked else [change.path]:
+            for path in after.names_of(node) or [change.path]:
                 places.put(path, item)
     return places
 

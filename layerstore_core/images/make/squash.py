@@ -1,4 +1,4 @@
-"""Squashing: the upper layers of an image, or all, as one layer; and the tree of an image as one tar.
+"""Squashing: the upper layers of an image, or all, as one layer.
 
 Rules of the config: as `docker build --squash`. The steps of the squashed layers stay in the history, without layers,
 and one more step has the new layer.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from layerstore_core.images.image_config import HistoryStep, ImageConfig
 from layerstore_core.images.make.created import creation_time
 from layerstore_core.images.make.difference import layer_of, whole_layer
 from layerstore_core.images.make.layer_tar import open_tar
-from layerstore_core.images.make.record import add_step, history_entry, record_image
+from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
 from layerstore_core.view.compare import compare_views
 from layerstore_core.view.tree import TreeView
 
@@ -77,7 +77,8 @@ def squash(
                 "layerstore squash", created=config.created, comment=message, empty_layer=top is parent
             )
             add_step(config, step, None if top is parent else top.diff_id)
-            made = record_image(store, config, top, name=name, parent=None)
+            annotations = annotations_of(store, image)
+            made = record_image(store, config, top, name=name, parent=None, annotations=annotations)
         except BaseException:
             if top is not parent:
                 store.release(top)
@@ -110,11 +111,6 @@ def kept_below(image: Image, layer: str) -> int:
         what = "several layers of the image begin" if found else "no layer of the image begins"
         raise ValueError(f"{what} with {digits[:80]!r}; its layers are {known}")
     return found.pop()
-
-
-def open_rootfs(view: TreeView) -> BinaryIO:
-    """Open the tar of everything in a tree, sorted, and the same bytes each time. The view stays open meanwhile."""
-    return open_tar(whole_layer(view))
 
 
 def _upper_layer(below: TreeView, whole: TreeView) -> Places:

@@ -85,3 +85,31 @@ def test_import_of_nothing_is_refused(run: Run, tmp_path: Path) -> None:
     assert "empty" in run("import", "-", "-t", "x", code=1).stderr
     assert "missing" in run("import", tmp_path / "missing", "-t", "x", code=1).stderr
     assert run("images", "--json").json["images"] == []
+
+
+def test_squash_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/a", "-t", "one", *FIXED)
+    run("append", "one", f"{app}:/b", "-t", "two", *FIXED)
+    document = run("squash", "two", "-t", "all", *FIXED, "--message", "why", "--json").json
+    assert document["names"] == ["all:latest"]
+    assert len(document["diff_ids"]) == 1
+    layer = run("inspect", "two", "--json").json["layers"][1]["chain_id"]
+    for words in (("--keep", "1"), ("--from", layer[:12])):
+        kept = run("squash", "two", "-t", "kept", *words, *FIXED, "--json").json
+        assert len(kept["diff_ids"]) == 2
+    assert "give one of them" in run("squash", "two", "-t", "x", "--keep", "1", "--from", layer, code=2).stderr
+    assert "2 layers" in run("squash", "two", "-t", "x", "--keep", "2", code=2).stderr
+    assert "not a time" in run("squash", "two", "-t", "x", "--created", "noon", code=2).stderr
+    assert "nothing" in run("squash", "nothing", "-t", "x", code=1).stderr
+
+
+def test_rootfs_writes_a_tar_a_directory_and_standard_output(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/opt/app", "-t", "one", *FIXED)
+    out = app.parent / "out"
+    document = run("rootfs", "one", "-o", out, "--json").json
+    assert document["file"] == str(out)
+    assert (out / "opt" / "app").read_bytes() == app.read_bytes()
+    run("rootfs", document["chain_id"][:12], "-o", app.parent / "out.tar")
+    assert run("rootfs", "one", "-o", "-").stdout == (app.parent / "out.tar").read_bytes()
+    assert "not an empty directory" in run("rootfs", "one", "-o", out, code=1).stderr
+    assert run("rootfs", "one", "-o", "-", "--json", code=2).stdout == b""

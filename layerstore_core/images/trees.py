@@ -1,0 +1,82 @@
+"""The trees of images: the methods of `Images` that write and compare them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from layerstore_core.base.replace_file import is_stream, replacing
+from layerstore_core.images.arguments import target_of
+from layerstore_core.images.image import Image
+from layerstore_core.log import logger
+from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from layerstore_core.images.output import BinaryWriter
+    from layerstore_core.view.tree import TreeView
+
+
+class Trees(ABC):
+    """The methods of `Images` for the trees of images."""
+
+    _store: LayerStore
+
+    @abstractmethod
+    def view(self, image: Image | str) -> TreeView:
+        """Return the merged tree of an image; see `Images.view`."""
+
+    def export_root(self, image: Image | str, target: str | os.PathLike[str] | BinaryWriter) -> None:
+        """Write the tree of an image, all layers merged, to a tar or a directory.
+
+        A tar is sorted, has all metadata, and is the same bytes each time. A directory has what this process may set:
+        as an ordinary user all files belong to that user, and devices are left out, with a warning.
+
+        Args:
+            image: the image, or its name or ID.
+            target: a path, or a binary file object. A path is a tar if its name ends in `.tar`, or if it is a pipe or a
+                device; otherwise it is a directory, which must be new or empty. It appears whole or not at all.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
+            IntegrityError: a layer is damaged.
+            FileExistsError: the directory is not empty.
+            OSError: the target cannot be written.
+        """
+        where = target_of(target)
+        with self.view(image) as view:
+            write_tree(view, where)
+
+
+def write_tree(view: TreeView, target: str | BinaryWriter) -> None:
+    """Write a merged tree to a tar or a directory; see `Trees.export_root`."""
+    from layerstore_core.view.copy_out import copy_to_host, tar_of
+
+    if not isinstance(target, str):
+        for chunk in tar_of(view, b"/"):
+            target.write(chunk)
+        return
+    if target.endswith(".tar") or is_stream(target):
+        with replacing(target) as file:
+            for chunk in tar_of(view, b"/"):
+                file.write(chunk)
+        return
+    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
+        raise FileExistsError(
+            errno.EEXIST, "it exists, and is not an empty directory; give the name of a new directory", target
+        )
+    copy_to_host(view, b"/.", target)
+    _report_owners(view, target)
+
+
+def _report_owners(view: TreeView, target: str) -> None:
+    """Log a warning if this process could not give the files of a copy their owners."""
+    from layerstore_core.rootless.rights import acts_for_root
+
+    if acts_for_root():
+        return
+    own = os.geteuid(), os.getegid()
+    count = sum((node.uid, node.gid) != own for _, node in view.walk())
+    if count:
+        logger.warning("{}: {} files belong to this user now, and not to their owners; a tar keeps all", target, count)

@@ -44,7 +44,7 @@ _SHOWN: Final = 5
 
 
 def _as_list(value: Any) -> Any:
-    """Return a single string as a list: Docker reads both (moby, `strslice`)."""
+    """Return a single string as a list: Docker reads both (moby, api/types/strslice)."""
     return [value] if isinstance(value, str) else value
 
 

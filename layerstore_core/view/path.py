@@ -1,4 +1,4 @@
-"""Paths in a view, which are used like those of `pathlib`."""
+"""Paths in a view, which are used like those of pathlib."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Files(Protocol):
 
 @total_ordering
 class ViewPath:
-    """A path in a view, which has the methods of `pathlib.Path` that read.
+    """A path in a view, which has the methods of pathlib.Path that read.
 
     It always begins at the root of the view. Symbolic links are followed inside the view, and `..` does not lead out of
     it. Names that are not UTF-8 have surrogates, as with `os.fsdecode`.
@@ -195,7 +195,7 @@ class ViewPath:
     def walk(self) -> Iterator[tuple[ViewPath, list[str], list[str]]]:
         """Yield each directory from this one on, with the names of its directories and of its other files.
 
-        No symbolic link below this path is followed. As with `pathlib.Path.walk`, names of directories that the caller
+        No symbolic link below this path is followed. As with pathlib.Path.walk, names of directories that the caller
         removes are not visited.
         """
         pending = [self]
@@ -208,7 +208,7 @@ class ViewPath:
             pending += [here / name for name in reversed(directories)]
 
     def glob(self, pattern: str) -> Iterator[ViewPath]:
-        """Yield the files below this directory whose paths match a pattern, sorted, as `pathlib.Path.glob` does.
+        """Yield the files below this directory whose paths match a pattern, sorted, as pathlib.Path.glob does.
 
         Args:
             pattern: `*`, `?` and `[…]` match within a component; `**` is any number of directories, without following

@@ -99,9 +99,19 @@ class Application(click.Group):
 
 def _add_reason(error: Exception, context: click.Context | None) -> None:
     """Add to an error that may come from missing rights why the command is not in a user namespace."""
+    if not isinstance(error, (DriverNotSupported, PermissionError)):
+        return
     session = context.find_object(Session) if context is not None else None
-    if session and session.outside_because and isinstance(error, (DriverNotSupported, PermissionError)):
+    if session and session.outside_because:
         error.add_note(f"no user namespace was entered: {session.outside_because}")
+    elif isinstance(error, PermissionError):
+        from layerstore_core.rootless.rights import has_one_user
+
+        if has_one_user():
+            error.add_note(
+                "this user namespace has one user: files of other owners need subordinate IDs in /etc/subuid and "
+                "/etc/subgid, and newuidmap and newgidmap (package uidmap)"
+            )
 
 
 def _options(args: Sequence[str]) -> Sequence[str]:

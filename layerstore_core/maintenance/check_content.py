@@ -139,6 +139,9 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Ver
         store: an open store.
         layer: a view of it.
         parent_verdict: the result of its parent, or its future.
+
+    Raises:
+        PermissionError: the layer has files of another owner, which this user may not read.
     """
     entries: deque[LayerEntry] = deque()
     complete = True
@@ -152,6 +155,7 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Ver
             while stream.read(_CHUNK):
                 pass
     except (LayerStoreError, OSError) as error:
+        _refuse_files_of_others(error, layer)
         return Verdict(str(error), unknown=True)
     parent = parent_verdict.result() if isinstance(parent_verdict, Future) else parent_verdict
     if not complete:
@@ -159,6 +163,7 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Ver
     try:
         found = store.driver.check_tree(layer.cache_id, layer.parent.cache_id if layer.parent else "", _taken(entries))
     except (LayerStoreError, OSError) as error:
+        _refuse_files_of_others(error, layer)
         if parent.unknown:  # it may be the parent's files that cannot be read: a finding of its own
             return _UNKNOWN
         return Verdict(f"its files cannot be compared with its tar: {error}", unknown=True)
@@ -172,6 +177,19 @@ def verify(store: LayerStore, layer: Layer, parent_verdict: Verdict | Future[Ver
             if not (one.inherited and any(_is_in(one.source or one.path, path) for path in parent.doubtful))
         ]
     return Verdict("", found, paths, parent.unknown)
+
+
+def _refuse_files_of_others(error: Exception, layer: Layer) -> None:
+    """Raise the error again if it says nothing of the layer: this user may not read a file of another owner."""
+    if not isinstance(error, PermissionError) or not error.filename:
+        return
+    try:
+        owner = os.lstat(error.filename).st_uid
+    except OSError:
+        owner = None
+    if owner != os.geteuid():
+        error.add_note(f"while verifying layer {layer.chain_id}")
+        raise error
 
 
 def _taken(entries: deque[LayerEntry]) -> Iterator[LayerEntry]:

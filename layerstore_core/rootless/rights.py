@@ -55,6 +55,16 @@ def acts_for_root() -> bool:
         return True
 
 
+def has_one_user() -> bool:
+    """Return whether this process is in a user namespace with a single user ID."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return False
+    return len(lines) == 1 and lines[0].split()[2] == "1"
+
+
 def _may_administrate() -> bool:
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:

@@ -70,6 +70,30 @@ def test_without_subordinate_ids_the_namespace_has_one_user(users: OrdinaryUsers
     assert users.run(script) == [f" 0 {USERS['first'][0]} 1"] * 2
 
 
+def test_files_of_other_owners_are_no_damage(users: OrdinaryUsers) -> None:
+    """A store that was made with subordinate IDs is used without them."""
+    users.run(
+        """
+        echo secret >secret; chmod 600 secret
+        tar -cf layer.tar --owner=1234 --group=5 secret
+        layerstore --driver overlay2 register layer.tar
+        """
+    )
+    hide = 'mount --bind /dev/null "$(command -v newuidmap)"'
+    for command in ("check --full", "cat $(layerstore ls --json | grep -o 'sha256:[0-9a-f]*' | head -1) secret"):
+        code, out, err = users.try_(f"layerstore {command}", before=hide)
+        assert (code, out) == (1, ""), command
+        assert "/secret: Permission denied" in err
+        assert "Traceback" not in err
+    for command in ("check --full", "gc", "ls"):
+        users.run(f"layerstore {command}")
+    users.give_ids("second")
+    (users.directory / "etc" / "subgid").write_text("first:900000:65536\n")
+    code, _, err = users.try_("layerstore rw create work; layerstore check --full --repair")
+    assert code == 1
+    assert "this user namespace has one user" in err
+
+
 def test_where_processes_find_each_other(users: OrdinaryUsers) -> None:
     """Without /run/user it is a directory in /tmp, which must not be another user's, or open to others."""
     uid, _ = USERS["first"]

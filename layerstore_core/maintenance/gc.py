@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerstore_core.base import inside
+from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.images.keep.tidy import forget, unused
 from layerstore_core.log import logger
@@ -77,7 +78,7 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
         if dry_run or remove_stale_transaction(store.context, stale):
             removed.append(found)
     with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
-        for path in images.half_done():
+        for path in images.half_done(_members_of_names(store)):
             found = Removed("half-done image record", str(path), _size(path))
             if not dry_run:
                 images.clear(path)
@@ -108,6 +109,19 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
     if not dry_run:
         store.context.last_used.keep_only(set(store.chain_ids()))
         store.cleanup()
+
+
+def _members_of_names(store: LayerStore) -> set[ImageID] | None:
+    """Return all images that belong to names, also those for further platforms; `None` if they cannot be read."""
+    from layerstore_core.images.keep.groups import members_of_names
+
+    records = store.context.image_db
+    try:
+        store.context.kept.names()  # otherwise the next call takes each name for that of one image
+        members = members_of_names(records, store.context.kept, records.names())
+    except (BadRecord, OSError):
+        return None
+    return {image for images in members.values() for image in images}
 
 
 def _unused_rw_images(store: LayerStore) -> list[str]:

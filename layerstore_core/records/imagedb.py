@@ -151,11 +151,15 @@ class ImageDB:
         self.clear(self.content / image.hex)
         self.clear(self._metadata / image.hex)
 
-    def half_done(self) -> list[Path]:
+    def half_done(self, members: Collection[ImageID] | None = ()) -> list[Path]:
         """Return what processes that ended during a change have left: `clear` may remove it while changes are locked.
 
         These are files that were not moved to their places yet, metadata of images that were removed or never
         recorded, and images whose names were never recorded.
+
+        Args:
+            members: images that belong to a name, although the list of names has another image for it; `None` where
+                they are not known.
         """
         found = []
         for directory in (self.path, self.content, self._by_digest):
@@ -167,8 +171,12 @@ class ImageDB:
             if name in known:
                 inner = self._metadata / name
                 partial = [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
-                if inner / _UNNAMED in partial and not unreadable and self._is_unused(ImageID.from_hex(name)):
-                    partial = [self.content / name, inner]
+                if inner / _UNNAMED in partial:
+                    image = ImageID.from_hex(name)
+                    if members is None or unreadable:
+                        partial.remove(inner / _UNNAMED)
+                    elif image not in members and self._is_unused(image):
+                        partial = [self.content / name, inner]
                 found += partial
             elif not unreadable:  # otherwise it may belong to an image whose config is lost
                 found.append(self._metadata / name)

@@ -57,7 +57,7 @@ def test_entries_that_another_collector_removes_meanwhile_have_no_size(store, mo
     stale = store.context.db.path / "tmp" / "write-set-gone"
     record = store.context.image_db.names_path.with_name(".tmp-gone")
     monkeypatch.setattr(type(store.context.db), "stale_transactions", lambda _: [StaleTransaction(stale, ())])
-    monkeypatch.setattr(type(store.context.image_db), "half_done", lambda _: [record])
+    monkeypatch.setattr(type(store.context.image_db), "half_done", lambda *_: [record])
     assert collect_garbage(store) == [Removed("half-done image record", str(record), 0)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import signal
 import threading
@@ -19,6 +21,7 @@ from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.handles import Layer
 from tests.conftest import OpenStore
+from tests.images.archives import ImageSpec, oci_index, oci_manifest, tar_files
 from tests.store.layers import BASE, MIDDLE, chain, tree
 
 NAME = Reference.parse("example/app:1")
@@ -244,3 +247,24 @@ def test_a_step_is_empty_if_and_only_if_it_has_no_layer() -> None:
     for step, diff_id in ((history_entry(), None), (history_entry(empty_layer=True), ImageID.of(b""))):
         with pytest.raises(InvalidImage, match="empty_layer"):
             add_step(ImageConfig.scratch(), step, diff_id)  # type: ignore[arg-type]
+
+
+def test_an_image_for_another_platform_of_a_name_is_no_unnamed_one(store: LayerStore, images: Images) -> None:
+    """After a power cut the mark may be there again, although the image has long belonged to a name."""
+    platforms = [oci_manifest(files := {}, ImageSpec([BASE], extra={"architecture": "amd64"}))]
+    platforms.append(oci_manifest(files, ImageSpec([MIDDLE], extra={"architecture": "arm64"})))
+    for manifest, architecture in zip(platforms, ("amd64", "arm64"), strict=True):
+        manifest["platform"] = {"os": "linux", "architecture": architecture}
+    index = oci_index(files, platforms)
+    index["annotations"] = {"io.containerd.image.name": "docker.io/library/app:1"}
+    files["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [index]}).encode()
+    loaded = images.load(io.BytesIO(tar_files(files)), all_platforms=True)
+    assert len(loaded) == 2
+    marks = [store.context.image_db.parent_path(image.image_id).with_name(".tmp-unnamed") for image in loaded]
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_bytes(b"")
+    assert {item.name for item in collect_garbage(store)} == {str(mark) for mark in marks}
+    assert len(store.context.image_db.image_ids()) == 2
+    assert len(store.chain_ids()) == 2

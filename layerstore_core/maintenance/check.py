@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from layerstore_core.maintenance.check_content import check_content
 from layerstore_core.maintenance.check_driver import check_driver
-from layerstore_core.maintenance.check_images import check_images
+from layerstore_core.maintenance.check_images import check_blobs, check_images, check_kept
 from layerstore_core.maintenance.check_records import check_pins, check_records, check_references
 from layerstore_core.maintenance.finding import CODES, Finding
 from layerstore_core.maintenance.repair import OnRepaired, Repair
@@ -45,7 +45,7 @@ def check_store(
     if full:
         named = {finding.subject for finding in findings}
         layers = [layer for chain, layer in sorted(store.layers().items()) if chain not in named]
-        content = list(check_content(store, layers, progress=progress, resume=resume))
+        content = [*check_content(store, layers, progress=progress, resume=resume), *check_blobs(store)]
     last = _last_look(store)
     if findings or last:
         # What other processes were changing meanwhile may have looked wrong. What still does while nothing can
@@ -66,7 +66,7 @@ def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Find
 
 def _last_look(store: LayerStore) -> list[Finding]:
     """Check what refers to layers."""
-    return [*check_images(store), *check_pins(store), *check_references(store)]
+    return [*check_images(store), *check_kept(store), *check_pins(store), *check_references(store)]
 
 
 def repair(

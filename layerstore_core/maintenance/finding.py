@@ -24,6 +24,10 @@ CODES: Final = {
     "image-without-config": "an image's config is missing, and a name or another image refers to it",
     "unreadable-reference": "something that may refer to layers cannot be read, so that none is deleted",
     "image-without-layers": "an image's topmost layer is missing",
+    "missing-document": "a manifest, an index or a blob that was kept with an image is missing",
+    "damaged-document": "a manifest, an index or a blob that was kept with an image is damaged",
+    "unreadable-origin": "what belongs to an image or a name cannot be read, or is lost",
+    "damaged-blob": "a layer that was kept as it came compressed is damaged (full checks only)",
 }
 
 

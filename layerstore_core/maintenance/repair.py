@@ -121,6 +121,13 @@ class Repair:
                 return self._load_image(ImageID(finding.subject).hex)
             case "unloadable":
                 return self._unloadable(finding)
+            case "missing-document" | "damaged-document":
+                return self._of_document(Path(finding.subject), missing=finding.code == "missing-document")
+            case "damaged-blob":
+                with self._store.context.changing_images():
+                    return self._put_away(Path(finding.subject), "blob")
+            case "unreadable-origin":
+                return self._of_origin(Path(finding.subject))
             case _ if finding.code in _OF_LAYERS:
                 return self._of_layer(finding)
         return ""
@@ -176,6 +183,36 @@ class Repair:
             except OSError:
                 return ""  # a disk that fails, or a missing permission, says nothing about the content
             return self._move_to_quarantine(path)
+
+    def _of_document(self, path: Path, *, missing: bool) -> str:
+        kept = self._store.context.kept
+        for image in kept.owners_of(path):
+            if done := self._load_image(image.hex):
+                return done
+        with self._store.context.changing_images():
+            if not missing:
+                return self._put_away(path, "document")
+            if not self._force:
+                return ""
+            kept.give_up(path)
+            return "it is given up: the image will be saved with a new manifest"
+
+    def _of_origin(self, path: Path) -> str:
+        kept = self._store.context.kept
+        with self._store.context.changing_images():
+            if inside.exists(path) and kept.lost() is None:
+                done = self._put_away(path, "origin")
+                if path == kept.names_path:
+                    kept.begin_anew()
+                return done
+            if not self._force or kept.lost() is None:
+                return ""
+            kept.begin_anew()
+            return "begun anew, without what was lost"
+
+    def _put_away(self, path: Path, what: str) -> str:
+        # Not the whole digest: the name of a damaged image's config ends with one.
+        return f"it is now {self._quarantine.put(path, f'{what}-{path.name[:12]}')}"
 
     def _move_to_quarantine(self, path: Path) -> str:
         return f"it is now {self._quarantine.put(path, path.name)}"

@@ -14,18 +14,18 @@ move a name and knows nothing of origins.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.records.kept.origin import NameOrigins, Origin, check_digest, digest_of
 from layerstore_core.records.own_state import state_directory
 
 #: The largest document, in bytes. Manifests are smaller; lists of a large image's packages may have some MiB.
@@ -34,7 +34,6 @@ MAX_DOCUMENT: Final = 64 << 20
 MAX_DOCUMENTS: Final = 10_000
 _MAX_ORIGIN: Final = 8 << 20
 _MAX_NAMES: Final = 64 << 20
-_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?", re.ASCII)
 _IMAGE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALGORITHMS: Final = ("sha256", "sha512")
@@ -42,87 +41,6 @@ _IMAGES: Final = "images"
 _NAMES: Final = "names.json"
 #: The start of the names of files that were not moved to their places yet.
 _PARTIAL: Final = ".tmp-"
-
-
-@dataclass(frozen=True, slots=True)
-class Referrer:
-    """A signature, an SBOM, an attestation or another artifact that refers to a manifest or an index.
-
-    Attributes:
-        subject: the digest of what it refers to.
-        descriptor: the descriptor of its own manifest, as the layout had it.
-    """
-
-    subject: str
-    descriptor: Mapping[str, Any] = field(hash=False)
-
-    @property
-    def digest(self) -> str:
-        """The digest of its manifest."""
-        return str(self.descriptor.get("digest"))
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What came in with an image or a name, or is to go out with it.
-
-    Attributes:
-        target: the descriptor of the manifest or index in the layout's own index; `None` for an image made here.
-        images: the manifest of each image that the target led to, by image ID. An index leads to several.
-        annotations: the annotations for the manifest of an image made here.
-        referrers: what refers to the target, to a manifest in it, or to another referrer.
-        documents: the digests of all documents that are kept for this.
-    """
-
-    target: Mapping[str, Any] | None = field(default=None, hash=False)
-    images: Mapping[ImageID, str] = field(default_factory=dict, hash=False)
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
-    referrers: tuple[Referrer, ...] = ()
-    documents: tuple[str, ...] = ()
-
-    @property
-    def digest(self) -> str | None:
-        """The digest of the target."""
-        return None if self.target is None else str(self.target.get("digest"))
-
-    @classmethod
-    def of(cls, document: Any) -> Self:
-        """Read an origin from its JSON.
-
-        Raises:
-            ValueError: it is not one.
-        """
-        try:
-            target = document.get("target")
-            if target is not None:
-                _check_digest(target["digest"])
-            return cls(
-                target,
-                {ImageID(image): _check_digest(digest) for image, digest in document.get("images", {}).items()},
-                {str(key): str(value) for key, value in document.get("annotations", {}).items()},
-                tuple(
-                    Referrer(_check_digest(one["subject"]), {**one["descriptor"], "digest": _referrer_digest(one)})
-                    for one in document.get("referrers", ())
-                ),
-                tuple(map(_check_digest, document.get("documents", ()))),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not an origin: {error}") from None
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON; `of` reads it."""
-        parts: dict[str, Any] = {
-            "target": self.target,
-            "images": dict(self.images),
-            "annotations": dict(self.annotations),
-            "referrers": [{"subject": one.subject, "descriptor": dict(one.descriptor)} for one in self.referrers],
-            "documents": list(self.documents),
-        }
-        return {key: value for key, value in parts.items() if value}
-
-
-#: The origins of names: by name, and by the image that Docker's list has for the name.
-NameOrigins = dict[str, dict[ImageID, Origin]]
 
 
 class KeptDocuments:
@@ -156,7 +74,7 @@ class KeptDocuments:
         Raises:
             ValueError: the digest is none of sha256 or sha512.
         """
-        algorithm, _, digits = _check_digest(digest).partition(":")
+        algorithm, _, digits = check_digest(digest).partition(":")
         return self.path / algorithm / digits
 
     def has(self, digest: str) -> bool:
@@ -394,6 +312,47 @@ class KeptDocuments:
                     found.append(path)
         return found
 
+    def owners_of(self, path: Path) -> list[ImageID]:
+        """Return the images whose origins, or whose names' origins, list a document; errors as `of_image`."""
+        found: dict[ImageID, None] = {}
+        for place, origin in self.origins():
+            if any(self.path_of(digest) == path for digest in origin.documents):
+                images = origin.images or ({ImageID.from_hex(place.name): ""} if place != self.names_path else {})
+                found.update(dict.fromkeys(images))
+        return list(found)
+
+    def give_up(self, path: Path) -> None:
+        """Remove a document that is missing from all origins, so that a new manifest is made without a warning.
+
+        Raises:
+            BadRecord, OSError: the origins cannot be read or written.
+        """
+        for place, origin in list(self._of_images()):
+            if (left := self._given_up(origin, path)) != origin:
+                self.set_image(ImageID.from_hex(place.name), left)
+        names = self.names()
+        changed = {
+            name: {image: self._given_up(origin, path) for image, origin in origins.items()}
+            for name, origins in names.items()
+        }
+        if changed != names:
+            self.set_names(changed)
+
+    def begin_anew(self) -> None:
+        """Begin without origins, where they are lost or were put into quarantine."""
+        inside.unlink(self._note, missing_ok=True)
+        self._prepare()
+
+    def _given_up(self, origin: Origin, path: Path) -> Origin:
+        if all(self.path_of(digest) != path for digest in origin.documents):
+            return origin
+        return replace(
+            origin,
+            target=None if origin.digest is not None and self.path_of(origin.digest) == path else origin.target,
+            referrers=tuple(one for one in origin.referrers if self.path_of(one.digest) != path),
+            documents=tuple(digest for digest in origin.documents if self.path_of(digest) != path),
+        )
+
     def _of_gone(self, images: Collection[ImageID]) -> list[Path]:
         """Return the origins of images that do not exist."""
         names = [name for name in inside.names(self._images) if _IMAGE.fullmatch(name)]
@@ -435,11 +394,6 @@ class KeptDocuments:
             inside.flush(path.parent)
 
 
-def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    """Return the digest of some bytes, `<algorithm>:<hex>`."""
-    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
-
-
 def _valid(names: NameOrigins, images: Collection[ImageID], owners: Mapping[str, ImageID] | None) -> NameOrigins:
     """Return the origins that count: of the names' present images, and with images that exist."""
     if owners is None:
@@ -455,16 +409,6 @@ def _valid(names: NameOrigins, images: Collection[ImageID], owners: Mapping[str,
 def _without(origin: Origin, images: Collection[ImageID]) -> Origin:
     left = {image: digest for image, digest in origin.images.items() if image in images}
     return origin if left == origin.images else replace(origin, images=left)
-
-
-def _check_digest(digest: object) -> str:
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise ValueError(f"{str(digest)[:80]!r} is not a sha256 or sha512 digest")
-    return digest
-
-
-def _referrer_digest(one: Mapping[str, Any]) -> str:
-    return _check_digest(one["descriptor"]["digest"])
 
 
 def _json(document: Any) -> bytes:

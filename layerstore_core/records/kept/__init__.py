@@ -1,0 +1,10 @@
+"""What belongs to images and Docker's records have no place for.
+
+- `documents` has the files: manifests, indexes and artifacts, and which image or name each belongs to.
+- `origin` is one such record.
+"""
+
+from layerstore_core.records.kept.documents import MAX_DOCUMENT, MAX_DOCUMENTS, KeptDocuments
+from layerstore_core.records.kept.origin import NameOrigins, Origin, Referrer, digest_of
+
+__all__ = ["MAX_DOCUMENT", "MAX_DOCUMENTS", "KeptDocuments", "NameOrigins", "Origin", "Referrer", "digest_of"]

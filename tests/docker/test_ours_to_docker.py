@@ -151,3 +151,13 @@ def test_no_daemon_starts_while_layerstore_has_the_root_open(store_root: Path, d
         pass
     with daemon(store_root, driver):
         pass
+
+
+def test_docker_loads_an_archive_with_gzip_layers(tmp_path: Path) -> None:
+    with open_store(tmp_path / "ours", "vfs") as store:
+        images = Images(store)
+        images.load(io.BytesIO(docker_archive(APP)))
+        images.save("app:1", tmp_path / "gzip.tar", compression="gzip")
+    with daemon(tmp_path / "docker", "vfs") as docker:
+        assert docker.text("load", "-i", str(tmp_path / "gzip.tar")) == "Loaded image: app:1"
+        assert docker.lines("images", "--no-trunc", "--format", "{{.ID}}") == [APP.image_id]

@@ -14,6 +14,7 @@ from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.layer_builder import LayerBuilder
 from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
 from layerstore_core.images.make.sources import Source, add_source, own_files, parse_owner
+from layerstore_core.images.make.tree_source import owner_in_layer
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.view.tree import TreeView
 
@@ -99,7 +100,7 @@ def import_root(
     with LayerBuilder() as builder:
         builder.add_directory(
             "/",
-            owner=(status.st_uid, status.st_gid),
+            owner=owner_in_layer(status.st_uid, status.st_gid),
             mode=stat.S_IMODE(status.st_mode),
             mtime_ns=status.st_mtime_ns,
             xattrs=read_xattrs(os.path.realpath(top)),

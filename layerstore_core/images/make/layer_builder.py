@@ -19,7 +19,7 @@ from layerstore_core.images.make.content import Content, GivenBytes, SourceFile
 from layerstore_core.images.make.layer_tar import open_tar
 from layerstore_core.images.make.places import Item, Places
 from layerstore_core.images.make.tar_source import TarSource
-from layerstore_core.images.make.tree_source import read_tree
+from layerstore_core.images.make.tree_source import owner_in_layer, read_tree
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import WHITEOUT_PREFIX, NameKind, classify, whiteout_target
@@ -184,7 +184,8 @@ class LayerBuilder:
         Args:
             path: a path in the image.
             source: the directory.
-            keep_owners: whether files keep their owners. Otherwise they are 0:0, or the `owner` of the class.
+            keep_owners: whether files keep their owners; those of an ordinary user who runs this become root's.
+                Otherwise they are 0:0, or the `owner` of the class.
             forbidden: directories that must not be in the tree: for each device and inode, why.
 
         Raises:
@@ -201,8 +202,8 @@ class LayerBuilder:
                 target = self._places.resolve(where, last=True)
                 if not target or self._places.is_directory(target):
                     continue
-            if not keep_owners:
-                item.entry.uid = item.entry.gid = 0
+            owner = owner_in_layer(item.entry.uid, item.entry.gid) if keep_owners else (0, 0)
+            item.entry.uid, item.entry.gid = owner
             self._set(item.entry, (None, None, None))
             self._places.put(where, item)
 

@@ -102,6 +102,17 @@ def _check(
         )
 
 
+def owner_in_layer(uid: int, gid: int) -> tuple[int, int]:
+    """Return the owner that a file on disk gets in a layer: its own; for an ordinary user's files that is root.
+
+    It is the same in a user namespace, where the user is root, and outside of one.
+    """
+    user = os.geteuid()
+    if user == 0:
+        return uid, gid
+    return 0 if uid == user else uid, 0 if gid == os.getegid() else gid
+
+
 def _entry(status: os.stat_result, kind: EntryType, xattrs: Mapping[bytes, bytes]) -> TarEntry:
     entry = TarEntry(
         b"",

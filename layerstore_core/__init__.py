@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from layerstore_core.images.archive import ArchivedImage, ImageArchive
     from layerstore_core.images.arguments import ImageFormat
+    from layerstore_core.images.compare import DiffStat, TreeDiff
     from layerstore_core.images.details import ImageDetails, LayerOfImage
     from layerstore_core.images.filters import ImageFilter
     from layerstore_core.images.formats.documents import ConfigDocument
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from layerstore_core.tree.remove import remove_tree
     from layerstore_core.unpack.unpacker import unpack_layer
     from layerstore_core.unpack.whiteout_style import WhiteoutStyle
+    from layerstore_core.view.compare import TreeChange
     from layerstore_core.view.entries import iter_entries
     from layerstore_core.view.history import LayerChange
     from layerstore_core.view.nodes import Node
@@ -143,6 +145,7 @@ _HOMES = {
     "ConfigOptions": "images.make.config_options",
     "ConfigPart": "images.image_config",
     "DiffID": "base.digests",
+    "DiffStat": "images.compare",
     "DriverContext": "driver.context",
     "DriverContractError": "errors",
     "DriverNotFound": "errors",
@@ -175,6 +178,7 @@ _HOMES = {
     "InvalidSource": "errors",
     "IterStream": "streams.iterstream",
     "Layer": "store.handles",
+    "TreeChange": "view.compare",
     "LayerBuilder": "images.make.layer_builder",
     "LayerChange": "view.history",
     "LayerDoesNotExist": "errors",
@@ -224,6 +228,7 @@ _HOMES = {
     "TarEntry": "tar.entry",
     "Total": "maintenance.usage",
     "TouchedPaths": "diff.change",
+    "TreeDiff": "images.compare",
     "TreeFiles": "tree.files",
     "TreeView": "view.tree",
     "UserNamespaceError": "errors",
@@ -269,6 +274,7 @@ __all__ = [
     "ConfigOptions",
     "ConfigPart",
     "DiffID",
+    "DiffStat",
     "DriverContext",
     "DriverContractError",
     "DriverNotFound",
@@ -350,6 +356,8 @@ __all__ = [
     "TarEntry",
     "Total",
     "TouchedPaths",
+    "TreeChange",
+    "TreeDiff",
     "TreeFiles",
     "TreeView",
     "UserNamespaceError",

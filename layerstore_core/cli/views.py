@@ -57,22 +57,29 @@ class OpenView:
 
     def document(self, path: bytes, node: Node) -> dict[str, Any]:
         """Return a file as a JSON object."""
-        kind = _TYPES[node.type.name][0]
         names = self.view.names_of(node)
         return {
             "path": shown(path),
-            "type": kind,
-            "mode": f"{node.mode:04o}",
-            "uid": node.uid,
-            "gid": node.gid,
-            "size": node.size,
-            "mtime_ns": node.mtime_ns,
-            "target": os.fsdecode(node.linkname) if kind == "symlink" else None,
-            "device": [node.devmajor, node.devminor] if kind in ("char", "block") else None,
-            "xattrs": {os.fsdecode(name): b64encode(value).decode() for name, value in node.xattrs.items()},
+            **metadata_document(node),
             "hard_links": [shown(name) for name in names] if len(names) > 1 else [],
             "layer": str(self.chain_ids[node.layer]) if node.layer >= 0 else None,
         }
+
+
+def metadata_document(node: Node) -> dict[str, Any]:
+    """Return the metadata of a file as a JSON object."""
+    kind = _TYPES[node.type.name][0]
+    return {
+        "type": kind,
+        "mode": f"{node.mode:04o}",
+        "uid": node.uid,
+        "gid": node.gid,
+        "size": node.size,
+        "mtime_ns": node.mtime_ns,
+        "target": os.fsdecode(node.linkname) if kind == "symlink" else None,
+        "device": [node.devmajor, node.devminor] if kind in ("char", "block") else None,
+        "xattrs": {os.fsdecode(name): b64encode(value).decode() for name, value in node.xattrs.items()},
+    }
 
 
 @contextmanager

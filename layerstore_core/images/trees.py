@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
 
 from layerstore_core.base.replace_file import is_stream, replacing
 from layerstore_core.images.arguments import target_of
 from layerstore_core.images.image import Image
 from layerstore_core.log import logger
+from layerstore_core.store.handles import Layer, RWLayer
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
+    from layerstore_core.images.compare import TreeDiff
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.view.tree import TreeView
 
@@ -22,6 +25,10 @@ class Trees(ABC):
     """The methods of `Images` for the trees of images."""
 
     _store: LayerStore
+
+    @abstractmethod
+    def get(self, name: str) -> Image:
+        """Return the image with a name or an ID; see `Images.get`."""
 
     @abstractmethod
     def view(self, image: Image | str) -> TreeView:
@@ -47,6 +54,66 @@ class Trees(ABC):
         where = target_of(target)
         with self.view(image) as view:
             write_tree(view, where)
+
+    def diff(
+        self,
+        first: Image | Layer | RWLayer | str,
+        second: Image | Layer | RWLayer | str,
+        *,
+        depth: Literal["names", "metadata", "content"] = "content",
+        ignore: Collection[str] = (),
+    ) -> TreeDiff:
+        """Compare the trees of two images, layers or writable layers, without a mount.
+
+        Content of layers that both have is not read, nor what has another size or checksum. A writable layer is read
+        as it is now, and must not be written to meanwhile.
+
+        Args:
+            first: the first tree: an image, or its name or ID; a handle to a layer or to a writable layer.
+            second: the second tree.
+            depth: `"names"`: which paths there are, and their types; `"metadata"`: all but contents; `"content"`: all.
+            ignore: what is not compared: `mode`, `owner`, `mtime`, `target`, `device`, `xattrs`, `links`, `size`,
+                `content`.
+
+        Returns:
+            The differences; it is false if there are none.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
+            IntegrityError: a layer is damaged.
+            RWLayerInUse: the writable layer was changed meanwhile.
+            ValueError: `depth` or `ignore` is unknown.
+        """
+        from layerstore_core.images.compare import compare
+
+        return compare(self._store, self._tree(first), self._tree(second), depth=depth, ignore=ignore)
+
+    def write_diff(
+        self,
+        first: Image | Layer | RWLayer | str,
+        second: Image | Layer | RWLayer | str,
+        target: str | os.PathLike[str] | BinaryWriter,
+    ) -> None:
+        """Write the tar of the layer that makes the second tree of the first one; the same bytes each time.
+
+        Args:
+            first: the first tree, as for `diff`.
+            second: the second tree.
+            target: a path or a binary file object. A file appears whole or not at all.
+
+        Raises:
+            ImageDoesNotExist, LayerDoesNotExist, IntegrityError, RWLayerInUse: as `diff`.
+            OSError: the target cannot be written.
+        """
+        from layerstore_core.images.compare import write_difference
+
+        write_difference(self._store, self._tree(first), self._tree(second), target_of(target))
+
+    def _tree(self, given: Image | Layer | RWLayer | str) -> Image | Layer | RWLayer:
+        found = self.get(given) if isinstance(given, str) else given
+        if not isinstance(found, (Image, Layer, RWLayer)):
+            raise TypeError(f"a tree is that of an image, or of a handle to a layer, not of {given!r:.100}")
+        return found
 
 
 def write_tree(view: TreeView, target: str | BinaryWriter) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     from layerstore_core.store.nodes import LayerNode
 
 
-def view_of(context: StoreContext, node: LayerNode | None, on_close: Callable[[], None] | None = None) -> TreeView:
+def view_of(
+    context: StoreContext,
+    node: LayerNode | None,
+    on_close: Callable[[], None] | None = None,
+    *,
+    above: Sequence[ViewLayer] = (),
+) -> TreeView:
     """Return a view of a layer with all of its parents.
 
     Args:
         context: an open store.
         node: the layer, which must not be deleted as long as the view is used; `None` for an empty tree.
         on_close: called once, when the view is closed.
+        above: layers that are not in the store, on top of it.
     """
     nodes = list(node.chain())[::-1] if node is not None else []
-    return TreeView([_view_layer(context, one) for one in nodes], on_close)
+    return TreeView([*(_view_layer(context, one) for one in nodes), *above], on_close)
 
 
 def _view_layer(context: StoreContext, node: LayerNode) -> ViewLayer:

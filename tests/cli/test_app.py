@@ -135,7 +135,8 @@ READING = [
     ("save", "x", "-o", "x.tar"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
     ("inspect", "x"), ("files", "x"), ("cat", "x", "y"), ("cp", "x:/y", "z"), ("which", "x", "y"),
     ("commit", "x", "y"), ("config", "x", "-t", "y", "--user", "z"),
-    ("squash", "x", "-t", "y"), ("rootfs", "x", "-o", "y"), ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"),
+    ("squash", "x", "-t", "y"), ("rootfs", "x", "-o", "y"), ("diff", "x", "y"),
+    ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"),
 ]  # fmt: skip
 
 

@@ -72,6 +72,7 @@ COMMANDS: Final = CommandModules(
         "cp",
         "rootfs",
         "which",
+        "diff",
         "tag",
         "commit",
         "config",

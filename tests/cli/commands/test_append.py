@@ -113,3 +113,50 @@ def test_rootfs_writes_a_tar_a_directory_and_standard_output(run: Run, app: Path
     assert run("rootfs", "one", "-o", "-").stdout == (app.parent / "out.tar").read_bytes()
     assert "not an empty directory" in run("rootfs", "one", "-o", out, code=1).stderr
     assert run("rootfs", "one", "-o", "-", "--json", code=2).stdout == b""
+
+
+def test_diff_lists_what_differs(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/a", f"{app}:/b", f"{app}:/c", "-t", "one", *FIXED)
+    app.chmod(0o600)
+    changed = app.parent / "changed"
+    changed.write_bytes(b"other")
+    run("append", "one", f"{app}:/a", f"{changed}:/b", f"{changed}:/n\x1b", "-t", "two", *FIXED)
+    assert run("diff", "one", "two", "--ignore", "mtime", code=0).lines == [
+        "C /a  (mode 0644 -> 0600)",
+        "C /b  (size 10 -> 5, content)",
+        "A /n\\x1b",
+    ]
+    assert run("diff", "one", "two", "--by", "names").lines == ["A /n\\x1b"]
+    assert run("diff", "one", "two", "--stat").lines == ["1 added, 2 changed, 0 deleted; +10 B -10 B"]
+    document = run("diff", "one", "two", "--json", "--exit-code", code=1).json
+    assert document["stat"] == {"added": 1, "changed": 2, "deleted": 0, "added_bytes": 10, "deleted_bytes": 10}
+    first = document["changes"][0]
+    assert (first["kind"], first["path"], first["what"]) == ("C", "/a", ["mode"])
+    assert (first["before"]["mode"], first["after"]["mode"]) == ("0644", "0600")
+    assert "changes" not in run("diff", "one", "two", "--json", "--stat").json
+    assert run("diff", "one", "one", "--exit-code").lines == []
+
+
+def test_diff_takes_layers_and_writable_layers_and_writes_the_layer_between(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/a", "-t", "one", *FIXED)
+    run("rw", "create", "work", "--image", "one")
+    work = Path(run("rw", "mount", "work").text.strip())
+    (work / "new").write_bytes(b"new")
+    assert run("diff", "one", "work").lines == ["A /new"]
+    layer = run("inspect", "one", "--json").json["chain_id"]
+    assert run("diff", "work", layer[:14]).lines == ["D /new"]
+    tar = run("diff", "one", "work", "-o", "-").stdout
+    run("diff", "one", "work", "-o", app.parent / "out.tar")
+    assert (app.parent / "out.tar").read_bytes() == tar
+    run("append", "one", app.parent / "out.tar", "-t", "two", *FIXED)
+    assert run("diff", "two", "work").lines == []
+    run("rw", "umount", "work")
+
+
+def test_wrong_uses_of_diff_are_refused(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/a", "-t", "one", *FIXED)
+    run("rw", "create", "one")
+    assert "and a writable layer" in run("diff", "one", "one", code=2).stderr
+    assert "missing" in run("diff", "one:latest", "missing", code=1).stderr
+    assert "cannot be combined" in run("diff", "one:latest", "one:latest", "-o", "x", "--stat", code=2).stderr
+    assert "'all'" in run("diff", "one:latest", "one:latest", "--by", "all", code=2).stderr

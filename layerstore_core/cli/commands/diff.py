@@ -1,0 +1,169 @@
+"""`layerstore diff`: compare the trees of images, layers and writable layers."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from layerstore_core.cli import output
+from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve_image_or_chain
+from layerstore_core.cli.session import Session
+from layerstore_core.errors import ImageDoesNotExist, LayerDoesNotExist
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from layerstore_core.images.compare import DiffStat, Tree
+    from layerstore_core.store.store import LayerStore
+    from layerstore_core.view.compare import TreeChange
+    from layerstore_core.view.nodes import Node
+
+#: What may be ignored, as `layerstore_core.view.compare.ASPECTS`, which would take time to load.
+_ASPECTS: Final = ("mode", "owner", "mtime", "target", "device", "xattrs", "links", "size", "content")
+_DEPTHS: Final = ("names", "metadata", "content")
+
+
+@click.command()
+@click.argument("first", metavar="A", type=CHAIN)
+@click.argument("second", metavar="B", type=CHAIN)
+@click.option(
+    "--by",
+    "depth",
+    type=click.Choice(_DEPTHS),
+    help="Compare the names only, or also metadata, or also contents. [default: content]",
+)
+@click.option("--ignore", type=click.Choice(_ASPECTS), multiple=True, help="Do not compare this; may be repeated.")
+@click.option("--stat", is_flag=True, help="Print the numbers only.")
+@click.option("--exit-code", is_flag=True, help="End with exit code 1 if anything differs.")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    metavar="TAR",
+    type=PathType(dir_okay=False, readable=False, allow_dash=True),
+    help="Write the layer that makes B of A, instead of a list; '-' is standard output.",
+)
+@json_option
+@click.pass_obj
+def diff(
+    session: Session,
+    first: str,
+    second: str,
+    *,
+    depth: str | None,
+    ignore: tuple[str, ...],
+    stat: bool,
+    exit_code: bool,
+    file: str | None,
+) -> None:
+    """Compare the trees of two images, layers or writable layers.
+
+    A and B are images, layers or names of writable layers. Each line is A (added), C (changed) or D (deleted), a
+    path, and what differs. Of a directory that was deleted, what was in it is not listed.
+
+    Nothing is mounted but writable layers. Contents of layers that A and B have in common are not read.
+
+    \b
+    Examples:
+      layerstore diff debian:12 app:1
+      layerstore diff debian:12 app:1 --ignore mtime --stat
+      layerstore diff debian:12 app:1 -o app-layer.tar
+    """
+    if file is not None and (depth or ignore or stat or exit_code):
+        raise click.UsageError(
+            "--output writes all differences; it cannot be combined with --by, --ignore, --stat and --exit-code"
+        )
+    if file == "-":
+        output.check_binary(session.json)
+    from contextlib import ExitStack
+
+    with session.open(reading=True, content=True) as store, ExitStack() as stack:
+        from layerstore_core.images import Images
+
+        before, after = _tree(store, first, stack), _tree(store, second, stack)
+        document: dict[str, Any] = {"a": first, "b": second}
+        if file is not None:
+            if file == "-":
+                out = output.StandardOutput()
+                Images(store).write_diff(before, after, out)
+                out.flush()
+                return
+            Images(store).write_diff(before, after, file)
+            session.answer({**document, "file": file}, lambda: ())
+            return
+        found = Images(store).diff(before, after, depth=depth or "content", ignore=ignore)  # type: ignore[arg-type]
+        numbers = found.stat
+        if session.json:
+            document["stat"] = {name: getattr(numbers, name) for name in numbers.__slots__}
+            if not stat:
+                document["changes"] = [_document(change) for change in found.changes]
+            output.write_document(document)
+        else:
+            output.write_lines([_summary(numbers)] if stat else map(_line, found.changes))
+    if exit_code and found:
+        raise click.exceptions.Exit(1)
+
+
+def _tree(store: LayerStore, word: str, stack: ExitStack) -> Tree:
+    """Return the image that a word means, or a handle to the layer or the writable layer."""
+    named = word in store.rw_layers()
+    try:
+        found = resolve_image_or_chain(store, word)
+    except (ImageDoesNotExist, LayerDoesNotExist):
+        if not named:
+            raise
+        return stack.enter_context(store.get_rw_layer(word))
+    if named:
+        raise click.UsageError(f"{word!r} is an image or a layer, and a writable layer; give an ID of the former")
+    return found if not isinstance(found, str) else stack.enter_context(store.get(found))
+
+
+def _line(change: TreeChange) -> str:
+    path = output.printable("/" + os.fsdecode(change.path), path=True)
+    details = [_detail(what, change.before, change.after) for what in change.what]
+    return f"{change.kind.value} {path}" + (f"  ({', '.join(details)})" if details else "")
+
+
+def _detail(what: str, before: Node | None, after: Node | None) -> str:
+    """Return what differs in words: the old and the new value, where they are short."""
+    assert before is not None
+    assert after is not None
+    values = _values(before).get(what), _values(after).get(what)
+    return what if None in values else f"{what} {values[0]} -> {values[1]}"
+
+
+def _values(node: Node) -> dict[str, str]:
+    return {
+        "type": node.type.value,
+        "mode": f"{node.mode:04o}",
+        "owner": f"{node.uid}:{node.gid}",
+        "size": str(node.size),
+        "device": f"{node.devmajor}:{node.devminor}",
+    }
+
+
+def _summary(numbers: DiffStat) -> str:
+    return (
+        f"{numbers.added} added, {numbers.changed} changed, {numbers.deleted} deleted; "
+        f"+{output.human_size(numbers.added_bytes)} -{output.human_size(numbers.deleted_bytes)}"
+    )
+
+
+def _document(change: TreeChange) -> dict[str, Any]:
+    from layerstore_core.cli.views import shown
+
+    return {
+        "kind": change.kind.value,
+        "path": shown(change.path),
+        "what": list(change.what),
+        "before": _file(change.before),
+        "after": _file(change.after),
+    }
+
+
+def _file(node: Node | None) -> dict[str, Any] | None:
+    from layerstore_core.cli.views import metadata_document
+
+    return None if node is None else metadata_document(node)

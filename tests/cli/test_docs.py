@@ -29,7 +29,7 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
 def test_every_argument_and_option_of_a_command_is_documented(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "CDFINRST"))))
+    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "ACDFINRST"))))
     text += SECTIONS[name] + "".join(options for mark, options in SHARED.items() if mark in text)
     for parameter in command.params:
         if isinstance(parameter, click.Argument):

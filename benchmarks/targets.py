@@ -91,6 +91,8 @@ AGAINST: Final = (
 )
 #: The most seconds that contenders of the work `layers` may take.
 ABSOLUTE: Final = {"layerstore, opening": 0.5, "layerstore ls": 0.5}
+#: The most seconds that the listing of an image may take.
+LISTING: Final = 1.0
 MEMORY: Final = 120 * _MIB
 FLAT: Final = 1.2
 #: The layers of an image may take at most so many times the time that the cores allow.
@@ -107,6 +109,9 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
     found = [target.row(titles[target.work], works[target.work]) for target in AGAINST if target.work in works]
     if "layers" in works:
         found += [_absolute(titles["layers"], name, works["layers"][name], most) for name, most in ABSOLUTE.items()]
+    if "files" in works:
+        name = "layerstore files -R"
+        found.append(_absolute(titles["files"], name, works["files"][name], LISTING))
     if "image" in works:
         cores = results["machine"]["cores"]
         found += [_image(titles["image"], driver, works["image"], cores) for driver in ("overlay2", "vfs")]

@@ -39,6 +39,8 @@ class RWImages:
 
     def get(self, mount_id: str) -> ImageID | None:
         """Return the image; `None` if it is not recorded, or the record cannot be used."""
+        if not _MOUNT_ID.fullmatch(mount_id):
+            return None
         path = self._directory / mount_id
         try:
             return ImageID(inside.read(path, _LONGEST).decode("ascii", "replace").strip())
@@ -55,7 +57,7 @@ class RWImages:
             OSError: it cannot be written.
         """
         if not _MOUNT_ID.fullmatch(mount_id):
-            return
+            return  # a name that another program has chosen, and which cannot be a file's
         make_directory(self._directory, 0o700, durable=self._durable)
         try:
             inside.write(self._directory / mount_id, image.encode(), FILE_MODE, durable=self._durable)
@@ -67,6 +69,8 @@ class RWImages:
 
     def remove(self, mount_id: str) -> None:
         """Remove the record of a writable layer that is deleted; if that fails, a garbage collection does it."""
+        if not _MOUNT_ID.fullmatch(mount_id):
+            return
         try:
             inside.unlink(self._directory / mount_id, missing_ok=True)
         except (BadRecord, OSError) as error:

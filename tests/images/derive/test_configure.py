@@ -110,6 +110,16 @@ def test_a_hostile_config_is_kept_but_not_changed(store: LayerStore, images: Ima
     assert tree(store.root) == before
 
 
+def test_an_image_whose_layers_are_missing(store: LayerStore, images: Images) -> None:
+    base = load(images, BASE)
+    data = base.config.data.replace(base.diff_ids[0].encode(), b"sha256:" + b"1" * 64)
+    with store.context.changing_images() as records:
+        image = records.add(data)
+    with pytest.raises(LayerDoesNotExist):
+        images.configure(image, "app", AT)
+    assert len(store.context.image_db.image_ids()) == 2
+
+
 def test_what_does_not_exist_and_bad_names(store: LayerStore, images: Images) -> None:
     load(images, BASE)
     with pytest.raises(ImageDoesNotExist):

@@ -9,7 +9,7 @@
 - `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
 - `keep` keeps what else belongs to images: manifests, signatures, compressed layers.
 - `archive` has the class `ImageArchive`, which reads images of an archive without a store.
-- `save` writes images to an `output`: a tar or a directory. `recipe` compresses a layer to the same bytes as before.
+- `save` writes images to an `output`: a tar or a directory.
 - `remove` removes names, images and their layers.
 """
 

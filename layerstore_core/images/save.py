@@ -24,7 +24,7 @@ from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.incoming import related
 from layerstore_core.images.keep.layer_blobs import LayerBlobs
-from layerstore_core.images.keep.outgoing import Outgoing, annotations_in, kept_manifest, parsed, tree_of
+from layerstore_core.images.keep.outgoing import Outgoing, annotations_in, kept_manifest, origin_of, parsed, tree_of
 from layerstore_core.images.output import BinaryWriter, Output, archive_at, directory_at
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.results import SavedManifest
@@ -220,7 +220,7 @@ class Saver:
 
     def _single(self, out: Outgoing, image: Image, descriptor: dict[str, Any], as_loaded: bool) -> dict[str, Any]:
         """Return the entry for one manifest: with what the entry had that it came in with."""
-        for origin in (out.origin, self._kept.of_image(image.image_id) if as_loaded else None):
+        for origin in (out.origin, origin_of(self._kept, image.image_id, None) if as_loaded else None):
             if origin is not None and origin.target is not None and origin.digest == descriptor["digest"]:
                 return {**descriptor, **_platform(image), **origin.target}
         return {**descriptor, **_platform(image)}

@@ -117,7 +117,7 @@ def _members_of_names(store: LayerStore) -> set[ImageID] | None:
 
     records = store.context.image_db
     try:
-        store.context.kept.names()  # otherwise the next call takes each name for that of one image
+        store.context.kept.members()  # otherwise the next call takes each name for that of one image
         members = members_of_names(records, store.context.kept, records.names())
     except (BadRecord, OSError):
         return None

@@ -14,7 +14,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError, keeping_done
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.images import Images
-from layerstore_core.images.recipe import Recipes
+from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.images.remove import tidy
 from layerstore_core.log import logger
 from layerstore_core.maintenance.usage import Census, is_in_use

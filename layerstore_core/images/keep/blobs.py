@@ -21,7 +21,7 @@ from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import compressed_limit
 from layerstore_core.errors import BadRecord, InvalidLayer
-from layerstore_core.images.recipe import Recipe
+from layerstore_core.images.keep.recipe import Recipe
 from layerstore_core.records.own_state import state_directory
 from layerstore_core.streams.compression import MAGIC_SIZE, decompress, detect
 

@@ -9,7 +9,7 @@ from layerstore_core.base.digests import ChainID, chain_ids
 from layerstore_core.images.formats.container import Container
 from layerstore_core.images.formats.found import ImageFiles, LayerFile
 from layerstore_core.images.keep.blobs import KeptBlobs, is_proved, spool
-from layerstore_core.images.recipe import Recipe, Recipes, find_recipe
+from layerstore_core.images.keep.recipe import Recipe, Recipes, find_recipe
 from layerstore_core.log import logger
 from layerstore_core.store.store import LayerStore
 

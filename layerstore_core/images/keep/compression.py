@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from layerstore_core.images.recipe import Recipe
+from layerstore_core.images.keep.recipe import Recipe
 
 #: The lowest, the default and the highest level of each method.
 LEVELS: Final = {"gzip": (1, 6, 9), "zstd": (1, 3, 22)}

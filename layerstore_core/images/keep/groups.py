@@ -13,7 +13,7 @@ from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.records.kept import KeptDocuments, NameOrigins
+from layerstore_core.records.kept import KeptDocuments
 
 
 def members_of_names(
@@ -26,16 +26,15 @@ def members_of_names(
         kept: the origins of names. Where they cannot be read, a warning says so, and each name has one image.
         names: Docker's list of names.
     """
-    origins: NameOrigins = {}
+    members: dict[str, dict[str, tuple[ImageID, ...]]] = {}
     try:
-        origins = kept.names()
+        members = kept.members()
     except (BadRecord, OSError) as error:
         logger.warning("the images of names for several platforms are not known: {}", error)
     found = {}
     for name, image in names.items():
-        origin = origins.get(name, {}).get(image)
-        others = () if origin is None else (other for other in origin.images if other != image and records.has(other))
-        found[name] = (image, *others)
+        others = members.get(name, {}).get(image, ())
+        found[name] = (image, *(other for other in others if other != image and records.has(other)))
     return found
 
 

@@ -13,8 +13,8 @@ from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import BadRecord, IntegrityError, LayerStoreError
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
+from layerstore_core.images.keep.recipe import Recipe
 from layerstore_core.images.output import Output, WrongSize
-from layerstore_core.images.recipe import Recipe
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.registration import Progress

@@ -56,7 +56,7 @@ def choose(
     chosen: dict[tuple[tuple[ImageID, ...], str | None], Outgoing] = {}
     for image, name in found:
         images = (image,) if name is None else members[name]
-        origin = _origin(kept, image, name)
+        origin = origin_of(kept, image, name)
         if platform is not None:
             first = for_platform(records, images, platform, name or str(image))
             images = (first, *(other for other in images if other != first))
@@ -72,7 +72,7 @@ def choose(
     ]
 
 
-def _origin(kept: KeptDocuments, image: ImageID, name: str | None) -> Origin | None:
+def origin_of(kept: KeptDocuments, image: ImageID, name: str | None) -> Origin | None:
     """Return the origin of an image; where it cannot be read, warn, and return `None`."""
     try:
         return kept.origin(image, name)
@@ -93,38 +93,42 @@ def kept_manifest(kept: KeptDocuments, origin: Origin | None, image: ImageID) ->
         return None
 
 
-def tree_of(kept: KeptDocuments, digest: str, *, given: Collection[str] = (), depth: int = 0) -> list[str] | None:
+def tree_of(kept: KeptDocuments, digest: str, *, given: Collection[str] = ()) -> list[str] | None:
     """Return the digests of all documents that an index, or the manifest of an artifact, consists of.
 
     Args:
         kept: the documents.
         digest: the index or the manifest.
         given: the digests of manifests that are in the output already.
-        depth: how many indexes lead to it.
 
     Returns:
-        The digests, that of the document itself last, without those given; `None` if one is missing or damaged.
+        The digests, without those given; `None` if one is missing or damaged, or there are too many.
     """
-    if digest in given:
-        return []
+    found: dict[str, None] = {}
+    return list(found) if _collect(kept, digest, set(given), found, 0) else None
+
+
+def _collect(kept: KeptDocuments, digest: str, given: set[str], found: dict[str, None], depth: int) -> bool:
+    """Add a document, and all that it names, to `found`, each once; return whether all are sound."""
+    if digest in given or digest in found:
+        return True
     try:
-        if depth > MAX_NESTING or not kept.has(digest):
-            return None
         document = parsed(kept, digest)
     except (BadRecord, OSError):
-        return None
-    found: list[str] = []
+        return False
+    found[digest] = None
+    is_index = isinstance(document.get("manifests"), list)
     for one in _named_by(document):
-        if not isinstance(one, str):
-            return None
-        if isinstance(document.get("manifests"), list):
-            inner = tree_of(kept, one, given=given, depth=depth + 1)
-        else:
-            inner = [one] if _is_sound(kept, one) else None
-        if inner is None or len(found) > MAX_DOCUMENTS:
-            return None
-        found += inner
-    return [*found, digest]
+        if not isinstance(one, str) or depth > MAX_NESTING or len(found) > MAX_DOCUMENTS:
+            return False
+        if is_index:
+            if not _collect(kept, one, given, found, depth + 1):
+                return False
+        elif one not in found:
+            if not _is_sound(kept, one):
+                return False
+            found[one] = None
+    return True
 
 
 def _named_by(document: dict[str, Any]) -> Iterator[object]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -142,23 +143,61 @@ class KeptDocuments:
 
     def of_name(self, name: str, image: ImageID) -> Origin | None:
         """Return the origin of a name as long as it is an image's; `None` if there is none; errors as `of_image`."""
-        return self.names().get(name, {}).get(image)
+        with self._parsing_names():
+            origin = self._raw_names().get(name, {}).get(image)
+            return None if origin is None else Origin.of(origin)
 
     def names(self) -> NameOrigins:
         """Return the origins of all names, of which some may not count any more; errors as `of_image`."""
+        with self._parsing_names():
+            return {
+                str(name): {ImageID(image): Origin.of(origin) for image, origin in origins.items()}
+                for name, origins in self._raw_names().items()
+            }
+
+    def members(self) -> dict[str, dict[str, tuple[ImageID, ...]]]:
+        """Return the images of names that stand for several, by name and by the image in Docker's list.
+
+        Quicker than `names`: the other origins are not looked at. Errors as `of_image`.
+        """
+        with self._parsing_names():
+            return {
+                name: found
+                for name, origins in self._raw_names().items()
+                if (
+                    found := {
+                        image: tuple(map(ImageID, origin["images"]))
+                        for image, origin in origins.items()
+                        if len(origin.get("images", ())) > 1
+                    }
+                )
+            }
+
+    def _raw_names(self) -> dict[str, Any]:
+        """Return the parsed file of the origins of names; errors as `of_image`, and those of JSON."""
         try:
             data = inside.read(self.names_path, _MAX_NAMES)
         except FileNotFoundError:
             if lost := self.lost():
                 raise lost from None
             return {}
+        found = json.loads(data)
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        return found
+
+    @contextmanager
+    def _parsing_names(self) -> Iterator[None]:
+        """Turn errors of a damaged file into `BadRecord`."""
         try:
-            return {
-                str(name): {ImageID(image): Origin.of(origin) for image, origin in origins.items()}
-                for name, origins in json.loads(data).items()
-            }
-        except (ValueError, RecursionError, AttributeError, TypeError) as error:
-            raise BadRecord(self.names_path, f"not a list of the origins of names: {error}") from None
+            yield
+        except BadRecord:
+            raise
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
+            raise BadRecord(
+                self.names_path,
+                f"not a list of the origins of names: {error}; `layerstore check --repair` puts it into quarantine",
+            ) from None
 
     def set_image(self, image: ImageID, origin: Origin | None) -> None:
         """Write or remove the origin of an image.
@@ -376,7 +415,9 @@ class KeptDocuments:
         try:
             return Origin.of(json.loads(data))
         except (ValueError, RecursionError) as error:
-            raise BadRecord(path, f"not the origin of an image: {error}") from None
+            raise BadRecord(
+                path, f"not the origin of an image: {error}; `layerstore check --repair` puts it into quarantine"
+            ) from None
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a file and move it to its place, whole or not at all."""

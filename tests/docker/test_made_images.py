@@ -69,6 +69,8 @@ def test_docker_runs_what_each_command_makes(docker: Daemon, store: LayerStore, 
     made["append"] = images.append("old:1", [(tmp_path / "greeting", "/")], name="made/append:1", config=options)
     made["config"] = images.configure("made/commit:1", "made/config:1", ConfigOptions(env={"A": None, "C": "3"}))
     made["rebase"] = images.rebase("made/commit:1", "old:1", "new:1", "made/rebase:1")
+    made["squash"] = images.squash("made/commit:1", name="made/squash:1", keep=1)
+    assert len(made["squash"].diff_ids) == 2
     with store.get(images.get("made/commit:1").chain_id or "") as top:
         made["create"] = images.create([top], name="made/create:1")
         with store.create_rw_layer("look", top) as look, look.mounted() as root:
@@ -86,6 +88,7 @@ def test_docker_runs_what_each_command_makes(docker: Daemon, store: LayerStore, 
         "append": ["old mine", "/work/sub", "hello"],
         "config": [" mine", "/work/sub", "hello"],
         "rebase": ["new mine", "/work/sub", "hello"],
+        "squash": ["old mine", "/work/sub", "hello"],
         "import": [" ", "/", "hello"],
     }
     rebased = docker.json("inspect", "made/rebase:1")[0]["Config"]

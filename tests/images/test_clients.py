@@ -12,6 +12,7 @@ import pytest
 
 from layerstore_core import LayerStore
 from layerstore_core.images import Images
+from tests.across.conftest import differences, tree_of
 from tests.docker.contents import APP, MTIME
 from tests.images.archives import docker_archive, sha256
 
@@ -96,3 +97,23 @@ def test_buildah_pulls_our_images_and_we_load_its_archives(
     images.remove("again:1")
     load_again(images, store, saved / "copy", same_config=False)
     client("buildah", *own, "rmi", image_id)
+
+
+def test_umoci_unpacks_what_append_and_squash_make(images: Images, store: LayerStore, tmp_path: Path) -> None:
+    images.load(io.BytesIO(docker_archive(APP)))
+    (tmp_path / "tree" / "bin").mkdir(parents=True)
+    (tmp_path / "tree" / "bin" / "mine").write_text("mine")
+    images.append("app:1", [tmp_path / "tree", (tmp_path / "tree", "/new/place")], name="app:2")
+    images.squash("app:2", name="app:3", keep=1)
+    images.squash("app:2", name="app:4")
+    for name in ("app:2", "app:3", "app:4"):
+        tag = name.partition(":")[2]
+        images.save([name], tmp_path / f"oci-{tag}", form="oci")
+        client("umoci", "unpack", "--image", f"{tmp_path}/oci-{tag}:{tag}", tmp_path / f"bundle-{tag}")
+    first, *others = (tree_of(tmp_path / f"bundle-{tag}" / "rootfs") for tag in "234")
+    assert first[b"bin/mine"] and first[b"new/place/bin/mine"]
+    for other in others:
+        assert differences(other, first) == []
+    chain_id = images.get("app:2").chain_id or ""
+    with store.get(chain_id) as layer, store.driver.mounted(layer.cache_id) as path:
+        assert differences(tree_of(Path(path)), first) == []

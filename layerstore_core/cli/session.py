@@ -73,7 +73,7 @@ class Session:
         """
         config = self.config()
         if not reading if content is None else content:
-            self._enter_namespace(config, only_for_owners=reading, lasting=lasting)
+            self._enter_namespace(config, create=create, only_for_owners=reading, lasting=lasting)
         from layerstore_core.errors import RootInUse
         from layerstore_core.store.store import LayerStore
 
@@ -91,7 +91,7 @@ class Session:
         _warn_of_other_drivers(store)
         return store
 
-    def _enter_namespace(self, config: StoreConfig, *, only_for_owners: bool, lasting: bool) -> None:
+    def _enter_namespace(self, config: StoreConfig, *, create: bool, only_for_owners: bool, lasting: bool) -> None:
         """Enter a user namespace if the driver needs one; if none can be entered, note why.
 
         Without one, records and many files can still be read, and all that a driver like vfs does can be done.
@@ -100,6 +100,11 @@ class Session:
 
         if missing_to_mount() is Missing.NOTHING or not _may_be_written(config.root):
             return
+        if not create:
+            from layerstore_core.store.locate import has_store
+
+            if not has_store(config.root):
+                return
         if only_for_owners:
             from layerstore_core.rootless.subordinate import subordinate_ids
 

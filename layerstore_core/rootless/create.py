@@ -95,7 +95,8 @@ def _map_ids(pid: int) -> None:
                 file.write(text)
         except OSError as error:
             raise UserNamespaceError(
-                f"user {uid} cannot be mapped into a user namespace: {error.strerror} (/proc/PID/{name})"
+                f"user {uid} cannot be mapped into a user namespace: {error.strerror} (/proc/PID/{name}); a process "
+                "that has changed its user has to start another program first"
             ) from error
 
 

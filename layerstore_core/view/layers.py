@@ -7,7 +7,7 @@ payloads. Any other layer has only its tar.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
@@ -101,6 +101,12 @@ class RecordedLayer:
                 raise IntegrityError(
                     f"the tar-split file of a layer is damaged: {error}; register the layer again from its source"
                 ) from error
+
+    @contextmanager
+    def pieces(self) -> Iterator[Iterator[Iterable[Piece]]]:
+        """Open the decoded lines for a `with` block, in which they need not be read to their end."""
+        with self._open_lines() as lines:
+            yield decode_blocks(lines.blocks())
 
     def payload(self, file: FileNode) -> Iterator[bytes]:
         """See `ViewLayer.payload`."""

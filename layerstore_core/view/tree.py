@@ -14,6 +14,7 @@ from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.view.content import Content, expand
 from layerstore_core.view.history import LayerChange, changes_to
 from layerstore_core.view.layers import ViewLayer
+from layerstore_core.view.lookup import find_file
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
 from layerstore_core.view.path import ViewPath
@@ -210,7 +211,8 @@ class TreeView:
     def open(self, path: bytes) -> BinaryIO:
         """Open a regular file for reading. Symbolic links are followed.
 
-        Reading it to its end verifies the content, if the layer's record has a checksum of it.
+        Reading it to its end verifies the content, if the layer's record has a checksum of it. As long as nothing else
+        has been read from the view, only as many records are read as this file needs.
 
         Returns:
             A file that can seek; seeking backwards reads from the start again. It reads from the view, which must stay
@@ -221,8 +223,9 @@ class TreeView:
             IsADirectoryError: it is a directory.
             OSError: with `ELOOP` for a loop of links, with `EINVAL` if it is a device or a fifo.
         """
-        _, node = self.find(path)
-        return self.open_node(node, path)
+        if self._root is None and not self._closed and (node := find_file(self._layers, path)) is not None:
+            return self.open_node(node, path)
+        return self.open_node(self.find(path)[1], path)
 
     def open_node(self, node: Node, path: bytes = b"") -> BinaryIO:
         """Open a regular file for reading by its node; see `open`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from base64 import b64encode
 from typing import Final
 
@@ -38,17 +39,19 @@ def cat(session: Session, image: str, paths: tuple[str, ...]) -> None:
 
         with opened_view(store, image) as opened:
             view = opened.view
-            found = [(path, *view.find(os.fsencode(path))) for path in paths]
-            for path, _, node in found:
-                view.open_node(node, os.fsencode(path)).close()  # an error comes before any content
             if not session.json:
+                contents = [view.open(os.fsencode(path)) for path in paths]  # an error comes before any content
                 out = output.StandardOutput()
-                for _, _, node in found:
-                    for chunk in view.chunks(node):
-                        out.write(chunk)
+                for content in contents:
+                    shutil.copyfileobj(content, out, 1 << 20)
                 out.flush()
                 return
-            size = sum(node.size for _, _, node in found)
+            found = []
+            for path in paths:
+                real, node = view.find(os.fsencode(path))
+                view.open_node(node, os.fsencode(path)).close()  # an error comes before any content
+                found.append((real, node))
+            size = sum(node.size for _, node in found)
             if size > _MAX_IN_JSON:
                 raise click.UsageError(
                     f"--json: the content is {output.human_size(size)}, and a JSON answer has "
@@ -60,6 +63,6 @@ def cat(session: Session, image: str, paths: tuple[str, ...]) -> None:
                     "size": node.size,
                     "content": b64encode(b"".join(view.chunks(node))).decode(),
                 }
-                for _, real, node in found
+                for real, node in found
             ]
     session.answer({"files": documents}, lambda: ())

@@ -125,6 +125,7 @@ class RemovalPlan:
         """
         removal = Removal([], [], [])
         with keeping_done(removal, removal.layers.extend):
+            self._records.begin_removal(self._to_delete)
             if self._untagged:
                 self._records.set_names(self._names)
                 removal.untagged.extend(self._untagged)

@@ -19,6 +19,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +139,16 @@ class ImageDB:
                 inside.unlink(self._metadata / image.hex / _UNNAMED, missing_ok=True)
             except (BadRecord, OSError) as error:  # the image has its names: a garbage collection removes the mark
                 logger.warning("the mark of unnamed image {} remains: {}", image, error)
+
+    def begin_removal(self, images: Collection[ImageID]) -> None:
+        """Mark images that are removed next, with their names: if the process ends before, `gc` removes the rest.
+
+        An image that cannot be marked, as on a full disk, is removed without.
+        """
+        for image in images:
+            with suppress(BadRecord, OSError):
+                if self.has(image):
+                    self._write(self._metadata / image.hex / _UNNAMED, b"", mode=0o600)
 
     def remove(self, image: ImageID, children: Iterable[ImageID] | None = None) -> None:
         """Remove an image; the records that other images were built from it are removed, too.

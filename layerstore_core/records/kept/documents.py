@@ -314,7 +314,8 @@ class KeptDocuments:
 
         Args:
             images: the images that exist.
-            names: Docker's list of names; `None` where it is missing: then the origins of names stay.
+            names: Docker's list of names; `None` where it is missing: then the origins of names stay as long as
+                their images.
 
         Raises:
             BadRecord, OSError: as `set_image`.
@@ -437,9 +438,12 @@ class KeptDocuments:
 
 def _valid(names: NameOrigins, images: Collection[ImageID], owners: Mapping[str, ImageID] | None) -> NameOrigins:
     """Return the origins that count: of the names' present images, and with images that exist."""
-    if owners is None:
-        return names
     left: NameOrigins = {}
+    if owners is None:  # which image a name has is not known
+        for name, origins in names.items():
+            if there := {image: _without(origin, images) for image, origin in origins.items() if image in images}:
+                left[name] = there
+        return left
     for name, origins in names.items():
         owner = owners.get(name)
         if owner is not None and owner in origins and owner in images:

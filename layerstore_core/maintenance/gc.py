@@ -15,6 +15,7 @@ from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.images.keep.tidy import forget, unused
 from layerstore_core.log import logger
 from layerstore_core.store.delete import finish_deletion, remove_stale_transaction
+from layerstore_core.store.mounts.read_only import end_stale_mounts
 from layerstore_core.store.nodes import RemovedLayer
 from layerstore_core.store.store import LayerStore
 from layerstore_core.store.strays import Strays
@@ -27,8 +28,8 @@ class Removed:
 
     Attributes:
         kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"`,
-            `"stray driver layer"` or `"unused document"`: a manifest, an artifact or a compressed layer that was kept
-            with an image or a layer that is gone.
+            `"stray driver layer"`, `"stale mount"` or `"unused document"`: a manifest, an artifact or a compressed
+            layer that was kept with an image or a layer that is gone.
         name: the chain ID, the path, or the driver's ID.
         bytes: its size, as far as that is recorded or can be read.
     """
@@ -89,6 +90,8 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
         if not dry_run:
             store.context.rw_images.remove(mount_id)
         removed.append(found)
+    stale_mounts = end_stale_mounts(store.context, dry_run=dry_run)
+    removed += [Removed("stale mount", mount.target or mount.name, 0) for mount in stale_mounts]
     for bad in store.unreadable():
         logger.warning("no layer is removed, because any may be referenced: {}; `layerstore check` says more", bad)
     unheld = store.unheld_layers()

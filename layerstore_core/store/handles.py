@@ -11,6 +11,7 @@ from layerstore_core.base.arguments import chain_id_in, check_type
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import IntegrityError, LayerDoesNotExist, LayerNotRetained, MountDoesNotExist
 from layerstore_core.log import logger
+from layerstore_core.store.mounts.mounting import ReadOnlyMounting
 
 if TYPE_CHECKING:
     from layerstore_core.diff.change import Change
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from layerstore_core.view.tree import TreeView
 
 
-class Layer:
+class Layer(ReadOnlyMounting):
     """A reference to a read-only layer, or a view of one.
 
     While the handle is open, the layer is not deleted. `store.release(layer)` closes the handle and deletes the layer

@@ -24,6 +24,7 @@ from layerstore_core.store.context import StoreContext, images_key
 from layerstore_core.store.delete import recover
 from layerstore_core.store.locate import has_store, require_proc, require_store
 from layerstore_core.store.lost import LostLayers, LostRecords
+from layerstore_core.store.mounts.records import TreeMounts
 from layerstore_core.store.nodes import Problem
 from layerstore_core.store.parentage import KnownParents
 
@@ -105,6 +106,7 @@ def make_context(
     context = StoreContext(
         config, driver, locks, docker, db, image_db, kept, pins, Quarantine(root, driver.name), catalog, lost, read_only
     )
+    catalog.add_reference_source(TreeMounts(root, driver.name))
     catalog.add_reference_source(KnownParents(driver, catalog.mounts, catalog.find_layer))
     catalog.add_reference_source(lost)
     catalog.add_reference_source(LostLayers(db, pins, quarantined, catalog))

@@ -98,6 +98,8 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         ("squash",): ("app:1", "-t", "flat:1"),
         ("diff",): ("more:1", "app:1"),
         ("rootfs",): ("app:1", "-o", str(tmp_path / "rootfs")),
+        ("mount",): (),
+        ("umount",): ("app:1",),
         ("tag",): ("app:1", "app:2"),
         ("config",): ("app:1", "-t", "app:3", "--user", "me"),
         ("commit",): ("another", "app:4"),

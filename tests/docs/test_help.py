@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 
@@ -55,6 +56,8 @@ def test_help_text_shows_no_formatting_mark(words: tuple[str, ...], command: cli
 def test_example_of_help_text_runs(surroundings: Surroundings, script: str) -> None:
     if NEEDS_WORK.search(script) and not MAKES_WORK.search(script):
         surroundings.run("layerstore rw create work --parent 3f1c9a2b").check_returncode()
+    if re.search(r"layerstore mount \w", script) and os.geteuid():
+        pytest.skip("images are mounted by root")
     for example, here in IN_PLACE_OF:
         script = re.sub(f"{example}$" if example.endswith("vfs") else example, here, script)
     if "jq" in script and shutil.which("jq") is None:

@@ -73,6 +73,8 @@ COMMANDS: Final = CommandModules(
         "rootfs",
         "which",
         "diff",
+        "mount",
+        "umount",
         "tag",
         "commit",
         "config",

@@ -103,7 +103,11 @@ def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
 
 
 def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLayer]:
-    users = known.of(chain) + store.context.image_db.references_to(chain)
+    from layerstore_core.store.mounts.read_only import mounts_of
+
+    users = (
+        known.of(chain) + store.context.image_db.references_to(chain) + mounts_of(store.context).references_to(chain)
+    )
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(

@@ -1,0 +1,59 @@
+"""`layerstore umount`: unmount images."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerstore_core.cli.parameters import CHAIN, ChainType, json_option, resolve
+from layerstore_core.cli.session import Session
+
+if TYPE_CHECKING:
+    from layerstore_core.store.store import LayerStore
+
+
+class _Target(ChainType):
+    """An image, a layer or a directory; which of these, the store says."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+@click.command()
+@click.argument("target", metavar="IMAGE|CHAIN|DIR", type=_Target())
+@json_option
+@click.pass_obj
+def umount(session: Session, target: str) -> None:
+    """Unmount an image that 'layerstore mount' has mounted, and print the paths.
+
+    DIR is a mount point. An image, or a chain of layers, is unmounted everywhere. If a program uses a mount, that is
+    not unmounted, and the exit code is 1.
+
+    \b
+    Example:
+      layerstore mount debian:12
+      layerstore umount debian:12
+    """
+
+    def unmount() -> list[str]:
+        with session.open() as store:
+            return _unmount(store, target)
+
+    session.answer_for(unmount, lambda paths: session.answer({"paths": paths}, lambda: paths))
+
+
+def _unmount(store: LayerStore, target: str) -> list[str]:
+    from layerstore_core.store.mounts.read_only import end_mount, mounts_of
+
+    point = os.path.realpath(target) if target else ""
+    found = [one for one in mounts_of(store.context).all() if one.kept and one.target == point]
+    for one in found:
+        end_mount(store.context, one)
+    if found:
+        return [point]
+    if os.path.isabs(target) or target.startswith("."):
+        raise click.UsageError(f"no image of this store is mounted at {target}; 'layerstore mount' lists the mounts")
+    with store.get(resolve(store, CHAIN.convert(target, None, None))) as layer:
+        return layer.unmount()

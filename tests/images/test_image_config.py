@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from layerstore_core import (
     ConfigDocument,
+    ConfigOptions,
     ExecutionConfig,
     Healthcheck,
     HistoryStep,
@@ -21,7 +22,9 @@ from layerstore_core import (
     InvalidImage,
     Platform,
 )
+from layerstore_core.images.derive import rebase
 from layerstore_core.images.image_config import MAX_MODEL_VALUES
+from layerstore_core.images.make.record import add_step
 
 DIFF_ID = "sha256:" + "7" * 64
 #: Awkward on purpose: white space, an escape, keys out of order, keys that no specification knows, `null`.
@@ -180,3 +183,59 @@ def test_images_are_listed_without_pydantic() -> None:
     program = "import sys; from layerstore_core import Images, ConfigDocument; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+EXECUTION = {field.alias or name for name, field in ExecutionConfig.model_fields.items()}
+#: Values that fit often, and others.
+VALUES = (
+    st.lists(st.text(max_size=5), max_size=3)
+    | st.dictionaries(st.text(max_size=5), st.just({}) | st.text(max_size=3), max_size=3)
+    | JSON
+)
+PART = st.dictionaries(st.sampled_from(sorted(EXECUTION)) | st.text(max_size=5), VALUES, max_size=5)
+HOSTILE = st.fixed_dictionaries(
+    {"rootfs": st.just({"diff_ids": [DIFF_ID]}) | JSON},
+    optional={
+        "config": PART | JSON,
+        "container_config": PART | JSON,
+        "history": st.lists(st.dictionaries(st.sampled_from(sorted(HistoryStep.model_fields)), JSON, max_size=3))
+        | JSON,
+        **{key: st.text(max_size=5) | JSON for key in KNOWN - {"rootfs", "config", "container_config", "history"}},
+    },
+)
+
+
+def parsed(document: Any) -> ImageConfig | None:
+    """Parse a config, which may be refused, and in no other way than as an invalid image."""
+    data = json.dumps(document).encode()
+    try:
+        config = ImageConfig.parse(data)
+    except InvalidImage:
+        return None
+    assert config.to_bytes() == data
+    return config
+
+
+@given(HOSTILE)
+def test_any_config_is_read_and_changed_or_refused(document: Any) -> None:
+    config = parsed(document)
+    if config is None:
+        return
+    options = ConfigOptions(
+        env={"A": "1", "B": None}, entrypoint="a", workdir="x", labels={"a": None}, expose=["1"], volumes=["/v-"],
+        healthcheck="NONE", stop_signal="", created="0",
+    )  # fmt: skip
+    options.apply(config)
+    add_step(config, HistoryStep(empty_layer=True))
+    again = ImageConfig.parse(config.to_bytes())
+    assert again.to_bytes() == config.to_bytes()
+    assert "A=1" in (again.execution.env or ())
+    assert set(json.loads(config.to_bytes())) >= set(document)
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+def test_any_three_configs_are_merged_or_refused(mine: Any, old: Any, new: Any) -> None:
+    configs = [parsed(document) for document in (mine, old, new)]
+    if None not in configs:
+        found = rebase.merge(*configs)  # type: ignore[arg-type]
+        assert ImageConfig.parse(found.to_bytes()).to_bytes() == found.to_bytes()

@@ -59,9 +59,7 @@ def rebase(
         before, after = (_config_of(base, layers) for base, layers in ((old, old_layers), (new, new_layers)))
         mine = ImageConfig.of(image.config)
         _require_same_platform(mine, after, image, new)
-        merged = ImageConfig.parse(
-            json.dumps(_merged(_plain(mine), _plain(before), _plain(after))).encode(), "the rebased config"
-        )
+        merged = merge(mine, before, after)
         upper = own[len(old_layers) :]
         assert merged.rootfs is not None
         merged.rootfs.diff_ids = [layer.diff_id for layer in (*new_layers, *upper)]
@@ -84,6 +82,21 @@ def rebase(
         if top is not None:
             top.close()
         return made
+
+
+def merge(mine: ImageConfig, before: ImageConfig, after: ImageConfig) -> ImageConfig:
+    """Return the config of an image on a new base, with the image's own layers and history.
+
+    Args:
+        mine: the image's config.
+        before: that of its old base.
+        after: that of its new base.
+
+    Raises:
+        InvalidImage: the result is too large.
+    """
+    merged = _merged(_plain(mine), _plain(before), _plain(after))
+    return type(mine).parse(json.dumps(merged).encode(), "the rebased config")
 
 
 def _layers_of(opened: ExitStack, store: LayerStore, what: Image | ChainID) -> list[Layer]:

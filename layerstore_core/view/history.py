@@ -27,8 +27,10 @@ class LayerChange:
     kind: ChangeKind
 
 
-def changes_to(layers: Sequence[ViewLayer], path: bytes) -> list[LayerChange]:
-    """Return what each layer has done to a path, the base first; layers that have not touched it are left out.
+def changes_to(layers: Sequence[ViewLayer], path: bytes) -> tuple[list[LayerChange], DirectoryNode]:
+    """Return what each layer has done to a path, the base first, and the root of the merged tree.
+
+    Layers that have not touched the path are left out.
 
     Args:
         layers: the layers, the base first.
@@ -52,7 +54,7 @@ def changes_to(layers: Sequence[ViewLayer], path: bytes) -> list[LayerChange]:
             kind = ChangeKind.MODIFY if was and now else ChangeKind.ADD if now else ChangeKind.DELETE
             changes.append(LayerChange(number, kind))
         before = after
-    return changes
+    return changes, merger.root
 
 
 def _state(root: DirectoryNode, names: Sequence[bytes]) -> tuple[Node | None, tuple[object, ...]]:

@@ -29,6 +29,7 @@ from layerstore_core.view.nodes import FileNode
 CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(CHUNK)
 _PLAIN: Final = (EntryType.FILE, EntryType.DIR)
+_MAX_BATCH: Final = 1000
 
 #: A regular file or a directory whose path needs no cleaning and is not a whiteout. The members: path; permission bits,
 #: user and group; time in ns; size in bytes, -1 for a directory; name of the driver's file that has the payload, empty
@@ -246,6 +247,9 @@ def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[Batch]:
             if plain is not None and (plain[3] == size or plain[3] < 0 == size):
                 batch.append((*plain, name if size else b"", start, crc))
                 padding, offset = -size % BLOCK, start + size
+                if len(batch) >= _MAX_BATCH:
+                    yield batch
+                    batch = []
                 continue
             entry = read_segment(segment, padding, size)
             if entry is not None:

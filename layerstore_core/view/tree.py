@@ -187,7 +187,10 @@ class TreeView:
         """
         if self._closed:
             raise ValueError("this view is closed")
-        return changes_to(self._layers, path)
+        changes, root = changes_to(self._layers, path)
+        if self._root is None:
+            self._root = root  # merged once, for both purposes
+        return changes
 
     def status(self, node: Node) -> os.stat_result:
         """Return the metadata of a file as `os.stat` does. Inode numbers are those of this view."""

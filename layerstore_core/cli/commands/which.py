@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.paths import clean_name
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import CHAIN, json_option
 from layerstore_core.cli.session import Session
@@ -15,6 +17,7 @@ from layerstore_core.cli.session import Session
 if TYPE_CHECKING:
     from layerstore_core.cli.views import OpenView
     from layerstore_core.store.store import LayerStore
+    from layerstore_core.view.history import LayerChange
 
 #: Words for changes in JSON answers, which do not change, by the values of `ChangeKind`.
 _WORDS: Final = {"A": "added", "C": "changed", "D": "deleted"}
@@ -41,8 +44,11 @@ def which(session: Session, image: str, path: str, no_dereference: bool) -> None
         from layerstore_core.cli.views import opened_view, shown
 
         with opened_view(store, image) as opened:
+            # Most paths lead through no link. Then the layers are merged only once.
+            guess = clean_name(b"/" + os.fsencode(path))
+            changes = opened.view.changes_to(guess)
             real, exists = _find(opened, os.fsencode(path), follow=not no_dereference)
-            steps = _steps(store, opened, real)
+            steps = _steps(store, opened, changes if real == guess else opened.view.changes_to(real))
             if not steps:
                 # No layer has ever had it: the error of looking it up says so.
                 opened.view.find(os.fsencode(path))
@@ -73,8 +79,6 @@ def _find(opened: OpenView, path: bytes, *, follow: bool) -> tuple[bytes, bool]:
     try:
         return opened.view.find(path, follow=follow)[0], True
     except (FileNotFoundError, NotADirectoryError):
-        from layerstore_core.base.paths import clean_name
-
         clean = clean_name(b"/" + path)
         above, _, base = clean.rpartition(b"/")
         try:
@@ -84,7 +88,7 @@ def _find(opened: OpenView, path: bytes, *, follow: bool) -> tuple[bytes, bool]:
         return real + b"/" + base if real else base, False
 
 
-def _steps(store: LayerStore, opened: OpenView, path: bytes) -> list[dict[str, Any]]:
+def _steps(store: LayerStore, opened: OpenView, changes: Sequence[LayerChange]) -> list[dict[str, Any]]:
     """Return what the layers have done to a path as JSON objects, the last change first."""
     history = {}
     if opened.image is not None:
@@ -92,7 +96,7 @@ def _steps(store: LayerStore, opened: OpenView, path: bytes) -> list[dict[str, A
 
         history = {step.layer: step for step in Images(store).history(opened.image) if step.layer is not None}
     steps = []
-    for change in reversed(opened.view.changes_to(path)):
+    for change in reversed(changes):
         layer = opened.chain_ids[change.layer]
         step = history.get(layer)
         steps.append(

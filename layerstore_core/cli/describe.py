@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.store import LayerStore
 
-_SHORT: Final = 12
+#: How many hex digits of an ID people see, if these are enough.
+SHORT: Final = 12
 
 
 def layer_document(layer: Layer, *, pinned: bool) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def image_answer(image: Image) -> tuple[dict[str, Any], Callable[[], list[str]]]
 
 def short_length(names: Collection[ChainID | ImageID]) -> int:
     """Return how many hex digits make each of `names` differ from the others: 12 or more."""
-    length = _SHORT
+    length = SHORT
     while len({name.hex[:length] for name in names}) < len(names):
         length += 4
     return length

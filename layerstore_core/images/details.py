@@ -9,6 +9,8 @@ from typing import Any
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, LayerDoesNotExist
 from layerstore_core.images.image import Image
+from layerstore_core.images.keep.outgoing import annotations_of
+from layerstore_core.records.kept import KeptDocuments, Origin
 from layerstore_core.store.store import LayerStore
 
 
@@ -35,20 +37,69 @@ class ImageDetails:
 
     Attributes:
         image: the image.
+        digests: the digests of the manifests and indexes that came in with it, sorted.
+        annotations: the annotations of its manifest, under its first name.
         parent: the image that it was built from, if that is recorded.
         layers: its layers, the base first.
     """
 
     image: Image
+    digests: tuple[str, ...]
+    annotations: Mapping[str, str]
     parent: ImageID | None
     layers: tuple[LayerOfImage, ...]
+
+
+class Digests:
+    """The digests with which images came in: of their manifest, or of an index that led to it.
+
+    What cannot be read counts as missing; `check` reports it.
+
+    Args:
+        kept: what belongs to images.
+    """
+
+    def __init__(self, kept: KeptDocuments) -> None:
+        self._kept = kept
+        try:
+            self._names = kept.names()
+        except (BadRecord, OSError):
+            self._names = {}
+
+    def of(self, image: ImageID, name: str | None) -> str | None:
+        """Return the digest of an image under a name, or without one; `None` if none is known."""
+        origin = self.origin(image, name)
+        return None if origin is None else origin.digest
+
+    def all_of(self, image: Image) -> tuple[str, ...]:
+        """Return the digests of all manifests and indexes of an image, sorted."""
+        origins = [self.origin(image.image_id, name) for name in (*image.names, None)]
+        found = {digest for one in origins if one for digest in (one.digest, one.images.get(image.image_id)) if digest}
+        return tuple(sorted(found))
+
+    def origin(self, image: ImageID, name: str | None) -> Origin | None:
+        """Return the origin of an image under a name; if there is none, or no name, the image's own."""
+        found = None if name is None else self._names.get(name, {}).get(image)
+        if found is not None:
+            return found
+        try:
+            return self._kept.of_image(image)
+        except (BadRecord, OSError):
+            return None
 
 
 def details_of(store: LayerStore, image: Image) -> ImageDetails:
     """Return the details of an image. A layer that is missing or damaged has no size."""
     pairs = zip(image.chain_ids, image.diff_ids, strict=True)
+    kept = store.context.kept
+    try:
+        annotations = annotations_of(kept, image.image_id, image.names[0] if image.names else None)
+    except (BadRecord, OSError):  # `check` reports it
+        annotations = {}
     return ImageDetails(
         image,
+        Digests(kept).all_of(image),
+        annotations,
         store.context.image_db.parent(image.image_id),
         tuple(_layer(store, chain_id, diff_id) for chain_id, diff_id in pairs),
     )

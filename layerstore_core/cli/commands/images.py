@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import image_document, short_length
+from layerstore_core.cli.describe import SHORT, image_document, short_length
 from layerstore_core.cli.listing import Listing, listing_options, text_of
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
@@ -55,30 +55,45 @@ def images(session: Session, listing: Listing) -> None:
         raise click.UsageError(str(error)) from None
     with session.open(reading=True) as store:
         from layerstore_core.images import Images
+        from layerstore_core.images.details import Digests
 
         found = Images(store).all(chosen)
+        known = Digests(store.context.kept)
+        digests = [[known.of(image.image_id, name) for name in image.names or (None,)] for image in found]
     digits = None if listing.whole else short_length([image.image_id for image in found])
 
     def rows() -> list[dict[str, Any]]:
-        return [_row(image, name, digits) for image in found for name in image.names or (None,)]
+        return [
+            _row(image, name, digest, digits)
+            for image, of_names in zip(found, digests, strict=True)
+            for name, digest in zip(image.names or (None,), of_names, strict=True)
+        ]
 
     def table() -> list[str]:
-        lines = [("NAME", "IMAGE ID", "PLATFORM", "CREATED", "SIZE")] if found else []
+        lines = [("NAME", "IMAGE ID", "DIGEST", "PLATFORM", "CREATED", "SIZE")] if found else []
         for row in rows():
             created = output.printable(row["CreatedAt"][:19]) or "unknown"
             size = "layers missing" if row["Size"] is None else row["Size"]
             platform = output.printable(row["Platform"] or "unknown")
-            lines.append((text_of(row["Name"]), row["ID"], platform, created, size))
+            digest = row["Digest"]
+            if digest is not None and not listing.whole:
+                digest = digest.partition(":")[2][:SHORT]
+            lines.append((text_of(row["Name"]), row["ID"], text_of(digest), platform, created, size))
         return output.columns(lines)
 
-    listing.answer(session, lambda: {"images": [image_document(image) for image in found]}, rows, table)
+    def document() -> dict[str, Any]:
+        pairs = zip(found, digests, strict=True)
+        return {"images": [{**image_document(image), "digest": of_names[0]} for image, of_names in pairs]}
+
+    listing.answer(session, document, rows, table)
 
 
-def _row(image: Image, name: str | None, digits: int | None) -> dict[str, Any]:
+def _row(image: Image, name: str | None, digest: str | None, digits: int | None) -> dict[str, Any]:
     """Return the fields of one name of an image."""
-    repository = tag = digest = None
+    repository = tag = None
     if name is not None:
-        repository, at, digest = name.partition("@")
+        repository, at, in_name = name.partition("@")
+        digest = in_name or digest
         if not at:
             repository, _, tag = name.rpartition(":")
     return {
@@ -86,7 +101,7 @@ def _row(image: Image, name: str | None, digits: int | None) -> dict[str, Any]:
         "ID": str(image.image_id) if digits is None else image.image_id.hex[:digits],
         "Repository": repository,
         "Tag": tag,
-        "Digest": digest or None,
+        "Digest": digest,
         "Platform": None if image.platform is None else str(image.platform),
         "CreatedAt": image.created,
         "Size": None if image.size is None else output.human_size(image.size),

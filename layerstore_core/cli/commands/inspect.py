@@ -70,6 +70,8 @@ def _image_document(details: ImageDetails) -> dict[str, Any]:
         "names": list(image.names),
         "platform": None if image.platform is None else str(image.platform),
         "created": image.created,
+        "digests": list(details.digests),
+        "annotations": dict(details.annotations),
         "parent": None if details.parent is None else str(details.parent),
         "size": image.size,
         "chain_id": None if image.chain_id is None else str(image.chain_id),
@@ -107,6 +109,8 @@ def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
         "names": [],
         "platform": None,
         "created": "",
+        "digests": [],
+        "annotations": {},
         "parent": None,
         "size": size,
         "chain_id": str(chain),
@@ -119,6 +123,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["id"] is not None:
         yield _field("Image ID", document["id"])
         yield _field("Names", ", ".join(document["names"]) or "none")
+        for digest in document["digests"]:
+            yield _field("Digest", digest)
         yield _field("Platform", document["platform"] or "unknown")
         yield _field("Created", document["created"] or "unknown")
         if document["parent"]:
@@ -128,6 +134,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield _field("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
     if document["config"] is not None:
         yield from _config_lines(document["config"])
+    if document["annotations"]:
+        yield "Annotations:"
+        yield from (f"  {output.printable(key)}={_text(value)}" for key, value in document["annotations"].items())
     if document["layers"]:
         yield "Layers, the base first:"
         digits = short_length([ChainID(layer["chain_id"]) for layer in document["layers"]])

@@ -43,7 +43,7 @@ def test_images_lists_each_name(run: Run) -> None:
     rows = [line.split() for line in run("images").lines]
     short = APP.image_id[7:19]
     assert [row[:2] for row in rows] == [["NAME", "IMAGE"], ["app:1", short], ["app:2", short]]
-    assert rows[1][2:4] == ["linux/amd64", "2024-05-06T07:08:09"]
+    assert rows[1][2:5] == ["<none>", "linux/amd64", "2024-05-06T07:08:09"]
     assert run("images", "--json").json["images"][0]["names"] == ["app:1", "app:2"]
 
 

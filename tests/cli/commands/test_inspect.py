@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, tar_of
-from tests.images.archives import ImageSpec, docker_archive
+from tests.images.archives import ImageSpec, docker_archive, oci_files, write_files
 
 LAYERS = (tar_of({"hosts": b"127.0.0.1\n"}), tar_of({"new": b"y" * 300}))
 CONFIG = {
@@ -119,3 +119,28 @@ def test_a_config_that_is_nested_deep_gives_no_traceback(run: Run, tmp_path: Pat
 def test_unknown_and_ambiguous_words(run: Run) -> None:
     assert "there is no image" in run("inspect", "none:1", code=1).stderr
     assert "no layer sha256:" in run("inspect", "00" * 32, code=1).stderr
+
+
+def test_digests_and_annotations_are_those_of_the_manifest_that_came_in(run: Run, tmp_path: Path) -> None:
+    files = oci_files(ImageSpec(LAYERS, ("app:1",)))
+    index = json.loads(files["index.json"])
+    old = index["manifests"][0]["digest"]
+    manifest = json.loads(files.pop(f"blobs/{old.replace(':', '/')}"))
+    manifest["annotations"] = {"org.example.key": "v\x1b"}
+    data = json.dumps(manifest).encode()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    files[f"blobs/{digest.replace(':', '/')}"] = data
+    index["manifests"][0] |= {"digest": digest, "size": len(data)}
+    files["index.json"] = json.dumps(index).encode()
+    run("load", write_files(tmp_path / "layout", files))
+    document = run("inspect", "app:1", "--json").json
+    assert (document["digests"], document["annotations"]) == ([digest], {"org.example.key": "v\x1b"})
+    lines = [line.strip() for line in run("inspect", "app:1").lines]
+    assert f"Digest:      {digest}" in lines and r"org.example.key=v\x1b" in lines
+    assert run("images", "--format", "{{.Digest}}").text == f"{digest}\n"
+    assert run("images").lines[1].split()[2] == digest[7:19]
+    assert run("images", "--no-trunc").lines[1].split()[2] == digest
+    assert run("images", "--json").json["images"][0]["digest"] == digest
+    kept = next((tmp_path / "store").glob(f"layerstore/manifests/**/{digest[7:]}"))
+    kept.write_bytes(b"{")
+    assert run("inspect", "app:1", "--json").json["annotations"] == {}

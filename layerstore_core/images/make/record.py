@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from layerstore_core.images.make.created import creation_time
 if TYPE_CHECKING:
     from layerstore_core.images.image_config import HistoryStep, ImageConfig
     from layerstore_core.images.reference import Reference
+    from layerstore_core.records.kept.documents import KeptDocuments
     from layerstore_core.store.handles import Layer
     from layerstore_core.store.store import LayerStore
 
@@ -126,25 +128,33 @@ def record_image(
         raise InvalidReference(f"{str(name)!r} has a digest; use a name with a tag, such as app:1")
     size = 0 if top is None else top.size
     image_id = document.image_id
+    full = None if name is None else str(name)
     with store.context.changing_images() as records:
-        known = records.has(image_id)
-        try:
+        with ExitStack() as undo:
+            if not records.has(image_id):
+                undo.callback(records.remove, image_id)
             built_from = parent if parent not in (None, image_id) and records.has(parent) else None
             records.add(document.data, built_from, unnamed=name is not None)
-            if annotations:
-                full = None if name is None else str(name)
-                store.context.kept.set_annotations(image_id, annotations, name=full)
-            if name is not None:
+            _set_annotations(store.context.kept, image_id, annotations or {}, full, undo)
+            if full is not None:
                 records.set_last_updated(image_id, now())
-                records.set_names({**records.names(), str(name): image_id})
-        except BaseException:
-            if not known:
-                records.remove(image_id)
-                if annotations:
-                    store.context.kept.set_image(image_id, None)
-            raise
+                records.set_names({**records.names(), full: image_id})
+            undo.pop_all()
         records.finish([image_id])
     return Image(image_id, document, () if name is None else (str(name),), size)
+
+
+def _set_annotations(
+    kept: KeptDocuments, image: ImageID, annotations: Mapping[str, str], name: str | None, undo: ExitStack
+) -> None:
+    """Set the annotations of an image; it may exist already, and have others under another name."""
+    before = kept.of_image(image)
+    if not annotations and before is None:
+        return
+    undo.callback(kept.set_image, image, before)
+    if name is not None:
+        undo.callback(kept.set_names, kept.names())
+    kept.set_annotations(image, annotations, name=name)
 
 
 def annotations_of(store: LayerStore, image: Image) -> dict[str, str]:

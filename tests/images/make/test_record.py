@@ -249,6 +249,41 @@ def test_a_step_is_empty_if_and_only_if_it_has_no_layer() -> None:
             add_step(ImageConfig.scratch(), step, diff_id)  # type: ignore[arg-type]
 
 
+def test_annotations_belong_to_a_name(store: LayerStore, images: Images) -> None:
+    for name, given in (("a", {"x": "1"}), ("b", {}), ("c", {"x": "2"})):
+        record_image(
+            store,
+            ImageConfig.scratch(),
+            None,
+            name=Reference.parse(name),
+            parent=None,
+            annotations=given,
+        )
+    assert [images.annotations(name) for name in "abc"] == [{"x": "1"}, {}, {"x": "2"}]
+    assert len({images.get(name).image_id for name in "abc"}) == 1
+
+
+def test_an_error_leaves_no_annotations(store: LayerStore, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def attempt(annotations: dict[str, str]) -> None:
+        name = Reference.parse("a")
+        record_image(store, ImageConfig.scratch(), None, name=name, parent=None, annotations=annotations)
+
+    kept = store.context.kept
+    monkeypatch.setattr(ImageDB, "set_names", fail)
+    with pytest.raises(OSError, match="No space left"):
+        attempt({"x": "1"})
+    assert [origin for _, origin in kept.origins()] == []
+    monkeypatch.undo()
+    attempt({"x": "1"})
+    monkeypatch.setattr(ImageDB, "set_names", fail)
+    with pytest.raises(OSError, match="No space left"):
+        attempt({"x": "2"})
+    assert images.annotations("a") == {"x": "1"}
+
+
 def test_an_image_for_another_platform_of_a_name_is_no_unnamed_one(store: LayerStore, images: Images) -> None:
     """After a power cut the mark may be there again, although the image has long belonged to a name."""
     platforms = [oci_manifest(files := {}, ImageSpec([BASE], extra={"architecture": "amd64"}))]

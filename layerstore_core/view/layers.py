@@ -18,7 +18,7 @@ from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
 from layerstore_core.tar.plain_entries import PlainEntry, read_plain_header
 from layerstore_core.tar.scanner import TarScanner
-from layerstore_core.tar.segments import read_segment
+from layerstore_core.tar.segments import read_long_header, read_segment
 from layerstore_core.tarsplit.assemble import FileGetter
 from layerstore_core.tarsplit.codec import LineReader, Piece, decode_blocks
 from layerstore_core.tarsplit.read_files import CHECKSUM_DIFFERS, SIZE_DIFFERS, changed_error, open_or_raise
@@ -243,7 +243,7 @@ def _read_headers(blocks: Iterable[Iterable[Piece]]) -> Iterator[Batch]:
         segment, name, size, crc = piece
         if name:
             start = offset + len(segment)
-            plain = read_plain_header(segment, padding)
+            plain = read_plain_header(segment, padding) or read_long_header(segment, padding)
             if plain is not None and (plain[3] == size or plain[3] < 0 == size):
                 batch.append((*plain, name if size else b"", start, crc))
                 padding, offset = -size % BLOCK, start + size

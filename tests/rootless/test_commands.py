@@ -97,6 +97,30 @@ def test_namespaces_are_entered_where_they_are_needed(users: OrdinaryUsers) -> N
     assert namespaces_made(users, vfs) == []
 
 
+def test_what_a_killed_command_has_left_is_removed_by_the_next_that_writes(users: OrdinaryUsers) -> None:
+    """Directories of other owners cannot be removed outside of a namespace: a command that only reads leaves them."""
+    script = """
+    mkdir base; for number in $(seq 200); do mkdir -m 700 base/$number; echo x >base/$number/file; done
+    tar -cf base.tar --owner=1234 --group=5678 base
+    mkfifo pipe
+    layerstore --driver overlay2 register - <pipe >log 2>&1 &
+    exec 3>pipe  # the rest of the tar never comes
+    head -c 150000 base.tar >&3
+    until [ "$(find .local -path '*/diff/base/*' 2>/dev/null | wc -l)" -gt 20 ]; do sleep 0.05; done
+    kill -9 $!; wait $! 2>/dev/null || true
+    layerstore ls
+    ls -d .local/share/layerstore/overlay2/*/diff/base
+    layerstore gc
+    ls .local/share/layerstore/overlay2
+    """
+    code, out, err = users.try_(script)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].endswith("/diff/base"), "ls has removed it"
+    assert lines[1:] == ["l"]
+    assert "ERROR" not in err
+
+
 def test_a_new_store_gets_the_driver_that_works_in_a_namespace(users: OrdinaryUsers) -> None:
     script = """
     layerstore rw create a >log

@@ -10,7 +10,7 @@ from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, LayerDoesNotExist
 from layerstore_core.images.image import Image
 from layerstore_core.images.keep.outgoing import annotations_of
-from layerstore_core.records.kept import KeptDocuments, Origin
+from layerstore_core.records.kept import KeptDocuments, Origin, Referrer
 from layerstore_core.store.store import LayerStore
 
 
@@ -41,6 +41,7 @@ class ImageDetails:
         annotations: the annotations of its manifest, under its first name.
         parent: the image that it was built from, if that is recorded.
         layers: its layers, the base first.
+        referrers: the signatures, attestations and other artifacts that were kept with it.
     """
 
     image: Image
@@ -48,6 +49,7 @@ class ImageDetails:
     annotations: Mapping[str, str]
     parent: ImageID | None
     layers: tuple[LayerOfImage, ...]
+    referrers: tuple[Referrer, ...] = ()
 
 
 class Digests:
@@ -77,6 +79,12 @@ class Digests:
         found = {digest for one in origins if one for digest in (one.digest, one.images.get(image.image_id)) if digest}
         return tuple(sorted(found))
 
+    def referrers_of(self, image: Image) -> tuple[Referrer, ...]:
+        """Return what refers to any of the manifests and indexes of an image, each once."""
+        origins = [self.origin(image.image_id, name) for name in (*image.names, None)]
+        found = {(one.digest, one.subject): one for origin in origins if origin for one in origin.referrers}
+        return tuple(found.values())
+
     def origin(self, image: ImageID, name: str | None) -> Origin | None:
         """Return the origin of an image under a name; if there is none, or no name, the image's own."""
         found = None if name is None else self._names.get(name, {}).get(image)
@@ -96,12 +104,14 @@ def details_of(store: LayerStore, image: Image) -> ImageDetails:
         annotations = annotations_of(kept, image.image_id, image.names[0] if image.names else None)
     except (BadRecord, OSError):  # `check` reports it
         annotations = {}
+    digests = Digests(kept)
     return ImageDetails(
         image,
-        Digests(kept).all_of(image),
+        digests.all_of(image),
         annotations,
         store.context.image_db.parent(image.image_id),
         tuple(_layer(store, chain_id, diff_id) for chain_id, diff_id in pairs),
+        digests.referrers_of(image),
     )
 
 

@@ -9,11 +9,12 @@ import click
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import SHORT, image_document, short_length
 from layerstore_core.cli.listing import Listing, listing_options, text_of
-from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.parameters import PLATFORM, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.images import Image
+    from layerstore_core.images.formats.platforms import Platform
 
 FIELDS: Final = (
     "Name",
@@ -32,13 +33,14 @@ FILTERS: Final = ("reference", "dangling", "label", "label!", "before", "since",
 
 
 @click.command()
+@click.option("--platform", metavar="OS/ARCH", type=PLATFORM, help="List only the images that run on this platform.")
 @json_option
 @click.pass_obj
 @listing_options(FILTERS, FIELDS)
-def images(session: Session, listing: Listing) -> None:
+def images(session: Session, listing: Listing, platform: Platform | None) -> None:
     """List the images, with their IDs and sizes.
 
-    SIZE is the size of all layers of the image. Images may share layers.
+    SIZE is the size of all layers of the image. Images may share layers, and images for several platforms a name.
 
     \b
     Examples:
@@ -57,7 +59,7 @@ def images(session: Session, listing: Listing) -> None:
         from layerstore_core.images import Images
         from layerstore_core.images.details import Digests
 
-        found = Images(store).all(chosen)
+        found = Images(store).all(chosen, platform=platform)
         known = Digests(store.context.kept)
         digests = [[known.of(image.image_id, name) for name in image.names or (None,)] for image in found]
     digits = None if listing.whole else short_length([image.image_id for image in found])

@@ -10,7 +10,7 @@ import click
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import short_length
+from layerstore_core.cli.describe import referrer_document, short_length
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve_image_or_chain
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage
@@ -72,6 +72,7 @@ def _image_document(details: ImageDetails) -> dict[str, Any]:
         "created": image.created,
         "digests": list(details.digests),
         "annotations": dict(details.annotations),
+        "referrers": [referrer_document(one) for one in details.referrers],
         "parent": None if details.parent is None else str(details.parent),
         "size": image.size,
         "chain_id": None if image.chain_id is None else str(image.chain_id),
@@ -111,6 +112,7 @@ def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
         "created": "",
         "digests": [],
         "annotations": {},
+        "referrers": [],
         "parent": None,
         "size": size,
         "chain_id": str(chain),
@@ -134,6 +136,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield _field("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
     if document["config"] is not None:
         yield from _config_lines(document["config"])
+    if document["referrers"]:
+        yield _field("Referrers", str(len(document["referrers"])))
     if document["annotations"]:
         yield "Annotations:"
         yield from (f"  {output.printable(key)}={_text(value)}" for key, value in document["annotations"].items())

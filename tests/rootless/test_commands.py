@@ -97,6 +97,20 @@ def test_namespaces_are_entered_where_they_are_needed(users: OrdinaryUsers) -> N
     assert namespaces_made(users, vfs) == []
 
 
+def test_an_image_is_mounted_as_long_as_the_namespace_lasts(users: OrdinaryUsers) -> None:
+    script = """
+    echo text >file; chmod 600 file; tar -cf layer.tar --owner=1234 --group=5678 file
+    layerstore import layer.tar -t app:1 >log
+    layerstore unshare sh -ec 'ls -n "$(layerstore mount app:1)" | tail -1'
+    layerstore umount app:1 >log
+    layerstore rmi app:1 >log
+    layerstore mount app:1
+    """
+    code, out, err = users.try_(script)
+    assert (code, out.split()[2:4]) == (1, ["1234", "5678"])
+    assert "layerstore unshare" in err
+
+
 def test_what_a_killed_command_has_left_is_removed_by_the_next_that_writes(users: OrdinaryUsers) -> None:
     """Directories of other owners cannot be removed outside of a namespace: a command that only reads leaves them."""
     script = """

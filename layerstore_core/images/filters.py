@@ -145,7 +145,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def pattern_of(text: str) -> re.Pattern[str]:
-    """Return a pattern of names as a regular expression. Its signs are those of Go's `path.Match`.
+    """Return a pattern of names as a regular expression. Its signs are those of Match in Go's package path.
 
     Raises:
         ValueError: a bracket is not closed, or a set of characters is wrong.

@@ -136,7 +136,7 @@ READING = [
     ("inspect", "x"), ("files", "x"), ("cat", "x", "y"), ("cp", "x:/y", "z"), ("which", "x", "y"),
     ("commit", "x", "y"), ("config", "x", "-t", "y", "--user", "z"),
     ("squash", "x", "-t", "y"), ("rootfs", "x", "-o", "y"), ("diff", "x", "y"),
-    ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"),
+    ("rebase", "x", "--old", "y", "--new", "z", "-t", "n"), ("mount",), ("umount", "x"), ("du",), ("prune",),
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def inspect(session: Session, image: str, raw: bool) -> None:
-    """Show an image: its config, platform, digests, names and layers.
+    """Show an image: its config, platform, digests and layers.
 
     The layers are listed from the base on, each with its own size. A chain ID shows the layers of the chain only.
     With --raw the config is printed byte for byte: its sha256 is the image's ID.

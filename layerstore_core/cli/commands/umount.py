@@ -26,10 +26,10 @@ class _Target(ChainType):
 @json_option
 @click.pass_obj
 def umount(session: Session, target: str) -> None:
-    """Unmount an image that 'layerstore mount' has mounted, and print the paths.
+    """Unmount an image, and print the paths.
 
-    DIR is a mount point. An image, or a chain of layers, is unmounted everywhere. If a program uses a mount, that is
-    not unmounted, and the exit code is 1.
+    This ends what 'layerstore mount' has mounted. DIR is a mount point. An image, or a chain of layers, is unmounted
+    everywhere. If a program uses a mount, that is not unmounted, and the exit code is 1.
 
     \b
     Example:

@@ -75,6 +75,8 @@ def test_peers_take_what_each_command_makes(images: Images, store: LayerStore, t
         config: dict[str, Any] = json.loads(client("skopeo", "inspect", "--config", "--raw", f"oci:{layout}:1"))
         assert config == image.config.document
         assert images.annotations(f"{name}:1")["org.example"] == "mine"
+        manifest = json.loads(client("skopeo", "inspect", "--raw", f"oci:{layout}:1"))
+        assert manifest["annotations"] == images.annotations(f"{name}:1")
         container = buildah("from", f"oci:{layout}:1")
         shown = buildah("run", "--isolation", "chroot", "--network", "host", container, "--", *SHOW)
         assert shown.splitlines() == [expected[name], "/work", "hello"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,36 @@ def test_an_error_at_the_end_leaves_nothing(store: LayerStore, images: Images, m
             images.commit(rw, "app")
         assert tree(store.root / "image") == before
     assert collect_garbage(store) == []
+
+
+def fill(path: Path) -> None:
+    """Write to a file until the disk is full."""
+    with open(path, "wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("driver", ["vfs"])
+def test_a_full_disk_leaves_nothing(open_store: OpenStore, tmpfs: Any, driver: str) -> None:
+    root: Path = tmpfs("size=2m")
+    store = open_store(root=root / "store")
+    images = Images(store)
+    base = load(images, BASE)
+    with images.create_rw_layer("work", base) as rw:
+        write(rw, {"new": b"n" * 100_000})
+        store.context.scratch_directory()
+        before = tree(store.root / "image")
+        for left in (0, 60_000, 110_000):
+            fill(root / "filler")
+            os.truncate(root / "filler", (root / "filler").stat().st_size - left)
+            with pytest.raises(OSError, match="No space left"):
+                images.commit(rw, "app")
+            (root / "filler").unlink()
+            assert tree(store.root / "image") == before
+            assert len(store.driver.layer_ids() or ()) == 2
+        assert len(images.commit(rw, "app").diff_ids) == 2
+    assert check_store(store, full=True) == []
 
 
 def test_annotations_are_inherited_and_changed(store: LayerStore, images: Images) -> None:

@@ -263,7 +263,7 @@ def _lock(context: StoreContext, locked: ExitStack, image: ImageID) -> bool:
     if node is None:  # no layers, or the record is missing: nobody can use it
         return True
     alone = locked.enter_context(context.locks.lock_references(node.lock_key))
-    return alone and not is_in_use(context, node)
+    return alone and not is_in_use(context, node, pins=context.pins)
 
 
 def _removed(node: LayerNode) -> RemovedLayer:

@@ -15,6 +15,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images.filters import parse_time
 from layerstore_core.images.keep.groups import members_of_names, names_of_images
+from layerstore_core.records.pins import Pins
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
 from layerstore_core.store.store import LayerStore
@@ -144,6 +145,7 @@ class Census:
                 for chain, node in self.nodes.items()
                 if catalog.is_referenced(node, by_children=False, besides=images)
             }
+            self._pins: Final = set(context.pins) if self.certain else set[ChainID]()
             self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
         self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
         self.members: Final[dict[str, tuple[ImageID, ...]]] = {}
@@ -171,7 +173,7 @@ class Census:
     def is_in_use(self, image: ImageID) -> bool:
         """Return whether a writable layer, a mount, a process or a pin uses an image's topmost layer."""
         top = self.top(image)
-        return top is not None and is_in_use(self._context, top)
+        return top is not None and is_in_use(self._context, top, pins=self._pins)
 
     def last_used(self, image: ImageID) -> float:
         """Return when an image was last used, in seconds since 1970: at the latest when it was recorded or named."""
@@ -220,13 +222,13 @@ class Census:
         self.names.update(names_of_images(self.members))
 
 
-def is_in_use(context: StoreContext, node: LayerNode) -> bool:
-    """Return whether a writable layer, a mount, a process or a pin refers to a layer itself, now."""
+def is_in_use(context: StoreContext, node: LayerNode, *, pins: Pins | Collection[ChainID]) -> bool:
+    """Return whether a writable layer, a mount, a process or a pin, one of `pins`, refers to a layer itself, now."""
     return bool(
         node.mounts
         or node.handles
         or context.locks.is_referenced(node.lock_key)
-        or node.record.chain_id in context.pins
+        or node.record.chain_id in pins
         or context.driver.is_mounted(node.record.cache_id)
     )
 

@@ -22,8 +22,17 @@ from layerstore_core.base.digests import ChainID, chain_id
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import done_before
 from layerstore_core.maintenance.check import check_store
+from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.maintenance.prune import Pruned, prune
-from tests.images.archives import ImageSpec, docker_archive, sha256, tar_files
+from tests.images.archives import (
+    ImageSpec,
+    docker_archive,
+    oci_index,
+    oci_manifest,
+    sha256,
+    tar_files,
+    write_files,
+)
 
 DAY = 86_400
 
@@ -244,6 +253,32 @@ def test_two_at_once_remove_each_thing_once(store: LayerStore, images: Images, o
     assert sorted(deleted) == sorted([OLD.image_id, NEW.image_id, NAMELESS.image_id])
     chains = [layer.chain_id for one in found for layer in one.layers]
     assert len(chains) == len(set(chains)) == 4
+
+
+def test_images_for_several_platforms_with_one_name_go_together(store: LayerStore, tmp_path: Path) -> None:
+    images = [
+        ImageSpec([BASE, tar_of(arch, 10)], extra={"architecture": arch, "os": "linux"}) for arch in ("amd64", "arm64")
+    ]
+    files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+    entry = oci_index(files, [oci_manifest(files, image) for image in images])
+    entry["annotations"] = {"io.containerd.image.name": "docker.io/library/app:1"}
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    found = Images(store)
+    loaded = found.load(write_files(tmp_path / "layout", files), all_platforms=True)
+    assert len(loaded) == 2
+    for image in loaded:
+        age_image(store, image.image_id, time.time() - 9 * DAY)
+    young = loaded[1].chain_id
+    assert young is not None
+    store.context.last_used.note([young])
+    assert not prune(store, older_than=5 * DAY)
+    store.context.last_used.note([young], time.time() - 9 * DAY)
+    with store.get(young):
+        assert not prune(store, named=True)
+    would = prune(store, older_than=5 * DAY, dry_run=True)
+    assert (would.untagged, sorted(would.deleted)) == (["app:1"], sorted(image.image_id for image in loaded))
+    assert prune(store, older_than=5 * DAY) == would
+    assert (store.layers(), names_of(store), collect_garbage(store), check_store(store)) == ({}, [], [], [])
 
 
 # A property: the result equals that of a simple model.

@@ -112,9 +112,10 @@ class Merger:
                     raise InvalidLayer(error.reason, offset=offset, entry=path) from error
                 children = directory.children
                 last = above
-            if not (0 <= uid < _NO_ID and 0 <= gid < _NO_ID):
-                uid, gid = _owner(uid, gid)
             old = children.get(base)
+            if not (0 <= uid < _NO_ID and 0 <= gid < _NO_ID):
+                stays = size < 0 and isinstance(old, DirectoryNode)
+                uid, gid = _owner(uid, gid, (old.uid, old.gid) if stays and old is not None else (0, 0))
             if size >= 0:
                 children[base] = FileNode(mode, uid, gid, mtime_ns, layer, size, name, offset, crc)
                 if old is not None and old.type is not _FILE:

@@ -125,6 +125,7 @@ def test_what_is_no_file_cannot_be_opened(path: bytes, number: int) -> None:
         ([d(b"a"), f(b"a/b"), link(b"a", b"a/b")],),
         ([sym(b"a", b"b"), sym(b"b", b"a"), f(b"a/x")],),
         ([f(b"x"), sym(b"l", b"x"), f(b"l/y")],),
+        ([f(b"x")], [sym(b"l", b"x"), f(b"l/y")]),
     ],
 )
 def test_what_unpacking_refuses_is_refused_with_the_entry(layers: tuple[list[bytes], ...]) -> None:

@@ -123,7 +123,8 @@ def write_difference(store: LayerStore, first: Tree, second: Tree, target: str |
 
     with ExitStack() as stack:
         before, after = (stack.enter_context(_opened(store, one)) for one in (first, second))
-        tar = stack.enter_context(open_tar(layer_of(_changes(before, after, (), implied=True), after.view)))
+        layer = layer_of(_changes(before, after, (), implied=True), after.view)
+        tar = stack.enter_context(open_tar(layer, image=after.view))
         out = stack.enter_context(replacing(target)) if isinstance(target, str) else target
         while chunk := tar.read(_CHUNK):
             out.write(chunk)

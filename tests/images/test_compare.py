@@ -169,7 +169,7 @@ def test_the_difference_is_the_same_bytes_each_time_and_appears_whole(images: Im
     images.write_diff("a", "b", tmp_path / "two.tar")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
     with tarfile.open(tmp_path / "one.tar") as tar:
-        assert tar.getnames() == [".wh.gone", "etc/c"]
+        assert tar.getnames() == [".wh.gone", "etc", "etc/c"]
 
 
 class Pairs:

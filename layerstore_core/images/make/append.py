@@ -55,10 +55,10 @@ def append(
         parent = None
         if base is not None and base.chain_id is not None:
             parent = stack.enter_context(store.get(base.chain_id))
+        view = stack.enter_context(closing(parent.view() if parent is not None else TreeView(())))
         if isinstance(sources, LayerBuilder):
             builder, places = sources, ["a layer"]
         else:
-            view = stack.enter_context(closing(parent.view() if parent is not None else TreeView(())))
             numbers = parse_owner(owner, view) if isinstance(owner, str) else owner
             builder = stack.enter_context(
                 LayerBuilder(
@@ -71,7 +71,7 @@ def append(
                 )
             )
             places = _add_all(store, builder, sources)
-        stream = stack.enter_context(builder.open()) if len(builder) else None
+        stream = stack.enter_context(builder.open(view)) if len(builder) else None
         created_by = f"layerstore append {' '.join(places)}"
         return add_layer(store, base, parent, stream, created_by, name=name, options=options, progress=progress)
 

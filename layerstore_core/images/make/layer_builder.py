@@ -35,8 +35,9 @@ class LayerBuilder:
     """A layer that is being built. `open` gives its tar, which `LayerStore.register` takes.
 
     Names are paths in the image, with or without a slash at the start. A name that is added again replaces what it was;
-    directories are merged. Parent directories need not be added: with `base`, those that are missing are. Of the
-    contents only bytes are kept in memory: files are read when the tar is, and must not change until then.
+    directories are merged. Parent directories need not be added: with `base`, they are in the tar as the image has
+    them, and those that are missing are made. Of the contents only bytes are kept in memory: files are read when the
+    tar is, and must not change until then.
 
     The tar is sorted by path, and has no names of users; the same input gives the same bytes. A file from a path keeps
     its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, but for tars and with `keep_owners`.
@@ -227,13 +228,17 @@ class LayerBuilder:
                 reason = error.reason if isinstance(error, InvalidLayer) else str(error)
                 raise InvalidSource(f"{tar.name}: entry {os.fsdecode(entry.name)!r}: {reason}") from None
 
-    def open(self) -> BinaryIO:
+    def open(self, image: TreeView | None = None) -> BinaryIO:
         """Open the tar of the layer, as a readable file. It can seek, but to read something again costs the same again.
+
+        Args:
+            image: the tree of the image that the layer is for, if the class was not given it: directories above the
+                names of the layer are in the tar as the image has them.
 
         Raises:
             OSError: from a read: a file cannot be read, or was changed since it was added (`ESTALE`).
         """
-        return open_tar(self._places, mtime_ns=self._mtime_ns or 0)
+        return open_tar(self._places, mtime_ns=self._mtime_ns or 0, image=image)
 
     def close(self) -> None:
         """Close the tars that were added. After that, `open` cannot read them any more."""

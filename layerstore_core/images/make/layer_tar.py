@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from layerstore_core.images.make.content import Walks
-from layerstore_core.images.make.places import Item, Places
+from layerstore_core.images.make.places import Base, BaseNode, Item, Places
 from layerstore_core.streams.iterstream import IterStream, join_small_pieces
 from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
@@ -86,23 +86,27 @@ class LayerTar(io.RawIOBase):
         super().close()
 
 
-def open_tar(places: Places, *, mtime_ns: int = 0) -> BinaryIO:
+def open_tar(places: Places, *, mtime_ns: int = 0, image: Base | None = None) -> BinaryIO:
     """Open the tar of a layer, sorted by path; the opaque mark of a directory comes first in it.
+
+    Directories above the names of the layer are in it, too, as the image has them.
 
     Args:
         places: the layer.
         mtime_ns: the time of whiteouts, and of directories that are missing.
+        image: the tree of the image below the layer; without it, the base of `places`.
     """
-    return cast("BinaryIO", LayerTar(lambda: join_small_pieces(_pieces(places, mtime_ns)), "the new layer"))
+    return cast("BinaryIO", LayerTar(lambda: join_small_pieces(_pieces(places, mtime_ns, image)), "the new layer"))
 
 
-def _pieces(places: Places, mtime_ns: int) -> Iterator[bytes]:
+def _pieces(places: Places, mtime_ns: int, image: Base | None) -> Iterator[bytes]:
     names: list[tuple[bytes, bytes, Item | None]] = [(path, path, item) for path, item in places.items.items()]
     names += [(name, name, None) for name in map(whiteout_name, places.whiteouts)]
     names += [(path + b"/", path + b"/" + OPAQUE if path else OPAQUE, None) for path in places.opaque]
     # Without an entry, programs give a directory all sorts of modes and times.
     made = Item(TarEntry(b"", EntryType.DIR, mode=0o755, mtime_ns=mtime_ns))
     names += [(path, path, made) for path in places.missing()]
+    names += [(path, path, _parent(node)) for path, node in places.parents(image)]
     names.sort(key=itemgetter(0))
     mark = TarEntry(b"", EntryType.FILE, mode=_WHITEOUT_MODE, mtime_ns=mtime_ns)
     first: dict[int, bytes] = {}
@@ -113,6 +117,11 @@ def _pieces(places: Places, mtime_ns: int) -> Iterator[bytes]:
             else:
                 yield from _entry(path, item, first.setdefault(id(item), path), walks)
     yield END_OF_ARCHIVE
+
+
+def _parent(node: BaseNode) -> Item:
+    xattrs = node.xattrs
+    return Item(TarEntry(b"", EntryType.DIR, node.mode, node.uid, node.gid, mtime_ns=node.mtime_ns, xattrs=xattrs))
 
 
 def _entry(path: bytes, item: Item, first: bytes, walks: Walks) -> Iterator[bytes]:

@@ -32,7 +32,25 @@ class BaseNode(Protocol):
     def type(self) -> EntryType: ...
 
     @property
+    def mode(self) -> int: ...
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
+
+    @property
+    def mtime_ns(self) -> int: ...
+
+    @property
+    def xattrs(self) -> Mapping[bytes, bytes]: ...
+
+    @property
     def linkname(self) -> bytes: ...
+
+    @property
+    def implied(self) -> bool: ...
 
     @property
     def children(self) -> Mapping[bytes, BaseNode]: ...
@@ -122,15 +140,7 @@ class Places:
             return item.entry
         if path in self.whiteouts or self.base is None:
             return None
-        above = path
-        while above:
-            above = above.rpartition(b"/")[0]
-            if above in self.opaque or above in self.whiteouts:
-                return None
-        node: BaseNode | None = self.base.root
-        for part in path.split(b"/") if path else ():
-            node = node.children.get(part) if node is not None else None
-        return node
+        return self._below(path, self.base)
 
     def is_directory(self, path: bytes) -> bool:
         """Return whether there is a directory at a path, as far as it is known."""
@@ -142,6 +152,24 @@ class Places:
         if self.base is None:
             return []
         return [path for path, names in self._names.items() if names and path and self.find(path) is None]
+
+    def parents(self, image: Base | None = None) -> Iterator[tuple[bytes, BaseNode]]:
+        """Yield the directories above names of this layer that the image has and the layer has not.
+
+        A program that keeps the files of each layer apart (Docker, containers/storage with overlayfs) makes a parent
+        that the layer's tar lacks: with other metadata, which then hides that of the image below.
+
+        Args:
+            image: the tree of the image below the layer; without it, the `base`.
+        """
+        image = image if image is not None else self.base
+        if image is None:
+            return
+        for path in {*self.opaque, *(path for path, names in self._names.items() if names)}:
+            if path and path not in self.items and path not in self.whiteouts:
+                node = self._below(path, image)
+                if node is not None and node.type is EntryType.DIR and not node.implied:
+                    yield path, node
 
     def resolve(self, name: bytes, *, last: bool = False) -> bytes:
         """Return the path that a name leads to, by symbolic links that stay within the root.
@@ -169,6 +197,18 @@ class Places:
             if known:
                 self._check_directory(known, name)
         return known + b"/" + base if known else base
+
+    def _below(self, path: bytes, image: Base) -> BaseNode | None:
+        """Return what the image below has at a path that the layer does not hide."""
+        above = path
+        while above:
+            above = above.rpartition(b"/")[0]
+            if above in self.opaque or above in self.whiteouts:
+                return None
+        node: BaseNode | None = image.root
+        for part in path.split(b"/") if path else ():
+            node = node.children.get(part) if node is not None else None
+        return node
 
     def _check_directory(self, path: bytes, name: bytes) -> None:
         found = self.find(path)

@@ -69,7 +69,7 @@ def squash(
         if places.is_empty and parent is not None:
             top = parent  # what the upper layers have made, they have also deleted
         else:
-            tar = stack.enter_context(open_tar(places))
+            tar = stack.enter_context(open_tar(places, image=view))
             top = store.register(tar, parent, progress=progress)
         try:
             _squash_history(config, keep)

@@ -83,7 +83,7 @@ def test_sources_go_where_add_of_a_dockerfile_puts_them(
     )
     assert list(top_layer(store, image)) == [
         "linked", "opt", "opt/new", "opt/new/app", "opt/renamed", "srv", "srv/link", "srv/sub", "srv/sub/file", "tar",
-        "tar/from-tar", "usr/bin/app",
+        "tar/from-tar", "usr", "usr/bin", "usr/bin/app",
     ]  # fmt: skip
     assert image.names == ("app:1",)
     assert images.get("app:1") == image

@@ -41,15 +41,15 @@ def builder() -> Iterator[LayerBuilder]:
         yield builder
 
 
-def bytes_of(builder: LayerBuilder) -> bytes:
-    with builder.open() as stream:
+def bytes_of(builder: LayerBuilder, image: Any = None) -> bytes:
+    with builder.open(image) as stream:
         return stream.read()
 
 
-def entries(builder: LayerBuilder) -> dict[str, tuple[Any, ...]]:
+def entries(builder: LayerBuilder, image: Any = None) -> dict[str, tuple[Any, ...]]:
     """The entries of the tar, in order: type, mode, owner, time, and content or target."""
     found: dict[str, tuple[Any, ...]] = {}
-    with tarfile.open(fileobj=io.BytesIO(bytes_of(builder))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(bytes_of(builder, image))) as tar:
         for member in tar:
             file = tar.extractfile(member) if member.isreg() else None
             what = file.read() if file is not None else member.linkname
@@ -58,18 +58,28 @@ def entries(builder: LayerBuilder) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+#: The metadata of the directories of an image, and how `entries` shows it.
+OF_IMAGE = {"mode": 0o711, "uid": 3, "gid": 4, "mtime_ns": 5 * SECOND, "xattrs": {b"user.of": b"image"}}
+KEPT = ("5", "0o711", 3, 4, 5, "")
+
+
 class Tree:
-    """The tree of an image: `/` for a directory, `-` for a file, else the target of a link; `__` is a slash."""
+    """The tree of an image: `/` for a directory, `-` for a file, else the target of a link; `__` is a slash.
+
+    A directory `?` is one that no layer describes.
+    """
 
     def __init__(self, **paths: str) -> None:
-        self.root = SimpleNamespace(type=EntryType.DIR, linkname=b"", children={})
+        self.root = SimpleNamespace(type=EntryType.DIR, linkname=b"", children={}, implied=False, **OF_IMAGE)
         for path, what in paths.items():
-            kind = {"/": EntryType.DIR, "-": EntryType.FILE}.get(what, EntryType.SYMLINK)
+            kind = {"/": EntryType.DIR, "?": EntryType.DIR, "-": EntryType.FILE}.get(what, EntryType.SYMLINK)
             *parents, base = path.encode().split(b"__")
             here = self.root
             for parent in parents:
                 here = here.children[parent]
-            here.children[base] = SimpleNamespace(type=kind, linkname=what.encode(), children={})
+            here.children[base] = SimpleNamespace(
+                type=kind, linkname=what.encode(), children={}, implied=what == "?", **OF_IMAGE
+            )
 
 
 def test_entries_are_sorted_with_owner_mode_and_time(builder: LayerBuilder, tmp_path: Path) -> None:
@@ -188,7 +198,32 @@ def test_directories_of_the_image_keep_their_metadata_in_a_tree(tmp_path: Path) 
     (tmp_path / "lib" / "x").write_bytes(b"")
     with LayerBuilder(base=Tree(etc="/", lib="usr/lib", usr="/", usr__lib="/")) as builder:  # type: ignore[arg-type]
         builder.add_tree("/", tmp_path)
-        assert list(entries(builder)) == ["etc/new", "usr/lib/x"]
+        found = entries(builder)
+    assert list(found) == ["etc", "etc/new", "usr", "usr/lib", "usr/lib/x"]
+    assert found["etc"] == found["usr/lib"] == KEPT
+    assert found["etc/new"] != KEPT
+
+
+def test_directories_above_names_of_the_layer_are_in_it_as_the_image_has_them() -> None:
+    tree = Tree(tmp="/", opt="/", opt__old="/", opt__old__x="/", srv="/", unused="/", unknown="?", file="-")
+    with LayerBuilder(owner=(1, 1), mode=0o600, mtime_ns=SECOND) as builder:
+        builder.add_file("tmp/x", b"")
+        builder.add_whiteout("opt/old")
+        builder.add_file("srv/new/x", b"")
+        builder.add_file("unknown/x", b"")
+        builder.add_directory("unused/sub", opaque=True)
+        assert "tmp" not in entries(builder)
+        found = entries(builder, tree)
+    assert [name for name, entry in found.items() if entry == KEPT] == ["opt", "srv", "tmp", "unused"]
+    assert not {"unknown", "srv/new", "opt/old"} & set(found)
+    with LayerBuilder(base=tree) as builder:  # type: ignore[arg-type]
+        builder.add_whiteout("opt/old")
+        builder.add_file("opt/old/x/y", b"")
+        found = entries(builder)
+        with tarfile.open(fileobj=builder.open()) as tar:
+            assert tar.getmember("opt").pax_headers["SCHILY.xattr.user.of"] == "image"
+    assert list(found) == ["opt", "opt/old", "opt/old/.wh..wh..opq", "opt/old/x", "opt/old/x/y"]
+    assert [name for name, entry in found.items() if entry == KEPT] == ["opt"]
 
 
 @pytest.mark.parametrize(
@@ -209,8 +244,8 @@ def test_names_follow_the_links_of_the_image_within_its_root(path: str, becomes:
     )
     with LayerBuilder(base=tree) as builder:  # type: ignore[arg-type]
         builder.add_file(path, b"")
-        missing = ["missing"] if path == "nowhere/x" else []
-        assert list(entries(builder)) == [*missing, becomes]
+        parents = {"usr/lib/x": ["usr", "usr/lib"], "etc/x": ["etc"], "missing/x": ["missing"], "lib": []}
+        assert list(entries(builder)) == [*parents[becomes], becomes]
 
 
 def test_directories_that_the_image_lacks_get_entries() -> None:
@@ -218,7 +253,7 @@ def test_directories_that_the_image_lacks_get_entries() -> None:
         builder.add_file("etc/a/b/c", b"")
         builder.add_file("etc/x", b"")
         found = entries(builder)
-    assert list(found) == ["etc/a", "etc/a/b", "etc/a/b/c", "etc/x"]
+    assert list(found) == ["etc", "etc/a", "etc/a/b", "etc/a/b/c", "etc/x"]
     assert found["etc/a"] == found["etc/a/b"] == ("5", "0o755", 0, 0, 1, "")
 
 
@@ -230,7 +265,7 @@ def test_what_the_layer_deletes_or_replaces_is_no_longer_followed() -> None:
         builder.add_directory("bin")
         builder.add_file("bin/x", b"")
         found = entries(builder)
-    assert list(found) == ["bin", "bin/x", "lib", "lib/.wh..wh..opq", "lib/after", "usr/lib/before"]
+    assert list(found) == ["bin", "bin/x", "lib", "lib/.wh..wh..opq", "lib/after", "usr", "usr/lib", "usr/lib/before"]
 
 
 def test_names_follow_the_links_of_the_layer(builder: LayerBuilder) -> None:

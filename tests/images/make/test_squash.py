@@ -141,7 +141,7 @@ def names_in(store: LayerStore, image: Image) -> list[list[str]]:
 
 def test_whiteouts_stay_only_where_a_lower_layer_has_the_name(store: LayerStore, images: Images, image: Image) -> None:
     assert names_in(store, images.squash(image, name="all:1")) == [["a", "a/2", "d"]]
-    assert names_in(store, images.squash(image, keep=1, name="two:1"))[1:] == [[".wh.b", "a/.wh.1", "d"]]
+    assert names_in(store, images.squash(image, keep=1, name="two:1"))[1:] == [[".wh.b", "a", "a/.wh.1", "d"]]
 
 
 def test_config_stays_and_steps_lose_their_layers(images: Images, image: Image) -> None:

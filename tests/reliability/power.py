@@ -6,7 +6,9 @@ the last flush, and any part of what was written later, in sectors and in any or
 system replays its journal), the store is opened, and must keep all its promises.
 
 A cut loses all that is only in the kernel's memory, so data that were never synced are never there. A background thread
-syncs another file of the same file system repeatedly. So a part of the pending data is on the disk.
+syncs another file of the same file system repeatedly. So a part of the pending data is on the disk. How often it comes
+to that depends on the machine's speed. So the metadata are also written after each call of the driver that changes
+layers, and the power is cut there in any case: a layer's tree is then on the disk while its record is being made.
 
 Run as a program, it is one of two processes, each with its own mounts, which end with the process:
 `power.py STEP DIRECTORY FILE-SYSTEM DRIVER DURABILITY NUMBER NUMBER NUMBER`.
@@ -14,6 +16,7 @@ Run as a program, it is one of two processes, each with its own mounts, which en
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -43,6 +46,12 @@ from tests.reliability.namespace import enter_own_mounts  # noqa: E402
 #: A disk writes so many bytes completely or not at all. File systems rely on that for their superblocks.
 _SECTOR: Final = 4096
 END: Final = b"end"
+#: From linux/btrfs.h: _IOR(0x94, 24, __u64) and _IOW(0x94, 22, __u64).
+_BTRFS_START_SYNC: Final = 0x80089418
+_BTRFS_WAIT_SYNC: Final = 0x40089416
+#: The mark after a call of the driver.
+_STEP: Final = b"step"
+_CHANGING: Final = ("create", "create_read_write", "apply_diff", "remove")
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,8 @@ def cut_everywhere(
         durability: the store's setting.
         seed: the seed for the choice of writes after the last flush that a cut keeps.
         rounds: the number of random states for each flush, in addition to none and all of these writes.
-        every: of the flushes at which nothing is promised that was not promised before, this one in so many is tried.
+        every: of the flushes at which nothing is promised that was not promised before, and which are not the one after
+            a call of the driver, this one in so many is tried.
 
     Returns:
         The results. No mount, loop device, process or file is left, whatever happens.
@@ -140,7 +150,15 @@ def record(directory: Path, file_system: str, driver: str, durability: str) -> N
     mount, marks = make_recording_disk(directory, FILE_SYSTEMS[file_system])
     config = StoreConfig(root=mount / "store", driver=driver, durability=durability)
     store = LayerStore.open(config)
-    with background_syncs(mount):
+    with background_syncs(mount), open(mount / "steps", "wb", buffering=0) as steps:
+
+        def sync_step(outcome: object, hook_name: str, *_: object) -> None:
+            if hook_name in _CHANGING:
+                steps.write(b"x")
+                commit_metadata(steps.fileno(), file_system)
+                write_mark(marks, _STEP)
+
+        store.driver.plugins.add_hookcall_monitoring(lambda *_: None, sync_step)
         use_store(store, PromiseLog(lambda line: write_mark(marks, line)))
         write_mark(marks, END)
 
@@ -148,6 +166,18 @@ def record(directory: Path, file_system: str, driver: str, durability: str) -> N
 def write_mark(marks: int, data: bytes) -> None:
     """Put a mark into the disk's log."""
     os.pwrite(marks, data, 0)
+
+
+def commit_metadata(descriptor: int, file_system: str) -> None:
+    """Write a file system's metadata to the disk, as its own thread does every few seconds, but no other file's data.
+
+    For ext4, fsync(2) of any file does that. For btrfs, whose fsync(2) concerns one file, there are two ioctls.
+    """
+    if file_system != "btrfs":
+        os.fsync(descriptor)
+        return
+    transaction = fcntl.ioctl(descriptor, _BTRFS_START_SYNC, bytes(8))
+    fcntl.ioctl(descriptor, _BTRFS_WAIT_SYNC, transaction)
 
 
 @contextmanager
@@ -228,7 +258,8 @@ def cut(directory: Path, file_system: str, driver: str, durability: str, seed: i
     with open(directory / "durable", "r+b") as durable:
         for interval in _intervals(directory / "log"):
             durable.flush()
-            lines = [entry.data for entry in interval if entry.kind == MARK]
+            lines = _lines(interval)
+            news = news or any(entry.data == _STEP for entry in interval if entry.kind == MARK)
             writes = [entry for entry in interval if entry.kind == WRITE]
             if lines:
                 here.append(_after(promised, lines))
@@ -258,6 +289,11 @@ def _after(promised: Expectation, lines: list[bytes]) -> Expectation:
     return now
 
 
+def _lines(interval: list[Record]) -> list[bytes]:
+    """Return what the process has logged."""
+    return [entry.data for entry in interval if entry.kind == MARK and entry.data != _STEP]
+
+
 def _intervals(log: Path) -> Iterator[list[Record]]:
     """Yield the records between two flushes."""
     interval: list[Record] = []
@@ -277,7 +313,7 @@ def _states(interval: list[Record], chance: random.Random, rounds: int) -> Itera
     for _ in range(rounds):
         end = chance.randint(1, len(interval))
         kept = [part for entry in interval[:end] if entry.kind == WRITE for part in _some_of(entry, chance)]
-        yield kept, [entry.data for entry in interval[:end] if entry.kind == MARK]
+        yield kept, _lines(interval[:end])
 
 
 def _some_of(entry: Record, chance: random.Random) -> Iterator[Record]:

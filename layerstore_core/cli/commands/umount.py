@@ -23,9 +23,12 @@ class _Target(ChainType):
 
 @click.command()
 @click.argument("target", metavar="IMAGE|CHAIN|DIR", type=_Target())
+@click.option(
+    "-f", "--force", is_flag=True, help="Forget mounts in other mount namespaces; their layers are not kept any more."
+)
 @json_option
 @click.pass_obj
-def umount(session: Session, target: str) -> None:
+def umount(session: Session, target: str, force: bool) -> None:
     """Unmount an image, and print the paths.
 
     This ends what 'layerstore mount' has mounted. DIR is a mount point. An image, or a chain of layers, is unmounted
@@ -39,21 +42,21 @@ def umount(session: Session, target: str) -> None:
 
     def unmount() -> list[str]:
         with session.open() as store:
-            return _unmount(store, target)
+            return _unmount(store, target, force=force)
 
     session.answer_for(unmount, lambda paths: session.answer({"paths": paths}, lambda: paths))
 
 
-def _unmount(store: LayerStore, target: str) -> list[str]:
+def _unmount(store: LayerStore, target: str, *, force: bool) -> list[str]:
     from layerstore_core.store.mounts.read_only import end_mount, mounts_of
 
     point = os.path.realpath(target) if target else ""
     found = [one for one in mounts_of(store.context).all() if one.kept and one.target == point]
     for one in found:
-        end_mount(store.context, one)
+        end_mount(store.context, one, force=force)
     if found:
         return [point]
     if os.path.isabs(target) or target.startswith("."):
         raise click.UsageError(f"no image of this store is mounted at {target}; 'layerstore mount' lists the mounts")
     with store.get(resolve(store, CHAIN.convert(target, None, None))) as layer:
-        return layer.unmount()
+        return layer.unmount(force=force)

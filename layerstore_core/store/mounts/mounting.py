@@ -51,11 +51,12 @@ class ReadOnlyMounting:
 
         return [mount.target for mount in mounts_of(self._context).of(self._live.record.chain_id) if mount.target]
 
-    def unmount(self, directory: str | os.PathLike[str] | None = None) -> list[str]:
+    def unmount(self, directory: str | os.PathLike[str] | None = None, *, force: bool = False) -> list[str]:
         """End read-only mounts of the layer that `mount` has made, in any process.
 
         Args:
             directory: the mount point; `None` for all of them.
+            force: also forget mounts in other mount namespaces, which may not exist any more.
 
         Returns:
             The paths that were unmounted.
@@ -70,7 +71,7 @@ class ReadOnlyMounting:
         with keeping_done(ended):
             for mount in mounts_of(self._context).of(self._live.record.chain_id):
                 if mount.kept and point in (None, mount.target):
-                    end_mount(self._context, mount)
+                    end_mount(self._context, mount, force=force)
                     ended.append(mount.target)
         return ended
 

@@ -90,8 +90,13 @@ def mount_tree(context: StoreContext, node: LayerNode, directory: str | None, *,
     return mount
 
 
-def end_mount(context: StoreContext, mount: TreeMount) -> None:
+def end_mount(context: StoreContext, mount: TreeMount, *, force: bool = False) -> None:
     """End a mount. One that has ended already, or was never made, only loses its note.
+
+    Args:
+        context: an open store.
+        mount: the mount.
+        force: if it may be in another mount namespace, remove its note all the same: the layer is not kept any more.
 
     Raises:
         LayerStoreError: it is in another mount namespace.
@@ -100,7 +105,7 @@ def end_mount(context: StoreContext, mount: TreeMount) -> None:
     context.check_writable()
     notes = mounts_of(context)
     with context.locks.exclusive(_key(context)):
-        _end(context, notes, mount)
+        _end(context, notes, mount, force=force)
         context.locks.release(mount.lock_key, mount.name)
     logger.info("unmounted layer {} from {}", mount.chain_id, mount.target)
 
@@ -133,11 +138,11 @@ def end_stale_mounts(context: StoreContext, *, dry_run: bool = False) -> list[Tr
     return ended
 
 
-def _end(context: StoreContext, notes: TreeMounts, mount: TreeMount) -> None:
-    if mount.may_be_elsewhere():
+def _end(context: StoreContext, notes: TreeMounts, mount: TreeMount, *, force: bool = False) -> None:
+    if not force and mount.may_be_elsewhere():
         raise LayerStoreError(
             f"{mount.target}: the image is mounted in another mount namespace (a container, or 'layerstore unshare'); "
-            "unmount it there, or end it"
+            "unmount it there. If that has ended, `layerstore umount --force` forgets the mount"
         )
     if (point := _attached_at(mount, mount_points())) is not None:
         detach(point)

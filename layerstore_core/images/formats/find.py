@@ -192,10 +192,9 @@ def _candidates(documents: Documents, skipped: list[Skipped], with_platform: boo
 
 def _with_manifests(documents: Documents, candidates: list[Candidate]) -> list[Candidate]:
     """Add the manifests of `index.json` to images from Docker's `manifest.json`, where both name the same files."""
+    documents = Documents(documents.container, documents.has_layer)  # with limits of its own
     try:
         listed = layout_images(documents, documents.json("index.json"), [])
-    except TooMuch:
-        raise
     except InvalidImage:  # Docker's list is enough
         return candidates
     by_id = {one.found.config.image_id: one.found for one in listed if isinstance(one.found, ImageFiles)}

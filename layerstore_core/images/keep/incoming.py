@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import InvalidImage
-from layerstore_core.images.formats.container import Container
+from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.documents import Descriptor
 from layerstore_core.images.formats.found import ImageFiles, ImageGroup, ManifestFiles, Skipped
 from layerstore_core.images.formats.referrers import ReferrerFiles, find_referrers
@@ -44,9 +44,6 @@ def incoming(container: Container, groups: Sequence[ImageGroup], skipped: list[S
         container: the container that they are loaded from.
         groups: the images.
         skipped: referrers that cannot be kept are added here.
-
-    Raises:
-        TooMuch: the container exceeds the limits for documents.
     """
     members = [image for group in groups for image in group.images]
     sources = [image.source for image in members if image.source is not None]
@@ -54,7 +51,12 @@ def incoming(container: Container, groups: Sequence[ImageGroup], skipped: list[S
         return Incoming()
     manifests = {source.manifest.digest for source in sources}
     subjects = manifests | {index.digest for source in sources for index in source.indexes}
-    referrers = find_referrers(container, subjects, manifests, skipped)
+    try:
+        referrers = find_referrers(container, subjects, manifests, skipped)
+    except TooMuch as error:
+        referrers = []
+        reason = f"no signatures, attestations or other artifacts are kept: {error}"
+        skipped.append(Skipped(container.name, "artifact", reason))
     documents = {one.digest: one for source in sources for one in _chain(source)}
     documents.update({blob.digest: blob for one in referrers for blob in one.blobs})
     images: dict[ImageID, Origin] = {}

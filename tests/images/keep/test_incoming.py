@@ -29,6 +29,7 @@ from tests.images.archives import (
 )
 from tests.images.keep.layouts import (
     artifact,
+    attestation,
     blobs_of,
     cosign,
     image_for,
@@ -210,6 +211,17 @@ def test_a_referrer_with_a_bad_blob_is_skipped_and_the_image_loaded(
     assert kept_digests(store) == {manifest["digest"]}
 
 
+def test_too_many_artifacts_do_not_prevent_loading(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    # Entries that are attestations by their annotation are not read when the images are looked for.
+    entries = [attestation(files, {**manifest, "n": n}) for n in range(5)]
+    monkeypatch.setattr(limits, "MAX_IMAGES", 3)
+    loaded = load(images, write_index(files, [manifest, *entries]))
+    assert (len(loaded), loaded.referrers) == (1, ())
+    assert any("no signatures, attestations or other artifacts are kept" in item.reason for item in loaded.skipped)
+
+
 def test_a_circle_of_referrers_ends(images: Images) -> None:
     """A document cannot contain its own digest; a tag can claim anything."""
     files: Files = {}
@@ -335,6 +347,7 @@ def test_the_setting_says_which_blobs_are_kept(images: Images, store: LayerStore
     app = ImageSpec((BASE, TOP), ("app:1",), packed)
     load(images, oci_files(app))
     assert kept_blobs(store) == {sha256(blob): blob for blob in packed[2 - count :]}
+    assert {path.stat().st_nlink for path in (store.root / "layerstore/blobs/vfs").glob("*/*")} <= {1}
     images.remove("app:1")
     assert kept_blobs(store) == {}
 

@@ -106,6 +106,21 @@ class PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class SourceType(click.ParamType[str]):
+    """`SOURCE[:DEST]`: a file, directory or tar of the host, and a place in the image."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        source: str = value
+        return source
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
 class ImageType(click.ParamType[str]):
     """An image: its name, or its ID or the first digits of that."""
 
@@ -137,6 +152,7 @@ class PlatformType(click.ParamType[Any]):
 
 CHAIN: Final = ChainType()
 IMAGE: Final = ImageType()
+SOURCE: Final = SourceType()
 PLATFORM: Final = PlatformType()
 MOUNT_NAME: Final = MountNameType()
 KEY_VALUE: Final = KeyValueType()

@@ -9,7 +9,7 @@ import click
 from layerstore_core.cli import output, progress
 from layerstore_core.cli.config_options import config_options
 from layerstore_core.cli.describe import image_document
-from layerstore_core.cli.parameters import IMAGE, json_option
+from layerstore_core.cli.parameters import IMAGE, SOURCE, json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
 
@@ -22,7 +22,7 @@ _NONE = "scratch"
 
 @click.command()
 @click.argument("image", type=IMAGE)
-@click.argument("source", metavar="SOURCE[:DEST]...", nargs=-1, required=True)
+@click.argument("source", metavar="SOURCE[:DEST]...", type=SOURCE, nargs=-1, required=True)
 @click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
 @click.option("--chown", "owner", metavar="USER[:GROUP]", help="Owner of everything. [default: 0:0; a tar's own]")
 @click.option(

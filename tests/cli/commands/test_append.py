@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore_core.cli.app import cli
 from tests.cli.conftest import Run, tar_of
 
 FIXED = ("--created", "2024-05-06T07:08:09Z")
@@ -160,3 +161,10 @@ def test_wrong_uses_of_diff_are_refused(run: Run, app: Path) -> None:
     assert "missing" in run("diff", "one:latest", "missing", code=1).stderr
     assert "cannot be combined" in run("diff", "one:latest", "one:latest", "-o", "x", "--stat", code=2).stderr
     assert "'all'" in run("diff", "one:latest", "one:latest", "--by", "all", code=2).stderr
+
+
+def test_a_shell_completes_sources_as_files(root: Path) -> None:
+    from click.shell_completion import ShellComplete
+
+    completion = ShellComplete(cli, {}, "layerstore", "_LAYERSTORE_COMPLETE")
+    assert [item.type for item in completion.get_completions(["append", "scratch"], "ap")] == ["file"]

@@ -8,6 +8,9 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from layerstore_core import ConfigOptions, LayerBuilder, LayerStore
+from layerstore_core import ConfigOptions, LayerBuilder, LayerStore, check_store, collect_garbage
 from layerstore_core.errors import ImageDoesNotExist, InvalidLayer, InvalidReference, InvalidSource, MaxDepthExceeded
 from layerstore_core.images import Image, Images
 from layerstore_core.images.make import append as module
@@ -247,6 +250,25 @@ def test_an_image_that_cannot_be_recorded_leaves_no_layer(
         images.append(base, [here / "app"], name="app:1")
     monkeypatch.undo()
     assert state(store) == before
+
+
+def test_a_killed_append_leaves_a_layer_for_gc_and_no_image(open_store: Any, here: Path) -> None:
+    store = open_store()
+    program = (
+        "import os, signal, sys\n"
+        "from layerstore_core import Images, LayerStore\n"
+        "from layerstore_core.images.make import append\n"
+        "append.record_image = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
+        "    Images(store).append(None, [sys.argv[2]], name='app:1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, store.root, here / "app"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(store.chain_ids()) == 1
+    assert Images(store).all() == []
+    assert [item.kind for item in collect_garbage(store)] == ["layer"]
+    assert check_store(store) == []
+    assert store.chain_ids() == []
 
 
 def test_wrong_arguments(images: Images, base: Image, here: Path) -> None:

@@ -23,6 +23,11 @@ from layerstore_core.tar.header import MAX_NAME
 _MAX_LINKS: Final = 40
 #: More names than this in one layer count as an attack on memory.
 MAX_NAMES: Final = 1_000_000
+#: So do more bytes than this in all names and the paths of all directories above them: a path of 4 KiB may have two
+#: thousand.
+MAX_BYTES: Final = 256 << 20
+#: How many bytes of paths are remembered to be quicker.
+_MAX_WALKED: Final = 32 << 20
 
 
 class BaseNode(Protocol):
@@ -100,6 +105,9 @@ class Places:
         #: Where directories lead to, and the paths that this depends on.
         self._resolved: dict[bytes, bytes] = {}
         self._walked: set[bytes] = set()
+        self._walked_bytes = 0
+        #: The lengths of all names, with those of the directories above them, together.
+        self._bytes = 0
 
     @property
     def is_empty(self) -> bool:
@@ -213,38 +221,51 @@ class Places:
     def _check_directory(self, path: bytes, name: bytes) -> None:
         found = self.find(path)
         if found is not None and found.type is not EntryType.DIR:
-            raise InvalidSource(
-                f"{os.fsdecode(name)!r} cannot be made: {os.fsdecode(path)!r} in the image is a {found.type.value}"
-            )
+            raise self._in_the_way(path, found.type, name)
+
+    @staticmethod
+    def _in_the_way(path: bytes, kind: EntryType, name: bytes) -> InvalidSource:
+        return InvalidSource(
+            f"{os.fsdecode(name)!r} cannot be made: {os.fsdecode(path)!r} in the image is a {kind.value}"
+        )
 
     def _follow(self, path: bytes) -> bytes:
+        """Return where a path leads to. This looks at each component once, however deep the path is."""
         pending = path.split(b"/")[::-1] if path else []
-        here = b""
+        # The directories on the way, each with what the image has there, if the layer does not hide it.
+        way: list[tuple[bytes, BaseNode | None]] = [(b"", self.base.root if self.base is not None else None)]
         links = 0
         while pending:
             part = pending.pop()
             if part in (b"", b"."):
                 continue
             if part == b"..":
-                here = here.rpartition(b"/")[0]
+                del way[max(1, len(way) - 1) :]
                 continue
+            here, node = way[-1]
             below = here + b"/" + part if here else part
             self._walked.add(below)
-            found = self.find(below)
+            self._walked_bytes += len(below)
+            if node is not None:
+                node = None if here in self.opaque or below in self.whiteouts else node.children.get(part)
+            item = self.items.get(below)
+            found = item.entry if item is not None else node
             if found is None or found.type is not EntryType.SYMLINK:
-                if found is not None and pending:
-                    self._check_directory(below, path)
-                here = below
+                if found is not None and pending and found.type is not EntryType.DIR:
+                    raise self._in_the_way(below, found.type, path)
+                way.append((below, node))
                 continue
             links += 1
             if links > _MAX_LINKS or len(found.linkname) > MAX_NAME:
                 raise InvalidSource(
-                    f"{os.fsdecode(path)!r} leads through more than {_MAX_LINKS} symbolic links, or too long"
+                    f"{os.fsdecode(path)!r} leads through more than {_MAX_LINKS} symbolic links, or too long ones"
                 )
             if found.linkname.startswith(b"/"):
-                here = b""
+                del way[1:]
             pending += found.linkname.split(b"/")[::-1]
-        return here
+        if self._walked_bytes > _MAX_WALKED:
+            self._forget_resolved()
+        return way[-1][0]
 
     def _note(self, path: bytes) -> None:
         """Note that the layer has a name, and has something below its directories."""
@@ -256,6 +277,9 @@ class Places:
             if base in names:
                 break
             names.add(base)
+            self._bytes += len(path)
+            if self._bytes > MAX_BYTES:
+                raise InvalidSource(f"the names of one layer have more than {MAX_BYTES >> 20} MiB; make several layers")
             if directory in self.whiteouts:  # something below a deleted name makes it a directory again
                 self.whiteouts.discard(directory)
                 self.opaque.add(directory)
@@ -278,6 +302,7 @@ class Places:
     def _forget_resolved(self) -> None:
         self._resolved.clear()
         self._walked.clear()
+        self._walked_bytes = 0
 
     def _all_below(self, path: bytes) -> Iterator[bytes]:
         pending = [path]

@@ -398,6 +398,28 @@ def test_the_number_of_names_is_limited(builder: LayerBuilder, monkeypatch: pyte
         builder.add_tar("/", io.BytesIO(tars.tar(*(tars.entry(b"%d" % n, b"") for n in range(7)))))
 
 
+def test_many_deep_names_are_refused_before_they_take_the_memory(
+    builder: LayerBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "MAX_BYTES", 20 << 20)
+    deep = b"/".join([b"d"] * 2000)
+    added: list[int] = []
+
+    def add_all() -> None:
+        for number in range(1000):
+            builder.add_file(b"%d/%b/file" % (number, deep), b"")
+            added.append(number)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidSource, match="more than 20 MiB"):
+            add_all()
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert 0 < len(added) < 20
+
+
 @pytest.mark.parametrize("how", ["longer", "other", "gone", "same size"])
 def test_a_file_that_changes_before_it_is_read_is_an_error(builder: LayerBuilder, how: str, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()

@@ -66,6 +66,7 @@ class Deriving(ABC):
         *,
         config: ConfigOptions | ImageConfig | None = None,
         base: Image | str | None = None,
+        mtime: str | datetime | int | None = None,
         progress: Progress | None = None,
     ) -> Image:
         """Make an image from a writable layer: the image that it was created from, and its changes as one more layer.
@@ -80,6 +81,8 @@ class Deriving(ABC):
             base: the image that the writable layer was created from. With `None` it is the one that was recorded, or
                 the only one with this topmost layer; if there is none, the new image has the chain's layers, and a
                 config without anything else.
+            mtime: the time of everything in the new layer: as `ConfigOptions.created`, or nanoseconds since 1970.
+                `None` for the files' own times.
             progress: called now and then with the bytes and entries of the new layer so far.
 
         Raises:
@@ -91,6 +94,7 @@ class Deriving(ABC):
             OSError, LayerStoreError: as `LayerStore.register`; the store is unchanged.
         """
         from layerstore_core.images.derive import commit as making
+        from layerstore_core.images.make.sources import parse_time
 
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
         reference = new_name(name)
@@ -99,7 +103,10 @@ class Deriving(ABC):
         else:
             found = self._image_of(base)
             making.check_base(rw, found)
-        return making.commit(self._store, rw, reference, config=config, base=found, progress=progress)
+        mtime_ns = None if mtime is None else parse_time(mtime)
+        return making.commit(
+            self._store, rw, reference, config=config, base=found, mtime_ns=mtime_ns, progress=progress
+        )
 
     def configure(self, image: Image | str, name: str | None, options: ConfigOptions) -> Image:
         """Make an image with the same layers and another config. No layer is read.

@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 @click.argument("rw", type=MOUNT_NAME)
 @click.argument("image")
 @click.option("--base", metavar="IMAGE", type=IMAGE, help="Image that RW was created from. [default: as recorded]")
+@click.option("--mtime", metavar="TIME", help="Time of all changed files, or SOURCE_DATE_EPOCH. [default: their own]")
 @config_options
 @json_option
 @click.pass_obj
-def commit(session: Session, rw: str, image: str, base: str | None, options: ConfigOptions) -> None:
+def commit(
+    session: Session, *, rw: str, image: str, base: str | None, mtime: str | None, options: ConfigOptions
+) -> None:
     """Make an image from a writable layer, and print the image's ID.
 
     The new image IMAGE has the config, history and layers of the image that the writable layer RW was created
     from, and the changes in RW as one more layer; without changes it has one more step in its history. RW is not
     changed. It may be mounted, but nothing may write to it meanwhile: then the command fails.
+
+    The same changes, --mtime and --created (by default SOURCE_DATE_EPOCH) give the same image ID.
 
     If another image has the name IMAGE, it moves to the new one. 'layerstore config --help' explains the options
     that change the config.
@@ -37,11 +42,17 @@ def commit(session: Session, rw: str, image: str, base: str | None, options: Con
     Examples:
       layerstore commit work example/app:1.0
       layerstore commit work example/app:1.0 --message 'Add the tool' --entrypoint '["/opt/tool"]'
-      SOURCE_DATE_EPOCH=1700000000 layerstore commit work example/app:1.0
+      SOURCE_DATE_EPOCH=1700000000 layerstore commit work example/app:1.0 --mtime SOURCE_DATE_EPOCH
     """
+    from layerstore_core.images.make.sources import parse_time
+
+    try:
+        time = None if mtime is None else parse_time(mtime)
+    except ValueError as error:
+        raise click.UsageError(f"--mtime: {error}") from None
     with session.open() as store, store.get_rw_layer(rw) as layer:
         from layerstore_core.images import Images
 
         with progress.of_bytes("Committing") as report:
-            made = Images(store).commit(layer, image, config=options, base=base, progress=report)
+            made = Images(store).commit(layer, image, config=options, base=base, mtime=time, progress=report)
     session.answer(*image_answer(made))

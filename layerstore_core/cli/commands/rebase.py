@@ -38,7 +38,7 @@ def rebase(session: Session, *, image: str, old: str, new: str, name: str, creat
         creation_time(created)
     except ValueError as error:
         raise click.UsageError(f"--created: {error}") from None
-    with session.open(content=False) as store:
+    with session.open() as store:
         from layerstore_core.images import Images
 
         bases = resolve_image_or_chain(store, old), resolve_image_or_chain(store, new)

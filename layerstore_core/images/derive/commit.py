@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import chain_ids
@@ -9,6 +10,7 @@ from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 from layerstore_core.images.derive.rw_changes import buffered, open_changes
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.config_options import ConfigOptions
+from layerstore_core.images.make.layer_builder import LayerBuilder
 from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
 from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
@@ -31,6 +33,7 @@ def commit(
     *,
     config: ImageConfig | ConfigOptions | None,
     base: Image | None,
+    mtime_ns: int | None,
     progress: Progress | None,
 ) -> Image:
     """Make an image from a writable layer; see `Images.commit`.
@@ -41,6 +44,7 @@ def commit(
         name: the new image's name; `None` for none.
         config: its config, or changes to the base image's.
         base: the image that the writable layer was made from; `None` for a bare chain of layers.
+        mtime_ns: the time of everything in the new layer, in nanoseconds since 1970; `None` for the files' own times.
         progress: called now and then with the bytes and entries of the new layer so far.
     """
     from layerstore_core.images.image_config import ImageConfig
@@ -53,7 +57,7 @@ def commit(
     _complete_layers(new, rw.parent, given=isinstance(config, ImageConfig) or base is not None)
     options.apply(new)
     annotations = options.new_annotations({} if base is None else annotations_of(store, base))
-    layer, top = _register(store, rw, progress)
+    layer, top = _register(store, rw, mtime_ns, progress)
     try:
         step = history_entry(
             "layerstore commit",
@@ -125,14 +129,21 @@ def check_base(rw: RWLayer, base: Image) -> None:
         )
 
 
-def _register(store: LayerStore, rw: RWLayer, progress: Progress | None) -> tuple[Layer | None, Layer | None]:
+def _register(
+    store: LayerStore, rw: RWLayer, mtime_ns: int | None, progress: Progress | None
+) -> tuple[Layer | None, Layer | None]:
     """Register the changes. Return a handle to the new layer, `None` if there are no changes, and the parent's view."""
     parent = rw.parent
-    with open_changes(rw) as changes:
+    with open_changes(rw) as changes, ExitStack() as opened:
         if changes.is_empty:
             changes.verify()
             return None, parent
         stream = buffered(changes)
+        if mtime_ns is not None:
+            builder = LayerBuilder(mtime_ns=mtime_ns, spool_dir=store.context.scratch_directory())
+            opened.enter_context(builder).add_tar("/", stream)
+            changes.verify()
+            stream = opened.enter_context(builder.open())
         return store.register(stream, "" if parent is None else parent.chain_id, progress=progress), parent
 
 

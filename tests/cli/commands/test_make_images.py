@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_commit_continues_the_image(run: Run, app: str) -> None:
     assert config_of(run, "app:2")["config"]["Env"] == ["A=1"]
     run("rw", "umount", "work")
     assert run("commit", "work", "app:2", "--message", "hello", "--env", "A=1", *AT).text.strip() == made["id"]
+
+
+def test_commit_with_a_time_for_all_files(run: Run, app: str) -> None:
+    run("rw", "create", "work", "--image", app)
+    path = Path(run("rw", "mount", "work").text.strip()) / "new"
+    made = []
+    for content in ("same", "same", "other"):
+        path.write_text(content)
+        os.utime(path, (len(made), len(made)))
+        made.append(run("commit", "work", "app:2", *AT, "--mtime", "1700000000").text)
+    assert made[0] == made[1] != made[2]
+    assert "--mtime: 'x' is not a time" in run("commit", "work", "app:2", "--mtime", "x", code=2).stderr
 
 
 def test_commit_asks_which_image(run: Run, app: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from layerstore_core import (
     ConfigOptions,
+    Image,
     ImageConfig,
     ImageDoesNotExist,
     Images,
@@ -280,6 +282,52 @@ def test_an_error_at_the_end_leaves_nothing(store: LayerStore, images: Images, m
             images.commit(rw, "app")
         assert tree(store.root / "image") == before
     assert collect_garbage(store) == []
+
+
+def looks(store: LayerStore, image: Image) -> dict[str, tuple[Any, ...]]:
+    """Return everything that a mount of an image shows, but for times."""
+    found: dict[str, tuple[Any, ...]] = {}
+    with store.create_rw_layer("look", image.chain_id) as rw:
+        with rw.mounted() as root:
+            for path in sorted(Path(root).rglob("*")):
+                status = path.lstat()
+                content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+                attributes = sorted(os.listxattr(path, follow_symlinks=False))
+                size = 0 if path.is_dir() else status.st_size
+                found[str(path.relative_to(root))] = (
+                    status.st_mode, status.st_uid, status.st_gid, size, content, attributes,
+                    1 if path.is_dir() else status.st_nlink,
+                )  # fmt: skip
+        store.release_rw_layer(rw)
+    return found
+
+
+@pytest.mark.needs_root
+def test_with_a_time_for_everything_only_times_differ(store: LayerStore, images: Images) -> None:
+    base = load(images, BASE, MIDDLE)
+    made, plain = [], []
+    for number in (0, 1):
+        with images.create_rw_layer(f"work{number}", base) as rw:
+            write(rw, {"new/a": b"a", "opt/tool": None, "etc/hosts": b"changed"}, mtime=1_600_000_000 + number)
+            with rw.mounted() as root:
+                shutil.rmtree(Path(root, "opt"))
+                Path(root, "opt").mkdir(mode=0o700)
+                Path(root, "opt/own").write_bytes(b"own")
+                os.chown(Path(root, "new/a"), 12, 34)
+                os.setxattr(Path(root, "new/a"), "user.note", b"x")
+                Path(root, "new/a").chmod(0o4755)
+                os.link(Path(root, "new/a"), Path(root, "new/b"))
+                Path(root, "new/link").symlink_to("a")
+                os.mkfifo(Path(root, "new/fifo"))
+            made.append(images.commit(rw, f"made:{number}", config=AT, mtime=WHEN))
+            plain.append(images.commit(rw, f"plain:{number}", config=AT))
+    assert made[0].image_id == made[1].image_id
+    assert plain[0].image_id != plain[1].image_id
+    assert looks(store, made[0]) == looks(store, plain[0])
+    with store.create_rw_layer("look", made[0].chain_id) as rw, rw.mounted() as root:
+        for name in ("new/a", "new", "new/link", "etc/hosts", "opt/own"):
+            assert Path(root, name).lstat().st_mtime_ns == 1_714_979_289 * 10**9, name
+    assert check_store(store, full=True) == []
 
 
 def fill(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerstore_core.cli import output
 from layerstore_core.cli.parameters import CHAIN, ChainType, json_option, resolve
 from layerstore_core.cli.session import Session
 
@@ -44,7 +45,10 @@ def umount(session: Session, target: str, force: bool) -> None:
         with session.open() as store:
             return _unmount(store, target, force=force)
 
-    session.answer_for(unmount, lambda paths: session.answer({"paths": paths}, lambda: paths))
+    def answer(paths: list[str]) -> None:
+        session.answer({"paths": paths}, lambda: [output.printable(path, path=True) for path in paths])
+
+    session.answer_for(unmount, answer)
 
 
 def _unmount(store: LayerStore, target: str, *, force: bool) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from layerstore_core.base import inside
-from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import LayerStoreError
 
 _OPEN_TREE: Final = 428
@@ -75,15 +75,28 @@ def attach(clone: int, directory: int) -> None:
     _call(_MOVE_MOUNT, clone, b"", directory, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
 
-def detach(target: str) -> None:
-    """Unmount what is mounted last at a path.
+def detach(point: str, tree: str) -> bool:
+    """Unmount what is mounted last at a path, if it shows a given directory.
+
+    Args:
+        point: the mount point.
+        tree: the directory. A note in another user's root may name any mount point: nothing else is unmounted.
+
+    Returns:
+        Whether it was mounted there.
 
     Raises:
         OSError: it is in use (`EBUSY`), or this process may not unmount.
     """
-    if _libc().umount2(ctypes.c_char_p(os.fsencode(target)), ctypes.c_int(_UMOUNT_NOFOLLOW)):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), target)
+    parent, name = os.path.split(point)
+    with Descriptor(open_fd, parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as above:
+        if not os.path.samestat(os.stat(name, dir_fd=above, follow_symlinks=False), os.stat(tree)):
+            return False
+        path = b"/proc/self/fd/%d/%b" % (above, os.fsencode(name))
+        if _libc().umount2(ctypes.c_char_p(path), ctypes.c_int(_UMOUNT_NOFOLLOW)):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), point)
+    return True
 
 
 def mount_id(descriptor: int) -> int:

@@ -144,8 +144,13 @@ def _end(context: StoreContext, notes: TreeMounts, mount: TreeMount, *, force: b
             f"{mount.target}: the image is mounted in another mount namespace (a container, or 'layerstore unshare'); "
             "unmount it there. If that has ended, `layerstore umount --force` forgets the mount"
         )
-    if (point := _attached_at(mount, mount_points())) is not None:
-        detach(point)
+    point = _attached_at(mount, mount_points())
+    node = context.catalog.find_layer(mount.chain_id) if point is not None else None
+    if point is not None and node is not None:
+        # The driver's own mount is there as long as the note is.
+        with context.driver.mounted(node.record.cache_id) as tree:
+            if not detach(point, tree):
+                logger.warning("{}: something else is mounted there, and is left", point)
     _forget(context, notes, mount)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,23 @@ def test_notes_of_mounts_that_were_ended_by_hand_or_are_damaged_are_removed(stor
         assert [item.kind for item in collect_garbage(store)] == kinds
         assert notes(store) == []
     assert list(store.layers()) != []
+
+
+@only_vfs
+def test_a_note_that_names_another_mount_ends_nothing_else(
+    store: LayerStore, tmpfs: Callable[[str], Path], directory: Path
+) -> None:
+    """A root may be another user's, who wants root to unmount something."""
+    chain_id, other = top_of(store), tmpfs("size=1m")
+    with store.get(chain_id) as layer:
+        layer.mount(directory)
+        (mount,) = mounts_of(store.context).of(chain_id)
+        ids = {point: number for number, point in mount_points().items()}
+        mounts_of(store.context).write(replace(mount, target=str(other), mount_id=ids[str(other)]))
+        layer.unmount()
+    assert str(other) in mount_points().values()
+    assert notes(store) == []
+    subprocess.run(["umount", directory], check=True)
 
 
 KILLED = """

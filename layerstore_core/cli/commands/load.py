@@ -97,6 +97,6 @@ def load(
             )
         if len(loaded.skipped) > _SHOWN:
             click.echo(f"skipped {len(loaded.skipped) - _SHOWN} more; use --json to list all", err=True)
-    session.answer(
-        document, lambda: [output.printable(n) for image in loaded for n in image.names or (image.image_id,)]
-    )
+    # Images for several platforms have a name in common.
+    words = dict.fromkeys(name for image in loaded for name in image.names or (image.image_id,))
+    session.answer(document, lambda: map(output.printable, words))

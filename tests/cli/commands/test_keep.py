@@ -30,6 +30,7 @@ def test_all_platforms_are_loaded_listed_and_saved(run: Run, layout: Path, tmp_p
     assert [image["names"] for image in loaded["images"]] == [["app:1"], ["app:1"]]
     assert {one["subject"][:7] for one in loaded["referrers"]} == {"sha256:"}
     assert loaded["skipped"] == []
+    assert run("load", layout, "--all-platforms").lines == ["app:1"]
     listed = run("images", "--json").json["images"]
     assert sorted(image["platform"] for image in listed) == ["linux/amd64", "linux/arm64"]
     only = run("images", "--platform", "arm64", "--json").json["images"]

@@ -12,10 +12,11 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.images import Images
 from tests.docker.contents import APP
-from tests.images.archives import docker_archive
-from tests.images.keep.layouts import artifact, cosign
-from tests.images.keep.test_incoming import config
+from tests.images.archives import docker_archive, write_files
+from tests.images.keep.layouts import artifact, cosign, image_for, multi_platform
+from tests.images.keep.test_incoming import config, foreign_gzip
 from tests.images.test_clients import client
+from tests.store.layers import BASE, MIDDLE, TOP
 
 
 @pytest.fixture
@@ -93,3 +94,18 @@ def test_buildah_and_umoci_read_what_we_compress(
     if compression.startswith("gzip"):
         client("umoci", "unpack", "--image", f"{tmp_path}/layout:1", tmp_path / "bundle")
         assert (tmp_path / "bundle/rootfs/top").stat().st_size == 70_000
+
+
+def test_skopeo_copies_all_platforms_of_what_we_save(images: Images, store: LayerStore, tmp_path: Path) -> None:
+    config(store, "unreproducible")
+    packed = [tuple(map(foreign_gzip, layers)) for layers in ((BASE, MIDDLE), (BASE, TOP))]
+    files, _ = multi_platform(image_for("amd64", (BASE, MIDDLE), packed[0]), image_for("arm64", (BASE, TOP), packed[1]))
+    write_files(tmp_path / "layout", files)
+    images.load(tmp_path / "layout", all_platforms=True)
+    images.save("app:1", tmp_path / "back", form="oci", all_platforms=True)
+    images.save("app:1", tmp_path / "dir", form="dir", all_platforms=True)
+    client("skopeo", "copy", "--all", f"oci:{tmp_path}/back:1", f"dir:{tmp_path}/of-skopeo")
+    ours, skopeos = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("dir", "of-skopeo")
+    )
+    assert ours == skopeos

@@ -85,3 +85,27 @@ def test_peers_take_what_each_command_makes(images: Images, store: LayerStore, t
             root = tmp_path / name / "rootfs"
             assert (root / "greeting").read_text() == "hello\n"
             assert (root / "release").read_text() == ("new\n" if name == "rebase" else "old\n")
+
+
+def test_an_image_of_umoci_is_continued(images: Images, store: LayerStore, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("base\n")
+    layout = tmp_path / "layout"
+    client("umoci", "init", "--layout", layout)
+    client("umoci", "new", "--image", f"{layout}:1")
+    client("umoci", "insert", "--image", f"{layout}:1", tmp_path / "tree", "/tree")
+    client("umoci", "config", "--image", f"{layout}:1", "--config.env", "A=1", "--config.cmd", "sh", "--author", "them")
+    images.load(layout, name="base:1")
+    with images.create_rw_layer("work", "base:1") as rw:
+        with rw.mounted() as root:
+            Path(root, "tree/file").write_text("changed\n")
+        made = images.commit(rw, "made:1", config=ConfigOptions(env={"B": "2"}, author="me"), mtime=0)
+    images.save(["made:1"], tmp_path / "made", form="oci")
+    client("umoci", "unpack", "--image", f"{tmp_path}/made:1", tmp_path / "bundle")
+    assert (tmp_path / "bundle/rootfs/tree/file").read_text() == "changed\n"
+    spec = json.loads((tmp_path / "bundle/config.json").read_text())
+    assert {"A=1", "B=2"} < set(spec["process"]["env"])
+    assert spec["process"]["args"] == ["sh"]
+    steps = json.loads(client("umoci", "stat", "--json", "--image", f"{tmp_path}/made:1"))["history"]
+    assert len(steps) == len(images.history(made))
+    assert steps[-2]["created_by"] == "layerstore commit"

@@ -134,6 +134,24 @@ class ImageType(click.ParamType[str]):
         return _items(_ask_store(ctx, _image_names), incomplete)
 
 
+class ImagePathType(click.ParamType[tuple[str, str]]):
+    """A file of an image or a layer: `IMAGE:PATH`, where PATH begins with a slash; the value is the two words."""
+
+    name = "image:path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        # A name of an image may have a colon, but none before a slash.
+        image, colon, path = value.partition(":/")
+        if not (image and colon):
+            self.fail(f"{value!r} is not of the form IMAGE:PATH, where PATH begins with a slash.", param, ctx)
+        return CHAIN.convert(image, param, ctx), f"/{path}"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _items([f"{name}:/" for name in _ask_store(ctx, _image_names)], incomplete)
+
+
 class PlatformType(click.ParamType[Any]):
     """A platform such as `linux/amd64`; the value is a `Platform`."""
 
@@ -153,6 +171,7 @@ class PlatformType(click.ParamType[Any]):
 CHAIN: Final = ChainType()
 IMAGE: Final = ImageType()
 SOURCE: Final = SourceType()
+IMAGE_PATH: Final = ImagePathType()
 PLATFORM: Final = PlatformType()
 MOUNT_NAME: Final = MountNameType()
 KEY_VALUE: Final = KeyValueType()

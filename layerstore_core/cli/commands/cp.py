@@ -7,17 +7,17 @@ import os
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import CHAIN, PathType, json_option
+from layerstore_core.cli.parameters import IMAGE_PATH, PathType, json_option
 from layerstore_core.cli.session import Session
 
 
 @click.command()
-@click.argument("source", metavar="IMAGE:PATH")
+@click.argument("source", metavar="IMAGE:PATH", type=IMAGE_PATH)
 @click.argument("target", metavar="DEST", type=PathType(readable=False, allow_dash=True))
 @click.option("-L", "--follow-link", is_flag=True, help="If PATH is a symbolic link, copy what it leads to.")
 @json_option
-@click.pass_context
-def cp(context: click.Context, source: str, target: str, follow_link: bool) -> None:
+@click.pass_obj
+def cp(session: Session, source: tuple[str, str], target: str, follow_link: bool) -> None:
     """Copy a file or directory of an image or a layer to the host.
 
     Modes, times, links and attributes are kept; owners are kept by root. PATH begins with a slash. If DEST is a
@@ -30,11 +30,7 @@ def cp(context: click.Context, source: str, target: str, follow_link: bool) -> N
       layerstore cp debian:12:/. rootfs
       layerstore cp debian:12:/os - | tar -t
     """
-    session = context.ensure_object(Session)
-    word, colon, path = source.partition(":/")
-    if not (word and colon):
-        raise click.UsageError(f"{source!r} is not of the form IMAGE:PATH, where PATH begins with a slash")
-    image = CHAIN.convert(word, None, context)
+    image, path = source
     if target == "-":
         output.check_binary(session.json)
     with session.open(reading=True, content=True) as store:
@@ -42,7 +38,7 @@ def cp(context: click.Context, source: str, target: str, follow_link: bool) -> N
         from layerstore_core.view.copy_out import copy_to_host, tar_of
 
         with opened_view(store, image) as opened:
-            wanted = b"/" + os.fsencode(path)
+            wanted = os.fsencode(path)
             if target == "-":
                 out = output.StandardOutput()
                 for chunk in tar_of(opened.view, wanted, follow=follow_link):

@@ -97,6 +97,8 @@ def terminal(run: Run, root: Path, tmp_path: Path) -> Iterator[Terminal]:
         ("save example.com:5000/x/y:l", "example.com:5000/x/y:latest "),
         ("rw create w --parent app:", "app:12 "),
         ("rw create w --image=ap", "--image=app:12 "),
+        ("cp ap", "app:12:/ "),
+        ("cat app:", "app:12 "),
         ("imag", "images "),
     ],
 )

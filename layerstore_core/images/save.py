@@ -29,7 +29,7 @@ from layerstore_core.images.output import BinaryWriter, Output, archive_at, dire
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.results import SavedManifest
 from layerstore_core.log import logger
-from layerstore_core.records.kept import Origin, digest_of
+from layerstore_core.records.kept import Origin, digest_of, is_shallow
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
 
@@ -249,7 +249,9 @@ class Saver:
                 logger.warning("the index of {} cannot be read; a new one is made: {}", out.name, error)
         listed = before.get("manifests")
         entries = (
-            {one.get("digest"): one for one in listed if isinstance(one, dict)} if isinstance(listed, list) else {}
+            {one.get("digest"): one for one in listed if isinstance(one, dict) and is_shallow(one)}
+            if isinstance(listed, list)
+            else {}
         )
         index: dict[str, Any] = {
             "schemaVersion": 2,

@@ -129,6 +129,7 @@ def test_missing_origins_are_not_taken_for_none(kept: KeptDocuments, tmp_path: P
         '{"referrers":[{"subject":"x"}]}',
         '{"images":[]}',
         '{"target":3}',
+        f'{{"target":{{"digest":"{DIGEST}","deep":{"[" * 200 + "]" * 200}}}}}',
     ],
 )
 def test_a_damaged_origin_keeps_all_documents(kept: KeptDocuments, text: str) -> None:

@@ -13,7 +13,7 @@ from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.documents import Descriptor
 from layerstore_core.images.formats.found import ImageFiles, ImageGroup, ManifestFiles, Skipped
 from layerstore_core.images.formats.referrers import ReferrerFiles, find_referrers
-from layerstore_core.records.kept import MAX_DOCUMENT, KeptDocuments, Origin, Referrer, digest_of
+from layerstore_core.records.kept import MAX_DOCUMENT, KeptDocuments, Origin, Referrer, digest_of, is_shallow
 
 #: A descriptor with more bytes of JSON is kept without what is not necessary: its annotations and other fields.
 _MAX_DESCRIPTOR: Final = 64 << 10
@@ -153,11 +153,8 @@ def _document(descriptor: Descriptor, *, is_index: bool | None) -> dict[str, Any
     if is_index is not None and not descriptor.media_type:
         kind = "index" if is_index else "manifest"
         document = {"mediaType": f"application/vnd.oci.image.{kind}.v1+json", **document}
-    try:
-        if len(json.dumps(document)) <= _MAX_DESCRIPTOR:
-            return document
-    except RecursionError:
-        pass
+    if is_shallow(document) and len(json.dumps(document)) <= _MAX_DESCRIPTOR:
+        return document
     return {key: document[key] for key in _NECESSARY if key in document and len(str(document[key])) < 1000}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord
+from layerstore_core.images.formats.documents import MAX_MANIFEST, MAX_VALUES, values_in
 from layerstore_core.images.formats.oci_layout import MAX_NESTING
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.keep.groups import for_platform, members_of_names
@@ -197,7 +198,10 @@ def parsed(kept: KeptDocuments, digest: str) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        document = json.loads(kept.read(digest))
+        data = kept.read(digest)
+        if len(data) > MAX_MANIFEST or values_in(data) > MAX_VALUES:
+            raise BadRecord(kept.path_of(digest), "it is too long for a manifest or an index")
+        document = json.loads(data)
     except BadRecord:
         raise
     except (ValueError, RecursionError) as error:

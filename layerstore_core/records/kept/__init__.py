@@ -5,6 +5,15 @@
 """
 
 from layerstore_core.records.kept.documents import MAX_DOCUMENT, MAX_DOCUMENTS, KeptDocuments
-from layerstore_core.records.kept.origin import NameOrigins, Origin, Referrer, digest_of
+from layerstore_core.records.kept.origin import NameOrigins, Origin, Referrer, digest_of, is_shallow
 
-__all__ = ["MAX_DOCUMENT", "MAX_DOCUMENTS", "KeptDocuments", "NameOrigins", "Origin", "Referrer", "digest_of"]
+__all__ = [
+    "MAX_DOCUMENT",
+    "MAX_DOCUMENTS",
+    "KeptDocuments",
+    "NameOrigins",
+    "Origin",
+    "Referrer",
+    "digest_of",
+    "is_shallow",
+]

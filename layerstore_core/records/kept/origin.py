@@ -12,6 +12,9 @@ from layerstore_core.base.digests import ImageID
 
 _DIGEST: Final = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", re.ASCII)
 
+#: How deep the JSON of a descriptor may be nested. Usual ones have three levels.
+MAX_DEPTH: Final = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
@@ -62,6 +65,8 @@ class Origin:
             ValueError: it is not one.
         """
         try:
+            if not is_shallow(document):
+                raise ValueError("it is nested too deep")
             target = document.get("target")
             if target is not None:
                 check_digest(target["digest"])
@@ -92,6 +97,17 @@ class Origin:
 
 #: The origins of names: by name, and by the image that Docker's list has for the name.
 NameOrigins = dict[str, dict[ImageID, Origin]]
+
+
+def is_shallow(document: Any) -> bool:
+    """Return whether parsed JSON is nested at most `MAX_DEPTH` deep, so that it can be written wherever it is used."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        if not inner:
+            return True
+        level = [item for items in inner for item in items]
+    return False
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:

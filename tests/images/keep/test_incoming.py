@@ -222,6 +222,16 @@ def test_too_many_artifacts_do_not_prevent_loading(images: Images, monkeypatch: 
     assert any("no signatures, attestations or other artifacts are kept" in item.reason for item in loaded.skipped)
 
 
+@pytest.mark.parametrize("value", [[[["x"] * 10]] * 10_000, json.loads("[" * 500 + "]" * 500)], ids=["long", "deep"])
+def test_of_a_monstrous_descriptor_only_the_necessary_is_kept(images: Images, store: LayerStore, value: Any) -> None:
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    entry = {**named(manifest, "docker.io/library/app:1"), "monster": value}
+    (loaded,) = load(images, write_index(files, [entry]))
+    origin = store.context.kept.of_name("app:1", loaded.image_id)
+    assert origin is not None and origin.target == {key: manifest[key] for key in ("mediaType", "digest", "size")}
+
+
 def test_a_circle_of_referrers_ends(images: Images) -> None:
     """A document cannot contain its own digest; a tag can claim anything."""
     files: Files = {}

@@ -47,7 +47,9 @@ class Copied:
     bytes: int
 
 
-def copy_to_host(view: TreeView, path: bytes, target: str, *, follow: bool = False) -> Copied:
+def copy_to_host(
+    view: TreeView, path: bytes, target: str, *, follow: bool = False, keep_owners: bool | None = None
+) -> Copied:
     """Copy a file, or a directory with everything below it, to the host.
 
     If the target is a directory, the copy is made in it, under the file's own name; the root, and a path that ends in
@@ -59,6 +61,8 @@ def copy_to_host(view: TreeView, path: bytes, target: str, *, follow: bool = Fal
         path: the file's path in it.
         target: where to copy it to.
         follow: if it is a symbolic link, copy what it leads to.
+        keep_owners: give the copy the owners in the view; otherwise all of it belongs to this process's user. `None`:
+            if this user is root.
 
     Raises:
         FileNotFoundError, NotADirectoryError, IsADirectoryError, OSError: there is no such file, the target's directory
@@ -77,7 +81,7 @@ def copy_to_host(view: TreeView, path: bytes, target: str, *, follow: bool = Fal
     if not os.path.isdir(above):
         raise FileNotFoundError(errno.ENOENT, "its directory does not exist; make it first", target)
     with naming(target), _staging(above) as staging:
-        files, size = _make(view, real, staging)
+        files, size = _make(view, real, staging, keep_owners=not os.geteuid() if keep_owners is None else keep_owners)
         _move(os.path.join(staging, os.fsdecode(_COPY)), place)
     return Copied(place, files, size)
 
@@ -181,7 +185,7 @@ def _entries(view: TreeView, real: bytes, base: bytes) -> Iterator[tuple[TarEntr
         yield entry, node
 
 
-def _make(view: TreeView, real: bytes, staging: str) -> tuple[int, int]:
+def _make(view: TreeView, real: bytes, staging: str, *, keep_owners: bool) -> tuple[int, int]:
     """Make the copy in an empty directory, as `_COPY`; return the number of files, and the sizes of regular ones."""
     files = size = 0
     uid, gid = os.geteuid(), os.getegid()

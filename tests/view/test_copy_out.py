@@ -216,6 +216,15 @@ def test_tar_of_the_root_or_the_content_of_a_directory_has_relative_names(view: 
 
 
 @pytest.mark.needs_root
+def test_owners_are_kept_or_not(tmp_path: Path) -> None:
+    view = view_of([d(b"d", uid=3, gid=4), f(b"d/f", uid=5, gid=6)])
+    copy_to_host(view, b"d", str(tmp_path / "kept"))
+    copy_to_host(view, b"d", str(tmp_path / "own"), keep_owners=False)
+    owners = [(path.stat().st_uid, path.stat().st_gid) for path in sorted(tmp_path.rglob("*"))]
+    assert owners == [(3, 4), (5, 6), (0, 0), (0, 0)]
+
+
+@pytest.mark.needs_root
 def test_ordinary_user_copies_with_his_own_owner(view: TreeView) -> None:
     with tempfile.TemporaryDirectory() as directory:  # pytest's own directories are root's alone
         os.chmod(directory, 0o777)

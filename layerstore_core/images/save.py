@@ -249,7 +249,7 @@ class Saver:
                 logger.warning("the index of {} cannot be read; a new one is made: {}", out.name, error)
         listed = before.get("manifests")
         entries = (
-            {one.get("digest"): one for one in listed if isinstance(one, dict) and is_shallow(one)}
+            {str(one.get("digest")): one for one in listed if isinstance(one, dict) and is_shallow(one)}
             if isinstance(listed, list)
             else {}
         )

@@ -192,6 +192,19 @@ def test_a_new_index_lists_the_platforms_that_are_there(images: Images, tmp_path
     assert images.get("app:1", platform="s390x").chain_id == sha256(TOP)
 
 
+@pytest.mark.parametrize("odd", [7, {}, {"digest": {}}, {"digest": "sha256:../x", "size": 1}, {"digest": sha256(b"")}])
+def test_an_index_with_an_odd_entry_is_made_anew(images: Images, tmp_path: Path, odd: Any) -> None:
+    files: Files = {}
+    entries = [oci_manifest(files, image) for image in (AMD, ARM)]
+    index = oci_index(files, [*entries, odd])
+    load(images, write_index(files, [named(index, "docker.io/library/app:1")]), all_platforms=True)
+    images.save("app:1", tmp_path / "all", form="oci", all_platforms=True, referrers=True)
+    (entry,) = entries_of(files_of(tmp_path / "all"))
+    assert entry["digest"] != index["digest"]
+    listed = json.loads(blobs_of(files_of(tmp_path / "all"))[entry["digest"]])["manifests"]
+    assert [one["digest"] for one in listed] == [one["digest"] for one in entries]
+
+
 def test_referrers_come_back_with_their_blobs(images: Images, tmp_path: Path) -> None:
     files, manifest, referrers = referred()
     load(images, files)

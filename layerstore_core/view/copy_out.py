@@ -62,7 +62,7 @@ def copy_to_host(
         target: where to copy it to.
         follow: if it is a symbolic link, copy what it leads to.
         keep_owners: give the copy the owners in the view; otherwise all of it belongs to this process's user. `None`:
-            if this user is root.
+            if the process acts for root.
 
     Raises:
         FileNotFoundError, NotADirectoryError, IsADirectoryError, OSError: there is no such file, the target's directory
@@ -80,8 +80,9 @@ def copy_to_host(
     above = place if os.path.isdir(place) else os.path.dirname(os.path.abspath(place))
     if not os.path.isdir(above):
         raise FileNotFoundError(errno.ENOENT, "its directory does not exist; make it first", target)
+    # In a user namespace the copy is for the ordinary user, who could not use files of other owners outside of it.
     with naming(target), _staging(above) as staging:
-        files, size = _make(view, real, staging, keep_owners=not os.geteuid() if keep_owners is None else keep_owners)
+        files, size = _make(view, real, staging, keep_owners=acts_for_root() if keep_owners is None else keep_owners)
         _move(os.path.join(staging, os.fsdecode(_COPY)), place)
     return Copied(place, files, size)
 
@@ -189,8 +190,6 @@ def _make(view: TreeView, real: bytes, staging: str, *, keep_owners: bool) -> tu
     """Make the copy in an empty directory, as `_COPY`; return the number of files, and the sizes of regular ones."""
     files = size = 0
     uid, gid = os.geteuid(), os.getegid()
-    # In a user namespace the copy is for the ordinary user, who could not use files of other owners outside of it.
-    keep_owners = acts_for_root()
     with Root(staging, keep_times=True) as tree:
         creator = Creator(tree, IDMapping(), best_effort_xattrs=True)
         for entry, node in _entries(view, real, _COPY):

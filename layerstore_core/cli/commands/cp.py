@@ -33,8 +33,6 @@ def cp(session: Session, source: tuple[str, str], target: str, follow_link: bool
     image, path = source
     if target == "-":
         output.check_binary(session.json)
-    # In a user namespace that is entered to read the files, everyone is root.
-    keep_owners = os.geteuid() == 0
     with session.open(reading=True, content=True) as store:
         from layerstore_core.cli.views import opened_view, shown
         from layerstore_core.view.copy_out import copy_to_host, tar_of
@@ -47,7 +45,7 @@ def cp(session: Session, source: tuple[str, str], target: str, follow_link: bool
                     out.write(chunk)
                 out.flush()
                 return
-            copied = copy_to_host(opened.view, wanted, target, follow=follow_link, keep_owners=keep_owners)
+            copied = copy_to_host(opened.view, wanted, target, follow=follow_link)
             document = {
                 "id": opened.image_id,
                 "chain_id": opened.chain_id,

@@ -54,7 +54,8 @@ ln src/app src/sub/hard
 ln -s app src/link
 touch -h -d @1600000000 src/link
 touch -d @1600000000 src/app src/sub src
-layerstore append committed src:/srv src/app:/opt/new/ archive.tar:/kept -t appended --mtime SOURCE_DATE_EPOCH --chmod 755 --chown 5:6
+layerstore append committed src:/srv src/app:/opt/new/ archive.tar:/kept -t appended \\
+    --mtime SOURCE_DATE_EPOCH --chmod 755 --chown 5:6
 layerstore import src -t imported
 layerstore squash appended --keep 1 -t squashed
 """

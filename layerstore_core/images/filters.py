@@ -153,7 +153,9 @@ def pattern_of(text: str) -> re.Pattern[str]:
     parts = []
     for negated, inside, escaped, other in _PARTS.findall(text):
         if inside:
-            parts.append(f"[{negated}{inside.replace('[', chr(92) + '[')}]")
+            # Only the hyphen has a meaning of its own in there, as in Go.
+            inner = re.sub(r"\\(.)|([^-])", lambda one: re.escape(one[1] or one[2]), inside, flags=re.DOTALL)
+            parts.append(f"[{negated}{inner}]")
         elif escaped:
             parts.append(re.escape(escaped))
         elif other == "*":

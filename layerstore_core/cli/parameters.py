@@ -106,6 +106,20 @@ class PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class TreeType(click.ParamType[str]):
+    """A tree: an image or a layer, as of `ChainType`, or the name of a writable layer, also as `rw:NAME`."""
+
+    name = "tree"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word: str = value
+        return word
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = CHAIN.shell_complete(ctx, param, incomplete)
+        return [*names, *MOUNT_NAME.shell_complete(ctx, param, incomplete)]
+
+
 class SourceType(click.ParamType[str]):
     """`SOURCE[:DEST]`: a file, directory or tar of the host, and a place in the image."""
 
@@ -171,6 +185,7 @@ class PlatformType(click.ParamType[Any]):
 CHAIN: Final = ChainType()
 IMAGE: Final = ImageType()
 SOURCE: Final = SourceType()
+TREE: Final = TreeType()
 IMAGE_PATH: Final = ImagePathType()
 PLATFORM: Final = PlatformType()
 MOUNT_NAME: Final = MountNameType()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve_image_or_chain
+from layerstore_core.cli.parameters import CHAIN, TREE, PathType, json_option, resolve_image_or_chain
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, LayerDoesNotExist
 
@@ -26,8 +26,8 @@ _DEPTHS: Final = ("names", "metadata", "content")
 
 
 @click.command()
-@click.argument("first", metavar="A", type=CHAIN)
-@click.argument("second", metavar="B", type=CHAIN)
+@click.argument("first", metavar="A", type=TREE)
+@click.argument("second", metavar="B", type=TREE)
 @click.option(
     "--by",
     "depth",
@@ -60,8 +60,9 @@ def diff(
 ) -> None:
     """Compare the trees of two images, layers or writable layers.
 
-    A and B are images, layers or names of writable layers. Each line is A (added), C (changed) or D (deleted), a
-    path, and what differs. Of a directory that was deleted, what was in it is not listed.
+    A and B are images, layers, or writable layers: NAME, or rw:NAME if an image has that name, too. Each line is
+    A (added), C (changed) or D (deleted), a path, and what differs. Of a directory that was deleted, what was in it
+    is not listed.
 
     Nothing is mounted but writable layers. Contents of layers that A and B have in common are not read.
 
@@ -108,15 +109,19 @@ def diff(
 
 def _tree(store: LayerStore, word: str, stack: ExitStack) -> Tree:
     """Return the image that a word means, or a handle to the layer or the writable layer."""
-    named = word in store.rw_layers()
+    names = store.rw_layers()
+    if word.startswith("rw:") and word[3:] in names:
+        return stack.enter_context(store.get_rw_layer(word[3:]))
     try:
-        found = resolve_image_or_chain(store, word)
-    except (ImageDoesNotExist, LayerDoesNotExist):
-        if not named:
+        found = resolve_image_or_chain(store, CHAIN.convert(word, None, None))
+    except (ImageDoesNotExist, LayerDoesNotExist, click.BadParameter):
+        if word not in names:
             raise
         return stack.enter_context(store.get_rw_layer(word))
-    if named:
-        raise click.UsageError(f"{word!r} is an image or a layer, and a writable layer; give an ID of the former")
+    if word in names:
+        raise click.UsageError(
+            f"{word!r} is an image or a layer, and a writable layer; write rw:{word} for that, or an ID for the other"
+        )
     return found if not isinstance(found, str) else stack.enter_context(store.get(found))
 
 

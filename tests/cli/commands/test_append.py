@@ -158,6 +158,10 @@ def test_wrong_uses_of_diff_are_refused(run: Run, app: Path) -> None:
     run("append", "scratch", f"{app}:/a", "-t", "one", *FIXED)
     run("rw", "create", "one")
     assert "and a writable layer" in run("diff", "one", "one", code=2).stderr
+    assert run("diff", "rw:one", "one:latest").lines == ["A /a"]
+    run("rw", "create", "No_reference!")
+    assert run("diff", "No_reference!", "rw:one").lines == []
+    assert "not a chain ID" in run("diff", "Nothing!", "rw:one", code=2).stderr
     assert "missing" in run("diff", "one:latest", "missing", code=1).stderr
     assert "cannot be combined" in run("diff", "one:latest", "one:latest", "-o", "x", "--stat", code=2).stderr
     assert "'all'" in run("diff", "one:latest", "one:latest", "--by", "all", code=2).stderr

@@ -39,6 +39,8 @@ PRINTED = {
     "squash-keep": _WORK,
 }
 IMAGES = tuple(PRINTED)
+#: Whether all images go to all peers, as in `make nightly`. Else Podman and buildah get some, to save time.
+ALL = os.environ.get("LAYERSTORE_TEST_PEERS") == "all"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

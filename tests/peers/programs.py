@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -100,3 +100,30 @@ class Layerstore:
             self("rw", "umount", "mounted")
         finally:
             self("rw", "rm", "mounted")
+
+
+def steps(history: list[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Return the steps of a config's history: how, why, and whether without a layer."""
+    return [(step.get("created_by", ""), step.get("comment", ""), step.get("empty_layer", False)) for step in history]
+
+
+def said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config says; Docker writes all keys, most of them without a value."""
+    return {key: value for key, value in config.items() if value not in (None, "", [], {}, False)}
+
+
+@contextmanager
+def docker_mounted(found: Mapping[str, Any], where: Path) -> Iterator[Path]:
+    """Mount the layers of an image that Docker keeps with overlay2, as it does."""
+    data = found["GraphDriver"]["Data"]
+    lower = [data["UpperDir"], *data.get("LowerDir", "").split(":")]
+    lower = [path for path in lower if path]
+    if len(lower) == 1:  # overlayfs wants two
+        yield Path(lower[0])
+        return
+    where.mkdir()
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={':'.join(lower)}", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,8 @@ import pytest
 from tests import trees
 from tests.across.conftest import differences
 from tests.docker.daemon import Daemon
-from tests.peers.conftest import IMAGES, PRINTED, Made
-from tests.peers.programs import Containers, run
-
-
-def steps(history: list[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
-    """Return the steps of a config's history: how, why, and whether without a layer."""
-    return [(step.get("created_by", ""), step.get("comment", ""), step.get("empty_layer", False)) for step in history]
-
-
-def said(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config says; Docker writes all keys, most of them without a value."""
-    return {key: value for key, value in config.items() if value not in (None, "", [], {}, False)}
+from tests.peers.conftest import ALL, IMAGES, PRINTED, Made
+from tests.peers.programs import Containers, docker_mounted, run, said, steps
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +28,6 @@ def in_podman(made: Made, containers: Containers) -> Containers:
     return containers
 
 
-@contextmanager
-def mounted(found: Mapping[str, Any], where: Path) -> Iterator[Path]:
-    """Mount the layers of an image that Docker keeps with overlay2, as it does."""
-    data = found["GraphDriver"]["Data"]
-    lower = [data["UpperDir"], *data.get("LowerDir", "").split(":")]
-    lower = [path for path in lower if path]
-    if len(lower) == 1:  # overlayfs wants two
-        yield Path(lower[0])
-        return
-    where.mkdir()
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={':'.join(lower)}", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True)
-
-
 @pytest.mark.parametrize("image", IMAGES)
 def test_docker_has_and_runs_it(made: Made, in_docker: Daemon, image: str, tmp_path: Path) -> None:
     config = made.configs[image]
@@ -66,14 +36,14 @@ def test_docker_has_and_runs_it(made: Made, in_docker: Daemon, image: str, tmp_p
     assert (found["Author"], found["Created"], found["Comment"]) == (
         config.get("author", ""), config["created"], config["history"][-1].get("comment", ""),
     )  # fmt: skip
-    with mounted(found, tmp_path / "tree") as tree:
+    with docker_mounted(found, tmp_path / "tree") as tree:
         assert differences(trees.snapshot(tree), made.trees[image]) == []
     told = in_docker.lines("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", f"{image}:1")
     assert told == [f"{by}|{comment}" for by, comment, _ in reversed(steps(config["history"]))]
     assert in_docker.lines("run", "--rm", "--network=none", f"{image}:1") == PRINTED[image]
 
 
-@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("image", IMAGES if ALL else ("append", "squash-keep"))
 def test_podman_and_buildah_have_and_run_it(made: Made, in_podman: Containers, image: str) -> None:
     config = made.configs[image]
     name = f"localhost/{image}:1"

@@ -71,6 +71,11 @@ def test_umoci_unpacks_our_layout_and_we_load_its_layout(images: Images, store: 
     os.utime(rootfs / "new", (MTIME, MTIME))
     client("umoci", "repack", "--image", f"{saved}/oci:2", saved / "bundle")
     client("umoci", "tag", "--image", f"{saved}/oci:2", "3")
+    # umoci copies the annotation with the complete name from the first image to the other two.
+    assert [image.names for image in images.load(saved / "oci")] == [("app:1",), ("app:2", "app:3")]
+    images.remove(APP.image_id, force=True)
+    images.remove("app:3", force=True)
+    images.remove("app:2", force=True)
     client("umoci", "remove", "--image", f"{saved}/oci:1")
     client("umoci", "gc", "--layout", saved / "oci")
     (image,) = images.load(saved / "oci", name="repacked:1")

@@ -163,6 +163,9 @@ def test_load_with_another_name(images: Images) -> None:
         ({"org.opencontainers.image.ref.name": "latest"}, ()),
         ({"org.opencontainers.image.ref.name": "any/thing+else:x"}, ()),
         ({"org.opencontainers.image.ref.name": "3", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:3",)),
+        ({"org.opencontainers.image.ref.name": "4", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:4",)),
+        ({"org.opencontainers.image.ref.name": "x/y", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:3",)),
+        ({"org.opencontainers.image.ref.name": "+4", "io.containerd.image.name": "docker.io/a/b:3"}, ("a/b:3",)),
     ],
 )
 def test_names_are_read_from_annotations_of_a_layout(

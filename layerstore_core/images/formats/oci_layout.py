@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -110,7 +111,7 @@ def layout_images(
         if reader.is_index(descriptor):
             group: str | None = f"index {number}"
         else:
-            key = str(descriptor.annotations.get(NAME_ANNOTATION) or label)
+            key = str(top.names[0]) if top.names else str(descriptor.annotations.get(NAME_ANNOTATION) or label)
             group = f"name {key}" if key else ""
         found += reader.candidates(descriptor, top, group)
     return found
@@ -322,9 +323,15 @@ def _names_of(descriptor: Descriptor, skipped: list[Skipped]) -> tuple[Reference
     label = str(descriptor.annotations.get(REF_ANNOTATION) or "")
     if name:
         try:
-            return (Reference.parse(name),)
+            reference = Reference.parse(name)
         except InvalidReference as error:
             skipped.append(Skipped(name[:300], "name", str(error)))
+        else:
+            # umoci copies the annotations of the image that a new one is made from, and sets the new tag here only.
+            if reference.digest is None and label not in ("", reference.tag) and not set("/:@") & set(label):
+                with suppress(InvalidReference):  # the specification also allows other texts than tags
+                    return (Reference.parse(f"{reference.repository}:{label}"),)
+            return (reference,)
     # A single word is the tag of an image whose name the layout does not say.
     if ":" not in label and "/" not in label:
         return ()

@@ -187,10 +187,11 @@ def _merged_execution(mine: Mapping[str, Any], before: Mapping[str, Any], after:
         if "Cmd" in mine:
             result["Cmd"] = mine["Cmd"]
     for key in _BY_NAME:
-        if any(key in config for config in (mine, before, after)):
-            result[key] = _merged_values(*(config.get(key) or {} for config in (mine, before, after)))
-    if any("Env" in config for config in (mine, before, after)):
-        variables = _merged_values(*(_variables(config.get("Env") or ()) for config in (mine, before, after)))
+        merged = _merged_values(*(config.get(key) or {} for config in (mine, before, after)))
+        if merged or key in after:
+            result[key] = merged
+    variables = _merged_values(*(_variables(config.get("Env") or ()) for config in (mine, before, after)))
+    if variables or "Env" in after:
         result["Env"] = list(variables.values())
     return {key: result[key] for key in (*mine, *result) if key in result}
 

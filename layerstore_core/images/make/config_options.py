@@ -182,7 +182,7 @@ class ConfigOptions:
 
     def _apply_to(self, run: ExecutionConfig) -> None:
         if self.env:
-            run.env = _environment(run.env or (), self.env)
+            run.replace("env", _environment(run.env or (), self.env))
         shell = run.shell or DEFAULT_SHELL
         if self.entrypoint is not None:
             words = Command.of(self.entrypoint).with_shell(shell)
@@ -198,11 +198,11 @@ class ConfigOptions:
         if self.stop_signal is not None:
             run.replace("stop_signal", self.stop_signal)
         if self.labels:
-            run.labels = _merged(run.labels or {}, self.labels)
+            run.replace("labels", _merged(run.labels or {}, self.labels))
         if self.expose:
-            run.exposed_ports = _changed_set(run.exposed_ports, *_split(self.expose, ports, "ports"))
+            run.replace("exposed_ports", _changed_set(run.exposed_ports, *_split(self.expose, ports, "ports")))
         if self.volumes:
-            run.volumes = _changed_set(run.volumes, *_split(self.volumes, volumes, "volumes"))
+            run.replace("volumes", _changed_set(run.volumes, *_split(self.volumes, volumes, "volumes")))
         if self.healthcheck is not None:
             self._apply_healthcheck(run)
 

@@ -36,7 +36,7 @@ def test_another_config_has_the_same_layers(store: LayerStore, images: Images) -
     assert made.diff_ids == base.diff_ids
     assert made.size == base.size
     found, before = document(made), document(base)
-    assert found["config"] == {**RUN, "Env": ["PATH=/bin", "A=2"], "Labels": {}}
+    assert found["config"] == {**{key: RUN[key] for key in RUN if key != "Labels"}, "Env": ["PATH=/bin", "A=2"]}
     assert found["history"] == [
         *before["history"],
         {"created": WHEN, "author": "me", "created_by": "ENV A=2; LABEL l-", "comment": "why", "empty_layer": True},

@@ -92,6 +92,9 @@ def test_settings_of_the_old_base_follow_the_new_one(images: Images) -> None:
     }
 
 
+NAMED = {"Env": ["A=1"], "Labels": {"a": "1"}, "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/v": {}}}
+
+
 @pytest.mark.parametrize(
     ("mine", "old", "new", "expected"),
     [
@@ -103,6 +106,8 @@ def test_settings_of_the_old_base_follow_the_new_one(images: Images) -> None:
         ({"User": "me"}, {"User": "me"}, {}, {}),
         ({}, {"User": "me"}, {"User": "new"}, {}),
         (None, None, {"User": "new"}, {"User": "new"}),
+        (NAMED, NAMED, {"User": "new"}, {"User": "new"}),
+        ({**NAMED, "Labels": {"a": "1", "b": "2"}}, NAMED, {}, {"Labels": {"b": "2"}}),
     ],
     ids=str,
 )

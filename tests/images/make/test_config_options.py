@@ -64,7 +64,7 @@ def changed(base: Any = None, **options: Any) -> dict[str, Any]:
         ({"workdir": ""}, {"WorkingDir": None}),
         ({"labels": ["l=2", "m=a b", "k-"]}, {"Labels": {"l": "2", "m": "a b"}}),
         ({"expose": ["53/udp", "80-", "100-101"]}, {"ExposedPorts": {"53/udp": {}, "100/tcp": {}, "101/tcp": {}}}),
-        ({"expose": ["80-81/tcp-"]}, {"ExposedPorts": {}}),
+        ({"expose": ["80-81/tcp-"]}, {"ExposedPorts": None}),
         ({"volumes": ["/a", "/data-", '["/b-"]']}, {"Volumes": {"/a": {}, "/b-": {}}}),
         ({"stop_signal": "9"}, {"StopSignal": "9"}),
         ({"stop_signal": ""}, {"StopSignal": None}),
@@ -178,4 +178,4 @@ def test_environments_are_changed_as_dictionaries_are(old: list[tuple[str, str]]
     config.execution.env = [f"{key}={value}" for key, value in old]
     ConfigOptions(env=new).apply(config)
     expected = {key: value for key, value in {**dict(old), **new}.items() if value is not None}
-    assert config.execution.env == [f"{key}={value}" for key, value in expected.items()]
+    assert (config.execution.env or []) == [f"{key}={value}" for key, value in expected.items()]

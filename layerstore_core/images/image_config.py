@@ -87,10 +87,10 @@ class ConfigPart(BaseModel):
         self.model_fields_set.discard(field)
 
     def replace(self, field: str, value: Any) -> None:
-        """Set a field; an empty value removes it."""
+        """Set a field; an empty value removes it, and leaves one alone that is empty already."""
         if value:
             setattr(self, field, value)
-        else:
+        elif getattr(self, field):
             self.unset(field)
 
     @model_serializer(mode="wrap")
@@ -264,6 +264,22 @@ class ImageConfig(ConfigPart):
         """
         check_type(document, ConfigDocument, "the config of an image, as Image.config has it")
         return cls.parse(document.data, f"the config of image {document.image_id}")
+
+    @classmethod
+    def of_base(cls, document: ConfigDocument) -> Self:
+        """Read the config of an image that another one is made from.
+
+        What Docker has noted about its build of the base is left out: `container` and `container_config`, which are of
+        the last step's container, and `docker_version`. They would be wrong for the new image. BuildKit leaves them
+        out, too, and Docker's commit writes those of its own container.
+
+        Raises:
+            InvalidImage: as for `parse`.
+        """
+        made = cls.of(document)
+        for field in ("container", "container_config", "docker_version"):
+            made.unset(field)
+        return made
 
     @classmethod
     def scratch(cls, platform: Platform | None = None) -> Self:

@@ -123,3 +123,26 @@ def test_options_do_what_docker_commit_does(docker: Daemon, store: LayerStore, t
         theirs = docker.json("inspect", docker.text("commit", *words, container))[0]["Config"]
         ours = images.configure("old:1", None, ConfigOptions.parse(**options)).config.document["config"]
         assert {key: ours.get(key) or None for key in KEYS} == {key: theirs.get(key) or None for key in KEYS}, changes
+
+
+def test_commands_that_docker_commit_refuses_are_refused(docker: Daemon) -> None:
+    container = docker.text("create", "old:1")
+    for command in ("[1]", '["a", 1]', '[["a"]]', "[null]"):
+        with pytest.raises(AssertionError, match="arrays must be comprised of strings only"):
+            docker("commit", "--change", f"CMD {command}", container)
+        with pytest.raises(ValueError, match="JSON array"):
+            ConfigOptions(cmd=command)
+
+
+def test_what_docker_notes_about_its_build_is_not_inherited(docker: Daemon, store: LayerStore, tmp_path: Path) -> None:
+    """Docker's commit has those of its own container, not of the base."""
+    images = Images(store)
+    container = docker.text("create", "old:1")
+    docker("commit", container, "theirs:1")
+    docker("save", "-o", tmp_path / "both.tar", "old:1", "theirs:1")
+    images.load(tmp_path / "both.tar")
+    base, theirs = (images.get(name).config.document for name in ("old:1", "theirs:1"))
+    ours = images.configure("old:1", None, ConfigOptions(labels={"a": "b"})).config.document
+    for key in ("container", "container_config"):
+        assert base.get(key) != theirs.get(key)
+    assert not {"container", "container_config", "docker_version"} & ours.keys()

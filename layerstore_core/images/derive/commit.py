@@ -53,7 +53,7 @@ def commit(
     if isinstance(config, ImageConfig):
         new = config.model_copy(deep=True)
     else:
-        new = ImageConfig.scratch() if base is None else ImageConfig.of(base.config)
+        new = ImageConfig.scratch() if base is None else ImageConfig.of_base(base.config)
     _complete_layers(new, rw.parent, given=isinstance(config, ImageConfig) or base is not None)
     options.apply(new)
     annotations = options.new_annotations({} if base is None else annotations_of(store, base))

@@ -27,7 +27,7 @@ def configure(store: LayerStore, image: Image, name: Reference | None, options: 
     """Make an image with the same layers and another config; see `Images.configure`."""
     from layerstore_core.images.image_config import ImageConfig
 
-    config = ImageConfig.of(image.config)
+    config = ImageConfig.of_base(image.config)
     options.apply(config)
     step = history_entry(
         "; ".join(options.instructions) or "layerstore config",

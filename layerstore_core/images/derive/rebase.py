@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: What a new image has from its new base in any case.
 _OF_BASE: Final = ("architecture", "os", "os.version", "os.features", "variant")
 #: What it has of its own in any case.
-_OWN: Final = ("author", "rootfs", "history", "created", "container", "container_config", "docker_version", "config")
+_OWN: Final = ("author", "rootfs", "history", "created", "config")
 #: Objects that are merged name by name.
 _BY_NAME: Final = ("Labels", "ExposedPorts", "Volumes")
 _MISSING: Final[Any] = object()
@@ -57,7 +57,7 @@ def rebase(
         old_layers, new_layers = (_layers_of(opened, store, base) for base in (old, new))
         _require_prefix(image, old, own, old_layers)
         before, after = (_config_of(base, layers) for base, layers in ((old, old_layers), (new, new_layers)))
-        mine = ImageConfig.of(image.config)
+        mine = ImageConfig.of_base(image.config)
         _require_same_platform(mine, after, image, new)
         merged = merge(mine, before, after)
         upper = own[len(old_layers) :]
@@ -143,7 +143,7 @@ def _config_of(base: Image | ChainID, layers: Sequence[Layer]) -> ImageConfig:
     from layerstore_core.images.image_config import ImageConfig, RootFS
 
     if isinstance(base, Image):
-        return ImageConfig.of(base.config)
+        return ImageConfig.of_base(base.config)
     return ImageConfig(rootfs=RootFS(type="layers", diff_ids=[layer.diff_id for layer in layers]))
 
 
@@ -176,7 +176,9 @@ def _merged(mine: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[s
         key: mine[key] for key in _OF_BASE if key in mine
     }
     made = {**own, **result, **platform}
-    made["config"] = _merged_execution(*(config.get("config") or {} for config in (mine, before, after)))
+    execution = _merged_execution(*(config.get("config") or {} for config in (mine, before, after)))
+    if execution or "config" in mine:
+        made["config"] = execution
     return {key: made[key] for key in (*mine, *made) if key in made}  # in the order of the image's own config
 
 
@@ -187,12 +189,14 @@ def _merged_execution(mine: Mapping[str, Any], before: Mapping[str, Any], after:
         if "Cmd" in mine:
             result["Cmd"] = mine["Cmd"]
     for key in _BY_NAME:
-        merged = _merged_values(*(config.get(key) or {} for config in (mine, before, after)))
-        if merged or key in after:
-            result[key] = merged
+        result[key] = _merged_values(*(config.get(key) or {} for config in (mine, before, after)))
     variables = _merged_values(*(_variables(config.get("Env") or ()) for config in (mine, before, after)))
-    if variables or "Env" in after:
-        result["Env"] = list(variables.values())
+    result["Env"] = list(variables.values())
+    for key in ("Env", *_BY_NAME):
+        if not result[key]:  # nothing is left: no key, unless the new base has it without anything in it
+            del result[key]
+            if key in after and not after[key]:
+                result[key] = after[key]
     return {key: result[key] for key in (*mine, *result) if key in result}
 
 

@@ -138,7 +138,7 @@ def add_layer(
         OSError, LayerStoreError: something cannot be read or recorded; nothing is changed.
     """
     options = options or ConfigOptions()
-    config = ImageConfig.scratch() if base is None else ImageConfig.of(base.config)
+    config = ImageConfig.scratch() if base is None else ImageConfig.of_base(base.config)
     options.apply(config)
     store.context.check_writable()
     top = parent if stream is None else store.register(stream, parent, progress=progress)

@@ -168,13 +168,18 @@ class ConfigOptions:
         Raises:
             LayerStoreError: `created` is `SOURCE_DATE_EPOCH`, and the variable is not set.
         """
+        from layerstore_core.images.image_config import ExecutionConfig
+
         if self.author:
             config.author = self.author
         elif self.author is not None:
             config.unset("author")
         config.created = creation_time(self.created)
         if self.instructions:
-            self._apply_to(config.execution)
+            run = ExecutionConfig() if config.config is None else config.config
+            self._apply_to(run)
+            if config.config is None and run.model_fields_set:
+                config.config = run
 
     def new_annotations(self, old: Mapping[str, str]) -> dict[str, str]:
         """Return the annotations of an image that has these already."""

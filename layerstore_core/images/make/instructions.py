@@ -59,7 +59,8 @@ class Command:
             value: its words, or a text: a JSON array of words, or a line for a shell. Without words it is none.
 
         Raises:
-            ValueError: it is neither; as in a Dockerfile, text that is no JSON array of strings is a line.
+            ValueError: it is neither. As in a Dockerfile, text that is no JSON array is a line, and an array of other
+                things than strings is refused.
         """
         if not isinstance(value, str):
             return cls(tuple(check_text(word, "a word of a command") for word in value))
@@ -129,15 +130,21 @@ class HealthcheckOptions:
 
 
 def json_words(text: str) -> tuple[str, ...] | None:
-    """Return the words of a JSON array of strings; `None` for any other text."""
+    """Return the words of a JSON array of strings; `None` for text that is no JSON array.
+
+    Raises:
+        ValueError: there is something else in the array.
+    """
     if not text.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        found = [None]
+    except ValueError:
         return None
-    if not (isinstance(found, list) and all(isinstance(word, str) for word in found)):
-        return None
+    if not all(isinstance(word, str) for word in found):
+        raise ValueError(f'{text[:80]!r} is a JSON array of other things than strings; write it as ["word", "1"]')
     return tuple(check_text(word, "a word of a command") for word in found)
 
 
@@ -233,6 +240,11 @@ def check_text(text: object, what: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{what} is not UTF-8: {text[:80]!r}") from None
     return text
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _retries(text: str) -> int:

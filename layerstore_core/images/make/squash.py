@@ -57,7 +57,7 @@ def squash(
             f"the image has {count} layers, so {keep} of them cannot stay with others to squash above them"
         )
     store.context.check_writable()
-    config = ImageConfig.of(image.config)
+    config = ImageConfig.of_base(image.config)
     config.created = creation_time(created)
     with ExitStack() as stack:
         view = stack.enter_context(closing(stack.enter_context(store.get(image.chain_ids[-1])).view()))

@@ -23,7 +23,7 @@ from layerstore_core import (
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.images.derive.images_of import RUN, WHEN, document, load
-from tests.store.layers import BASE, MIDDLE, TOP, chain, names_of, register, tree
+from tests.store.layers import BASE, MIDDLE, TOP, chain, names_of, register, tar_of, tree
 
 AT = ConfigOptions(created=WHEN)
 
@@ -118,6 +118,29 @@ def test_an_image_whose_layers_are_missing(store: LayerStore, images: Images) ->
     with pytest.raises(LayerDoesNotExist):
         images.configure(image, "app", AT)
     assert len(store.context.image_db.image_ids()) == 2
+
+
+def test_how_docker_made_the_base_is_left_out(images: Images, tmp_path: Path) -> None:
+    """`container`, `container_config` and `docker_version` say how the base's last step was built."""
+    of_docker = {"container": "1" * 64, "container_config": {"Cmd": ["#(nop) CMD"]}, "docker_version": "20.10.24"}
+    load(images, BASE, name="old", **of_docker)
+    load(images, tar_of({"new": b"new"}), name="new", **of_docker)
+    base = load(images, BASE, MIDDLE, **of_docker, id="kept")
+    (tmp_path / "file").write_bytes(b"x")
+    with images.create_rw_layer("work", "base:1") as rw:
+        made = [
+            images.commit(rw, None, config=AT),
+            images.configure("base:1", None, AT),
+            images.append("base:1", [(tmp_path / "file", "/")], name="app", config=AT),
+            images.squash("base:1", name="flat", created=WHEN),
+            images.rebase("base:1", "old", "new", "rebased", created=WHEN),
+        ]
+    for image in made:
+        found = document(image)
+        assert [key for key in of_docker if key in found] == []
+        assert found["id"] == "kept"
+    given = ImageConfig.of(base.config)
+    assert given.container == "1" * 64
 
 
 def test_what_does_not_exist_and_bad_names(store: LayerStore, images: Images) -> None:

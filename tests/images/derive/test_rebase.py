@@ -108,6 +108,8 @@ NAMED = {"Env": ["A=1"], "Labels": {"a": "1"}, "ExposedPorts": {"80/tcp": {}}, "
         (None, None, {"User": "new"}, {"User": "new"}),
         (NAMED, NAMED, {"User": "new"}, {"User": "new"}),
         ({**NAMED, "Labels": {"a": "1", "b": "2"}}, NAMED, {}, {"Labels": {"b": "2"}}),
+        *((NAMED, NAMED, {"Labels": empty}, {"Labels": empty}) for empty in ({}, None)),
+        ({"Labels": None, "Volumes": {}}, {}, {}, {}),
     ],
     ids=str,
 )

@@ -65,6 +65,8 @@ def changed(base: Any = None, **options: Any) -> dict[str, Any]:
         ({"labels": ["l=2", "m=a b", "k-"]}, {"Labels": {"l": "2", "m": "a b"}}),
         ({"expose": ["53/udp", "80-", "100-101"]}, {"ExposedPorts": {"53/udp": {}, "100/tcp": {}, "101/tcp": {}}}),
         ({"expose": ["80-81/tcp-"]}, {"ExposedPorts": None}),
+        ({"volumes": ["/data-"], "labels": ["l-", "k-"]}, {"Volumes": None, "Labels": None}),
+        ({"env": [f"{key}-" for key in ("PATH", "A", "B", "C", "EMPTY")]}, {"Env": None}),
         ({"volumes": ["/a", "/data-", '["/b-"]']}, {"Volumes": {"/a": {}, "/b-": {}}}),
         ({"stop_signal": "9"}, {"StopSignal": "9"}),
         ({"stop_signal": ""}, {"StopSignal": None}),
@@ -99,6 +101,17 @@ def test_a_config_without_anything_can_be_changed(base: Any) -> None:
         "Labels": {"l": ""},
         "Cmd": ["x"],
     }
+
+
+@pytest.mark.parametrize(
+    "run", [{}, {"config": None}, {"config": {}}, {"config": {"Labels": None, "Env": []}}], ids=str
+)
+def test_removing_what_is_not_there_changes_nothing(run: Any) -> None:
+    config = ImageConfig.parse(json.dumps({**run, "rootfs": {}}).encode())
+    ConfigOptions.parse(
+        created=WHEN, env=["A-"], labels=["l-"], expose=["80-"], volumes=["/v-"], user="", cmd="", healthcheck=""
+    ).apply(config)
+    assert json.loads(config.to_bytes()) == {**run, "rootfs": {}, "created": WHEN}
 
 
 def test_author_and_time_belong_to_the_image() -> None:

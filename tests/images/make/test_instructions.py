@@ -27,7 +27,8 @@ from layerstore_core.images.make.instructions import (
         ("  ", []),
         ("echo  $A | cat", ["SHELL", "echo  $A | cat"]),
         ("[ -f /x ] && y", ["SHELL", "[ -f /x ] && y"]),
-        ('["a", 1]', ["SHELL", '["a", 1]']),
+        ("[NaN]", ["SHELL", "[NaN]"]),
+        ('["a"] b', ["SHELL", '["a"] b']),
         ("['a']", ["SHELL", "['a']"]),
         (["a", ""], ["a", ""]),
         ([], []),
@@ -37,6 +38,16 @@ def test_commands_have_two_forms(text: str, words: list[str]) -> None:
     command = Command.of(text)
     assert command.with_shell(["SHELL"]) == words
     assert Command.of(str(command)).with_shell(["SHELL"]) == words
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '["a", 1]', ' [["a"]]', "[null]", pytest.param("[" * 100_000 + "]" * 100_000, id="deep")]
+)
+def test_arrays_of_other_things_than_words_are_refused(text: str) -> None:
+    for read in (Command.of, volumes, lambda text: HealthcheckOptions.of(f"CMD {text}")):
+        with pytest.raises(ValueError, match="JSON array") as caught:
+            read(text)
+        assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,7 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
     """Add a step to a config's history, and its layer, if it has made one.
 
     Layers that have no step, as in configs of other programs, get steps that say nothing: a reader counts the steps to
-    find out which layer belongs to which. What Docker has noted of the container that it built the image in is removed:
-    the new step was made in none.
+    find out which layer belongs to which.
 
     Args:
         config: the config to change.
@@ -77,8 +76,6 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
         raise InvalidImage(
             "a step of the history has empty_layer set where it has made a layer, or not set without one"
         )
-    for field in ("container", "container_config", "docker_version"):
-        config.unset(field)
     if config.rootfs is None:
         config.rootfs = RootFS(type="layers", diff_ids=[])
     layers = [*(config.rootfs.diff_ids or ())]

@@ -243,13 +243,6 @@ def test_steps_that_say_nothing_stand_for_layers_without_history() -> None:
     ]
 
 
-def test_a_step_forgets_the_container_that_docker_built_the_image_in() -> None:
-    of_docker = {"docker_version": "20.10", "container": "c0ffee", "container_config": {"Cmd": ["#(nop)"]}}
-    config = ImageConfig.parse(json.dumps({**of_docker, "os": "linux", "rootfs": {"diff_ids": []}}).encode())
-    add_step(config, history_entry("more", created="2024-01-01T00:00:00Z", empty_layer=True))
-    assert json.loads(config.to_bytes()).keys() == {"os", "rootfs", "history"}
-
-
 def test_a_step_is_empty_if_and_only_if_it_has_no_layer() -> None:
     for step, diff_id in ((history_entry(), None), (history_entry(empty_layer=True), ImageID.of(b""))):
         with pytest.raises(InvalidImage, match="empty_layer"):

@@ -370,7 +370,11 @@ def test_blobs_of_layers_that_the_store_has_are_kept_too(images: Images, store: 
     assert kept_blobs(store) == {sha256(blob): blob}
 
 
-@pytest.mark.parametrize("blob", [gzip.compress(TOP), b"no gzip", b"", gzip.compress(BASE)[:-9]])
+@pytest.mark.parametrize(
+    "blob",
+    [gzip.compress(TOP), b"no gzip", b"", gzip.compress(BASE)[:-9]],
+    ids=["another layer", "no gzip", "empty", "cut off"],
+)
 def test_a_blob_that_is_not_the_layer_is_not_kept(images: Images, store: LayerStore, blob: bytes) -> None:
     images.load(io.BytesIO(docker_archive(ImageSpec((BASE,), ("app:1",)))))
     config(store, "always")

@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, Self, cast
 
 from layerstore_core.base.descriptors import Descriptor, open_fd
 from layerstore_core.errors import BadRecord
@@ -87,19 +87,7 @@ def open_file(path: AnyPath, flags: int = os.O_RDONLY, mode: int = 0o600) -> Des
         OSError: the file cannot be opened.
     """
     with parent(path) as (parent_fd, name):
-        opened = _open_in(parent_fd, name, os.fsdecode(path), flags | _FILE, mode)
-        try:
-            status = os.fstat(opened.number)
-            if not stat.S_ISREG(status.st_mode):
-                raise _wrong_type(os.fsdecode(path), status.st_mode, "a regular file")
-            if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
-                raise BadRecord(
-                    os.fsdecode(path), "it has another hard link, which may be anywhere; replace it by a copy of itself"
-                )
-        except BaseException:
-            opened.close()
-            raise
-        return opened
+        return _open_regular(parent_fd, name, os.fsdecode(path), flags, mode)
 
 
 def opener(path: str, flags: int) -> int:
@@ -115,12 +103,80 @@ def read(path: AnyPath, limit: int) -> bytes:
         OSError: as from `open_file`.
     """
     with open_file(path) as fd:
-        content = os.read(fd, limit + 1)
-        while len(content) <= limit and (more := os.read(fd, limit + 1 - len(content))):
-            content += more
-    if len(content) > limit:
-        raise BadRecord(os.fsdecode(path), f"the file is longer than {limit} bytes")
-    return content
+        return _read_whole(fd, limit, os.fsdecode(path))
+
+
+class Directory:
+    """A directory that is opened once, so that many files in it are read quickly. One that is missing has no files.
+
+    The files are those of the directory that had the path when it was opened.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        BadRecord: the path, or a parent of it, is not a directory.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        self._path = os.fsdecode(path)
+        self._opened: Descriptor | None = None
+        try:
+            self._opened = open_directory(path)
+        except FileNotFoundError:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def names(self) -> list[str]:
+        """Return the names in the directory, sorted."""
+        return [] if self._opened is None else sorted(os.listdir(self._opened.number))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Read a regular file of at most `limit` bytes.
+
+        Args:
+            name: its path in the directory. None of the names in it may be a link.
+            limit: the most bytes.
+
+        Raises:
+            BadRecord, OSError: as from the function `read`.
+        """
+        with self._parent(name) as (parent_fd, last, path), _open_regular(parent_fd, last, path) as fd:
+            return _read_whole(fd, limit, path)
+
+    def status(self, name: str) -> os.stat_result:
+        """Return the status of a file; errors as from the function `status`."""
+        with self._parent(name) as (parent_fd, last, path), _naming_path(path):
+            return os.stat(last, dir_fd=parent_fd, follow_symlinks=False)
+
+    @contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[int, str, str]]:
+        """Open the directory that a file is in; yield it, the file's last name, and its whole path."""
+        if self._opened is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.path.join(self._path, name))
+        *directories, last = name.split("/")
+        if last == ".." or ".." in directories:
+            raise BadRecord(os.path.join(self._path, name), "a path below a store's root must not have '..' in it")
+        here, where = self._opened.number, self._path
+        between: Descriptor | None = None
+        try:
+            for directory in directories:
+                where = os.path.join(where, directory)
+                before, between = between, _open_in(here, directory, where, _PATH | os.O_NOFOLLOW)
+                here = between.number
+                if before is not None:
+                    before.close()
+            yield here, last, os.path.join(where, last)
+        finally:
+            if between is not None:
+                between.close()
 
 
 def write(
@@ -359,6 +415,31 @@ def _walk(start: str, names: Sequence[str]) -> Descriptor:
         finally:
             before.close()  # otherwise it would stay open for as long as the error is referenced
     return here
+
+
+def _open_regular(parent_fd: int, name: str, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> Descriptor:
+    """Open a regular file in a directory; arguments and errors as for `open_file`; `path` is for messages."""
+    opened = _open_in(parent_fd, name, path, flags | _FILE, mode)
+    try:
+        status = os.fstat(opened.number)
+        if not stat.S_ISREG(status.st_mode):
+            raise _wrong_type(path, status.st_mode, "a regular file")
+        if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
+            raise BadRecord(path, "it has another hard link, which may be anywhere; replace it by a copy of itself")
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _read_whole(fd: int, limit: int, path: str) -> bytes:
+    """Read an open file of at most `limit` bytes; `path` is for messages."""
+    content = os.read(fd, limit + 1)
+    while len(content) <= limit and (more := os.read(fd, limit + 1 - len(content))):
+        content += more
+    if len(content) > limit:
+        raise BadRecord(path, f"the file is longer than {limit} bytes")
+    return content
 
 
 def _open_in(parent_fd: int, name: str, path: str, flags: int, mode: int = 0o600) -> Descriptor:

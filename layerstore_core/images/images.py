@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.inside import Directory
 from layerstore_core.errors import (
     BadRecord,
     ImageDoesNotExist,
@@ -91,17 +92,19 @@ class Images(Making, Deriving, Trees):
         asked = None if platform is None else Platform.of(platform)
         names = self._names_by_image()
         found = []
-        for image_id in self._records.image_ids():
-            try:
-                found.append(self._image(image_id, names))
-            except (BadRecord, FileNotFoundError):
-                # `check` reports a damaged image. A missing one was removed by another process meanwhile.
-                continue
+        with self._records.open_configs() as configs:
+            for image_id in self._records.image_ids():
+                try:
+                    found.append(self._without_size(image_id, names, configs))
+                except (BadRecord, FileNotFoundError):
+                    # `check` reports a damaged image. A missing one was removed by another process meanwhile.
+                    continue
         if asked is not None:
             platforms = ((image, Platform.from_document(image.config.document)) for image in found)
             found = [image for image, own in platforms if own is not None and asked.rank(own) is not None]
         if chosen is not None:
             found = chosen.select(found, self.get, lambda: self._records.references().children)
+        found = self._with_sizes(found)
         return sorted(found, key=lambda image: (not image.names, image.names, image.image_id))
 
     def get(self, name: str, *, platform: Platform | str | Sequence[str] | None = None) -> Image:
@@ -440,12 +443,23 @@ class Images(Making, Deriving, Trees):
         return names_of_images(members_of_names(self._records, self._store.context.kept, self._records.names()))
 
     def _image(self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]]) -> Image:
-        data = self._records.read(image_id)
+        return self._with_size(self._without_size(image_id, names))
+
+    def _without_size(
+        self, image_id: ImageID, names: dict[ImageID, tuple[str, ...]], configs: Directory | None = None
+    ) -> Image:
+        data = self._records.read(image_id, configs)
         try:
             config = ConfigDocument.parse(data, str(image_id))
         except InvalidImage as error:
             raise BadRecord(self._records.path / "imagedb" / "content" / "sha256" / image_id.hex, str(error)) from None
-        return self._with_size(Image(image_id, config, names.get(image_id, ()), 0))
+        return Image(image_id, config, names.get(image_id, ()), 0)
+
+    def _with_sizes(self, images: Sequence[Image]) -> list[Image]:
+        self._store.context.check_open()
+        chains = {image.chain_id for image in images if image.chain_id is not None}
+        sizes = {chain: node.chain_size for chain, node in self._store.context.catalog.find_layers(chains).items()}
+        return [replace(image, size=sizes.get(image.chain_id)) if image.chain_id else image for image in images]
 
     def _with_size(self, image: Image) -> Image:
         if image.chain_id is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,8 @@ from layerstore_core.images.keep.groups import members_of_names
 from layerstore_core.images.keep.tidy import forget, unused
 from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.store.nodes import RemovedLayer
+from layerstore_core.store.delete import delete_unreferenced
+from layerstore_core.store.nodes import LayerNode, RemovedLayer
 from layerstore_core.store.store import LayerStore
 
 #: Finds an image by its name or ID among the given names and image IDs. Returns its ID, and its name if it was given
@@ -125,21 +125,23 @@ class RemovalPlan:
         """
         removal = Removal([], [], [])
         with keeping_done(removal, removal.layers.extend):
+            children = self._records.references().children
             self._records.begin_removal(self._to_delete)
             if self._untagged:
                 self._records.set_names(self._names)
                 removal.untagged.extend(self._untagged)
-            for image in self._to_delete:
-                top = self._top(image)
-                try:
-                    layer = self._store.get(top) if top is not None else None
-                except LayerStoreError:  # a missing or damaged layer must not prevent the removal of the image
-                    layer = None
-                with layer or nullcontext():
-                    self._records.remove(image)
-                    removal.deleted.append(image)
-                    if layer is not None:
-                        removal.layers.extend(self._store.release(layer))
+            nodes = {image: self._top_node(image) for image in self._to_delete}
+            failure: Exception | None = None
+            # All images before their layers, because what images refer to is read again after each change of them.
+            try:
+                self._records.remove_all(self._to_delete, removal.deleted.append, children)
+            except (LayerStoreError, OSError) as error:
+                failure = error
+            for node in dict.fromkeys(nodes[image] for image in removal.deleted):
+                if node is not None:
+                    removal.layers.extend(delete_unreferenced(self._store.context, node))
+            if failure is not None:
+                raise failure
             keep_recipes(kept.diff_id for kept in self._store.layers().values())
             tidy(self._store)
         return removal
@@ -168,6 +170,14 @@ class RemovalPlan:
         except (BadRecord, OSError):
             return None
 
+    def _top_node(self, image: ImageID) -> LayerNode | None:
+        """Return an image's topmost layer; `None` where it is missing or damaged, which keeps no image."""
+        top = self._top(image)
+        try:
+            return None if top is None else self._store.context.catalog.find_layer(top)
+        except (LayerStoreError, OSError):
+            return None
+
     def _users_of(self, image: ImageID) -> list[str]:
         """Return the names of the writable layers on the image's topmost layer."""
         if self._users is None:
@@ -189,8 +199,8 @@ def tidy(store: LayerStore) -> None:
     The caller has locked the image records.
     """
     try:
-        forget(store)
-        for path in unused(store):
-            store.context.image_db.clear(path)
+        survey = store.context.kept.survey()
+        forget(store, survey)
+        store.context.image_db.clear_all(unused(store, survey))
     except (BadRecord, OSError) as error:
         logger.warning("what belonged to the removed images is left to gc: {}", error)

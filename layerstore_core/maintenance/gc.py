@@ -102,13 +102,19 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
             removed += map(_of_layer, store.collect(layer))
     removed += _strays(store, dry_run=dry_run)
     with nullcontext(store.context.image_db) if dry_run else store.context.changing_images() as images:
-        for path in unused(store, [layer.chain_id for layer in unheld] if dry_run else ()):
-            found = Removed("unused document", str(path), _size(path))
-            if not dry_run:
-                images.clear(path)
-            removed.append(found)
-        if not dry_run:
-            forget(store)
+        survey = store.context.kept.survey()
+        left = unused(store, survey, [layer.chain_id for layer in unheld] if dry_run else ())
+        sizes = {path: _size(path) for path in left}
+
+        def add(path: Path) -> None:
+            removed.append(Removed("unused document", str(path), sizes[path]))
+
+        if dry_run:
+            for path in left:
+                add(path)
+        else:
+            images.clear_all(left, add)
+            forget(store, survey)
     if not dry_run:
         store.context.last_used.keep_only(set(store.chain_ids()))
         store.cleanup()

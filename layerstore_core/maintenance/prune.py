@@ -246,11 +246,10 @@ def _remove_images(context: StoreContext, records: ImageDB, plan: _Plan, done: P
                     del names[name]
                 records.set_names(names)
                 done.untagged.extend(untagged)
-            for unit in batch:
-                for image in unit.images:
-                    records.remove(image, plan.children.get(image, ()))
-                    done.deleted.append(image)
-                    logger.info("removed image {}", image)
+            images = [image for unit in batch for image in unit.images]
+            records.remove_all(images, done.deleted.append, plan.children)
+            for image in images:
+                logger.info("removed image {}", image)
 
 
 def _lock(context: StoreContext, locked: ExitStack, image: ImageID) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 
 from layerstore_core.base.digests import ChainID, ImageID
@@ -140,11 +141,7 @@ class Census:
         with catalog.lock:
             self.nodes: Final = catalog.layers()
             self.certain: Final = not catalog.unreadable()
-            self._held: Final = {
-                chain
-                for chain, node in self.nodes.items()
-                if catalog.is_referenced(node, by_children=False, besides=images)
-            }
+            self._held: Final = catalog.referenced(self.nodes.values(), besides=images)
             self._pins: Final = set(context.pins) if self.certain else set[ChainID]()
             self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
         self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
@@ -177,10 +174,21 @@ class Census:
 
     def last_used(self, image: ImageID) -> float:
         """Return when an image was last used, in seconds since 1970: at the latest when it was recorded or named."""
-        chain, images = self.chains[image], self._context.image_db
-        named = parse_time(images.last_updated(image))
-        known = self._context.last_used.of(chain[-1]) if chain else None
-        return max(images.recorded_at(image), 0.0 if named is None else named.timestamp(), known or 0.0)
+        return self._times[image]
+
+    @cached_property
+    def _times(self) -> dict[ImageID, float]:
+        """The times at which all images were last used."""
+        images, found = self._context.image_db, dict[ImageID, float]()
+        used = self._context.last_used.all()
+        with images.open_configs() as configs, images.open_metadata() as metadata:
+            for image, chain in self.chains.items():
+                named = parse_time(images.last_updated(image, metadata))
+                known = used.get(chain[-1], 0.0) if chain else 0.0
+                found[image] = max(
+                    images.recorded_at(image, configs), 0.0 if named is None else named.timestamp(), known
+                )
+        return found
 
     def remove(self, image: ImageID) -> None:
         """Remove an image from the census, and note which layers are free without it."""
@@ -208,17 +216,18 @@ class Census:
             self.members.update(members_of_names(images, self._context.kept, images.names()))
         except BadRecord:  # `certain` is false
             pass
-        for image in images.image_ids():
-            try:
-                layer = images.top_of(image)
-            except (BadRecord, OSError):  # damaged, or removed by another process meanwhile
-                continue
-            chain: list[ChainID] = []
-            while layer is not None:
-                chain.append(layer.chain_id)
-                self._images_of[layer.chain_id] = self._images_of.get(layer.chain_id, 0) + 1
-                layer = layer.parent
-            self.chains[image] = tuple(reversed(chain))
+        with images.open_configs() as configs:
+            for image in images.image_ids():
+                try:
+                    layer = images.top_of(image, configs)
+                except (BadRecord, OSError):  # damaged, or removed by another process meanwhile
+                    continue
+                chain: list[ChainID] = []
+                while layer is not None:
+                    chain.append(layer.chain_id)
+                    self._images_of[layer.chain_id] = self._images_of.get(layer.chain_id, 0) + 1
+                    layer = layer.parent
+                self.chains[image] = tuple(reversed(chain))
         self.names.update(names_of_images(self.members))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -49,6 +50,11 @@ class BuildKitCache:
         """Return whether the cache refers to the layer, in words."""
         self._look()
         return ["BuildKit's cache"] if chain.encode() in self._layers else []
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return all layers that the cache names; see `ReferenceSource`."""
+        self._look()
+        return {ChainID.trusted(name.decode()) for name in self._layers}
 
     def unreadable(self) -> list[BadRecord]:
         """Return the database if it cannot be read: it may refer to any layer."""

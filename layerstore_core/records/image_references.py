@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -55,13 +56,17 @@ class ImageRecords(Protocol):
 
     def parent_path(self, image: ImageID) -> Path: ...
 
-    def recorded_parent(self, image: ImageID) -> ImageID | None: ...
+    def recorded_parent(self, image: ImageID, metadata: inside.Directory | None = None) -> ImageID | None: ...
 
     def names(self) -> dict[str, ImageID]: ...
 
     def lost(self) -> BadRecord | None: ...
 
-    def top_of(self, image: ImageID) -> ImageLayer | None: ...
+    def top_of(self, image: ImageID, configs: inside.Directory | None = None) -> ImageLayer | None: ...
+
+    def open_configs(self) -> inside.Directory: ...
+
+    def open_metadata(self) -> inside.Directory: ...
 
     def forget_all_but(self, images: Collection[ImageID]) -> None: ...
 
@@ -109,27 +114,28 @@ class ReferenceReader:
         if lost := db.lost():
             found.unreadable.append(lost)
         db.forget_all_but(images)
-        for image in sorted(images):
-            try:
-                self._add_layers(image, found)
-            except FileNotFoundError as error:
-                if inside.exists(db.config_path(image)):  # a link that leads nowhere
+        with _opened(db.open_configs) as configs:
+            for image in sorted(images):
+                try:
+                    self._add_layers(image, found, configs)
+                except FileNotFoundError as error:
+                    if inside.exists(db.config_path(image)):  # a link that leads nowhere
+                        found.unreadable.append(_bad(db.config_path(image), error))
+                    else:
+                        images.discard(image)  # removed a moment ago
+                except (BadRecord, OSError) as error:
                     found.unreadable.append(_bad(db.config_path(image), error))
-                else:
-                    images.discard(image)  # removed a moment ago
-            except (BadRecord, OSError) as error:
-                found.unreadable.append(_bad(db.config_path(image), error))
         self._add_parents(images, found)
         self._add_names(images, found)
         return found
 
-    def _add_layers(self, image: ImageID, found: ImageReferences) -> None:
+    def _add_layers(self, image: ImageID, found: ImageReferences, configs: inside.Directory | None = None) -> None:
         """Add all layers of an image: the record of the topmost, which names its parent, may be lost.
 
         Raises:
             BadRecord, OSError: as `ImageDB.top_layer`.
         """
-        layer = self._db.top_of(image)
+        layer = self._db.top_of(image, configs)
         if layer is not None:
             found.tops.setdefault(layer.chain_id, []).append(image)
         while layer is not None and layer.chain_id not in found.layers:  # otherwise its parents are there, too
@@ -137,15 +143,16 @@ class ReferenceReader:
             layer = layer.parent
 
     def _add_parents(self, images: set[ImageID], found: ImageReferences) -> None:
-        for image in sorted(images):
-            try:
-                parent = self._db.recorded_parent(image)
-            except (BadRecord, OSError) as error:
-                found.unreadable.append(_bad(self._db.parent_path(image), error))
-                continue
-            if parent is not None:
-                found.children.setdefault(parent, []).append(image)
-                self._require(parent, images, f"image {image} is recorded as built from it", found)
+        with _opened(self._db.open_metadata) as metadata:
+            for image in sorted(images):
+                try:
+                    parent = self._db.recorded_parent(image, metadata)
+                except (BadRecord, OSError) as error:
+                    found.unreadable.append(_bad(self._db.parent_path(image), error))
+                    continue
+                if parent is not None:
+                    found.children.setdefault(parent, []).append(image)
+                    self._require(parent, images, f"image {image} is recorded as built from it", found)
 
     def _add_names(self, images: set[ImageID], found: ImageReferences) -> None:
         try:
@@ -167,6 +174,18 @@ class ReferenceReader:
             found.unreadable.append(BadRecord(self._db.config_path(image), f"the config is missing, and {because}"))
         except (BadRecord, OSError) as error:
             found.unreadable.append(_bad(self._db.config_path(image), error))
+
+
+@contextmanager
+def _opened(open_directory: Callable[[], inside.Directory]) -> Iterator[inside.Directory | None]:
+    """Open a directory for a block; yield `None` where that fails: then each file in it is reported by itself."""
+    try:
+        directory = open_directory()
+    except (BadRecord, OSError):
+        yield None
+        return
+    with directory:
+        yield directory
 
 
 def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:

@@ -41,6 +41,8 @@ _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
 #: The start of the names of files, of ours and of Docker's, that were not moved to their places yet.
 _PARTIAL: Final = ".tmp-"
+#: So many files are flushed one by one; more of them together, with all else on the file system.
+_FEW: Final = 8
 #: Ours: marks an image whose names are recorded next. Docker ignores the file.
 _UNNAMED: Final = f"{_PARTIAL}unnamed"
 
@@ -90,15 +92,27 @@ class ImageDB:
         """Return whether there is such an image, with a sound config or not."""
         return inside.exists(self.content / image.hex)
 
-    def read(self, image: ImageID) -> bytes:
+    def open_configs(self) -> inside.Directory:
+        """Open the directory of configs, to read many of them; errors as `inside.Directory`."""
+        return inside.Directory(self.content)
+
+    def open_metadata(self) -> inside.Directory:
+        """Open the directory of what is recorded of images besides, to read it of many; errors as `open_configs`."""
+        return inside.Directory(self._metadata)
+
+    def read(self, image: ImageID, configs: inside.Directory | None = None) -> bytes:
         """Return an image's config.
+
+        Args:
+            image: the image.
+            configs: what `open_configs` has returned.
 
         Raises:
             BadRecord: it is missing, or its digest is not its name.
             OSError: it cannot be read.
         """
         path = self.config_path(image)
-        content = inside.read(path, MAX_CONFIG)
+        content = inside.read(path, MAX_CONFIG) if configs is None else configs.read(image.hex, MAX_CONFIG)
         if ImageID.of(content) != image:
             raise BadRecord(path, "the config has changed: its digest is not its name")
         return content
@@ -145,22 +159,41 @@ class ImageDB:
 
         An image that cannot be marked, as on a full disk, is removed without.
         """
+        each = self._durable and len(images) <= _FEW
         for image in images:
             with suppress(BadRecord, OSError):
                 if self.has(image):
-                    self._write(self._metadata / image.hex / _UNNAMED, b"", mode=0o600)
+                    self._write(self._metadata / image.hex / _UNNAMED, b"", mode=0o600, durable=each)
+        if self._durable and not each:
+            from layerstore_core.base.durability import FlushPoint
 
-    def remove(self, image: ImageID, children: Iterable[ImageID] | None = None) -> None:
-        """Remove an image; the records that other images were built from it are removed, too.
+            with suppress(BadRecord, OSError), FlushPoint(self.path) as point:
+                point.flush()
+
+    def remove(self, image: ImageID) -> None:
+        """Remove an image; the records that other images were built from it are removed, too."""
+        self.remove_all([image])
+
+    def remove_all(
+        self,
+        images: Collection[ImageID],
+        removed: Callable[[ImageID], object] = lambda _: None,
+        children: Mapping[ImageID, Collection[ImageID]] | None = None,
+    ) -> None:
+        """Remove images as `remove` does. The records are read once, and each directory is flushed once.
 
         Args:
-            image: the image.
-            children: the images that were built from it; `None`: read all records to find them.
+            images: the images.
+            removed: called with each image that does not exist any more.
+            children: the images that were built from each; `None`: read all records to find them.
         """
-        for child in self.children(image) if children is None else children:
-            self.clear(self.parent_path(child))
-        self.clear(self.content / image.hex)
-        self.clear(self._metadata / image.hex)
+        if children is None:
+            children = self.references().children
+        # In these three steps, each on disk before the next: no record ever names an image that is gone, and no image
+        # is left without the mark of `begin_removal`.
+        self.clear_all(self.parent_path(child) for image in images for child in children.get(image, ()))
+        self.clear_all((self.config_path(image) for image in images), lambda path: removed(ImageID.from_hex(path.name)))
+        self.clear_all(self._metadata / image.hex for image in images)
 
     def half_done(self, members: Collection[ImageID] | None = ()) -> list[Path]:
         """Return what processes that ended during a change have left: `clear` may remove it while changes are locked.
@@ -195,13 +228,27 @@ class ImageDB:
 
     def clear(self, path: Path) -> None:
         """Remove a file or a directory of the records, if it exists."""
+        self.clear_all([path])
+
+    def clear_all(self, paths: Iterable[Path], removed: Callable[[Path], object] = lambda _: None) -> None:
+        """Remove files and directories of the records, in this order; each directory they were in is flushed once.
+
+        Args:
+            paths: what to remove; it need not exist.
+            removed: called with each path when it is removed, before that is on disk.
+        """
+        changed: dict[Path, None] = {}
         try:
-            if inside.exists(path):
-                remove_tree(os.fspath(path))
-                if self._durable:
-                    inside.flush(path.parent)
+            for path in paths:
+                if inside.exists(path):
+                    remove_tree(os.fspath(path))
+                    changed[path.parent] = None
+                removed(path)
         finally:
             self._references.forget()
+            if self._durable:
+                for directory in changed:
+                    inside.flush(directory)
 
     def parent(self, image: ImageID) -> ImageID | None:
         """Return the image that this one was built from, if that is recorded."""
@@ -210,20 +257,23 @@ class ImageDB:
         except (BadRecord, OSError):
             return None
 
-    def recorded_parent(self, image: ImageID) -> ImageID | None:
+    def recorded_parent(self, image: ImageID, metadata: inside.Directory | None = None) -> ImageID | None:
         """Return the same as `parent`, but raise an error where it cannot be read.
+
+        Args:
+            image: the image.
+            metadata: what `open_metadata` has returned.
 
         Raises:
             BadRecord: the record is damaged.
             OSError: it cannot be read.
         """
-        path = self.parent_path(image)
         try:
-            return ImageID(inside.read(path, _MAX_PARENT).decode("ascii", "replace").strip())
+            return ImageID(self._read_metadata(image, _PARENT, metadata).decode("ascii", "replace").strip())
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise BadRecord(path, str(error)) from None
+            raise BadRecord(self.parent_path(image), str(error)) from None
 
     def children(self, image: ImageID) -> list[ImageID]:
         """Return the images that are recorded as built from this one."""
@@ -233,17 +283,18 @@ class ImageDB:
         """Record when an image got a name, in RFC 3339."""
         self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
 
-    def recorded_at(self, image: ImageID) -> float:
-        """Return when an image's config was written, in seconds since 1970; 0 if it is gone."""
+    def recorded_at(self, image: ImageID, configs: inside.Directory | None = None) -> float:
+        """Return when an image's config was written, in seconds since 1970; 0 if it is gone; arguments as `read`."""
         try:
-            return inside.status(self.config_path(image)).st_mtime
+            path = self.config_path(image)
+            return (inside.status(path) if configs is None else configs.status(path.name)).st_mtime
         except (BadRecord, OSError):
             return 0.0
 
-    def last_updated(self, image: ImageID) -> str:
-        """Return when an image got a name, as it is recorded; `""` if that is not known."""
+    def last_updated(self, image: ImageID, metadata: inside.Directory | None = None) -> str:
+        """Return when an image got a name, as it is recorded; `""` if not known; arguments as `recorded_parent`."""
         try:
-            return inside.read(self._metadata / image.hex / _LAST_UPDATED, _MAX_PARENT).decode("ascii", "replace")
+            return self._read_metadata(image, _LAST_UPDATED, metadata).decode("ascii", "replace")
         except (BadRecord, OSError):
             return ""
 
@@ -298,13 +349,13 @@ class ImageDB:
         layer = self.top_of(image)
         return None if layer is None else layer.chain_id
 
-    def top_of(self, image: ImageID) -> ImageLayer | None:
-        """Return the same as `top_layer`, with all parents that the config names."""
+    def top_of(self, image: ImageID, configs: inside.Directory | None = None) -> ImageLayer | None:
+        """Return the same as `top_layer`, with all parents that the config names; arguments as `read`."""
         # A config never changes under its name, so it need not be read again.
         if image in (tops := self._tops):
             return tops[image]
         try:
-            diff_ids = diff_ids_of(json.loads(self.read(image)))
+            diff_ids = diff_ids_of(json.loads(self.read(image, configs)))
         except (ValueError, RecursionError) as error:
             raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
         layer = None
@@ -336,9 +387,18 @@ class ImageDB:
             images = [references.layers[chain]] if chain in references.layers else []
         return [f"image {image}" for image in images]
 
+    def all_references(self) -> Collection[ChainID]:
+        """Return all layers of all images; see `ReferenceSource`."""
+        return self.references().layers
+
     def unreadable(self) -> list[BadRecord]:
         """Return what cannot be read, or is missing, and may refer to any layer."""
         return self.references().unreadable
+
+    def _read_metadata(self, image: ImageID, name: str, metadata: inside.Directory | None) -> bytes:
+        if metadata is None:
+            return inside.read(self._metadata / image.hex / name, _MAX_PARENT)
+        return metadata.read(f"{image.hex}/{name}", _MAX_PARENT)
 
     def _is_unused(self, image: ImageID) -> bool:
         """Return whether an image has no name, and none was built from it."""
@@ -351,21 +411,22 @@ class ImageDB:
             return False
         return True
 
-    def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+    def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE, durable: bool = True) -> None:
         """Write a file and move it to its place, whole or not at all."""
-        make_directory(path.parent, 0o700, durable=self._durable)
+        durable = durable and self._durable
+        make_directory(path.parent, 0o700, durable=durable)
         import secrets
 
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
-            inside.write(partial, content, mode, new=True, durable=self._durable)
+            inside.write(partial, content, mode, new=True, durable=durable)
             inside.rename(partial, path)
         except BaseException:
             inside.unlink(partial, missing_ok=True)
             raise
         finally:
             self._references.forget()
-        if self._durable:
+        if durable:
             inside.flush(path.parent)
 
 

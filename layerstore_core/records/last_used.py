@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -59,10 +60,22 @@ class LastUsed:
     def of(self, chain: ChainID) -> float | None:
         """Return when a layer was last used, in seconds since 1970; `None` if that is not known."""
         try:
-            match = _SECONDS.fullmatch(inside.read(self.directory / chain.hex, _LONGEST))
+            return _seconds(inside.read(self.directory / chain.hex, _LONGEST))
         except (BadRecord, OSError):
             return None
-        return None if match is None else float(match[1])
+
+    def all(self) -> dict[ChainID, float]:
+        """Return the times of all layers for which they are known."""
+        found: dict[ChainID, float] = {}
+        try:
+            with inside.Directory(self.directory) as directory:
+                for name in filter(_HEX.fullmatch, directory.names()):
+                    with suppress(BadRecord, OSError):
+                        if (when := _seconds(directory.read(name, _LONGEST))) is not None:
+                            found[ChainID.from_hex(name)] = when
+        except (BadRecord, OSError) as error:
+            logger.debug("{}: times of last use are not known: {}", self.directory, error)
+        return found
 
     def forget(self, chain: ChainID) -> None:
         """Remove the time of a layer that is gone."""
@@ -79,3 +92,8 @@ class LastUsed:
                     inside.unlink(self.directory / name, missing_ok=True)
         except (BadRecord, OSError) as error:
             logger.debug("{}: times of layers that are gone remain: {}", self.directory, error)
+
+
+def _seconds(content: bytes) -> float | None:
+    match = _SECONDS.fullmatch(content)
+    return None if match is None else float(match[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from layerstore_core.base import inside
@@ -78,6 +78,10 @@ class Pins:
             return ["its pin"] if chain in self else []
         except (BadRecord, OSError) as error:
             return [f"perhaps a pin, which cannot be read: {error}"]
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return all pinned layers; see `ReferenceSource`."""
+        return set(self)
 
     def unreadable(self) -> list[BadRecord]:
         """Return the directory of pins if it cannot be read, or is missing: it may refer to any layer."""

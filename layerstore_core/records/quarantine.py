@@ -8,6 +8,7 @@ Entries of earlier versions are in the parent directory.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -97,6 +98,10 @@ class QuarantinedReferences:
         return any(
             path.name.endswith((f"-{chain.hex}", f"-{chain.hex[:12]}")) and is_record(path) for path in self._paths
         )
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return all layers to which records here refer; see `ReferenceSource`."""
+        return self._look().parents
 
     def unreadable(self) -> list[BadRecord]:
         """Return what cannot be read here, or whose parent is not known: it may refer to any layer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -18,7 +18,7 @@ from layerstore_core.log import logger
 from layerstore_core.records.claims import Claims, claimed_parents
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.records.layerdb import LayerDB
-from layerstore_core.store.nodes import LayerNode, MountNode, Problem, ReferenceSource, problem_of
+from layerstore_core.store.nodes import LayerNode, MountNode, Problem, ReferenceSource, ReferenceSources, problem_of
 
 #: The type of a handle.
 _H = TypeVar("_H")
@@ -83,7 +83,7 @@ class Catalog:
     ) -> None:
         self._db = db
         self._driver = driver
-        self._sources = sources
+        self._sources = ReferenceSources(sources)
         self._locks = locks
         self._report = report
         self.lock: Final = RLock()
@@ -113,6 +113,13 @@ class Catalog:
                 return None
             with self._db.reading_many() as read:
                 return self._load_layer(name, read)
+
+    def find_layers(self, names: Collection[ChainID]) -> dict[ChainID, LayerNode]:
+        """Return those of the layers that there are and that can be loaded; quick for many."""
+        with self.lock:
+            new = [name for name in dict.fromkeys(names) if not self._is_known(name)]
+            self._load_layers(new)
+            return {name: self._layers[name] for name in names if name in self._layers}
 
     def find_mount(self, name: str) -> MountNode | None:
         """Return a writable layer by its name; errors as `find_layer`."""
@@ -181,7 +188,7 @@ class Catalog:
 
     def add_reference_source(self, source: ReferenceSource) -> None:
         """Add a source of references to those that are asked."""
-        self._sources = (*self._sources, source)
+        self._sources.add(source)
 
     def lock_key(self, name: ChainID) -> str:
         """Return the key of a layer in `RootLocks`."""
@@ -263,26 +270,26 @@ class Catalog:
         """Return what cannot be read and may refer to any layer. As long as there is something, no layer is deleted."""
         with self.lock:
             self.refresh()
-            return [*self._claims.unknown, *(bad for source in self._sources for bad in source.unreadable())]
+            return [*self._claims.unknown, *self._sources.unreadable()]
 
-    def is_referenced(
-        self, node: LayerNode, *, by_children: bool = True, besides: ReferenceSource | None = None
-    ) -> bool:
-        """Return whether anything refers to the layer, in any process.
+    def referenced(self, nodes: Iterable[LayerNode], besides: ReferenceSource | None = None) -> set[ChainID]:
+        """Return those of the layers to which anything refers, in any process, besides their children.
 
         What cannot be read, and children whose deletion is not finished, do not count: `lock_unreferenced` asks for
-        them, too. Neither do children without `by_children`, nor what the source `besides` finds.
+        them, too. Neither does what the source `besides` finds.
         """
         with self.lock:
             self.refresh()
-            return bool(
-                node.handles
-                or (by_children and node.children)
+            by_source = self._sources.all_references(besides)
+            return {
+                node.record.chain_id
+                for node in nodes
+                if node.handles
                 or node.mounts
-                or self._is_referenced_by_source(node, besides)
+                or by_source(node.record.chain_id)
                 or self._claims_on(node)
                 or self._locks.is_referenced(node.lock_key)
-            )
+            }
 
     def references_to(self, node: LayerNode) -> list[str]:
         """Return what refers to the layer, in words for a person."""
@@ -291,8 +298,7 @@ class Catalog:
             found = [f"layer {child}" for child in sorted(node.children)]
             found += [f"writable layer {name!r}" for name in sorted(node.mounts)]
             found += [f"the damaged record {record}" for record in self._claims_on(node)]
-            for source in self._sources:
-                found += source.references_to(node.record.chain_id)
+            found += self._sources.references_to(node.record.chain_id)
             found += [f"perhaps {bad.path}, which cannot be read" for bad in self.unreadable()]
             if node.handles:
                 found.append(f"{len(node.handles)} open handle(s)")
@@ -391,7 +397,8 @@ class Catalog:
 
     def _is_referenced_on_disk(self, node: LayerNode) -> bool:
         self.refresh()
-        known = node.children or node.mounts or self._is_referenced_by_source(node) or self._claims_on(node)
+        by_source = self._sources.refer_to(node.record.chain_id)
+        known = node.children or node.mounts or by_source or self._claims_on(node)
         if known or self._has_child_in_deletion(node):
             return True
         # Looked at after the references, since a repair moves damaged records from there into quarantine.
@@ -408,9 +415,6 @@ class Catalog:
                 return True
             self._deleted_children.pop(parent, None)
         return False
-
-    def _is_referenced_by_source(self, node: LayerNode, besides: ReferenceSource | None = None) -> bool:
-        return any(source.references_to(node.record.chain_id) for source in self._sources if source is not besides)
 
     def _claims_on(self, node: LayerNode) -> list[Path]:
         """Return the damaged records whose parent the layer is. Once they are repaired they need it."""

@@ -62,16 +62,17 @@ def unreferenced_closure(catalog: Catalog, *, ignore_unreadable: bool = False) -
         if not ignore_unreadable and catalog.unreadable():
             return []
         nodes = catalog.layers().values()
+        referenced = catalog.referenced(nodes)
         children = {node.record.chain_id: len(node.children) for node in nodes}
         found: list[LayerNode] = []
-        pending = [node for node in nodes if not catalog.is_referenced(node)]
+        pending = [node for node in nodes if not node.children and node.record.chain_id not in referenced]
         while pending:
             node = pending.pop()
             found.append(node)
             parent = node.parent
             if parent is not None:
                 children[parent.record.chain_id] -= 1
-                if not children[parent.record.chain_id] and not catalog.is_referenced(parent, by_children=False):
+                if not children[parent.record.chain_id] and parent.record.chain_id not in referenced:
                     pending.append(parent)
         return found
 

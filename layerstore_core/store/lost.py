@@ -9,7 +9,7 @@ from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from layerstore_core.base.digests import ChainID
@@ -37,6 +37,10 @@ class LostRecords:
     def references_to(self, _chain: ChainID) -> list[str]:
         """Return nothing: it is not known which layers the records referred to."""
         return []
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return no layer; see `ReferenceSource`."""
+        return ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return the directories that are missing though the driver has layers that no record names."""
@@ -87,6 +91,10 @@ class LostLayers:
     def references_to(self, _chain: ChainID) -> list[str]:
         """Return nothing: it is not known which layers the records referred to."""
         return []
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return no layer; see `ReferenceSource`."""
+        return ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return the entries in the place of a record, and the first pin whose layer's record is missing."""

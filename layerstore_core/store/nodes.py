@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -106,8 +106,61 @@ class ReferenceSource(Protocol):
     def references_to(self, chain: ChainID, /) -> list[str]:
         """Return the references to the layer now, in words for a person; an empty list if there are none."""
 
+    def all_references(self) -> Container[ChainID] | None:
+        """Return all layers that it refers to now; `None` where `references_to` has to be asked for each.
+
+        Raises:
+            BadRecord, OSError: it cannot be read: `references_to` has to be asked for each.
+        """
+
     def unreadable(self) -> list[BadRecord]:
         """Return what cannot be read now and may refer to any layer. As long as there is something, all layers stay."""
+
+
+class ReferenceSources:
+    """The sources of references to the layers of one root.
+
+    Args:
+        sources: the sources, in the order in which they are asked.
+    """
+
+    def __init__(self, sources: Sequence[ReferenceSource]) -> None:
+        self._sources = tuple(sources)
+
+    def add(self, source: ReferenceSource) -> None:
+        """Add a source to those that are asked."""
+        self._sources = (*self._sources, source)
+
+    def references_to(self, chain: ChainID) -> list[str]:
+        """Return the references of all sources to a layer, in words."""
+        return [reference for source in self._sources for reference in source.references_to(chain)]
+
+    def refer_to(self, chain: ChainID, besides: ReferenceSource | None = None) -> bool:
+        """Return whether a source refers to a layer now, without the source `besides`."""
+        return any(source.references_to(chain) for source in self._sources if source is not besides)
+
+    def all_references(self, besides: ReferenceSource | None = None) -> Callable[[ChainID], bool]:
+        """Read all references at once; return the same as `refer_to`, as of now, and quick for many layers."""
+        found: list[Container[ChainID]] = []
+        others: list[ReferenceSource] = []
+        for source in self._sources:
+            if source is besides:
+                continue
+            try:
+                layers = source.all_references()
+            except (BadRecord, OSError):
+                layers = None
+            if layers is None:
+                others.append(source)
+            else:
+                found.append(layers)
+        return lambda chain: (
+            any(chain in layers for layers in found) or any(source.references_to(chain) for source in others)
+        )
+
+    def unreadable(self) -> list[BadRecord]:
+        """Return what no source can read and may refer to any layer."""
+        return [bad for source in self._sources for bad in source.unreadable()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from layerstore_core.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from layerstore_core.base.digests import ChainID
     from layerstore_core.driver.bound import BoundDriver
@@ -94,6 +94,10 @@ class KnownParents:
             for name, mount in self._mounts().items()
             if mount.record.parent != chain and self._parent_of(mount) == node.record.cache_id
         ]
+
+    def all_references(self) -> Collection[ChainID] | None:
+        """Return no layer if there are no writable layers; otherwise `None`; see `ReferenceSource`."""
+        return None if self._mounts() else ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return nothing: where the driver does not know a parent, the records count."""

@@ -60,6 +60,18 @@ OPERATIONS: dict[str, Callable[[Path], object]] = {
 }
 
 
+def in_directory(root: Path, name: str, call: Callable[[inside.Directory, str], object]) -> object:
+    with inside.Directory(root) as directory:
+        return call(directory, name)
+
+
+OPERATIONS |= {
+    "open, then read": lambda path: in_directory(path, "file", lambda opened, name: opened.read(name, 100)),
+    "read below": lambda path: in_directory(path.parents[1], "a/b/file", lambda opened, name: opened.read(name, 100)),
+    "status below": lambda path: in_directory(path.parents[1], "a/b/file", inside.Directory.status),
+}
+
+
 def state(path: Path) -> list[tuple[str, int, str]]:
     return [
         (str(one), stat.S_IMODE(one.lstat().st_mode), one.read_text() if one.is_file() else "")
@@ -195,6 +207,24 @@ def test_a_path_with_two_dots_is_refused(root: Path) -> None:
     for path in (root / "a" / ".." / ".." / "victim" / "b" / "file", root / ".." / "victim" / "b" / "file"):
         with pytest.raises(BadRecord, match=r"must not have .\.\.. in it"):
             inside.read(path, 100)
+
+
+def test_files_of_an_open_directory_are_read_as_by_their_paths(root: Path) -> None:
+    with inside.Directory(root / "a") as directory, inside.Directory(root / "none") as missing:
+        assert (directory.names(), missing.names()) == (["b"], [])
+        assert directory.read("b/file", 4) == b"ours"
+        assert directory.status("b").st_ino == inside.status(root / "a" / "b").st_ino
+        with pytest.raises(BadRecord, match="longer than 3 bytes"):
+            directory.read("b/file", 3)
+        with pytest.raises(BadRecord, match=r"must not have .\.\.. in it"):
+            directory.read("../../victim/b/file", 100)
+        for name in ("none", "b/none", "none/file"):
+            with pytest.raises(FileNotFoundError) as caught:
+                directory.read(name, 1)
+            assert caught.value.filename == str(root / "a" / name.removesuffix("/file"))
+        with pytest.raises(FileNotFoundError) as caught:
+            missing.status("file")
+        assert caught.value.filename == str(root / "none" / "file")
 
 
 def test_links_are_followed_outside_of_guarded_roots(tmp_path: Path, victim: Path) -> None:

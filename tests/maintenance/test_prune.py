@@ -226,11 +226,11 @@ def test_a_prune_that_is_killed_leaves_nothing_that_the_next_does_not_remove(
     class Killed(BaseException):
         pass
 
-    def remove(self, image, children=None):
+    def remove_all(self, *arguments):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(ImageDB, "remove", remove)
+        patched.setattr(ImageDB, "remove_all", remove_all)
         with pytest.raises(Killed):
             prune(store, named=True)
     assert names_of(store) == [] and check_store(store) == []

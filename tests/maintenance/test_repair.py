@@ -277,8 +277,12 @@ def test_an_image_record_that_cannot_be_read_is_left_alone(store, archive, monke
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return real(path, limit)
 
+    def read_in(self, name, limit):
+        return read(Path(self._path, name), limit)
+
     with monkeypatch.context() as patch:
         patch.setattr(inside, "read", read)
+        patch.setattr(inside.Directory, "read", read_in)
         found = check_store(store)
         assert "damaged-image" in {finding.code for finding in found}
         repair(store, found, force=force)

@@ -28,8 +28,8 @@ def kept(tmp_path: Path, request: pytest.FixtureRequest) -> KeptDocuments:
 def test_reading_kept_documents_writes_nothing(kept: KeptDocuments, tmp_path: Path) -> None:
     assert (kept.of_image(IMAGE), kept.of_name("a:1", IMAGE), kept.names(), kept.has(DIGEST)) == (None, None, {}, False)
     assert (kept.unreadable(), kept.lost(), list(kept.origins())) == ([], None, [])
-    assert kept.unused([IMAGE], {"a:1": IMAGE}) == []
-    kept.forget([], {})
+    assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == []
+    kept.forget([], {}, kept.survey())
     assert os.listdir(tmp_path) == []
 
 
@@ -80,12 +80,12 @@ def test_annotations_of_a_name_do_not_change_those_of_the_image(kept: KeptDocume
 
 def test_documents_without_an_origin_are_unused(kept: KeptDocuments) -> None:
     kept.put(DIGEST, MANIFEST)
-    assert kept.unused([IMAGE], {"a:1": IMAGE}) == [kept.path_of(DIGEST)]
+    assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == [kept.path_of(DIGEST)]
     kept.set_names({"a:1": {IMAGE: ORIGIN}})
-    assert kept.unused([IMAGE], {"a:1": IMAGE}) == []
+    assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == []
     partial = kept.path / "sha256" / ".tmp-0"
     partial.write_bytes(b"")
-    assert kept.unused([IMAGE], {"a:1": IMAGE}) == [partial]
+    assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == [partial]
 
 
 def test_origins_are_forgotten_with_their_images_and_names(kept: KeptDocuments) -> None:
@@ -93,7 +93,7 @@ def test_origins_are_forgotten_with_their_images_and_names(kept: KeptDocuments) 
     kept.set_image(IMAGE, ORIGIN)
     kept.set_image(OTHER, ORIGIN)
     kept.set_names({"a:1": {IMAGE: group, OTHER: ORIGIN}, "b:1": {OTHER: group}, "c:1": {IMAGE: group}})
-    kept.forget([IMAGE], {"a:1": IMAGE, "b:1": OTHER})
+    kept.forget([IMAGE], {"a:1": IMAGE, "b:1": OTHER}, kept.survey())
     assert kept.names() == {"a:1": {IMAGE: Origin(TARGET, {IMAGE: DIGEST})}}
     assert (kept.of_image(IMAGE), kept.of_image(OTHER)) == (ORIGIN, None)
 
@@ -105,7 +105,7 @@ def test_missing_origins_are_not_taken_for_none(kept: KeptDocuments, tmp_path: P
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     lost = kept.lost()
     assert lost is not None and "missing; restore it" in str(lost)
-    assert kept.unused([IMAGE], {"a:1": IMAGE}) == []
+    assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == []
     assert [bad.path for bad in kept.unreadable()] == [lost.path]
     for action in (
         lambda: kept.put(DIGEST, MANIFEST),
@@ -142,7 +142,7 @@ def test_a_damaged_origin_keeps_all_documents(kept: KeptDocuments, text: str) ->
         before = path.read_bytes()
         path.write_text(content)
         assert [bad.path for bad in kept.unreadable()] == [path]
-        assert kept.unused([IMAGE], {"a:1": IMAGE}) == []
+        assert kept.unused([IMAGE], {"a:1": IMAGE}, kept.survey()) == []
         path.write_bytes(before)
     assert kept.unreadable() == []
 

@@ -2,10 +2,12 @@
 
 - `documents` has the files: manifests, indexes and artifacts, and which image or name each belongs to.
 - `origin` is one such record.
+- `survey` has all of them, and which documents they need.
 """
 
 from layerstore_core.records.kept.documents import MAX_DOCUMENT, MAX_DOCUMENTS, KeptDocuments
 from layerstore_core.records.kept.origin import NameOrigins, Origin, Referrer, digest_of, is_shallow
+from layerstore_core.records.kept.survey import Survey
 
 __all__ = [
     "MAX_DOCUMENT",
@@ -14,6 +16,7 @@ __all__ = [
     "NameOrigins",
     "Origin",
     "Referrer",
+    "Survey",
     "digest_of",
     "is_shallow",
 ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.kept.origin import NameOrigins, Origin, check_digest, digest_of
+from layerstore_core.records.kept.survey import Survey
 from layerstore_core.records.own_state import state_directory
 
 #: The largest document, in bytes. Manifests are smaller; lists of a large image's packages may have some MiB.
@@ -125,6 +126,33 @@ class KeptDocuments:
         return not there
 
     # Origins
+
+    def survey(self) -> Survey:
+        """Read all origins at once, quickly. What cannot be read is no error: `Survey.unreadable` has it."""
+        if lost := self.lost():
+            return Survey(unreadable=[lost])
+        found = Survey()
+        try:
+            directory = inside.Directory(self._images)
+        except (BadRecord, OSError) as error:
+            return Survey(unreadable=[_bad(self._images, error)])
+        with directory:
+            for name in directory.names():
+                if _IMAGE.fullmatch(name):
+                    path = self._images / name
+                    try:
+                        origin = self._parse(path, directory.read(name, _MAX_ORIGIN))
+                    except FileNotFoundError:  # removed by another process meanwhile
+                        continue
+                    except (BadRecord, OSError) as error:
+                        found.unreadable.append(_bad(path, error))
+                    else:
+                        found.images[ImageID.from_hex(name)] = origin
+        try:
+            found.names.update(self.names())
+        except (BadRecord, OSError) as error:
+            found.unreadable.append(_bad(self.names_path, error))
+        return found
 
     def of_image(self, image: ImageID) -> Origin | None:
         """Return the origin of an image; `None` if there is none.
@@ -277,24 +305,7 @@ class KeptDocuments:
 
     def unreadable(self) -> list[BadRecord]:
         """Return the origins that cannot be read or are missing: they may list any document."""
-        found: list[BadRecord] = []
-        if lost := self.lost():
-            return [lost]
-        try:
-            names = inside.names(self._images)
-        except (BadRecord, OSError) as error:
-            return [_bad(self._images, error)]
-        for name in names:
-            if _IMAGE.fullmatch(name):
-                try:
-                    self.of_image(ImageID.from_hex(name))
-                except (BadRecord, OSError) as error:
-                    found.append(_bad(self._images / name, error))
-        try:
-            self.names()
-        except (BadRecord, OSError) as error:
-            found.append(_bad(self.names_path, error))
-        return found
+        return self.survey().unreadable
 
     def lost(self) -> BadRecord | None:
         """Return an error if the origins are missing and are known to have existed."""
@@ -309,47 +320,59 @@ class KeptDocuments:
             f"remove {self._note} if there was nothing in it",
         )
 
-    def forget(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None) -> None:
+    def forget(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None, survey: Survey) -> None:
         """Remove the origins of images that are gone, and those of names that have another image now.
 
         Args:
             images: the images that exist.
             names: Docker's list of names; `None` where it is missing: then the origins of names stay as long as
                 their images.
+            survey: all origins, as `survey` has returned them since the image records were locked.
 
         Raises:
             BadRecord, OSError: as `set_image`.
         """
         for path in self._of_gone(images):
             inside.unlink(path, missing_ok=True)
-        before = self.names()
-        left = _valid(before, images, names)
-        if left != before:
+        left = survey.valid_names(images, names)
+        if left != survey.names:
             self.set_names(left)
 
-    def unused(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None) -> list[Path]:
+    def unused(self, images: Collection[ImageID], names: Mapping[str, ImageID] | None, survey: Survey) -> list[Path]:
         """Return what is not needed: documents, origins of images that are gone, and files that were left half-done.
 
         None are returned while an origin cannot be read. Call `forget` before these files are removed.
 
         Args:
-            images, names: as for `forget`.
+            images, names, survey: as for `forget`.
         """
+        if survey.unreadable:
+            return []
         try:
-            gone = self._of_gone(images)
-            origins = [origin for path, origin in self._of_images() if path not in gone]
-            for of_name in _valid(self.names(), images, names).values():
-                origins += of_name.values()
+            found = self._of_gone(images)
         except (BadRecord, OSError):
             return []
-        needed = {self.path_of(digest) for origin in origins for digest in origin.documents}
-        found = list(gone)
+        needed = survey.documents(images, names)
         for directory in (self.path, self._images, *(self.path / algorithm for algorithm in _ALGORITHMS)):
             documents = directory.name in _ALGORITHMS
             for name in inside.names(directory):
-                path = directory / name
-                if name.startswith(_PARTIAL) or (documents and _HEX.fullmatch(name) and path not in needed):
-                    found.append(path)
+                if name.startswith(_PARTIAL) or (
+                    documents and _HEX.fullmatch(name) and f"{directory.name}:{name}" not in needed
+                ):
+                    found.append(directory / name)
+        return found
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of each document in bytes, by digest; none of those that cannot be read."""
+        found: dict[str, int] = {}
+        for algorithm in _ALGORITHMS:
+            try:
+                with inside.Directory(self.path / algorithm) as directory:
+                    for name in filter(_HEX.fullmatch, directory.names()):
+                        with suppress(FileNotFoundError):
+                            found[f"{algorithm}:{name}"] = directory.status(name).st_size
+            except (BadRecord, OSError):  # `check` reports it
+                continue
         return found
 
     def owners_of(self, path: Path) -> list[ImageID]:
@@ -434,26 +457,6 @@ class KeptDocuments:
             raise
         if self._durable:
             inside.flush(path.parent)
-
-
-def _valid(names: NameOrigins, images: Collection[ImageID], owners: Mapping[str, ImageID] | None) -> NameOrigins:
-    """Return the origins that count: of the names' present images, and with images that exist."""
-    left: NameOrigins = {}
-    if owners is None:  # which image a name has is not known
-        for name, origins in names.items():
-            if there := {image: _without(origin, images) for image, origin in origins.items() if image in images}:
-                left[name] = there
-        return left
-    for name, origins in names.items():
-        owner = owners.get(name)
-        if owner is not None and owner in origins and owner in images:
-            left[name] = {owner: _without(origins[owner], images)}
-    return left
-
-
-def _without(origin: Origin, images: Collection[ImageID]) -> Origin:
-    left = {image: digest for image, digest in origin.images.items() if image in images}
-    return origin if left == origin.images else replace(origin, images=left)
 
 
 def _json(document: Any) -> bytes:

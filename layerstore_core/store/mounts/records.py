@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -147,6 +147,10 @@ class TreeMounts:
             return [f"the mount at {mount.target or '?'}" for mount in self.of(chain)]
         except (BadRecord, OSError) as error:
             return [f"perhaps a mount, whose note cannot be read: {error}"]
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return all layers that may be mounted; see `ReferenceSource`."""
+        return {mount.chain_id for mount in self.all()}
 
     def unreadable(self) -> list[BadRecord]:
         """Return the directory of the notes if it cannot be searched: there may be mounts of any layer."""

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, get_args
 
 from layerstore_core.base.digests import DiffID
@@ -131,6 +132,8 @@ def write_difference(store: LayerStore, first: Tree, second: Tree, target: str |
 
 
 def _changes(before: _Side, after: _Side, ignore: Collection[str], *, implied: bool = False) -> Iterator[TreeChange]:
+    before.view.share_base(after.view, _shared_layers(before, after))
+
     def same(old: FileNode, new: FileNode) -> bool:
         layers = before.diff_ids[old.layer], after.diff_ids[new.layer]
         if layers[0] is not None and layers[0] == layers[1] and old.offset == new.offset:
@@ -145,6 +148,12 @@ def _changes(before: _Side, after: _Side, ignore: Collection[str], *, implied: b
         return False
 
     return compare_views(before.view, after.view, same, ignore=ignore, implied=implied)
+
+
+def _shared_layers(one: _Side, other: _Side) -> int:
+    """Return how many of the first layers are the same in both trees."""
+    pairs = zip(one.diff_ids, other.diff_ids, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: None is not pair[0] == pair[1], pairs))
 
 
 @contextmanager

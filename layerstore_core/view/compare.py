@@ -66,6 +66,8 @@ def compare_views(
     pending: list[tuple[bytes, Node | None, Node | None]] = [(b"", before.root, after.root)]
     while pending:
         path, old, new = pending.pop()
+        if old is new and (links is None or not links.may_differ_in(old)):
+            continue  # both trees share it
         if new is None:
             yield TreeChange(path, ChangeKind.DELETE, old, None)
             continue
@@ -80,10 +82,10 @@ def compare_views(
                 inside = old.children.keys() | new.children.keys()
         if inside:
             prefix = path + b"/" if path else b""
-            olds = old.children if old is not None else {}
-            pending += [
-                (prefix + name, olds.get(name), new.children.get(name)) for name in sorted(inside, reverse=True)
-            ]
+            olds, news = old.children if old is not None else {}, new.children
+            if links is None or not links.differ_in_shared:
+                inside = [name for name in inside if olds.get(name) is not news.get(name)]
+            pending += [(prefix + name, olds.get(name), news.get(name)) for name in sorted(inside, reverse=True)]
 
 
 def _differences(  # noqa: PLR0917 - it is called once a file
@@ -127,28 +129,56 @@ class _Links:
     """The names of files that have several, in two trees.
 
     Names that both trees have are one file in both, or in neither: a file's first such name is the same in both trees.
+
+    Attributes:
+        differ_in_shared: whether files that both trees share have other names in one of them than in the other.
     """
 
     def __init__(self, before: TreeView, after: TreeView) -> None:
-        self._before = self._first_names(before, after)
-        self._after = self._first_names(after, before)
+        self._before: dict[int, bytes] = {}
+        self._after: dict[int, bytes] = {}
+        #: The identities of such files, and of the directories that they are in.
+        self._differing: set[int] = set()
+        shared = self._collect(before.root, after.root)
+        for path, node in shared:
+            if self._before[id(node)] != self._after[id(node)]:
+                self._differing |= _identities(before.root, path)
+        self.differ_in_shared = bool(self._differing)
 
     def differ(self, path: bytes, old: Node, new: Node) -> bool:
         """Return whether a path that both trees have shares its file with other paths than before."""
         return self._before.get(id(old), path) != self._after.get(id(new), path)
 
-    @staticmethod
-    def _first_names(tree: TreeView, other: TreeView) -> dict[int, bytes]:
-        first: dict[int, bytes] = {}
-        pending: list[tuple[bytes, Node, Node]] = [(b"", tree.root, other.root)]
+    def may_differ_in(self, shared: Node | None) -> bool:
+        """Return whether `differ` may be true for a file that both trees share, or for one in such a directory."""
+        return id(shared) in self._differing
+
+    def _collect(self, before: Node, after: Node) -> list[tuple[bytes, Node]]:
+        """Find the first names; return the names of the files that both trees share."""
+        shared = []
+        pending: list[tuple[bytes, Node, Node]] = [(b"", before, after)]
         while pending:
-            path, node, twin = pending.pop()
-            if node.linked:
-                first[id(node)] = min(path, first.get(id(node), path))
+            path, old, new = pending.pop()
+            for node, first in ((old, self._before), (new, self._after)):
+                if node.linked:
+                    first[id(node)] = min(path, first.get(id(node), path))
+            if old is new and old.linked:
+                shared.append((path, old))
             prefix = path + b"/" if path else b""
+            twins = new.children
             pending += [
-                (prefix + name, child, twin.children[name])
-                for name, child in node.children.items()
-                if (child.linked or child.children) and name in twin.children
+                (prefix + name, child, twin)
+                for name, child in old.children.items()
+                if (twin := twins.get(name)) is not None
+                and (child.linked or twin.linked or (child.children and twin.children))
             ]
-        return first
+        return shared
+
+
+def _identities(root: Node, path: bytes) -> set[int]:
+    """Return the identities of a file and of the directories that it is in."""
+    found, node = {id(root)}, root
+    for name in path.split(b"/"):
+        node = node.children[name]
+        found.add(id(node))
+    return found

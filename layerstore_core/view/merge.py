@@ -28,6 +28,7 @@ from layerstore_core.view.nodes import (
     SparseNode,
     SymlinkNode,
 )
+from layerstore_core.view.sharing import SharedFiles, copy_directory
 
 _FILE: Final = EntryType.FILE
 _DIR: Final = EntryType.DIR
@@ -50,13 +51,18 @@ class BlockedError(InvalidLayer):
 class Merger:
     """Merger of layers into one tree, the base first.
 
+    Args:
+        below: a merger of the lower layers, which adds no more of them. Its tree stays as it is: both trees share what
+            the upper layers leave alone. `None` to begin with an empty tree.
+
     Attributes:
         root: the root of the tree.
     """
 
-    def __init__(self) -> None:
-        self.root = DirectoryNode.make_implied(NO_LAYER)
-        self._layer = NO_LAYER
+    def __init__(self, below: Merger | None = None) -> None:
+        self.root: DirectoryNode = DirectoryNode.make_implied(NO_LAYER) if below is None else copy_directory(below.root)
+        self._layer: int = NO_LAYER if below is None else below.top
+        self._shared = SharedFiles(None if below is None else below.top)
         #: The directories that paths of this layer lead to, and their paths with links resolved.
         self._entered: dict[bytes, tuple[DirectoryNode, bytes]] = {}
         #: Path of the directory of the last entry.
@@ -69,6 +75,11 @@ class Merger:
         self._linked: set[bytes] = set()
         #: The files in aufs's directory of hard links, by name.
         self._aufs: dict[bytes, Node] = {}
+
+    @property
+    def top(self) -> int:
+        """Index of the topmost layer so far; `NO_LAYER` if there is none."""
+        return self._layer
 
     def add_layer(self, layer: ViewLayer) -> None:
         """Apply the next layer.
@@ -126,6 +137,7 @@ class Merger:
             if real != above:
                 self._made.add(_join(real, base))
             if isinstance(old, DirectoryNode):
+                old = self._shared.own(children, base, old)
                 old.mode, old.uid, old.gid, old.mtime_ns = mode, uid, gid, mtime_ns
                 old.xattrs, old.layer, old.implied = NO_XATTRS, layer, False
                 continue
@@ -174,7 +186,7 @@ class Merger:
             self._made.add(path)
             self._made.add(where)
             if isinstance(old, DirectoryNode):
-                self._set_directory(old, entry)
+                self._set_directory(self._shared.own(directory.children, base, old), entry)
                 return
         node = self._node_of(other)
         if old is not None:
@@ -232,6 +244,10 @@ class Merger:
             found = self._find(above)
             source = found[0].children.get(source_base) if found is not None else None
             real = _join(found[1], source_base) if found is not None else target
+            if source is not None and source.layer <= self._shared.top:
+                self._shared.own_all(self.root)
+                self._link(entry, directory, where)
+                return
         if source is None:
             raise InvalidLayer(f"a hard link to {shown}, which does not exist")
         if source.type is _DIR:
@@ -272,7 +288,7 @@ class Merger:
                 where = _join(real, name)
                 if isinstance(child, DirectoryNode):
                     if where in self._made or where in self._touched:
-                        pending.append((child, where))
+                        pending.append((self._shared.own(here.children, name, child), where))
                     else:
                         del here.children[name]
                 elif child.layer != self._layer and where not in self._linked:
@@ -324,6 +340,7 @@ class Merger:
         if parent is not None:  # the usual case
             child = parent[0].children.get(base)
             if isinstance(child, DirectoryNode):
+                child = self._shared.own(parent[0].children, base, child)
                 found = self._entered[path] = child, _join(parent[1], base)
                 return found
         found = self._entered[path] = self._walk(path)
@@ -349,7 +366,7 @@ class Merger:
             child = children.get(part)
             names.append(part)
             if isinstance(child, DirectoryNode):
-                way.append(child)
+                way.append(self._shared.own(children, part, child))
                 continue
             if child is not None:
                 where = b"/".join(names)

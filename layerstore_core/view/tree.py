@@ -58,6 +58,41 @@ class TreeView:
             self._root = merger.root
         return self._root
 
+    def share_base(self, other: TreeView, count: int) -> None:
+        """Merge the first layers, which are the same as another view's, once for both views.
+
+        What the further layers of a view leave alone is the same objects in both trees, so that comparing the trees has
+        nothing to do there. Views of which one has been read already are merged by themselves.
+
+        Args:
+            other: the other view.
+            count: how many layers are the same.
+        """
+        if self.is_merged or other.is_merged or not count:
+            return
+        base = Merger()
+        for layer in self._layers[:count]:
+            base.add_layer(layer)
+        for view in (self, other):
+            view.merge_above(base)
+
+    def merge_above(self, base: Merger) -> None:
+        """Merge the layers above the first ones.
+
+        Args:
+            base: has merged the first layers. Its tree is not changed, and shared.
+        """
+        above = self._layers[base.top + 1 :]
+        merger = Merger(base) if above else base
+        for layer in above:
+            merger.add_layer(layer)
+        self._root = merger.root
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the tree has been read."""
+        return self._root is not None
+
     def walk(self, path: bytes = b"", *, follow: bool = True) -> Iterator[tuple[bytes, Node]]:
         """Yield the path and the node of a file and of all files below it, sorted by path, so parents first.
 

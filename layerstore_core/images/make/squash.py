@@ -65,7 +65,9 @@ def squash(
         if parent is None:
             places = whole_layer(view)
         else:
-            places = _upper_layer(stack.enter_context(closing(parent.view())), view)
+            below = stack.enter_context(closing(parent.view()))
+            below.share_base(view, keep)
+            places = _upper_layer(below, view)
         if places.is_empty and parent is not None:
             top = parent  # what the upper layers have made, they have also deleted
         else:

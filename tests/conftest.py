@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -140,6 +141,22 @@ def ordinary_user() -> Callable[[], AbstractContextManager[None]]:
             os.setgroups(groups)
 
     return become
+
+
+@pytest.fixture
+def no_room() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context in which no file can grow: each write to one fails with EFBIG."""
+
+    @contextmanager
+    def refuse() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return refuse
 
 
 @pytest.fixture

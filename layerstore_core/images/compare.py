@@ -6,6 +6,7 @@ another size or another checksum is another one.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, get_args
 
+from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import DiffID
-from layerstore_core.base.replace_file import replacing
+from layerstore_core.base.replace_file import OutputFile, replacing
 from layerstore_core.diff.change import ChangeKind
+from layerstore_core.errors import while_doing
 from layerstore_core.images.image import Image
 from layerstore_core.store.handles import Layer, RWLayer, live_layer
 from layerstore_core.tar.entry import EntryType
@@ -177,12 +180,15 @@ def _opened_changes(store: LayerStore, rw: RWLayer, stack: ExitStack) -> _Side:
     from layerstore_core.store.views import view_of
     from layerstore_core.view.layers import TarLayer
 
-    spool = stack.enter_context(  # the caller closes it
-        tempfile.TemporaryFile(dir=store.context.scratch_directory())  # noqa: SIM115
-    )
-    with open_changes(rw) as changes:
-        shutil.copyfileobj(buffered(changes), spool, _CHUNK)
-    spool.flush()
+    directory = store.context.scratch_directory()
+    spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
+    opened = Descriptor(os.dup, spool.fileno())
+    with (
+        OutputFile(f"{directory} (a temporary file there)", opened, may_block=False) as target,
+        while_doing(f"copying the changes of writable layer {rw.name!r}"),
+        open_changes(rw) as changes,
+    ):
+        shutil.copyfileobj(buffered(changes), target, _CHUNK)
     parent = stack.enter_context(store.get(rw.parent.chain_id)) if rw.parent is not None else None
 
     def open_spool() -> BinaryIO:

@@ -26,6 +26,7 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
@@ -419,8 +420,9 @@ class ImageDB:
 
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
         try:
-            inside.write(partial, content, mode, new=True, durable=durable)
-            inside.rename(partial, path)
+            with naming(str(path)):
+                inside.write(partial, content, mode, new=True, durable=durable)
+                inside.rename(partial, path)
         except BaseException:
             inside.unlink(partial, missing_ok=True)
             raise

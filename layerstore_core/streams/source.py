@@ -56,7 +56,9 @@ class LayerSource:
         self._owns_file = isinstance(layer, (str, os.PathLike))
         # No buffering: chunks are large, and a buffer would only copy them once more.
         self._file: BinaryIO = open(layer, "rb", buffering=0) if isinstance(layer, (str, os.PathLike)) else layer  # noqa: SIM115
-        self.name = str(getattr(self._file, "name", "the layer's stream"))
+        name = getattr(self._file, "name", None)
+        # The name of a file that was opened by its descriptor is the number of that.
+        self.name = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else "the layer's stream"
         self._progress: Callable[[int], None] | None = None
         self._limits = limits
         self._allow_empty = allow_empty

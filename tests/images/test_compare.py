@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,17 @@ def test_a_writable_layer_is_compared_as_it_is_now(store: LayerStore, images: Im
         tar.seek(0)
         with store.register(tar, images.get("a").chain_id) as made:
             assert lines(images.diff(made, rw)) == []
+
+
+def test_a_full_disk_is_named_with_what_was_to_be_written(
+    store: LayerStore, images: Images, no_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    load(images, BASE, name="a")
+    rw = images.create_rw_layer("work", "a")
+    with no_room(), pytest.raises(OSError, match="too large") as raised:
+        images.diff("a", rw)
+    assert raised.value.filename == f"{store.context.scratch_directory()} (a temporary file there)"
+    assert "while copying the changes of writable layer 'work'" in raised.value.__notes__
 
 
 def test_layers_and_images_without_layers_are_compared(store: LayerStore, images: Images) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,15 @@ def test_names_too_long_to_be_read_again_are_refused(db: ImageDB, monkeypatch: p
     with pytest.raises(LayerStoreError, match="at most 1000 are kept"):
         db.set_names({f"a:{number}": IMAGE for number in range(20)})
     assert db.names() == {"a:1": IMAGE}
+
+
+def test_an_error_of_writing_names_the_record_and_leaves_it(
+    db: ImageDB, no_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    db.add(CONFIG)
+    db.set_names({"a:1": IMAGE})
+    before = files(db)
+    with no_room(), pytest.raises(OSError, match="too large") as raised:
+        db.set_names({"b:1": IMAGE})
+    assert raised.value.filename == str(db.path / "repositories.json")
+    assert files(db) == before

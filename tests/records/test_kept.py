@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,13 @@ def test_a_damaged_origin_keeps_all_documents(kept: KeptDocuments, text: str) ->
 def test_the_file_of_an_origin_is_compact_json(kept: KeptDocuments) -> None:
     kept.set_names({"a:1": {IMAGE: Origin(annotations={"x": "y"})}})
     assert json.loads(kept.names_path.read_bytes()) == {"a:1": {IMAGE: {"annotations": {"x": "y"}}}}
+
+
+def test_an_error_of_writing_names_the_document_and_leaves_nothing(
+    kept: KeptDocuments, no_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    kept.set_names({"a:1": {IMAGE: ORIGIN}})
+    with no_room(), pytest.raises(OSError, match="too large") as raised:
+        kept.put(DIGEST, MANIFEST)
+    assert raised.value.filename == str(kept.path_of(DIGEST))
+    assert os.listdir(kept.path_of(DIGEST).parent) == []

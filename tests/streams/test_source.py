@@ -54,6 +54,12 @@ def test_a_source_opens_and_closes_a_file_given_as_a_path(form: str, tmp_path: P
         assert source.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
+def test_a_file_that_was_opened_by_a_descriptor_has_no_number_as_its_name(tmp_path: Path) -> None:
+    with pipe_with(DATA) as file, LayerSource(file, spool_dir=tmp_path) as source:
+        assert source.name == "the layer's stream"
+        assert read_all(source) == DATA
+
+
 def test_a_file_object_is_read_from_its_position_and_stays_open(tmp_path: Path) -> None:
     file = io.BytesIO(b"before" + DATA)
     file.seek(6)

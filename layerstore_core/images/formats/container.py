@@ -183,7 +183,8 @@ class DirectoryContainer:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise InvalidImage(f"{self.name}: {clean} is not a regular file")
-        return open(fd, "rb", buffering=0)
+        # By its path, so that errors name it; it is not opened by that again.
+        return open(posixpath.join(self.name, clean), "rb", buffering=0, opener=lambda *_: fd)
 
     def close(self) -> None:
         self._directory.close()

@@ -20,6 +20,7 @@ from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import compressed_limit
+from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, InvalidLayer
 from layerstore_core.images.keep.recipe import Recipe
 from layerstore_core.records.own_state import state_directory
@@ -96,10 +97,11 @@ class KeptBlobs:
         make_directory(path.parent, 0o700, durable=self._durable)
         partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
         try:
-            _give_name(file, partial)
-            if self._durable:
-                inside.flush(partial)
-            inside.rename(partial, path)
+            with naming(str(path)):
+                _give_name(file, partial)
+                if self._durable:
+                    inside.flush(partial)
+                inside.rename(partial, path)
         except BaseException:
             inside.unlink(partial, missing_ok=True)
             raise

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import BinaryIO, Final, NoReturn, Protocol, Self
 
 from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.replace_file import naming
 from layerstore_core.tree.extents import change_stamp, file_content, zeros
 from layerstore_core.tree.walk import TreeWalk
 
@@ -158,7 +159,12 @@ def _unchanged(fd: int, expected: os.stat_result, path: str) -> Iterator[bytes]:
     status = os.fstat(fd)
     if not (stat.S_ISREG(status.st_mode) and _same(status, expected)):
         _changed(path)
-    for chunk in file_content(fd, status):
+    chunks = file_content(fd, status)
+    while True:
+        with naming(path):
+            chunk = next(chunks, None)
+        if chunk is None:
+            break
         if not chunk and status.st_size:
             _changed(path)
         yield chunk

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from layerstore_core.base.limits import Limits
+from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.make.content import Content, TarPart
 from layerstore_core.streams.compression import MAGIC_SIZE, decompress, detect
@@ -30,7 +31,7 @@ def is_tar(path: str) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return False
         start = file.read(BLOCK)

@@ -25,6 +25,7 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.kept.origin import NameOrigins, Origin, check_digest, digest_of
 from layerstore_core.records.kept.survey import Survey
@@ -450,8 +451,9 @@ class KeptDocuments:
         make_directory(path.parent, 0o700, durable=self._durable)
         partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
         try:
-            inside.write(partial, content, FILE_MODE, new=True, durable=self._durable)
-            inside.rename(partial, path)
+            with naming(str(path)):
+                inside.write(partial, content, FILE_MODE, new=True, durable=self._durable)
+                inside.rename(partial, path)
         except BaseException:
             inside.unlink(partial, missing_ok=True)
             raise

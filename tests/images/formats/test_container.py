@@ -239,6 +239,13 @@ def test_an_open_file_is_read_from_its_position_and_stays_open(tmp_path: Path) -
         assert not file.closed
 
 
+def test_a_member_of_a_directory_is_named_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "one").write_bytes(b"1")
+    with DirectoryContainer(tmp_path) as container, container.open("blobs/one") as file:
+        assert (file.name, file.read()) == (str(tmp_path / "blobs" / "one"), b"1")
+
+
 def test_links_in_a_directory_are_not_followed(tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     (layout / "blobs").mkdir(parents=True)

@@ -238,6 +238,13 @@ def test_an_unreadable_source_is_an_error(
         images.append(None, [here / "tree"])
 
 
+def test_an_error_of_reading_a_source_names_it(images: Images, base: Image) -> None:
+    """Address 0 of a process is never mapped: to read its memory there is an error of input and output."""
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        images.append(base, ["/proc/self/mem"])
+    assert raised.value.filename == "/proc/self/mem"
+
+
 def test_an_image_that_cannot_be_recorded_leaves_no_layer(
     store: LayerStore, images: Images, base: Image, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from layerstore_core.streams.compression import MAGIC_SIZE, detect
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.view.entries import plain_chunks
 from layerstore_core.view.layers import TarLayer
+from layerstore_core.view.limits import MAX_ENTRIES, MAX_PATH_BYTES
 from layerstore_core.view.tree import TreeView
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class ImageArchive:
         wanted: the images, by names in the archive, or by digests or IDs, which may be shortened to four digits; if
             empty, all.
         max_size: the most bytes of the temporary file, and of one layer's uncompressed tar.
+        max_entries: the most entries of a view, with the directories that paths imply.
+        max_path_bytes: the most bytes of their paths, link targets and extended attributes, as they are kept in memory.
 
     Attributes:
         images: the images.
@@ -82,7 +85,11 @@ class ImageArchive:
         platform: Platform | str | None = None,
         wanted: Sequence[str] | str = (),
         max_size: int = MAX_SIZE,
+        max_entries: int = MAX_ENTRIES,
+        max_path_bytes: int = MAX_PATH_BYTES,
     ) -> None:
+        self._max_entries = max_entries
+        self._max_path_bytes = max_path_bytes
         check_stream(source)
         self._limit = Limit(max_size, "max_size", "argument")
         limits = Limits(self._limit, self._limit)
@@ -139,7 +146,11 @@ class ImageArchive:
             image = self.images[0]
         chosen = self._image(image)
         opened = zip(self.layers(chosen), chosen.diff_ids, strict=True)
-        return TreeView([TarLayer(open_tar, digest=diff_id.hex, limit=self._limit) for open_tar, diff_id in opened])
+        return TreeView(
+            [TarLayer(open_tar, digest=diff_id.hex, limit=self._limit) for open_tar, diff_id in opened],
+            max_entries=self._max_entries,
+            max_path_bytes=self._max_path_bytes,
+        )
 
     def close(self) -> None:
         """Close the archive."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from layerstore_core.diff.change import ChangeKind
 from layerstore_core.view.layers import ViewLayer
+from layerstore_core.view.limits import Budget
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, Node
 
@@ -27,7 +28,9 @@ class LayerChange:
     kind: ChangeKind
 
 
-def changes_to(layers: Sequence[ViewLayer], path: bytes) -> tuple[list[LayerChange], DirectoryNode]:
+def changes_to(
+    layers: Sequence[ViewLayer], path: bytes, budget: Budget | None = None
+) -> tuple[list[LayerChange], DirectoryNode]:
     """Return what each layer has done to a path, the base first, and the root of the merged tree.
 
     Layers that have not touched the path are left out.
@@ -35,11 +38,12 @@ def changes_to(layers: Sequence[ViewLayer], path: bytes) -> tuple[list[LayerChan
     Args:
         layers: the layers, the base first.
         path: a path without symbolic links.
+        budget: how much work and memory merging may take.
 
     Raises:
         IntegrityError, InvalidLayer: a layer is damaged.
     """
-    merger = Merger()
+    merger = Merger(budget=budget)
     names = [name for name in path.split(b"/") if name]
     changes = []
     # The node is kept, too, so that no other one can have its identity.

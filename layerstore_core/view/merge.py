@@ -7,6 +7,7 @@ links, and what replaces what. No file is made, and no content is read.
 from __future__ import annotations
 
 import os
+from copy import copy
 from typing import Final
 
 from layerstore_core.base.paths import clean_name, leaves_root
@@ -17,6 +18,7 @@ from layerstore_core.tree.access_lists import ACCESS, stored_form
 from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.unpack.create import mtime_to_set
 from layerstore_core.view.layers import OtherEntry, PlainFile, ViewLayer
+from layerstore_core.view.limits import Budget
 from layerstore_core.view.nodes import (
     NO_LAYER,
     BlockNode,
@@ -54,12 +56,14 @@ class Merger:
     Args:
         below: a merger of the lower layers, which adds no more of them. Its tree stays as it is: both trees share what
             the upper layers leave alone. `None` to begin with an empty tree.
+        budget: how much work and memory it may take; with `below`, what that has left.
 
     Attributes:
         root: the root of the tree.
     """
 
-    def __init__(self, below: Merger | None = None) -> None:
+    def __init__(self, below: Merger | None = None, budget: Budget | None = None) -> None:
+        self._budget: Budget = below.left if below is not None else budget if budget is not None else Budget()
         self.root: DirectoryNode = DirectoryNode.make_implied(NO_LAYER) if below is None else copy_directory(below.root)
         self._layer: int = NO_LAYER if below is None else below.top
         self._shared = SharedFiles(None if below is None else below.top)
@@ -81,14 +85,20 @@ class Merger:
         """Index of the topmost layer so far; `NO_LAYER` if there is none."""
         return self._layer
 
+    @property
+    def left(self) -> Budget:
+        """A copy of what is left of the limits."""
+        return copy(self._budget)
+
     def add_layer(self, layer: ViewLayer) -> None:
         """Apply the next layer.
 
         Raises:
             IntegrityError: its record is damaged.
-            InvalidLayer: it is malformed, or an entry leaves the root or cannot be made.
+            InvalidLayer: it is malformed, an entry leaves the root or cannot be made, or the limits are exceeded.
         """
         self._layer += 1
+        self._budget.begin_layer(self._layer)
         self._made = set()
         self._touched = set()
         self._linked = set()
@@ -108,6 +118,7 @@ class Merger:
     def _add_plain(self, files: list[PlainFile]) -> None:
         """Apply regular files and directories whose names need no care."""
         layer = self._layer
+        self._budget.add(len(files), sum(len(one[0]) for one in files), files[-1][0], files[-1][5])
         last = self._last
         children: dict[bytes, Node] = {}
         real = b""
@@ -153,6 +164,8 @@ class Merger:
         if entry.type in _MAKES_NOTHING:
             return
         path = entry.path
+        attributes = sum(map(len, entry.xattrs)) + sum(map(len, entry.xattrs.values())) if entry.xattrs else 0
+        self._budget.add(1, len(path) + len(entry.linkname) + attributes)
         if leaves_root(path):
             raise InvalidLayer("its name leaves the layer's root")
         kind = classify(path)
@@ -266,6 +279,7 @@ class Merger:
         if source.type is not _SYMLINK:
             source.uid, source.gid = _owner(entry.uid, entry.gid, (source.uid, source.gid))
             source.mtime_ns = mtime_to_set(entry)
+            self._budget.walk(len(source.xattrs))
             _set_mode(source, entry.mode)
             _set_xattrs(source, entry)
 
@@ -284,6 +298,7 @@ class Merger:
             return  # this layer has a file there, which hides the directory of the layers below
         while pending:
             here, real = pending.pop()
+            self._budget.walk(len(here.children))
             for name, child in list(here.children.items()):
                 where = _join(real, name)
                 if isinstance(child, DirectoryNode):
@@ -310,6 +325,7 @@ class Merger:
         """Note that this layer has made or deleted something below a directory."""
         touched = self._touched
         while directory and directory not in touched:
+            self._budget.touch(len(directory))
             touched.add(directory)
             directory = directory.rpartition(b"/")[0]
 
@@ -350,6 +366,7 @@ class Merger:
         names: list[bytes] = []
         way = [self.root]
         todo = path.split(b"/")[::-1]
+        self._budget.walk(len(todo))
         links = of_links = 0
         while todo:
             part = todo.pop()
@@ -376,10 +393,11 @@ class Merger:
                     if links > MAX_LINKS:
                         raise InvalidLayer("the symbolic links on its path form a loop")
                     names.pop()
-                    if child.linkname.startswith(b"/"):
+                    if child.route.startswith(b"/"):
                         names.clear()
                         del way[1:]
-                    parts = child.linkname.split(b"/")[::-1]
+                    parts = child.route.split(b"/")[::-1]
+                    self._budget.walk(len(parts))
                     of_links += len(parts)
                     todo += parts
                     continue
@@ -387,6 +405,7 @@ class Merger:
                     raise BlockedError("something on its path is no directory")
                 self._forget_paths()
                 self._made.add(where)  # it is the layer's own now
+            self._budget.add(1, len(part))
             made = children[part] = DirectoryNode.make_implied(self._layer)
             way.append(made)
         return way[-1], b"/".join(names)
@@ -394,14 +413,15 @@ class Merger:
     def _find(self, path: bytes) -> tuple[DirectoryNode, bytes] | None:
         """Return the directory that `path` leads to, and its path with links resolved; `None` if there is none."""
         known = self._entered.get(path)
-        return known if known is not None else find_directory(self.root, path)
+        return known if known is not None else find_directory(self.root, path, self._budget)
 
 
-def find_directory(root: DirectoryNode, path: bytes) -> tuple[DirectoryNode, bytes] | None:
+def find_directory(root: DirectoryNode, path: bytes, budget: Budget) -> tuple[DirectoryNode, bytes] | None:
     """Return the directory that `path` leads to, and its path with links resolved; `None` if it leads to none."""
     names: list[bytes] = []
     way = [root]
     todo = path.split(b"/")[::-1]
+    budget.walk(len(todo))
     links = 0
     while todo:
         part = todo.pop()
@@ -416,10 +436,12 @@ def find_directory(root: DirectoryNode, path: bytes) -> tuple[DirectoryNode, byt
                 return None
             else:
                 links += 1
-                if child.linkname.startswith(b"/"):
+                if child.route.startswith(b"/"):
                     names.clear()
                     del way[1:]
-                todo += child.linkname.split(b"/")[::-1]
+                parts = child.route.split(b"/")[::-1]
+                budget.walk(len(parts))
+                todo += parts
     return way[-1], b"/".join(names)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from layerstore_core.tar.entry import NO_XATTRS, EntryType
+from layerstore_core.view.limits import clean_target
 
 #: The layer of a directory that no layer has: the root of an empty view.
 NO_LAYER: Final = -1
@@ -36,6 +37,7 @@ class Node:
         size: of a regular file: its size in bytes; of a symbolic link: the length of its target; else 0.
         mtime_ns: time of modification in nanoseconds.
         linkname: of a symbolic link: the path that it leads to; else empty.
+        route: of a symbolic link: the same without components that lead nowhere, such as `.`; else empty.
         devmajor: of a device: its major number; else 0.
         devminor: of a device: its minor number; else 0.
         xattrs: extended attributes by full name.
@@ -51,6 +53,7 @@ class Node:
     type: ClassVar[EntryType]
     size: int = 0
     linkname: bytes = b""
+    route: bytes = b""
     devmajor: int = 0
     devminor: int = 0
     sparse: list[tuple[int, int]] | None = None
@@ -147,13 +150,14 @@ class DirectoryNode(Node):
 class SymlinkNode(Node):
     """A symbolic link."""
 
-    __slots__ = ("linkname", "size")
+    __slots__ = ("linkname", "route", "size")
 
     type = EntryType.SYMLINK
 
     def __init__(self, mode: int, uid: int, gid: int, mtime_ns: int, layer: int, linkname: bytes) -> None:  # noqa: PLR0917
         super().__init__(mode, uid, gid, mtime_ns, layer)
         self.linkname = linkname
+        self.route = clean_target(linkname)
         self.size = len(linkname)
 
 

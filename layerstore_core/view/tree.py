@@ -14,6 +14,7 @@ from layerstore_core.tree.root import MAX_LINKS
 from layerstore_core.view.content import Content, expand
 from layerstore_core.view.history import LayerChange, changes_to
 from layerstore_core.view.layers import ViewLayer
+from layerstore_core.view.limits import MAX_ENTRIES, MAX_PATH_BYTES, Budget
 from layerstore_core.view.lookup import find_file
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
@@ -31,13 +32,24 @@ class TreeView:
     Args:
         layers: the layers, the base first.
         on_close: called once, when the view is closed.
+        max_entries: the most entries of all layers, with the directories that paths imply.
+        max_path_bytes: the most bytes of their paths, link targets and extended attributes, as they are kept in memory.
 
     Raises (of all methods that need the tree):
         IntegrityError: the record of a layer is damaged.
-        InvalidLayer: the tar of a layer is damaged.
+        InvalidLayer: the tar of a layer is damaged, or the tree exceeds the limits.
     """
 
-    def __init__(self, layers: Sequence[ViewLayer], on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        layers: Sequence[ViewLayer],
+        on_close: Callable[[], None] | None = None,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_path_bytes: int = MAX_PATH_BYTES,
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_path_bytes = max_path_bytes
         self._layers = tuple(layers)
         self._on_close = on_close
         self._root: DirectoryNode | None = None
@@ -52,7 +64,7 @@ class TreeView:
         if self._closed:
             raise ValueError("this view is closed")
         if self._root is None:
-            merger = Merger()
+            merger = Merger(budget=self._budget())
             for layer in self._layers:
                 merger.add_layer(layer)
             self._root = merger.root
@@ -70,7 +82,7 @@ class TreeView:
         """
         if self.is_merged or other.is_merged or not count:
             return
-        base = Merger()
+        base = Merger(budget=self._budget())
         for layer in self._layers[:count]:
             base.add_layer(layer)
         for view in (self, other):
@@ -222,7 +234,7 @@ class TreeView:
         """
         if self._closed:
             raise ValueError("this view is closed")
-        changes, root = changes_to(self._layers, path)
+        changes, root = changes_to(self._layers, path, self._budget())
         if self._root is None:
             self._root = root  # merged once, for both purposes
         return changes
@@ -303,6 +315,9 @@ class TreeView:
                 closing.callback(self._on_close)
             for layer in self._layers:
                 closing.callback(layer.close)
+
+    def _budget(self) -> Budget:
+        return Budget(self._max_entries, self._max_path_bytes)
 
     def __enter__(self) -> Self:
         return self

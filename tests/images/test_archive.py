@@ -106,3 +106,16 @@ def test_bombs_and_other_sources_are_refused(tmp_path: Path) -> None:
         ImageArchive(io.BytesIO(LAYERS[0]))
     with pytest.raises(FileNotFoundError):
         ImageArchive(tmp_path / "none")
+
+
+def test_small_layer_with_millions_of_directories_is_refused(tmp_path: Path) -> None:
+    layer = tars.tar(*(f(b"%d/" % number + b"a/" * 2040 + b"x", b"") for number in range(3)))
+    write_files(tmp_path / "layout", oci_files(ImageSpec((layer,), ["app:1"], (gzip.compress(layer),))))
+    entries = r"with layer 1, the tree has more than 5000 entries.*'2/a/"
+    for limits, expected in (({"max_entries": 5000}, entries), ({"max_path_bytes": 6 << 20}, r"max_path_bytes.*'1/a/")):
+        with (
+            ImageArchive(tmp_path / "layout", **limits) as archive,
+            archive.view() as view,
+            pytest.raises(InvalidLayer, match=expected),
+        ):
+            view.find(b"x")

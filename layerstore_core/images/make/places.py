@@ -26,6 +26,8 @@ MAX_NAMES: Final = 1_000_000
 #: So do more bytes than this in all names and the paths of all directories above them: a path of 4 KiB may have two
 #: thousand.
 MAX_BYTES: Final = 256 << 20
+#: The most components of paths and links that are looked up for one layer.
+MAX_STEPS: Final = 20_000_000
 #: How many bytes of paths are remembered to be quicker.
 _MAX_WALKED: Final = 32 << 20
 
@@ -108,6 +110,8 @@ class Places:
         self._walked_bytes = 0
         #: The lengths of all names, with those of the directories above them, together.
         self._bytes = 0
+        #: How many components of paths and links were looked up.
+        self._steps = 0
 
     @property
     def is_empty(self) -> bool:
@@ -232,6 +236,7 @@ class Places:
     def _follow(self, path: bytes) -> bytes:
         """Return where a path leads to. This looks at each component once, however deep the path is."""
         pending = path.split(b"/")[::-1] if path else []
+        self._count_steps(len(pending), path)
         # The directories on the way, each with what the image has there, if the layer does not hide it.
         way: list[tuple[bytes, BaseNode | None]] = [(b"", self.base.root if self.base is not None else None)]
         links = 0
@@ -262,10 +267,20 @@ class Places:
                 )
             if found.linkname.startswith(b"/"):
                 del way[1:]
-            pending += found.linkname.split(b"/")[::-1]
+            parts = [part for part in found.linkname.split(b"/") if part not in (b"", b".")]
+            self._count_steps(len(parts), path)
+            pending += parts[::-1]
         if self._walked_bytes > _MAX_WALKED:
             self._forget_resolved()
         return way[-1][0]
+
+    def _count_steps(self, count: int, path: bytes) -> None:
+        self._steps += count
+        if self._limited and self._steps > MAX_STEPS:
+            raise InvalidSource(
+                f"{os.fsdecode(path)!r}: the names and links of one layer take more than {MAX_STEPS} steps to look up; "
+                "make several layers"
+            )
 
     def _note(self, path: bytes) -> None:
         """Note that the layer has a name, and has something below its directories."""

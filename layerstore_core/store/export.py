@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain as chained
@@ -183,33 +184,46 @@ def diff_of(context: StoreContext, ids: tuple[str, str], tars_of: LayerNode | No
     recorded = RecordedMetadata()
     for node in reversed(list(tars_of.chain()) if tars_of else []):
         with ExitStack() as opened:
-            recorded.add_layer(entries_of(iter(_headers(context, node, opened))))
+            if driver.capabilities.reproduces_exact_diffs:
+                parent = node.parent.record.cache_id if node.parent else ""
+                recorded.add_layer(entries_of(_own_diff(driver, node.record.cache_id, parent, opened)))
+            else:
+                contents: deque[tuple[int, int]] = deque()
+                lines = opened.enter_context(open_lines(context, node.record.chain_id))
+                tar = _with_zeros(decode_lines(lines), contents)
+                recorded.add_layer(entries_of(tar, _taken(contents)))
     if recorded:
         paths: dict[ChangeKind, list[bytes]] = {kind: [] for kind in ChangeKind}
         for change in driver.changes(*ids):
             paths[change.kind].append(change.path.strip(b"/"))
         recorded.add_changes(paths[ChangeKind.ADD], paths[ChangeKind.DELETE], ordinary=rights.ordinary)
     with ExitStack() as opened:
-        chunks = restore_metadata(_own_diff(driver, *ids, opened), recorded, rights)
+        chunks = restore_metadata(_own_diff(driver, *ids, opened), recorded, rights, context.scratch_directory)
         return cast("BinaryIO", io.BufferedReader(IterStream(chunks, opened.pop_all().close), _CHUNK))
 
 
-def _headers(context: StoreContext, node: LayerNode, opened: ExitStack) -> Iterable[bytes]:
-    """Yield a layer's tar of which only the headers are right: no files are read, and zeros replace their contents."""
-    record = node.record
-    if context.driver.capabilities.reproduces_exact_diffs:
-        return _own_diff(context.driver, record.cache_id, node.parent.record.cache_id if node.parent else "", opened)
-    return _with_zeros(decode_lines(opened.enter_context(open_lines(context, record.chain_id))))
+def _with_zeros(entries: Iterable[Segment | FileEntry], contents: deque[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield a layer's tar of which only the headers are right: no files are read, and zeros replace their contents.
 
-
-def _with_zeros(entries: Iterable[Segment | FileEntry]) -> Iterator[bytes]:
+    Args:
+        entries: its tar-split entries.
+        contents: gets the size and the CRC-64 of each content before it is yielded.
+    """
     zeros = bytes(_CHUNK)
     for entry in entries:
         if isinstance(entry, Segment):
             yield entry.data
             continue
+        if entry.size:
+            contents.append((entry.size, entry.crc))
         for start in range(0, entry.size, _CHUNK):
             yield zeros[: entry.size - start]
+
+
+def _taken(contents: deque[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield what is in the queue when it is asked for."""
+    while contents:
+        yield contents.popleft()
 
 
 def tar_size(context: StoreContext, node: LayerNode) -> int:

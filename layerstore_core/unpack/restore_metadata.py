@@ -7,16 +7,23 @@ in the diff, as far as it was not changed since. New files belong to user and gr
 podman.
 
 Files are identified by their paths in the tree: names in tars may lead through links. A new file counts as a renamed
-one if a file was deleted that had the same type, size, time (to the nanosecond), mode and target: then it gets the
-metadata of that one, as a disk that can keep owners keeps them in a rename.
+one if a file was deleted that had the same type, size, time (to the nanosecond), mode and target, and the same content
+by its CRC-64: then it gets the owner of that one, as a disk that can keep owners keeps them in a rename. What has no
+content (an empty file, a directory) needs the same base name, too: images often give all files one time.
+
+Who writes a file must not give it rights by that. So privileged attributes never follow a rename, and `security.*`
+(file capabilities) stays with a path only if the file has the content of the parent's tar.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
+
+from fastcrc import crc64
 
 from layerstore_core.base.paths import clean_name
 from layerstore_core.tar.encode import encode_header, padding
@@ -33,11 +40,19 @@ _PRIVILEGED: Final = (b"trusted.", b"security.")
 _ACCESS_LISTS: Final = (ACCESS, DEFAULT)
 #: Privileged attributes that the kernel keeps when a file is written to.
 _LASTING: Final = b"trusted."
+#: Attributes that give a program rights.
+_RIGHTS: Final = b"security."
+#: Content that is kept in memory until its header is known, in bytes. More goes to a file without a name.
+_IN_MEMORY: Final = 1 << 20
+_CHUNK: Final = 1 << 20
 _MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
 
 
 class _Metadata(NamedTuple):
-    """Metadata of a file in its tar entry; of its extended attributes, the privileged ones."""
+    """Metadata of a file in its tar entry; of its extended attributes, the privileged ones.
+
+    `crc` is the CRC-64/GO-ISO of its content, `None` if that is unknown.
+    """
 
     type: EntryType
     mode: int
@@ -46,6 +61,16 @@ class _Metadata(NamedTuple):
     size: int
     mtime_ns: int
     xattrs: dict[bytes, bytes]
+    crc: int | None
+
+    @property
+    def gives_rights(self) -> bool:
+        """Whether the file has attributes that give a program rights."""
+        return any(key.startswith(_RIGHTS) for key in self.xattrs)
+
+    def without(self, prefixes: bytes | tuple[bytes, ...]) -> _Metadata:
+        """Return the metadata without the attributes whose names have a prefix."""
+        return self._replace(xattrs={key: value for key, value in self.xattrs.items() if not key.startswith(prefixes)})
 
 
 class _Likeness(NamedTuple):
@@ -119,14 +144,20 @@ class RecordedMetadata:
         self._added: frozenset[bytes] = frozenset()
         #: By what a rename does not change: the names and the metadata of deleted files.
         self._deleted: dict[_Likeness, list[tuple[bytes, _Metadata]]] = {}
+        #: What was found for new files of the diff, for hard links to them.
+        self._renamed: dict[bytes, _Metadata] = {}
+        #: Size and CRC-64 of the files of the diff, for hard links to them.
+        self._contents: dict[bytes, tuple[int, int | None]] = {}
+        #: Whether a file of the chain has attributes that give rights: else no content matters to hard links.
+        self.gives_rights = False
 
     def __bool__(self) -> bool:
         return bool(self._root.children)
 
-    def add_layer(self, entries: Iterator[TarEntry]) -> None:
-        """Record the entries of the next layer of the chain; the base layer comes first."""
+    def add_layer(self, entries: Iterator[tuple[TarEntry, int | None]]) -> None:
+        """Record the entries of the next layer of the chain, as of `entries_of`; the base layer comes first."""
         self._layer += 1
-        for entry in entries:
+        for entry, crc in entries:
             if entry.type in _MAKES_NOTHING:
                 continue
             path = entry.path
@@ -139,7 +170,7 @@ class RecordedMetadata:
                 if entry.is_whiteout_device:
                     self._delete(self._parts(path))
                 else:
-                    self._put(entry, self._parts(path))
+                    self._put(entry, self._parts(path), crc)
 
     def add_changes(self, added: Iterable[bytes], deleted: Iterable[bytes], *, ordinary: bool) -> None:
         """Record what the diff adds and deletes, after all layers: a file may be deleted because it was renamed.
@@ -163,26 +194,67 @@ class RecordedMetadata:
         if self._deleted:
             self._added = frozenset(added)
 
-    def _find_renamed(self, entry: TarEntry) -> _Metadata | None:
-        """Return the metadata of the deleted file that a new one is like; `None` if there is none or it is unclear."""
-        target = entry.linkname if entry.type is EntryType.SYMLINK else b""
-        alike = self._deleted.get(_Likeness(entry.type, entry.mode, entry.size, entry.mtime_ns, target), [])
-        candidates = [known for name, known in alike if name == _base(entry.path)] or [known for _, known in alike]
-        return candidates[0] if candidates and all(known == candidates[0] for known in candidates) else None
-
-    def find(self, entry: TarEntry) -> _Metadata | None:
-        """Return the recorded metadata of the file of a diff's entry, if the file had the same type."""
-        if entry.path in self._added and entry.type is not EntryType.HARDLINK:
-            return self._find_renamed(entry)
+    def needs_content(self, entry: TarEntry) -> bool:
+        """Return whether the content of an entry of the diff decides about its metadata."""
+        if entry.type is not EntryType.FILE or not entry.size:
+            return False
+        if entry.path in self._added:
+            return any(known.crc is not None for _, known in self._alike(entry))
         known = self._at(_split(entry.path))
-        if entry.type is EntryType.HARDLINK:
-            other = known or self._at(_split(clean_name(entry.linkname)))
-            return other if other and other.type is not EntryType.DIR else None
-        return known if known and known.type is entry.type else None
+        return known is not None and known.gives_rights and _is_unwritten(entry, known)
 
-    def _put(self, entry: TarEntry, parts: list[bytes]) -> None:
+    def add_content(self, entry: TarEntry, crc: int | None) -> None:
+        """Record the content of a file of the diff, for hard links to it; its CRC-64 is `None` if it is unknown."""
+        self._contents[entry.path] = entry.size, crc
+
+    def find(self, entry: TarEntry, crc: int | None) -> _Metadata | None:
+        """Return the recorded metadata of the file of a diff's entry, if the file had the same type.
+
+        Args:
+            entry: the entry.
+            crc: the CRC-64 of its content, if `needs_content` asks for it.
+        """
+        path = entry.path
+        if entry.type is EntryType.HARDLINK:
+            return self._find_link(path, clean_name(entry.linkname))
+        if path in self._added:
+            renamed = self._find_renamed(entry, crc)
+            if renamed is not None:
+                self._renamed[path] = renamed
+            return renamed
+        known = self._at(_split(path))
+        if known is None or known.type is not entry.type:
+            return None
+        return known if not entry.size or crc == known.crc else known.without(_RIGHTS)
+
+    def _alike(self, entry: TarEntry) -> list[tuple[bytes, _Metadata]]:
+        target = entry.linkname if entry.type is EntryType.SYMLINK else b""
+        return self._deleted.get(_Likeness(entry.type, entry.mode, entry.size, entry.mtime_ns, target), [])
+
+    def _find_renamed(self, entry: TarEntry, crc: int | None) -> _Metadata | None:
+        """Return the metadata of the deleted file that a new one was; `None` if there is none or it is unclear."""
+        alike = self._alike(entry)
+        candidates = [known for name, known in alike if name == _base(entry.path)]
+        if entry.size or entry.type is EntryType.SYMLINK:
+            candidates = candidates or [known for _, known in alike]
+        if entry.size:
+            candidates = [known for known in candidates if known.crc is not None and known.crc == crc]
+        if not candidates or any(known != candidates[0] for known in candidates):
+            return None
+        return candidates[0].without(_PRIVILEGED)
+
+    def _find_link(self, path: bytes, target: bytes) -> _Metadata | None:
+        other = self._at(_split(target))
+        known = self._at(_split(path)) or self._renamed.get(target) or other
+        if known is None or known.type is EntryType.DIR:
+            return None
+        # The attributes go to the file, whatever name has them.
+        content = self._contents.get(target) or ((other.size, other.crc) if other is not None else None)
+        return known if not known.gives_rights or content == (known.size, known.crc) else known.without(_RIGHTS)
+
+    def _put(self, entry: TarEntry, parts: list[bytes], crc: int | None) -> None:
         """Record an entry's metadata, if a disk may not keep it."""
-        metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {})
+        metadata = _Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, {}, crc)
         metadata.xattrs.update(
             (key, value)
             for key, value in entry.xattrs.items()
@@ -191,8 +263,13 @@ class RecordedMetadata:
         if entry.type is EntryType.HARDLINK and (target := self._at(self._parts(clean_name(entry.linkname)))):
             # A hard link applies its entry's metadata to the file, and removes no attributes.
             metadata = metadata._replace(
-                type=target.type, size=target.size, mtime_ns=entry.mtime_ns, xattrs={**target.xattrs, **metadata.xattrs}
+                type=target.type,
+                size=target.size,
+                mtime_ns=entry.mtime_ns,
+                xattrs={**target.xattrs, **metadata.xattrs},
+                crc=target.crc,
             )
+        self.gives_rights = self.gives_rights or metadata.gives_rights
         usual = not (metadata.uid or metadata.gid or metadata.xattrs) and _shown_mode(metadata) == metadata.mode
         node = self._root
         for part in parts:
@@ -263,24 +340,47 @@ def _base(path: bytes) -> bytes:
     return path.rpartition(b"/")[2]
 
 
-def entries_of(chunks: Iterator[bytes]) -> Iterator[TarEntry]:
-    """Yield the entries of a tar.
+def entries_of(
+    chunks: Iterator[bytes], contents: Iterator[tuple[int, int]] | None = None
+) -> Iterator[tuple[TarEntry, int | None]]:
+    """Yield the entries of a tar, each with the CRC-64/GO-ISO of its content; `None` if that is unknown.
+
+    Args:
+        chunks: the tar.
+        contents: size and CRC-64 of each payload that is not empty, if they are known and need not be read.
 
     Raises:
         InvalidLayer: the tar is malformed or truncated.
     """
     scanner = TarScanner(lambda: next(chunks, b""))
     while (entry := scanner.next_entry()[1]) is not None:
-        yield entry
+        crc: int | None = 0
+        if entry.stored_size and contents is None:
+            for chunk in scanner.payload():
+                crc = crc64.go_iso(chunk, crc)
+        elif entry.stored_size and contents is not None:
+            # The payload is read first: a record of it may come with it.
+            for _ in scanner.payload():
+                pass
+            size, crc = next(contents, (-1, None))
+            if size != entry.stored_size:
+                crc = None
+        yield entry, crc if entry.sparse is None else None
 
 
-def restore_metadata(chunks: Iterator[bytes], recorded: RecordedMetadata, rights: Rights) -> Iterator[bytes]:
+def restore_metadata(
+    chunks: Iterator[bytes],
+    recorded: RecordedMetadata,
+    rights: Rights,
+    scratch: Callable[[], str | os.PathLike[str]] = tempfile.gettempdir,
+) -> Iterator[bytes]:
     """Yield the tar of a diff with the metadata that the disk could not keep.
 
     Args:
         chunks: the diff, with the metadata that the disk has.
         recorded: the metadata from the tars of the parent layers.
         rights: the metadata that the disk could keep.
+        scratch: returns a directory for large contents that have to be read before their headers are known.
 
     Raises:
         InvalidLayer: the diff is malformed or truncated.
@@ -292,19 +392,55 @@ def restore_metadata(chunks: Iterator[bytes], recorded: RecordedMetadata, rights
         if entry is None:
             yield raw
             break
-        restored = _restored(entry, recorded, rights)
+        content: Iterator[bytes | memoryview] = scanner.payload()
+        crc: int | None = None
+        if recorded.needs_content(entry) and entry.sparse is None:
+            content, crc = _read_ahead(content, entry.size, scratch)
+        restored = _restored(entry, recorded, rights, crc)
         # The raw bytes before the header are the padding of the previous payload.
         yield raw if restored is None else padding(size) + encode_header(restored)
         size = entry.stored_size
-        yield from map(bytes, scanner.payload())
+        if recorded.gives_rights and entry.type is EntryType.FILE:
+            crc = 0
+            for chunk in content:
+                crc = crc64.go_iso(chunk, crc)
+                yield bytes(chunk)
+            recorded.add_content(entry, crc if entry.sparse is None else None)
+        else:
+            yield from map(bytes, content)
     yield from map(bytes, scanner.trailer())
 
 
-def _restored(entry: TarEntry, recorded: RecordedMetadata, rights: Rights) -> TarEntry | None:
+def _read_ahead(
+    content: Iterator[bytes | memoryview], size: int, scratch: Callable[[], str | os.PathLike[str]]
+) -> tuple[Iterator[bytes], int]:
+    """Read a content; return it once more, and its CRC-64."""
+    crc = 0
+    if size <= _IN_MEMORY:
+        kept = b"".join(content)
+        return iter([kept]), crc64.go_iso(kept, crc)
+    file = cast("BinaryIO", tempfile.TemporaryFile(dir=scratch()))  # noqa: SIM115 (`_read_and_close` does)
+    try:
+        for chunk in content:
+            crc = crc64.go_iso(chunk, crc)
+            file.write(chunk)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return _read_and_close(file), crc
+
+
+def _read_and_close(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(_CHUNK), b"")
+
+
+def _restored(entry: TarEntry, recorded: RecordedMetadata, rights: Rights, crc: int | None) -> TarEntry | None:
     """Return the entry with its metadata restored; `None` if it needs no change."""
     if entry.type in _MAKES_NOTHING or entry.sparse is not None or classify(entry.path) is not NameKind.PLAIN:
         return None
-    known = recorded.find(entry)
+    known = recorded.find(entry, crc)
     uid, gid = rights.owner(entry, known)
     mode, xattrs = entry.mode, dict(entry.xattrs)
     if known is not None:

@@ -175,6 +175,32 @@ def look(path):
 
 
 @pytest.mark.needs_root
+def test_a_file_with_other_content_is_no_renamed_one(open_rootless):
+    """All times are equal, as in a reproducible image; the contents are known from the records of the layer."""
+    large = os.urandom(2 << 20)
+    names = {b"large": large, b"small": b"1234"}
+    base = tars.tar(
+        tars.entry(b"before", b"usual"),
+        *(tars.entry(name, data, uid=33, gid=34, mtime=7) for name, data in names.items()),
+        tars.entry(b"empty", uid=33, gid=34, mtime=7),
+    )
+    made = {"large-2": large, "other": large[::-1], "small-2": b"1234", "evil": b"4321", "marker": b""}
+    with open_rootless() as store:
+        rw = store.create_rw_layer("box", register(store, base).chain_id)
+        with rw.mounted() as path:
+            for name in ("large", "small", "empty"):
+                os.unlink(f"{path}/{name}")
+            for name, content in made.items():
+                Path(path, name).write_bytes(content)
+                os.chmod(f"{path}/{name}", 0o644)
+                os.utime(f"{path}/{name}", (7, 7))
+        with rw.tar_stream() as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            found = {member.name: (member.uid, member.gid) for member in tar if member.name in made}
+    renamed = {"large-2", "small-2"}
+    assert found == {name: (33, 34) if name in renamed else (0, 0) for name in made}
+
+
+@pytest.mark.needs_root
 def test_the_setting_commit_owner_takes_owners_from_the_disk(open_rootless):
     with open_rootless(commit_owner="disk") as store:
         rw = store.create_rw_layer("box", register(store, BASE).chain_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -108,7 +110,9 @@ def test_a_renamed_file_keeps_its_owner(ordinary: Rights) -> None:
         b"b/unclear": (tars.entry(b"b/unclear", b"123", mtime=5), 0),
         b"b/link": (tars.symlink(b"b/link", b"there", mtime=5), 4),
         b"b/elsewhere": (tars.symlink(b"b/elsewhere", b"elsewhere", mtime=5), 0),
-        b"new": (tars.directory(b"new/", mtime=5), 5),
+        b"b/content": (tars.entry(b"b/content", b"54321", mtime=5), 0),
+        b"new": (tars.directory(b"new/", mtime=5), 0),
+        b"new/moved": (tars.directory(b"new/moved/", mtime=5), 5),
         b"new/inner": (tars.entry(b"new/inner", b"x", mode=0o400, mtime=5), 6),
         b"kept": (tars.entry(b"kept", b"12345", mtime=5), 7),
         b"usual": (tars.entry(b"usual", b"12345", mtime=5), 0),
@@ -120,6 +124,90 @@ def test_a_renamed_file_keeps_its_owner(ordinary: Rights) -> None:
         name: uid for name, (_, uid) in entries.items()
     }
     assert found["new/inner"][2] == 0, "the mode is the tar's again"
+
+
+CAPABILITY = b"\1\0\0\2" + bytes(16)
+
+
+def with_rights(entry: bytes) -> bytes:
+    return tars.pax([(b"SCHILY.xattr.security.capability", CAPABILITY)]) + entry
+
+
+def known_of(*entries: bytes, added: Iterable[bytes] = (), deleted: Iterable[bytes] = ()) -> RecordedMetadata:
+    known = RecordedMetadata()
+    known.add_layer(entries_of(iter([tars.tar(*entries)])))
+    known.add_changes(added, deleted, ordinary=True)
+    return known
+
+
+def rights_in(diff: bytes, recorded: RecordedMetadata, rights: Rights) -> set[str]:
+    """The names of the entries with file capabilities."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(restore_metadata(iter([diff]), recorded, rights)))) as tar:
+        return {member.name for member in tar if "SCHILY.xattr.security.capability" in member.pax_headers}
+
+
+def test_a_file_without_content_is_renamed_only_with_its_base_name(ordinary: Rights) -> None:
+    new = [b"marker", b"run/secret.lock", b"pipe", b"run/fifo"]
+    known = known_of(
+        tars.entry(b"var/secret.lock", uid=33),
+        tars.entry(b"var/fifo", typeflag=b"6", uid=34),
+        added=new,
+        deleted=[b"var/secret.lock", b"var/fifo"],
+    )
+    diff = tars.tar(*(tars.entry(name) for name in new[:2]), *(tars.entry(name, typeflag=b"6") for name in new[2:]))
+    owners = {name: uid for name, (uid, _, _) in restored(diff, known, ordinary).items()}
+    assert owners == {"marker": 0, "run/secret.lock": 33, "pipe": 0, "run/fifo": 34}
+
+
+def test_a_renamed_file_gets_no_rights(ordinary: Rights) -> None:
+    new = [b"evil", b"moved/ping", b"other"]
+    known = known_of(
+        with_rights(tars.entry(b"var/ping", b"ping", uid=33)),
+        tars.entry(b"var/set", b"set", mode=0o4755, uid=34),
+        added=[*new, b"set"],
+        deleted=[b"var/ping", b"var/set"],
+    )
+    contents = [b"evil", b"ping", b"ping"]
+    diff = tars.tar(*map(tars.entry, new, contents), tars.entry(b"set", b"set", mode=0o755))
+    assert not rights_in(diff, known, ordinary)
+    assert restored(diff, known, ordinary) == {
+        "evil": (0, 0, 0o644), "moved/ping": (33, 0, 0o644), "other": (33, 0, 0o644), "set": (0, 0, 0o755),
+    }  # fmt: skip
+
+
+def test_a_hard_link_to_a_renamed_file_has_its_owner(ordinary: Rights) -> None:
+    known = known_of(tars.entry(b"a", b"same", uid=33), added=[b"b", b"c"], deleted=[b"a"])
+    diff = tars.tar(tars.entry(b"b", b"same"), tars.hard_link(b"c", b"b"))
+    assert [uid for uid, _, _ in restored(diff, known, ordinary).values()] == [33, 33]
+
+
+@pytest.mark.parametrize(
+    ("diff", "wanted"),
+    [
+        ([tars.entry(b"ping", b"ping")], {"ping"}),
+        ([tars.entry(b"ping", b"evil")], set()),
+        ([tars.entry(b"evil", b"evil"), tars.hard_link(b"ping", b"evil")], set()),
+        ([tars.entry(b"evil", b"longer"), tars.hard_link(b"ping", b"evil")], set()),
+        ([tars.entry(b"ping", b"evil"), tars.hard_link(b"second", b"ping")], set()),
+        ([tars.entry(b"a", b"ping"), tars.hard_link(b"ping", b"a")], {"ping"}),
+        ([tars.hard_link(b"second", b"ping")], {"second"}),
+        ([tars.sparse_old_gnu(b"evil", b"ab" + bytes(4096), [(0, 2)]), tars.hard_link(b"ping", b"evil")], set()),
+    ],
+)
+def test_rights_stay_only_with_the_content(ordinary: Rights, diff: list[bytes], wanted: set[str]) -> None:
+    known = known_of(with_rights(tars.entry(b"ping", b"ping")))
+    assert rights_in(tars.tar(*diff), known, ordinary) == wanted
+
+
+def test_a_large_renamed_file_is_copied_as_it_is(ordinary: Rights, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192
+    for given, owner in ((content, 33), (content[:-1] + b"x", 0)):
+        known = known_of(tars.entry(b"a", content, uid=33), added=[b"b"], deleted=[b"a"])
+        tar = tars.tar(tars.entry(b"b", given), tars.entry(b"c", b"next"))
+        pieces = (tar[start : start + 100_000] for start in range(0, len(tar), 100_000))
+        copied = b"".join(restore_metadata(pieces, known, ordinary, lambda: tmp_path))
+        assert copied == tars.tar(tars.entry(b"b", given, uid=owner), tars.entry(b"c", b"next"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 20])

@@ -23,7 +23,7 @@ from benchmarks.workshop import Options, Workshop
 
 _GROWTH: Final = ("growth", "depth", "memory")
 #: The pieces of work with daemons among the contenders.
-_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image", "files", "cat"}
+_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image", "files", "cat", "diff"}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import os
 import sysconfig
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,19 @@ def small_files(target: Path, entries: int, start: int = 0) -> None:
             written += 1 + len(parents)
             if written >= entries:
                 return
+
+
+def changed_files(target: Path, layers: Sequence[Path]) -> None:
+    """Write a tar that has the first file of each layer with another content, and deletes the second one."""
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
+        for layer in layers:
+            with tarfile.open(layer) as source:
+                first, second = islice((entry for entry in source if entry.isfile()), 2)
+            data = b"changed"
+            first.size = len(data)
+            tar.addfile(first, io.BytesIO(data))
+            above, _, base = second.name.rpartition("/")
+            tar.addfile(tarfile.TarInfo(f"{above}/.wh.{base}"))
 
 
 def large_files(target: Path, packed: Path, size: int) -> None:

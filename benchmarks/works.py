@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.contenders import Contender, inside, layerstore, making, python
-from benchmarks.reading import listing, reading
+from benchmarks.reading import comparing, listing, reading
 from benchmarks.workshop import Workshop
 from layerstore_core import change_clock, take_stamps
 
@@ -236,6 +236,11 @@ WORKS: Final = {
     "layers": Work("a store of {options.layers:,} layers", _many_layers, "layerstore export, 10 layers"),
     "files": Work("list an image of 8 layers, {options.entries:,} entries", listing, "layerstore files -R"),
     "cat": Work("read one file of an image of 8 layers, {options.entries:,} entries", reading, "layerstore cat"),
+    "diff": Work(
+        "compare an image of 8 layers, {options.entries:,} entries, with one of a layer more",
+        comparing,
+        "layerstore diff",
+    ),
     "image": Work(
         "an image of 8 layers, {options.entries:,} entries in all", _image, "layerstore, overlay2, one by one"
     ),

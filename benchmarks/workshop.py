@@ -127,6 +127,13 @@ class Workshop:
         return found
 
     @cached_property
+    def child_layers(self) -> list[tuple[Path, str]]:
+        """The same layers, and one more that changes a file of each."""
+        target = self.work / "layer-changes.tar"
+        inputs.changed_files(target, [layer for layer, _ in self.image_layers])
+        return [*self.image_layers, (target, inputs.digest_of(target))]
+
+    @cached_property
     def one_file(self) -> Path:
         """A tar of a single entry."""
         target = self.work / "one.tar"

@@ -92,7 +92,7 @@ def load(
             _record(store.context, container, loaded, groups, plan)
     except BaseException:
         for top in reversed(tops):
-            store.release(top)
+            store.release(top, only_made=True)
         raise
     store.context.note_use(top.chain_id for top in tops)
     try:
@@ -177,12 +177,10 @@ def _record(
             lambda digest: undo.callback(inside.unlink, kept.path_of(digest), missing_ok=True),
         )
         to_be_named = {image.config.image_id for group in groups for image in group.images if group.names}
-        new = []
         for image in images:
             image_id = image.config.image_id
             if not records.has(image_id):
                 undo.callback(records.remove, image_id)
-                new.append(image_id)
             parent = image.parent if image.parent in loaded else None
             records.add(image.config.data, parent, unnamed=image_id in to_be_named)
         for image_id, origin in plan.images.items():
@@ -199,7 +197,7 @@ def _record(
                 records.set_last_updated(image_id, now())
             records.set_names({**records.names(), **names})  # last: an error means that nothing changed
         undo.pop_all()
-    records.finish(new)
+    records.finish(loaded)  # also of one that was there: a removal that was killed may have marked it
 
 
 def now() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
+from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import keeping_done
 from layerstore_core.log import logger
 from layerstore_core.records.deletion import InterruptedDeletion
@@ -15,8 +16,15 @@ from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, RemovedLayer
 
 
-def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedLayer]:
+def delete_unreferenced(
+    context: StoreContext, node: LayerNode, only: Collection[ChainID] | None = None
+) -> list[RemovedLayer]:
     """Delete a layer if nothing refers to it, then its parent, and so on.
+
+    Args:
+        context: an open store.
+        node: the layer.
+        only: the layers that may be deleted; `None` for all.
 
     Returns:
         The layers that were deleted, the given one first.
@@ -29,7 +37,7 @@ def delete_unreferenced(context: StoreContext, node: LayerNode) -> list[RemovedL
     removed: list[RemovedLayer] = []
     with keeping_done(removed):
         current: LayerNode | None = node
-        while current is not None:
+        while current is not None and (only is None or current.record.chain_id in only):
             record, size = current.record, current.chain_size
             with catalog.lock_unreferenced(current) as unreferenced:
                 if not unreferenced:

@@ -26,12 +26,19 @@ class Layer(ReadOnlyMounting):
     While the handle is open, the layer is not deleted. `store.release(layer)` closes the handle and deletes the layer
     if it was the last reference. `close`, or leaving a `with` block, closes it and deletes nothing. Handles that
     `store.layers()` and `parent` return are views: they are no references.
+
+    Attributes:
+        made: the layers that the registration that gave this handle has made, the base first; none of those that were
+            there before.
     """
 
-    def __init__(self, context: StoreContext, node: LayerNode, *, is_view: bool) -> None:
+    def __init__(
+        self, context: StoreContext, node: LayerNode, *, is_view: bool, made: tuple[ChainID, ...] = ()
+    ) -> None:
         self._context = context
         self._node = node
         self._is_view = is_view
+        self.made = made
 
     def __repr__(self) -> str:
         return f"<Layer {self._node.record.chain_id}{' (released)' if self._released else ''}>"
@@ -370,9 +377,9 @@ def _close(context: StoreContext, node: LayerNode | MountNode, handle: Layer | R
         context.catalog.close_handle(node, handle)
 
 
-def open_layer(context: StoreContext, name: ChainID) -> Layer | None:
-    """Open a handle to a layer; `None` where there is no such layer."""
-    return context.catalog.open_layer(name, lambda node: Layer(context, node, is_view=False))
+def open_layer(context: StoreContext, name: ChainID, *, made: tuple[ChainID, ...] = ()) -> Layer | None:
+    """Open a handle to a layer; `None` where there is no such layer. `made` is as in `Layer`."""
+    return context.catalog.open_layer(name, lambda node: Layer(context, node, is_view=False, made=made))
 
 
 def open_rw_layer(context: StoreContext, name: str) -> RWLayer | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, BinaryIO
 
-from layerstore_core.base.digests import chain_ids
+from layerstore_core.base.digests import ChainID, chain_ids
 from layerstore_core.errors import MaxDepthExceeded
 from layerstore_core.log import logger
 from layerstore_core.records.layer_record import LayerRecord
@@ -47,9 +47,10 @@ def register_chain(context: StoreContext, layers: Sequence[LayerInput], parent: 
     """Register layers of which each is the parent of the next; see `LayerStore.register_chain`."""
     _check_depth(context, parent, len(layers))
     names = chain_ids([layer.diff_id for layer in layers], parent.record.chain_id if parent else None)
+    made: list[ChainID] = []
     with ExitStack() as stack:
         while True:
-            if (known := open_layer(context, names[-1])) is not None:
+            if (known := open_layer(context, names[-1], made=tuple(made))) is not None:
                 return known
             first = len(names) - 1
             while first:
@@ -58,13 +59,15 @@ def register_chain(context: StoreContext, layers: Sequence[LayerInput], parent: 
                     break
                 first -= 1
             try:
-                return _register_missing(context, layers[first:], parent)
+                return _register_missing(context, layers[first:], parent, made)
             except Overtaken:
                 continue
 
 
-def _register_missing(context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None) -> Layer:
-    """Register layers none of which is known."""
+def _register_missing(
+    context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None, made: list[ChainID]
+) -> Layer:
+    """Register layers none of which is known, and add each to `made` when it is committed."""
     with context.flushing() as flush, ExitStack() as stack, ExitStack() as registrations:
         new = read_layers(
             context.db,
@@ -83,8 +86,9 @@ def _register_missing(context: StoreContext, layers: Sequence[LayerInput], paren
             if top is None:
                 raise Overtaken
             parent = live_layer(stack.enter_context(top))
+            made.append(record.chain_id)
         assert top is not None
-        layer = open_layer(context, top.chain_id)
+        layer = open_layer(context, top.chain_id, made=tuple(made))
         assert layer is not None, "a handle to it is open already"
         return layer
 
@@ -105,7 +109,7 @@ def _commit(
                         logger.info("committed layer {} as {}", record.chain_id, record.cache_id)
                 except FileExistsError:
                     return None
-                return open_layer(context, record.chain_id)
+                return open_layer(context, record.chain_id, made=(record.chain_id,))
         # Another process commits it, or looks whether it exists: this waits until it is done.
         if (existing := open_layer(context, record.chain_id)) is not None:
             existing.close()

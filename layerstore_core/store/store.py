@@ -245,8 +245,10 @@ class LayerStore:
         self.context.check_open()
         return self.context.db.has_layer(parse_chain_id(chain_id))
 
-    def release(self, layer: Layer) -> list[RemovedLayer]:
+    def release(self, layer: Layer, *, only_made: bool = False) -> list[RemovedLayer]:
         """Close a handle. Delete the layer if nothing else refers to it, then its parent, and so on.
+
+        With `only_made` no layers are deleted but those that the registration has made (`Layer.made`).
 
         Returns:
             The layers that were deleted, the given one first.
@@ -257,7 +259,7 @@ class LayerStore:
         """
         self.context.check_open()
         close_layer(self.context, layer)
-        return delete_unreferenced(self.context, node_of(layer))
+        return delete_unreferenced(self.context, node_of(layer), layer.made if only_made else None)
 
     def pin(self, layer: Layer) -> None:
         """Pin a layer: a pin keeps it when no process has a handle to it. A second pin does nothing.

@@ -10,8 +10,9 @@ from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 from layerstore_core.images.derive.rw_changes import buffered, open_changes
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.config_options import ConfigOptions
+from layerstore_core.images.make.created import creation_time
 from layerstore_core.images.make.layer_builder import LayerBuilder
-from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
+from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
@@ -52,33 +53,24 @@ def commit(
     options = config if isinstance(config, ConfigOptions) else ConfigOptions()
     if isinstance(config, ImageConfig):
         new = config.model_copy(deep=True)
+        if not new.created:
+            new.created = creation_time()
     else:
         new = ImageConfig.scratch() if base is None else ImageConfig.of_base(base.config)
+        options.apply(new)
     _complete_layers(new, rw.parent, given=isinstance(config, ImageConfig) or base is not None)
-    options.apply(new)
-    annotations = options.new_annotations({} if base is None else annotations_of(store, base))
     layer, top = _register(store, rw, mtime_ns, progress)
-    try:
-        step = history_entry(
-            "layerstore commit",
-            created=new.created,
-            author=options.author or "",
-            comment=options.message,
-            empty_layer=layer is None,
-        )
-        add_step(new, step, None if layer is None else layer.diff_id)
-        if options.instructions:
-            changes = "; ".join(options.instructions)
-            add_step(new, history_entry(changes, created=new.created, empty_layer=True))
-        parent = None if base is None else base.image_id
-        image = record_image(store, new, layer or top, name=name, parent=parent, annotations=annotations)
-    except BaseException:
-        if layer is not None:
-            store.release(layer)
-        raise
-    if layer is not None:
-        layer.close()
-    return image
+    return finish_image(
+        store,
+        new,
+        layer,
+        top,
+        base=base,
+        parent=None if base is None else base.image_id,
+        name=name,
+        created_by="layerstore commit",
+        options=options,
+    )
 
 
 def base_of(store: LayerStore, rw: RWLayer, get: Callable[[str], Image]) -> Image | None:

@@ -11,7 +11,13 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
+from layerstore_core.images.make.record import (
+    add_step,
+    finish_image,
+    history_entry,
+    record_image,
+    releasing,
+)
 from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.store import LayerStore
@@ -29,18 +35,19 @@ def configure(store: LayerStore, image: Image, name: Reference | None, options: 
 
     config = ImageConfig.of_base(image.config)
     options.apply(config)
-    step = history_entry(
-        "; ".join(options.instructions) or "layerstore config",
-        created=config.created,
-        author=options.author or "",
-        comment=options.message,
-        empty_layer=True,
-    )
-    add_step(config, step)
-    annotations = options.new_annotations(annotations_of(store, image))
     with ExitStack() as opened:
         top = None if image.chain_id is None else opened.enter_context(store.get(image.chain_id))
-        return record_image(store, config, top, name=name, parent=image.image_id, annotations=annotations)
+        return finish_image(
+            store,
+            config,
+            None,
+            top,
+            base=image,
+            parent=image.image_id,
+            name=name,
+            created_by="; ".join(options.instructions) or "layerstore config",
+            options=options,
+        )
 
 
 def create(
@@ -53,7 +60,7 @@ def create(
     if not config.created:
         config.created = creation_time()
     opened: list[Layer] = []
-    try:
+    with releasing(store, opened):
         top: Layer | None = None
         for layer in layers:
             top = _put_on(store, layer, top)
@@ -73,14 +80,7 @@ def create(
                 config.rootfs.diff_ids = [*config.rootfs.diff_ids, diff_id]
             else:
                 add_step(config, history_entry("layerstore create", created=config.created), diff_id)
-        image = record_image(store, config, top, name=name, parent=None)
-    except BaseException:
-        for layer in reversed(opened):
-            store.release(layer)
-        raise
-    for layer in opened:
-        layer.close()
-    return image
+        return record_image(store, config, top, name=name, parent=None)
 
 
 def _put_on(store: LayerStore, layer: LayerSource, parent: Layer | None) -> Layer:

@@ -21,7 +21,7 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.record import annotations_of, record_image
+from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.register_chain import LayerInput
@@ -66,22 +66,15 @@ def rebase(
         merged.history = [*_steps(after, len(new_layers)), *_own_steps(mine, before, len(old_layers), len(own))]
         merged.created = when
         top = _put_on(store, upper, new_layers[-1] if new_layers else None)
-        try:
-            made = record_image(
-                store,
-                merged,
-                top or (new_layers[-1] if new_layers else None),
-                name=name,
-                parent=new.image_id if isinstance(new, Image) else None,
-                annotations=annotations_of(store, image),
-            )
-        except BaseException:
-            if top is not None:
-                store.release(top)
-            raise
-        if top is not None:
-            top.close()
-        return made
+        return finish_image(
+            store,
+            merged,
+            top,
+            new_layers[-1] if new_layers else None,
+            base=image,
+            parent=new.image_id if isinstance(new, Image) else None,
+            name=name,
+        )
 
 
 def merge(mine: ImageConfig, before: ImageConfig, after: ImageConfig) -> ImageConfig:

@@ -12,7 +12,7 @@ from layerstore_core.errors import InvalidSource
 from layerstore_core.images.image_config import ImageConfig
 from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.layer_builder import LayerBuilder
-from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
+from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.make.sources import Source, add_source, own_files, parse_owner
 from layerstore_core.images.make.tree_source import owner_in_layer
 from layerstore_core.tree.xattrs import read_xattrs
@@ -141,30 +141,18 @@ def add_layer(
     config = ImageConfig.scratch() if base is None else ImageConfig.of_base(base.config)
     options.apply(config)
     store.context.check_writable()
-    top = parent if stream is None else store.register(stream, parent, progress=progress)
-    try:
-        diff_id = None if stream is None or top is None else top.diff_id
-        step = history_entry(
-            created_by,
-            created=config.created,
-            author=options.author or "",
-            comment=options.message,
-            empty_layer=diff_id is None,
-        )
-        add_step(config, step, diff_id)
-        if options.instructions:
-            changes = "; ".join(options.instructions)
-            add_step(config, history_entry(changes, created=config.created, empty_layer=True))
-        annotations = options.new_annotations({} if base is None else annotations_of(store, base))
-        parent_id = None if base is None else base.image_id
-        made = record_image(store, config, top, name=name, parent=parent_id, annotations=annotations)
-    except BaseException:
-        if top is not None and top is not parent:
-            store.release(top)
-        raise
-    if top is not None and top is not parent:
-        top.close()
-    return made
+    layer = None if stream is None else store.register(stream, parent, progress=progress)
+    return finish_image(
+        store,
+        config,
+        layer,
+        parent,
+        base=base,
+        parent=None if base is None else base.image_id,
+        name=name,
+        created_by=created_by,
+        options=options,
+    )
 
 
 def _add_all(store: LayerStore, builder: LayerBuilder, sources: Sequence[Source]) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from layerstore_core.images.make.created import creation_time
 
 if TYPE_CHECKING:
     from layerstore_core.images.image_config import HistoryStep, ImageConfig
+    from layerstore_core.images.make.config_options import ConfigOptions
     from layerstore_core.images.reference import Reference
     from layerstore_core.records.kept.documents import KeptDocuments
     from layerstore_core.store.handles import Layer
@@ -85,6 +86,75 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
     config.history = [*steps, step]
     if diff_id is not None:
         config.rootfs.diff_ids = [*layers, diff_id]
+
+
+@contextmanager
+def releasing(store: LayerStore, handles: Sequence[Layer]) -> Iterator[None]:
+    """Close handles at the end of a block; on an error, also delete the layers that their registrations have made.
+
+    Args:
+        store: an open store.
+        handles: the handles; a list may grow in the block.
+    """
+    with ExitStack() as closed:
+        try:
+            yield
+        except BaseException:
+            for layer in handles:
+                closed.callback(store.release, layer, only_made=True)
+            raise
+        for layer in handles:
+            closed.callback(layer.close)
+
+
+def finish_image(
+    store: LayerStore,
+    config: ImageConfig,
+    new: Layer | None,
+    below: Layer | None,
+    *,
+    base: Image | None,
+    parent: ImageID | None,
+    name: Reference | None,
+    created_by: str | None = None,
+    options: ConfigOptions | None = None,
+) -> Image:
+    """End the making of an image: the steps of its history, its annotations, its records and its name.
+
+    The handle to the new layer is closed. On an error the layers that its registration has made are deleted; nothing
+    is changed then.
+
+    Args:
+        store: an open store.
+        config: the new config, which has its time, and the layers up to `below`.
+        new: a handle to the new layer; `None` for none.
+        below: the layer below the new one, which the caller keeps open; `None` for none.
+        base: the image that it is made from, whose annotations it has; `None` for none.
+        parent: as in `record_image`.
+        name: its name; `None` for none.
+        created_by: the command that made the layer, for the history; `None` for no step: the history is complete.
+        options: the author, the message, the instructions and the annotations.
+
+    Raises:
+        InvalidImage, InvalidReference, OSError, LayerStoreError: as `record_image`.
+    """
+    with releasing(store, [] if new is None else [new]):
+        if created_by is not None:
+            step = history_entry(
+                created_by,
+                created=config.created,
+                author=(options.author if options else None) or "",
+                comment=options.message if options else "",
+                empty_layer=new is None,
+            )
+            add_step(config, step, None if new is None else new.diff_id)
+            changes = "; ".join(options.instructions) if options else ""
+            if changes and changes != created_by:  # otherwise they are all that the step before says
+                add_step(config, history_entry(changes, created=config.created, empty_layer=True))
+        annotations = {} if base is None else annotations_of(store, base)
+        if options:
+            annotations = options.new_annotations(annotations)
+        return record_image(store, config, new or below, name=name, parent=parent, annotations=annotations)
 
 
 def record_image(

@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from layerstore_core.images.image_config import HistoryStep, ImageConfig
+from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.created import creation_time
 from layerstore_core.images.make.difference import layer_of, whole_layer
 from layerstore_core.images.make.layer_tar import open_tar
-from layerstore_core.images.make.record import add_step, annotations_of, history_entry, record_image
+from layerstore_core.images.make.record import finish_image
 from layerstore_core.view.compare import compare_views
 from layerstore_core.view.tree import TreeView
 
@@ -59,6 +60,7 @@ def squash(
     store.context.check_writable()
     config = ImageConfig.of_base(image.config)
     config.created = creation_time(created)
+    _squash_history(config, keep)
     with ExitStack() as stack:
         view = stack.enter_context(closing(stack.enter_context(store.get(image.chain_ids[-1])).view()))
         parent = stack.enter_context(store.get(image.chain_ids[keep - 1])) if keep else None
@@ -69,25 +71,21 @@ def squash(
             below.share_base(view, keep)
             places = _upper_layer(below, view)
         if places.is_empty and parent is not None:
-            top = parent  # what the upper layers have made, they have also deleted
+            layer = None  # what the upper layers have made, they have also deleted
         else:
             tar = stack.enter_context(open_tar(places, image=view))
-            top = store.register(tar, parent, progress=progress)
-        try:
-            _squash_history(config, keep)
-            step = history_entry(
-                "layerstore squash", created=config.created, comment=message, empty_layer=top is parent
-            )
-            add_step(config, step, None if top is parent else top.diff_id)
-            annotations = annotations_of(store, image)
-            made = record_image(store, config, top, name=name, parent=None, annotations=annotations)
-        except BaseException:
-            if top is not parent:
-                store.release(top)
-            raise
-        if top is not parent:
-            top.close()
-        return made
+            layer = store.register(tar, parent, progress=progress)
+        return finish_image(
+            store,
+            config,
+            layer,
+            parent,
+            base=image,
+            parent=None,
+            name=name,
+            created_by="layerstore squash",
+            options=ConfigOptions(message=message),
+        )
 
 
 def kept_below(image: Image, layer: str) -> int:

@@ -419,3 +419,16 @@ def test_a_deep_chain_cannot_grow(open_store: OpenStore) -> None:
         write(rw, {"new": b"new"})
         with pytest.raises(MaxDepthExceeded):
             images.commit(rw, "app")
+
+
+def test_a_given_config_keeps_its_time(store: LayerStore, images: Images) -> None:
+    base = load(images, BASE)
+    config = ImageConfig.of(base.config)
+    config.created = WHEN
+    with images.create_rw_layer("work", base) as rw:
+        write(rw, {"etc/new": b"new"})
+        made = images.commit(rw, "app:1", config=config)
+        assert (made.created, document(made)["history"][-1]["created"]) == (WHEN, WHEN)
+        config.unset("created")
+        assert images.commit(rw, "app:2", config=config).created > WHEN
+    assert config.created is None

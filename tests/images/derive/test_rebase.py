@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from layerstore_core import ImageDoesNotExist, Images, InvalidImage, LayerDoesNotExist, LayerStore
 from layerstore_core.images.derive import rebase as rebasing
+from layerstore_core.images.make import record
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.images.derive.images_of import WHEN, document, load
@@ -194,7 +195,7 @@ def test_an_error_at_the_end_leaves_nothing(store: LayerStore, images: Images, m
     def fail(*_: object, **__: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(rebasing, "record_image", fail)
+    monkeypatch.setattr(record, "record_image", fail)
     with pytest.raises(OSError, match="no"):
         images.rebase("app", "old", "new", "made")
     assert tree(store.root) == before

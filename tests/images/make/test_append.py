@@ -265,7 +265,7 @@ def test_a_killed_append_leaves_a_layer_for_gc_and_no_image(open_store: Any, her
         "import os, signal, sys\n"
         "from layerstore_core import Images, LayerStore\n"
         "from layerstore_core.images.make import append\n"
-        "append.record_image = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "append.finish_image = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
         "    Images(store).append(None, [sys.argv[2]], name='app:1')\n"
     )

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from layerstore_core.base.digests import ChainID, ImageID
@@ -17,6 +17,7 @@ from layerstore_core.images.images import Images
 from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.images.remove import tidy
 from layerstore_core.log import logger
+from layerstore_core.maintenance.kept import kept_bytes
 from layerstore_core.maintenance.usage import Census, is_in_use
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.context import StoreContext
@@ -36,19 +37,21 @@ class Pruned:
         untagged: the names of the images.
         deleted: the images, those that were built from another one before that.
         layers: the layers, children before their parents.
+        kept: the bytes of manifests and other documents, and of compressed layers, that were kept for them.
     """
 
     untagged: list[str] = field(default_factory=list)
     deleted: list[ImageID] = field(default_factory=list)
     layers: list[RemovedLayer] = field(default_factory=list)
+    kept: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.untagged or self.deleted or self.layers)
+        return bool(self.untagged or self.deleted or self.layers or self.kept)
 
     @property
     def bytes(self) -> int:
-        """The recorded bytes of the layers."""
-        return sum(layer.diff_size for layer in self.layers)
+        """The recorded bytes of the layers, and those of what was kept for them and the images."""
+        return sum(layer.diff_size for layer in self.layers) + self.kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +71,12 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The images to remove, and the layers that are free then: each is in the list after its children."""
+    """The images to remove, and what is free then: layers, each after its children, and bytes of what is kept."""
 
     units: list[_Unit]
     layers: list[LayerNode]
     children: Mapping[ImageID, Collection[ImageID]]
+    kept: int
 
 
 def prune(
@@ -94,7 +98,8 @@ def prune(
         named: whether to remove images that have a name, too. `None`: only with `older_than` or `keep_storage`, which
             say which of them are not needed.
         older_than: remove only images that were not used for this many seconds.
-        keep_storage: stop as soon as the layers that stay have at most this many recorded bytes.
+        keep_storage: stop as soon as what stays has at most this many bytes: the recorded bytes of layers, and what
+            is kept with images and layers.
         chosen: remove only images all of whose names fulfil these conditions.
         dry_run: return what would be removed, and leave it.
 
@@ -115,11 +120,13 @@ def prune(
             [name for unit in plan.units for name in unit.names],
             [image for unit in plan.units for image in unit.images],
             [_removed(node) for node in plan.layers],
+            plan.kept,
         )
     done = Pruned()
     # One prune at a time, and no load meanwhile: see `Images.remove`.
     with keeping_done(done, done.layers.extend), store.context.changing_images() as records:
         plan = _plan(store, named=named, before=before, keep_storage=keep_storage, chosen=chosen)
+        before_bytes = kept_bytes(store.context)
         _remove_images(store.context, records, plan, done)
         gone: set[ChainID] = set()
         for node in plan.layers:
@@ -130,7 +137,7 @@ def prune(
         Recipes(store.root, store.driver_name).keep_only(layer.diff_id for layer in store.layers().values())
         tidy(store)
         store.context.last_used.keep_only(set(store.chain_ids()))
-    return done
+        return replace(done, kept=before_bytes - kept_bytes(store.context))
 
 
 def _plan(
@@ -181,7 +188,7 @@ def _plan(
                 waiting[unit_of[parent]] -= count
         for one in above:
             add(one)
-    return _Plan(removed, list(_children_first(census)), children)
+    return _Plan(removed, list(_children_first(census)), children, census.kept.all_bytes - census.kept_size)
 
 
 def _fitting(store: LayerStore, census: Census, chosen: ImageFilter | None) -> set[ImageID]:

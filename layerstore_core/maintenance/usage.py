@@ -16,6 +16,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images.filters import parse_time
 from layerstore_core.images.keep.groups import members_of_names, names_of_images
+from layerstore_core.maintenance.kept import KeptFiles
 from layerstore_core.records.pins import Pins
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
@@ -32,6 +33,8 @@ class ImageUsage:
         size: the bytes of all its layers; layers that are missing do not count.
         shared: those of the layers that other images have, too.
         own: those of the layers that no other image has.
+        kept: the bytes of the manifests and other documents that are kept for it, and of its layers as they came
+            compressed.
         rw_layers: the writable layers on it, by name.
         in_use: whether a writable layer, a mount, a process or a pin uses it.
         last_used: when it was last used, in seconds since 1970.
@@ -42,6 +45,7 @@ class ImageUsage:
     size: int
     shared: int
     own: int
+    kept: int
     rw_layers: tuple[str, ...]
     in_use: bool
     last_used: float
@@ -86,14 +90,16 @@ class Total:
     """The sum for one kind of objects.
 
     Attributes:
-        kind: the kind.
+        kind: the kind. Documents are manifests, indexes and artifacts that came with images; compressed layers are
+            those that the setting `keep_blobs` keeps.
         count: how many there are.
-        in_use: how many of them are in use.
-        size: their bytes; a layer of several images counts once.
+        in_use: how many of them are in use; a document or a compressed layer is if one of its images is, or if its
+            layer has another use.
+        size: their bytes; a layer of several images counts once. Those of images are the bytes of their layers.
         reclaimable: the bytes that are freed if all objects that are not in use are removed.
     """
 
-    kind: Literal["images", "layers", "writable layers"]
+    kind: Literal["images", "layers", "writable layers", "documents", "compressed layers"]
     count: int
     in_use: int
     size: int
@@ -108,13 +114,13 @@ class StoreUsage:
         images: the images that can be read, the one that was used last first.
         layers: the layers that can be loaded, by chain ID.
         rw_layers: the writable layers, by name.
-        totals: the sums for these three.
+        totals: the sums for these three, and for what is kept besides: documents and compressed layers.
     """
 
     images: tuple[ImageUsage, ...]
     layers: tuple[LayerUsage, ...]
     rw_layers: tuple[WritableUsage, ...]
-    totals: tuple[Total, Total, Total]
+    totals: tuple[Total, Total, Total, Total, Total]
 
 
 class Census:
@@ -132,7 +138,9 @@ class Census:
         names: the names of each image, sorted.
         certain: whether everything that may refer to a layer can be read. If not, no layer is free.
         free: the layers to which nothing refers, as far as images have been removed from the census.
-        size: the bytes of the other layers.
+        layers_size: the bytes of the other layers.
+        kept: the documents and the compressed layers.
+        kept_size: the bytes of those that are not free.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -150,9 +158,16 @@ class Census:
         self._images_of: dict[ChainID, int] = {}
         self._read_images()
         self.free: Final[set[ChainID]] = set()
-        self.size = sum(node.record.size for node in self.nodes.values())
+        self.layers_size = sum(node.record.size for node in self.nodes.values())
+        self.kept: Final = KeptFiles(context, self.nodes.values(), certain=self.certain)
+        self.kept_size = self.kept.needed_bytes
         for chain in self.nodes:
             self._free(chain)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that is not free."""
+        return self.layers_size + self.kept_size
 
     def top(self, image: ImageID) -> LayerNode | None:
         """Return the topmost layer of an image; `None` if it has none, or if that cannot be loaded."""
@@ -192,6 +207,7 @@ class Census:
 
     def remove(self, image: ImageID) -> None:
         """Remove an image from the census, and note which layers are free without it."""
+        self.kept_size -= self.kept.remove_image(image)
         for chain in reversed(self.chains[image]):
             self._images_of[chain] -= 1
             self._free(chain)
@@ -205,7 +221,8 @@ class Census:
             if users or chain in self.free:
                 return
             self.free.add(chain)
-            self.size -= node.record.size
+            self.layers_size -= node.record.size
+            self.kept_size -= self.kept.remove_layer(node.record.diff_id)
             node = node.parent
             if node is not None:
                 self._children[node.record.chain_id] -= 1
@@ -261,12 +278,13 @@ def disk_usage(store: LayerStore) -> StoreUsage:
     of_images = census.size_of({chain for chains in census.chains.values() for chain in chains})
     rw_layers = tuple(_writable(context, node) for _, node in sorted(context.catalog.mounts().items()))
     images = sorted((_image(census, image) for image in census.chains), key=lambda one: (-one.last_used, one.image_id))
-    before = census.size
+    before = census.layers_size
     for image in images:
         if not image.in_use:
             census.remove(image.image_id)
+    kept = census.kept
     totals = (
-        Total("images", len(images), _used(images), of_images, before - census.size),
+        Total("images", len(images), _used(images), of_images, before - census.layers_size),
         Total("layers", len(layers), _used(layers), sum(layer.size for layer in layers), unreferenced),
         Total(
             "writable layers",
@@ -275,12 +293,18 @@ def disk_usage(store: LayerStore) -> StoreUsage:
             sum(rw.size or 0 for rw in rw_layers),
             sum(rw.size or 0 for rw in rw_layers if not rw.in_use),
         ),
+        _kept("documents", list(kept.documents.values()), kept.needed_documents),
+        _kept("compressed layers", [size for sizes in kept.blobs.values() for size in sizes], kept.needed_blobs),
     )
     return StoreUsage(tuple(images), layers, rw_layers, totals)
 
 
 def _used(objects: Collection[ImageUsage] | Collection[LayerUsage] | Collection[WritableUsage]) -> int:
     return sum(one.in_use for one in objects)
+
+
+def _kept(kind: Literal["documents", "compressed layers"], sizes: list[int], needed: list[int]) -> Total:
+    return Total(kind, len(sizes), len(needed), sum(sizes), sum(sizes) - sum(needed))
 
 
 def _image(census: Census, image: ImageID) -> ImageUsage:
@@ -293,6 +317,7 @@ def _image(census: Census, image: ImageID) -> ImageUsage:
         size,
         shared,
         size - shared,
+        census.kept.size_of(image, (census.nodes[chain].record.diff_id for chain in chains if chain in census.nodes)),
         tuple(sorted(top.mounts)) if top is not None else (),
         census.is_in_use(image),
         census.last_used(image),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def du(session: Session, verbose: bool) -> None:
-    """Show how much images, layers and writable layers take.
+    """Show how much images, layers and writable layers take, and what is kept with images.
 
     SIZE is the bytes in files, as they were recorded: a layer that several images share counts once. RECLAIMABLE is
     what is freed if everything that is not in use is removed. The blocks on disk may be more: the driver vfs keeps a
@@ -52,6 +52,7 @@ def _document(usage: StoreUsage) -> dict[str, Any]:
                 "size": image.size,
                 "shared": image.shared,
                 "own": image.own,
+                "kept": image.kept,
                 "rw_layers": image.rw_layers,
                 "in_use": image.in_use,
                 "last_used": time_of(image.last_used),
@@ -65,7 +66,9 @@ def _document(usage: StoreUsage) -> dict[str, Any]:
 
 def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("TYPE", "TOTAL", "IN USE", "SIZE", "RECLAIMABLE")]
-    for total in usage.totals:
+    for number, total in enumerate(usage.totals):
+        if number > 2 and not total.count:
+            continue  # most stores keep none of these
         share = f" ({100 * total.reclaimable // total.size}%)" if total.size else ""
         freed = output.human_size(total.reclaimable) + share
         rows.append((total.kind, str(total.count), str(total.in_use), output.human_size(total.size), freed))

@@ -45,7 +45,8 @@ class _Parsed(click.ParamType[float]):
     "--keep-storage",
     metavar="SIZE",
     type=_Parsed("size", parse_size),
-    help="Stop when the layers that stay have this size or less, such as 20G; also remove images that have a name.",
+    help="Stop when the layers that stay, and what is kept with them and with images, have this size or less, such as "
+    "20G; also remove images that have a name.",
 )
 @click.option(
     "--filter",

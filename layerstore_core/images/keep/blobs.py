@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -128,6 +129,20 @@ class KeptBlobs:
                 diff_id = DiffID.from_hex(name)
                 for digest in self.digests(diff_id):
                     yield diff_id, digest
+
+    def sizes(self) -> dict[DiffID, list[int]]:
+        """Return the sizes of all blobs in bytes, by layer; none of those that cannot be read."""
+        found: dict[DiffID, list[int]] = {}
+        try:
+            names = inside.directory_names(self.path)
+        except (BadRecord, OSError):
+            return found
+        for name in filter(_HEX.fullmatch, names):
+            with suppress(BadRecord, OSError), inside.Directory(self.path / name) as blobs:
+                found[DiffID.from_hex(name)] = [
+                    blobs.status(blob).st_size for blob in filter(_HEX.fullmatch, blobs.names())
+                ]
+        return found
 
     def path_of(self, diff_id: DiffID, digest: str) -> Path:
         """Return the path of a blob, whether it exists or not."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.images.keep.blobs import KeptBlobs
+from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.kept import Survey
 from layerstore_core.store.store import LayerStore
 
@@ -25,7 +26,7 @@ def unused(store: LayerStore, survey: Survey, without: Collection[ChainID] = ())
     found: list[Path] = []
     context = store.context
     if not context.image_db.unreadable():
-        found += context.kept.unused(set(context.image_db.image_ids()), names_on_disk(store), survey)
+        found += context.kept.unused(set(context.image_db.image_ids()), names_on_disk(context.image_db), survey)
     blobs = KeptBlobs(store.root, store.driver_name)
     if inside.has_entries(blobs.path) and not store.load_problems and not store.unreadable():
         gone = set(without)
@@ -42,10 +43,9 @@ def forget(store: LayerStore, survey: Survey) -> None:
     """
     context = store.context
     if not context.image_db.unreadable() and not survey.unreadable:
-        context.kept.forget(set(context.image_db.image_ids()), names_on_disk(store), survey)
+        context.kept.forget(set(context.image_db.image_ids()), names_on_disk(context.image_db), survey)
 
 
-def names_on_disk(store: LayerStore) -> dict[str, ImageID] | None:
+def names_on_disk(records: ImageDB) -> dict[str, ImageID] | None:
     """Return Docker's list of names; `None` where it is missing."""
-    records = store.context.image_db
     return records.names() if inside.exists(records.names_path) else None

@@ -248,12 +248,13 @@ def _remove_images(context: StoreContext, records: ImageDB, plan: _Plan, done: P
                     batch.append(unit)
                 else:
                     kept |= unit.parents.keys()  # an image that stays was built from them
+            images = [image for unit in batch for image in unit.images]
+            records.begin_removal(images)
             if untagged := [name for unit in batch for name in unit.names]:
                 for name in untagged:
                     del names[name]
                 records.set_names(names)
                 done.untagged.extend(untagged)
-            images = [image for unit in batch for image in unit.images]
             records.remove_all(images, done.deleted.append, plan.children)
             for image in images:
                 logger.info("removed image {}", image)

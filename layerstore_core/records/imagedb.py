@@ -125,6 +125,8 @@ class ImageDB:
     def add(self, config: bytes, parent: ImageID | None = None, *, unnamed: bool = False) -> ImageID:
         """Record an image, to whose layers the caller has handles. A sound record that exists is not changed.
 
+        An image that a killed removal has marked stays: the mark is removed, here or by `finish`.
+
         Args:
             config: its config.
             parent: the image that it was built from.
@@ -145,6 +147,8 @@ class ImageDB:
             self._write(self.parent_path(image), parent.encode(), mode=0o600)
         if not known or not self._is_sound(image):
             self._write(self.config_path(image), config, mode=0o600)
+        if known and not unnamed:
+            self.finish([image])  # a removal that was killed has left its mark
         return image
 
     def finish(self, images: Collection[ImageID]) -> None:

@@ -6,6 +6,9 @@ import errno
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -236,6 +239,29 @@ def test_a_prune_that_is_killed_leaves_nothing_that_the_next_does_not_remove(
     assert names_of(store) == [] and check_store(store) == []
     assert len(prune(open_store()).deleted) == 3
     assert store.layers() == {}
+
+
+@pytest.mark.parametrize("where", ["set_names", "remove_all"])
+def test_gc_removes_what_a_killed_prune_has_left(store: LayerStore, images: Images, open_store, where: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from layerstore_core import LayerStore\n"
+        "from layerstore_core.maintenance.prune import prune\n"
+        "from layerstore_core.records.imagedb import ImageDB\n"
+        f"ImageDB.{where} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
+        "    prune(store, named=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, store.root], check=False)
+    assert done.returncode == -signal.SIGKILL
+    later = open_store()
+    collect_garbage(later)
+    if where == "set_names":  # it was killed before: nothing has happened but to the image without a name
+        assert names_of(later) == ["new:1", "old:1", "old:2"]
+        assert {image.image_id for image in Images(later).all()} == {OLD.image_id, NEW.image_id}
+    else:
+        assert (names_of(later), Images(later).all(), later.layers()) == ([], [], {})
+    assert check_store(later) == []
 
 
 def test_two_at_once_remove_each_thing_once(store: LayerStore, images: Images, open_store) -> None:

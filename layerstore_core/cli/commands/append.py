@@ -52,8 +52,9 @@ def append(
     add one as a file, add a directory that it is in. Any other file goes into DEST if that is a directory or ends
     with a slash; otherwise DEST is its path. Symbolic links of the image lead to where they do in the image.
 
-    Symbolic links in a directory are kept. Sockets are left out. Directories that the image has keep their
-    metadata. The same sources, options and time (--created) give the same image ID.
+    Symbolic links in a directory are kept. Sockets are left out. What is mounted in a directory is added, too; to
+    leave it out, give a tar made with --one-file-system. Directories that the image has keep their metadata. The same
+    sources, options and time (--created) give the same image ID.
 
     \b
     Examples:

@@ -31,7 +31,8 @@ def import_(session: Session, source: str, name: str, options: ConfigOptions) ->
 
     The image has one layer. TAR is a file, or '-' for standard input, and may be compressed with gzip, zstd, xz or
     bzip2. Its bytes become the layer: 'layerstore export' gives them back. The files of a DIR keep their owners and
-    times, but those of an ordinary user who runs the command become root's; sockets are left out.
+    times, but those of an ordinary user who runs the command become root's; sockets are left out. What is
+    mounted inside DIR is read, too: for the root of a running system give a tar made with --one-file-system.
 
     The config is empty but for the platform of this host and what the options set.
 

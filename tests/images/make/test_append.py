@@ -369,3 +369,26 @@ def test_a_bad_root_leaves_the_store_as_it_was(
     with pytest.raises(error, match=message):
         images.import_root(store.root if source == "store" else source, name="root:1")
     assert state(store) == before
+
+
+@pytest.mark.needs_root
+def test_what_is_mounted_in_a_directory_is_added_unless_tar_leaves_it_out(images: Images, here: Path) -> None:
+    """As `docker build` and `tar` do; the documentation names tar's option as the way to leave it out."""
+    tree, packed = here / "tree", here / "tree.tar"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=750", "tmpfs", tree / "sub"], check=True)
+    try:
+        (tree / "sub" / "inside").write_bytes(b"mounted")
+        subprocess.run(["tar", "--one-file-system", "-C", tree, "-cf", packed, "."], check=True)
+        made = [
+            images.append(None, [(tree, "/")], name="all:1"),
+            images.import_root(tree, name="all:2"),
+            images.append(None, [(packed, "/")], name="one:1"),
+            images.import_root(packed, name="one:2"),
+        ]
+    finally:
+        subprocess.run(["umount", tree / "sub"], check=True)
+    found = []
+    for image in made:
+        with images.view(image) as view:
+            found.append({path: node.mode for path, node in view.walk() if path.startswith(b"sub")})
+    assert found == [{b"sub": 0o750, b"sub/inside": 0o644}] * 2 + [{b"sub": 0o750}] * 2

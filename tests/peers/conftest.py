@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests import trees
+from tests import tars, trees
+from tests.docker.contents import MTIME
 from tests.docker.daemon import Daemon, daemon
 from tests.driver_roots import mounts_below
 from tests.peers.contents import change, make_root
@@ -98,9 +99,23 @@ def made(directory: Path, root_files: Path) -> Made:
     (added / "tmp" / "x").write_text("x\n")
     (added / "home" / "app").mkdir(parents=True)
     (added / "home" / "app" / "y").write_text("y")
+    # Programs that keep the files of each layer apart have no file of the image below to link to.
+    links = (
+        tars.hard_link(b"opt/read", b"srv/read", mtime=MTIME),
+        tars.hard_link(b"opt/su", b"bin/su", mode=0o4755, mtime=MTIME),
+    )
+    (directory / "links.tar").write_bytes(tars.tar(*links))
     run("import", root_files, "-t", "import:1", *OPTIONS, "--created", "2024-01-01T00:00:00Z")
     run(
-        *("append", "import:1", added, f"{root_files / 'etc/passwd'}:/opt/deep/passwd", "-t", "append:1"),
+        *(
+            "append",
+            "import:1",
+            added,
+            directory / "links.tar",
+            f"{root_files / 'etc/passwd'}:/opt/deep/passwd",
+            "-t",
+            "append:1",
+        ),
         *("--chown", "app:web", "--env", "B=2", "--label", "empty-", "--created", "2024-01-02T00:00:00Z"),
     )
     run("rw", "create", "work", "--image", "append:1")

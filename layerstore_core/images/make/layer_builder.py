@@ -8,7 +8,6 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -16,6 +15,7 @@ from layerstore_core.base.limits import Limits
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer, InvalidSource
 from layerstore_core.images.make.content import Content, GivenBytes, SourceFile
+from layerstore_core.images.make.difference import item_of
 from layerstore_core.images.make.layer_tar import open_tar
 from layerstore_core.images.make.places import Item, Places
 from layerstore_core.images.make.tar_source import TarSource
@@ -47,7 +47,8 @@ class LayerBuilder:
         owner: user ID and group ID of everything.
         mode: permission bits of everything but symbolic links.
         mtime_ns: time of everything, in nanoseconds since 1970.
-        base: the tree of the image that the layer is for. With it, names follow the symbolic links of the image.
+        base: the tree of the image that the layer is for. With it, names follow the symbolic links of the image, and
+            hard links to its files are possible. It has to stay open until the layer's tar is read.
         spool_dir: where a compressed tar is unpacked to, in a file without a name. [default: the system's]
         limits: how much of a tar is accepted; `None` for any size.
 
@@ -68,6 +69,7 @@ class LayerBuilder:
         self._owner = owner
         self._mode = mode
         self._mtime_ns = mtime_ns
+        self._base = base
         self._places = Places(base)
         self._spool_dir = Path(spool_dir if spool_dir is not None else tempfile.gettempdir())
         self._limits = limits
@@ -156,8 +158,11 @@ class LayerBuilder:
     def add_hard_link(self, path: str | bytes | os.PathLike[str], target: str | bytes | os.PathLike[str]) -> None:
         """Add another name of a file, which the layer or the image has; errors as of `add_directory`.
 
+        A file that only the image has is put into the layer, under all its names: programs that keep the files of each
+        layer apart could not load a layer that links to it. For that, the class needs the `base`.
+
         Raises:
-            InvalidSource: there is no such file, or it is a directory.
+            InvalidSource: there is no such file, or it is a directory, or only a `base` could tell.
         """
         self._link(self._resolve(path), os.fsencode(target))
 
@@ -338,21 +343,38 @@ class LayerBuilder:
             return
         item = self._places.items.get(source)
         found = self._places.find(source)
-        if (found is None and self._places.base is not None) or not where or source in self._places.whiteouts:
+        if found is None and self._base is None and where and source not in self._places.whiteouts:
+            raise InvalidSource(
+                f"a hard link to {os.fsdecode(target)!r}, which is not in the layer; if the image has it, "
+                "build the layer with base=, so that the layer gets the file, too"
+            )
+        if found is None or not where or source in self._places.whiteouts:
             raise InvalidSource(f"a hard link to {os.fsdecode(target)!r}, which does not exist")
-        if found is not None and found.type is EntryType.DIR:
+        if found.type is EntryType.DIR:
             raise InvalidSource(f"a hard link to {os.fsdecode(target)!r}, which is a directory")
         if item is None:
-            item = Item(TarEntry(b"", EntryType.HARDLINK, linkname=source))
+            item = self._take(source)
             if entry is not None:
-                item.entry = replace(entry, linkname=source)
-            self._set(item.entry, (None, None, None))
-        elif entry is not None and item.entry.type is not EntryType.SYMLINK:
+                item.entry.xattrs = {**item.entry.xattrs, **entry.xattrs}
+        if entry is not None and item.entry.type is not EntryType.SYMLINK:
             # As it is unpacked: the metadata of the last entry of a file counts.
             item.entry.mode, item.entry.uid, item.entry.gid = entry.mode, entry.uid, entry.gid
             item.entry.mtime_ns = entry.mtime_ns
             self._set(item.entry, (None, None, None))
         self._places.put(where, item)
+
+    def _take(self, path: bytes) -> Item:
+        """Put a file of the image into the layer, with all names that it has there; return it.
+
+        A program that keeps the files of each layer apart does not have a file of another layer to link to.
+        """
+        assert self._base is not None  # else nothing is found that the layer does not have
+        node = self._base.find(path, follow=False)[1]
+        item = item_of(node, self._base)
+        for name in {path, *self._base.names_of(node)}:
+            if self._places.find(name) is node:  # not deleted or replaced
+                self._places.put(name, item)
+        return item
 
 
 def _check(owner: tuple[int, int] | None, mode: int | None) -> None:

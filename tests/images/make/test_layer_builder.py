@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ from layerstore_core.errors import InvalidLayer, InvalidSource
 from layerstore_core.images.make import places, tar_source
 from layerstore_core.images.make.layer_builder import LayerBuilder
 from layerstore_core.tar.entry import EntryType
+from layerstore_core.view.layers import TarLayer
+from layerstore_core.view.tree import TreeView
 from tests import tars
 
 needs_root = pytest.mark.needs_root
@@ -310,16 +313,63 @@ def test_a_name_that_is_added_again_replaces_what_it_was(builder: LayerBuilder) 
     assert list(entries(builder)) == [".wh.d", "a"]
 
 
-def test_a_hard_link_to_a_file_of_the_image_stays_a_link() -> None:
-    with LayerBuilder(base=Tree(etc="/", etc__passwd="-")) as builder:  # type: ignore[arg-type]
-        builder.add_hard_link("copy", "etc/passwd")
-        assert entries(builder)["copy"][0::5] == ("1", "etc/passwd")
+@pytest.fixture
+def image() -> Iterator[TreeView]:
+    below = tars.tar(
+        tars.directory(b"etc", mode=0o711),
+        tars.entry(b"etc/passwd", b"users", uid=5, gid=6, mode=0o4711, mtime=7),
+        tars.hard_link(b"etc/shadow", b"etc/passwd", uid=5, gid=6, mode=0o4711, mtime=7),
+        tars.hard_link(b"gone", b"etc/passwd", uid=5, gid=6, mode=0o4711, mtime=7),
+        tars.entry(b"single", b"1", mtime=8),
+        tars.symlink(b"link", b"etc"),
+    )
+    with TreeView([TarLayer(partial(io.BytesIO, below))]) as view:
+        yield view
+
+
+def test_a_hard_link_to_a_file_of_the_image_brings_the_file_with_all_its_names(image: TreeView) -> None:
+    """A program that keeps the files of each layer apart cannot link to a file of another layer."""
+    with LayerBuilder(base=image) as builder:
+        builder.add_whiteout("gone")
+        builder.add_hard_link("copy", "link/passwd")
+        builder.add_hard_link("second", "copy")
+        builder.add_hard_link("sym", "link")
+        assert entries(builder) == {
+            ".wh.gone": ("0", "0o600", 0, 0, 0, b""),
+            "copy": ("0", "0o4711", 5, 6, 7, b"users"),
+            "etc": ("5", "0o711", 0, 0, 0, ""),
+            "etc/passwd": ("1", "0o4711", 5, 6, 7, "copy"),
+            "etc/shadow": ("1", "0o4711", 5, 6, 7, "copy"),
+            "link": ("2", "0o777", 0, 0, 0, "etc"),
+            "second": ("1", "0o4711", 5, 6, 7, "copy"),
+            "sym": ("1", "0o777", 0, 0, 0, "link"),
+        }
+
+
+def test_a_hard_link_of_a_tar_to_a_file_of_the_image_sets_its_metadata(image: TreeView, tmp_path: Path) -> None:
+    (tmp_path / "t.tar").write_bytes(tars.tar(tars.hard_link(b"twin", b"single", uid=9, mode=0o600, mtime=10)))
+    with LayerBuilder(base=image) as builder:
+        builder.add_tar("/", tmp_path / "t.tar")
+        assert entries(builder) == {
+            "single": ("0", "0o600", 9, 0, 10, b"1"),
+            "twin": ("1", "0o600", 9, 0, 10, "single"),
+        }
+
+
+def test_hard_links_that_lead_to_no_file_are_refused(builder: LayerBuilder, image: TreeView) -> None:
+    with LayerBuilder(base=image) as with_image:
         for target, message in (("missing", "does not exist"), ("etc", "is a directory")):
             with pytest.raises(InvalidSource, match=message):
-                builder.add_hard_link("other", target)
-        builder.add_whiteout("etc/passwd")
+                with_image.add_hard_link("other", target)
+        with_image.add_whiteout("etc/passwd")
         with pytest.raises(InvalidSource, match="does not exist"):
-            builder.add_hard_link("other", "etc/passwd")
+            with_image.add_hard_link("other", "etc/passwd")
+    with pytest.raises(InvalidSource, match=r"not in the layer; .* with base="):
+        builder.add_hard_link("other", "etc/passwd")
+    builder.add_whiteout("etc/passwd")
+    with pytest.raises(InvalidSource, match="does not exist"):
+        builder.add_hard_link("other", "etc/passwd")
+    assert list(entries(builder)) == ["etc/.wh.passwd"]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, get_args
 
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import DiffID
-from layerstore_core.base.replace_file import OutputFile, replacing
+from layerstore_core.base.replace_file import OutputFile, naming, replacing
 from layerstore_core.diff.change import ChangeKind
 from layerstore_core.errors import while_doing
 from layerstore_core.images.image import Image
@@ -181,10 +181,12 @@ def _opened_changes(store: LayerStore, rw: RWLayer, stack: ExitStack) -> _Side:
     from layerstore_core.view.layers import TarLayer
 
     directory = store.context.scratch_directory()
-    spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
+    name = f"{directory} (a temporary file there)"
+    with naming(name):
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
     opened = Descriptor(os.dup, spool.fileno())
     with (
-        OutputFile(f"{directory} (a temporary file there)", opened, may_block=False) as target,
+        OutputFile(name, opened, may_block=False) as target,
         while_doing(f"copying the changes of writable layer {rw.name!r}"),
         open_changes(rw) as changes,
     ):

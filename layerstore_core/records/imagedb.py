@@ -423,15 +423,15 @@ class ImageDB:
         import secrets
 
         partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
-        try:
-            with naming(str(path)):
+        with naming(str(path)):  # an error of the removal, too
+            try:
                 inside.write(partial, content, mode, new=True, durable=durable)
                 inside.rename(partial, path)
-        except BaseException:
-            inside.unlink(partial, missing_ok=True)
-            raise
-        finally:
-            self._references.forget()
+            except BaseException:
+                inside.unlink(partial, missing_ok=True)
+                raise
+            finally:
+                self._references.forget()
         if durable:
             inside.flush(path.parent)
 

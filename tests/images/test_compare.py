@@ -164,6 +164,18 @@ def test_a_full_disk_is_named_with_what_was_to_be_written(
     assert "while copying the changes of writable layer 'work'" in raised.value.__notes__
 
 
+def test_an_error_of_making_the_temporary_file_names_its_directory(
+    store: LayerStore, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(images, BASE, name="a")
+    rw = images.create_rw_layer("work", "a")
+    directory = store.context.scratch_directory()
+    monkeypatch.setattr(type(store.context), "scratch_directory", lambda _: directory / "missing")
+    with pytest.raises(FileNotFoundError) as raised:
+        images.diff("a", rw)
+    assert raised.value.filename == f"{directory / 'missing'} (a temporary file there)"
+
+
 def test_layers_and_images_without_layers_are_compared(store: LayerStore, images: Images) -> None:
     load(images, name="none")
     load(images, [f(b"x")], name="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore_core.base import inside
 from layerstore_core.base.digests import DiffID, ImageID, chain_ids
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.imagedb import MAX_CONFIG, ImageDB, repository_of
@@ -219,3 +221,19 @@ def test_an_error_of_writing_names_the_record_and_leaves_it(
         db.set_names({"b:1": IMAGE})
     assert raised.value.filename == str(db.path / "repositories.json")
     assert files(db) == before
+
+
+def test_an_error_names_no_temporary_file_where_nothing_can_be_removed(
+    db: ImageDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a read-only file system, to remove the file that was not made is an error, too."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    db.add(CONFIG)
+    monkeypatch.setattr(inside, "write", refuse)
+    monkeypatch.setattr(inside, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as raised:
+        db.set_names({"b:1": IMAGE})
+    assert raised.value.filename == str(db.path / "repositories.json")

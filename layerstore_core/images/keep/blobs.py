@@ -97,15 +97,15 @@ class KeptBlobs:
         path = self._path_of(diff_id, digest)
         make_directory(path.parent, 0o700, durable=self._durable)
         partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
-        try:
-            with naming(str(path)):
+        with naming(str(path)):  # an error of the removal, too
+            try:
                 _give_name(file, partial)
                 if self._durable:
                     inside.flush(partial)
                 inside.rename(partial, path)
-        except BaseException:
-            inside.unlink(partial, missing_ok=True)
-            raise
+            except BaseException:
+                inside.unlink(partial, missing_ok=True)
+                raise
         if self._durable:
             inside.flush(path.parent)
 

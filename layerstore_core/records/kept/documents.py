@@ -450,13 +450,13 @@ class KeptDocuments:
 
         make_directory(path.parent, 0o700, durable=self._durable)
         partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
-        try:
-            with naming(str(path)):
+        with naming(str(path)):  # an error of the removal, too
+            try:
                 inside.write(partial, content, FILE_MODE, new=True, durable=self._durable)
                 inside.rename(partial, path)
-        except BaseException:
-            inside.unlink(partial, missing_ok=True)
-            raise
+            except BaseException:
+                inside.unlink(partial, missing_ok=True)
+                raise
         if self._durable:
             inside.flush(path.parent)
 

@@ -1,13 +1,17 @@
-"""When layers were last used: `<root>/layerstore/used/<driver>/<chain hex>`, a file with the seconds since 1970.
+"""When layers were last used: the modification time of the empty file `<root>/layerstore/used/<driver>/<chain hex>`.
 
-A use is a mount, a new writable layer, or an image that is loaded, saved or named. Reading does not count: it has to be
-quick, and may happen in a root that cannot be written. The times serve people and `prune` only, so they are not
-flushed, and a time that cannot be written is no error. Docker does not know of them.
+The kernel sets such a time whole or not at all, so that no kill, full disk or reader at the same moment loses it.
+
+A use is a mount, a new writable layer, or an image that is loaded, saved, named, made or built upon. Reading does not
+count: it has to be quick, and may happen in a root that cannot be written. The times serve people and `prune` only, so
+they are not flushed, and a time that cannot be written is no error. Docker does not know of them.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -22,9 +26,8 @@ from layerstore_core.log import logger
 from layerstore_core.records.own_state import state_directory
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SECONDS = re.compile(rb"(\d{1,12})\n", re.ASCII)
-#: More bytes than this are never in a file.
-_LONGEST: Final = 16
+#: In seconds. A time that is further ahead than clocks differ is damaged: it would keep an image for ever.
+_AHEAD: Final = 86_400
 
 
 class LastUsed:
@@ -48,19 +51,20 @@ class LastUsed:
             chains: the layers.
             when: the time, in seconds since 1970; `None` for now.
         """
-        content = b"%d\n" % (time.time() if when is None else when)
+        times = None if when is None else (when, when)
         for chain in chains:
             path = self.directory / chain.hex
             try:
                 make_directory(self.directory, 0o700)
-                inside.write(path, content, 0o644)
+                with inside.open_file(path, os.O_WRONLY | os.O_CREAT, 0o644) as file:
+                    os.utime(file, times)
             except (BadRecord, OSError) as error:
                 logger.debug("{}: the time of the last use is not recorded: {}", path, error)
 
     def of(self, chain: ChainID) -> float | None:
         """Return when a layer was last used, in seconds since 1970; `None` if that is not known."""
         try:
-            return _seconds(inside.read(self.directory / chain.hex, _LONGEST))
+            return _seconds(inside.status(self.directory / chain.hex))
         except (BadRecord, OSError):
             return None
 
@@ -71,7 +75,7 @@ class LastUsed:
             with inside.Directory(self.directory) as directory:
                 for name in filter(_HEX.fullmatch, directory.names()):
                     with suppress(BadRecord, OSError):
-                        if (when := _seconds(directory.read(name, _LONGEST))) is not None:
+                        if (when := _seconds(directory.status(name))) is not None:
                             found[ChainID.from_hex(name)] = when
         except (BadRecord, OSError) as error:
             logger.debug("{}: times of last use are not known: {}", self.directory, error)
@@ -94,6 +98,7 @@ class LastUsed:
             logger.debug("{}: times of layers that are gone remain: {}", self.directory, error)
 
 
-def _seconds(content: bytes) -> float | None:
-    match = _SECONDS.fullmatch(content)
-    return None if match is None else float(match[1])
+def _seconds(status: os.stat_result) -> float | None:
+    """Return the time of a file; `None` for one that cannot be right."""
+    usable = stat.S_ISREG(status.st_mode) and 0 <= status.st_mtime <= time.time() + _AHEAD
+    return status.st_mtime if usable else None

@@ -134,7 +134,7 @@ class StoreContext:
         return LastUsed(self.root, self.driver.name)
 
     def note_use(self, chains: Iterable[ChainID | None]) -> None:
-        """Record that layers are used now, each with its parents, as far as the root can be written."""
+        """Record that these layers, not their parents, are used now, as far as the root can be written."""
         if not self.read_only and self.locks.writable:
             self.last_used.note(chain for chain in chains if chain is not None)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from layerstore_core import Images, LayerStore
+from layerstore_core import ConfigOptions, Images, LayerStore
 from layerstore_core.maintenance.usage import StoreUsage, disk_usage
 from tests.images.archives import ImageSpec, docker_archive, tar_files
 
@@ -101,10 +103,42 @@ def test_a_use_is_recorded_and_forgotten_with_the_layer(store: LayerStore, image
     assert use_after_long(lambda: images.load(io.BytesIO(docker_archive(A))))
 
 
-def test_the_time_of_an_image_is_that_of_its_record_at_first(store: LayerStore, images: Images) -> None:
+@pytest.mark.parametrize("how", ["append", "config", "squash", "rebase"])
+def test_the_images_that_another_one_is_made_from_are_used(store: LayerStore, images: Images, how: str) -> None:
+    config = ConfigOptions(labels={"a": "b"})
+    used = [images.get("a:1").chain_id]
+    store.context.last_used.note(filter(None, used), 1000)
+    match how:
+        case "append":
+            images.append("a:1", [(__file__, "/f")])
+        case "config":
+            images.configure("a:1", None, config)
+        case "squash":
+            images.squash("a:1")
+        case "rebase":
+            other = images.append("a:1", [(__file__, "/f")], name="other:1")
+            used += [images.get("b:1").chain_id]
+            store.context.last_used.note(filter(None, used), 1000)
+            images.rebase(other, "a:1", "b:1", None)
+    assert all((store.context.last_used.of(chain) or 0) > 1000 for chain in used if chain)
+
+
+def test_a_time_is_kept_by_no_content(store: LayerStore, images: Images) -> None:
+    times, chain = store.context.last_used, images.get("a:1").chain_id
+    assert chain is not None
+    times.note([chain], 1000.5)
+    assert (times.directory / chain.hex).stat().st_size == 0
+    assert times.of(chain) == times.all()[chain] == 1000.5
+    times.note([chain], time.time() + 10 * 86_400)
+    assert times.of(chain) is None
+    assert chain not in times.all()
+
+
+@pytest.mark.parametrize("far", [10**11, 2**33])
+def test_the_time_of_an_image_is_that_of_its_record_at_first(store: LayerStore, images: Images, far: int) -> None:
     recorded = store.context.image_db.recorded_at(images.get("a:1").image_id)
     for path in store.context.last_used.directory.iterdir():
-        path.write_bytes(b"damaged")
+        os.utime(path, (far, far))  # a wrong clock, or damage
     assert all(abs(one.last_used - recorded) < 60 for one in disk_usage(store).images)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,9 @@ from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.maintenance.usage import StoreUsage
+
+#: The last second of the year 9999: a file may have a later time.
+_LAST: Final = 253_402_300_799
 
 
 @click.command()
@@ -101,5 +104,5 @@ def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
 
 
 def time_of(seconds: float) -> str:
-    """Return a time in seconds since 1970 as RFC 3339, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a time in seconds since 1970 as RFC 3339, to the second; the last that there is for a later one."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

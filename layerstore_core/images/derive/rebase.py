@@ -74,6 +74,7 @@ def rebase(
             base=image,
             parent=new.image_id if isinstance(new, Image) else None,
             name=name,
+            built_on=[base.chain_id if isinstance(base, Image) else base for base in (old, new)],
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from layerstore_core.base.digests import DiffID, ImageID, chain_ids
+from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.image import Image
 from layerstore_core.images.keep import outgoing
@@ -118,6 +118,7 @@ def finish_image(
     name: Reference | None,
     created_by: str | None = None,
     options: ConfigOptions | None = None,
+    built_on: Sequence[ChainID | None] = (),
 ) -> Image:
     """End the making of an image: the steps of its history, its annotations, its records and its name.
 
@@ -134,6 +135,7 @@ def finish_image(
         name: its name; `None` for none.
         created_by: the command that made the layer, for the history; `None` for no step: the history is complete.
         options: the author, the message, the instructions and the annotations.
+        built_on: the topmost layers of further images that it is made from; all these images count as used now.
 
     Raises:
         InvalidImage, InvalidReference, OSError, LayerStoreError: as `record_image`.
@@ -154,7 +156,9 @@ def finish_image(
         annotations = {} if base is None else annotations_of(store, base)
         if options:
             annotations = options.new_annotations(annotations)
-        return record_image(store, config, new or below, name=name, parent=parent, annotations=annotations)
+        made = record_image(store, config, new or below, name=name, parent=parent, annotations=annotations)
+        store.context.note_use([None if base is None else base.chain_id, *built_on])
+        return made
 
 
 def record_image(
@@ -211,6 +215,7 @@ def record_image(
                 records.set_names({**records.names(), full: image_id})
             undo.pop_all()
         records.finish([image_id])
+    store.context.note_use([found])
     return Image(image_id, document, () if name is None else (str(name),), size)
 
 

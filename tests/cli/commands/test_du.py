@@ -45,3 +45,9 @@ def test_the_document_has_exact_numbers(run: Run) -> None:
         (): (2048, 1024),
     }
     assert document["images"][0]["last_used"].endswith("Z")
+
+
+def test_a_time_beyond_all_calendars_is_shown_as_the_last_one(run: Run) -> None:
+    from layerstore_core.cli.commands.du import time_of
+
+    assert (time_of(0), time_of(-5), time_of(1e15)) == ("1970-01-01T00:00:00Z",) * 2 + ("9999-12-31T23:59:59Z",)

@@ -86,9 +86,9 @@ class TreeView:
         for layer in self._layers[:count]:
             base.add_layer(layer)
         for view in (self, other):
-            view.merge_above(base)
+            view._merge_above(base)  # noqa: SLF001 - of the same class
 
-    def merge_above(self, base: Merger) -> None:
+    def _merge_above(self, base: Merger) -> None:
         """Merge the layers above the first ones.
 
         Args:

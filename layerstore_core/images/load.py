@@ -20,6 +20,7 @@ from layerstore_core.images.keep.compressed import CompressedLayers, compressed_
 from layerstore_core.images.keep.incoming import Incoming, incoming, write_documents
 from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
+from layerstore_core.records.kept import fit_names
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.register_chain import LayerInput
@@ -190,8 +191,15 @@ def _record(
         if plan.names:
             origins = kept.names()
             undo.callback(kept.set_names, origins)
-            added = {name: {**origins.get(name, {}), image: origin} for name, (image, origin) in plan.names.items()}
-            kept.set_names({**origins, **added})
+            changed, left_out = fit_names(origins, plan.names, from_outside=True)
+            if left_out:
+                logger.warning(
+                    "{}: {} gets its image, but not what the layout has for the name (other platforms, annotations): "
+                    "there is no room for more; remove names that are not needed",
+                    container.name,
+                    ", ".join(left_out[:10]),
+                )
+            kept.set_names(changed)
         if names := {str(name): group.images[0].config.image_id for group in groups for name in group.names}:
             for image_id in dict.fromkeys(names.values()):
                 records.set_last_updated(image_id, now())

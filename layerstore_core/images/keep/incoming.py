@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,12 +11,11 @@ from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.documents import Descriptor
 from layerstore_core.images.formats.found import ImageFiles, ImageGroup, ManifestFiles, Skipped
-from layerstore_core.images.formats.referrers import ReferrerFiles, find_referrers
-from layerstore_core.records.kept import MAX_DOCUMENT, KeptDocuments, Origin, Referrer, digest_of, is_shallow
+from layerstore_core.images.formats.referrers import ReferrerFiles, bounded, find_referrers
+from layerstore_core.records.kept import MAX_DOCUMENT, KeptDocuments, Origin, Referrer, digest_of
 
 #: A descriptor with more bytes of JSON is kept without what is not necessary: its annotations and other fields.
 _MAX_DESCRIPTOR: Final = 64 << 10
-_NECESSARY: Final = ("mediaType", "digest", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def incoming(container: Container, groups: Sequence[ImageGroup], skipped: list[S
 def write_documents(
     kept: KeptDocuments, container: Container, documents: Iterable[Descriptor], added: Callable[[str], object]
 ) -> None:
-    """Write documents of a container, unless they are there.
+    """Write documents of a container, unless they are there, and flush them together.
 
     Args:
         kept: where to write them.
@@ -87,9 +85,10 @@ def write_documents(
         InvalidImage: one is damaged or missing.
         BadRecord, OSError: it cannot be written.
     """
-    for descriptor in documents:
-        if kept.put(descriptor.digest, _read(container, descriptor)):
-            added(descriptor.digest)
+    with kept.putting() as put:
+        for descriptor in documents:
+            if put(descriptor.digest, _read(container, descriptor)):
+                added(descriptor.digest)
 
 
 def related(referrers: Iterable[Referrer | ReferrerFiles], subjects: Collection[str]) -> list[int]:
@@ -140,22 +139,20 @@ def _digests(documents: Iterable[Descriptor], referrers: Iterable[ReferrerFiles]
 
 
 def _referrer(one: ReferrerFiles) -> Referrer:
-    return Referrer(one.subject, _document(one.descriptor, is_index=None))
+    return Referrer(one.subject, one.document)
 
 
 def _digest(one: Referrer | ReferrerFiles) -> str:
     return one.digest if isinstance(one, Referrer) else one.descriptor.digest
 
 
-def _document(descriptor: Descriptor, *, is_index: bool | None) -> dict[str, Any]:
+def _document(descriptor: Descriptor, *, is_index: bool) -> dict[str, Any]:
     """Return a descriptor's JSON, with a media type, and bounded in size."""
     document = dict(descriptor.document)
-    if is_index is not None and not descriptor.media_type:
+    if not descriptor.media_type:
         kind = "index" if is_index else "manifest"
         document = {"mediaType": f"application/vnd.oci.image.{kind}.v1+json", **document}
-    if is_shallow(document) and len(json.dumps(document)) <= _MAX_DESCRIPTOR:
-        return document
-    return {key: document[key] for key in _NECESSARY if key in document and len(str(document[key])) < 1000}
+    return bounded(document, _MAX_DESCRIPTOR)
 
 
 def _read(container: Container, descriptor: Descriptor) -> bytes:

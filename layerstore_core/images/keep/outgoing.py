@@ -15,7 +15,7 @@ from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.keep.groups import for_platform, members_of_names
 from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.records.kept import MAX_DOCUMENTS, KeptDocuments, Origin
+from layerstore_core.records.kept import MAX_DOCUMENTS, KeptDocuments, Origin, fit_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,12 @@ def copy_origin(kept: KeptDocuments, source: str | None, name: str, image: Image
     own = dict(names.get(name, {}))
     if origin == own.get(image):
         return
-    if origin is None:
-        del own[image]
-    else:
-        own[image] = origin
-    kept.set_names({**names, name: own})
+    own.pop(image, None)
+    added = {} if origin is None else {name: (image, origin)}
+    changed, left_out = fit_names({**names, name: own}, added, from_outside=False)
+    if left_out:
+        logger.warning("{} has the image, but not the manifest that {} came with: there is no room", name, source)
+    kept.set_names(changed)
 
 
 def annotations_of(kept: KeptDocuments, image: ImageID, name: str | None) -> dict[str, str]:

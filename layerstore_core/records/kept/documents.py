@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,9 @@ from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ImageID
 from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, LayerStoreError
-from layerstore_core.records.kept.origin import NameOrigins, Origin, check_digest, digest_of
+from layerstore_core.records.kept import names_limit
+from layerstore_core.records.kept.names_limit import encode_names
+from layerstore_core.records.kept.origin import NameOrigins, Origin, check_digest, digest_of, encode
 from layerstore_core.records.kept.survey import Survey
 from layerstore_core.records.own_state import state_directory
 
@@ -35,8 +38,8 @@ from layerstore_core.records.own_state import state_directory
 MAX_DOCUMENT: Final = 64 << 20
 #: The most documents and referrers of one origin.
 MAX_DOCUMENTS: Final = 10_000
-_MAX_ORIGIN: Final = 8 << 20
-_MAX_NAMES: Final = 64 << 20
+#: The largest origin of an image, in bytes. What `load` keeps of a layout is less than half of it.
+_MAX_ORIGIN: Final = 16 << 20
 _HEX = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{64})?", re.ASCII)
 _IMAGE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALGORITHMS: Final = ("sha256", "sha512")
@@ -100,12 +103,29 @@ class KeptDocuments:
             raise BadRecord(path, "the document has changed: its digest is not its name")
         return content
 
-    def put(self, digest: str, content: bytes) -> bool:
+    @contextmanager
+    def putting(self) -> Iterator[Callable[[str, bytes], bool]]:
+        """Yield a function as `put` for a block. At its end all documents are on disk, also those that were there.
+
+        They are flushed together. Write what refers to them after the block.
+        """
+        if not self._durable:
+            yield self.put
+            return
+        from layerstore_core.base.durability import FlushPoint
+
+        self._prepare()
+        with FlushPoint(self.path) as point:
+            yield partial(self.put, durable=False)
+            point.flush()
+
+    def put(self, digest: str, content: bytes, *, durable: bool = True) -> bool:
         """Write a document, unless it is there. A damaged one is replaced.
 
         Args:
             digest: its digest, which the caller has verified.
             content: its bytes.
+            durable: whether it is flushed by itself; see `putting`.
 
         Returns:
             Whether it was not there before.
@@ -123,7 +143,7 @@ class KeptDocuments:
                 return False
             except (BadRecord, OSError):
                 pass
-        self._write(path, content)
+        self._write(path, content, durable=durable)
         return not there
 
     # Origins
@@ -205,7 +225,7 @@ class KeptDocuments:
     def _raw_names(self) -> dict[str, Any]:
         """Return the parsed file of the origins of names; errors as `of_image`, and those of JSON."""
         try:
-            data = inside.read(self.names_path, _MAX_NAMES)
+            data = inside.read(self.names_path, names_limit.MAX_NAMES)
         except FileNotFoundError:
             if lost := self.lost():
                 raise lost from None
@@ -233,14 +253,20 @@ class KeptDocuments:
 
         Raises:
             BadRecord: the others are lost.
+            LayerStoreError: it is larger than what can be read again.
             OSError: it cannot be written.
         """
         path = self._images / image.hex
         if origin is None:
             inside.unlink(path, missing_ok=True)
             return
+        data = encode(origin.document())
+        if len(data) > _MAX_ORIGIN:
+            raise LayerStoreError(
+                f"what belongs to image {image} would take {len(data)} bytes; at most {_MAX_ORIGIN} are kept"
+            )
         self._prepare()
-        self._write(path, _json(origin.document()))
+        self._write(path, data)
 
     def set_names(self, names: Mapping[str, Mapping[ImageID, Origin]]) -> None:
         """Replace the origins of all names; errors as `set_image`, and `LayerStoreError` where there are too many.
@@ -248,15 +274,10 @@ class KeptDocuments:
         Write them before Docker's list of names. Until that has the new image of a name, the old origin counts: keep
         it next to the new one.
         """
-        document = {
-            name: {image: origin.document() for image, origin in origins.items()}
-            for name, origins in sorted(names.items())
-            if origins
-        }
-        data = _json(document)
-        if len(data) > _MAX_NAMES:
+        data, limit = encode_names(names), names_limit.MAX_NAMES
+        if len(data) > limit:
             raise LayerStoreError(
-                f"what belongs to the names of images would take {len(data)} bytes; at most {_MAX_NAMES} are kept"
+                f"what belongs to the names of images would take {len(data)} bytes; at most {limit} are kept"
             )
         self._prepare()
         self._write(self.names_path, data)
@@ -444,25 +465,22 @@ class KeptDocuments:
                 path, f"not the origin of an image: {error}; `layerstore check --repair` puts it into quarantine"
             ) from None
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes, *, durable: bool = True) -> None:
         """Write a file and move it to its place, whole or not at all."""
         import secrets
 
+        durable = durable and self._durable
         make_directory(path.parent, 0o700, durable=self._durable)
-        partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
+        half_done = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
         with naming(str(path)):  # an error of the removal, too
             try:
-                inside.write(partial, content, FILE_MODE, new=True, durable=self._durable)
-                inside.rename(partial, path)
+                inside.write(half_done, content, FILE_MODE, new=True, durable=durable)
+                inside.rename(half_done, path)
             except BaseException:
-                inside.unlink(partial, missing_ok=True)
+                inside.unlink(half_done, missing_ok=True)
                 raise
-        if self._durable:
+        if durable:
             inside.flush(path.parent)
-
-
-def _json(document: Any) -> bytes:
-    return (json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
 
 
 def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -108,6 +109,11 @@ def is_shallow(document: Any) -> bool:
             return True
         level = [item for items in inner for item in items]
     return False
+
+
+def encode(document: Any) -> bytes:
+    """Return the JSON of origins as it is written."""
+    return (json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:

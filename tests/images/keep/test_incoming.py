@@ -409,3 +409,81 @@ def test_attestations_of_an_index_are_kept_though_one_platform_is_loaded(images:
     # The attestation of the image that is not loaded is skipped.
     assert sorted(item.kind for item in loaded.skipped) == ["attestation", "platform"]
     assert len(loaded.referrers) == 1
+
+
+def test_origin_of_many_referrers_with_long_annotations_can_be_read_again(images: Images, store: LayerStore) -> None:
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    entries = [
+        {**artifact(files, manifest, b"%d" % n), "annotations": {"x": "\u00e4" * 40_000 if n else "short"}}
+        for n in range(3)
+    ]
+    loaded = load(images, write_index(files, [named(manifest, "docker.io/library/app:1"), *entries]))
+    assert len(loaded.referrers) == 3
+    origin = store.context.kept.of_name("app:1", AMD.image_id)
+    assert origin is not None
+    assert [one.descriptor.get("annotations") for one in origin.referrers] == [{"x": "short"}, None, None]
+    assert {one.digest for one in origin.referrers} == {one["digest"] for one in entries}
+
+
+@pytest.mark.parametrize(("limit", "value", "kept"), [("MAX_LISTED", 2000, 2), ("MAX_BLOBS", 7, 2)])
+def test_what_origins_list_of_referrers_is_limited_for_a_whole_layout(
+    images: Images, store: LayerStore, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, kept: int
+) -> None:
+    monkeypatch.setattr(limits, limit, value)
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    entries = [artifact(files, manifest, b"%d" % n) for n in range(5)]
+    loaded = load(images, write_index(files, [named(manifest, "docker.io/library/app:1"), *entries]))
+    assert len(loaded.referrers) == kept
+    assert len([item for item in loaded.skipped if "is not kept: at most" in item.reason]) == 5 - kept
+    assert store.context.kept.unreadable() == []
+
+
+def test_images_can_be_loaded_and_named_where_no_more_origins_of_names_can_be_kept(
+    images: Images, store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    entries = [artifact(files, manifest, b"%d" % n) for n in range(3)]
+    load(images, write_index(files, [named(manifest, "docker.io/library/app:1"), *entries]))
+    full = store.context.kept.names_path.stat().st_size + 300
+    monkeypatch.setattr("layerstore_core.records.kept.names_limit.MAX_NAMES", full)
+    other: Files = {}
+    arm = oci_manifest(other, ARM)
+    (loaded,) = load(images, write_index(other, [named(arm, "docker.io/library/other:1")]), platform="linux/arm64")
+    assert images.get("other:1").image_id == loaded.image_id
+    kept = store.context.kept
+    assert (kept.of_name("other:1", loaded.image_id), kept.unreadable()) == (None, [])
+    assert kept.of_image(loaded.image_id) is not None
+    assert kept.of_name("app:1", AMD.image_id) is not None
+    images.tag("app:1", "again:1")
+    assert images.get("again:1").image_id == AMD.image_id
+    assert kept.of_name("again:1", AMD.image_id) is None
+
+
+def test_all_documents_of_a_layout_are_flushed_together_before_the_origins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from layerstore_core.base import inside
+    from layerstore_core.base.durability import FlushPoint
+
+    done: list[str] = []
+    write, flush = inside.write, FlushPoint.flush
+
+    def write_noted(path: Any, content: bytes, mode: int, **options: Any) -> None:
+        if "manifests/" in str(path):
+            done.append(f"{Path(path).parent.name} {options.get('durable', False)}")
+        write(path, content, mode, **options)
+
+    with LayerStore.open(root=tmp_path / "root", driver="vfs", durability="full") as durable:
+        monkeypatch.setattr(inside, "write", write_noted)
+        monkeypatch.setattr(FlushPoint, "flush", lambda self: (done.append("flush"), flush(self)))
+        files: Files = {}
+        manifest = oci_manifest(files, AMD)
+        entries = [artifact(files, manifest, b"%d" % n) for n in range(3)]
+        load(Images(durable), write_index(files, [named(manifest, "docker.io/library/app:1"), *entries]))
+    documents = [number for number, what in enumerate(done) if what.startswith("sha256")]
+    assert [done[number] for number in documents] == ["sha256 False"] * 8  # 4 manifests, 3 contents, 1 config
+    origins = done.index("images True")
+    assert done[documents[-1] + 1 : origins] == ["flush"]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.errors import InvalidImage
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.config_options import ConfigOptions
 from layerstore_core.images.make.created import creation_time
@@ -75,6 +76,11 @@ def create(
         config.rootfs.diff_ids = []
         steps = config.history or []
         known = sum(not step.empty_layer for step in steps)
+        if known > len(diff_ids):
+            raise InvalidImage(
+                f"the history of the config has {known} steps with a layer, more than the image has layers "
+                f"({len(diff_ids)}); set empty_layer for steps without a layer"
+            )
         for number, diff_id in enumerate(reversed(diff_ids)):
             if number < known:
                 config.rootfs.diff_ids = [*config.rootfs.diff_ids, diff_id]

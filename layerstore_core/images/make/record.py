@@ -60,8 +60,8 @@ def history_entry(
 def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = None) -> None:
     """Add a step to a config's history, and its layer, if it has made one.
 
-    Layers that have no step, as in configs of other programs, get steps that say nothing: a reader counts the steps to
-    find out which layer belongs to which.
+    Layers that have no step, as in configs of other programs, get steps that say nothing, and steps that have no layer
+    get `empty_layer`: a reader counts the steps to find out which layer belongs to which (OCI image config, `history`).
 
     Args:
         config: the config to change.
@@ -81,8 +81,10 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
         config.rootfs = RootFS(type="layers", diff_ids=[])
     layers = [*(config.rootfs.diff_ids or ())]
     steps = [*(config.history or ())]
-    with_layer = sum(not known.empty_layer for known in steps)
-    steps += [HistoryStep(created=step.created) for _ in range(len(layers) - with_layer)]
+    with_layer = [known for known in steps if not known.empty_layer]
+    for known in with_layer[len(layers) :]:
+        known.empty_layer = True
+    steps += [HistoryStep(created=step.created) for _ in range(len(layers) - len(with_layer))]
     config.history = [*steps, step]
     if diff_id is not None:
         config.rootfs.diff_ids = [*layers, diff_id]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from layerstore_core import ImageConfig, ImageID, Images, InvalidImage, InvalidReference, LayerStore, Reference
+from layerstore_core import DiffID, ImageConfig, ImageID, Images, InvalidImage, InvalidReference, LayerStore, Reference
 from layerstore_core.base import inside
 from layerstore_core.images.make.record import add_step, history_entry, record_image
 from layerstore_core.maintenance.check import check_store
@@ -241,6 +241,31 @@ def test_steps_that_say_nothing_stand_for_layers_without_history() -> None:
         {"created": WHEN},
         {"created": WHEN, "author": "me", "created_by": "CMD", "comment": "c", "empty_layer": True},
     ]
+
+
+def test_steps_without_a_layer_are_marked() -> None:
+    config = ImageConfig.model_validate(
+        {
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "1" * 64]},
+            "history": [{"created_by": "none", "empty_layer": True}, *({"created_by": name} for name in "abc")],
+        }
+    )
+    add_step(config, history_entry("new"), DiffID("sha256:" + "2" * 64))
+    assert [(step.created_by, bool(step.empty_layer)) for step in config.history or ()] == [
+        ("none", True), ("a", False), ("b", True), ("c", True), ("new", False),
+    ]  # fmt: skip
+
+
+def test_a_config_with_more_steps_than_layers_is_refused(store: LayerStore, images: Images) -> None:
+    config = ImageConfig.model_validate({"history": [{"created_by": name} for name in "abc"]})
+    with store.register(io.BytesIO(BASE)) as layer:
+        with pytest.raises(InvalidImage, match=r"3 steps with a layer, more than the image has layers \(1\)"):
+            images.create([layer], config)
+        assert list(images.all()) == []
+        for step in (config.history or [])[1:]:
+            step.empty_layer = True
+        made = images.create([layer], config)
+        assert [entry.created_by for entry in made.history] == ["a", "b", "c"]
 
 
 def test_a_step_is_empty_if_and_only_if_it_has_no_layer() -> None:

@@ -265,7 +265,7 @@ def test_a_config_with_more_steps_than_layers_is_refused(store: LayerStore, imag
         for step in (config.history or [])[1:]:
             step.empty_layer = True
         made = images.create([layer], config)
-        assert [entry.created_by for entry in made.history] == ["a", "b", "c"]
+        assert [entry.created_by for entry in reversed(images.history(made.image_id))] == ["a", "b", "c"]
 
 
 def test_a_step_is_empty_if_and_only_if_it_has_no_layer() -> None:

@@ -42,6 +42,7 @@ class LayerBuilder:
     The tar is sorted by path, and has no names of users; the same input gives the same bytes. A file from a path keeps
     its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, but for tars and with `keep_owners`.
     The arguments `owner`, `mode` and `mtime_ns` of the class override all that, and those of a method override them.
+    Parent directories that are made have the mode 0o755 in any case.
 
     Args:
         owner: user ID and group ID of everything.
@@ -70,7 +71,9 @@ class LayerBuilder:
         self._mode = mode
         self._mtime_ns = mtime_ns
         self._base = base
-        self._places = Places(base)
+        uid, gid = owner or (0, 0)
+        made = TarEntry(b"", EntryType.DIR, 0o755, uid, gid, mtime_ns=mtime_ns or 0)
+        self._places = Places(base, made=made)
         self._spool_dir = Path(spool_dir if spool_dir is not None else tempfile.gettempdir())
         self._limits = limits
         self._tars = ExitStack()

@@ -93,7 +93,7 @@ def open_tar(places: Places, *, mtime_ns: int = 0, image: Base | None = None) ->
 
     Args:
         places: the layer.
-        mtime_ns: the time of whiteouts, and of directories that are missing.
+        mtime_ns: the time of whiteouts.
         image: the tree of the image below the layer; without it, the base of `places`.
     """
     return cast("BinaryIO", LayerTar(lambda: join_small_pieces(_pieces(places, mtime_ns, image)), "the new layer"))
@@ -104,7 +104,7 @@ def _pieces(places: Places, mtime_ns: int, image: Base | None) -> Iterator[bytes
     names += [(name, name, None) for name in map(whiteout_name, places.whiteouts)]
     names += [(path + b"/", path + b"/" + OPAQUE if path else OPAQUE, None) for path in places.opaque]
     # Without an entry, programs give a directory all sorts of modes and times.
-    made = Item(TarEntry(b"", EntryType.DIR, mode=0o755, mtime_ns=mtime_ns))
+    made = Item(places.made)
     names += [(path, path, made) for path in places.missing()]
     names += [(path, path, _parent(node)) for path, node in places.parents(image)]
     names.sort(key=itemgetter(0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from layerstore_core.base.paths import clean_name, leaves_root
@@ -89,18 +89,27 @@ class Places:
     Args:
         base: the tree of the image below it; `None` if there is none, or if it is not known.
         limited: whether more names than `MAX_NAMES` are refused.
+        made: the metadata of directories that are made here, because a name needs them.
 
     Attributes:
         items: the files by their paths.
         whiteouts: the paths of what the layer deletes.
         opaque: the paths of directories that hide what the image has in them.
+        made: the argument.
     """
 
-    def __init__(self, base: Base | None = None, *, limited: bool = True) -> None:
+    def __init__(
+        self,
+        base: Base | None = None,
+        *,
+        limited: bool = True,
+        made: TarEntry = TarEntry(b"", EntryType.DIR, mode=0o755),  # noqa: B008 (only copies of it are changed)
+    ) -> None:
         self.items: dict[bytes, Item] = {}
         self.whiteouts: set[bytes] = set()
         self.opaque: set[bytes] = set()
         self.base = base
+        self.made = made
         self._limited = limited
         #: The names in each directory that are, or lead to, names of this layer.
         self._names: defaultdict[bytes, set[bytes]] = defaultdict(set)
@@ -298,7 +307,7 @@ class Places:
             if directory in self.whiteouts:  # something below a deleted name makes it a directory again
                 self.whiteouts.discard(directory)
                 self.opaque.add(directory)
-                self.items.setdefault(directory, Item(TarEntry(b"", EntryType.DIR, mode=0o755)))
+                self.items.setdefault(directory, Item(replace(self.made)))
             path = directory
 
     def _forget(self, path: bytes) -> None:

@@ -257,7 +257,7 @@ def test_directories_that_the_image_lacks_get_entries() -> None:
         builder.add_file("etc/x", b"")
         found = entries(builder)
     assert list(found) == ["etc", "etc/a", "etc/a/b", "etc/a/b/c", "etc/x"]
-    assert found["etc/a"] == found["etc/a/b"] == ("5", "0o755", 0, 0, 1, "")
+    assert found["etc/a"] == found["etc/a/b"] == ("5", "0o755", 1, 1, 1, "")
 
 
 def test_what_the_layer_deletes_or_replaces_is_no_longer_followed() -> None:
@@ -311,6 +311,21 @@ def test_a_name_that_is_added_again_replaces_what_it_was(builder: LayerBuilder) 
     assert list(entries(builder)) == ["a", "d", "d/.wh..wh..opq", "d/x"]
     builder.add_whiteout("d")
     assert list(entries(builder)) == [".wh.d", "a"]
+
+
+def test_directories_that_are_made_have_the_owner_and_time_of_everything(image: TreeView) -> None:
+    with LayerBuilder(base=image, owner=(5, 6), mode=0o600, mtime_ns=9 * SECOND) as builder:
+        builder.add_file("new/deep/x", b"")
+        builder.add_whiteout("single")
+        builder.add_file("single/x", b"")
+        assert {name: value[:5] for name, value in entries(builder).items()} == {
+            "new": ("5", "0o755", 5, 6, 9),
+            "new/deep": ("5", "0o755", 5, 6, 9),
+            "new/deep/x": ("0", "0o600", 5, 6, 9),
+            "single": ("5", "0o755", 5, 6, 9),
+            "single/.wh..wh..opq": ("0", "0o600", 0, 0, 9),
+            "single/x": ("0", "0o600", 5, 6, 9),
+        }
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def details_of(store: LayerStore, image: Image) -> ImageDetails:
     pairs = zip(image.chain_ids, image.diff_ids, strict=True)
     kept = store.context.kept
     try:
-        annotations = annotations_of(kept, image.image_id, image.names[0] if image.names else None)
+        annotations = annotations_of(kept, image.image_id, image.given_name or next(iter(image.names), None))
     except (BadRecord, OSError):  # `check` reports it
         annotations = {}
     digests = Digests(kept)

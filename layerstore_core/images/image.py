@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
@@ -39,12 +39,15 @@ class Image:
         config: its config.
         names: its names, sorted; may be empty.
         size: the size of all its layers in bytes; `None` if a layer is missing.
+        given_name: the full name by which it was asked for; `None` if it was not by a name. Each name may have
+            annotations of its own.
     """
 
     image_id: ImageID
     config: ConfigDocument
     names: tuple[str, ...]
     size: int | None
+    given_name: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def diff_ids(self) -> tuple[DiffID, ...]:

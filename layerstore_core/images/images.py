@@ -125,7 +125,7 @@ class Images(Making, Deriving, Trees):
         if platform is not None:
             images = members.get(reference or "", (image_id,))
             image_id = for_platform(self._records, images, Platform.of(platform), name)
-        return self._image(image_id, names_of_images(members))
+        return replace(self._image(image_id, names_of_images(members)), given_name=reference)
 
     def annotations(self, name: str) -> dict[str, str]:
         """Return the annotations of an image: those of the manifest that came with it, or those it was made with.

@@ -237,12 +237,15 @@ def _set_annotations(
 def annotations_of(store: LayerStore, image: Image) -> dict[str, str]:
     """Return the annotations of an image: those that it was given here, or those of the manifest it came with.
 
-    Where its names have manifests of their own, it is the first one's.
+    Where its names have manifests of their own, it is that of the name by which it was asked for; of an image that was
+    given by its ID, the first one's.
 
     Raises:
         BadRecord: they are damaged.
         OSError: they cannot be read.
     """
     kept = store.context.kept
+    if image.given_name is not None:
+        return outgoing.annotations_of(kept, image.image_id, image.given_name)
     found = (outgoing.annotations_of(kept, image.image_id, name) for name in (*image.names, None))
     return next(filter(None, found), {})

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from layerstore_core import DiffID, ImageConfig, ImageID, Images, InvalidImage, InvalidReference, LayerStore, Reference
+from layerstore_core import (
+    ConfigOptions,
+    DiffID,
+    ImageConfig,
+    ImageID,
+    Images,
+    InvalidImage,
+    InvalidReference,
+    LayerStore,
+    Reference,
+)
 from layerstore_core.base import inside
 from layerstore_core.images.make.record import add_step, history_entry, record_image
 from layerstore_core.maintenance.check import check_store
@@ -286,6 +296,20 @@ def test_annotations_belong_to_a_name(store: LayerStore, images: Images) -> None
         )
     assert [images.annotations(name) for name in "abc"] == [{"x": "1"}, {}, {"x": "2"}]
     assert len({images.get(name).image_id for name in "abc"}) == 1
+
+
+def test_a_new_image_has_the_annotations_of_the_name_that_was_given(store: LayerStore, images: Images) -> None:
+    for name, given in (("aa", {"x": "first"}), ("bb", {}), ("zz", {"x": "last"})):
+        config = ImageConfig.scratch()
+        config.created = WHEN
+        record_image(store, config, None, name=Reference.parse(name), parent=None, annotations=given)
+    for name, expected in (("aa", {"x": "first"}), ("bb", {}), ("zz", {"x": "last"})):
+        assert images.inspect(name).annotations == expected
+        assert images.inspect(images.get(name)).annotations == expected
+        images.configure(name, "new", ConfigOptions(env={"A": "b"}, annotations={"y": "1"}))
+        assert images.annotations("new") == {**expected, "y": "1"}
+        images.configure(images.get(name), "new", ConfigOptions(env={"A": "b"}, annotations={"y": "2"}))
+        assert images.annotations("new") == {**expected, "y": "2"}
 
 
 def test_an_error_leaves_no_annotations(store: LayerStore, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,9 @@ class Deriving(ABC):
             OSError: it cannot be recorded; the store is unchanged.
         """
         from layerstore_core.images.derive import configure as making
+        from layerstore_core.images.make.config_options import ConfigOptions as Options
 
+        check_type(options, Options, "ConfigOptions")
         return making.configure(self._store, self._image_of(image), new_name(name), options)
 
     def create(

@@ -89,6 +89,8 @@ class Images(Making, Deriving, Trees):
             BadRecord: the file of names is damaged.
             ImageDoesNotExist: an image that a condition names is missing.
         """
+        if chosen is not None:
+            check_type(chosen, ImageFilter, "an ImageFilter")
         asked = None if platform is None else Platform.of(platform)
         names = self._names_by_image()
         found = []

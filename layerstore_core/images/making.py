@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from layerstore_core.base.arguments import check_stream
+from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.image import Image
 from layerstore_core.store.registration import Progress
@@ -74,9 +74,12 @@ class Making(ABC):
         from layerstore_core.images.make.append import append
         from layerstore_core.images.make.sources import parse_time
 
+        found = self.get(image) if isinstance(image, str) else image
+        if found is not None:
+            check_type(found, Image, "an image, as get returns it, its name, or None")
         return append(
             self._store,
-            self.get(image) if isinstance(image, str) else image,
+            found,
             sources,
             name=new_name(name),
             owner=owner,
@@ -155,7 +158,10 @@ class Making(ABC):
         from layerstore_core.images.make.squash import kept_below, squash
 
         found = self.get(image) if isinstance(image, str) else image
+        check_type(found, Image, "an image, as get returns it, or its name")
+        check_type(keep, int, "how many layers stay, an int")
         if since is not None:
+            check_type(since, str, "the first digits of a chain ID or diff ID, a str")
             if keep:
                 raise ValueError("give either keep or since: both say which layers stay")
             keep = kept_below(found, since)

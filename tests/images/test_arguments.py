@@ -68,3 +68,20 @@ def test_a_wrong_value_is_an_error_before_anything_is_done(
     with pytest.raises(kind, match=words):
         call(app)
     assert not (tmp_path / "x.tar").exists()
+
+
+@pytest.mark.parametrize("value", [1.5, b"app:1", ["app:1"]])
+def test_values_of_a_wrong_type_are_refused_with_what_is_expected(app: Images, value: Any) -> None:
+    """Each was an `AttributeError`, or a comparison that failed, somewhere inside."""
+    before = app.all()
+    for call in (
+        lambda: app.all(value),
+        lambda: app.append(value, []),
+        lambda: app.squash(value),
+        lambda: app.squash("app:1", keep=value),
+        lambda: app.squash("app:1", since=value),
+        lambda: app.configure("app:1", None, value),
+    ):
+        with pytest.raises(TypeError, match=r"expected .*, not (float|bytes|list) "):
+            call()
+    assert app.all() == before

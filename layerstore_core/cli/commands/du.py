@@ -26,7 +26,7 @@ _LAST: Final = 253_402_300_799
 @json_option
 @click.pass_obj
 def du(session: Session, verbose: bool) -> None:
-    """Show how much images, layers and writable layers take, and what is kept with images.
+    """Show how much images, layers and writable layers take.
 
     SIZE is the bytes in files, as they were recorded: a layer that several images share counts once. RECLAIMABLE is
     what is freed if everything that is not in use is removed. The blocks on disk may be more: the driver vfs keeps a

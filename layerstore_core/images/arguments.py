@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from layerstore_core.errors import InvalidReference
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.reference import Reference
 
 ImageFormat = Literal["docker", "oci", "dir"]
+
+#: Reserved, as with Docker: `append scratch` and Dockerfiles mean no image by it.
+_SCRATCH: Final = ("docker.io", "library/scratch")
 
 
 def names_in(value: Sequence[str] | str) -> list[str]:
@@ -36,13 +39,15 @@ def new_name(name: str | None) -> Reference | None:
     """Return the name for a new image; `None` for none.
 
     Raises:
-        InvalidReference: it is not a valid name, or has a digest.
+        InvalidReference: it is not a valid name, has a digest, or is reserved.
     """
     if name is None:
         return None
     reference = Reference.parse(name)
     if reference.digest:
         raise InvalidReference(f"{name!r} has a digest; use a name with a tag, such as app:1")
+    if (reference.domain, reference.path) == _SCRATCH:
+        raise InvalidReference(f"{name!r} is reserved: scratch means no image; use another name")
     return reference
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from layerstore_core import Platform
+from layerstore_core.errors import InvalidReference
 from layerstore_core.images import Images
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE
@@ -85,3 +86,12 @@ def test_values_of_a_wrong_type_are_refused_with_what_is_expected(app: Images, v
         with pytest.raises(TypeError, match=r"expected .*, not (float|bytes|list) "):
             call()
     assert app.all() == before
+
+
+@pytest.mark.parametrize("name", ["scratch", "scratch:1", "docker.io/library/scratch:latest"])
+def test_the_name_for_no_image_is_reserved(app: Images, name: str) -> None:
+    with pytest.raises(InvalidReference, match="scratch means no image"):
+        app.tag("app:1", name)
+    with pytest.raises(InvalidReference, match="scratch means no image"):
+        app.create([], name=name)
+    app.tag("app:1", "example.org/scratch:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -66,9 +67,16 @@ def append(
 
     try:
         bits = None if mode is None else parse_mode(mode)
+    except ValueError as error:
+        raise click.UsageError(f"--chmod: {error}") from None
+    try:
         time = None if mtime is None else parse_time(mtime)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"--mtime: {error}") from None
+    for one in source:
+        path = split_source(one)[0]
+        if ":" in path and not os.path.lexists(path):
+            raise click.UsageError(f"SOURCE {one!r} does not exist; if it has a DEST, that begins with a slash")
     with session.open(create=image == _NONE) as store:
         from layerstore_core.images import Images
 

@@ -127,7 +127,7 @@ def _require_same_platform(mine: ImageConfig, after: ImageConfig, image: Image, 
         own, theirs = getattr(mine, field), getattr(after, field)
         if own and theirs and own != theirs:
             raise InvalidImage(
-                f"image {image.image_id} is for {field} {own}, and its new base {new.image_id} for {theirs}: "
+                f"image {image.image_id} is for {field} {own:.80}, and its new base {new.image_id} for {theirs:.80}: "
                 "programs of one do not run with libraries of the other"
             )
 

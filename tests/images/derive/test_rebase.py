@@ -164,12 +164,14 @@ def test_what_is_no_base_is_refused(store: LayerStore, images: Images) -> None:
     load(images, NEW_BASE, name="new")
     load(images, BASE, MIDDLE, name="app")
     load(images, NEW_BASE, name="arm", architecture="arm64")
+    load(images, NEW_BASE, name="odd", architecture="a" * 10_000)
     load(images, NEW_BASE, MIDDLE, TOP, name="long")
     before = tree(store.root)
     for old, new, reason in (
         ("new", "old", "is no base of image .*: its layer 1 is sha256:"),
         ("long", "old", "is no base of image .*: it has 3 layers, and the image 2"),
         ("old", "arm", "is for architecture amd64, and its new base .* for arm64"),
+        ("old", "odd", "is for architecture amd64, and its new base .* for a{80}: "),
     ):
         with pytest.raises(InvalidImage, match=reason):
             images.rebase("app", old, new, "made")

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import click
 
+from layerstore_core.errors import LayerStoreError
+
 _OPTIONS: Final = (
     click.option("--env", metavar="K=V|K-", multiple=True, help="Set or remove a variable; may be repeated."),
     click.option("--entrypoint", metavar="COMMAND", help="First words of the command. Clears an inherited --cmd."),
@@ -49,7 +51,15 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
         from layerstore_core.images.make.config_options import ConfigOptions
+        from layerstore_core.images.make.created import creation_time
 
+        if arguments["created"] is not None:
+            try:
+                creation_time(arguments["created"])
+            except ValueError as error:
+                if isinstance(error, LayerStoreError):
+                    raise
+                raise click.UsageError(f"--created: {error}") from None
         given = {name: arguments.pop(name) for name in _NAMES}
         try:
             options = ConfigOptions.parse(**given)

@@ -36,6 +36,14 @@ def squash(
     """
     if keep is not None and since is not None:
         raise click.UsageError("--keep and --from both say which layers stay; give one of them")
+    from layerstore_core.images.make.created import creation_time
+
+    try:
+        creation_time(created)
+    except ValueError as error:
+        if isinstance(error, LayerStoreError):
+            raise
+        raise click.UsageError(f"--created: {error}") from None
     with session.open() as store:
         from layerstore_core.images import Images
 

@@ -56,6 +56,7 @@ def test_append_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
         (("scratch", "app", "-t", "a", "--chmod", "rwx"), 2, "in octal"),
         (("scratch", "app", "-t", "a", "--chown", "5:"), 2, "not an owner"),
         (("scratch", "app", "-t", "a", "--mtime", "noon"), 2, "--mtime: 'noon' is not a time"),
+        (("scratch", "app", "-t", "a", "--created", "noon"), 2, "--created: 'noon' is not a time"),
         (("scratch", "app:relative", "-t", "a"), 2, "begins with a slash"),
         (("scratch", "app", "-t", "a", "--expose", "many"), 2, "many"),
         (("scratch", "", "-t", "a"), 1, "no source"),
@@ -101,7 +102,7 @@ def test_squash_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
         assert len(kept["diff_ids"]) == 2
     assert "give one of them" in run("squash", "two", "-t", "x", "--keep", "1", "--from", layer, code=2).stderr
     assert "2 layers" in run("squash", "two", "-t", "x", "--keep", "2", code=2).stderr
-    assert "not a time" in run("squash", "two", "-t", "x", "--created", "noon", code=2).stderr
+    assert "--created: 'noon' is not a time" in run("squash", "two", "-t", "x", "--created", "noon", code=2).stderr
     assert "nothing" in run("squash", "nothing", "-t", "x", code=1).stderr
 
 

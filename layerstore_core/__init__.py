@@ -65,16 +65,11 @@ if TYPE_CHECKING:
         StoreDoesNotExist,
         UserNamespaceError,
     )
+    from layerstore_core.images.api.images import Images
     from layerstore_core.images.archive import ArchivedImage, ImageArchive
     from layerstore_core.images.arguments import ImageFormat
     from layerstore_core.images.compare import DiffStat, TreeDiff
-    from layerstore_core.images.details import ImageDetails, LayerOfImage
-    from layerstore_core.images.filters import ImageFilter
-    from layerstore_core.images.formats.documents import ConfigDocument
-    from layerstore_core.images.formats.found import SkipKind, Skipped
-    from layerstore_core.images.formats.platforms import Platform
-    from layerstore_core.images.image import HistoryEntry, Image
-    from layerstore_core.images.image_config import (
+    from layerstore_core.images.config.model import (
         ConfigPart,
         ExecutionConfig,
         Healthcheck,
@@ -83,14 +78,19 @@ if TYPE_CHECKING:
         RootFS,
         Words,
     )
-    from layerstore_core.images.images import Images
-    from layerstore_core.images.load import LayerProgress
-    from layerstore_core.images.make.config_options import ConfigOptions
-    from layerstore_core.images.make.layer_builder import LayerBuilder
+    from layerstore_core.images.config.options import ConfigOptions
+    from layerstore_core.images.details import ImageDetails, LayerOfImage
+    from layerstore_core.images.filters import ImageFilter
+    from layerstore_core.images.formats.documents import ConfigDocument
+    from layerstore_core.images.formats.found import SkipKind, Skipped
+    from layerstore_core.images.formats.platforms import Platform
+    from layerstore_core.images.image import HistoryEntry, Image
+    from layerstore_core.images.layer.builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
     from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
     from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
+    from layerstore_core.images.transfer.load import LayerProgress
     from layerstore_core.locking.root_locks import LocksUnavailable
     from layerstore_core.maintenance.check import check_store, repair
     from layerstore_core.maintenance.finding import Finding
@@ -142,8 +142,8 @@ _HOMES = {
     "ChangeKind": "diff.change",
     "ConfigDocument": "images.formats.documents",
     "ConfigError": "errors",
-    "ConfigOptions": "images.make.config_options",
-    "ConfigPart": "images.image_config",
+    "ConfigOptions": "images.config.options",
+    "ConfigPart": "images.config.model",
     "DiffID": "base.digests",
     "DiffStat": "images.compare",
     "DriverContext": "driver.context",
@@ -151,17 +151,17 @@ _HOMES = {
     "DriverNotFound": "errors",
     "DriverNotSupported": "errors",
     "EntryType": "tar.entry",
-    "ExecutionConfig": "images.image_config",
+    "ExecutionConfig": "images.config.model",
     "FileGetter": "driver.hookspecs",
     "Finding": "maintenance.finding",
-    "Healthcheck": "images.image_config",
+    "Healthcheck": "images.config.model",
     "HistoryEntry": "images.image",
-    "HistoryStep": "images.image_config",
+    "HistoryStep": "images.config.model",
     "IDMapping": "tree.idmap",
     "IDRange": "tree.idmap",
     "Image": "images.image",
     "ImageArchive": "images.archive",
-    "ImageConfig": "images.image_config",
+    "ImageConfig": "images.config.model",
     "ImageDetails": "images.details",
     "ImageDoesNotExist": "errors",
     "ImageFilter": "images.filters",
@@ -169,7 +169,7 @@ _HOMES = {
     "ImageID": "base.digests",
     "ImageInUse": "errors",
     "ImageUsage": "maintenance.usage",
-    "Images": "images.images",
+    "Images": "images.api.images",
     "IntegrityError": "errors",
     "InvalidImage": "errors",
     "InvalidLayer": "errors",
@@ -179,13 +179,13 @@ _HOMES = {
     "IterStream": "streams.iterstream",
     "Layer": "store.handles",
     "TreeChange": "view.compare",
-    "LayerBuilder": "images.make.layer_builder",
+    "LayerBuilder": "images.layer.builder",
     "LayerChange": "view.history",
     "LayerDoesNotExist": "errors",
     "LayerInput": "store.register_chain",
     "LayerNotRetained": "errors",
     "LayerOfImage": "images.details",
-    "LayerProgress": "images.load",
+    "LayerProgress": "images.transfer.load",
     "LayerStore": "store.store",
     "LayerStoreError": "errors",
     "LayerStream": "tar.layer_stream",
@@ -213,7 +213,7 @@ _HOMES = {
     "Removed": "maintenance.gc",
     "RemovedLayer": "store.nodes",
     "RepairSource": "maintenance.repair_source",
-    "RootFS": "images.image_config",
+    "RootFS": "images.config.model",
     "RootInUse": "errors",
     "Settings": "config.settings",
     "SkipKind": "images.formats.found",
@@ -234,7 +234,7 @@ _HOMES = {
     "UserNamespaceError": "errors",
     "ViewPath": "view.path",
     "WhiteoutStyle": "unpack.whiteout_style",
-    "Words": "images.image_config",
+    "Words": "images.config.model",
     "WritableUsage": "maintenance.usage",
     "chain_id": "base.digests",
     "change_clock": "diff.stamps",

@@ -205,7 +205,7 @@ def _open_view(opened: ExitStack, image: str, root: str | None, driver: str | No
     if not image:
         raise ImageDoesNotExist("no image is named; give one in the URL, layerstore://IMAGE:/PATH, or as image=…")
     from layerstore_core.base.digests import ChainID
-    from layerstore_core.images.images import Images
+    from layerstore_core.images.api.images import Images
     from layerstore_core.store.store import LayerStore
 
     settings = {key: value for key, value in (("root", root), ("driver", driver)) if value is not None}

@@ -50,8 +50,8 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
-        from layerstore_core.images.make.config_options import ConfigOptions
-        from layerstore_core.images.make.created import creation_time
+        from layerstore_core.images.config.created import creation_time
+        from layerstore_core.images.config.options import ConfigOptions
 
         if arguments["created"] is not None:
             try:

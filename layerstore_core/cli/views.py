@@ -102,7 +102,7 @@ def opened_view(store: LayerStore, word: str) -> Iterator[OpenView]:
             one = one.parent
         opened = OpenView(layer.view(close_handle=True), chain_ids[::-1], None)
     else:
-        from layerstore_core.images.images import Images
+        from layerstore_core.images.api.images import Images
 
         opened = OpenView(Images(store).view(found), found.chain_ids, found)
     with opened.view:

@@ -1,24 +1,22 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
-- `images` has the class `Images`, which programs use, with its methods in `making`, `deriving` and `trees`;
-  `image`, `details` and `results` have what it returns.
-- `filters` chooses images by conditions.
-- `arguments` checks the arguments of its methods; `reference` parses the names of images.
-- `image_config` is the config as a model, which programs change; `make` makes images.
+- `api` has the class `Images`, which programs use; `image`, `details` and `results` have what it returns.
+- `arguments` checks the arguments of its methods; `reference` parses the names of images; `filters` chooses images.
+- `config` is the config as a model, which programs change, and the options that change it.
+- `layer` builds the tar of a new layer; `make` makes images: one module an operation, as the commands are called.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
-- `load` registers their layers and records the images; `blob` verifies the digest of a compressed layer.
+- `transfer` loads images and saves them, to an `output`: a tar or a directory.
 - `keep` keeps what else belongs to images: manifests, signatures, compressed layers.
 - `archive` has the class `ImageArchive`, which reads images of an archive without a store.
-- `save` writes images to an `output`: a tar or a directory.
-- `remove` removes names, images and their layers.
+- `compare` compares two images or layers. `remove` removes names, images and their layers.
 """
 
+from layerstore_core.images.api.images import Images
 from layerstore_core.images.details import ImageDetails, LayerOfImage
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
-from layerstore_core.images.images import Images
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
 from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest

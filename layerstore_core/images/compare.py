@@ -122,8 +122,8 @@ def compare(
 
 def write_difference(store: LayerStore, first: Tree, second: Tree, target: str | BinaryWriter) -> None:
     """Write the layer that makes the second tree of the first one; see `Images.write_diff`."""
-    from layerstore_core.images.make.difference import layer_of
-    from layerstore_core.images.make.layer_tar import open_tar
+    from layerstore_core.images.layer.difference import layer_of
+    from layerstore_core.images.layer.tar import open_tar
 
     with ExitStack() as stack:
         before, after = (stack.enter_context(_opened(store, one)) for one in (first, second))
@@ -176,7 +176,7 @@ def _opened(store: LayerStore, tree: Tree) -> Iterator[_Side]:
 
 def _opened_changes(store: LayerStore, rw: RWLayer, stack: ExitStack) -> _Side:
     """Open the tree of a writable layer as it is now: its changes are copied to a temporary file without a name."""
-    from layerstore_core.images.derive.rw_changes import buffered, open_changes
+    from layerstore_core.images.make.rw_changes import buffered, open_changes
     from layerstore_core.store.views import view_of
     from layerstore_core.view.layers import TarLayer
 

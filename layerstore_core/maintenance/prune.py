@@ -12,8 +12,8 @@ from typing import Final
 
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.errors import BadRecord, LayerStoreError, keeping_done
+from layerstore_core.images.api.images import Images
 from layerstore_core.images.filters import ImageFilter
-from layerstore_core.images.images import Images
 from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.images.remove import tidy
 from layerstore_core.log import logger

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from layerstore_core import Images, LayerStore
-from layerstore_core.images.image_config import ImageConfig
+from layerstore_core.images.config.model import ImageConfig
 from layerstore_core.images.make.record import record_image
 from layerstore_core.maintenance.gc import collect_garbage
 from tests.images.archives import ImageSpec, docker_archive

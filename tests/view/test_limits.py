@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from layerstore_core import InvalidLayer, InvalidSource
-from layerstore_core.images.make import places
-from layerstore_core.images.make.places import Item, Places
+from layerstore_core.images.layer import places
+from layerstore_core.images.layer.places import Item, Places
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.view.layers import TarLayer
 from layerstore_core.view.limits import Budget, clean_target

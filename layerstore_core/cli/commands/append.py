@@ -15,7 +15,7 @@ from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
-    from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.config.options import ConfigOptions
 
 #: The word for no image, as in a Dockerfile.
 _NONE = "scratch"

@@ -13,7 +13,7 @@ from layerstore_core.cli.parameters import IMAGE, MOUNT_NAME, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
-    from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.config.options import ConfigOptions
 
 
 @click.command()

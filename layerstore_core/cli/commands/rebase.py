@@ -32,7 +32,7 @@ def rebase(session: Session, *, image: str, old: str, new: str, name: str, creat
       layerstore commit work example/app:1.0
       layerstore rebase example/app:1.0 --old debian:12 --new debian:13 -t example/app:1.1
     """
-    from layerstore_core.images.make.created import creation_time
+    from layerstore_core.images.config.created import creation_time
 
     try:
         creation_time(created)

@@ -40,7 +40,7 @@ def rootfs(session: Session, image: str, file: str) -> None:
         output.check_binary(session.json)
     with session.open(reading=True, content=True) as store:
         from layerstore_core.cli.views import opened_view
-        from layerstore_core.images.trees import write_tree
+        from layerstore_core.images.api.trees import write_tree
 
         with opened_view(store, image) as opened:
             if file == "-":

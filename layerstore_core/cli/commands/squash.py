@@ -36,7 +36,7 @@ def squash(
     """
     if keep is not None and since is not None:
         raise click.UsageError("--keep and --from both say which layers stay; give one of them")
-    from layerstore_core.images.make.created import creation_time
+    from layerstore_core.images.config.created import creation_time
 
     try:
         creation_time(created)

@@ -92,7 +92,7 @@ def _steps(store: LayerStore, opened: OpenView, changes: Sequence[LayerChange]) 
     """Return what the layers have done to a path as JSON objects, the last change first."""
     history = {}
     if opened.image is not None:
-        from layerstore_core.images.images import Images
+        from layerstore_core.images.api.images import Images
 
         history = {step.layer: step for step in Images(store).history(opened.image) if step.layer is not None}
     steps = []

@@ -9,12 +9,12 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.errors import InvalidSource
-from layerstore_core.images.image_config import ImageConfig
-from layerstore_core.images.make.config_options import ConfigOptions
-from layerstore_core.images.make.layer_builder import LayerBuilder
+from layerstore_core.images.config.model import ImageConfig
+from layerstore_core.images.config.options import ConfigOptions
+from layerstore_core.images.layer.builder import LayerBuilder
+from layerstore_core.images.layer.tree_source import owner_in_layer
 from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.make.sources import Source, add_source, own_files, parse_owner
-from layerstore_core.images.make.tree_source import owner_in_layer
 from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.view.tree import TreeView
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.image import Image
 from layerstore_core.images.keep import outgoing
-from layerstore_core.images.load import now
-from layerstore_core.images.make.created import creation_time
+from layerstore_core.images.transfer.load import now
 
 if TYPE_CHECKING:
-    from layerstore_core.images.image_config import HistoryStep, ImageConfig
-    from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.config.model import HistoryStep, ImageConfig
+    from layerstore_core.images.config.options import ConfigOptions
     from layerstore_core.images.reference import Reference
     from layerstore_core.records.kept.documents import KeptDocuments
     from layerstore_core.store.handles import Layer
@@ -43,7 +43,7 @@ def history_entry(
     Raises:
         ValueError: `created` is not a time.
     """
-    from layerstore_core.images.image_config import HistoryStep
+    from layerstore_core.images.config.model import HistoryStep
 
     step = HistoryStep(created=creation_time(created))
     if author:
@@ -71,7 +71,7 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
     Raises:
         InvalidImage: the step says that it has a layer and there is none, or the other way.
     """
-    from layerstore_core.images.image_config import HistoryStep, RootFS
+    from layerstore_core.images.config.model import HistoryStep, RootFS
 
     if bool(step.empty_layer) != (diff_id is None):
         raise InvalidImage(

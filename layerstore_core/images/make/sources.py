@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from layerstore_core.errors import InvalidSource
-from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.layer_builder import LayerBuilder
-from layerstore_core.images.make.tar_source import is_tar
+from layerstore_core.images.config.created import creation_time
+from layerstore_core.images.layer.builder import LayerBuilder
+from layerstore_core.images.layer.tar_source import is_tar
 from layerstore_core.tree.xattrs import read_xattrs
 
 if TYPE_CHECKING:

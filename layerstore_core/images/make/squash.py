@@ -10,18 +10,18 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from layerstore_core.images.image_config import HistoryStep, ImageConfig
-from layerstore_core.images.make.config_options import ConfigOptions
-from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.difference import layer_of, whole_layer
-from layerstore_core.images.make.layer_tar import open_tar
+from layerstore_core.images.config.created import creation_time
+from layerstore_core.images.config.model import HistoryStep, ImageConfig
+from layerstore_core.images.config.options import ConfigOptions
+from layerstore_core.images.layer.difference import layer_of, whole_layer
+from layerstore_core.images.layer.tar import open_tar
 from layerstore_core.images.make.record import finish_image
 from layerstore_core.view.compare import compare_views
 from layerstore_core.view.tree import TreeView
 
 if TYPE_CHECKING:
     from layerstore_core.images.image import Image
-    from layerstore_core.images.make.places import Places
+    from layerstore_core.images.layer.places import Places
     from layerstore_core.images.reference import Reference
     from layerstore_core.store.registration import Progress
     from layerstore_core.store.store import LayerStore

@@ -22,7 +22,7 @@ from layerstore_core import (
 )
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
-from tests.images.derive.images_of import RUN, WHEN, document, load
+from tests.images.make.images_of import RUN, WHEN, document, load
 from tests.store.layers import BASE, MIDDLE, TOP, chain, names_of, register, tar_of, tree
 
 AT = ConfigOptions(created=WHEN)

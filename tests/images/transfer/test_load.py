@@ -17,9 +17,9 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images import Images
-from layerstore_core.images import load as loading
 from layerstore_core.images.formats.documents import MAX_MANIFEST
 from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.transfer import load as loading
 from layerstore_core.records.imagedb import ImageDB
 from tests import tars
 from tests.images.archives import (

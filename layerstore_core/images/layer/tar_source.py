@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, cast
 from layerstore_core.base.limits import Limits
 from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.images.make.content import Content, TarPart
+from layerstore_core.images.layer.content import Content, TarPart
 from layerstore_core.streams.compression import MAGIC_SIZE, decompress, detect
 from layerstore_core.streams.source import LayerSource
 from layerstore_core.tar.entry import EntryType, TarEntry

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerstore_core.images.make.instructions import (
+from layerstore_core.images.config.instructions import (
     Command,
     HealthcheckOptions,
     duration,

@@ -22,8 +22,8 @@ from layerstore_core import (
     InvalidImage,
     Platform,
 )
-from layerstore_core.images.derive import rebase
-from layerstore_core.images.image_config import MAX_MODEL_VALUES
+from layerstore_core.images.config.model import MAX_MODEL_VALUES
+from layerstore_core.images.make import rebase
 from layerstore_core.images.make.record import add_step
 
 DIFF_ID = "sha256:" + "7" * 64

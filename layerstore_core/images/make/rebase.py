@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import InvalidImage
+from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.image import Image
-from layerstore_core.images.make.created import creation_time
 from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
@@ -28,7 +28,7 @@ from layerstore_core.store.register_chain import LayerInput
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
-    from layerstore_core.images.image_config import HistoryStep, ImageConfig
+    from layerstore_core.images.config.model import HistoryStep, ImageConfig
 
 #: What a new image has from its new base in any case.
 _OF_BASE: Final = ("architecture", "os", "os.version", "os.features", "variant")
@@ -49,7 +49,7 @@ def rebase(
     created: str | datetime | None,
 ) -> Image:
     """Put an image's own layers on another base; see `Images.rebase`."""
-    from layerstore_core.images.image_config import ImageConfig
+    from layerstore_core.images.config.model import ImageConfig
 
     when = creation_time(created)
     with ExitStack() as opened:
@@ -134,7 +134,7 @@ def _require_same_platform(mine: ImageConfig, after: ImageConfig, image: Image, 
 
 def _config_of(base: Image | ChainID, layers: Sequence[Layer]) -> ImageConfig:
     """Return the config of a base; for bare layers, one that says nothing else."""
-    from layerstore_core.images.image_config import ImageConfig, RootFS
+    from layerstore_core.images.config.model import ImageConfig, RootFS
 
     if isinstance(base, Image):
         return ImageConfig.of_base(base.config)
@@ -233,7 +233,7 @@ def _variables(env: Sequence[str]) -> dict[str, str]:
 
 def _steps(config: ImageConfig, layers: int) -> list[HistoryStep]:
     """Return a base's history, with steps that say nothing for layers without any."""
-    from layerstore_core.images.image_config import HistoryStep
+    from layerstore_core.images.config.model import HistoryStep
 
     steps = [*(config.history or ())]
     missing = layers - sum(not step.empty_layer for step in steps)
@@ -253,7 +253,7 @@ def _own_steps(mine: ImageConfig, before: ImageConfig, base_layers: int, layers:
             left -= not steps[start].empty_layer
             start += 1
         own = steps[start:]
-    from layerstore_core.images.image_config import HistoryStep
+    from layerstore_core.images.config.model import HistoryStep
 
     missing = layers - base_layers - sum(not step.empty_layer for step in own)
     return [*(HistoryStep(created=mine.created) for _ in range(missing)), *own]

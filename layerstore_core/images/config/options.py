@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
-from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.instructions import (
+from layerstore_core.images.config.created import creation_time
+from layerstore_core.images.config.instructions import (
     DEFAULT_SHELL,
     Command,
     HealthcheckOptions,
@@ -25,7 +25,7 @@ from layerstore_core.images.make.instructions import (
 )
 
 if TYPE_CHECKING:
-    from layerstore_core.images.image_config import ExecutionConfig, ImageConfig
+    from layerstore_core.images.config.model import ExecutionConfig, ImageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class ConfigOptions:
         Raises:
             LayerStoreError: `created` is `SOURCE_DATE_EPOCH`, and the variable is not set.
         """
-        from layerstore_core.images.image_config import ExecutionConfig
+        from layerstore_core.images.config.model import ExecutionConfig
 
         if self.author:
             config.author = self.author
@@ -212,7 +212,7 @@ class ConfigOptions:
             self._apply_healthcheck(run)
 
     def _apply_healthcheck(self, run: ExecutionConfig) -> None:
-        from layerstore_core.images.image_config import Healthcheck
+        from layerstore_core.images.config.model import Healthcheck
 
         if not self.healthcheck:
             run.unset("healthcheck")

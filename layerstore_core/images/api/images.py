@@ -22,9 +22,10 @@ from layerstore_core.errors import (
     LayerStoreError,
     keeping_done,
 )
-from layerstore_core.images import load as loading
+from layerstore_core.images.api.deriving import Deriving
+from layerstore_core.images.api.making import Making
+from layerstore_core.images.api.trees import Trees
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, new_name, target_of
-from layerstore_core.images.deriving import Deriving
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.container import open_container
@@ -36,13 +37,12 @@ from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
-from layerstore_core.images.making import Making
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.results import LoadedImages, SavedImages
-from layerstore_core.images.save import SaveOptions, save_images
-from layerstore_core.images.trees import Trees
+from layerstore_core.images.transfer import load as loading
+from layerstore_core.images.transfer.save import SaveOptions, save_images
 from layerstore_core.records.kept import Referrer
 from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.images.make.created import creation_time
+from layerstore_core.images.config.created import creation_time
 
 
 @pytest.mark.parametrize(

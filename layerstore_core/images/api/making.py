@@ -16,8 +16,8 @@ from layerstore_core.store.store import LayerStore
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from layerstore_core.images.make.config_options import ConfigOptions
-    from layerstore_core.images.make.layer_builder import LayerBuilder
+    from layerstore_core.images.config.options import ConfigOptions
+    from layerstore_core.images.layer.builder import LayerBuilder
 
 
 class Making(ABC):

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core import ImageDoesNotExist, Images, InvalidImage, LayerDoesNotExist, LayerStore
-from layerstore_core.images.derive import rebase as rebasing
+from layerstore_core.images.make import rebase as rebasing
 from layerstore_core.images.make import record
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
-from tests.images.derive.images_of import WHEN, document, load
+from tests.images.make.images_of import WHEN, document, load
 from tests.store.layers import BASE, MIDDLE, TOP, chain, names_of, tar_of, tree
 
 NEW_BASE = tar_of({"etc": None, "etc/hosts": b"new\n"})

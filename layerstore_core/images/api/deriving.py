@@ -16,9 +16,9 @@ from layerstore_core.store.registration import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
-    from layerstore_core.images.derive.configure import LayerSource
-    from layerstore_core.images.image_config import ImageConfig
-    from layerstore_core.images.make.config_options import ConfigOptions
+    from layerstore_core.images.config.model import ImageConfig
+    from layerstore_core.images.config.options import ConfigOptions
+    from layerstore_core.images.make.configure import LayerSource
 
 
 class Deriving(ABC):
@@ -93,7 +93,7 @@ class Deriving(ABC):
             MaxDepthExceeded: the chain is as long as it may be.
             OSError, LayerStoreError: as `LayerStore.register`; the store is unchanged.
         """
-        from layerstore_core.images.derive import commit as making
+        from layerstore_core.images.make import commit as making
         from layerstore_core.images.make.sources import parse_time
 
         check_type(rw, RWLayer, "a handle to a writable layer, as create_rw_layer and get_rw_layer give it")
@@ -123,8 +123,8 @@ class Deriving(ABC):
             InvalidReference: `name` is not a valid name of an image.
             OSError: it cannot be recorded; the store is unchanged.
         """
-        from layerstore_core.images.derive import configure as making
-        from layerstore_core.images.make.config_options import ConfigOptions as Options
+        from layerstore_core.images.config.options import ConfigOptions as Options
+        from layerstore_core.images.make import configure as making
 
         check_type(options, Options, "ConfigOptions")
         return making.configure(self._store, self._image_of(image), new_name(name), options)
@@ -148,7 +148,7 @@ class Deriving(ABC):
             InvalidReference: `name` is not a valid name of an image.
             OSError: it cannot be recorded. The store is unchanged in each of these cases.
         """
-        from layerstore_core.images.derive import configure as making
+        from layerstore_core.images.make import configure as making
 
         if isinstance(layers, (str, bytes)):
             raise TypeError(f"the layers of an image are a list, not {layers!r}")
@@ -182,7 +182,7 @@ class Deriving(ABC):
             MaxDepthExceeded: there would be too many layers.
             OSError: it cannot be recorded; the store is unchanged.
         """
-        from layerstore_core.images.derive import rebase as making
+        from layerstore_core.images.make import rebase as making
 
         before, after = (base if isinstance(base, ChainID) else self._image_of(base) for base in (old, new))
         return making.rebase(self._store, self._image_of(image), before, after, name=new_name(name), created=created)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from layerstore_core.images.make.content import Walks
-from layerstore_core.images.make.places import Base, BaseNode, Item, Places
+from layerstore_core.images.layer.content import Walks
+from layerstore_core.images.layer.places import Base, BaseNode, Item, Places
 from layerstore_core.streams.iterstream import IterStream, join_small_pieces
 from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from layerstore_core.errors import InvalidSource
-from layerstore_core.images.make.content import TreeFile
-from layerstore_core.images.make.places import Item
+from layerstore_core.images.layer.content import TreeFile
+from layerstore_core.images.layer.places import Item
 from layerstore_core.log import logger
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tree.walk import TreeWalk

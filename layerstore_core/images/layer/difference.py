@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from layerstore_core.diff.change import ChangeKind
-from layerstore_core.images.make.content import Walks
-from layerstore_core.images.make.places import Item, Places
+from layerstore_core.images.layer.content import Walks
+from layerstore_core.images.layer.places import Item, Places
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.view.compare import TreeChange
 from layerstore_core.view.nodes import FileNode, Node

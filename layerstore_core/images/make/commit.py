@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import chain_ids
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage
-from layerstore_core.images.derive.rw_changes import buffered, open_changes
+from layerstore_core.images.config.created import creation_time
+from layerstore_core.images.config.options import ConfigOptions
 from layerstore_core.images.image import Image
-from layerstore_core.images.make.config_options import ConfigOptions
-from layerstore_core.images.make.created import creation_time
-from layerstore_core.images.make.layer_builder import LayerBuilder
+from layerstore_core.images.layer.builder import LayerBuilder
 from layerstore_core.images.make.record import finish_image
+from layerstore_core.images.make.rw_changes import buffered, open_changes
 from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
@@ -22,7 +22,7 @@ from layerstore_core.store.store import LayerStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from layerstore_core.images.image_config import ImageConfig
+    from layerstore_core.images.config.model import ImageConfig
 
 _SHOWN = 10
 
@@ -48,7 +48,7 @@ def commit(
         mtime_ns: the time of everything in the new layer, in nanoseconds since 1970; `None` for the files' own times.
         progress: called now and then with the bytes and entries of the new layer so far.
     """
-    from layerstore_core.images.image_config import ImageConfig
+    from layerstore_core.images.config.model import ImageConfig
 
     options = config if isinstance(config, ConfigOptions) else ConfigOptions()
     if isinstance(config, ImageConfig):

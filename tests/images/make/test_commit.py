@@ -23,12 +23,12 @@ from layerstore_core import (
     LayerStore,
     RWLayerInUse,
 )
-from layerstore_core.images.derive import rw_changes
+from layerstore_core.images.make import rw_changes
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.records.imagedb import ImageDB
 from tests.conftest import OpenStore
-from tests.images.derive.images_of import RUN, WHEN, document, load, write
+from tests.images.make.images_of import RUN, WHEN, document, load, write
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, tree
 
 AT = ConfigOptions(created=WHEN)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from layerstore_core.base.limits import Limits
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidLayer, InvalidSource
-from layerstore_core.images.make.content import Content, GivenBytes, SourceFile
-from layerstore_core.images.make.difference import item_of
-from layerstore_core.images.make.layer_tar import open_tar
-from layerstore_core.images.make.places import Item, Places
-from layerstore_core.images.make.tar_source import TarSource
-from layerstore_core.images.make.tree_source import owner_in_layer, read_tree
+from layerstore_core.images.layer.content import Content, GivenBytes, SourceFile
+from layerstore_core.images.layer.difference import item_of
+from layerstore_core.images.layer.places import Item, Places
+from layerstore_core.images.layer.tar import open_tar
+from layerstore_core.images.layer.tar_source import TarSource
+from layerstore_core.images.layer.tree_source import owner_in_layer, read_tree
 from layerstore_core.tar.entry import NO_XATTRS, EntryType, TarEntry
 from layerstore_core.tar.scanner import MAX_META
 from layerstore_core.tar.whiteouts import WHITEOUT_PREFIX, NameKind, classify, whiteout_target

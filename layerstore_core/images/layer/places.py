@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.errors import InvalidSource
-from layerstore_core.images.make.content import Content
+from layerstore_core.images.layer.content import Content
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import MAX_NAME
 

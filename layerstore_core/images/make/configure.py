@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import InvalidImage
+from layerstore_core.images.config.created import creation_time
+from layerstore_core.images.config.options import ConfigOptions
 from layerstore_core.images.image import Image
-from layerstore_core.images.make.config_options import ConfigOptions
-from layerstore_core.images.make.created import creation_time
 from layerstore_core.images.make.record import (
     add_step,
     finish_image,
@@ -24,7 +24,7 @@ from layerstore_core.store.handles import Layer
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
-    from layerstore_core.images.image_config import ImageConfig
+    from layerstore_core.images.config.model import ImageConfig
 
 #: A layer for a new image: a handle, or a chain ID; or a tar, as a path or a binary file object.
 LayerSource = Layer | ChainID | BinaryIO | str | os.PathLike[str]
@@ -32,7 +32,7 @@ LayerSource = Layer | ChainID | BinaryIO | str | os.PathLike[str]
 
 def configure(store: LayerStore, image: Image, name: Reference | None, options: ConfigOptions) -> Image:
     """Make an image with the same layers and another config; see `Images.configure`."""
-    from layerstore_core.images.image_config import ImageConfig
+    from layerstore_core.images.config.model import ImageConfig
 
     config = ImageConfig.of_base(image.config)
     options.apply(config)
@@ -55,7 +55,7 @@ def create(
     store: LayerStore, layers: Sequence[LayerSource], config: ImageConfig | None, name: Reference | None
 ) -> Image:
     """Make an image of layers; see `Images.create`."""
-    from layerstore_core.images.image_config import ImageConfig, RootFS
+    from layerstore_core.images.config.model import ImageConfig, RootFS
 
     config = ImageConfig.scratch() if config is None else config.model_copy(deep=True)
     if not config.created:

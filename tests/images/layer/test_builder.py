@@ -22,8 +22,8 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.base.limits import Limit, Limits
 from layerstore_core.errors import InvalidLayer, InvalidSource
-from layerstore_core.images.make import places, tar_source
-from layerstore_core.images.make.layer_builder import LayerBuilder
+from layerstore_core.images.layer import places, tar_source
+from layerstore_core.images.layer.builder import LayerBuilder
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.view.layers import TarLayer
 from layerstore_core.view.tree import TreeView

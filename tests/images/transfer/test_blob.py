@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.images.blob import VerifiedBlob
+from layerstore_core.images.transfer.blob import VerifiedBlob
 
 DATA = random.Random(1).randbytes(300_000)
 

@@ -109,8 +109,8 @@ if TYPE_CHECKING:
     from layerstore_core.records.kept import Referrer
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import Problem, RemovedLayer
-    from layerstore_core.store.register_chain import LayerInput
-    from layerstore_core.store.registration import Progress
+    from layerstore_core.store.registration.chain import LayerInput
+    from layerstore_core.store.registration.layer import Progress
     from layerstore_core.store.store import LayerStore
     from layerstore_core.streams.iterstream import IterStream
     from layerstore_core.tar.entry import EntryType, TarEntry
@@ -182,7 +182,7 @@ _HOMES = {
     "LayerBuilder": "images.layer.builder",
     "LayerChange": "view.history",
     "LayerDoesNotExist": "errors",
-    "LayerInput": "store.register_chain",
+    "LayerInput": "store.registration.chain",
     "LayerNotRetained": "errors",
     "LayerOfImage": "images.details",
     "LayerProgress": "images.transfer.load",
@@ -202,7 +202,7 @@ _HOMES = {
     "PlainEntry": "tar.plain_entries",
     "Platform": "images.formats.platforms",
     "Problem": "store.nodes",
-    "Progress": "store.registration",
+    "Progress": "store.registration.layer",
     "Pruned": "maintenance.prune",
     "RWLayer": "store.handles",
     "RWLayerInUse": "errors",

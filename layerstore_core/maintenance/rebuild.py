@@ -14,8 +14,8 @@ from layerstore_core.maintenance.repair_source import RepairSource
 from layerstore_core.records.layer_record import read_digest
 from layerstore_core.store.handles import live_layer
 from layerstore_core.store.parentage import other_parent
-from layerstore_core.store.register_chain import LayerInput
-from layerstore_core.store.registration import Registration
+from layerstore_core.store.registration.chain import LayerInput
+from layerstore_core.store.registration.layer import Registration
 from layerstore_core.store.store import LayerStore
 from layerstore_core.streams.source import LayerSource
 

@@ -301,7 +301,7 @@ class RWLayer:
         Raises:
             InvalidLayer: the tar is malformed, is empty, or leaves the layer's root.
         """
-        from layerstore_core.store.registration import apply_to
+        from layerstore_core.store.registration.layer import apply_to
 
         with self._content() as node:
             self._context.check_writable()

@@ -14,8 +14,8 @@ from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer, live_layer, open_layer
 from layerstore_core.store.nodes import LayerNode
-from layerstore_core.store.register_chain import LayerInput, Overtaken, read_layers
-from layerstore_core.store.registration import Progress, Registration, open_source
+from layerstore_core.store.registration.chain import LayerInput, Overtaken, read_layers
+from layerstore_core.store.registration.layer import Progress, Registration, open_source
 
 
 def register(

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from layerstore_core.config.settings import Settings
     from layerstore_core.driver.bound import BoundDriver
-    from layerstore_core.store.register_chain import LayerInput
-    from layerstore_core.store.registration import Progress
+    from layerstore_core.store.registration.chain import LayerInput
+    from layerstore_core.store.registration.layer import Progress
 
 
 class LayerStore:

@@ -16,7 +16,7 @@ from typing import Any
 from layerstore_core import LayerStore
 from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import BASE, MIDDLE, TOP, names_of, register, tar_of
 

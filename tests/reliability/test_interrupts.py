@@ -20,7 +20,7 @@ from layerstore_core.diff import compare_trees
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.tree import copy_tree
 from layerstore_core.unpack import batches
 from tests.driver_roots import mounts_below

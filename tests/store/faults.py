@@ -42,7 +42,7 @@ _RECORD_MODULES = (
     "layerstore_core.records.",
     "layerstore_core.locking.",
     "layerstore_core.base.atomic",
-    "layerstore_core.store.registration",
+    "layerstore_core.store.registration.layer",
     "layerstore_core.store.writable",
 )
 

@@ -12,7 +12,7 @@ import pytest
 
 from layerstore_core import InvalidLayer
 from layerstore_core.base.digests import DiffID
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from tests import tars
 from tests.store.layers import MTIME, export, tar_of, tree, warm
 

@@ -13,7 +13,7 @@ import pytest
 from layerstore_core import InvalidLayer, LayerDoesNotExist, LayerStore, MaxDepthExceeded
 from layerstore_core.base.digests import DiffID
 from layerstore_core.maintenance.check import check_store
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from tests.conftest import OpenStore
 from tests.store.layers import BASE, MIDDLE, TOP, export, names_of, register, tar_of, tree, warm
 

@@ -12,7 +12,7 @@ from layerstore_core.base.digests import ChainID
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.image import Image
 from layerstore_core.store.handles import RWLayer
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:

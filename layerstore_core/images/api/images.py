@@ -44,7 +44,7 @@ from layerstore_core.images.results import LoadedImages, SavedImages
 from layerstore_core.images.transfer import load as loading
 from layerstore_core.images.transfer.save import SaveOptions, save_images
 from layerstore_core.records.kept import Referrer
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:

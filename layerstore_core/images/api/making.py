@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.image import Image
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from layerstore_core.images.keep.recipe import Recipe
 from layerstore_core.images.output import Output, WrongSize
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 from layerstore_core.streams.compression import detect
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from layerstore_core.images.image import Image
     from layerstore_core.images.reference import Reference
     from layerstore_core.store.handles import Layer
-    from layerstore_core.store.registration import Progress
+    from layerstore_core.store.registration.layer import Progress
     from layerstore_core.store.store import LayerStore
 
 

@@ -16,7 +16,7 @@ from layerstore_core.images.make.rw_changes import buffered, open_changes
 from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:

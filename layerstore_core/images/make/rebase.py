@@ -24,7 +24,7 @@ from layerstore_core.images.image import Image
 from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from layerstore_core.log import logger
 from layerstore_core.records.kept import fit_names
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer
-from layerstore_core.store.register_chain import LayerInput
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.chain import LayerInput
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 #: Takes a layer's name and the size of its file in bytes; returns the function to report that layer's progress to.

@@ -30,7 +30,7 @@ from layerstore_core.images.reference import Reference
 from layerstore_core.images.results import SavedManifest
 from layerstore_core.log import logger
 from layerstore_core.records.kept import Origin, digest_of, is_shallow
-from layerstore_core.store.registration import Progress
+from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"

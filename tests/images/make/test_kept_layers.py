@@ -11,7 +11,7 @@ import pytest
 from layerstore_core import ConfigOptions, ImageConfig, Images, InvalidImage, LayerStore
 from layerstore_core.base.digests import ChainID, DiffID
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.store.register_chain import LayerInput
+from layerstore_core.store.registration.chain import LayerInput
 from tests.images.archives import ImageSpec, docker_archive
 from tests.images.make.images_of import WHEN, load, write
 from tests.store.layers import BASE, MIDDLE, TOP, chain

@@ -21,7 +21,7 @@ from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.records.layer_record import LayerRecord
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.store.nodes import ParentLayer
-from layerstore_core.store.registration import Applied, Progress, Registration
+from layerstore_core.store.registration.layer import Applied, Progress, Registration
 from layerstore_core.streams.source import LayerSource
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.tree import copy_tree
 from layerstore_core.unpack import batches
+from tests.child_processes import children
 from tests.driver_roots import mounts_below
 from tests.images.archives import ImageSpec, docker_archive, sha256
 from tests.reliability.aftermath import stale_state
@@ -223,7 +224,7 @@ def interrupt(
 ) -> list[str]:
     """Do an operation with an exception, then again without one. Return descriptions of what is wrong afterwards."""
     wrong: list[str] = []
-    before, threads = opened(), threading.active_count()
+    before, threads, processes = opened(), threading.active_count(), children()
     with place.open() as store:
         try:
             with time_limit(30), injector.tracing():
@@ -252,8 +253,7 @@ def interrupt(
     wrong += [f"descriptor {number} is open: {name}" for number, name in opened().items() - before.items()]
     if threading.active_count() != threads:
         wrong.append(f"threads are left: {threading.enumerate()}")
-    with suppress(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    if children() - processes:
         wrong.append("a process is left")
     return wrong
 

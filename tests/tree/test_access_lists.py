@@ -61,7 +61,7 @@ def test_files_have_the_hosts_ids_and_tars_the_layers(root: Path) -> None:
     tar = tars.tar(tars.pax([(b"SCHILY.xattr." + ACCESS.encode(), access_list(33, 34))]) + tars.entry(b"f", mode=0o650))
     unpack_tar(tar, root, id_mapping=MAPPING)
     assert os.getxattr(root / "f", ACCESS) == access_list(100_033, 200_034)
-    (packed,) = entries_of(iter([b"".join(pack_tree(root, id_mapping=MAPPING))]))
+    ((packed, _),) = entries_of(iter([b"".join(pack_tree(root, id_mapping=MAPPING))]))
     assert packed.xattrs[ACCESS.encode()] == access_list(33, 34)
 
 

@@ -526,9 +526,10 @@ def test_sources_that_are_no_files(builder: LayerBuilder, tmp_path: Path) -> Non
     (tmp_path / "t" / ".wh.x").mkdir(parents=True)
     with pytest.raises(InvalidSource, match="means a deletion"):
         builder.add_tree("/", tmp_path / "t")
-    status = tmp_path.stat()
+    (tmp_path / "above" / "store").mkdir(parents=True)
+    status = (tmp_path / "above" / "store").stat()
     with pytest.raises(InvalidSource, match="is the store"):
-        builder.add_tree("/", tmp_path.parent, forbidden={(status.st_dev, status.st_ino): "is the store"})
+        builder.add_tree("/", tmp_path / "above", forbidden={(status.st_dev, status.st_ino): "is the store"})
 
 
 @needs_root

@@ -167,12 +167,13 @@ def test_processes_of_a_user_share_mounts(users: OrdinaryUsers) -> None:
 def test_processes_that_start_at_once_share_a_namespace(users: OrdinaryUsers) -> None:
     lines = users.run(
         """
-        mkfifo go
         for number in 1 2 3 4; do
-            layerstore unshare sh -c 'readlink /proc/self/ns/user /proc/self/ns/mnt; read -r line <go' >"out$number" &
+            layerstore unshare sh -c 'readlink /proc/self/ns/user /proc/self/ns/mnt
+                until [ -e go ]; do sleep 0.02; done' >"out$number" &
         done
         while [ "$(cat out? | wc -l)" -lt 8 ]; do sleep 0.05; done
-        for number in 1 2 3 4; do echo go >go; done
+        touch go
+        wait
         cat out?
         """
     )

@@ -15,7 +15,6 @@ from layerstore_core.text import printable
 
 if TYPE_CHECKING:
     from layerstore_core.images.image import Image
-    from layerstore_core.store.handles import Layer
     from layerstore_core.store.store import LayerStore
     from layerstore_core.view.nodes import Node
     from layerstore_core.view.tree import TreeView
@@ -95,12 +94,8 @@ def opened_view(store: LayerStore, word: str) -> Iterator[OpenView]:
     found = resolve_image_or_chain(store, word)
     if isinstance(found, ChainID):
         layer = store.get(found)
-        chain_ids = []
-        one: Layer | None = layer
-        while one is not None:
-            chain_ids.append(one.chain_id)
-            one = one.parent
-        opened = OpenView(layer.view(close_handle=True), chain_ids[::-1], None)
+        chain_ids = [one.chain_id for one in layer.chain()]
+        opened = OpenView(layer.view(close_handle=True), chain_ids, None)
     else:
         from layerstore_core.images.api.images import Images
 

@@ -64,6 +64,11 @@ class Layer(ReadOnlyMounting):
         """The chain ID of the parent, `None` for a base layer."""
         return self._live.record.parent
 
+    def chain(self) -> list[Layer]:
+        """Return the layers of the chain, the base first: views, and at last this handle itself."""
+        _, *below = self._live.chain()
+        return [*(Layer(self._context, node, is_view=True) for node in reversed(below)), self]
+
     @property
     def size(self) -> int:
         """The size of the chain up to this layer, in bytes."""

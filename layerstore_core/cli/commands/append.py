@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerstore_core.cli import output, progress
+from layerstore_core.cli import progress
 from layerstore_core.cli.config_options import config_options
-from layerstore_core.cli.describe import image_document
+from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import IMAGE, SOURCE, json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
@@ -96,4 +96,4 @@ def append(
             if isinstance(error, LayerStoreError):
                 raise
             raise click.UsageError(str(error)) from None
-    session.answer(image_document(made), lambda: [output.printable(made.image_id)])
+    session.answer(*image_answer(made))

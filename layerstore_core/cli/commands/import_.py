@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from layerstore_core.cli import output, progress
+from layerstore_core.cli import progress
 from layerstore_core.cli.config_options import config_options
-from layerstore_core.cli.describe import image_document
+from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.input import interruptible
 from layerstore_core.cli.parameters import PathType, json_option
 from layerstore_core.cli.session import Session
@@ -56,4 +56,4 @@ def import_(session: Session, source: str, name: str, options: ConfigOptions) ->
 
         with progress.of_bytes("Importing") as report:
             made = Images(store).import_root(given, name=name, config=options, progress=report)
-    session.answer(image_document(made), lambda: [output.printable(made.image_id)])
+    session.answer(*image_answer(made))

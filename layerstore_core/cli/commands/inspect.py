@@ -17,7 +17,6 @@ from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 
 if TYPE_CHECKING:
     from layerstore_core.images import ImageDetails
-    from layerstore_core.store.handles import Layer
     from layerstore_core.store.store import LayerStore
 
 
@@ -91,19 +90,16 @@ def _image_document(details: ImageDetails) -> dict[str, Any]:
 
 def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
     """Return the keys of an image's document; those that only an image has are null, or empty."""
-    layers = []
     with store.get(chain) as top:
-        layer: Layer | None = top
-        while layer is not None:
-            layers.append(
-                {
-                    "chain_id": str(layer.chain_id),
-                    "diff_id": str(layer.diff_id),
-                    "size": layer.diff_size,
-                    "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
-                }
-            )
-            layer = layer.parent
+        layers = [
+            {
+                "chain_id": str(layer.chain_id),
+                "diff_id": str(layer.diff_id),
+                "size": layer.diff_size,
+                "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
+            }
+            for layer in top.chain()
+        ]
         size = top.size
     return {
         "id": None,
@@ -116,7 +112,7 @@ def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
         "parent": None,
         "size": size,
         "chain_id": str(chain),
-        "layers": layers[::-1],
+        "layers": layers,
         "config": None,
     }
 

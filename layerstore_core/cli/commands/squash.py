@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from layerstore_core.cli import output, progress
-from layerstore_core.cli.describe import image_document
+from layerstore_core.cli import progress
+from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerStoreError
@@ -56,4 +56,4 @@ def squash(
             if isinstance(error, LayerStoreError):
                 raise
             raise click.UsageError(str(error)) from None
-    session.answer(image_document(made), lambda: [output.printable(made.image_id)])
+    session.answer(*image_answer(made))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.arguments import check_type
 from layerstore_core.base.digests import ChainID
+from layerstore_core.images.api.base import OfStore
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.image import Image
 from layerstore_core.store.handles import RWLayer
 from layerstore_core.store.registration.layer import Progress
-from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
     from layerstore_core.images.config.model import ImageConfig
@@ -21,14 +20,8 @@ if TYPE_CHECKING:
     from layerstore_core.images.make.configure import LayerSource
 
 
-class Deriving(ABC):
+class Deriving(OfStore):
     """The methods of `Images` that make images from what the store has."""
-
-    _store: LayerStore
-
-    @abstractmethod
-    def get(self, name: str) -> Image:
-        """Return the image with a name or an ID; see `Images.get`."""
 
     def create_rw_layer(
         self,
@@ -186,8 +179,3 @@ class Deriving(ABC):
 
         before, after = (base if isinstance(base, ChainID) else self._image_of(base) for base in (old, new))
         return making.rebase(self._store, self._image_of(image), before, after, name=new_name(name), created=created)
-
-    def _image_of(self, image: Image | str) -> Image:
-        found = self.get(image) if isinstance(image, str) else image
-        check_type(found, Image, "an image, as get returns it, or its name")
-        return found

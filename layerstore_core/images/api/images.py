@@ -152,8 +152,7 @@ class Images(Making, Deriving, Trees):
             ImageDoesNotExist: there is no image with this name.
             BadRecord: its record is damaged.
         """
-        image = self.get(image) if isinstance(image, str) else image
-        check_type(image, Image, "an image, as get returns it, or its name")
+        image = self._image_of(image)
         return details_of(self._store, image)
 
     def history(self, image: Image | str) -> list[HistoryEntry]:
@@ -166,8 +165,7 @@ class Images(Making, Deriving, Trees):
             ImageDoesNotExist: there is no image with this name.
             LayerDoesNotExist: a layer is missing.
         """
-        image = self.get(image) if isinstance(image, str) else image
-        check_type(image, Image, "an image, as get returns it, or its name")
+        image = self._image_of(image)
         chain_ids = iter(image.chain_ids)
         steps = []
         recorded: Sequence[Mapping[str, Any]] = image.config.document.get("history") or ({},) * len(image.diff_ids)
@@ -198,8 +196,7 @@ class Images(Making, Deriving, Trees):
         """
         from layerstore_core.view.tree import TreeView
 
-        image = self.get(image) if isinstance(image, str) else image
-        check_type(image, Image, "an image, as get returns it, or its name")
+        image = self._image_of(image)
         if image.chain_id is None:
             return TreeView(())
         return self._store.get(image.chain_id).view(close_handle=True)

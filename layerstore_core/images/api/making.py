@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.base.arguments import check_stream, check_type
+from layerstore_core.images.api.base import OfStore
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.image import Image
 from layerstore_core.store.registration.layer import Progress
-from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,19 +19,8 @@ if TYPE_CHECKING:
     from layerstore_core.images.layer.builder import LayerBuilder
 
 
-class Making(ABC):
-    """The methods of `Images` that make images.
-
-    Args:
-        store: the store.
-    """
-
-    def __init__(self, store: LayerStore) -> None:
-        self._store = store
-
-    @abstractmethod
-    def get(self, name: str) -> Image:
-        """Return the image with a name or an ID."""
+class Making(OfStore):
+    """The methods of `Images` that make images."""
 
     def append(
         self,
@@ -157,8 +145,7 @@ class Making(ABC):
         """
         from layerstore_core.images.make.squash import kept_below, squash
 
-        found = self.get(image) if isinstance(image, str) else image
-        check_type(found, Image, "an image, as get returns it, or its name")
+        found = self._image_of(image)
         check_type(keep, int, "how many layers stay, an int")
         if since is not None:
             check_type(since, str, "the first digits of a chain ID or diff ID, a str")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 from layerstore_core.base.replace_file import is_stream, replacing
+from layerstore_core.images.api.base import OfStore
 from layerstore_core.images.arguments import target_of
 from layerstore_core.images.image import Image
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
-from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
     from layerstore_core.images.compare import TreeDiff
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from layerstore_core.view.tree import TreeView
 
 
-class Trees(ABC):
+class Trees(OfStore):
     """The methods of `Images` for the trees of images."""
-
-    _store: LayerStore
-
-    @abstractmethod
-    def get(self, name: str) -> Image:
-        """Return the image with a name or an ID; see `Images.get`."""
 
     @abstractmethod
     def view(self, image: Image | str) -> TreeView:

@@ -145,12 +145,7 @@ def _complete_layers(config: ImageConfig, top: Layer | None, *, given: bool) -> 
     Raises:
         InvalidImage: it has others.
     """
-    diff_ids = []
-    layer = top
-    while layer is not None:
-        diff_ids.append(layer.diff_id)
-        layer = layer.parent
-    diff_ids.reverse()
+    diff_ids = [] if top is None else [layer.diff_id for layer in top.chain()]
     try:
         own = list(config.diff_ids)
     except ValueError as error:

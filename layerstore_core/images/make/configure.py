@@ -66,11 +66,7 @@ def create(
         for layer in layers:
             top = _put_on(store, layer, top)
             opened.append(top)
-        diff_ids = []
-        below = top
-        while below is not None:
-            diff_ids.append(below.diff_id)
-            below = below.parent
+        diff_ids = [] if top is None else [layer.diff_id for layer in top.chain()]
         if config.rootfs is None:
             config.rootfs = RootFS(type="layers")
         config.rootfs.diff_ids = []
@@ -81,7 +77,7 @@ def create(
                 f"the history of the config has {known} steps with a layer, more than the image has layers "
                 f"({len(diff_ids)}); set empty_layer for steps without a layer"
             )
-        for number, diff_id in enumerate(reversed(diff_ids)):
+        for number, diff_id in enumerate(diff_ids):
             if number < known:
                 config.rootfs.diff_ids = [*config.rootfs.diff_ids, diff_id]
             else:

@@ -98,12 +98,7 @@ def _layers_of(opened: ExitStack, store: LayerStore, what: Image | ChainID) -> l
     chain = what.chain_id if isinstance(what, Image) else what
     if chain is None:
         return []
-    layer: Layer | None = opened.enter_context(store.get(chain))
-    found = []
-    while layer is not None:
-        found.append(layer)
-        layer = layer.parent
-    return found[::-1]
+    return opened.enter_context(store.get(chain)).chain()
 
 
 def _require_prefix(image: Image, old: Image | ChainID, own: Sequence[Layer], base: Sequence[Layer]) -> None:

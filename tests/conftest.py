@@ -18,6 +18,7 @@ from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig, log
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
+from tests.ordinary_users import OrdinaryUsers, why_no_users
 from tests.tree_state import everything
 
 OpenStore = Callable[..., LayerStore]
@@ -76,6 +77,31 @@ def open_store(driver: str, store_root: Path) -> Iterator[OpenStore]:
 def store(open_store: OpenStore) -> LayerStore:
     """Return an open, empty store."""
     return open_store()
+
+
+@pytest.fixture(params=["vfs", "overlay2"])
+def mounting_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LayerStore]:
+    """Yield an empty store of a driver that copies, and of one that mounts: to compare trees with what is mounted.
+
+    It does not depend on `driver`, which a module of tests without a driver overrides.
+    """
+    if reason := why_not(request.param):
+        pytest.skip(f"{request.param}: {reason}")
+    root = tmp_path / "root"
+    with ExitStack() as opened:
+        opened.callback(remove_root, root)
+        yield opened.enter_context(LayerStore.open(StoreConfig(root=root, driver=request.param, durability="none")))
+
+
+@pytest.fixture
+def users() -> Iterator[OrdinaryUsers]:
+    """Yield two ordinary users with subordinate IDs."""
+    if reason := why_no_users():
+        pytest.skip(reason)
+    directory = Path(tempfile.mkdtemp(prefix="layerstore-"))
+    directory.chmod(0o755)
+    yield OrdinaryUsers(directory)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.driver_roots import remove_root, why_not
 from tests.images.archives import ImageSpec, docker_archive
-from tests.ordinary_users import OrdinaryUsers, why_no_users
+from tests.ordinary_users import OrdinaryUsers
 from tests.store.layers import BASE, MIDDLE, tar_of
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_kernel]
@@ -90,16 +87,6 @@ def as_root(directory: Path, driver: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.fixture
-def user() -> Iterator[OrdinaryUsers]:
-    if reason := why_no_users():
-        pytest.skip(reason)
-    directory = Path(tempfile.mkdtemp(prefix="layerstore-"))
-    directory.chmod(0o755)
-    yield OrdinaryUsers(directory)
-    shutil.rmtree(directory)
-
-
 def test_the_script_makes_other_images_each_time(expected: list[str]) -> None:
     assert len(set(expected)) == len(expected) == 8
     assert all(len(image) == 71 for image in expected)
@@ -118,9 +105,9 @@ def test_drivers_make_the_same_images(
 
 
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"])
-def test_an_ordinary_user_makes_the_same_images(expected: list[str], driver: str, user: OrdinaryUsers) -> None:
-    archive = user.home() / "archive.tar"
+def test_an_ordinary_user_makes_the_same_images(expected: list[str], driver: str, users: OrdinaryUsers) -> None:
+    archive = users.home() / "archive.tar"
     archive.write_bytes(docker_archive(OLD, NEW))
     archive.chmod(0o644)
     unshare = "layerstore unshare" if driver == "overlay2" else ""
-    assert user.run(SCRIPT, LAYERSTORE_DRIVER=driver, unshare=unshare) == expected
+    assert users.run(SCRIPT, LAYERSTORE_DRIVER=driver, unshare=unshare) == expected

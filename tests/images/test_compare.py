@@ -6,14 +6,14 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
+from layerstore_core import InvalidLayer, Layer, LayerStore
 from layerstore_core.errors import ImageDoesNotExist
 from layerstore_core.images import Images
 from layerstore_core.images.compare import TreeDiff
@@ -22,7 +22,6 @@ from tests import tars
 from tests.across.chains import CHAINS
 from tests.across.conftest import differences, tree_of
 from tests.across.test_same_tree import CHAINS_OF_ENTRIES, Entry
-from tests.driver_roots import remove_root, why_not
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import register
 from tests.view.test_mounted_trees import tree_in
@@ -239,15 +238,9 @@ def _same(one: Layer, other: Layer, store: LayerStore) -> bool:
     return left == right
 
 
-@pytest.fixture(params=["vfs", "overlay2"])
-def pairs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pairs]:
-    if reason := why_not(request.param):
-        pytest.skip(f"{request.param}: {reason}")
-    root = tmp_path / "root"
-    with ExitStack() as opened:
-        opened.callback(remove_root, root)
-        config = StoreConfig(root=root, driver=request.param, durability="none")
-        yield Pairs(opened.enter_context(LayerStore.open(config)))
+@pytest.fixture
+def pairs(mounting_store: LayerStore) -> Pairs:
+    return Pairs(mounting_store)
 
 
 @needs_root

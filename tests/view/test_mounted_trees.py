@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
+from layerstore_core import InvalidLayer, Layer, LayerStore
 from layerstore_core.tar.entry import EntryType
 from layerstore_core.view.nodes import FileNode, Node
 from layerstore_core.view.tree import TreeView
@@ -18,7 +16,6 @@ from tests import tars, trees
 from tests.across.chains import CHAINS, attributes, d, f, link, sym, with_records
 from tests.across.conftest import differences, tree_of
 from tests.across.test_same_tree import CHAINS_OF_ENTRIES, Entry
-from tests.driver_roots import remove_root, why_not
 from tests.store.layers import register
 
 pytestmark = pytest.mark.needs_root
@@ -70,15 +67,9 @@ class Chains:
             assert differences(tree_in(view), tree_of(Path(path))) == []
 
 
-@pytest.fixture(params=["vfs", "overlay2"])
-def chains(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Chains]:
-    if reason := why_not(request.param):
-        pytest.skip(f"{request.param}: {reason}")
-    root = tmp_path / "root"
-    with ExitStack() as opened:
-        opened.callback(remove_root, root)
-        config = StoreConfig(root=root, driver=request.param, durability="none")
-        yield Chains(opened.enter_context(LayerStore.open(config)))
+@pytest.fixture
+def chains(mounting_store: LayerStore) -> Chains:
+    return Chains(mounting_store)
 
 
 #: More chains, each for a rule of merging.
@@ -125,7 +116,7 @@ KEPT_BY_VFS = {
 
 
 @pytest.mark.parametrize("name", KEPT_BY_VFS)
-@pytest.mark.parametrize("chains", ["vfs"], indirect=True)
+@pytest.mark.parametrize("mounting_store", ["vfs"], indirect=True)
 def test_view_keeps_metadata_as_vfs_does(chains: Chains, name: str) -> None:
     layer: Layer | str = ""
     for entries in KEPT_BY_VFS[name]:

@@ -39,16 +39,13 @@ from tests.images.keep.layouts import (
 )
 from tests.store.layers import BASE, MIDDLE, TOP, tree
 
+pytestmark = pytest.mark.usefixtures("on_amd64")
+
 AMD, ARM = image_for("amd64", (BASE, MIDDLE)), image_for("arm64", (BASE, TOP))
 
 
 def load(images: Images, files: Files, **options: Any) -> Any:
     return images.load(io.BytesIO(tar_files(files)), **options)
-
-
-@pytest.fixture(autouse=True)
-def _on_amd64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
 def kept_digests(store: LayerStore) -> set[str]:

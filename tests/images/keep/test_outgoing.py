@@ -42,6 +42,8 @@ from tests.images.keep.layouts import (
 from tests.images.keep.test_incoming import config, foreign_gzip, referred
 from tests.store.layers import BASE, MIDDLE, TOP
 
+pytestmark = pytest.mark.usefixtures("on_amd64")
+
 
 def python_gzip(data: bytes) -> bytes:
     return gzip.compress(data, mtime=7)
@@ -53,11 +55,6 @@ def zstd(data: bytes) -> bytes:
 
 AMD = image_for("amd64", (BASE, MIDDLE), tuple(map(python_gzip, (BASE, MIDDLE))))
 ARM = image_for("arm64", (BASE, TOP), tuple(map(python_gzip, (BASE, TOP))))
-
-
-@pytest.fixture(autouse=True)
-def _on_amd64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
 def load(images: Images, files: Files, **options: Any) -> Any:

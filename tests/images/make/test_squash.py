@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from layerstore_core import InvalidLayer, Layer, LayerStore, StoreConfig
+from layerstore_core import InvalidLayer, Layer, LayerStore
 from layerstore_core.errors import IntegrityError
 from layerstore_core.images import Image, Images
 from layerstore_core.images.formats.documents import ConfigDocument
@@ -22,7 +20,6 @@ from tests import tars
 from tests.across.chains import CHAINS
 from tests.across.conftest import differences, tree_of
 from tests.across.test_same_tree import CHAINS_OF_ENTRIES, Entry
-from tests.driver_roots import remove_root, why_not
 from tests.images.archives import ImageSpec, docker_archive
 from tests.store.layers import export, register, tar_of
 from tests.view.test_mounted_trees import tree_in
@@ -90,15 +87,9 @@ class Squasher:
             Images(self.store).remove(str(after.image_id))
 
 
-@pytest.fixture(params=["vfs", "overlay2"])
-def squasher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Squasher]:
-    if reason := why_not(request.param):
-        pytest.skip(f"{request.param}: {reason}")
-    root = tmp_path / "root"
-    with ExitStack() as opened:
-        opened.callback(remove_root, root)
-        config = StoreConfig(root=root, driver=request.param, durability="none")
-        yield Squasher(opened.enter_context(LayerStore.open(config)))
+@pytest.fixture
+def squasher(mounting_store: LayerStore) -> Squasher:
+    return Squasher(mounting_store)
 
 
 @needs_root

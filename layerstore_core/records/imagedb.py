@@ -284,8 +284,17 @@ class ImageDB:
         """Return the images that are recorded as built from this one."""
         return list(self.references().children.get(image, ()))
 
-    def set_last_updated(self, image: ImageID, when: str) -> None:
-        """Record when an image got a name, in RFC 3339."""
+    def set_last_updated(self, image: ImageID, when: str | None = None) -> None:
+        """Record when an image got a name.
+
+        Args:
+            image: the image.
+            when: the time in RFC 3339; `None` for now, in Docker's notation.
+        """
+        if when is None:
+            from datetime import UTC, datetime  # lazy: readers need no clock
+
+            when = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._write(self._metadata / image.hex / _LAST_UPDATED, when.encode(), mode=0o600)
 
     def recorded_at(self, image: ImageID, configs: inside.Directory | None = None) -> float:

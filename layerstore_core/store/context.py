@@ -17,7 +17,6 @@ from layerstore_core.errors import LayerStoreError, ReadOnlyStore
 from layerstore_core.locking.docker_lock import DockerLock
 from layerstore_core.locking.root_locks import Counter, RootLocks
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.records.kept import KeptDocuments
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine
@@ -28,6 +27,7 @@ from layerstore_core.store.lost import LostRecords
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID
     from layerstore_core.config.model import StoreConfig
+    from layerstore_core.records.kept import KeptDocuments
     from layerstore_core.records.last_used import LastUsed
 
 
@@ -45,7 +45,6 @@ class StoreContext:
         docker: the lock that keeps a Docker daemon from starting; `None` where the store was opened for reading only.
         db: the records of layers and writable layers.
         image_db: the records of images.
-        kept: what else belongs to images: manifests, indexes, annotations, referrers.
         pins: the pins of this driver's layers.
         quarantine: damaged records, moved out of the way.
         catalog: the layers that are loaded, and the references to each.
@@ -60,7 +59,6 @@ class StoreContext:
     docker: DockerLock | None
     db: LayerDB
     image_db: ImageDB
-    kept: KeptDocuments
     pins: Pins
     quarantine: Quarantine
     catalog: Catalog
@@ -72,6 +70,13 @@ class StoreContext:
     def root(self) -> Path:
         """The store's directory."""
         return self.config.root
+
+    @property
+    def kept(self) -> KeptDocuments:
+        """What else belongs to images: manifests, indexes, annotations, referrers."""
+        from layerstore_core.records.kept import KeptDocuments  # lazy: commands on layers do not need it
+
+        return KeptDocuments(self.root, self.driver.name, durable=self.config.durability == "full")
 
     @property
     def rw_images(self) -> RWImages:

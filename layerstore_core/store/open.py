@@ -15,7 +15,6 @@ from layerstore_core.log import logger, wants_details
 from layerstore_core.records.buildkit import BuildKitCache
 from layerstore_core.records.image_references import UNKNOWN_VERSION
 from layerstore_core.records.imagedb import ImageDB
-from layerstore_core.records.kept import KeptDocuments
 from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.pins import Pins
 from layerstore_core.records.quarantine import Quarantine, QuarantinedReferences
@@ -102,9 +101,8 @@ def make_context(
         return Strays(context, records_locked=True).ids
 
     lost = LostRecords(db, driver.name, strays)
-    kept = KeptDocuments(root, driver.name, durable=durable)
     context = StoreContext(
-        config, driver, locks, docker, db, image_db, kept, pins, Quarantine(root, driver.name), catalog, lost, read_only
+        config, driver, locks, docker, db, image_db, pins, Quarantine(root, driver.name), catalog, lost, read_only
     )
     catalog.add_reference_source(TreeMounts(root, driver.name))
     catalog.add_reference_source(KnownParents(driver, catalog.mounts, catalog.find_layer))

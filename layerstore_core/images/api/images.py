@@ -28,26 +28,21 @@ from layerstore_core.images.api.trees import Trees
 from layerstore_core.images.arguments import ImageFormat, check_form, names_in, new_name, target_of
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
-from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.documents import ConfigDocument
-from layerstore_core.images.formats.find import find_images, named, nothing_to_load
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
-from layerstore_core.images.keep.compressed import CompressedLayers
-from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.results import LoadedImages, SavedImages
-from layerstore_core.images.transfer import load as loading
-from layerstore_core.images.transfer.save import SaveOptions, save_images
 from layerstore_core.records.kept import Referrer
-from layerstore_core.store.registration.layer import Progress
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
+    from layerstore_core.images.transfer.load import LayerProgress
+    from layerstore_core.store.registration.layer import Progress
     from layerstore_core.view.tree import TreeView
 
 #: The fewest hex digits by which an image may be given.
@@ -67,7 +62,6 @@ class Images(Making, Deriving, Trees):
         check_type(store, LayerStore, "an open LayerStore")
         super().__init__(store)
         self._records = store.context.image_db
-        self._compressed = CompressedLayers(store)
 
     # Finding
 
@@ -212,7 +206,7 @@ class Images(Making, Deriving, Trees):
         name: str | None = None,
         wanted: Sequence[str] | str = (),
         keep_names: bool = False,
-        progress: loading.LayerProgress | None = None,
+        progress: LayerProgress | None = None,
     ) -> LoadedImages:
         """Load the images of an archive or a layout.
 
@@ -246,6 +240,12 @@ class Images(Making, Deriving, Trees):
             OSError: the source cannot be read, or the system refuses an operation; the store is unchanged.
             ValueError, TypeError: `platform` is not a platform.
         """
+        # Lazy, as in `save`: most commands on images neither load nor save any.
+        from layerstore_core.images.formats.container import open_container
+        from layerstore_core.images.formats.find import find_images, named, nothing_to_load
+        from layerstore_core.images.keep.compressed import CompressedLayers
+        from layerstore_core.images.transfer.load import load
+
         check_stream(source)
         reference = Reference.parse(name) if name is not None else None
         asked = None if platform is None else Platform.of(platform)
@@ -266,7 +266,7 @@ class Images(Making, Deriving, Trees):
                 found = named(found, None)
             # A damaged image is an error if the caller asked for it, or if it is the only one. Otherwise it is skipped.
             strict = bool(wanted) or len(found.images) == 1
-            loaded = loading.load(self._store, found, self._compressed, progress, skip_invalid=not strict)
+            loaded = load(self._store, found, CompressedLayers(self._store), progress, skip_invalid=not strict)
             if not loaded.images:
                 raise nothing_to_load(container.name, found.skipped)
         finally:
@@ -332,6 +332,10 @@ class Images(Making, Deriving, Trees):
             ValueError, TypeError: no image is named, the form is unknown or has no place for what is to be saved, or
                 the target is neither a path nor a file object.
         """
+        from layerstore_core.images.keep.compressed import CompressedLayers
+        from layerstore_core.images.keep.compression import Compression
+        from layerstore_core.images.transfer.save import SaveOptions, save_images
+
         where = target_of(target)
         encoding = None if compression is None else Compression.parse(compression)
         found = [self._find(name) for name in names_in(images)]
@@ -350,7 +354,7 @@ class Images(Making, Deriving, Trees):
             [(out, [saved[image_id] for image_id in out.images]) for out in chosen],
             where,
             SaveOptions(form, encoding, referrers=referrers, progress=progress),
-            self._compressed,
+            CompressedLayers(self._store),
         )
         self._store.context.note_use(image.chain_id for image in saved.values())
         return SavedImages(saved.values(), manifests)
@@ -375,7 +379,7 @@ class Images(Making, Deriving, Trees):
         assert reference is not None
         with self._store.context.changing_images() as records:
             image_id, found = self._find(name)
-            records.set_last_updated(image_id, loading.now())
+            records.set_last_updated(image_id)
             copy_origin(self._store.context.kept, found, str(reference), image_id)
             # The names come last, so that an error means that no name changed.
             records.set_names({**records.names(), str(reference): image_id})
@@ -396,6 +400,9 @@ class Images(Making, Deriving, Trees):
             ImageInUse: it has several names, writable layers use it, or images were built from it.
             OSError: something could not be removed.
         """
+        from layerstore_core.images.keep.recipe import Recipes
+
+        recipes = Recipes(self._store.root, self._store.driver_name)
         # Recipes are removed under the lock on the images: otherwise a load in another process could lose the recipe
         # of a layer that it has registered just now.
         with self._store.context.changing_images() as records:
@@ -404,9 +411,9 @@ class Images(Making, Deriving, Trees):
                 for one in names_in(name):
                     plan.add(one)
             except LayerStoreError:
-                with keeping_done(plan.carry_out(self._compressed.recipes.keep_only)):
+                with keeping_done(plan.carry_out(recipes.keep_only)):
                     raise
-            return plan.carry_out(self._compressed.recipes.keep_only)
+            return plan.carry_out(recipes.keep_only)
 
     # Internal
 

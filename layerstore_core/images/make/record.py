@@ -12,7 +12,6 @@ from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.image import Image
 from layerstore_core.images.keep import outgoing
-from layerstore_core.images.transfer.load import now
 
 if TYPE_CHECKING:
     from layerstore_core.images.config.model import HistoryStep, ImageConfig
@@ -213,7 +212,7 @@ def record_image(
             records.add(document.data, built_from, unnamed=name is not None)
             _set_annotations(store.context.kept, image_id, annotations or {}, full, undo)
             if full is not None:
-                records.set_last_updated(image_id, now())
+                records.set_last_updated(image_id)
                 records.set_names({**records.names(), full: image_id})
             undo.pop_all()
         records.finish([image_id])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -202,12 +201,7 @@ def _record(
             kept.set_names(changed)
         if names := {str(name): group.images[0].config.image_id for group in groups for name in group.names}:
             for image_id in dict.fromkeys(names.values()):
-                records.set_last_updated(image_id, now())
+                records.set_last_updated(image_id)
             records.set_names({**records.names(), **names})  # last: an error means that nothing changed
         undo.pop_all()
     records.finish(loaded)  # also of one that was there: a removal that was killed may have marked it
-
-
-def now() -> str:
-    """Return the current time in Docker's notation."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

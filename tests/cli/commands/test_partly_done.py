@@ -162,7 +162,7 @@ def test_check_reports_repairs_done_before_an_interrupt(
 
 
 def test_a_tag_that_fails_adds_no_name(run: Run, chains: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(self: ImageDB, image: object, when: str) -> None:
+    def fails(self: ImageDB, image: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:

@@ -11,6 +11,7 @@ import pytest
 from layerstore_core import LayerStore
 from layerstore_core.errors import ImageDoesNotExist, ImageInUse, InvalidReference, done_before
 from layerstore_core.images import Images, Removal
+from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.context import images_key
@@ -196,13 +197,13 @@ def test_recipes_are_removed_while_no_other_process_changes_images(
     images = Images(store)
     images.load(path)
     locked = []
-    real = images._compressed.recipes.keep_only
+    real = Recipes.keep_only
 
-    def keep_only(wanted):
+    def keep_only(self, wanted):
         locked.append(store.context.locks._threads.get(images_key(store.driver_name)) is not None)
-        real(wanted)
+        real(self, wanted)
 
-    monkeypatch.setattr(images._compressed.recipes, "keep_only", keep_only)
+    monkeypatch.setattr(Recipes, "keep_only", keep_only)
     images.remove("demo:1")
     assert locked == [True]
 

@@ -14,6 +14,7 @@ import pytest
 
 from layerstore_core import BadRecord, LayerDoesNotExist, LayerStore, StoreConfig
 from layerstore_core.images import Images
+from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.maintenance.check import check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.store.strays import Strays
@@ -260,7 +261,7 @@ class TestRecipes:
             root.make_old("recipes", pair[1])
         Images(here).remove("a:1")
         [layer] = there.layers().values()
-        recipe = Images(there)._compressed.recipes.get(layer.diff_id)
+        recipe = CompressedLayers(there).recipes.get(layer.diff_id)
         assert recipe is not None
         assert gzip.decompress(b"".join(recipe.encode([BASE]))) == BASE
 
@@ -271,7 +272,7 @@ class TestRecipes:
         images.load(io.BytesIO(archive))
         root.make_old("recipes", pair[1])
         [layer] = there.layers().values()
-        assert images._compressed.recipes.get(layer.diff_id) is not None
+        assert CompressedLayers(there).recipes.get(layer.diff_id) is not None
         images.load(io.BytesIO(archive))
         assert not root.state("recipes", pair[1]).exists()
         images.remove("a:1")

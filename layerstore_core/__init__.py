@@ -26,6 +26,7 @@ from layerstore_core._version import __version__  # noqa: E402
 if TYPE_CHECKING:
     from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_id
     from layerstore_core.base.limits import Limit, Limits
+    from layerstore_core.base.reference import Reference
     from layerstore_core.base.units import parse_duration, parse_size
     from layerstore_core.config.load import load_config
     from layerstore_core.config.model import StoreConfig
@@ -87,7 +88,6 @@ if TYPE_CHECKING:
     from layerstore_core.images.image import HistoryEntry, Image
     from layerstore_core.images.layer.builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
-    from layerstore_core.images.reference import Reference
     from layerstore_core.images.remove import Removal
     from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
     from layerstore_core.images.transfer.load import LayerProgress

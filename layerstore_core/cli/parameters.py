@@ -284,7 +284,7 @@ def _ambiguous(digits: str, found: Collection[str]) -> click.UsageError:
 
 
 def _may_be_a_name(word: str) -> bool:
-    from layerstore_core.images.reference import Reference
+    from layerstore_core.base.reference import Reference
 
     try:
         Reference.parse(word)

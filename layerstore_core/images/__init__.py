@@ -1,7 +1,7 @@
 """Images: chains of layers with a config and names, kept in Docker's records, loaded from and saved to archives.
 
 - `api` has the class `Images`, which programs use; `image`, `details` and `results` have what it returns.
-- `arguments` checks the arguments of its methods; `reference` parses the names of images; `filters` chooses images.
+- `arguments` checks the arguments of its methods; `filters` chooses images.
 - `config` is the config as a model, which programs change, and the options that change it.
 - `layer` builds the tar of a new layer; `make` makes images: one module an operation, as the commands are called.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
@@ -11,13 +11,13 @@
 - `compare` compares two images or layers. `remove` removes names, images and their layers.
 """
 
+from layerstore_core.base.reference import Reference
 from layerstore_core.images.api.images import Images
 from layerstore_core.images.details import ImageDetails, LayerOfImage
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
-from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal
 from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
 from layerstore_core.records.kept import Referrer

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Final, Literal, cast
 
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidReference
 from layerstore_core.images.output import BinaryWriter
-from layerstore_core.images.reference import Reference
 
 ImageFormat = Literal["docker", "oci", "dir"]
 

@@ -15,10 +15,10 @@ from typing import Final
 from layerstore_core import InvalidLayer
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.base.limits import Limit, Limits
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import BadRecord, InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import open_container
 from layerstore_core.images.formats.find import find_images
-from layerstore_core.images.reference import Reference
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.records.layer_record import LayerRecord, MountRecord
 from layerstore_core.tar.layer_stream import LayerStream

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from layerstore_core.base.arguments import check_stream, check_type
 from layerstore_core.base.digests import ImageID
 from layerstore_core.base.inside import Directory
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import (
     BadRecord,
     ImageDoesNotExist,
@@ -34,7 +35,6 @@ from layerstore_core.images.image import HistoryEntry, Image, text_of
 from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
 from layerstore_core.images.output import BinaryWriter
-from layerstore_core.images.reference import Reference
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.results import LoadedImages, SavedImages
 from layerstore_core.records.kept import Referrer

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from layerstore_core.base.digests import ChainID, ImageID, chain_ids
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import TooMuch
 from layerstore_core.images.formats.documents import Documents
@@ -24,7 +25,6 @@ from layerstore_core.images.formats.found import (
 )
 from layerstore_core.images.formats.oci_layout import as_not_loadable, check_image
 from layerstore_core.images.formats.platforms import Platform
-from layerstore_core.images.reference import Reference
 
 
 def docker_images(documents: Documents, manifest: Any, skipped: list[Skipped]) -> list[Candidate]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.docker_archive import docker_images, without_cycles
@@ -19,7 +20,6 @@ from layerstore_core.images.formats.found import Candidate, FoundImages, ImageFi
 from layerstore_core.images.formats.oci_layout import layout_images
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.formats.skopeo_dir import SkopeoDirectory
-from layerstore_core.images.reference import Reference
 
 _SHOWN: Final = 10
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{4,128})", re.ASCII)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from layerstore_core.base.digests import DiffID, ImageID
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container
 from layerstore_core.images.formats.documents import ConfigDocument, Descriptor
 from layerstore_core.images.formats.platforms import Platform
-from layerstore_core.images.reference import Reference
 
 #: The reason why an item was skipped. Programs read these words: they do not change.
 SkipKind = Literal["artifact", "attestation", "platform", "unknown-type", "invalid", "name", "parent"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from layerstore_core.base.digests import ChainID, chain_ids
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage, InvalidReference
 from layerstore_core.images.formats.container import TooMuch
 from layerstore_core.images.formats.documents import ConfigDocument, Descriptor, Documents
@@ -28,7 +29,6 @@ from layerstore_core.images.formats.found import (
     Skipped,
 )
 from layerstore_core.images.formats.platforms import Platform
-from layerstore_core.images.reference import Reference
 
 #: How deep indexes may be nested in indexes.
 MAX_NESTING: Final = 8

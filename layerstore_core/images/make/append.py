@@ -19,8 +19,8 @@ from layerstore_core.tree.xattrs import read_xattrs
 from layerstore_core.view.tree import TreeView
 
 if TYPE_CHECKING:
+    from layerstore_core.base.reference import Reference
     from layerstore_core.images.image import Image
-    from layerstore_core.images.reference import Reference
     from layerstore_core.store.handles import Layer
     from layerstore_core.store.registration.layer import Progress
     from layerstore_core.store.store import LayerStore

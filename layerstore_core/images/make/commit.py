@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.digests import chain_ids
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.config.options import ConfigOptions
@@ -13,7 +14,6 @@ from layerstore_core.images.image import Image
 from layerstore_core.images.layer.builder import LayerBuilder
 from layerstore_core.images.make.record import finish_image
 from layerstore_core.images.make.rw_changes import buffered, open_changes
-from layerstore_core.images.reference import Reference
 from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
 from layerstore_core.store.registration.layer import Progress

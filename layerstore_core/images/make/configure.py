@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.config.options import ConfigOptions
@@ -19,7 +20,6 @@ from layerstore_core.images.make.record import (
     record_image,
     releasing,
 )
-from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.store import LayerStore
 

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.image import Image
 from layerstore_core.images.make.record import finish_image
-from layerstore_core.images.reference import Reference
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.store.store import LayerStore

@@ -14,9 +14,9 @@ from layerstore_core.images.image import Image
 from layerstore_core.images.keep import outgoing
 
 if TYPE_CHECKING:
+    from layerstore_core.base.reference import Reference
     from layerstore_core.images.config.model import HistoryStep, ImageConfig
     from layerstore_core.images.config.options import ConfigOptions
-    from layerstore_core.images.reference import Reference
     from layerstore_core.records.kept.documents import KeptDocuments
     from layerstore_core.store.handles import Layer
     from layerstore_core.store.store import LayerStore

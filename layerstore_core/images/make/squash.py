@@ -20,9 +20,9 @@ from layerstore_core.view.compare import compare_views
 from layerstore_core.view.tree import TreeView
 
 if TYPE_CHECKING:
+    from layerstore_core.base.reference import Reference
     from layerstore_core.images.image import Image
     from layerstore_core.images.layer.places import Places
-    from layerstore_core.images.reference import Reference
     from layerstore_core.store.registration.layer import Progress
     from layerstore_core.store.store import LayerStore
     from layerstore_core.view.nodes import FileNode

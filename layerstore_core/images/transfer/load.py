@@ -10,13 +10,13 @@ from typing import BinaryIO, cast
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage, InvalidLayer, LayerStoreError, MaxDepthExceeded
 from layerstore_core.images.formats.container import Container
 from layerstore_core.images.formats.found import FoundImages, ImageFiles, ImageGroup, LayerFile, Skipped
 from layerstore_core.images.formats.referrers import ReferrerFiles
 from layerstore_core.images.keep.compressed import CompressedLayers, compressed_descriptor
 from layerstore_core.images.keep.incoming import Incoming, incoming, write_documents
-from layerstore_core.images.reference import Reference
 from layerstore_core.images.transfer.blob import VerifiedBlob
 from layerstore_core.log import logger
 from layerstore_core.records.kept import fit_names

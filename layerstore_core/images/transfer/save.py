@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.reference import Reference
 from layerstore_core.base.replace_file import is_stream
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images.arguments import ImageFormat
@@ -26,7 +27,6 @@ from layerstore_core.images.keep.incoming import related
 from layerstore_core.images.keep.layer_blobs import LayerBlobs
 from layerstore_core.images.keep.outgoing import Outgoing, annotations_in, kept_manifest, origin_of, parsed, tree_of
 from layerstore_core.images.output import BinaryWriter, Output, archive_at, directory_at
-from layerstore_core.images.reference import Reference
 from layerstore_core.images.results import SavedManifest
 from layerstore_core.log import logger
 from layerstore_core.records.kept import Origin, digest_of, is_shallow

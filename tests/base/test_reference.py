@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidReference
-from layerstore_core.images.reference import Reference
 
 DIGEST = "sha256:" + "ab" * 32
 

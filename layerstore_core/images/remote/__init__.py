@@ -1,0 +1,1 @@
+"""Images in registries: pulled into a store, pushed from it, or read where they are."""

@@ -61,7 +61,7 @@ class OpenView:
             "path": shown(path),
             **metadata_document(node),
             "hard_links": [shown(name) for name in names] if len(names) > 1 else [],
-            "layer": str(self.chain_ids[node.layer]) if node.layer >= 0 else None,
+            "chain_id": str(self.chain_ids[node.layer]) if node.layer >= 0 else None,
         }
 
 
@@ -85,7 +85,7 @@ def metadata_document(node: Node) -> dict[str, Any]:
 def opened_view(store: LayerStore, word: str) -> Iterator[OpenView]:
     """Open a view of the image or layer that a value of `ChainType` means, for the length of a `with` block.
 
-    An error of a path in the block gets a note of where the path is.
+    An error of a path in the view gets a note of where the path is.
 
     Raises:
         LayerDoesNotExist, ImageDoesNotExist: there is none.
@@ -104,7 +104,10 @@ def opened_view(store: LayerStore, word: str) -> Iterator[OpenView]:
         try:
             yield opened
         except OSError as error:
-            error.add_note(f"in {word}; 'layerstore files {word} -R' lists all files there")
+            from layerstore_core.view.tree import is_of_view
+
+            if is_of_view(error):
+                error.add_note(f"in {word}; 'layerstore files {word} -R' lists all files there")
             raise
 
 

@@ -21,13 +21,13 @@ class LayerOfImage:
     Attributes:
         chain_id: its name in the store.
         diff_id: the digest of its tar.
-        size: the bytes in its own files; `None` if the layer is missing or damaged.
+        diff_size: the bytes in its own files; `None` if the layer is missing or damaged.
         descriptor: the OCI descriptor that it was registered with, if there was one.
     """
 
     chain_id: ChainID
     diff_id: DiffID
-    size: int | None
+    diff_size: int | None
     descriptor: Mapping[str, Any] | None
 
 

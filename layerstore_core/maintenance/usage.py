@@ -57,13 +57,13 @@ class LayerUsage:
 
     Attributes:
         chain_id: its name.
-        size: its own bytes.
+        diff_size: its own bytes.
         images: how many images have it.
         in_use: whether anything refers to it: if not, `gc` removes it.
     """
 
     chain_id: ChainID
-    size: int
+    diff_size: int
     images: int
     in_use: bool
 
@@ -285,7 +285,7 @@ def disk_usage(store: LayerStore) -> StoreUsage:
     kept = census.kept
     totals = (
         Total("images", len(images), _used(images), of_images, before - census.layers_size),
-        Total("layers", len(layers), _used(layers), sum(layer.size for layer in layers), unreferenced),
+        Total("layers", len(layers), _used(layers), sum(layer.diff_size for layer in layers), unreferenced),
         Total(
             "writable layers",
             len(rw_layers),

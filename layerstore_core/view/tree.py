@@ -339,5 +339,12 @@ def _check_file(node: Node, path: bytes = b"") -> FileNode:
     raise _error(errno.EISDIR if node.type is EntryType.DIR else errno.EINVAL, path)
 
 
+def is_of_view(error: OSError) -> bool:
+    """Return whether the path of an error is one in a view, and not one of the host."""
+    return vars(error).get("of_view", False) is True
+
+
 def _error(number: int, path: bytes) -> OSError:
-    return OSError(number, os.strerror(number), os.fsdecode(path))
+    error = OSError(number, os.strerror(number), os.fsdecode(path))
+    vars(error)["of_view"] = True
+    return error

@@ -47,7 +47,7 @@ def test_a_layer_that_images_share_counts_once(store: LayerStore) -> None:
     usage = disk_usage(store)
     assert totals(usage) == [(2, 0, 1310, 1310), (3, 3, 1310, 0), (0, 0, 0, 0)]
     assert by_name(usage) == {"a:1": (1010, 1000, 10, False), "b:1": (1300, 1000, 300, False)}
-    assert sorted((layer.size, layer.images) for layer in usage.layers) == [(10, 1), (300, 1), (1000, 2)]
+    assert sorted((layer.diff_size, layer.images) for layer in usage.layers) == [(10, 1), (300, 1), (1000, 2)]
 
 
 def test_layers_of_an_image_in_use_cannot_be_freed(store: LayerStore, images: Images) -> None:

@@ -49,7 +49,7 @@ def test_the_files_count_and_can_be_freed_with_images_that_are_not_in_use(store:
     assert (len(documents), len(blobs)) == (8, 2)  # an index, two manifests, their attestations; one layer each
     usage = disk_usage(store)
     assert kept(usage) == [(8, 0, sum(documents), sum(documents)), (2, 0, sum(blobs), sum(blobs))]
-    assert [total.size for total in usage.totals[:2]] == [sum(layer.size for layer in usage.layers)] * 2
+    assert [total.size for total in usage.totals[:2]] == [sum(layer.diff_size for layer in usage.layers)] * 2
     # The index has both images, so each of them needs all documents.
     assert sorted(image.kept for image in usage.images) == [sum(documents) + size for size in blobs]
 

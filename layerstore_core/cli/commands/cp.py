@@ -50,7 +50,7 @@ def cp(session: Session, source: tuple[str, str], target: str, follow_link: bool
                 "id": opened.image_id,
                 "chain_id": opened.chain_id,
                 "path": shown(wanted.strip(b"/")),
-                "target": copied.target,
+                "file": copied.target,
                 "files": copied.files,
                 "bytes": copied.bytes,
             }

@@ -92,7 +92,7 @@ def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
         rows = [("CHAIN ID", "SIZE", "IMAGES", "IN USE")]
         for layer in usage.layers:
             used_by = str(layer.images), "yes" if layer.in_use else "no"
-            rows.append((layer.chain_id.hex[:digits], output.human_size(layer.size), *used_by))
+            rows.append((layer.chain_id.hex[:digits], output.human_size(layer.diff_size), *used_by))
         yield from ("", "Layers:", *output.columns(rows))
     if usage.rw_layers:
         rows = [("NAME", "PARENT", "SIZE", "IN USE")]

@@ -79,7 +79,7 @@ def _image_document(details: ImageDetails) -> dict[str, Any]:
             {
                 "chain_id": str(layer.chain_id),
                 "diff_id": str(layer.diff_id),
-                "size": layer.size,
+                "diff_size": layer.diff_size,
                 "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
             }
             for layer in details.layers
@@ -95,7 +95,7 @@ def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
             {
                 "chain_id": str(layer.chain_id),
                 "diff_id": str(layer.diff_id),
-                "size": layer.diff_size,
+                "diff_size": layer.diff_size,
                 "descriptor": None if layer.descriptor is None else dict(layer.descriptor),
             }
             for layer in top.chain()
@@ -142,7 +142,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         digits = short_length([ChainID(layer["chain_id"]) for layer in document["layers"]])
         rows = [("CHAIN ID", "DIFF ID", "SIZE")]
         for layer in document["layers"]:
-            own = "missing" if layer["size"] is None else output.human_size(layer["size"])
+            own = "missing" if layer["diff_size"] is None else output.human_size(layer["diff_size"])
             rows.append((ChainID(layer["chain_id"]).hex[:digits], layer["diff_id"], own))
         yield from (f"  {line}" for line in output.columns(rows))
 

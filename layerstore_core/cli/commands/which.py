@@ -63,7 +63,7 @@ def which(session: Session, image: str, path: str, no_dereference: bool) -> None
     def lines() -> list[str]:
         rows = [("LAYER", "CHANGE", "CREATED BY")]
         rows += [
-            (ChainID(step["layer"]).hex[:12], step["change"], output.printable(step["created_by"])) for step in steps
+            (ChainID(step["chain_id"]).hex[:12], step["change"], output.printable(step["created_by"])) for step in steps
         ]
         return output.columns(rows)
 
@@ -101,7 +101,7 @@ def _steps(store: LayerStore, opened: OpenView, changes: Sequence[LayerChange]) 
         step = history.get(layer)
         steps.append(
             {
-                "layer": str(layer),
+                "chain_id": str(layer),
                 "change": _WORDS[change.kind.value],
                 "created": step.created if step else "",
                 "created_by": step.created_by if step else "",

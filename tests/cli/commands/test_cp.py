@@ -22,7 +22,7 @@ def test_file_and_directory_are_copied(run: Run, image: str, tmp_path: Path) -> 
     assert run("cp", f"{image}:/etc/hosts", tmp_path).text == ""
     assert (tmp_path / "hosts").read_text() == "new"
     document = run("cp", f"{image}:/etc", tmp_path / "copy", "--json").json
-    assert (document["path"], document["target"]) == ("/etc", str(tmp_path / "copy"))
+    assert (document["path"], document["file"]) == ("/etc", str(tmp_path / "copy"))
     assert (document["files"], document["bytes"]) == (4, 8)
     assert (tmp_path / "copy/x:/y").read_text() == "colon"
     run("cp", f"{image}:/etc/x:/y", tmp_path)
@@ -52,3 +52,17 @@ def test_errors_say_what_and_where(run: Run, image: str, tmp_path: Path) -> None
     stderr = run("cp", f"{image}:/etc/hosts", tmp_path, code=1).stderr
     assert stderr.startswith(f"layerstore: {tmp_path}/hosts: a file cannot replace a directory; remove it first")
     assert ".part" not in stderr
+
+
+def test_errors_of_paths_of_the_host_do_not_point_into_the_image(run: Run, image: str, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    for words in (
+        ("cp", f"{image}:/etc", tmp_path / "no" / "x"),
+        ("cp", f"{image}:/etc/hosts", tmp_path / "full" / "x" / "y"),
+        ("rootfs", image, "-o", tmp_path / "full"),
+        ("rootfs", image, "-o", tmp_path / "no" / "x.tar"),
+    ):
+        stderr = run(*words, code=1).stderr
+        assert stderr.startswith(f"layerstore: {tmp_path}/"), stderr
+        assert "lists all files" not in stderr

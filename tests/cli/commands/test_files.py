@@ -76,10 +76,10 @@ def test_files_as_json_have_all_metadata_and_their_layers(run: Run, image: str) 
         "device": None,
         "xattrs": {"user.x": "AA=="},
         "hard_links": ["/usr/lib/a", "/usr/lib/b"],
-        "layer": layers[2]["chain_id"],
+        "chain_id": layers[2]["chain_id"],
     }
     assert (found["/null"]["type"], found["/null"]["device"]) == ("char", [1, 3])
-    assert (found["/etc/link"]["target"], found["/etc/link"]["layer"]) == ("/etc/hosts", layers[0]["chain_id"])
+    assert (found["/etc/link"]["target"], found["/etc/link"]["chain_id"]) == ("/etc/hosts", layers[0]["chain_id"])
     assert os.fsdecode(b"/\xffraw\n") in found
 
 

@@ -46,7 +46,7 @@ def test_the_document_describes_image_and_layers(run: Run) -> None:
     assert document["platform"] == "linux/amd64"
     assert document["created"] == "2024-05-06T07:08:09.123456789Z"
     assert document["config"] == json.loads(APP.config)
-    assert [layer["size"] for layer in document["layers"]] == [10, 300]
+    assert [layer["diff_size"] for layer in document["layers"]] == [10, 300]
     assert document["size"] == 310
     assert document["layers"][-1]["chain_id"] == document["chain_id"]
     assert [layer["diff_id"] for layer in document["layers"]] == document["config"]["rootfs"]["diff_ids"]
@@ -81,7 +81,7 @@ def test_a_missing_layer_has_no_size(run: Run, root: Path) -> None:
     top = run("inspect", "app:1", "--json").json["chain_id"]
     shutil.rmtree(root / "image/vfs/layerdb/sha256" / top.removeprefix("sha256:"))
     document = run("inspect", "app:1", "--json").json
-    assert [layer["size"] for layer in document["layers"]] == [10, None]
+    assert [layer["diff_size"] for layer in document["layers"]] == [10, None]
     assert document["size"] is None
     assert "layers missing" in run("inspect", "app:1").text and "missing" in run("inspect", "app:1").lines[-1]
 

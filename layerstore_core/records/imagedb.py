@@ -8,6 +8,7 @@
                                                 .tmp-unnamed: its names are still to be recorded
         repositories.json                       0600: the names
         distribution/diffid-by-digest/sha256/<digest of a compressed blob>      the diff ID
+        distribution/v2metadata-by-diffid/sha256/<diff ID>      see `blob_sources`
 
 The format is moby's (`image/fs.go`, `reference/store.go`, `distribution/metadata/`). A config may be any JSON that
 Docker has accepted: only the parts that name layers are read here.
@@ -72,6 +73,7 @@ class ImageDB:
         self._metadata = path / "imagedb" / "metadata" / "sha256"
         self.names_path = path / "repositories.json"
         self._by_digest = path / "distribution" / "diffid-by-digest" / "sha256"
+        self._by_diff_id = path / "distribution" / "v2metadata-by-diffid" / "sha256"
         self._tops: dict[ImageID, ImageLayer | None] = {}
         #: Layers that images have in common are kept once.
         self._layers: dict[ChainID, ImageLayer] = {}
@@ -211,7 +213,7 @@ class ImageDB:
                 they are not known.
         """
         found = []
-        for directory in (self.path, self.content, self._by_digest):
+        for directory in (self.path, self.content, self._by_digest, self._by_diff_id):
             found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
         known = set(_names_in(self.content))
         references = self.references()

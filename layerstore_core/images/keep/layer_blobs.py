@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import BinaryIO, Final, Protocol
 
 from layerstore_core.base import inside
@@ -32,19 +34,53 @@ class BlobPath(Protocol):
     def __call__(self, digest: str, /) -> str: ...
 
 
+class Places(Protocol):
+    """What is known of blobs that are in the output already, or can be put there without their content."""
+
+    def candidates(self, layer: Layer) -> Sequence[str]:
+        """Return the digests of compressed blobs that are known to be of a layer, the most likely first."""
+
+    def put(self, layer: Layer, digest: str) -> int | None:
+        """Return the size of a blob that is in the output, or that this call has put there; `None` if it is not."""
+
+    def start_of(self, digest: str) -> bytes:
+        """Return the first bytes of a blob that is in the output."""
+
+
+class Again:
+    """Chunks that can be read several times, each time from the start.
+
+    Args:
+        chunks: yields the chunks.
+    """
+
+    def __init__(self, chunks: Callable[[], Iterator[bytes]]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks()
+
+
 class LayerBlob:
     """A layer's blob in the output.
 
     Args:
         digest: its digest.
         size: its size in bytes.
-        media_type: its media type, for a new manifest.
+        media_type: its media type, for a new manifest, or a function that finds it out.
     """
 
-    def __init__(self, digest: str, size: int, media_type: str) -> None:
+    def __init__(self, digest: str, size: int, media_type: str | Callable[[], str]) -> None:
         self.digest = digest
         self.size = size
-        self.media_type = media_type
+        self._media_type = media_type
+
+    @property
+    def media_type(self) -> str:
+        """Its media type, for a new manifest."""
+        if not isinstance(self._media_type, str):
+            self._media_type = self._media_type()
+        return self._media_type
 
     def descriptor(self) -> dict[str, str | int]:
         """Return its descriptor."""
@@ -55,16 +91,24 @@ class _WrongDigest(LayerStoreError):
     """The blob that a recipe has made does not have the recipe's digest."""
 
 
+class _Stopped(Exception):
+    """Another layer could not be written."""
+
+
 class LayerBlobs:
     """A writer of layers to one output; each blob is written once.
 
     Args:
         store: the store of the layers.
-        output: the archive or directory to write to.
+        output: the archive, directory or registry to write to.
         path_of: returns the path of a blob in the output.
         written: the digests of the blobs in the output; those of layers are added.
         compressed: what is known of the layers as they came compressed; with `None` they are written as plain tars.
         compression: how to compress all layers; `None`: as they came, if possible.
+        otherwise: how to compress the layers that cannot be had as they came; `None`: not at all.
+        places: what is known of blobs that are in the output already; `None` for nothing.
+        made: called with each layer that is compressed anew, its blob, how, and a file with the blob.
+        threads: how many layers to write at once; more than one only to an output that takes them at once.
         progress: called now and then with the bytes of layers read so far.
     """
 
@@ -77,7 +121,11 @@ class LayerBlobs:
         written: set[str],
         compressed: CompressedLayers | None,
         compression: Compression | None,
-        progress: Progress | None,
+        otherwise: Compression | None = None,
+        places: Places | None = None,
+        made: Callable[[Layer, LayerBlob, Compression, BinaryIO], object] | None = None,
+        threads: int = 1,
+        progress: Progress | None = None,
     ) -> None:
         self._store = store
         self._output = output
@@ -85,60 +133,119 @@ class LayerBlobs:
         self._written = written
         self._compressed = compressed
         self._compression = compression
+        self._otherwise = otherwise
+        self._places = places
+        self._made = made
+        self._threads = threads
         self._progress = progress
         self._bytes = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._known: dict[tuple[DiffID, str | None], LayerBlob] = {}
 
-    def write(self, layer: Layer, wanted: str | None) -> LayerBlob:
-        """Write a layer.
+    def write(self, layers: Sequence[tuple[Layer, str | None]]) -> list[LayerBlob]:
+        """Write layers, and return the blob of each.
 
         Args:
-            layer: the layer.
-            wanted: the digest that its blob is to have; it may get another one.
+            layers: the layers, each with the digest that its blob is to have; it may get another one.
 
         Raises:
-            IntegrityError: the layer is damaged.
+            IntegrityError: a layer is damaged.
             OSError: the output cannot be written.
         """
-        key = layer.diff_id, wanted
-        if key not in self._known:
-            self._known[key] = self._write(layer, wanted)
-        return self._known[key]
+        missing = {
+            (layer.diff_id, wanted): layer for layer, wanted in layers if (layer.diff_id, wanted) not in self._known
+        }
+        if self._threads == 1 or len(missing) < 2:
+            for (diff_id, wanted), layer in missing.items():
+                self._known[diff_id, wanted] = self._write(layer, wanted)
+        else:
+            self._write_at_once(missing)
+        return [self._known[layer.diff_id, wanted] for layer, wanted in layers]
+
+    def _write_at_once(self, missing: dict[tuple[DiffID, str | None], Layer]) -> None:
+        """Write several layers at once; at the first error the others are given up."""
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+        with ThreadPoolExecutor(self._threads, "layerstore-layer") as pool:
+            running = {
+                pool.submit(self._write, layer, wanted): (layer, wanted) for (_, wanted), layer in missing.items()
+            }
+            try:
+                done, left = wait(running, return_when=FIRST_EXCEPTION)
+                for one in done:
+                    one.result()
+                assert not left
+            except BaseException:
+                self._stopped.set()
+                for one in running:
+                    one.cancel()
+                raise
+        for one, (layer, wanted) in running.items():
+            self._known[layer.diff_id, wanted] = one.result()
 
     def _write(self, layer: Layer, wanted: str | None) -> LayerBlob:
-        if self._compression is not None and self._compression.method != "none":
-            return self._compress(layer, self._compression)
-        if self._compression is None and self._compressed is not None and wanted != layer.diff_id:
-            if wanted is not None and (blob := self._as_before(layer, wanted)) is not None:
+        how = self._compression
+        if how is None and self._compressed is not None and (wanted != layer.diff_id or self._otherwise is not None):
+            if (blob := self._had(layer, wanted)) is not None:
                 return blob
-            recipe = self._compressed.recipes.get(layer.diff_id)
-            others = [recipe.digest] if recipe is not None else []
-            for digest in [*others, *self._compressed.blobs.digests(layer.diff_id)]:
-                if digest != wanted and (blob := self._as_before(layer, digest)) is not None:
-                    return blob
-        return self._plain(layer)
+            how = self._otherwise
+        return self._plain(layer) if how is None or how.method == "none" else self._compress(layer, how)
+
+    def _had(self, layer: Layer, wanted: str | None) -> LayerBlob | None:
+        """Have a blob in the output that the layer is known to have had, the wanted one if possible."""
+        others = [digest for digest in self._digests(layer) if digest != wanted]
+        for digests in ([] if wanted is None else [wanted], others):
+            for find in (self._there, self._as_before):
+                for digest in digests:
+                    if (blob := find(layer, digest)) is not None:
+                        return blob
+        return None
+
+    def _digests(self, layer: Layer) -> list[str]:
+        """Return the digests of the blobs that the layer is known to have had."""
+        assert self._compressed is not None
+        recipe = self._compressed.recipes.get(layer.diff_id)
+        known = [] if recipe is None else [recipe.digest]
+        known += self._compressed.blobs.digests(layer.diff_id)
+        return list(dict.fromkeys([*known, *(self._places.candidates(layer) if self._places is not None else ())]))
+
+    def _there(self, layer: Layer, digest: str) -> LayerBlob | None:
+        """Have a blob in the output without its content, if that can be done."""
+        if self._places is None or (size := self._places.put(layer, digest)) is None:
+            return None
+        self._written.add(digest)
+        return LayerBlob(digest, size, partial(self._type_of, layer, digest))
+
+    def _type_of(self, layer: Layer, digest: str) -> str:
+        """Return the media type of a blob that is in the output."""
+        known = layer.descriptor or {}
+        said = str(known.get("mediaType")) if known.get("digest") == digest else ""
+        for method in ("gzip", "zstd"):
+            if said.endswith(method):
+                return f"{LAYER_TYPE}+{method}"
+        assert self._places is not None
+        found = None if digest == layer.diff_id else detect(self._places.start_of(digest))
+        return f"{LAYER_TYPE}+{found}" if found else LAYER_TYPE
 
     def _as_before(self, layer: Layer, digest: str) -> LayerBlob | None:
         """Write the blob with a digest that the layer came with; `None` if it cannot be had any more."""
         assert self._compressed is not None
+        if digest == layer.diff_id:  # a registry that had it so gets it so
+            has_been = self._places is not None and digest in self._places.candidates(layer)
+            return self._plain(layer) if has_been else None
         blobs, recipe = self._compressed.blobs, self._compressed.recipes.get(layer.diff_id)
         if blobs.has(layer.diff_id, digest):
             try:
                 size = blobs.size(layer.diff_id, digest)
                 start = next(blobs.read(layer.diff_id, digest), b"")
-                if digest not in self._written:
-                    self._output.add(self._path_of(digest), size, self._counted(blobs.read(layer.diff_id, digest)))
-                    self._written.add(digest)
+                self._add(digest, size, lambda: self._counted(blobs.read(layer.diff_id, digest)))
                 return LayerBlob(digest, size, f"{LAYER_TYPE}+{detect(start)}" if detect(start) else LAYER_TYPE)
             except (BadRecord, WrongSize, FileNotFoundError) as error:
                 logger.warning("a kept blob of layer {} cannot be used: {}", layer.diff_id, error)
         if recipe is not None and recipe.digest == digest:
             try:
-                if digest not in self._written:
-                    with closing(layer.tar_stream()) as stream:
-                        encoded = _checked(recipe, recipe.encode(self._pieces(stream)))
-                        self._output.add(self._path_of(digest), recipe.size, encoded)
-                    self._written.add(digest)
+                self._add(digest, recipe.size, lambda: _checked(recipe, recipe.encode(self._tar_of(layer))))
                 # A new manifest is OCI's; types of Docker must not be among its layers.
                 is_oci = recipe.media_type.startswith(_OCI_TYPES)
                 return LayerBlob(digest, recipe.size, recipe.media_type if is_oci else f"{LAYER_TYPE}+gzip")
@@ -148,16 +255,13 @@ class LayerBlobs:
 
     def _plain(self, layer: Layer) -> LayerBlob:
         size, digest = layer.tar_size(), str(layer.diff_id)
-        if digest not in self._written:
-            try:
-                with closing(layer.tar_stream()) as stream:
-                    self._output.add(self._path_of(digest), size, self._pieces(stream))
-            except WrongSize:
-                raise IntegrityError(
-                    f"the tar of layer {layer.chain_id} does not have {size} bytes, as its records say; "
-                    "'layerstore check --full' finds the damage"
-                ) from None
-            self._written.add(digest)
+        try:
+            self._add(digest, size, lambda: self._tar_of(layer))
+        except WrongSize:
+            raise IntegrityError(
+                f"the tar of layer {layer.chain_id} does not have {size} bytes, as its records say; "
+                "'layerstore check --full' finds the damage"
+            ) from None
         return LayerBlob(digest, size, LAYER_TYPE)
 
     def _compress(self, layer: Layer, compression: Compression) -> LayerBlob:
@@ -165,29 +269,44 @@ class LayerBlobs:
         found = hashlib.sha256()
         size = 0
         with inside.temporary_file(self._store.context.scratch_directory()) as spool:
-            with closing(layer.tar_stream()) as stream:
-                for chunk in compression.compress(self._pieces(stream)):
-                    found.update(chunk)
-                    size += len(chunk)
-                    piece = memoryview(chunk)
-                    while piece:
-                        piece = piece[os.write(spool.fileno(), piece) :]
-            digest = f"sha256:{found.hexdigest()}"
-            if digest not in self._written:
-                os.lseek(spool.fileno(), 0, os.SEEK_SET)
-                self._output.add(self._path_of(digest), size, iter(lambda: spool.read(_CHUNK), b""))
-                self._written.add(digest)
-        return LayerBlob(digest, size, f"{LAYER_TYPE}{compression.suffix}")
+            for chunk in compression.compress(self._tar_of(layer)):
+                found.update(chunk)
+                size += len(chunk)
+                piece = memoryview(chunk)
+                while piece:
+                    piece = piece[os.write(spool.fileno(), piece) :]
+            blob = LayerBlob(f"sha256:{found.hexdigest()}", size, f"{LAYER_TYPE}{compression.suffix}")
+            if self._made is not None:
+                self._made(layer, blob, compression, spool)
+            self._add(blob.digest, size, lambda: _read(spool))
+        return blob
 
-    def _pieces(self, stream: BinaryIO) -> Iterator[bytes]:
-        return self._counted(iter(lambda: stream.read(_CHUNK), b""))
+    def _add(self, digest: str, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:
+        """Write a blob, unless it is in the output."""
+        if digest not in self._written:
+            self._output.add(self._path_of(digest), size, Again(chunks))
+            self._written.add(digest)
+
+    def _tar_of(self, layer: Layer) -> Iterator[bytes]:
+        with closing(layer.tar_stream()) as stream:
+            yield from self._counted(iter(lambda: stream.read(_CHUNK), b""))
 
     def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self._bytes += len(chunk)
-            if self._progress is not None:
-                self._progress(self._bytes, 0)
+            if self._stopped.is_set():
+                raise _Stopped
+            with self._lock:
+                self._bytes += len(chunk)
+                if self._progress is not None:
+                    self._progress(self._bytes, 0)
             yield chunk
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    position = 0
+    while chunk := os.pread(file.fileno(), _CHUNK, position):
+        position += len(chunk)
+        yield chunk
 
 
 def _checked(recipe: Recipe, chunks: Iterable[bytes]) -> Iterator[bytes]:

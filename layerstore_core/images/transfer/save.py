@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from layerstore_core.base.digests import ImageID
 from layerstore_core.base.reference import Reference
@@ -47,13 +48,13 @@ class SaveOptions:
     """How images are saved.
 
     Attributes:
-        form: the format.
+        form: the format; `"registry"` for a registry, to which the caller writes the documents.
         compression: how to compress all layers; `None`: as they came, or not at all in an archive for Docker.
         referrers: whether to write the referrers of manifests and indexes, too.
         progress: called now and then with the bytes of layers read so far.
     """
 
-    form: ImageFormat
+    form: ImageFormat | Literal["registry"]
     compression: Compression | None = None
     referrers: bool = False
     progress: Progress | None = None
@@ -103,12 +104,17 @@ class Saver:
         output: the archive or directory to write to.
         options: how they are saved.
         compressed: what is known of layers as they came compressed.
+        **layers: more arguments of `LayerBlobs`.
 
     Attributes:
         manifests: the manifests in the output, by image.
+        documents: the manifests and indexes, by digest. They are written last; see `finish`.
+        entries: the entries of the layout's index: the images, and referrers.
     """
 
-    def __init__(self, store: LayerStore, output: Output, options: SaveOptions, compressed: CompressedLayers) -> None:
+    def __init__(
+        self, store: LayerStore, output: Output, options: SaveOptions, compressed: CompressedLayers, **layers: Any
+    ) -> None:
         self._store = store
         self._kept = store.context.kept
         self._output = output
@@ -116,7 +122,7 @@ class Saver:
         self._with_referrers = options.referrers
         #: Digests of the blobs in the output. Manifests are written at the end: see `_document_path`.
         self._blobs: set[str] = set()
-        self._documents: dict[str, bytes] = {}
+        self.documents: dict[str, bytes] = {}
         self._layers = LayerBlobs(
             store,
             output,
@@ -125,9 +131,10 @@ class Saver:
             compressed=None if options.form == "docker" else compressed,
             compression=options.compression,
             progress=options.progress,
+            **layers,
         )
         self._docker: dict[ImageID, dict[str, Any]] = {}
-        self._index: list[dict[str, Any]] = []
+        self.entries: list[dict[str, Any]] = []
         self._known: dict[tuple[ImageID, str | None, str], tuple[dict[str, Any], bool]] = {}
         self.manifests: dict[ImageID, SavedManifest] = {}
 
@@ -160,7 +167,7 @@ class Saver:
             if reference.tag:
                 annotations[REF_ANNOTATION] = reference.tag
         entry = {key: value for key, value in entry.items() if key != "annotations"}
-        self._index.append({**entry, "annotations": annotations} if annotations else entry)
+        self.entries.append({**entry, "annotations": annotations} if annotations else entry)
         if self._form == "docker":
             self._add_docker(images[0], out.name)
         if self._with_referrers and out.origin is not None:
@@ -172,12 +179,12 @@ class Saver:
         Raises:
             OSError: the output cannot be written.
         """
-        for digest, data in self._documents.items():
+        for digest, data in self.documents.items():
             self._write_file(self._document_path(digest), data)
         if self._form == "dir":
             self._write_file("version", _DIR_VERSION)
             return
-        index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": self._index}
+        index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": self.entries}
         self._write_file("index.json", _json(index))
         if self._form == "docker":
             self._write_file("manifest.json", _json(list(self._docker.values())))
@@ -198,10 +205,9 @@ class Saver:
     ) -> tuple[dict[str, Any], bool]:
         kept = kept_manifest(self._kept, origin, image.image_id)
         wanted = [None] * len(image.diff_ids) if kept is None else _layer_digests(kept[1], image)
-        layers = []
-        for chain_id, digest in zip(image.chain_ids, wanted, strict=True):
-            with self._store.get(chain_id) as layer:
-                layers.append(self._layers.write(layer, digest))
+        with ExitStack() as handles:
+            found = [handles.enter_context(self._store.get(chain_id)) for chain_id in image.chain_ids]
+            layers = self._layers.write(list(zip(found, wanted, strict=True)))
         config = self._write_blob(image.config.data, CONFIG_TYPE)
         fits = kept is not None and _config_digest(kept[1]) == image.image_id
         if kept is not None and fits and wanted == [layer.digest for layer in layers]:
@@ -236,7 +242,7 @@ class Saver:
         if documents is None:
             return None
         self._add_tree(documents)
-        return {"mediaType": _INDEX_TYPE, "size": len(self._documents[origin.digest]), **origin.target}
+        return {"mediaType": _INDEX_TYPE, "size": len(self.documents[origin.digest]), **origin.target}
 
     def _new_index(
         self, out: Outgoing, images: Sequence[Image], described: Sequence[tuple[dict[str, Any], bool]]
@@ -269,7 +275,7 @@ class Saver:
         """Add an image, or another name of it, to Docker's list."""
         if image.image_id not in self._docker:
             digest = self.manifests[image.image_id].digest
-            manifest = json.loads(self._documents[digest])
+            manifest = json.loads(self.documents[digest])
             self._docker[image.image_id] = {
                 "Config": self._blob_path(manifest["config"]["digest"]),
                 "RepoTags": None,
@@ -299,7 +305,7 @@ class Saver:
                 out.name or out.images[0],
                 left,
             )
-        listed = {entry["digest"] for entry in self._index}
+        listed = {entry["digest"] for entry in self.entries}
         inside = {digest for one in given for digest in self._entries_of(one)}
         for number in numbers:
             referrer = origin.referrers[number]
@@ -312,11 +318,11 @@ class Saver:
             self._add_tree(documents)
             if referrer.digest not in listed and referrer.digest not in inside:
                 listed.add(referrer.digest)
-                self._index.append(dict(referrer.descriptor))
+                self.entries.append(dict(referrer.descriptor))
 
     def _entries_of(self, digest: str) -> list[str]:
         """Return what an index in the output lists; nothing for a manifest."""
-        entries = json.loads(self._documents[digest]).get("manifests")
+        entries = json.loads(self.documents[digest]).get("manifests")
         return [str(entry.get("digest")) for entry in entries] if isinstance(entries, list) else []
 
     def _add_tree(self, digests: Sequence[str]) -> None:
@@ -324,7 +330,7 @@ class Saver:
         for digest in digests:
             data = self._kept.read(digest)
             if self._is_manifest(digest):
-                self._documents.setdefault(digest, data)
+                self.documents.setdefault(digest, data)
             elif digest not in self._blobs:
                 self._blobs.add(digest)
                 self._write_file(self._blob_path(digest), data)
@@ -345,7 +351,7 @@ class Saver:
 
     def _add_document(self, data: bytes, media_type: str) -> dict[str, Any]:
         digest = digest_of(data)
-        self._documents[digest] = data
+        self.documents[digest] = data
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
     def _blob_path(self, digest: str) -> str:
@@ -357,10 +363,10 @@ class Saver:
         """Return the path of a manifest or an index. In a `dir:` layout the outermost has a fixed name."""
         if self._form != "dir":
             return self._blob_path(digest)
-        return "manifest.json" if digest == self._index[0]["digest"] else f"{self._blob_path(digest)}.manifest.json"
+        return "manifest.json" if digest == self.entries[0]["digest"] else f"{self._blob_path(digest)}.manifest.json"
 
     def _write_file(self, path: str, data: bytes) -> None:
-        if len(path) > _LONGEST_PATH:
+        if len(path) > _LONGEST_PATH and self._form != "registry":
             raise LayerStoreError(
                 f"{path} is too long a name for an archive: a signature or another artifact has a sha512 digest; "
                 "save to a directory"

@@ -19,6 +19,7 @@ from loguru import logger
 from layerstore_core import LayerStore, StoreConfig, log
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 from tests.ordinary_users import OrdinaryUsers, why_no_users
+from tests.registry.fake_registry import FakeRegistry
 from tests.tree_state import everything
 
 OpenStore = Callable[..., LayerStore]
@@ -102,6 +103,13 @@ def users() -> Iterator[OrdinaryUsers]:
     directory.chmod(0o755)
     yield OrdinaryUsers(directory)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def fake_registry() -> Iterator[FakeRegistry]:
+    """Yield a registry in this process that can be told to be faulty, empty and for everyone."""
+    with FakeRegistry() as registry:
+        yield registry
 
 
 @pytest.fixture

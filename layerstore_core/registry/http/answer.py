@@ -1,0 +1,92 @@
+"""An answer of a server, as far as a registry's client needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+from urllib3.response import BaseHTTPResponse
+
+from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
+from layerstore_core.registry.http.reasons import failing
+
+#: How much of a body that nobody wants is read, in order to use the connection again.
+_DRAIN: Final = 64 << 10
+
+
+class Answer:
+    """An answer, with a body that is read piece by piece. Closing it gives the connection back.
+
+    Args:
+        response: the response of urllib3, whose body is not read yet.
+        url: the URL that was asked.
+        timeout: the limit of silence in seconds, for messages.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the headers; their names are looked up in any case.
+    """
+
+    def __init__(self, response: BaseHTTPResponse, url: str, timeout: float) -> None:
+        self._response = response
+        self._timeout = timeout
+        self.url = url
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def header(self, name: str) -> str:
+        """Return a header's value; empty if there is no such header."""
+        return self.headers.get(name) or ""
+
+    @property
+    def length(self) -> int | None:
+        """The length of the body that the server announced; `None` for none, or one that is not a number."""
+        text = self.header("Content-Length")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes of the body; none at its end.
+
+        Raises:
+            ConnectionFailed: the connection broke, the server was silent, or the body is shorter than announced.
+        """
+        with failing(self._timeout):
+            return self._response.read(size)
+
+    def whole(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TooLong: it is longer than `limit` bytes.
+            ConnectionFailed: as for `read`.
+        """
+        if (self.length or 0) > limit:
+            raise TooLong(limit)
+        pieces, missing = [], limit + 1
+        while missing and (piece := self.read(min(missing, 1 << 16))):
+            pieces.append(piece)
+            missing -= len(piece)
+        if not missing:
+            raise TooLong(limit)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the connection back, or close it where the body was not read."""
+        if not self._response.closed:
+            if self.length is not None and self.length <= _DRAIN:
+                self._drain()
+            self._response.close()
+        self._response.release_conn()
+
+    def _drain(self) -> None:
+        try:
+            while self.read(_DRAIN):
+                pass
+        except ConnectionFailed:
+            pass

@@ -1,0 +1,25 @@
+"""How a transfer may fail, before it is known whether it is tried again."""
+
+from __future__ import annotations
+
+
+class ConnectionFailed(Exception):
+    """No answer, or one that was cut.
+
+    Args:
+        reason: what happened, for a message.
+        lasting: whether the same would happen again, as with a certificate that is not trusted.
+        connected: whether there was a connection.
+        no_tls: whether the server does not speak TLS.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False, connected: bool = True, no_tls: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.lasting = lasting
+        self.connected = connected
+        self.no_tls = no_tls
+
+
+class TooLong(Exception):
+    """A body is longer than its limit. The argument is the limit in bytes."""

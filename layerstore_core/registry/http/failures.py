@@ -1,0 +1,67 @@
+"""Errors that a registry answers with, as exceptions: `{"errors": [{"code", "message", "detail"}]}`."""
+
+from __future__ import annotations
+
+import http
+import json
+from typing import Final
+
+from layerstore_core.registry.errors import NotInRegistry, RegistryDenied, RegistryError, RegistryUnavailable
+from layerstore_core.registry.http.answer import Answer
+from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
+from layerstore_core.registry.http.retries import TRY_AGAIN
+
+_MAX_BODY: Final = 64 << 10
+#: How many errors of one answer are shown, and how much of each.
+_SHOWN: Final = 3
+_SHOWN_TEXT: Final = 300
+
+
+def error_of(host: str, what: str, answer: Answer) -> RegistryError:
+    """Return the exception for an answer that is an error. It reads the body.
+
+    Args:
+        host: the registry, for the message.
+        what: what was asked for, in words.
+        answer: the answer.
+    """
+    status = answer.status
+    codes, said = _errors(answer)
+    told = f" ({'; '.join(said)})" if said else f" (HTTP {status} {_phrase(status)}".rstrip() + ")"
+    kind: type[RegistryError] = RegistryError
+    if status in (401, 403) or (codes and set(codes) <= {"DENIED", "UNAUTHORIZED"} and status != 404):
+        kind = RegistryDenied
+        message = f"no right to {what}{told}" if status == 403 else f"a login is needed to {what}{told}"
+    elif status == 404:
+        kind = NotInRegistry
+        message = f"cannot {what}: there is no such thing{told}"
+    elif status in TRY_AGAIN or status >= 500:
+        kind = RegistryUnavailable
+        message = f"cannot {what} now{told}"
+    else:
+        message = f"cannot {what}{told}"
+    return kind(host, message, status=status, codes=codes)
+
+
+def _errors(answer: Answer) -> tuple[list[str], list[str]]:
+    """Return the codes of an answer, and a text for each error; none if it is not a registry's error."""
+    try:
+        document = json.loads(answer.whole(_MAX_BODY))
+        errors = [error for error in document["errors"] if isinstance(error, dict)]
+    except (ConnectionFailed, TooLong, ValueError, KeyError, TypeError, RecursionError):
+        return [], []
+    codes: list[str] = []
+    said: list[str] = []
+    for error in errors:
+        code, message = error.get("code"), error.get("message")
+        codes.append(code if isinstance(code, str) else "UNKNOWN")
+        if len(said) < _SHOWN:
+            said.append(": ".join(text[:_SHOWN_TEXT] for text in (code, message) if isinstance(text, str) and text))
+    return codes[:64], [text for text in said if text]
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""

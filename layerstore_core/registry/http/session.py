@@ -1,0 +1,158 @@
+"""Requests to one registry: to its mirrors and itself, with authentication, redirects, and again after failures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from layerstore_core.log import logger
+from layerstore_core.registry.endpoint import Endpoint
+from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryError, RegistryUnavailable
+from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
+from layerstore_core.registry.http.answer import Answer
+from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
+from layerstore_core.registry.http.call import Call
+from layerstore_core.registry.http.failures import error_of
+from layerstore_core.registry.http.retries import TRY_AGAIN, Pauses, RetryPolicy, asked_pause
+from layerstore_core.registry.http.server import Server
+from layerstore_core.registry.http.urls import BadURL, join, shown
+
+Result = TypeVar("Result")
+
+_MAX_REDIRECTS: Final = 10
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class Session:
+    """The state of a client: connections, tokens, and which servers failed. Threads share it.
+
+    Args:
+        host: the registry.
+        settings: settings of registries, by host.
+        timeout: the longest silence of a server in seconds.
+        policy: how requests are made again.
+    """
+
+    def __init__(
+        self, host: str, settings: RegistrySettings | None, timeout: float, policy: RetryPolicy | None = None
+    ) -> None:
+        self.host = host
+        self._settings = settings
+        self._timeout = timeout
+        self.policy = policy or RetryPolicy()
+        self._endpoints: dict[str, list[Endpoint]] = {}
+        self._servers: dict[str, Server] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        with self._lock:
+            servers, self._servers = [*self._servers.values()], {}
+        for server in servers:
+            server.close()
+
+    def read(self, call: Call, result: Callable[[Answer], Result]) -> Result:
+        """Ask the mirrors in their order, and then the registry.
+
+        Args:
+            call: what is asked for.
+            result: makes the result of an answer whose status is one of `call.accept`. It closes the answer, or takes
+                it over. If it raises `ConnectionFailed`, the request is made again.
+
+        Raises:
+            RegistryError: none of them gave it.
+        """
+        servers = [server for server in self._servers_for(call.repository) if server.serves(call)]
+        rested = [server for server in servers if not server.endpoint.mirror or not server.rests()]
+        for server in rested:
+            if not server.endpoint.mirror:
+                break
+            try:
+                return self._ask(server, call, result, attempts=2)
+            except RegistryError as error:
+                if not isinstance(error, NotInRegistry):
+                    server.rest()
+                    logger.info("{}; the next server is asked", error)
+        return self._ask_own(servers, call, result)
+
+    def write(self, call: Call, result: Callable[[Answer], Result]) -> Result:
+        """Ask the registry itself; as `read` otherwise."""
+        return self._ask_own(self._servers_for(call.repository), call, result)
+
+    def _ask_own(self, servers: list[Server], call: Call, result: Callable[[Answer], Result]) -> Result:
+        own = [server for server in servers if not server.endpoint.mirror]
+        if not own:
+            raise RegistryError(self.host, f"cannot {call.what}: the configuration names no server to ask for it")
+        for server, after in zip(own, [*own[1:], None], strict=True):
+            try:
+                return self._ask(server, call, result)
+            except RegistryUnavailable as error:
+                if after is None or not after.endpoint.plain_after_tls or not server.unreachable:
+                    raise
+                logger.debug("{}; plain HTTP is tried", error)
+        raise AssertionError("the last server has no other after it")
+
+    def _ask(
+        self, server: Server, call: Call, result: Callable[[Answer], Result], attempts: int | None = None
+    ) -> Result:
+        """Ask one server, again after failures that may pass."""
+        pauses = Pauses(self.policy, attempts if call.again else 1)
+        while True:
+            wait = None
+            try:
+                answer = self._follow(server, call)
+                if answer.status in call.accept:
+                    server.answered = True
+                    return result(answer)
+                with answer:
+                    wait = asked_pause(answer.header("Retry-After"))
+                    failure = error_of(self.host, call.what, answer)
+                    if answer.status not in TRY_AGAIN:
+                        raise failure
+            except ConnectionFailed as error:
+                failure = RegistryUnavailable(self.host, f"cannot {call.what}: {self._named(server)}{error.reason}")
+                server.unreachable = not server.answered and (error.no_tls or not error.connected)
+                if error.lasting or error.no_tls:
+                    raise failure from None
+                if not (error.connected or server.answered):
+                    # It has never been there: that it comes up in these seconds is unlikely.
+                    pauses.limit(2)
+            except TooLong as error:
+                raise InvalidAnswer(self.host, f"cannot {call.what}: the answer has more than {error} bytes") from None
+            logger.debug("{}", failure)
+            if not pauses.wait(wait):
+                raise failure
+
+    def _follow(self, server: Server, call: Call) -> Answer:
+        """Send a request, and follow redirects. Each attempt begins at the registry: redirects are valid for a time."""
+        url = call.url_at(server.endpoint)
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = server.send(call, url)
+            if answer.status not in _REDIRECTS or call.method not in ("GET", "HEAD"):
+                return answer
+            with answer:
+                try:
+                    url = join(url, answer.header("Location"))
+                except BadURL as error:
+                    raise self._refused(call, f"it redirects to a wrong URL: {error}") from None
+        raise self._refused(call, f"it redirects more than {_MAX_REDIRECTS} times, at last to {shown(url)}")
+
+    def _refused(self, call: Call, reason: str) -> InvalidAnswer:
+        return InvalidAnswer(self.host, f"cannot {call.what}: {reason}")
+
+    def _named(self, server: Server) -> str:
+        return f"{server.endpoint.host}: " if server.endpoint.host != self.host else ""
+
+    def _servers_for(self, repository: str) -> list[Server]:
+        with self._lock:
+            if repository not in self._endpoints:
+                self._endpoints[repository] = endpoints_of(self.host, self._settings, repository)
+            found = []
+            for endpoint in self._endpoints[repository]:
+                if endpoint.url not in self._servers:
+                    self._servers[endpoint.url] = Server(endpoint, self._timeout)
+                found.append(self._servers[endpoint.url])
+        # A server that has answered in plain HTTP is asked in plain HTTP from then on.
+        plain = any(server.answered and server.endpoint.plain_after_tls for server in found)
+        return [server for server in found if server.endpoint.mirror or not (plain and server.unreachable)]

@@ -1,0 +1,79 @@
+"""Manifests as registries give them: their media types, sizes and digests.
+
+The media types are those of the OCI image specification and of Docker's image manifest, version 2, schema 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Final
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+#: All that is understood, for the header `Accept`.
+ACCEPT: Final = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+#: The greatest size of a manifest or an index in bytes. Registries take 4 MiB by convention.
+MAX_MANIFEST: Final = 8 << 20
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
+_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
+
+
+def digest_of(data: bytes, like: str = "sha256") -> str:
+    """Return the digest of bytes, by the algorithm of another digest."""
+    algorithm = like.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def media_type_of(data: bytes, content_type: str) -> str:
+    """Return the media type of a manifest.
+
+    Args:
+        data: the manifest.
+        content_type: what the registry says; empty if it does not say.
+
+    Raises:
+        ValueError: it is no manifest, its type contradicts itself, or it is of schema 1. The message says which.
+    """
+    told = content_type.partition(";")[0].strip().lower()
+    if told.startswith(_SCHEMA_1):
+        raise ValueError(_of_schema_1())
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    inside = _type_inside(document)
+    if told in ("", "application/json", "text/plain", "application/octet-stream"):
+        return inside
+    if inside and told != inside:
+        raise ValueError(f"it calls itself {inside[:100]!r}, and the registry calls it {told[:100]!r}")
+    return told
+
+
+def _type_inside(document: dict[str, Any]) -> str:
+    """Return the type by the manifest itself; empty for none."""
+    if document.get("schemaVersion") == 1:
+        raise ValueError(_of_schema_1())
+    if "manifests" in document and ("layers" in document or "config" in document):
+        raise ValueError("it has both manifests and layers, so that readers would not agree on what it is")
+    if "fsLayers" in document:
+        raise ValueError(_of_schema_1())
+    inside = document.get("mediaType")
+    if inside is not None and not isinstance(inside, str):
+        raise ValueError("its media type is not a string")
+    if inside:
+        return inside
+    return OCI_INDEX if "manifests" in document else OCI_MANIFEST if "layers" in document else ""
+
+
+def _of_schema_1() -> str:
+    return (
+        "it is a manifest of schema 1, which Docker gave up in 2017: it names no config and no diff IDs; push the image"
+        " again with a current program"
+    )

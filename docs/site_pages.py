@@ -29,6 +29,7 @@ SUBJECTS: Final = {
     "store": "The store and its layers",
     "config": "Settings",
     "images": "Images",
+    "registry": "Registries",
     "records": "What belongs to images",
     "maintenance": "Check, repair and garbage collection",
     "errors": "Errors",

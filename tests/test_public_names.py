@@ -21,7 +21,17 @@ from layerstore_core import errors, log, sdk
 PACKAGE = Path(layerstore_core.__file__).parent
 NAMES = sorted(set(layerstore_core.__all__) - {"__version__"})
 #: Made by the package alone: what their constructors take is not for users.
-NOT_CONSTRUCTED = {"Image", "Images", "Layer", "LayerStore", "LayerStream", "RWLayer", "TreeView", "ViewPath"}
+NOT_CONSTRUCTED = {
+    "BlobResponse",
+    "Image",
+    "Images",
+    "Layer",
+    "LayerStore",
+    "LayerStream",
+    "RWLayer",
+    "TreeView",
+    "ViewPath",
+}
 #: What this package's own modules use, and what is documented as an object of the contract.
 INTERNAL = {"LayerStore.driver", "Limits.of"}
 

@@ -15,7 +15,7 @@ class RegistryError(LayerStoreError):
         host: the registry, such as `registry.example.com:5000`.
         message: what happened, where, and what to do. Control characters in it are escaped: it may quote the registry.
         status: the HTTP status of the answer; `None` where there was none.
-        codes: the codes of the registry's own errors, such as `MANIFEST_UNKNOWN`.
+        codes: the codes of the registry's own errors, such as "MANIFEST_UNKNOWN".
     """
 
     def __init__(self, host: str, message: str, *, status: int | None = None, codes: Iterable[str] = ()) -> None:

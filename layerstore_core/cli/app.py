@@ -59,6 +59,8 @@ class Application(click.Group):
             with self.make_context(PROGRAM, list(args)) as context:
                 self.invoke(context)
         except click.exceptions.Exit as done:
+            if done.exit_code == 0 and sys.stdout is None:
+                return _report_no_stdout(as_json)  # click writes no help text then, and says nothing
             return done.exit_code
         except output.OutputClosed:
             return EXIT_OUTPUT_CLOSED
@@ -66,6 +68,7 @@ class Application(click.Group):
             if as_json:
                 output.write_error(type(error).__name__, error.format_message(), as_json=True)
             else:
+                vars(error)["message"] = output.shortened(error.message)
                 error.show()
             return error.exit_code
         except (KeyboardInterrupt, click.Abort):
@@ -95,6 +98,12 @@ class Application(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """Run the command line and exit with its code. Click and its test runner call this."""
         sys.exit(self.run(sys.argv[1:] if args is None else args))
+
+
+def _report_no_stdout(as_json: bool) -> int:
+    error = OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+    output.write_error("OSError", output.describe_os_error(error), as_json=as_json)
+    return EXIT_FAILED
 
 
 def _add_reason(error: Exception, context: click.Context | None) -> None:

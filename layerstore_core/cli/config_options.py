@@ -8,38 +8,48 @@ from typing import Any, Final
 
 import click
 
+from layerstore_core.cli.values import CREATED
 from layerstore_core.errors import LayerStoreError
 
-_OPTIONS: Final = (
-    click.option("--env", metavar="K=V|K-", multiple=True, help="Set or remove a variable; may be repeated."),
-    click.option("--entrypoint", metavar="COMMAND", help="First words of the command. Clears an inherited --cmd."),
-    click.option("--cmd", metavar="COMMAND", help="Default arguments: a line for a shell, or a JSON array."),
-    click.option("--user", metavar="USER[:GROUP]", help="User of the command."),
-    click.option("--workdir", metavar="DIR", help="Working directory; may be relative to the inherited one."),
-    click.option("--label", "labels", metavar="K=V|K-", multiple=True, help="Set or remove a label; may be repeated."),
-    click.option(
+#: The options, by the names of the arguments of `ConfigOptions.parse`.
+_OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "env": ("--env", {"metavar": "K=V|K-", "multiple": True, "help": "Set or remove a variable; may be repeated."}),
+    "entrypoint": (
+        "--entrypoint",
+        {"metavar": "COMMAND", "help": "First words of the command. Clears an inherited --cmd."},
+    ),
+    "cmd": ("--cmd", {"metavar": "COMMAND", "help": "Default arguments: a line for a shell, or a JSON array."}),
+    "user": ("--user", {"metavar": "USER[:GROUP]", "help": "User of the command."}),
+    "workdir": (
+        "--workdir",
+        {"metavar": "DIR", "help": "Working directory; may be relative to the inherited one."},
+    ),
+    "labels": ("--label", {"metavar": "K=V|K-", "multiple": True, "help": "Set or remove a label; may be repeated."}),
+    "annotations": (
         "--annotation",
-        "annotations",
-        metavar="K=V|K-",
-        multiple=True,
-        help="Set or remove an annotation of the manifest; may be repeated.",
+        {
+            "metavar": "K=V|K-",
+            "multiple": True,
+            "help": "Set or remove an annotation of the manifest; may be repeated.",
+        },
     ),
-    click.option(
-        "--expose", metavar="PORT[-]", multiple=True, help="Add or remove a port (80, 53/udp); may be repeated."
+    "expose": (
+        "--expose",
+        {"metavar": "PORT[-]", "multiple": True, "help": "Add or remove a port (80, 53/udp); may be repeated."},
     ),
-    click.option(
-        "--volume", "volumes", metavar="DIR[-]", multiple=True, help="Add or remove a volume; may be repeated."
+    "volumes": (
+        "--volume",
+        {"metavar": "DIR[-]", "multiple": True, "help": "Add or remove a volume; may be repeated."},
     ),
-    click.option("--stop-signal", metavar="SIGNAL", help="Signal that ends a container."),
-    click.option("--healthcheck", metavar="TEXT", help="'[--interval=30s …] CMD command', or NONE."),
-    click.option("--created", metavar="TIME", help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]"),
-    click.option("--message", metavar="TEXT", help="Comment for the image's history."),
-    click.option("--author", metavar="TEXT", help="Author of the image."),
-)
-_NAMES: Final = (
-    "env", "entrypoint", "cmd", "user", "workdir", "labels", "annotations", "expose", "volumes", "stop_signal",
-    "healthcheck", "created", "message", "author",
-)  # fmt: skip
+    "stop_signal": ("--stop-signal", {"metavar": "SIGNAL", "help": "Signal that ends a container."}),
+    "healthcheck": ("--healthcheck", {"metavar": "TEXT", "help": "'[--interval=30s …] CMD command', or NONE."}),
+    "created": (
+        "--created",
+        {"metavar": "TIME", "type": CREATED, "help": "Time of the image. [default: SOURCE_DATE_EPOCH, or now]"},
+    ),
+    "message": ("--message", {"metavar": "TEXT", "help": "Comment for the image's history."}),
+    "author": ("--author", {"metavar": "TEXT", "help": "Author of the image."}),
+}
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,23 +60,19 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
-        from layerstore_core.images.config.created import creation_time
         from layerstore_core.images.config.options import ConfigOptions
 
-        if arguments["created"] is not None:
+        given = {name: arguments.pop(name) for name in _OPTIONS}
+        for name, value in given.items():
             try:
-                creation_time(arguments["created"])
+                ConfigOptions.parse(**{name: value})
             except ValueError as error:
                 if isinstance(error, LayerStoreError):
                     raise
-                raise click.UsageError(f"--created: {error}") from None
-        given = {name: arguments.pop(name) for name in _NAMES}
-        try:
-            options = ConfigOptions.parse(**given)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+                raise click.BadParameter(str(error), param_hint=f"'{_OPTIONS[name][0]}'") from None
+        options = ConfigOptions.parse(**given)
         command(**arguments, options=options)
 
-    for option in reversed(_OPTIONS):
-        with_options = option(with_options)
+    for name, (option, settings) in reversed(_OPTIONS.items()):
+        with_options = click.option(option, name, **settings)(with_options)
     return with_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.errors import LayerStoreError
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from layerstore_core.records.kept import Referrer
     from layerstore_core.records.layer_record import MountRecord
     from layerstore_core.store.handles import Layer, RWLayer
+    from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.store import LayerStore
 
 #: How many hex digits of an ID people see, if these are enough.
@@ -56,6 +57,21 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
                 raise
             # Another process has just removed the writable layer.
     return documents
+
+
+def removed_document(removed: Iterable[RemovedLayer]) -> dict[str, Any]:
+    """Return the removed layers as a JSON object; sizes are in bytes."""
+    return {
+        "removed": [
+            {
+                "chain_id": str(layer.chain_id),
+                "diff_id": str(layer.diff_id),
+                "size": layer.size,
+                "diff_size": layer.diff_size,
+            }
+            for layer in removed
+        ]
+    }
 
 
 def image_document(image: Image) -> dict[str, Any]:

@@ -21,6 +21,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _ACTION = re.compile(r"\{\{-?\s*(json\s+)?\.(\w*)\s*-?\}\}", re.ASCII)
 _TABLE: Final = "table"
 _NONE: Final = "<none>"
+#: The keys of `images.filters.KEYS`, which is not imported for a help text.
+IMAGE_FILTERS: Final = ("reference", "dangling", "label", "label!", "before", "since", "until")
 
 
 class FilterType(KeyValueType):

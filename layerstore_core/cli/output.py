@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from layerstore_core.base.descriptors import open_fd
 from layerstore_core.text import printable
@@ -27,10 +28,19 @@ __all__ = [
     "human_size",
     "is_read",
     "printable",
+    "shortened",
     "write_document",
     "write_error",
     "write_lines",
 ]
+
+
+#: The longest word of a message that is shown whole, and the longest message.
+_MAX_WORD: Final = 500
+_MAX_MESSAGE: Final = 8000
+#: How much of the end of a longer one is shown: it has the last names of a path, or says what to do.
+_END: Final = 200
+_LONG_WORD = re.compile(rf"(\S{{{_MAX_WORD - _END}}})\S{{{_END},}}(\S{{{_END}}})")
 
 
 class OutputClosed(Exception):
@@ -145,13 +155,24 @@ def write_error(kind: str, message: str, notes: Iterable[str] = (), *, as_json: 
         notes: more lines, such as what was being done.
         as_json: whether to write JSON.
     """
-    parts = [message, *notes]
+    parts = [shortened(part) for part in (message, *notes)]
     if as_json:
         text = json.dumps({"error": {"type": kind, "message": "\n  ".join(parts)}})
     else:
         text = "layerstore: " + "\n  ".join(printable(part, backslash=False) for part in parts)
     if sys.stderr is not None:
         print(text, file=sys.stderr)
+
+
+def shortened(message: str) -> str:
+    """Return a message without the middle of words, or of a text, that nobody would read to the end.
+
+    Words of the user, and what a file has in the place of a name, are quoted in errors.
+    """
+    if len(message) <= _MAX_WORD:
+        return message
+    short = _LONG_WORD.sub(lambda word: f"{word[1]}…{word[2]}", message)
+    return short if len(short) <= _MAX_MESSAGE else f"{short[: _MAX_MESSAGE - _END]}…{short[-_END:]}"
 
 
 def describe_os_error(error: OSError) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from layerstore_core.base.digests import ImageID
+    from layerstore_core.images.formats.platforms import Platform
     from layerstore_core.images.image import Image
     from layerstore_core.store.store import LayerStore
 
@@ -106,6 +107,15 @@ class PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class TargetType(ChainType):
+    """An image, a layer or a directory; which of these, the store says."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
 class TreeType(click.ParamType[str]):
     """A tree: an image or a layer, as of `ChainType`, or the name of a writable layer, also as `rw:NAME`."""
 
@@ -186,25 +196,31 @@ CHAIN: Final = ChainType()
 IMAGE: Final = ImageType()
 SOURCE: Final = SourceType()
 TREE: Final = TreeType()
+TARGET: Final = TargetType()
 IMAGE_PATH: Final = ImagePathType()
 PLATFORM: Final = PlatformType()
 MOUNT_NAME: Final = MountNameType()
 KEY_VALUE: Final = KeyValueType()
 
 
-def resolve(store: LayerStore, word: str) -> ChainID:
+def resolve(store: LayerStore, word: str, platform: Platform | None = None) -> ChainID:
     """Return the chain ID of the layer that a value of `ChainType` means.
 
     Args:
         store: the store to search.
         word: the first hex digits of a chain ID or of an image's ID, or an image's name. An image means its topmost
             layer.
+        platform: which of the images for several platforms that have the name; `word` is an image then.
 
     Raises:
         LayerDoesNotExist, ImageDoesNotExist: there is none, or the image has no layers.
         click.UsageError: the word may mean several layers; the message lists them.
     """
-    found = _find(store, word)
+    if platform is None:
+        found = _find(store, word)
+    else:
+        image = resolve_image_or_chain(store, word, platform)
+        found = image if isinstance(image, ChainID) else image.chain_id
     if found is None:
         raise LayerDoesNotExist(f"image {word!r} in {store.root} has no layers; give a layer, or an image with layers")
     return found
@@ -215,8 +231,13 @@ def resolve_parent(store: LayerStore, word: str | None) -> str:
     return "" if word is None else _find(store, word) or ""
 
 
-def resolve_image_or_chain(store: LayerStore, word: str) -> Image | ChainID:
+def resolve_image_or_chain(store: LayerStore, word: str, platform: Platform | None = None) -> Image | ChainID:
     """Return the image that a value of `ChainType` means; if it means a layer and no image, the layer's chain ID.
+
+    Args:
+        store: the store to search.
+        word: as for `resolve`.
+        platform: as for `resolve`.
 
     Raises:
         LayerDoesNotExist, ImageDoesNotExist: there is none.
@@ -226,8 +247,8 @@ def resolve_image_or_chain(store: LayerStore, word: str) -> Image | ChainID:
     from layerstore_core.images import Images
 
     match = _PREFIX.fullmatch(word)
-    if match is None:
-        return Images(store).get(word)
+    if match is None or platform is not None:
+        return Images(store).get(word, platform=platform)
     meanings = _meanings(store, match[1])
     images = {image for image, _ in meanings.values() if image is not None}
     if len(images) > 1:
@@ -306,6 +327,13 @@ def resolve_image(store: LayerStore, name: str) -> str:
     from layerstore_core.images import Images
 
     return Images(store).get(name).chain_id or ""
+
+
+def platform_option(command: _F) -> _F:
+    """Add the option `--platform` to a command that takes an image, whose name may stand for several."""
+    return click.option(
+        "--platform", metavar="OS/ARCH", type=PLATFORM, help="Platform, where the name of an image stands for several."
+    )(command)
 
 
 def json_option(command: _F) -> _F:

@@ -46,9 +46,18 @@ def new_name(name: str | None) -> Reference | None:
     reference = Reference.parse(name)
     if reference.digest:
         raise InvalidReference(f"{name!r} has a digest; use a name with a tag, such as app:1")
-    if (reference.domain, reference.path) == _SCRATCH:
-        raise InvalidReference(f"{name!r} is reserved: scratch means no image; use another name")
+    check_not_reserved(reference)
     return reference
+
+
+def check_not_reserved(name: Reference) -> None:
+    """Check that a name is not reserved; an archive may bring such a name along, as with Docker.
+
+    Raises:
+        InvalidReference: it is.
+    """
+    if (name.domain, name.path) == _SCRATCH:
+        raise InvalidReference(f"'{name}' is reserved: scratch means no image; use another name")
 
 
 def check_form(form: str, *, images: int, all_platforms: bool, referrers: bool) -> None:

@@ -258,6 +258,38 @@ def test_closed_standard_output_is_an_error(command: list[str]) -> None:
     assert done.stderr == b"layerstore: standard output: Bad file descriptor\n"
 
 
+def test_help_that_cannot_be_written_is_an_error(command: list[str]) -> None:
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command, "--help"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"layerstore: standard output: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "x" * 5000),
+        ("show", "X" * 5000),
+        ("rw", "mount", "x" * 200_000),
+        ("load", "x" * 5000),
+        ("tag", "x" * 5000, "b"),
+        ("diff", "x" * 5000, "y"),
+        ("images", "--filter", "x" * 5000 + "=1"),
+        ("config", "a", "-t", "b", "--expose", "x" * 5000),
+        ("config", "a", "-t", "b", "--env", "x " * 50_000),
+        ("x" * 5000,),
+        ("--" + "x" * 5000,),
+    ],
+    ids=lambda words: " ".join(words)[:20],
+)
+@pytest.mark.usefixtures("used")
+def test_a_long_word_is_not_quoted_whole(run: Run, words: tuple[str, ...]) -> None:
+    outcome = run(*words, code=None)
+    assert outcome.code in (1, 2)
+    assert len(outcome.stderr) < 9000
+    assert max(map(len, outcome.stderr.split())) < 700
+    assert len(run("--json", *words, code=None).stderr) < 9000
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "message"),
     [

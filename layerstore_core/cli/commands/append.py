@@ -12,7 +12,7 @@ from layerstore_core.cli.config_options import config_options
 from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import IMAGE, SOURCE, json_option
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.cli.values import MODE, MTIME, OWNER, usage_errors
 
 if TYPE_CHECKING:
     from layerstore_core.images.config.options import ConfigOptions
@@ -25,11 +25,19 @@ _NONE = "scratch"
 @click.argument("image", type=IMAGE)
 @click.argument("source", metavar="SOURCE[:DEST]...", type=SOURCE, nargs=-1, required=True)
 @click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
-@click.option("--chown", "owner", metavar="USER[:GROUP]", help="Owner of everything. [default: 0:0; a tar's own]")
 @click.option(
-    "--chmod", "mode", metavar="MODE", help="Permission bits of everything, in octal. [default: the source's]"
+    "--chown", "owner", metavar="USER[:GROUP]", type=OWNER, help="Owner of everything. [default: 0:0; a tar's own]"
 )
-@click.option("--mtime", metavar="TIME", help="Time of everything, or SOURCE_DATE_EPOCH. [default: the source's]")
+@click.option(
+    "--chmod",
+    "mode",
+    metavar="MODE",
+    type=MODE,
+    help="Permission bits of everything, in octal. [default: the source's]",
+)
+@click.option(
+    "--mtime", metavar="TIME", type=MTIME, help="Time of everything, or SOURCE_DATE_EPOCH. [default: the source's]"
+)
 @config_options
 @json_option
 @click.pass_obj
@@ -40,8 +48,8 @@ def append(
     *,
     name: str,
     owner: str | None,
-    mode: str | None,
-    mtime: str | None,
+    mode: int | None,
+    mtime: int | None,
     options: ConfigOptions,
 ) -> None:
     """Make an image of IMAGE and one more layer, and print its ID.
@@ -63,16 +71,8 @@ def append(
       layerstore append debian:12 conf/:/etc/app site.tar.gz:/srv/www -t site:1 --chown 33:33
       layerstore append scratch hello:/hello -t tiny:1 --cmd '["/hello"]' --created 2026-01-02T03:04:05Z
     """
-    from layerstore_core.images.make.sources import parse_mode, parse_time, split_source
+    from layerstore_core.images.make.sources import split_source
 
-    try:
-        bits = None if mode is None else parse_mode(mode)
-    except ValueError as error:
-        raise click.UsageError(f"--chmod: {error}") from None
-    try:
-        time = None if mtime is None else parse_time(mtime)
-    except ValueError as error:
-        raise click.UsageError(f"--mtime: {error}") from None
     for one in source:
         path = split_source(one)[0]
         if ":" in path and not os.path.lexists(path):
@@ -80,20 +80,15 @@ def append(
     with session.open(create=image == _NONE) as store:
         from layerstore_core.images import Images
 
-        try:
-            with progress.of_bytes("Appending") as report:
-                made = Images(store).append(
-                    None if image == _NONE else image,
-                    [split_source(one) for one in source],
-                    name=name,
-                    owner=owner,
-                    mode=bits,
-                    mtime=time,
-                    config=options,
-                    progress=report,
-                )
-        except ValueError as error:
-            if isinstance(error, LayerStoreError):
-                raise
-            raise click.UsageError(str(error)) from None
+        with usage_errors(), progress.of_bytes("Appending") as report:
+            made = Images(store).append(
+                None if image == _NONE else image,
+                [split_source(one) for one in source],
+                name=name,
+                owner=owner,
+                mode=mode,
+                mtime=mtime,
+                config=options,
+                progress=report,
+            )
     session.answer(*image_answer(made))

@@ -11,6 +11,7 @@ from layerstore_core.cli.config_options import config_options
 from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import IMAGE, MOUNT_NAME, json_option
 from layerstore_core.cli.session import Session
+from layerstore_core.cli.values import MTIME
 
 if TYPE_CHECKING:
     from layerstore_core.images.config.options import ConfigOptions
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 @click.argument("rw", type=MOUNT_NAME)
 @click.argument("image")
 @click.option("--base", metavar="IMAGE", type=IMAGE, help="Image that RW was created from. [default: as recorded]")
-@click.option("--mtime", metavar="TIME", help="Time of all changed files, or SOURCE_DATE_EPOCH. [default: their own]")
+@click.option(
+    "--mtime", metavar="TIME", type=MTIME, help="Time of all changed files, or SOURCE_DATE_EPOCH. [default: their own]"
+)
 @config_options
 @json_option
 @click.pass_obj
 def commit(
-    session: Session, *, rw: str, image: str, base: str | None, mtime: str | None, options: ConfigOptions
+    session: Session, *, rw: str, image: str, base: str | None, mtime: int | None, options: ConfigOptions
 ) -> None:
     """Make an image from a writable layer, and print the image's ID.
 
@@ -44,15 +47,9 @@ def commit(
       layerstore commit work example/app:1.0 --message 'Add the tool' --entrypoint '["/opt/tool"]'
       SOURCE_DATE_EPOCH=1700000000 layerstore commit work example/app:1.0 --mtime SOURCE_DATE_EPOCH
     """
-    from layerstore_core.images.make.sources import parse_time
-
-    try:
-        time = None if mtime is None else parse_time(mtime)
-    except ValueError as error:
-        raise click.UsageError(f"--mtime: {error}") from None
     with session.open() as store, store.get_rw_layer(rw) as layer:
         from layerstore_core.images import Images
 
         with progress.of_bytes("Committing") as report:
-            made = Images(store).commit(layer, image, config=options, base=base, mtime=time, progress=report)
+            made = Images(store).commit(layer, image, config=options, base=base, mtime=mtime, progress=report)
     session.answer(*image_answer(made))

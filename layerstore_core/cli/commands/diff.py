@@ -116,7 +116,10 @@ def _tree(store: LayerStore, word: str, stack: ExitStack) -> Tree:
         found = resolve_image_or_chain(store, CHAIN.convert(word, None, None))
     except (ImageDoesNotExist, LayerDoesNotExist, click.BadParameter):
         if word not in names:
-            raise
+            raise ImageDoesNotExist(
+                f"there is no image, no layer and no writable layer {word!r} in {store.root}; 'layerstore images', "
+                "'layerstore ls' and 'layerstore rw ls' list them"
+            ) from None
         return stack.enter_context(store.get_rw_layer(word))
     if word in names:
         raise click.UsageError(

@@ -8,9 +8,10 @@ import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import SHORT, image_document, short_length
-from layerstore_core.cli.listing import Listing, listing_options, text_of
+from layerstore_core.cli.listing import IMAGE_FILTERS, Listing, listing_options, text_of
 from layerstore_core.cli.parameters import PLATFORM, json_option
 from layerstore_core.cli.session import Session
+from layerstore_core.cli.values import usage_errors
 
 if TYPE_CHECKING:
     from layerstore_core.images import Image
@@ -28,15 +29,13 @@ FIELDS: Final = (
     "Bytes",
     "ChainID",
 )
-#: The keys of `images.filters.KEYS`, which is not imported for a help text.
-FILTERS: Final = ("reference", "dangling", "label", "label!", "before", "since", "until")
 
 
 @click.command()
 @click.option("--platform", metavar="OS/ARCH", type=PLATFORM, help="List only the images that run on this platform.")
 @json_option
 @click.pass_obj
-@listing_options(FILTERS, FIELDS)
+@listing_options(IMAGE_FILTERS, FIELDS)
 def images(session: Session, listing: Listing, platform: Platform | None) -> None:
     """List the images, with their IDs and sizes.
 
@@ -51,10 +50,8 @@ def images(session: Session, listing: Listing, platform: Platform | None) -> Non
     """
     from layerstore_core.images.filters import ImageFilter
 
-    try:
+    with usage_errors():
         chosen = ImageFilter.parse(listing.conditions)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     with session.open(reading=True) as store:
         from layerstore_core.images import Images
         from layerstore_core.images.details import Digests

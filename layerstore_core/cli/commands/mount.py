@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import CHAIN, PathType, json_option, resolve
+from layerstore_core.cli.parameters import CHAIN, PathType, json_option, platform_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import UserNamespaceError
+
+if TYPE_CHECKING:
+    from layerstore_core.images.formats.platforms import Platform
 
 
 @click.command()
 @click.argument("image", metavar="[IMAGE|CHAIN]", required=False, type=CHAIN)
 @click.argument("directory", metavar="[DIR]", required=False, type=PathType(readable=False))
+@platform_option
 @json_option
 @click.pass_obj
-def mount(session: Session, image: str | None, directory: str | None) -> None:
+def mount(session: Session, image: str | None, directory: str | None, platform: Platform | None) -> None:
     """Mount an image read-only, and print the path of its tree.
 
     DIR is an existing directory. Without it, a directory below the store's root is the mount point. The image stays
@@ -32,6 +37,8 @@ def mount(session: Session, image: str | None, directory: str | None) -> None:
       layerstore mount
     """
     if image is None:
+        if platform is not None:
+            raise click.UsageError("--platform needs an IMAGE")
         _list(session)
         return
     from layerstore_core.rootless.rights import Missing, missing_to_mount
@@ -41,7 +48,7 @@ def mount(session: Session, image: str | None, directory: str | None) -> None:
             "an ordinary user's mount would end with this command: mount in a shell that stays in a user namespace "
             "('layerstore unshare'), or read without a mount: 'layerstore files', 'cat', 'cp'"
         )
-    with session.open() as store, store.get(resolve(store, image)) as layer:
+    with session.open() as store, store.get(resolve(store, image, platform)) as layer:
         path, chain_id = layer.mount(directory), str(layer.chain_id)
     session.answer({"chain_id": chain_id, "path": path}, lambda: [path])
 

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from layerstore_core.base.units import parse_duration, parse_size
 from layerstore_core.cli import output
-from layerstore_core.cli.commands.images import FILTERS
-from layerstore_core.cli.commands.rm import removed_document
-from layerstore_core.cli.listing import FilterType
+from layerstore_core.cli.describe import removed_document
+from layerstore_core.cli.listing import IMAGE_FILTERS, FilterType
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
+from layerstore_core.cli.values import Parsed, usage_errors
 
 if TYPE_CHECKING:
     from layerstore_core.maintenance.prune import Pruned
-
-
-class _Parsed(click.ParamType[float]):
-    """A text that a function reads."""
-
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -38,13 +23,13 @@ class _Parsed(click.ParamType[float]):
 @click.option(
     "--older-than",
     metavar="DURATION",
-    type=_Parsed("duration", parse_duration),
+    type=Parsed("duration", parse_duration),
     help="Remove only images that were not used for so long, such as 7d or 12h; also those that have a name.",
 )
 @click.option(
     "--keep-storage",
     metavar="SIZE",
-    type=_Parsed("size", parse_size),
+    type=Parsed("size", parse_size),
     help="Stop when the layers that stay, and what is kept with them and with images, have this size or less, such as "
     "20G; also remove images that have a name.",
 )
@@ -52,9 +37,9 @@ class _Parsed(click.ParamType[float]):
     "--filter",
     "conditions",
     metavar="KEY=VALUE",
-    type=FilterType(FILTERS),
+    type=FilterType(IMAGE_FILTERS),
     multiple=True,
-    help=f"Remove only images that fulfil this condition; may be repeated. Keys: {', '.join(FILTERS)}.",
+    help=f"Remove only images that fulfil this condition; may be repeated. Keys: {', '.join(IMAGE_FILTERS)}.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @json_option
@@ -85,10 +70,8 @@ def prune(
     """
     from layerstore_core.images.filters import ImageFilter
 
-    try:
+    with usage_errors():
         chosen = ImageFilter.parse(conditions)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
     def remove() -> Pruned:
         with session.open() as store:

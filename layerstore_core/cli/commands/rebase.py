@@ -7,6 +7,7 @@ import click
 from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import CHAIN, IMAGE, json_option, resolve_image_or_chain
 from layerstore_core.cli.session import Session
+from layerstore_core.cli.values import CREATED
 
 
 @click.command()
@@ -14,7 +15,7 @@ from layerstore_core.cli.session import Session
 @click.option("--old", metavar="BASE", type=CHAIN, required=True, help="Base of IMAGE: an image or a chain.")
 @click.option("--new", metavar="BASE", type=CHAIN, required=True, help="New base: an image or a chain.")
 @click.option("-t", "--tag", "name", metavar="NEW", required=True, help="Name of the new image.")
-@click.option("--created", metavar="TIME", help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]")
+@click.option("--created", metavar="TIME", type=CREATED, help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]")
 @json_option
 @click.pass_obj
 def rebase(session: Session, *, image: str, old: str, new: str, name: str, created: str | None) -> None:
@@ -32,12 +33,6 @@ def rebase(session: Session, *, image: str, old: str, new: str, name: str, creat
       layerstore commit work example/app:1.0
       layerstore rebase example/app:1.0 --old debian:12 --new debian:13 -t example/app:1.1
     """
-    from layerstore_core.images.config.created import creation_time
-
-    try:
-        creation_time(created)
-    except ValueError as error:
-        raise click.UsageError(f"--created: {error}") from None
     with session.open() as store:
         from layerstore_core.images import Images
 

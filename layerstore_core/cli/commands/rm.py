@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from layerstore_core.cli.describe import rw_documents
+from layerstore_core.cli.describe import removed_document, rw_documents
 from layerstore_core.cli.parameters import CHAIN, json_option, resolve
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import LayerDoesNotExist, LayerStoreError, keeping_done
@@ -85,21 +85,6 @@ class _Users:
     def remove(self, removed: list[RemovedLayer]) -> None:
         """Note that layers were removed."""
         self.gone.update(layer.chain_id for layer in removed)
-
-
-def removed_document(removed: list[RemovedLayer]) -> dict[str, Any]:
-    """Return the removed layers as a JSON object; sizes are in bytes."""
-    return {
-        "removed": [
-            {
-                "chain_id": str(layer.chain_id),
-                "diff_id": str(layer.diff_id),
-                "size": layer.size,
-                "diff_size": layer.diff_size,
-            }
-            for layer in removed
-        ]
-    }
 
 
 def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLayer]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.commands.rm import removed_document
+from layerstore_core.cli.describe import removed_document
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
 

@@ -9,19 +9,21 @@ import click
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
 from layerstore_core.cli.commands.register import register_pinned
-from layerstore_core.cli.commands.rm import LayerInUse, removed_document
-from layerstore_core.cli.describe import parent_of, rw_document, rw_documents, short_length
+from layerstore_core.cli.commands.rm import LayerInUse
+from layerstore_core.cli.describe import parent_of, removed_document, rw_document, rw_documents, short_length
 from layerstore_core.cli.parameters import (
     CHAIN,
     IMAGE,
     KEY_VALUE,
     MOUNT_NAME,
     json_option,
+    platform_option,
     resolve_image_or_chain,
 )
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
+    from layerstore_core.images.formats.platforms import Platform
     from layerstore_core.images.image import Image
     from layerstore_core.store.handles import RWLayer
     from layerstore_core.store.nodes import RemovedLayer
@@ -47,6 +49,7 @@ def rw() -> None:
 @click.argument("name", type=MOUNT_NAME)
 @click.option("--parent", metavar="CHAIN", type=CHAIN, help="Parent: a layer or an image. [default: an empty tree]")
 @click.option("--image", metavar="IMAGE", type=IMAGE, help="Parent image, instead of --parent.")
+@platform_option
 @click.option("--mount-label", metavar="LABEL", default="", help="SELinux label of the files.")
 @click.option(
     "--storage-opt",
@@ -63,6 +66,7 @@ def create(
     name: str,
     parent: str | None,
     image: str | None,
+    platform: Platform | None,
     mount_label: str,
     storage_opt: tuple[tuple[str, str], ...],
 ) -> None:
@@ -75,21 +79,25 @@ def create(
     """
     if parent is not None and image is not None:
         raise click.UsageError("a writable layer has one parent: give --parent or --image, not both")
+    if platform is not None and parent is None and image is None:
+        raise click.UsageError("--platform needs --image")
     options = {"mount_label": mount_label, "storage_opt": dict(storage_opt) or None}
-    with session.open(create=True) as store, _create(store, name, parent, image, **options) as rw:
+    with session.open(create=True) as store, _create(store, name, parent, image, platform, **options) as rw:
         document = rw_document(store.context.db.read_mount(rw.name))
     session.answer(document, lambda: [output.printable(name)])
 
 
-def _create(store: LayerStore, name: str, parent: str | None, image: str | None, **options: Any) -> RWLayer:
+def _create(
+    store: LayerStore, name: str, parent: str | None, image: str | None, platform: Platform | None, **options: Any
+) -> RWLayer:
     """Create a writable layer; for one on an image, `commit` remembers which."""
     found: Image | ChainID | None = None
     if parent is not None:
-        found = resolve_image_or_chain(store, parent)
+        found = resolve_image_or_chain(store, parent, platform)
     elif image is not None:
         from layerstore_core.images import Images
 
-        found = Images(store).get(image)
+        found = Images(store).get(image, platform=platform)
     if found is None or isinstance(found, ChainID):
         return store.create_rw_layer(name, found, **options)
     from layerstore_core.images import Images

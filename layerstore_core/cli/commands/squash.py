@@ -8,7 +8,7 @@ from layerstore_core.cli import progress
 from layerstore_core.cli.describe import image_answer
 from layerstore_core.cli.parameters import IMAGE, json_option
 from layerstore_core.cli.session import Session
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.cli.values import CREATED, usage_errors
 
 
 @click.command()
@@ -16,7 +16,7 @@ from layerstore_core.errors import LayerStoreError
 @click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
 @click.option("--keep", metavar="N", type=click.IntRange(min=0), help="Number of lower layers that stay. [default: 0]")
 @click.option("--from", "since", metavar="LAYER", help="Lowest layer to squash: digits of its chain ID or diff ID.")
-@click.option("--created", metavar="TIME", help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]")
+@click.option("--created", metavar="TIME", type=CREATED, help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]")
 @click.option("--message", metavar="TEXT", default="", help="Comment for the image's history.")
 @json_option
 @click.pass_obj
@@ -36,24 +36,11 @@ def squash(
     """
     if keep is not None and since is not None:
         raise click.UsageError("--keep and --from both say which layers stay; give one of them")
-    from layerstore_core.images.config.created import creation_time
-
-    try:
-        creation_time(created)
-    except ValueError as error:
-        if isinstance(error, LayerStoreError):
-            raise
-        raise click.UsageError(f"--created: {error}") from None
     with session.open() as store:
         from layerstore_core.images import Images
 
-        try:
-            with progress.of_bytes("Squashing") as report:
-                made = Images(store).squash(
-                    image, name=name, keep=keep or 0, since=since, created=created, message=message, progress=report
-                )
-        except ValueError as error:
-            if isinstance(error, LayerStoreError):
-                raise
-            raise click.UsageError(str(error)) from None
+        with usage_errors(), progress.of_bytes("Squashing") as report:
+            made = Images(store).squash(
+                image, name=name, keep=keep or 0, since=since, created=created, message=message, progress=report
+            )
     session.answer(*image_answer(made))

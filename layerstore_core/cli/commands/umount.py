@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import CHAIN, ChainType, json_option, resolve
+from layerstore_core.cli.parameters import CHAIN, TARGET, json_option, resolve
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
     from layerstore_core.store.store import LayerStore
 
 
-class _Target(ChainType):
-    """An image, a layer or a directory; which of these, the store says."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-
 @click.command()
-@click.argument("target", metavar="IMAGE|CHAIN|DIR", type=_Target())
+@click.argument("target", metavar="IMAGE|CHAIN|DIR", type=TARGET)
 @click.option(
     "-f", "--force", is_flag=True, help="Forget mounts in other mount namespaces; their layers are not kept any more."
 )

@@ -26,7 +26,7 @@ from layerstore_core.errors import (
 from layerstore_core.images.api.deriving import Deriving
 from layerstore_core.images.api.making import Making
 from layerstore_core.images.api.trees import Trees
-from layerstore_core.images.arguments import ImageFormat, check_form, names_in, new_name, target_of
+from layerstore_core.images.arguments import ImageFormat, check_form, check_not_reserved, names_in, new_name, target_of
 from layerstore_core.images.details import ImageDetails, details_of
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.documents import ConfigDocument
@@ -248,6 +248,8 @@ class Images(Making, Deriving, Trees):
 
         check_stream(source)
         reference = Reference.parse(name) if name is not None else None
+        if reference is not None:
+            check_not_reserved(reference)
         asked = None if platform is None else Platform.of(platform)
         container = open_container(
             source, spool_dir=self._store.context.scratch_directory(), limits=self._store.context.limits

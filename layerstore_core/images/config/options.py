@@ -122,9 +122,9 @@ class ConfigOptions:
             ValueError: one cannot be used.
         """
         return cls(
-            env=_pairs(env, "--env"),
-            labels=_pairs(labels, "--label"),
-            annotations=_pairs(annotations, "--annotation"),
+            env=_pairs(env),
+            labels=_pairs(labels),
+            annotations=_pairs(annotations),
             entrypoint=entrypoint,
             cmd=cmd,
             user=user,
@@ -263,13 +263,13 @@ def _split(texts: Sequence[str], parse: Callable[[str], list[str]], what: str) -
     return removed, added
 
 
-def _pairs(texts: Iterable[str], option: str) -> dict[str, str | None]:
+def _pairs(texts: Iterable[str]) -> dict[str, str | None]:
     """Return the keys of `KEY=VALUE` and `KEY-`, each with its value, or with `None` if it is to be removed."""
     found: dict[str, str | None] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals and not (text.endswith("-") and len(text) > 1):
-            raise ValueError(f"{option} {text!r}: write KEY=VALUE, or KEY- to remove the key")
+            raise ValueError(f"{text[:80]!r} is no pair; write KEY=VALUE, or KEY- to remove the key")
         found.pop(key if equals else text[:-1], None)
         found[key if equals else text[:-1]] = value if equals else None
     return found

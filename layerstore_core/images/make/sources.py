@@ -102,6 +102,21 @@ def parse_time(given: str | datetime | int) -> int:
     return seconds * _SECOND + int(fraction.ljust(9, "0") or 0)
 
 
+def split_owner(text: str) -> tuple[str, str]:
+    """Split `USER[:GROUP]`; the group is empty if there is none.
+
+    Raises:
+        ValueError: it is no owner.
+    """
+    user, colon, group = text.partition(":")
+    if not user or (colon and not group):
+        raise ValueError(f"{text[:80]!r} is not an owner; write USER or USER:GROUP, names or numbers")
+    for number in (user, group):
+        if _NUMBER.fullmatch(number) and int(number) >= 1 << 32:
+            raise ValueError(f"{number} is too large for the number of a user or a group")
+    return user, group
+
+
 def parse_owner(text: str, view: TreeView) -> tuple[int, int]:
     """Read an owner, `USER[:GROUP]`: numbers, or names that the image has in its `/etc/passwd` and `/etc/group`.
 
@@ -111,29 +126,28 @@ def parse_owner(text: str, view: TreeView) -> tuple[int, int]:
         InvalidSource: the image has no such user or group.
         ValueError: it is no owner.
     """
-    user, colon, group = text.partition(":")
-    if not user or (colon and not group):
-        raise ValueError(f"{text[:80]!r} is not an owner; write USER or USER:GROUP, names or numbers")
+    user, group = split_owner(text)
     uid = _account(user, "etc/passwd", "user", view)
-    return uid, _account(group, "etc/group", "group", view) if colon else uid
+    return uid, _account(group, "etc/group", "group", view) if group else uid
 
 
 def _account(name: str, file: str, what: str, view: TreeView) -> int:
     if _NUMBER.fullmatch(name):
-        number = int(name)
-        if number >= 1 << 32:
-            raise ValueError(f"{name} is too large for the number of a {what}")
-        return number
+        return int(name)
     try:
         with view.open(os.fsencode(file)) as accounts:
             data = accounts.read(_MAX_ACCOUNTS)
     except OSError as error:
         raise InvalidSource(
-            f"the {what} {name!r} has no number: /{file} of the image cannot be read ({error.strerror}); give a number"
+            f"the {what} {name[:80]!r} of the new owner (--chown) has no number: /{file} of the image cannot be read "
+            f"({error.strerror}); give a number"
         ) from None
     wanted = os.fsencode(name)
     for line in data.splitlines():
         fields = line.split(b":")
         if fields[0] == wanted and len(fields) > 2 and _NUMBER.fullmatch(fields[2].decode("latin-1")):
             return int(fields[2])
-    raise InvalidSource(f"/{file} of the image has no {what} {name!r}; give a number, or one that it has")
+    raise InvalidSource(
+        f"the {what} {name[:80]!r} of the new owner (--chown) is not in /{file} of the image; give a number, or one "
+        "that it has"
+    )

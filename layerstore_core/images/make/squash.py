@@ -54,8 +54,11 @@ def squash(
     """
     count = len(image.diff_ids)
     if not 0 <= keep < count:
+        if not count:
+            raise ValueError("the image has no layers, so there is nothing to squash")
+        layers = "1 layer" if count == 1 else f"{count} layers"
         raise ValueError(
-            f"the image has {count} layers, so {keep} of them cannot stay with others to squash above them"
+            f"the image has {layers}: keep (--keep) is 0 to {count - 1}, not {keep}, so that a layer is left to squash"
         )
     store.context.check_writable()
     config = ImageConfig.of_base(image.config)

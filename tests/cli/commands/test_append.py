@@ -53,10 +53,18 @@ def test_append_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
         (("scratch", "app"), 2, "--tag"),
         (("scratch", "-t", "a"), 2, "SOURCE"),
         (("scratch", "app", "-t", "a b"), 1, "a b"),
-        (("scratch", "app", "-t", "a", "--chmod", "rwx"), 2, "in octal"),
-        (("scratch", "app", "-t", "a", "--chown", "5:"), 2, "not an owner"),
-        (("scratch", "app", "-t", "a", "--mtime", "noon"), 2, "--mtime: 'noon' is not a time"),
-        (("scratch", "app", "-t", "a", "--created", "noon"), 2, "--created: 'noon' is not a time"),
+        (("scratch", "app", "-t", "a", "--chmod", "rwx"), 2, "'--chmod': 'rwx' is not a mode; write it in octal"),
+        (("scratch", "app", "-t", "a", "--chown", "5:"), 2, "'--chown': '5:' is not an owner"),
+        (("scratch", "app", "-t", "a", "--mtime", "noon"), 2, "'--mtime': 'noon' is not a time"),
+        (("scratch", "app", "-t", "a", "--created", "noon"), 2, "'--created': 'noon' is not a time"),
+        (("scratch", "app", "-t", "a", "--chown", "4294967296"), 2, "'--chown': 4294967296 is too large"),
+        (("scratch", "app", "-t", "a", "--chown", "www"), 1, "'www' of the new owner (--chown) has no number"),
+        (
+            ("scratch", "app", "-t", "a", "--env", "=x"),
+            2,
+            "'--env': the name of a variable of the environment is empty",
+        ),
+        (("scratch", "app", "-t", "a", "--user", " u"), 2, "'--user': the user ' u' has blanks"),
         (("scratch", "app:relative", "-t", "a"), 2, "begins with a slash"),
         (("scratch", "app", "-t", "a", "--expose", "many"), 2, "many"),
         (("scratch", "", "-t", "a"), 1, "no source"),
@@ -102,7 +110,7 @@ def test_squash_prints_the_id_of_the_new_image(run: Run, app: Path) -> None:
         assert len(kept["diff_ids"]) == 2
     assert "give one of them" in run("squash", "two", "-t", "x", "--keep", "1", "--from", layer, code=2).stderr
     assert "2 layers" in run("squash", "two", "-t", "x", "--keep", "2", code=2).stderr
-    assert "--created: 'noon' is not a time" in run("squash", "two", "-t", "x", "--created", "noon", code=2).stderr
+    assert "'--created': 'noon' is not a time" in run("squash", "two", "-t", "x", "--created", "noon", code=2).stderr
     assert "nothing" in run("squash", "nothing", "-t", "x", code=1).stderr
 
 
@@ -163,8 +171,9 @@ def test_wrong_uses_of_diff_are_refused(run: Run, app: Path) -> None:
     assert run("diff", "rw:one", "one:latest").lines == ["A /a"]
     run("rw", "create", "No_reference!")
     assert run("diff", "No_reference!", "rw:one").lines == []
-    assert "not a chain ID" in run("diff", "Nothing!", "rw:one", code=2).stderr
-    assert "missing" in run("diff", "one:latest", "missing", code=1).stderr
+    for word in ("Nothing!", "missing", "abcdef123", "rw:missing"):
+        stderr = run("diff", "one:latest", word, code=1).stderr
+        assert f"there is no image, no layer and no writable layer {word!r}" in stderr
     assert "cannot be combined" in run("diff", "one:latest", "one:latest", "-o", "x", "--stat", code=2).stderr
     assert "'all'" in run("diff", "one:latest", "one:latest", "--by", "all", code=2).stderr
 
@@ -174,3 +183,18 @@ def test_a_shell_completes_sources_as_files(root: Path) -> None:
 
     completion = ShellComplete(cli, {}, "layerstore", "_LAYERSTORE_COMPLETE")
     assert [item.type for item in completion.get_completions(["append", "scratch"], "ap")] == ["file"]
+
+
+def test_squash_says_how_many_layers_may_stay(run: Run, app: Path) -> None:
+    run("append", "scratch", f"{app}:/a", "-t", "one", *FIXED)
+    assert (
+        "the image has 1 layer: keep (--keep) is 0 to 0, not 5"
+        in run("squash", "one", "-t", "x", "--keep", "5", code=2).stderr
+    )
+    run("append", "one", f"{app}:/b", "-t", "two", *FIXED)
+    assert "2 layers: keep (--keep) is 0 to 1, not 2" in run("squash", "two", "-t", "x", "--keep", "2", code=2).stderr
+    assert "'--created': 'noon' is not a time" in run("squash", "one", "-t", "x", "--created", "noon", code=2).stderr
+    assert (
+        "'--created': 'noon' is not a time"
+        in run("rebase", "two", "--old", "one", "--new", "one", "-t", "x", "--created", "noon", code=2).stderr
+    )

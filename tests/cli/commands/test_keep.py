@@ -46,6 +46,31 @@ def test_all_platforms_are_loaded_listed_and_saved(run: Run, layout: Path, tmp_p
     assert not (tmp_path / "no").exists()
 
 
+def test_a_platform_can_be_mounted_and_be_a_parent(run: Run, layout: Path) -> None:
+    run("load", layout, "--all-platforms")
+    chains = {image["platform"]: image["chain_id"] for image in run("images", "--json").json["images"]}
+    assert len(set(chains.values())) == 2
+    for number, (platform, chain) in enumerate(chains.items()):
+        created = run("rw", "create", f"a{number}", "--image", "app:1", "--platform", platform, "--json")
+        assert created.json["parent"] == chain
+        created = run("rw", "create", f"b{number}", "--parent", "app:1", "--platform", platform, "--json")
+        assert created.json["parent"] == chain
+    assert (
+        "linux/amd64, linux/arm64" in run("rw", "create", "c", "--image", "app:1", "--platform", "s390x", code=1).stderr
+    )
+    assert "--platform needs --image" in run("rw", "create", "c", "--platform", "s390x", code=2).stderr
+    assert "--platform needs an IMAGE" in run("mount", "--platform", "s390x", code=2).stderr
+
+
+@pytest.mark.needs_root
+def test_the_image_for_a_platform_is_mounted(run: Run, layout: Path) -> None:
+    run("load", layout, "--all-platforms")
+    for image in run("images", "--json").json["images"]:
+        mounted = run("mount", "app:1", "--platform", image["platform"], "--json").json
+        assert mounted["chain_id"] == image["chain_id"]
+        run("umount", mounted["path"])
+
+
 def test_the_line_for_people_says_what_was_skipped_but_not_what_was_kept(run: Run, layout: Path) -> None:
     said = run("load", layout)
     assert said.lines == ["app:1"]

@@ -48,8 +48,8 @@ def test_config_takes_all_options(run: Run, app: str) -> None:
     ("words", "message"),
     [
         ((), "nothing is to be changed"),
-        (("--env", "A"), "--env 'A': write KEY=VALUE, or KEY- to remove the key"),
-        (("--expose", "x"), "'x' is not a port"),
+        (("--env", "A"), "'--env': 'A' is no pair; write KEY=VALUE, or KEY- to remove the key"),
+        (("--expose", "x"), "'--expose': 'x' is not a port"),
         (("--created", "soon"), "'soon' is not a time"),
         (("--healthcheck", "x"), "is not a healthcheck"),
         (("--stop-signal", "SIGFOO"), "is not a signal"),
@@ -90,7 +90,7 @@ def test_commit_with_a_time_for_all_files(run: Run, app: str) -> None:
         os.utime(path, (len(made), len(made)))
         made.append(run("commit", "work", "app:2", *AT, "--mtime", "1700000000").text)
     assert made[0] == made[1] != made[2]
-    assert "--mtime: 'x' is not a time" in run("commit", "work", "app:2", "--mtime", "x", code=2).stderr
+    assert "'--mtime': 'x' is not a time" in run("commit", "work", "app:2", "--mtime", "x", code=2).stderr
 
 
 def test_commit_asks_which_image(run: Run, app: str) -> None:

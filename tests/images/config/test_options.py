@@ -148,13 +148,13 @@ def test_instructions_say_what_was_changed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"env": ["A"]}, "--env 'A': write KEY=VALUE, or KEY- to remove the key"),
+        ({"env": ["A"]}, "'A' is no pair; write KEY=VALUE, or KEY- to remove the key"),
         ({"env": ["=x"]}, "the name of a variable of the environment is empty"),
-        ({"env": ["-"]}, "--env '-'"),
+        ({"env": ["-"]}, "'-' is no pair"),
         ({"env": ["A=\udcff"]}, "is not UTF-8"),
         ({"env": ["A=\0"]}, "zero byte"),
         ({"labels": [" =x"]}, "the name of a label is empty"),
-        ({"annotations": ["x"]}, "--annotation 'x'"),
+        ({"annotations": ["x"]}, "'x' is no pair"),
         ({"user": " x"}, "has blanks around it"),
         ({"user": "\udcff"}, "the user is not UTF-8"),
         ({"expose": ["x"]}, "'x' is not a port"),

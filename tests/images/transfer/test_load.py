@@ -478,3 +478,12 @@ def test_a_load_does_not_fail_if_blobs_cannot_be_recorded(
     assert [image.image_id for image in images.load(source)] == [APP.image_id]
     assert calls == [1]
     assert [image.image_id for image in images.all()] == [APP.image_id]
+
+
+def test_a_reserved_name_is_refused_but_an_archive_may_bring_it(images: Images, tmp_path: Path) -> None:
+    """As with Docker: `docker tag` refuses the name, and `docker load` takes it."""
+    (tmp_path / "image.tar").write_bytes(docker_archive(ImageSpec((BASE,), ("scratch:latest",))))
+    with pytest.raises(InvalidReference, match="'scratch:latest' is reserved"):
+        images.load(tmp_path / "image.tar", name="scratch")
+    assert images.all() == []
+    assert [image.names for image in images.load(tmp_path / "image.tar")] == [("scratch:latest",)]

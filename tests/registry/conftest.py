@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,3 +92,20 @@ def mirror_registry(servers_directory: Path, plain_registry: RegistryServer) -> 
     """Yield a pull-through mirror of `plain_registry`."""
     with docker_registry(servers_directory / "mirror", mirror_of=plain_registry.url) as server:
         yield server
+
+
+@pytest.fixture
+def unused_host() -> Iterator[str]:
+    """Yield an address at which nothing answers: connections are refused."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # it is taken, and nothing listens
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have the client wait for nothing between attempts; return for how long it would have waited."""
+    made: list[float] = []
+    clock = SimpleNamespace(sleep=made.append, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("layerstore_core.registry.http.retries.time", clock)
+    return made

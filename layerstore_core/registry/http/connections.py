@@ -62,8 +62,13 @@ class Connections:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        for pool in self._pools.values():
-            pool.clear()
+        for manager in self._pools.values():
+            # `clear` alone leaves them to the garbage collector, which finds those of a failed call much later.
+            keys = manager.pools.keys()
+            for key in keys:
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+            manager.clear()
 
     def _pool(self, own: bool) -> PoolManager:
         if own not in self._pools:

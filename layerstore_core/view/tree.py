@@ -15,7 +15,7 @@ from layerstore_core.view.content import Content, expand
 from layerstore_core.view.history import LayerChange, changes_to
 from layerstore_core.view.layers import ViewLayer
 from layerstore_core.view.limits import MAX_ENTRIES, MAX_PATH_BYTES, Budget
-from layerstore_core.view.lookup import find_file
+from layerstore_core.view.lookup import locate_file
 from layerstore_core.view.merge import Merger
 from layerstore_core.view.nodes import DirectoryNode, FileNode, Node
 from layerstore_core.view.path import ViewPath
@@ -273,9 +273,19 @@ class TreeView:
             IsADirectoryError: it is a directory.
             OSError: with `ELOOP` for a loop of links, with `EINVAL` if it is a device or a fifo.
         """
-        if self._root is None and not self._closed and (node := find_file(self._layers, path)) is not None:
-            return self.open_node(node, path)
-        return self.open_node(self.find(path)[1], path)
+        return self.open_node(self.find_file(path)[1], path)
+
+    def find_file(self, path: bytes) -> tuple[bytes, FileNode]:
+        """Look a regular file up in as few layers as possible. Symbolic links are followed; errors as for `open`.
+
+        Returns:
+            Its path with links resolved, and its node. Unless the tree has been read already, the node's metadata is
+            that of the file's own entry: hard links in other layers may have changed it.
+        """
+        if self._root is None and not self._closed and (found := locate_file(self._layers, path)) is not None:
+            return found
+        real, node = self.find(path)
+        return real, _check_file(node, path)
 
     def open_node(self, node: Node, path: bytes = b"") -> BinaryIO:
         """Open a regular file for reading by its node; see `open`.

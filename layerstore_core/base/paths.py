@@ -1,7 +1,8 @@
-"""Names in layers as relative paths: cleaning them, and finding those that leave the root."""
+"""Names in layers as relative paths, cleaned, and whether they leave the root; paths with `~` at their beginning."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 _DOTS: Final = (b"", b".", b"..")
@@ -48,3 +49,15 @@ def _has_dots(name: bytes) -> bool:
 def leaves_root(clean: bytes) -> bool:
     """Return whether a cleaned name refers to a place outside of the root."""
     return clean == b".." or clean.startswith(b"../")
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with the home directory in place of a `~` or `~user` at its beginning.
+
+    Raises:
+        ValueError: that home directory is not known.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"no home directory found for {path.parts[0]}") from None

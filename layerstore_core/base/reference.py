@@ -116,6 +116,11 @@ class Reference:
         return f":{self.tag}" if self.tag else ""
 
 
+def is_registry(text: str) -> bool:
+    """Return whether a text is the address of a registry: a host, which may have a port."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
 def _is_domain(part: str) -> bool:
     """Return whether the part before the first slash of a name is a registry."""
     return bool(set(".:") & set(part)) or part == "localhost" or part != part.lower()

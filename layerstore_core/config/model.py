@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
 from layerstore_core.config.settings import SETTINGS, SettingFields, Settings, default_root, parse_range
-from layerstore_core.config.sources import merge_layers
+from layerstore_core.config.sources import TABLES, as_table, merge_layers
 from layerstore_core.tree.idmap import IDMapping
 
 #: The settings whose usual values need no validation.
@@ -90,7 +90,7 @@ class StoreConfig(SettingFields):
     def document(self) -> dict[str, Any]:
         """Return the settings by name, as JSON has them."""
         values = {name: getattr(self, name) for name in SETTINGS}
-        document: dict[str, Any] = json.loads(json.dumps(values, default=str))
+        document: dict[str, Any] = json.loads(json.dumps(values, default=_plain_value))
         return document
 
     def with_overrides(self, **overrides: Unpack[Settings]) -> StoreConfig:
@@ -102,6 +102,11 @@ class StoreConfig(SettingFields):
         origins: Mapping[str, str] = self.__dict__["_origins"]
         given = {name: getattr(self, name) for name in origins}
         return StoreConfig.of(*merge_layers([(overrides, dict.fromkeys(overrides, "argument")), (given, origins)]))
+
+
+def _plain_value(value: object) -> object:
+    table = as_table(value)
+    return str(value) if table is value else table
 
 
 def _fill(config: StoreConfig, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -129,5 +134,5 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not (driver is None or isinstance(driver, str)) or durability not in ("full", "none"):
         return None
-    defaults: dict[str, Any] = {one.name: {} if one.name == "drivers" else one.default for one in fields(StoreConfig)}
+    defaults: dict[str, Any] = {one.name: {} if one.name in TABLES else one.default for one in fields(StoreConfig)}
     return {**defaults, "root": root, "driver": driver, "durability": durability}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from layerstore_core.config.settings import SETTINGS, SettingFields
+from layerstore_core.config.settings import SETTINGS, SettingFields, setting_types
 from layerstore_core.config.sources import PREFIX
 from layerstore_core.errors import ConfigError
 
@@ -28,7 +28,7 @@ class _Environment(BaseSettings):
 @cache
 def _names() -> type[BaseSettings]:
     """Return the settings for pydantic-settings to look for; their values are validated later."""
-    hints = get_type_hints(SettingFields)
+    hints = setting_types()
     members: dict[str, Any] = {one.name: (hints[one.name], None) for one in fields(SettingFields)}
     return create_model("Environment", __base__=_Environment, **members)
 

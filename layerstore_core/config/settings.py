@@ -9,12 +9,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_type_hints
 
+from layerstore_core.base.paths import expanded
 from layerstore_core.base.units import parse_size
 from layerstore_core.errors import ConfigError
 from layerstore_core.rootless.rights import acts_for_root
 from layerstore_core.tree.idmap import IDRange
+
+if TYPE_CHECKING:
+    from layerstore_core.config.registries import HostSettings
 
 #: Docker's limit: 127 layers that its drivers hold, less the two of a writable layer.
 DOCKER_MAX_DEPTH: Final = 125
@@ -37,6 +41,7 @@ class Settings(TypedDict, total=False):
     keep_blobs: Literal["never", "unreproducible", "always"]
     uid_map: Sequence[str]
     gid_map: Sequence[str]
+    registries: Mapping[str, HostSettings | Mapping[str, Any]]
 
 
 def default_root() -> Path:
@@ -59,18 +64,6 @@ def default_root() -> Path:
         ) from None
 
 
-def expanded(path: Path) -> Path:
-    """Return a path with the home directory in place of a `~` or `~user` at its beginning.
-
-    Raises:
-        ValueError: that home directory is not known.
-    """
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"no home directory found for {path.parts[0]}") from None
-
-
 def _not_empty(root: object) -> object:
     if root == "":
         raise ValueError("is empty; name a directory, '.' for the current one")
@@ -83,6 +76,13 @@ def _absolute(root: Path) -> Path:
 
 def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
+
+
+def _hosts(value: dict[str, HostSettings]) -> dict[str, HostSettings]:
+    from layerstore_core.config.registries import check_hosts  # lazy: few commands use registries
+
+    check_hosts(value)
+    return value
 
 
 def _ranges(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,6 +116,8 @@ class SettingFields:
             bytes, which is tried when an image is loaded; `"always"`: all.
         uid_map: ranges `"container:host:length"` by which user IDs in layers are shifted on disk.
         gid_map: the same for group IDs.
+        registries: mirrors, certificates and plain HTTP of registries, by host and port; see
+            `layerstore_core.config.registries.HostSettings`.
     """
 
     # Metadata: `json` marks the settings that a variable holds as JSON. The others are for `config.validation`: limits
@@ -132,12 +134,20 @@ class SettingFields:
     keep_blobs: Literal["never", "unreproducible", "always"] = "never"
     uid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
     gid_map: tuple[str, ...] = field(default=(), metadata={"after": _ranges, "json": True})
+    registries: dict[str, HostSettings] = field(default_factory=dict, metadata={"after": _hosts, "json": True})
 
 
 #: All settings, by name.
 SETTINGS: Final = tuple(one.name for one in fields(SettingFields))
 #: The settings whose variables hold one word or number each, and no JSON.
 ONE_WORD: Final = tuple(one.name for one in fields(SettingFields) if not one.metadata.get("json"))
+
+
+def setting_types() -> dict[str, Any]:
+    """Return the types of all settings, by name."""
+    from layerstore_core.config.registries import HostSettings  # lazy: few commands use registries
+
+    return get_type_hints(SettingFields, localns={"HostSettings": HostSettings})
 
 
 def parse_range(text: str) -> IDRange:

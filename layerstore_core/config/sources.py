@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from layerstore_core.config.settings import ONE_WORD, SETTINGS, expanded
+from layerstore_core.base.paths import expanded
+from layerstore_core.config.settings import ONE_WORD, SETTINGS
 from layerstore_core.errors import ConfigError
 
 #: Settings by name, and the source of each.
@@ -18,6 +19,8 @@ PREFIX: Final = "LAYERSTORE_"
 SYSTEM_FILE: Final = Path("/etc/layerstore/config.toml")
 #: The table of options for the driver that is used, whatever its name.
 ANY_DRIVER: Final = "*"
+#: The settings that are tables of tables. They are merged key by key.
+TABLES: Final = ("drivers", "registries")
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
 #: Prefixes of variables for the tests of this package and of drivers. The commands that tests run see these, too.
@@ -140,23 +143,31 @@ def from_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
+def as_table(value: Any) -> Any:
+    """Return the settings of a registry that are not the default as a table; any other value as it is."""
+    given = getattr(value, "given", None)
+    return given() if callable(given) else value
+
+
 def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Merge settings, the first layer before the others; options of drivers key by key.
+    """Merge settings, the first layer before the others; tables of tables, such as `drivers`, key by key.
 
     Returns:
         The settings, and where each came from.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    drivers: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     for given, sources in reversed(layers):
         for name, value in given.items():
-            if name == "drivers" and isinstance(value, Mapping):
-                for driver, options in value.items():
-                    drivers[driver] = (
-                        {**drivers.get(driver, {}), **options} if isinstance(options, Mapping) else options
-                    )
-                values[name] = drivers
+            if name in TABLES and isinstance(value, Mapping):
+                merged = tables[name]
+                for key, inner in value.items():
+                    before, given_here = merged.get(key), as_table(inner)
+                    if isinstance(given_here, Mapping):
+                        given_here = {**(before if isinstance(before, Mapping) else {}), **given_here}
+                    merged[key] = given_here
+                values[name] = merged
                 origins[name] = ", ".join(dict.fromkeys([sources[name], *filter(None, [origins.get(name)])]))
             else:
                 values[name], origins[name] = value, sources[name]

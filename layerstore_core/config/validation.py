@@ -6,13 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from layerstore_core.config.settings import SETTINGS, SettingFields
+from layerstore_core.config.registries import HostSettings
+from layerstore_core.config.settings import SETTINGS, SettingFields, setting_types
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.errors import ConfigError
+
+#: The names in a table of `registries`.
+_HOST_SETTINGS = tuple(one.name for one in fields(HostSettings))
 
 
 def validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> dict[str, Any]:
@@ -53,6 +57,9 @@ def describe_errors(
         origin = f" (from {origins[top]})" if origins and top in origins else ""
         if problem["type"] == "extra_forbidden":
             sentences.append(f"unknown {what} {name!r}{origin}{did_you_mean(name, known)}")
+        elif problem["type"] == "unexpected_keyword_argument":  # in a table that is a dataclass
+            key = str(problem["loc"][-1])
+            sentences.append(f"unknown {what} {name!r}{origin}{did_you_mean(key, _HOST_SETTINGS)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             given = problem["input"]
@@ -64,7 +71,7 @@ def describe_errors(
 @cache
 def _model() -> type[BaseModel]:
     """Return the model of `StoreConfig`: its fields, with the limits and validators of their metadata."""
-    hints = get_type_hints(SettingFields)
+    hints = setting_types()
     members: dict[str, Any] = {}
     for one in fields(SettingFields):
         limits = {key: value for key, value in one.metadata.items() if key != "json"}

@@ -1,42 +1,36 @@
-"""Credentials for registries, from the files of Docker and of podman.
-
-The files are Docker's `config.json` and podman's `auth.json` (containers-auth.json(5)). Both have the same form:
-`{"auths": {"HOST": {"auth": "<base64 of USER:PASSWORD>"}}}`.
-"""
+"""Credentials for registries: found, kept and removed where Docker and podman look for them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from layerstore_core.errors import ConfigError
+from layerstore_core.registry.files.reading import in_home
+from layerstore_core.registry.login.auth_file import AuthFile
+from layerstore_core.registry.login.model import Credentials
 
-#: The key of Docker Hub in Docker's file.
-_HUB_KEY: Final = "https://index.docker.io/v1/"
-_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+__all__ = [
+    "Credentials",
+    "credential_files",
+    "credentials_for",
+    "erase_all_credentials",
+    "erase_credentials",
+    "store_credentials",
+]
+
+_FILE_VARIABLE: Final = "REGISTRY_AUTH_FILE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """What a registry, or its token server, is shown.
+def credential_files() -> list[Path]:
+    """Return the files with credentials that may exist, in the order in which they are searched.
 
-    Attributes:
-        username: the user's name; may be empty with an identity token.
-        password: the password; empty if there is an identity token.
-        identity_token: a token that is exchanged for others at the token server; empty for none.
-        source: where it was found.
+    It is that of podman: the file of `REGISTRY_AUTH_FILE` alone; or else `auth.json` in `$XDG_RUNTIME_DIR/containers`
+    (or `/run/containers/<user ID>`) and in `$XDG_CONFIG_HOME/containers` (or `~/.config/containers`), and Docker's
+    `config.json` in `$DOCKER_CONFIG` (or `~/.docker`).
     """
-
-    username: str
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    source: str = field(default="", compare=False)
+    return [one.path for one in _files()]
 
 
 def credentials_for(host: str, repository: str = "") -> Credentials | None:
@@ -44,50 +38,74 @@ def credentials_for(host: str, repository: str = "") -> Credentials | None:
 
     Args:
         host: the registry, as in names of images: `docker.io`, `registry.example.com:5000`.
-        repository: the repository. `auth.json` may have credentials for some repositories only.
+        repository: the repository. There may be credentials for some repositories only; the most special ones count.
 
     Raises:
-        ConfigError: a file cannot be read.
+        ConfigError: a file is damaged or cannot be read, or a program that it names cannot be used.
     """
-    for path in _files():
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            continue
-        try:
-            auths: dict[str, Any] = json.loads(text).get("auths", {})
-        except ValueError as error:
-            raise ConfigError(f"{path}: not JSON: {error}") from None
-        for key in _keys(host, repository):
-            if (entry := auths.get(key)) and (found := _decoded(entry, str(path))):
-                return found
+    for file in _files():
+        if (found := file.find(host, repository)) is not None:
+            return found
     return None
 
 
-def _files() -> Iterator[Path]:
-    if named := os.environ.get("REGISTRY_AUTH_FILE"):
-        yield Path(named)
-        return
-    yield Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}") / "containers" / "auth.json"
-    yield Path("~/.config/containers/auth.json").expanduser()
-    yield Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser()) / "config.json"
+def store_credentials(host: str, credentials: Credentials) -> str:
+    """Keep credentials for a registry.
+
+    They go to the file of `REGISTRY_AUTH_FILE`; or else to the first file that has an entry for the registry; or else
+    to Docker's `config.json`, which podman reads, too; or to the program that the file names.
+
+    Returns:
+        Where they are: the file, or the program.
+
+    Raises:
+        ConfigError: the file is damaged, or the program cannot be used.
+        OSError: the file cannot be written. It is unchanged then.
+    """
+    files = _files(must_exist=False)
+    file = files[0] if len(files) == 1 else next((one for one in files if one.has(host)), files[-1])
+    return file.store(host, credentials)
 
 
-def _keys(host: str, repository: str) -> Iterator[str]:
-    names = ["docker.io", "index.docker.io"] if host in _HUB_NAMES else [host]
-    parts = repository.split("/") if repository else []
-    for count in range(len(parts), -1, -1):
-        yield from ("/".join([name, *parts[:count]]) for name in names)
-    if host in _HUB_NAMES:
-        yield _HUB_KEY
+def erase_credentials(host: str) -> list[str]:
+    """Remove the credentials for a registry wherever they would be found; those for single repositories stay.
+
+    Returns:
+        Where there were some: files, programs.
+
+    Raises:
+        ConfigError, OSError: as from `store_credentials`.
+    """
+    return [place for file in _files(must_exist=False) for place in file.erase(host)]
 
 
-def _decoded(entry: dict[str, Any], source: str) -> Credentials | None:
-    try:
-        username, _, password = base64.b64decode(entry.get("auth", "")).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        raise ConfigError(f"{source}: an entry is damaged; log in again") from None
-    token = entry.get("identitytoken", "")
-    if not (username or token):
-        return None
-    return Credentials(username=username, password="" if token else password, identity_token=token, source=source)
+def erase_all_credentials() -> list[str]:
+    """Remove the credentials of all registries and repositories; result and errors as for `erase_credentials`."""
+    return [place for file in _files(must_exist=False) for place in file.erase_all()]
+
+
+def _files(*, must_exist: bool = True) -> list[AuthFile]:
+    """Return the files to search.
+
+    Args:
+        must_exist: whether a file that a variable names has to be there.
+    """
+    named = os.environ.get(_FILE_VARIABLE)
+    if named:
+        if must_exist and not os.path.exists(named):
+            raise ConfigError(
+                f"{named}: there is no such file, which {_FILE_VARIABLE} names; 'layerstore login' makes it"
+            )
+        return [AuthFile(Path(named))]
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    config = os.environ.get("XDG_CONFIG_HOME")
+    docker = os.environ.get("DOCKER_CONFIG")
+    places = [
+        Path(runtime) / "containers" if runtime else Path(f"/run/containers/{os.geteuid()}"),
+        *([Path(config) / "containers"] if config else in_home(".config", "containers")),
+    ]
+    docker_places = [Path(docker)] if docker else in_home(".docker")
+    return [
+        *(AuthFile(place / "auth.json") for place in places),
+        *(AuthFile(place / "config.json", docker=True) for place in docker_places),
+    ]

@@ -21,6 +21,7 @@ class Endpoint:
         verify: whether the server's certificate is verified.
         credentials_key: the host for `credentials_for`.
         query: what is added to the query of each request, such as `ns`, which tells a mirror the registry.
+        headers: what is added to the headers of each request.
         tags: whether it may be asked for tags; the digest of a tag from elsewhere may be asked for by `digests`.
         digests: whether it may be asked for manifests and blobs by digest.
         plain_after_tls: it speaks plain HTTP, and comes after an endpoint that is the same server with TLS. It is used
@@ -39,6 +40,7 @@ class Endpoint:
     verify: bool = True
     credentials_key: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tags: bool = True
     digests: bool = True
     plain_after_tls: bool = False

@@ -1,58 +1,94 @@
-"""Where the requests for a repository go: the registry's mirrors, and then the registry."""
+"""Where the requests for a repository go: the registry's mirrors, and then the registry.
+
+The first of these that names the registry decides it: our own table `[registries."HOST"]`; `registries.conf` of podman;
+`hosts.toml` of containerd; `daemon.json` of Docker. Certificates come from our own table of the server, or else from
+what names the server, or else from the `certs.d` directories of podman and Docker.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
-from typing import Final
+from pathlib import Path
 
-from layerstore_core.config.registries import HostSettings
+from layerstore_core.base.reference import is_registry
+from layerstore_core.config.registries import Address, HostSettings
+from layerstore_core.errors import ConfigError
 from layerstore_core.registry.endpoint import Endpoint
+from layerstore_core.registry.files import daemon_json, hosts_toml, registries_conf
+from layerstore_core.registry.files.certificates import certificate_directories
+from layerstore_core.registry.files.reading import in_system
+from layerstore_core.registry.files.servers import (
+    HUB,
+    RegistrySettings,
+    is_loopback,
+    names_of,
+    own_source,
+    reach,
+    settings_of,
+    without_repeats,
+)
 
-__all__ = ["HUB", "Endpoint", "RegistrySettings", "endpoints_of", "is_loopback"]
-
-#: The settings of registries, by host and port: the setting `registries` of the configuration.
-RegistrySettings = Mapping[str, HostSettings]
-
-#: The name of Docker Hub in names of images, and the host that serves it.
-HUB: Final = "docker.io"
-_HUB_SERVER: Final = "registry-1.docker.io"
-_HUB_NAMES: Final = frozenset({HUB, "index.docker.io", _HUB_SERVER})
+__all__ = ["HUB", "Endpoint", "RegistrySettings", "endpoints_of", "files_in_force", "is_loopback"]
 
 
 def endpoints_of(host: str, settings: RegistrySettings | None = None, repository: str = "") -> list[Endpoint]:
     """Return where the requests for a repository go, in the order in which they are tried.
 
-    A read tries all of them. A write goes to the registry itself, never to a mirror.
+    A read tries all of them that may be asked. A write goes to those that are no mirrors.
 
     Args:
         host: the registry, as in names of images: `docker.io`, `registry.example.com:5000`.
         settings: the settings of registries; `None` for those of the configuration files.
         repository: the repository, such as `library/debian`; some files have other mirrors for some repositories.
+
+    Raises:
+        ConfigError: `host` is no address; or a file that may say something of the registry is damaged, or blocks it.
+            The message names the file, the line if it is known, and what to do.
     """
-    own = (settings or {}).get(host, HostSettings())
-    server = _HUB_SERVER if host in _HUB_NAMES else host
-    plain = own.plain_http or is_loopback(server)
-    return [
-        Endpoint(
-            url=f"{'http' if plain else 'https'}://{server}/v2",
-            host=server,
-            credentials_key=HUB if host in _HUB_NAMES else host,
-            ca=(own.ca,) if own.ca else (),
-            client_cert=own.client_cert,
-            client_key=own.client_key,
-            verify=not own.insecure,
-            applied=("default",),
+    if not is_registry(host):
+        raise ConfigError(f"{host!r} is not the address of a registry; give HOST or HOST:PORT")
+    if settings is None:
+        from layerstore_core.config.load import load_config
+
+        settings = load_config().registries
+    host = names_of(host)[0]
+    if (own := settings_of(host, settings)) is not None:
+        return without_repeats(_own(host, own, settings))
+    found = registries_conf.endpoints(host, repository, settings)
+    if found is None:
+        found = hosts_toml.endpoints(host, settings)
+    if found is None:
+        found = daemon_json.endpoints(host, settings)
+    if found is None:
+        found = reach(host, settings, "default")
+    return without_repeats(found)
+
+
+def _own(host: str, own: HostSettings, settings: RegistrySettings) -> list[Endpoint]:
+    made: list[Endpoint] = []
+    for text in own.mirrors:
+        mirror = Address.parse(text)
+        made += reach(
+            mirror.host,
+            settings,
+            own_source(host),
+            scheme=mirror.scheme,
+            mirror=True,
+            replacement=mirror.path,
+            query={"ns": host},
         )
+    return [*made, *reach(host, settings, own_source(host))]
+
+
+def files_in_force() -> list[Path]:
+    """Return the files and directories of other programs that exist, and may say something of a registry.
+
+    None of them is read.
+    """
+    containerd = in_system("containerd", "certs.d")
+    docker = daemon_json.daemon_json()
+    return [
+        *registries_conf.registries_conf_files(),
+        *([containerd] if containerd.is_dir() else []),
+        *([docker] if docker else []),
+        *(path for path in certificate_directories() if path.is_dir()),
     ]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -1,0 +1,1 @@
+"""Where credentials for registries are kept: the files of Docker and podman, and programs that those name."""

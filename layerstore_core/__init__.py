@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from layerstore_core.records.kept import Referrer
     from layerstore_core.registry.blobs import BlobResponse
     from layerstore_core.registry.client import Registry
+    from layerstore_core.registry.credentials import Credentials
     from layerstore_core.registry.errors import (
         InvalidAnswer,
         NotInRegistry,
@@ -157,6 +158,7 @@ _HOMES = {
     "ConfigError": "errors",
     "ConfigOptions": "images.config.options",
     "ConfigPart": "images.config.model",
+    "Credentials": "registry.credentials",
     "DiffID": "base.digests",
     "DiffStat": "images.compare",
     "DriverContext": "driver.context",
@@ -299,6 +301,7 @@ __all__ = [
     "ConfigError",
     "ConfigOptions",
     "ConfigPart",
+    "Credentials",
     "DiffID",
     "DiffStat",
     "DriverContext",

@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeVar
 
 from layerstore_core.base.arguments import check_type
 from layerstore_core.registry.blobs import BlobCall, BlobResponse
+from layerstore_core.registry.credentials import Credentials
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry
 from layerstore_core.registry.hosts import RegistrySettings
 from layerstore_core.registry.http.answer import Answer
@@ -37,17 +38,25 @@ class Registry:
         host: the registry, as in names of images: `docker.io`, `registry.example.com:5000`.
         settings: settings of registries, by host; `None` for those of the configuration files.
         timeout: the longest silence of a server in seconds.
+        credentials: the credentials for the registry and its mirrors; `None` for those of the files.
 
     Raises:
         ValueError: `host` is not a host with an optional port.
     """
 
-    def __init__(self, host: str, *, settings: RegistrySettings | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        *,
+        settings: RegistrySettings | None = None,
+        timeout: float = 30.0,
+        credentials: Credentials | None = None,
+    ) -> None:
         check_type(host, str, "a registry's host, a str")
         if not _HOST.fullmatch(host):
             raise ValueError(f"{host[:300]!r} is not the host of a registry; expected HOST or HOST:PORT")
         self.host = host
-        self._session = Session(host, settings, timeout)
+        self._session = Session(host, settings, timeout, credentials)
 
     def __repr__(self) -> str:
         return f"<Registry {self.host}>"

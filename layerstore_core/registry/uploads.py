@@ -45,7 +45,7 @@ def begin_upload(session: Session, repository: str, *, digest: str = "", source:
             query=wanted,
             what=f"begin an upload to {repository}",
             actions=_PUSH,
-            also=frozenset({(source, "pull")} if source else ()),
+            also=((source, "pull"),) if source else (),
             headers={"Content-Length": "0"},
             accept=frozenset({201, 202}) if source else frozenset({202}),
         ),

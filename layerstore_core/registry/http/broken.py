@@ -11,14 +11,24 @@ class ConnectionFailed(Exception):
         lasting: whether the same would happen again, as with a certificate that is not trusted.
         connected: whether there was a connection.
         no_tls: whether the server does not speak TLS.
+        pause: how long to wait before the next attempt, in seconds; `None` where no server has said it.
     """
 
-    def __init__(self, reason: str, *, lasting: bool = False, connected: bool = True, no_tls: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        lasting: bool = False,
+        connected: bool = True,
+        no_tls: bool = False,
+        pause: float | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.lasting = lasting
         self.connected = connected
         self.no_tls = no_tls
+        self.pause = pause
 
 
 class TooLong(Exception):

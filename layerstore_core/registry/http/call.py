@@ -11,8 +11,6 @@ from layerstore_core.registry.http.connections import Method
 from layerstore_core.registry.http.urls import quoted, with_query
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
-#: The rights that a call needs, as in scopes of tokens: the pairs of a repository and an action.
-Rights = frozenset[tuple[str, str]]
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -29,7 +27,7 @@ class Call:
         query: values for the query.
         what: what is asked for, in words, for messages.
         actions: the rights in the repository that it needs: `pull`, `push`, `delete`.
-        also: rights in other repositories.
+        also: rights in other repositories: pairs of a repository and an action.
         headers: headers of the request.
         body: the body, or a function that returns it in pieces, once for each attempt.
         accept: the statuses that are results. Others are errors.
@@ -44,7 +42,7 @@ class Call:
     url: str = ""
     query: tuple[tuple[str, str], ...] = ()
     actions: tuple[str, ...] = ("pull",)
-    also: Rights = frozenset()
+    also: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     body: Body = None
     accept: frozenset[int] = frozenset({200})
@@ -59,9 +57,11 @@ class Call:
         below = "/".join(filter(None, (quoted(name), quoted(self.path))))
         return with_query(f"{endpoint.url}/{below}", (*endpoint.query.items(), *self.query))
 
-    def rights_at(self, endpoint: Endpoint) -> Rights:
-        """Return the rights that the request needs at an endpoint."""
-        if not self.repository:
-            return self.also
-        name = endpoint.repository(self.repository)
-        return self.also | {(name, action) for action in self.actions}
+    def scopes_at(self, endpoint: Endpoint) -> frozenset[str]:
+        """Return the rights that the request needs at an endpoint, as scopes of tokens with one action each."""
+        own = ((self.repository, action) for action in self.actions) if self.repository else ()
+        return frozenset(f"repository:{endpoint.repository(name)}:{action}" for name, action in (*own, *self.also))
+
+    def new_body(self) -> bytes | Iterable[bytes] | None:
+        """Return the body for one attempt."""
+        return self.body() if callable(self.body) else self.body

@@ -10,6 +10,7 @@ from layerstore_core.registry.errors import NotInRegistry, RegistryDenied, Regis
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.retries import TRY_AGAIN
+from layerstore_core.registry.http.secrets import Secrets
 
 _MAX_BODY: Final = 64 << 10
 #: How many errors of one answer are shown, and how much of each.
@@ -17,21 +18,24 @@ _SHOWN: Final = 3
 _SHOWN_TEXT: Final = 300
 
 
-def error_of(host: str, what: str, answer: Answer) -> RegistryError:
+def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_credentials: bool) -> RegistryError:
     """Return the exception for an answer that is an error. It reads the body.
 
     Args:
         host: the registry, for the message.
         what: what was asked for, in words.
         answer: the answer.
+        secrets: what is not to be shown, though the answer may quote it.
+        has_credentials: whether there are credentials for this registry.
     """
     status = answer.status
-    codes, said = _errors(answer)
-    told = f" ({'; '.join(said)})" if said else f" (HTTP {status} {_phrase(status)}".rstrip() + ")"
+    codes, said = errors_in(answer)
+    told = f" ({secrets.hide('; '.join(said))})" if said else f" (HTTP {status} {_phrase(status)}".rstrip() + ")"
     kind: type[RegistryError] = RegistryError
     if status in (401, 403) or (codes and set(codes) <= {"DENIED", "UNAUTHORIZED"} and status != 404):
         kind = RegistryDenied
-        message = f"no right to {what}{told}" if status == 403 else f"a login is needed to {what}{told}"
+        advice = "these credentials have not the right" if has_credentials else f"log in: layerstore login {host}"
+        message = f"not allowed to {what}{told}; {advice}"
     elif status == 404:
         kind = NotInRegistry
         message = f"cannot {what}: there is no such thing{told}"
@@ -43,7 +47,7 @@ def error_of(host: str, what: str, answer: Answer) -> RegistryError:
     return kind(host, message, status=status, codes=codes)
 
 
-def _errors(answer: Answer) -> tuple[list[str], list[str]]:
+def errors_in(answer: Answer) -> tuple[list[str], list[str]]:
     """Return the codes of an answer, and a text for each error; none if it is not a registry's error."""
     try:
         document = json.loads(answer.whole(_MAX_BODY))

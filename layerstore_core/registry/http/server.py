@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
+from layerstore_core.registry.credentials import Credentials
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.http.answer import Answer
+from layerstore_core.registry.http.auth import Authenticator
 from layerstore_core.registry.http.call import Call
-from layerstore_core.registry.http.connections import Connections
+from layerstore_core.registry.http.connections import Connections, Method
+from layerstore_core.registry.http.secrets import Secrets
+from layerstore_core.registry.http.tokens import TokenServer
 from layerstore_core.registry.http.urls import origin
 
 #: How long a mirror that failed is not asked again, in seconds.
 _REST: Final = 60.0
+#: How often a request is sent until its 401 counts: with no token, with one that has ended, with a new one.
+_ATTEMPTS: Final = 3
 
 
 class Server:
     """One server.
 
     Args:
+        host: the registry that it belongs to, for messages.
         endpoint: its address.
         timeout: its longest silence in seconds.
+        credentials: returns the credentials for a repository of a host, or `None`.
 
     Attributes:
         answered: whether it has given an answer that was a result.
         unreachable: whether the last attempt found no server there, or one that does not speak TLS.
+        secrets: what was sent to it, and is not to be shown.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+    def __init__(
+        self, host: str, endpoint: Endpoint, timeout: float, credentials: Callable[[str, str], Credentials | None]
+    ) -> None:
         self.endpoint = endpoint
         self.answered = False
         self.unreachable = False
+        self.secrets = Secrets()
         self._connections = Connections(endpoint, timeout)
         self._origin = origin(endpoint.url)
         self._rests_until = 0.0
+        encrypted = urlsplit(endpoint.url).scheme == "https"
+        self._auth = Authenticator(
+            lambda repository: credentials(endpoint.credentials_key or endpoint.host, repository),
+            TokenServer(host, encrypted, self._send_elsewhere, self.secrets),
+            self.secrets,
+        )
 
     def serves(self, call: Call) -> bool:
         """Return whether it may be asked for this."""
@@ -51,8 +71,31 @@ class Server:
         """Close its connections that are not in use."""
         self._connections.close()
 
+    def has_credentials(self, call: Call) -> bool:
+        """Return whether there are credentials for a request."""
+        return self._auth.credentials(call.repository) is not None
+
     def send(self, call: Call, url: str) -> Answer:
-        """Send a request to it, or to another server that it refers to, which gets no credentials."""
-        body = call.body() if callable(call.body) else call.body
-        own = origin(url) == self._origin
-        return self._connections.send(call.method, url, call.headers, body, own=own)
+        """Send a request to it, or to another server that it refers to, which gets no credentials.
+
+        Raises:
+            ConnectionFailed: there is no answer.
+            RegistryError: its token server refuses.
+        """
+        if origin(url) != self._origin:
+            return self._connections.send(call.method, url, call.headers, call.new_body(), own=False)
+        repository, scopes = call.repository, call.scopes_at(self.endpoint)
+        attempt = 1
+        while True:
+            header = self._auth.header(repository, scopes)
+            headers = {**call.headers, "Authorization": header} if header else call.headers
+            answer = self._connections.send(call.method, url, headers, call.new_body(), own=True)
+            if answer.status != 401 or attempt == _ATTEMPTS:
+                return answer
+            if not self._auth.learn(answer, repository, scopes, header):
+                return answer
+            answer.close()
+            attempt += 1
+
+    def _send_elsewhere(self, method: Method, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        return self._connections.send(method, url, headers, body, own=origin(url) == self._origin)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from layerstore_core.log import logger
+from layerstore_core.registry.credentials import Credentials, credentials_for
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryError, RegistryUnavailable
 from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
@@ -31,15 +32,22 @@ class Session:
         host: the registry.
         settings: settings of registries, by host.
         timeout: the longest silence of a server in seconds.
+        credentials: those to use, whatever the files say; `None` for those of the files.
         policy: how requests are made again.
     """
 
     def __init__(
-        self, host: str, settings: RegistrySettings | None, timeout: float, policy: RetryPolicy | None = None
+        self,
+        host: str,
+        settings: RegistrySettings | None,
+        timeout: float,
+        credentials: Credentials | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self.host = host
         self._settings = settings
         self._timeout = timeout
+        self._given = credentials
         self.policy = policy or RetryPolicy()
         self._endpoints: dict[str, list[Endpoint]] = {}
         self._servers: dict[str, Server] = {}
@@ -107,11 +115,14 @@ class Session:
                     return result(answer)
                 with answer:
                     wait = asked_pause(answer.header("Retry-After"))
-                    failure = error_of(self.host, call.what, answer)
+                    failure = error_of(
+                        self.host, call.what, answer, server.secrets, has_credentials=server.has_credentials(call)
+                    )
                     if answer.status not in TRY_AGAIN:
                         raise failure
             except ConnectionFailed as error:
                 failure = RegistryUnavailable(self.host, f"cannot {call.what}: {self._named(server)}{error.reason}")
+                wait = error.pause
                 server.unreachable = not server.answered and (error.no_tls or not error.connected)
                 if error.lasting or error.no_tls:
                     raise failure from None
@@ -138,6 +149,9 @@ class Session:
                     raise self._refused(call, f"it redirects to a wrong URL: {error}") from None
         raise self._refused(call, f"it redirects more than {_MAX_REDIRECTS} times, at last to {shown(url)}")
 
+    def _credentials(self, host: str, repository: str) -> Credentials | None:
+        return self._given or credentials_for(host, repository)
+
     def _refused(self, call: Call, reason: str) -> InvalidAnswer:
         return InvalidAnswer(self.host, f"cannot {call.what}: {reason}")
 
@@ -151,7 +165,7 @@ class Session:
             found = []
             for endpoint in self._endpoints[repository]:
                 if endpoint.url not in self._servers:
-                    self._servers[endpoint.url] = Server(endpoint, self._timeout)
+                    self._servers[endpoint.url] = Server(self.host, endpoint, self._timeout, self._credentials)
                 found.append(self._servers[endpoint.url])
         # A server that has answered in plain HTTP is asked in plain HTTP from then on.
         plain = any(server.answered and server.endpoint.plain_after_tls for server in found)

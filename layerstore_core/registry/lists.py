@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from layerstore_core.registry.results import Manifest
 _MAX_PAGE: Final = 8 << 20
 #: How many pages of a list are followed: a server could send links for ever.
 _MAX_PAGES: Final = 10_000
+#: How many bytes all pages may have: tags pass by, descriptors are collected, and take some ten times the memory.
+_MAX_TAGS: Final = 256 << 20
+_MAX_REFERRERS: Final = 16 << 20
 #: How many tags are asked for at once. Servers may send fewer.
 _PAGE: Final = 1000
 _LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+\s*(?:=\s*(?:"[^"]*"|[^\s";,]+))?)*)', re.ASCII)
@@ -34,7 +38,7 @@ def list_tags(session: Session, repository: str) -> Iterator[str]:
         query=(("n", str(_PAGE)),),
         what=f"list the tags of {repository}",
     )
-    for page in _pages(session, call):
+    for page in _pages(session, call, _MAX_TAGS):
         tags = page.get("tags")
         if tags is None:
             continue
@@ -69,7 +73,7 @@ def list_referrers(
         by_digest=True,
     )
     try:
-        found = [entry for page in _pages(session, call) for entry in _descriptors(session, call, page)]
+        found = [entry for page in _pages(session, call, _MAX_REFERRERS) for entry in _descriptors(session, call, page)]
     except NotInRegistry:
         try:
             index = manifest(repository, fallback_tag(digest))
@@ -92,16 +96,20 @@ def _descriptors(session: Session, call: Call, page: dict[str, Any]) -> list[dic
     return found
 
 
-def _pages(session: Session, call: Call) -> Iterator[dict[str, Any]]:
-    seen = set()
+def _pages(session: Session, call: Call, limit: int) -> Iterator[dict[str, Any]]:
+    seen: set[bytes] = set()
+    total = 0
     for _ in range(_MAX_PAGES):
-        page, after = session.read(call, partial(_page, session, call))
+        page, size, after = session.read(call, partial(_page, session, call))
+        total += size
+        if total > limit:
+            raise InvalidAnswer(session.host, f"cannot {call.what}: its pages have more than {limit >> 20} MiB")
         yield page
         if after is None:
             return
-        if after in seen:
+        if (key := hashlib.sha256(after.encode()).digest()) in seen:  # URLs may be long
             raise InvalidAnswer(session.host, f"cannot {call.what}: its pages lead in a circle")
-        seen.add(after)
+        seen.add(key)
         call = Call(
             method=call.method,
             repository=call.repository,
@@ -113,7 +121,8 @@ def _pages(session: Session, call: Call) -> Iterator[dict[str, Any]]:
     raise InvalidAnswer(session.host, f"cannot {call.what}: it sends more than {_MAX_PAGES} pages")
 
 
-def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any], str | None]:
+def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any], int, str | None]:
+    """Return a page, its size in bytes, and where the next one is."""
     with answer:
         data = answer.whole(_MAX_PAGE)
     try:
@@ -132,5 +141,5 @@ def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any],
                 raise InvalidAnswer(
                     session.host, f"cannot {call.what}: the link to its next page is wrong: {error}"
                 ) from None
-            return document, after
-    return document, None
+            return document, len(data), after
+    return document, len(data), None

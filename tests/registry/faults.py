@@ -192,6 +192,10 @@ class Rule:
         """Never answer. The request is not handled."""
         return self.instead(lambda request: Answer(200, silent=True))
 
+    def raw(self, data: bytes) -> Self:
+        """Send these bytes in place of an answer of HTTP. The request is not handled."""
+        return self.instead(lambda request: Answer(200, raw=data))
+
     def short(self, missing: int) -> Self:
         """Send less of the body, and announce that."""
         return self.change(lambda request, answer: setattr(answer, "body", answer.body[: len(answer.body) - missing]))

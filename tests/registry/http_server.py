@@ -82,6 +82,7 @@ class Answer:
         slow_headers: the seconds of waiting after each byte of the status line and of the headers.
         endless: send zeros after the body, without end.
         silent: send nothing at all, and leave the connection open.
+        raw: send these bytes in place of everything else, and close the connection.
     """
 
     status: int
@@ -95,6 +96,7 @@ class Answer:
     slow_headers: float = 0
     endless: bool = False
     silent: bool = False
+    raw: bytes | None = None
     wait: list[Callable[[], object]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
@@ -307,6 +309,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up(answer)
             return
         request.status = answer.status
+        if answer.raw is not None:
+            self.wfile.write(answer.raw)
+            self._hang_up(answer)
+            return
         body = memoryview(answer.body)
         if request.method == "HEAD" or answer.status in (204, 304):
             pieces: Iterable[Bytes] = ()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _INTERVAL: Final = 0.1
 _JSON_INTERVAL: Final = 1.0
 _DIGITS: Final = 12
-_WORDS: Final = {"exists": "already there", "left": "left out"}
+_WORDS: Final = {"exists": "already there", "left": "left out", "elsewhere": "with another process"}
 
 
 @contextmanager
@@ -80,7 +80,9 @@ def _json_line(event: BlobEvent) -> str:
 
 
 def _plain_line(event: BlobEvent) -> str:
-    if event.state == "waiting":
+    from layerstore_core.images.remote.events import LAST
+
+    if event.state not in LAST and event.state != "elsewhere":
         return ""
     size = f"  {human_size(event.size)}" if event.size else ""
     return f"{_short(event.name)}  {event.kind}  {_WORDS.get(event.state, event.state)}{size}"

@@ -27,6 +27,35 @@ class LoadedImages(list[Image]):
         self.referrers = tuple(referrers)
 
 
+class PulledImages(LoadedImages):
+    """The images that were pulled, each with the names that it was given.
+
+    Attributes:
+        name: the name in the registry, in full.
+        digest: the digest of the manifest or index that has this name in the registry.
+        fetched: how many bytes of layers were received now.
+        downloaded: the digests of the layers that were received; a part may have been here since an interrupted pull.
+        present: the digests of the layers that were here already.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedImages,
+        *,
+        name: str,
+        digest: str,
+        fetched: int,
+        downloaded: Iterable[str],
+        present: Iterable[str],
+    ) -> None:
+        super().__init__(loaded, loaded.skipped, loaded.referrers)
+        self.name = name
+        self.digest = digest
+        self.fetched = fetched
+        self.downloaded = tuple(downloaded)
+        self.present = tuple(present)
+
+
 @dataclass(frozen=True, slots=True)
 class SavedManifest:
     """A manifest in an archive or a layout that was saved.

@@ -12,6 +12,7 @@ import pytest
 from layerstore_core.cli.app import cli
 from tests.cli.conftest import Run, docker_archive, tar_of
 from tests.cli.test_app import COMMANDS
+from tests.docs.surroundings import registry
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECTIONS = dict(
@@ -112,6 +113,8 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
     top = seen["rw", "commit"]["chain_id"]
     seen["rm",] = run("--json", "rm", top).json
     seen["register",] = run("--json", "register", "-", stdin=tar_of({"b": b"b"})).json
+    with registry() as fake:
+        seen["pull",] = run("--json", "pull", f"{fake.host}/app:1.0", "-q").json
     # The program that `unshare` runs answers in its place.
     assert {*seen, ("unshare",)} == {words for words, _ in COMMANDS}
     for words, document in seen.items():

@@ -38,10 +38,8 @@ def report_all(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, **options: 
     return stream.getvalue()
 
 
-def test_plain_lines_have_each_state_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_have_the_last_state_of_each_blob(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report_all(io.StringIO(), monkeypatch).splitlines() == [
-        "111111111111  layer  compressing  5.0 MiB",
-        "111111111111  layer  uploading  2.0 MiB",
         "111111111111  layer  done  2.0 MiB",
         "aaaaaaaaaaaa  config  already there  700 B",
     ]

@@ -15,6 +15,8 @@ from pathlib import Path
 from layerstore_core import LayerStore
 from layerstore_core.images import Images
 from tests.images.archives import ImageSpec, docker_archive, oci_files, write_files
+from tests.registry.fake_content import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, descriptor
+from tests.registry.fake_registry import FakeRegistry
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -62,7 +64,13 @@ class Surroundings:
     image: str
 
     def run(self, script: str, *, driver: str = "vfs") -> subprocess.CompletedProcess[str]:
-        """Run lines in a shell, which ends at the first line that fails."""
+        """Run lines in a shell, which ends at the first line that fails. `registry.example.com` is a registry here."""
+        if "registry.example.com" not in script:
+            return self._run(script, driver)
+        with registry() as fake:
+            return self._run(script.replace("registry.example.com", fake.host), driver)
+
+    def _run(self, script: str, driver: str) -> subprocess.CompletedProcess[str]:
         script = script.replace("tag 3f1c9a2b", f"tag {self.image[:8]}").replace("3f1c9a2b", self.layer[:8])
         script = re.sub(r"/srv/layers|/var/lib/(layerstore|docker)|~/layers", str(self.here / "store"), script)
         environment = {
@@ -86,6 +94,21 @@ class Surroundings:
             timeout=120,
             check=False,
         )
+
+
+def registry() -> FakeRegistry:
+    """Return a registry with the image `app:1.0`, for two platforms."""
+    fake = FakeRegistry()
+    entries = []
+    for architecture in ("amd64", "arm64"):
+        image = ImageSpec([tar_of(app="print()\n")], extra={"architecture": architecture})
+        digest = fake.add_image("app", image.layers, config=image.config, layer_type=OCI_LAYER)
+        manifest = fake.repository("app").manifests[digest][1]
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append({**descriptor(manifest, OCI_MANIFEST), "platform": platform})
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    fake.add_manifest("app", index, OCI_INDEX, "1.0")
+    return fake
 
 
 def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:

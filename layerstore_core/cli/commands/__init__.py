@@ -61,6 +61,7 @@ COMMANDS: Final = CommandModules(
         "rw",
         "load",
         "save",
+        "pull",
         "append",
         "import",
         "squash",

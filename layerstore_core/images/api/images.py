@@ -19,12 +19,12 @@ from layerstore_core.errors import (
     ImageDoesNotExist,
     InvalidImage,
     InvalidReference,
-    LayerDoesNotExist,
     LayerStoreError,
     keeping_done,
 )
 from layerstore_core.images.api.deriving import Deriving
 from layerstore_core.images.api.making import Making
+from layerstore_core.images.api.remote import Remote
 from layerstore_core.images.api.trees import Trees
 from layerstore_core.images.arguments import ImageFormat, check_form, check_not_reserved, names_in, new_name, target_of
 from layerstore_core.images.details import ImageDetails, details_of
@@ -37,7 +37,6 @@ from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_or
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.remove import Removal, RemovalPlan
 from layerstore_core.images.results import LoadedImages, SavedImages
-from layerstore_core.records.kept import Referrer
 from layerstore_core.store.store import LayerStore
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{SHORTEST_ID},64}})", re.ASCII)
 _SHOWN: Final = 10
 
 
-class Images(Making, Deriving, Trees):
+class Images(Making, Deriving, Trees, Remote):
     """The images of an open store.
 
     Args:
@@ -273,26 +272,7 @@ class Images(Making, Deriving, Trees):
                 raise nothing_to_load(container.name, found.skipped)
         finally:
             container.close()
-        kept = {one.descriptor.digest for one in loaded.referrers}
-        # Do not read the records for the result: another process may have removed an image by now.
-        return LoadedImages(
-            (
-                self._with_size(
-                    Image(
-                        one.config.image_id,
-                        one.config,
-                        tuple(sorted(map(str, loaded.names[one.config.image_id]))),
-                        0,
-                    )
-                )
-                for one in loaded.images
-            ),
-            # The last reason for an item says most.
-            {
-                item.digest or number: item for number, item in enumerate(found.skipped) if item.digest not in kept
-            }.values(),
-            (Referrer(one.subject, one.descriptor.document) for one in loaded.referrers),
-        )
+        return self._loaded_images(loaded, found.skipped)
 
     def save(
         self,
@@ -468,12 +448,3 @@ class Images(Making, Deriving, Trees):
         chains = {image.chain_id for image in images if image.chain_id is not None}
         sizes = {chain: node.chain_size for chain, node in self._store.context.catalog.find_layers(chains).items()}
         return [replace(image, size=sizes.get(image.chain_id)) if image.chain_id else image for image in images]
-
-    def _with_size(self, image: Image) -> Image:
-        if image.chain_id is None:
-            return image
-        try:
-            with self._store.get(image.chain_id) as layer:
-                return replace(image, size=layer.size)
-        except (LayerDoesNotExist, BadRecord):
-            return replace(image, size=None)

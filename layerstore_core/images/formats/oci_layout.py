@@ -48,7 +48,8 @@ _MANIFEST_TYPES: Final = (
 )
 #: From drafts of version 1.1 of the specification.
 _ARTIFACT_TYPE: Final = "application/vnd.oci.artifact.manifest.v1+json"
-_CONFIG_TYPES: Final = (
+#: Media types of images' configs.
+CONFIG_TYPES: Final = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
     "application/octet-stream",  # written by the first clients of the format
@@ -257,7 +258,7 @@ class _Reader:
             if not isinstance(listed, list):
                 raise InvalidImage(f"{where} has no list of layers")
             config_descriptor = Descriptor.of(manifest.get("config"), where)
-            kind = "" if config_descriptor.media_type in _CONFIG_TYPES else config_descriptor.media_type[:200]
+            kind = "" if config_descriptor.media_type in CONFIG_TYPES else config_descriptor.media_type[:200]
         layers = [] if kind else [Descriptor.of(item, where) for item in listed or ()]
         self._layers += len(layers)
         if self._layers > MAX_LAYERS:
@@ -295,6 +296,13 @@ class _Reader:
         return True
 
 
+def is_attestation(descriptor: Descriptor) -> bool:
+    """Return whether an entry of an index is an attestation of another one, as BuildKit stores it."""
+    return _ATTESTATION_ANNOTATION in descriptor.annotations or bool(
+        descriptor.platform and not descriptor.platform.known
+    )
+
+
 def _check_descriptor(descriptor: Descriptor) -> None:
     """Check, from its descriptor alone, that an item may be an image.
 
@@ -302,7 +310,7 @@ def _check_descriptor(descriptor: Descriptor) -> None:
         NotLoadable: it is not an image, or is one for another operating system.
     """
     kind = _artifact_type(descriptor.document)
-    if _ATTESTATION_ANNOTATION in descriptor.annotations or (descriptor.platform and not descriptor.platform.known):
+    if is_attestation(descriptor):
         raise NotLoadable("attestation", "an attestation, not an image")
     if kind or descriptor.media_type == _ARTIFACT_TYPE:
         raise NotLoadable("artifact", f"an artifact, not an image: {kind or descriptor.media_type}")
@@ -344,7 +352,7 @@ def _names_of(descriptor: Descriptor, skipped: list[Skipped]) -> tuple[Reference
 def _artifact_type(document: Mapping[str, Any]) -> str:
     """Return the type of an artifact; "" for an image, for which registries write the config's type here."""
     kind = _text(document, "artifactType")
-    return "" if kind in _CONFIG_TYPES else kind
+    return "" if kind in CONFIG_TYPES else kind
 
 
 def _text(document: Any, key: str) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-#: `waiting`: nothing was done yet. `compressing`, `uploading`, `downloading`, `unpacking`: it is being done. The others
-#: are the last state of a blob: `exists` says that it was there already, `mounted` that the registry had it in another
-#: repository, `left` that it is not to be transferred, and `done` that it was transferred.
-State = Literal["waiting", "compressing", "uploading", "downloading", "unpacking", "exists", "mounted", "left", "done"]
+#: `waiting`: nothing is done now. `elsewhere`: another process transfers it. `compressing`, `uploading`, `downloading`,
+#: `unpacking`: it is being done. The others are the last state of a blob: `exists` says that it was there already,
+#: `mounted` that the registry had it in another repository, `left` that it is not to be transferred, and `done` that it
+#: was transferred.
+State = Literal[
+    "waiting", "elsewhere", "compressing", "uploading", "downloading", "unpacking", "exists", "mounted", "left", "done"
+]
 
 #: The states after which a blob has no other one.
 LAST: Final[frozenset[State]] = frozenset(("exists", "mounted", "left", "done"))

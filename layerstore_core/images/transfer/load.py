@@ -138,7 +138,12 @@ def _register(
         name = f"layer {number} of {len(image.layers)} ({layer.path})"
         report = progress(name, container.size(layer.path)) if progress and layer.present else None
         return LayerInput(
-            partial(_open, container, layer, read), layer.diff_id, name, compressed_descriptor(layer), report
+            partial(_open, container, layer, read),
+            layer.diff_id,
+            name,
+            compressed_descriptor(layer),
+            report,
+            getattr(container, "cancel", None),
         )
 
     try:

@@ -38,6 +38,7 @@ class LayerInput:
         name: the layer's name in messages.
         descriptor: an OCI descriptor to keep with the layer.
         progress: called now and then with the bytes read and the entries seen so far, perhaps from another thread.
+        cancel: called when another layer has failed, or the registration is interrupted: it ends reads that wait.
     """
 
     open: Callable[[], BinaryIO]
@@ -45,6 +46,7 @@ class LayerInput:
     name: str
     descriptor: Mapping[str, Any] | None = None
     progress: Progress | None = None
+    cancel: Callable[[], object] | None = None
 
 
 class Overtaken(LayerStoreError):
@@ -148,10 +150,17 @@ def _at_once(
         try:
             wait(running, return_when=FIRST_EXCEPTION)
         finally:
+            first = [task for task in running if task.done() and not task.cancelled() and task.exception() is not None]
             if not all(task.done() and task.exception() is None for task in running):
                 stop.set()
+                for _, layer in items:
+                    if layer.cancel is not None:
+                        layer.cancel()
                 pool.shutdown(wait=True, cancel_futures=True)
-    failures = [error for task in running if not task.cancelled() and (error := task.exception()) is not None]
+    # The failures that came first are the reason for the others.
+    failures = [
+        error for task in [*first, *running] if not task.cancelled() and (error := task.exception()) is not None
+    ]
     for error in sorted(failures, key=lambda found: isinstance(found, _Stopped)):
         raise error
     return [task.result() for task in running]

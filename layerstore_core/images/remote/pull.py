@@ -1,0 +1,337 @@
+"""Pulling images: what the store lacks of an image is received from a registry and loaded, while it is received."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.base.reference import Reference
+from layerstore_core.errors import BadRecord, IntegrityError, InvalidImage
+from layerstore_core.images.formats.find import find_images, named, nothing_to_load
+from layerstore_core.images.formats.found import FoundImages, ImageFiles, LayerFile, Skipped
+from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.keep.compressed import CompressedLayers
+from layerstore_core.images.remote.container import RegistryContainer
+from layerstore_core.images.remote.documents import RemoteImage, Source, read_blob, read_image
+from layerstore_core.images.remote.download import Blob, Body, Download
+from layerstore_core.images.remote.downloads import Downloads
+from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
+from layerstore_core.images.remote.layer_tar import LayerTar
+from layerstore_core.images.transfer.load import Loaded, load
+from layerstore_core.log import logger
+from layerstore_core.records.blob_sources import BlobSource, BlobSources
+from layerstore_core.records.kept import MAX_DOCUMENT
+from layerstore_core.store.context import StoreContext
+from layerstore_core.store.handles import Layer
+from layerstore_core.store.store import LayerStore
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """What is pulled of an image.
+
+    Attributes:
+        platform: the platform; `None` for this host's, or the only one that there is.
+        all_platforms: whether to pull the images for all platforms.
+        name: the name that the image gets; `None` for the one that it has in the registry.
+        progress: called with the state of each layer.
+    """
+
+    platform: Platform | None = None
+    all_platforms: bool = False
+    name: Reference | None = None
+    progress: BlobProgress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What was pulled.
+
+    Attributes:
+        loaded: the images.
+        skipped: what was not pulled of it, and why.
+        digest: the digest of the manifest or index that the name stands for in the registry.
+        fetched: how many bytes of layers were received now.
+        downloaded: the digests of the layers that were received, now or in part before.
+        present: the digests of the layers that were here already.
+    """
+
+    loaded: Loaded
+    skipped: Sequence[Skipped]
+    digest: str
+    fetched: int
+    downloaded: tuple[str, ...]
+    present: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be loaded, and from where.
+
+    Attributes:
+        found: the images; layers that the store has are not `present`.
+        blobs: the layers to be received.
+        present: the digests of the other layers.
+    """
+
+    found: FoundImages
+    blobs: list[Blob] = field(default_factory=list)
+    present: dict[str, int] = field(default_factory=dict)
+
+
+def pull(store: LayerStore, source: Source, reference: Reference, options: PullOptions) -> Pulled:
+    """Pull an image.
+
+    Args:
+        store: an open store.
+        source: the registry.
+        reference: the image's name there.
+        options: what is pulled.
+
+    Raises:
+        RegistryError: the registry has no such image, or does not give it.
+        InvalidImage: it cannot be loaded: it is damaged, is for another platform, or is no image.
+        MaxDepthExceeded: it has more layers than the store allows.
+        ReadOnlyStore: the store was opened for reading only.
+        OSError: the system refuses an operation. What was received stays for the next pull.
+    """
+    context = store.context
+    context.check_writable()
+    image = read_image(
+        source,
+        reference,
+        platform=options.platform,
+        all_platforms=options.all_platforms,
+        known=lambda digest: _known(context, digest),
+        last=_last_digest(context, options.name or reference),
+    )
+    return _Pull(store, source, image, options).run()
+
+
+class _Pull:
+    """One pull of one image, of which the manifests are read."""
+
+    def __init__(self, store: LayerStore, source: Source, image: RemoteImage, options: PullOptions) -> None:
+        self._store = store
+        self._context = store.context
+        self._source = source
+        self._image = image
+        self._reference = image.reference
+        self._options = options
+        self._events = _Events(options.progress)
+
+    def run(self) -> Pulled:
+        plan = self._plan(local=False)
+        if not plan.blobs:
+            return self._load(plan)
+        key = f"pull {self._store.driver_name} {self._image.digest}"
+        if self._context.locks.is_exclusive_elsewhere(key):
+            logger.info("waiting for another process that pulls {}", self._reference)
+            self._events.all(plan.blobs, "elsewhere")
+        with self._context.locks.exclusive(key):
+            try:
+                return self._load(self._plan(local=True))
+            except IntegrityError as error:
+                logger.warning("a layer that is here cannot be used: {}; it is received", error)
+                return self._load(self._plan(local=False))
+
+    def _plan(self, *, local: bool) -> _Plan:
+        """Find the images, and the layers that are to be received.
+
+        Args:
+            local: whether to take layers from elsewhere in the store, where they have other parents.
+        """
+        container = RegistryContainer(
+            self._image, lambda blob: read_blob(self._source, self._reference, blob, MAX_DOCUMENT)
+        )
+        found = find_images(
+            container,
+            self._options.platform,
+            all_platforms=self._options.all_platforms,
+            has_layer=self._store.has_layer,
+        )
+        if self._options.name is not None:
+            found = named(found, self._options.name)
+        plan = _Plan(found)
+        missing = {
+            layer.diff_id for one in found.images for layer, chain in _chains(one) if not self._store.has_layer(chain)
+        }
+        elsewhere = _layers_with(self._store, missing) if local and missing else {}
+        blobs: dict[str, Blob] = {}
+
+        def planned(layer: LayerFile, chain: ChainID) -> LayerFile:
+            assert layer.descriptor is not None, "the container is an OCI layout"
+            digest = layer.descriptor.digest
+            if self._store.has_layer(chain):
+                plan.present[digest] = layer.descriptor.size
+                return replace(layer, present=False)
+            if (known := elsewhere.get(layer.diff_id)) is not None:
+                path = f"layers/{known.chain_id.hex}"
+                container.places[path] = (
+                    known.tar_size(),
+                    lambda: cast("BinaryIO", LayerTar(self._store, known.chain_id)),
+                )
+                plan.present[digest] = layer.descriptor.size
+                return LayerFile(path, layer.diff_id)
+            self._check_size(digest, layer.descriptor.size)
+            urls = layer.descriptor.document.get("urls")
+            places = tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
+            blobs.setdefault(digest, Blob(digest, layer.descriptor.size, places))
+            return layer
+
+        images = {
+            one.config.image_id: replace(one, layers=tuple(planned(*pair) for pair in _chains(one)))
+            for one in found.images
+        }
+        plan.blobs = list(blobs.values())
+        plan.found = replace(
+            found,
+            images=list(images.values()),
+            groups=[
+                replace(group, images=tuple(_with_layers(one, images) for one in group.images))
+                for group in found.groups
+            ],
+        )
+        return plan
+
+    def _check_size(self, digest: str, size: int) -> None:
+        limit = self._context.limits.layer
+        if limit is not None and size > limit.compressed:
+            raise InvalidImage(f"{self._reference}: layer {digest} has {size} bytes: it is larger than {limit}")
+
+    def _load(self, plan: _Plan) -> Pulled:
+        for digest, size in plan.present.items():
+            self._events.report(digest, "exists", size, size)
+        self._events.all(plan.blobs, "waiting")
+        fetched = 0
+        loaded: Loaded | None = None
+        for last in (False, True):
+            with self._downloads(plan) as downloads:
+                try:
+                    loaded = load(self._store, plan.found, CompressedLayers(self._store))
+                except InvalidImage as error:
+                    if last or not downloads.remove_damaged():
+                        raise
+                    logger.warning(
+                        "{}: what was received is damaged, and is received again: {}", self._reference, error
+                    )
+                finally:
+                    fetched += sum(one.fetched for one in downloads.all)
+                if loaded is not None:
+                    downloads.remove()
+                    break
+        assert loaded is not None, "the second attempt raises its error"
+        if not loaded.images:
+            raise nothing_to_load(plan.found.container.name, plan.found.skipped)
+        self._note_sources(plan.found.images, {blob.digest for blob in plan.blobs})
+        return Pulled(
+            loaded,
+            [item for item in plan.found.skipped if not self._was_left_out(item)],
+            self._image.digest,
+            fetched,
+            tuple(blob.digest for blob in plan.blobs),
+            tuple(plan.present),
+        )
+
+    @contextmanager
+    def _downloads(self, plan: _Plan) -> Iterator[Downloads]:
+        def fetch(blob: Blob, start: int, end: int | None) -> Body:
+            return self._source.blob(self._reference.path, blob.digest, start=start, end=end)
+
+        directory = downloads_directory(self._store.root)
+        with Downloads(directory, plan.blobs, fetch, self._reference.domain, changed=self._events.changed) as downloads:
+            container = plan.found.container
+            assert isinstance(container, RegistryContainer)
+            container.downloads = downloads
+            downloads.start()
+            yield downloads
+
+    def _note_sources(self, images: Sequence[ImageFiles], received: set[str]) -> None:
+        """Record that the repository has the blobs: a push to another one of the registry need not send them."""
+        repository = f"{self._reference.domain}/{self._reference.path}"
+        sources = BlobSources(self._context.image_db.path)
+        layers = {
+            layer.descriptor.digest: layer.diff_id
+            for image in images
+            for layer in image.layers
+            if layer.descriptor is not None
+        }
+        with self._context.changing_images():
+            for digest, diff_id in layers.items():
+                source = BlobSource(digest, repository)
+                known = digest in received or sources.diff_id(digest) == diff_id
+                if known and digest != diff_id and source not in sources.of(diff_id):
+                    sources.add(diff_id, [source])
+
+    def _was_left_out(self, item: Skipped) -> bool:
+        """Return whether an item of the index was left out because it was not asked for."""
+        return item.digest in self._image.manifests and item.digest not in self._image.contents
+
+
+class _Events:
+    """The events of a pull, each passed on by one thread at a time."""
+
+    def __init__(self, progress: BlobProgress | None) -> None:
+        from threading import Lock
+
+        self._progress = progress
+        self._lock = Lock()
+
+    def report(self, digest: str, state: State, done: int, size: int) -> None:
+        if self._progress is not None:
+            with self._lock:
+                self._progress(BlobEvent(digest, "layer", state, digest, done, size))
+
+    def all(self, blobs: Sequence[Blob], state: State) -> None:
+        for blob in blobs:
+            self.report(blob.digest, state, 0, blob.size)
+
+    def changed(self, download: Download) -> None:
+        if self._progress is not None:
+            state = download.state
+            done = download.received if state in ("downloading", "waiting") else download.position
+            self.report(download.blob.digest, state, done, download.blob.size)
+
+
+def downloads_directory(root: Path) -> Path:
+    """Return the directory of blobs that are being received."""
+    return root / "layerstore" / "downloads"
+
+
+def _chains(image: ImageFiles) -> list[tuple[LayerFile, ChainID]]:
+    return list(zip(image.layers, chain_ids(image.config.diff_ids), strict=True))
+
+
+def _with_layers(image: ImageFiles, images: dict[ImageID, ImageFiles]) -> ImageFiles:
+    """Return an image of a group with the layers as they are planned."""
+    planned = images.get(image.config.image_id)
+    return image if planned is None else replace(image, layers=planned.layers)
+
+
+def _layers_with(store: LayerStore, diff_ids: set[DiffID]) -> dict[DiffID, Layer]:
+    """Return layers of the store, as views, by their diff IDs."""
+    return {layer.diff_id: layer for layer in store.layers().values() if layer.diff_id in diff_ids}
+
+
+def _known(context: StoreContext, digest: str) -> bytes | None:
+    """Return a manifest or a config that the store has."""
+    try:
+        if digest.startswith("sha256:") and context.image_db.has(ImageID(digest)):
+            return context.image_db.read(ImageID(digest))
+        return context.kept.read(digest) if context.kept.has(digest) else None
+    except (BadRecord, OSError, ValueError):  # then it is asked for
+        return None
+
+
+def _last_digest(context: StoreContext, name: Reference) -> str | None:
+    """Return the digest that an image had in its registry when it was pulled last."""
+    try:
+        image = context.image_db.names().get(str(name))
+        origin = None if image is None else context.kept.of_name(str(name), image)
+    except (BadRecord, OSError):
+        return None
+    return None if origin is None else origin.digest

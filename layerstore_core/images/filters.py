@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.times import datetime_of, parse_rfc3339
 from layerstore_core.base.units import parse_duration
 from layerstore_core.images.image import Image
 
@@ -17,7 +18,6 @@ KEYS: Final = ("reference", "dangling", "label", "label!", "before", "since", "u
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 #: The parts of a pattern: a set of characters, an escaped character, one of the signs, or any other character.
 _PARTS = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]|\\(.)|(.)", re.DOTALL)
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +127,8 @@ def labels_of(image: Image) -> Mapping[str, Any]:
 
 def created_of(image: Image) -> datetime | None:
     """Return when an image was built, from its config; `None` if the config has no time."""
-    return parse_time(image.created)
-
-
-def parse_time(text: str) -> datetime | None:
-    """Return a time of RFC 3339, to the microsecond; without an offset it is UTC. `None` if the text is no time."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return None
-    offset = match[3] or "Z"
-    try:
-        return datetime.fromisoformat(
-            f"{match[1].upper()}.{(match[2] or '0')[:6]:0<6}{'+00:00' if offset in 'Zz' else offset}"
-        ).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    time = parse_rfc3339(image.created, lenient=True)
+    return None if time is None else datetime_of(time)
 
 
 def pattern_of(text: str) -> re.Pattern[str]:
@@ -205,9 +192,9 @@ def _is_set(labels: Mapping[str, Any], label: tuple[str, str | None]) -> bool:
 
 
 def _until(text: str) -> datetime:
-    time = parse_time(text)
+    time = parse_rfc3339(text, lenient=True)
     if time is not None:
-        return time
+        return datetime_of(time)
     try:
         return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
     except ValueError:

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Final, Literal
 
 from layerstore_core.base.digests import ChainID, ImageID
+from layerstore_core.base.times import parse_rfc3339
 from layerstore_core.errors import BadRecord, LayerStoreError
-from layerstore_core.images.filters import parse_time
 from layerstore_core.images.keep.groups import members_of_names, names_of_images
 from layerstore_core.maintenance.kept import KeptFiles
 from layerstore_core.records.pins import Pins
@@ -198,11 +198,9 @@ class Census:
         used = self._context.last_used.all()
         with images.open_configs() as configs, images.open_metadata() as metadata:
             for image, chain in self.chains.items():
-                named = parse_time(images.last_updated(image, metadata))
+                named = parse_rfc3339(images.last_updated(image, metadata), lenient=True)
                 known = used.get(chain[-1], 0.0) if chain else 0.0
-                found[image] = max(
-                    images.recorded_at(image, configs), 0.0 if named is None else named.timestamp(), known
-                )
+                found[image] = max(images.recorded_at(image, configs), 0.0 if named is None else named / 1e9, known)
         return found
 
     def remove(self, image: ImageID) -> None:

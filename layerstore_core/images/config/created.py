@@ -11,15 +11,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from layerstore_core.base.arguments import check_type
+from layerstore_core.base.times import format_rfc3339, nanoseconds_of, parse_rfc3339
 from layerstore_core.errors import LayerStoreError
 
 #: The variable of the environment, and the word for it in `--created`.
 SOURCE_DATE_EPOCH: Final = "SOURCE_DATE_EPOCH"
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
-_RFC_3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII | re.IGNORECASE,
-)
 
 
 def creation_time(given: str | datetime | None = None) -> str:
@@ -36,9 +33,9 @@ def creation_time(given: str | datetime | None = None) -> str:
     if isinstance(given, datetime):
         if given.tzinfo is None:
             raise ValueError(f"{given!r} has no time zone; give one, such as datetime.now(UTC)")
-        return _text(given)
+        return format_rfc3339(nanoseconds_of(given))
     if given is None and SOURCE_DATE_EPOCH not in os.environ:
-        return _text(datetime.now(UTC))
+        return format_rfc3339(nanoseconds_of(datetime.now(UTC)))
     if given is None or given == SOURCE_DATE_EPOCH:
         return _from_environment()
     check_type(given, str, "a time, a str or a datetime")
@@ -61,27 +58,13 @@ def _from_environment() -> str:
 
 def _of_seconds(text: str) -> str:
     try:
-        return _text(datetime.fromtimestamp(int(text), UTC))
-    except (OverflowError, ValueError, OSError):
+        return format_rfc3339(int(text) * 1_000_000_000)
+    except OverflowError:
         raise ValueError(f"{text} seconds after 1970 is no time that an image can have") from None
 
 
 def _of_rfc_3339(text: str) -> str:
-    match = _RFC_3339.fullmatch(text)
-    try:
-        if match is None:
-            raise ValueError
-        seconds, fraction, zone = match[1].upper(), match[2], match[3].upper()
-        whole = datetime.fromisoformat(seconds + zone.replace("Z", "+00:00")).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text[:80]!r} is not a time; write it as 2024-05-06T07:08:09Z, or as seconds since 1970"
-        ) from None
-    # A datetime has microseconds only, and Docker's times have nanoseconds.
-    return f"{whole:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + (fraction or "").rstrip("0").rstrip(".") + "Z"
-
-
-def _text(time: datetime) -> str:
-    whole = time.astimezone(UTC)
-    fraction = f".{whole.microsecond:06}".rstrip("0") if whole.microsecond else ""
-    return f"{whole:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + fraction + "Z"
+    time = parse_rfc3339(text)
+    if time is None:
+        raise ValueError(f"{text[:80]!r} is not a time; write it as 2024-05-06T07:08:09Z, or as seconds since 1970")
+    return format_rfc3339(time)

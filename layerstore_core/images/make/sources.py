@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from layerstore_core.base.times import parse_rfc3339
 from layerstore_core.errors import InvalidSource
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.layer.builder import LayerBuilder
@@ -24,7 +25,6 @@ Source = str | os.PathLike[str] | tuple[str | os.PathLike[str], str]
 #: The longest file of users or groups that is read, in bytes.
 _MAX_ACCOUNTS: Final = 4 << 20
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
-_SECOND: Final = 1_000_000_000
 
 
 def split_source(text: str) -> tuple[str, str]:
@@ -96,10 +96,9 @@ def parse_time(given: str | datetime | int) -> int:
     """
     if isinstance(given, int):
         return given
-    text = creation_time(given).removesuffix("Z")
-    whole, _, fraction = text.partition(".")
-    seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
-    return seconds * _SECOND + int(fraction.ljust(9, "0") or 0)
+    time = parse_rfc3339(creation_time(given))
+    assert time is not None
+    return time
 
 
 def split_owner(text: str) -> tuple[str, str]:

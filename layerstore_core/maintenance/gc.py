@@ -135,9 +135,12 @@ def _members_of_names(store: LayerStore) -> set[ImageID] | None:
 
 def _unused_rw_images(store: LayerStore) -> list[str]:
     """Return the writable layers that are gone, of which the image is still recorded."""
-    recorded = store.context.rw_images.recorded()  # before the writable layers: see `RWImages.unused`
-    mount_ids = [store.context.db.mount_id(name) for name in store.context.db.list_mounts()] if recorded else []
-    return [] if None in mount_ids else store.context.rw_images.unused(recorded, list(filter(None, mount_ids)))
+    records, db = store.context.rw_images, store.context.db
+    if not (recorded := records.recorded()):  # before the writable layers: see `RWImages.unused`
+        return []
+    creating = db.live_driver_ids()  # before those that are created, which these become
+    mount_ids = [db.mount_id(name) for name in db.list_mounts()]
+    return [] if None in mount_ids else records.unused(recorded, [*creating, *filter(None, mount_ids)])
 
 
 def _of_layer(gone: RemovedLayer) -> Removed:

@@ -41,6 +41,7 @@ from layerstore_core.records.transaction import (
     StaleTransaction,
     Transaction,
     WriteSet,
+    live_driver_ids,
     removing_stale,
     stale_transactions,
     try_lock,
@@ -161,6 +162,10 @@ class LayerDB:
     def stale_transactions(self) -> list[StaleTransaction]:
         """Return the transactions of processes that have ended, sorted."""
         return stale_transactions(self.path)
+
+    def live_driver_ids(self) -> list[str]:
+        """Return the driver's IDs in transactions of processes that are alive."""
+        return live_driver_ids(self.path)
 
     def removing_stale(self, stale: StaleTransaction) -> AbstractContextManager[bool]:
         """Lock a stale transaction for a block, and then remove it; see the function `removing_stale`."""

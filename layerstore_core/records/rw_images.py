@@ -1,8 +1,8 @@
 """The images that writable layers were created from: `<root>/layerstore/rw-images/<driver>/<mount ID>`.
 
 Docker's record of a writable layer names the parent layer only, and several images may have that layer on top. Each
-file has an image's ID. It is written after the writable layer's own record and is removed after it: a file without a
-writable layer is of no use.
+file has an image's ID. It is written before the writable layer's own record has its name, and removed after that: so
+each writable layer of an image has one, and a file without a writable layer is of no use.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RWImages:
             return None
 
     def set(self, mount_id: str, image: ImageID) -> None:
-        """Record the image of a writable layer whose own record exists.
+        """Record the image of a writable layer whose own record is being written.
 
         Raises:
             OSError: it cannot be written.
@@ -92,6 +92,6 @@ class RWImages:
 
         Args:
             recorded: what `recorded` has returned.
-            mount_ids: those of all writable layers, read afterwards: a record is written after its writable layer's.
+            mount_ids: those of all writable layers, and of those that are being created, read afterwards.
         """
         return sorted(set(recorded) - set(mount_ids))

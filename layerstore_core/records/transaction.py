@@ -271,6 +271,19 @@ def stale_transactions(db: Path) -> list[StaleTransaction]:
     return stale
 
 
+def live_driver_ids(db: Path) -> list[str]:
+    """Return what the driver may have of the work of processes that are alive, of this one, too."""
+    found: list[str] = []
+    for name in inside.names(db / "tmp"):
+        path = db / "tmp" / name
+        lock = try_lock(path)
+        if lock is None:
+            found += driver_ids(path)
+        else:
+            lock.close()
+    return found
+
+
 @contextmanager
 def removing_stale(stale: StaleTransaction) -> Iterator[bool]:
     """Lock a stale transaction for a block that removes the driver's part of it; then remove the directory.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, Unpack
 
 from layerstore_core.base.arguments import check_stream, check_type, parent_in
-from layerstore_core.base.digests import ChainID
+from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.config.load import load_config
 from layerstore_core.config.model import StoreConfig
 from layerstore_core.errors import (
@@ -301,6 +301,7 @@ class LayerStore:
         mount_label: str = "",
         storage_opt: Mapping[str, str] | None = None,
         init: Callable[[str], None] | None = None,
+        image: ImageID | None = None,
     ) -> RWLayer:
         """Create a writable layer.
 
@@ -311,6 +312,7 @@ class LayerStore:
             storage_opt: the driver's options for this layer, such as `size`.
             init: called once with the path of an init layer between the parent and the writable layer; what it
                 writes there is not part of the writable layer's changes.
+            image: the image that the parent is of, which is recorded with it; see `Images.create_rw_layer`.
 
         Returns:
             A handle to the writable layer.
@@ -336,6 +338,7 @@ class LayerStore:
                 mount_label=mount_label,
                 storage_opt=dict(storage_opt or {}),
                 init=init,
+                image=image,
                 flush=stack.enter_context(self.context.flushing()),
             )
             return self._open_rw_layer(name)

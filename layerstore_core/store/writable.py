@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from layerstore_core.base.digests import ImageID
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import MountNameConflict, while_doing
 from layerstore_core.log import logger
@@ -23,6 +24,7 @@ def create(
     mount_label: str,
     storage_opt: Mapping[str, str],
     init: MountInit | None,
+    image: ImageID | None,
     flush: Callable[[], None],
 ) -> MountNode:
     """Create a writable layer. The caller has a handle to the parent, and has locked the name.
@@ -34,6 +36,7 @@ def create(
         mount_label: an SELinux label.
         storage_opt: the driver's options for this layer.
         init: called with the path of an init layer between the parent and the writable layer; `None` for no init layer.
+        image: the image that it is created from; `None` for none.
         flush: flushes to disk what the driver has created.
 
     Raises:
@@ -63,6 +66,10 @@ def create(
             with while_doing(f"creating writable layer {name!r} in {driver.home}"):
                 driver.create_read_write(mount_id, parent_id, mount_label, storage_opt)
             flush()
+            if image is not None:
+                # Before the record has its name: a process that is killed now leaves a note that gc removes, and no
+                # writable layer of which nobody knows the image.
+                context.rw_images.set(mount_id, image)
             with catalog.lock, catalog.changing():
                 files.publish(db.mount_path(name))
                 node = catalog.add_mount(record, parent)
@@ -70,8 +77,11 @@ def create(
             logger.info("created writable layer {!r} as {}", name, mount_id)
             return node
         except BaseException:
-            if not files.published and not _remove_all(driver, made):
-                files.abandon()
+            if not files.published:
+                if image is not None:
+                    context.rw_images.remove(mount_id)
+                if not _remove_all(driver, made):
+                    files.abandon()
             raise
 
 

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -27,6 +25,7 @@ from layerstore_core.errors import done_before
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.maintenance.prune import Pruned, prune
+from layerstore_core.records.imagedb import ImageDB
 from tests.images.archives import (
     ImageSpec,
     docker_archive,
@@ -36,6 +35,7 @@ from tests.images.archives import (
     tar_files,
     write_files,
 )
+from tests.store.test_killed import killed
 
 DAY = 86_400
 
@@ -221,46 +221,30 @@ def test_an_error_half_way_says_what_was_removed(
     assert store.layers() == {} and check_store(store) == []
 
 
-def test_a_prune_that_is_killed_leaves_nothing_that_the_next_does_not_remove(
-    store: LayerStore, images: Images, open_store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from layerstore_core.records.imagedb import ImageDB
-
-    class Killed(BaseException):
-        pass
-
-    def remove_all(self, *arguments):
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ImageDB, "remove_all", remove_all)
-        with pytest.raises(Killed):
-            prune(store, named=True)
-    assert names_of(store) == [] and check_store(store) == []
-    assert len(prune(open_store()).deleted) == 3
-    assert store.layers() == {}
-
-
 @pytest.mark.parametrize("where", ["set_names", "remove_all"])
-def test_gc_removes_what_a_killed_prune_has_left(store: LayerStore, images: Images, open_store, where: str) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from layerstore_core import LayerStore\n"
-        "from layerstore_core.maintenance.prune import prune\n"
-        "from layerstore_core.records.imagedb import ImageDB\n"
-        f"ImageDB.{where} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "with LayerStore.open(root=sys.argv[1], driver='vfs') as store:\n"
-        "    prune(store, named=True)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, store.root], check=False)
-    assert done.returncode == -signal.SIGKILL
+@pytest.mark.parametrize("by", ["gc", "prune"])
+def test_gc_or_the_next_prune_removes_what_a_killed_one_has_left(
+    store: LayerStore, images: Images, open_store, where: str, by: str
+) -> None:
+    def work() -> None:
+        with open_store() as own, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ImageDB, where, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+            prune(own, named=True)
+
+    assert killed(work)
     later = open_store()
-    collect_garbage(later)
-    if where == "set_names":  # it was killed before: nothing has happened but to the image without a name
+    if where == "set_names":  # killed before any name is gone, but for that of the image without one
         assert names_of(later) == ["new:1", "old:1", "old:2"]
-        assert {image.image_id for image in Images(later).all()} == {OLD.image_id, NEW.image_id}
     else:
-        assert (names_of(later), Images(later).all(), later.layers()) == ([], [], {})
+        assert names_of(later) == [] and len(Images(later).all()) == 3
+    assert check_store(later) == []
+    if by == "prune":
+        assert len(prune(later, named=True).deleted) == 3
+    else:
+        collect_garbage(later)
+        left = {OLD.image_id, NEW.image_id} if where == "set_names" else set()
+        assert {image.image_id for image in Images(later).all()} == left
+    assert (where, by) == ("set_names", "gc") or later.layers() == {}
     assert check_store(later) == []
 
 

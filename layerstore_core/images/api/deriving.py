@@ -44,13 +44,9 @@ class Deriving(OfStore):
         """
         found = self._image_of(image)
         parent = found.chain_id or ""
-        rw = self._store.create_rw_layer(name, parent, mount_label=mount_label, storage_opt=storage_opt)
-        try:
-            self._store.context.rw_images.set(self._store.mount_id(name), found.image_id)
-        except BaseException:
-            self._store.release_rw_layer(rw)
-            raise
-        return rw
+        return self._store.create_rw_layer(
+            name, parent, mount_label=mount_label, storage_opt=storage_opt, image=found.image_id
+        )
 
     def commit(
         self,

@@ -22,7 +22,7 @@ from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.config.created import creation_time
 from layerstore_core.images.image import Image
-from layerstore_core.images.make.record import finish_image
+from layerstore_core.images.make.record import finish_image, fit_steps
 from layerstore_core.store.handles import Layer
 from layerstore_core.store.registration.chain import LayerInput
 from layerstore_core.store.store import LayerStore
@@ -231,15 +231,18 @@ def _steps(config: ImageConfig, layers: int) -> list[HistoryStep]:
     from layerstore_core.images.config.model import HistoryStep
 
     steps = [*(config.history or ())]
-    missing = layers - sum(not step.empty_layer for step in steps)
+    missing = fit_steps(steps, layers)
     return [*steps, *(HistoryStep(created=config.created) for _ in range(missing))]
 
 
 def _own_steps(mine: ImageConfig, before: ImageConfig, base_layers: int, layers: int) -> list[HistoryStep]:
     """Return the steps of an image after those of its base: as many as belong to its own layers, and empty ones."""
     steps, theirs = [*(mine.history or ())], [*(before.history or ())]
-    texts, known = ([step.model_dump_json(exclude_unset=True) for step in some] for some in (steps, theirs))
-    if theirs and texts[: len(known)] == known and sum(not step.empty_layer for step in theirs) == base_layers:
+    # Without `empty_layer`, which `fit_steps` may have set in the steps of only one of the two.
+    texts, known = (
+        [step.model_dump_json(exclude_unset=True, exclude={"empty_layer"}) for step in some] for some in (steps, theirs)
+    )
+    if theirs and texts[: len(known)] == known and sum(not step.empty_layer for step in theirs) >= base_layers:
         own = steps[len(theirs) :]
     else:
         # The base has another history: leave out the steps of its layers, and no more.
@@ -250,5 +253,5 @@ def _own_steps(mine: ImageConfig, before: ImageConfig, base_layers: int, layers:
         own = steps[start:]
     from layerstore_core.images.config.model import HistoryStep
 
-    missing = layers - base_layers - sum(not step.empty_layer for step in own)
+    missing = fit_steps(own, layers - base_layers)
     return [*(HistoryStep(created=mine.created) for _ in range(missing)), *own]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.errors import InvalidImage, InvalidReference
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from layerstore_core.records.kept.documents import KeptDocuments
     from layerstore_core.store.handles import Layer
     from layerstore_core.store.store import LayerStore
+
+#: Annotations of OCI image-spec (annotations.md) that say what an image was made from, and when.
+_OF_BASE: Final = ("org.opencontainers.image.base.name", "org.opencontainers.image.base.digest")
+_CREATED: Final = "org.opencontainers.image.created"
 
 
 def history_entry(
@@ -80,13 +84,26 @@ def add_step(config: ImageConfig, step: HistoryStep, diff_id: DiffID | None = No
         config.rootfs = RootFS(type="layers", diff_ids=[])
     layers = [*(config.rootfs.diff_ids or ())]
     steps = [*(config.history or ())]
-    with_layer = [known for known in steps if not known.empty_layer]
-    for known in with_layer[len(layers) :]:
-        known.empty_layer = True
-    steps += [HistoryStep(created=step.created) for _ in range(len(layers) - len(with_layer))]
-    config.history = [*steps, step]
+    missing = fit_steps(steps, len(layers))
+    config.history = [*steps, *(HistoryStep(created=step.created) for _ in range(missing)), step]
     if diff_id is not None:
         config.rootfs.diff_ids = [*layers, diff_id]
+
+
+def fit_steps(steps: Sequence[HistoryStep], layers: int) -> int:
+    """Set `empty_layer` in the last steps that say that they have made a layer, if there are fewer layers than these.
+
+    Args:
+        steps: the steps of a config's history, or of a part of it, which are changed.
+        layers: how many layers they have made.
+
+    Returns:
+        How many layers have no step.
+    """
+    with_layer = [step for step in steps if not step.empty_layer]
+    for step in with_layer[layers:]:
+        step.empty_layer = True
+    return max(layers - len(with_layer), 0)
 
 
 @contextmanager
@@ -154,7 +171,7 @@ def finish_image(
             changes = "; ".join(options.instructions) if options else ""
             if changes and changes != created_by:  # otherwise they are all that the step before says
                 add_step(config, history_entry(changes, created=config.created, empty_layer=True))
-        annotations = {} if base is None else annotations_of(store, base)
+        annotations = {} if base is None else _inherited(annotations_of(store, base), config)
         if options:
             annotations = options.new_annotations(annotations)
         made = record_image(store, config, new or below, name=name, parent=parent, annotations=annotations)
@@ -218,6 +235,18 @@ def record_image(
         records.finish([image_id])
     store.context.note_use([found])
     return Image(image_id, document, () if name is None else (str(name),), size)
+
+
+def _inherited(annotations: Mapping[str, str], config: ImageConfig) -> dict[str, str]:
+    """Return the annotations of a base image that are true of a new image, too.
+
+    What they say of the base's own base, and of its time, is not. A digest of the new image's base is not set: an
+    image that was made here, or came from Docker's archives, has no manifest that a registry knows.
+    """
+    found = {key: value for key, value in annotations.items() if key not in _OF_BASE}
+    if _CREATED in found and config.created:
+        found[_CREATED] = config.created
+    return found
 
 
 def _set_annotations(

@@ -216,3 +216,26 @@ def test_a_merge_follows_the_new_base_or_the_image(
         assert found.get(key) == (mine if changed else new).get(key)
     assert rebasing._merged_values(old, old, new) == new
     assert rebasing._merged_values(mine, old, old) == mine
+
+
+def test_steps_that_fit_no_layer_count_as_steps_without_one(images: Images) -> None:
+    """Other programs write such histories; readers count the steps to find which layer belongs to which."""
+    more = [*NEW_STEPS[:2], step("of no layer"), NEW_STEPS[2]]
+    load(images, BASE, name="old", history=[OLD_STEPS[0], step("base of no layer")])
+    load(images, NEW_BASE, NEW_SECOND, name="new", history=more)
+    own = [step("own layer"), step("own of no layer")]
+    load(images, BASE, MIDDLE, name="app", history=[OLD_STEPS[0], step("base of no layer"), *own])
+    found = document(images.rebase("app", "old", "new", "made", created=WHEN))["history"]
+    assert [(one["created_by"], one.get("empty_layer", False)) for one in found] == [
+        ("new layer", False),
+        ("new second", False),
+        ("of no layer", True),
+        ("new env", True),
+        ("own layer", False),
+        ("own of no layer", True),
+    ]
+    made = images.rebase("made", "new", "old", "again", created=WHEN)
+    assert [one["created_by"] for one in document(made)["history"]] == [
+        "base layer", "base of no layer", "own layer", "own of no layer"
+    ]  # fmt: skip
+    assert sum(not one.get("empty_layer") for one in document(made)["history"]) == 2

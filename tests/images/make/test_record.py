@@ -32,7 +32,8 @@ from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.handles import Layer
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, oci_index, oci_manifest, tar_files
-from tests.store.layers import BASE, MIDDLE, chain, tree
+from tests.images.make.images_of import load
+from tests.store.layers import BASE, MIDDLE, TOP, chain, tree
 
 NAME = Reference.parse("example/app:1")
 WHEN = "2024-05-06T07:08:09Z"
@@ -352,3 +353,29 @@ def test_an_image_for_another_platform_of_a_name_is_no_unnamed_one(store: LayerS
     assert {item.name for item in collect_garbage(store)} == {str(mark) for mark in marks}
     assert len(store.context.image_db.image_ids()) == 2
     assert len(store.chain_ids()) == 2
+
+
+def test_what_annotations_say_of_the_base_is_not_inherited(store: LayerStore, images: Images, tmp_path: Path) -> None:
+    """`base.name` and `base.digest` say what an image was made from, `created` when: OCI image-spec, annotations.md."""
+    base = load(images, BASE, MIDDLE)
+    load(images, BASE, name="old")
+    load(images, TOP, name="new")
+    given = {f"org.opencontainers.image.{key}": "x" for key in ("base.name", "base.digest", "created", "licenses")}
+    images.configure(base, "base:1", ConfigOptions(created=WHEN, annotations=given))
+    assert images.annotations("base:1") == given  # what a user gives stays
+    (tmp_path / "file").write_bytes(b"file")
+    at = ConfigOptions(created="2030-01-02T03:04:05Z", user="me")
+    with images.create_rw_layer("work", "base:1") as rw:
+        makings = (
+            lambda: images.append("base:1", [tmp_path / "file"], name="made", config=at),
+            lambda: images.commit(rw, "made", config=at),
+            lambda: images.configure("base:1", "made", at),
+            lambda: images.squash("base:1", name="made", created=at.created),
+            lambda: images.rebase("base:1", "old", "new", "made", created=at.created),
+        )
+        for make in makings:
+            make()
+            assert images.annotations("made") == {
+                "org.opencontainers.image.created": at.created,
+                "org.opencontainers.image.licenses": "x",
+            }

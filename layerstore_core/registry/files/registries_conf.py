@@ -17,9 +17,10 @@ from layerstore_core.base.reference import is_registry
 from layerstore_core.errors import ConfigError
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.files.reading import Table, damaged, in_home, in_system, read_toml
-from layerstore_core.registry.files.servers import RegistrySettings, reach, settings_of
+from layerstore_core.registry.files.servers import RegistrySettings, reach
 
 _FILE_VARIABLE: Final = "CONTAINERS_REGISTRIES_CONF"
+_FORM: Final = "HOST[:PORT][/PATH], without a scheme"
 _USAGES: Final = {"": (True, True), "all": (True, True), "digest-only": (False, True), "tag-only": (True, False)}
 
 
@@ -79,36 +80,30 @@ def endpoints(host: str, repository: str, settings: RegistrySettings) -> list[En
         )
     applied = f"{rule.path} (prefix {rule.prefix})"
     prefix = matched.partition("/")[2]
-    made: list[Endpoint] = []
-    for place in rule.mirrors:
-        made += _reach(rule, place, settings, applied, prefix, mirror=True)
     moved = bool(rule.location) and rule.location != matched
-    if moved:  # reading goes there; writing does not, as in podman
-        made += _reach(rule, _Place(rule.location, rule.insecure), settings, applied, prefix, mirror=True)
-    return [
-        *made,
-        *reach(host, settings, applied, insecure=rule.insecure, tags=not moved, digests=not moved),
-    ]
-
-
-def _reach(
-    rule: _Rule, place: _Place, settings: RegistrySettings, applied: str, prefix: str, *, mirror: bool
-) -> list[Endpoint]:
-    server, _, path = place.location.partition("/")
-    if not is_registry(server):
-        raise damaged(rule.path, f"the location {place.location!r} has the form HOST[:PORT][/PATH], without a scheme")
-    own = settings_of(server, settings)
-    return reach(
-        server,
-        settings,
-        applied,
-        insecure=place.insecure if own is None else own.insecure,
-        mirror=mirror,
-        tags=place.tags,
-        digests=place.digests,
-        prefix=prefix,
-        replacement=path.strip("/"),
-    )
+    places = [*rule.mirrors, *([_Place(rule.location, rule.insecure)] if moved else [])]
+    made: list[Endpoint] = []
+    for place in places:
+        server, _, path = place.location.partition("/")
+        if not is_registry(server):
+            raise damaged(rule.path, f"the location {place.location!r} is not of the form {_FORM}")
+        if prefix and prefix == repository and not path:
+            raise damaged(
+                rule.path, f"the location {place.location!r} leaves nothing of the repository's name {prefix!r}"
+            )
+        made += reach(
+            server,
+            settings,
+            applied,
+            insecure=place.insecure,
+            mirror=True,
+            tags=place.tags,
+            digests=place.digests,
+            prefix=prefix,
+            replacement=path.strip("/"),
+        )
+    # Reading goes to the location; writing does not, as in podman.
+    return [*made, *reach(host, settings, applied, insecure=rule.insecure, tags=not moved, digests=not moved)]
 
 
 def _files() -> Iterator[Path]:

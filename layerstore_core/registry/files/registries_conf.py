@@ -88,9 +88,7 @@ def endpoints(host: str, repository: str, settings: RegistrySettings) -> list[En
         if not is_registry(server):
             raise damaged(rule.path, f"the location {place.location!r} is not of the form {_FORM}")
         if prefix and prefix == repository and not path:
-            raise damaged(
-                rule.path, f"the location {place.location!r} leaves nothing of the repository's name {prefix!r}"
-            )
+            raise damaged(rule.path, f"the location {place.location!r} leaves no name for {name}")
         made += reach(
             server,
             settings,

@@ -39,6 +39,7 @@ class Request:
         status: the status that was sent; 0 while there is none, or if the connection was closed instead.
         received: how many bytes of a body came.
         sent: how many bytes of a body were sent. It grows while the body is being sent.
+        client: the address of the client, which is the same for all requests of one connection.
     """
 
     server: str
@@ -51,6 +52,7 @@ class Request:
     received: int = 0
     sent: int = 0
     done: bool = False
+    client: tuple[str, int] = ("", 0)
 
     @property
     def target(self) -> str:
@@ -271,6 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self._rest = self._body(request)
         request.read = lambda: self._rest
+        request.client = self.client_address
         fake.log.add(request)
         try:
             answer = fake.answer(request)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit
 
-from urllib3 import PoolManager, Timeout
+from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 
 from layerstore_core._version import __version__
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.reasons import failing
+from layerstore_core.registry.http.tls import silence_warnings, tls_context
+from layerstore_core.registry.http.urls import origin
+from layerstore_core.registry.proxies import proxy_for
 
 #: How many idle connections to one server are kept: as many as a pull or push uses at once.
 _KEPT: Final = 16
 _CONNECT_TIMEOUT: Final = 10.0
+_HEADERS: Final = {"User-Agent": f"layerstore/{__version__}", "Accept-Encoding": "identity"}
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -30,29 +36,35 @@ class Connections:
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._pools: dict[bool, PoolManager] = {}
+        self._lock = threading.Lock()
+        self._origin = origin(endpoint.url)
+        #: By whether they are for the endpoint itself and encrypt, and by the proxy.
+        self._managers: dict[tuple[bool, bool, str | None], PoolManager] = {}
+        #: By scheme, host and port.
+        self._proxies: dict[tuple[str, str, int | None], str | None] = {}
 
     def send(
-        self, method: Method, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None, *, own: bool
+        self, method: Method, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
     ) -> Answer:
         """Send a request, and return the answer, whose body is not read yet. Nothing is tried again or followed.
 
         Args:
             method: the method.
-            url: the whole URL.
+            url: the whole URL, at this endpoint or elsewhere.
             headers: the headers of the request.
             body: the body; pieces need the header `Content-Length`.
-            own: whether the URL is the endpoint's own, and not one of another host: only this gets its certificate.
 
         Raises:
             ConnectionFailed: there is no answer.
+            ConfigError: a certificate or the proxy cannot be used.
         """
+        manager = self._manager(url)
         with failing(self._timeout):
-            response = self._pool(own).urlopen(
+            response = manager.urlopen(
                 method,
                 url,
                 body=body,
-                headers={"User-Agent": f"layerstore/{__version__}", "Accept-Encoding": "identity", **headers},
+                headers={**_HEADERS, **headers},
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -62,7 +74,9 @@ class Connections:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        for manager in self._pools.values():
+        with self._lock:
+            managers = [*self._managers.values()]
+        for manager in managers:
             # `clear` alone leaves them to the garbage collector, which finds those of a failed call much later.
             keys = manager.pools.keys()
             for key in keys:
@@ -70,14 +84,33 @@ class Connections:
                     pool.close()
             manager.clear()
 
-    def _pool(self, own: bool) -> PoolManager:
-        if own not in self._pools:
-            self._pools[own] = self._new_pool(own)
-        return self._pools[own]
+    def _manager(self, url: str) -> PoolManager:
+        server = origin(url)
+        with self._lock:
+            if server not in self._proxies:
+                self._proxies[server] = proxy_for(url)
+                if server[0] == "https" and not self._endpoint.verify:
+                    silence_warnings(server[1])
+            key = server == self._origin, server[0] == "https", self._proxies[server]
+            if key not in self._managers:
+                self._managers[key] = self._new_manager(*key)
+            return self._managers[key]
 
-    def _new_pool(self, own: bool) -> PoolManager:
-        return PoolManager(
-            num_pools=8,
-            maxsize=_KEPT,
-            timeout=Timeout(connect=min(self._timeout, _CONNECT_TIMEOUT), read=self._timeout),
+    def _new_manager(self, own: bool, encrypted: bool, proxy: str | None) -> PoolManager:
+        options: dict[str, Any] = {
+            "num_pools": 8,
+            "maxsize": _KEPT,
+            "timeout": Timeout(connect=min(self._timeout, _CONNECT_TIMEOUT), read=self._timeout),
+        }
+        if encrypted:
+            # Reading the system's certificates takes longer than a request.
+            options["ssl_context"] = tls_context(self._endpoint, own=own)
+        if proxy is None:
+            return PoolManager(**options)
+        parts = urlsplit(proxy)
+        user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
+        return ProxyManager(
+            parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+            proxy_headers=make_headers(proxy_basic_auth=user),
+            **options,
         )

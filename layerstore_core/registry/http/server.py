@@ -83,13 +83,13 @@ class Server:
             RegistryError: its token server refuses.
         """
         if origin(url) != self._origin:
-            return self._connections.send(call.method, url, call.headers, call.new_body(), own=False)
+            return self._connections.send(call.method, url, call.headers, call.new_body())
         repository, scopes = call.repository, call.scopes_at(self.endpoint)
         attempt = 1
         while True:
             header = self._auth.header(repository, scopes)
             headers = {**call.headers, "Authorization": header} if header else call.headers
-            answer = self._connections.send(call.method, url, headers, call.new_body(), own=True)
+            answer = self._connections.send(call.method, url, headers, call.new_body())
             if answer.status != 401 or attempt == _ATTEMPTS:
                 return answer
             if not self._auth.learn(answer, repository, scopes, header):
@@ -98,4 +98,4 @@ class Server:
             attempt += 1
 
     def _send_elsewhere(self, method: Method, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        return self._connections.send(method, url, headers, body, own=origin(url) == self._origin)
+        return self._connections.send(method, url, headers, body)

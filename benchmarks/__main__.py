@@ -97,6 +97,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--full-entries", type=int, default=1_000_000, help="entries for --full")
     parser.add_argument("--full-bytes", type=int, default=10**10, help="bytes for --full")
+    # Rounds of fewer entries would be too short to measure.
+    parser.add_argument("--growth-entries", type=int, default=20_000, help="entries of a round of growth, at least")
     parser.add_argument("--no-daemons", action="store_true", help="leave Docker and containerd out")
     parser.add_argument(
         "--output", type=Path, default=CHECKOUT / "benchmarks" / "results", help="directory of the results"
@@ -121,6 +123,7 @@ def _options(found: argparse.Namespace) -> Options:
         full=found.full,
         full_entries=found.full_entries,
         full_bytes=found.full_bytes,
+        growth_entries=found.growth_entries,
         disk=Path(found.disk),
     )
 

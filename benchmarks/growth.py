@@ -21,8 +21,6 @@ from benchmarks.workshop import Workshop
 _ENTRIES_OF_A_LAYER: Final = 200
 #: So many layers of a chain together give one figure.
 BUCKET: Final = 25
-#: A round has at least so many entries in all. Fewer would be too short to measure.
-_ENTRIES_OF_A_ROUND: Final = 20_000
 #: Bytes of an entry of `inputs.even_files` in a tree on disk, with its inode.
 _ROOM_OF_AN_ENTRY: Final = 6 << 10
 
@@ -46,7 +44,7 @@ def entries(shop: Workshop, progress: Progress) -> dict[str, Any]:
     for count in counts(options.entries, options.full_entries if options.full else None):
         tar = shop.work / "growing.tar"
         inputs.even_files(tar, count)
-        repeats = max(1, _ENTRIES_OF_A_ROUND // count)
+        repeats = max(1, options.growth_entries // count)
         # The largest numbers take long, and their noise averages out: fewer rounds are enough.
         for number in range(options.rounds if count <= 100_000 else min(2, options.rounds)):
             progress(f"{count:,} entries, round {number + 1}")

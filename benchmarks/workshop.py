@@ -24,6 +24,7 @@ class Options:
         full: whether to measure a million entries and ten GB too.
         full_entries: the number of entries for that.
         full_bytes: the number of bytes for that.
+        growth_entries: the least number of entries of a round that measures growth, in all.
         disk: the directory for inputs that are too large for `work`.
     """
 
@@ -35,6 +36,7 @@ class Options:
     full: bool
     full_entries: int
     full_bytes: int
+    growth_entries: int
     disk: Path
 
 

@@ -33,7 +33,7 @@ def run(*arguments: str | Path) -> str:
 def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
-    sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000"]
+    sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000", "--growth-entries", "1000"]
     output = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
     results = json.loads((out / "results.json").read_text())
     ours = {
@@ -78,8 +78,12 @@ def test_the_benchmark_runs_only_the_chosen_work(tmp_path: Path) -> None:
     assert "growth" not in results
 
 
-@pytest.mark.parametrize("size", [1, 4 << 20, 256 << 20])
-def test_the_compressed_form_of_large_files_is_the_same(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [1, 4 << 20, 12 << 20])
+def test_the_compressed_form_of_large_files_is_the_same(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest file has several blocks, with blocks of another size."""
+    monkeypatch.setattr(inputs, "_BLOCK", 1 << 20)
     plain, packed = tmp_path / "plain", tmp_path / "packed"
     inputs.large_files(plain, packed, size)
     with gzip.open(packed) as file:

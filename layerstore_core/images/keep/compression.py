@@ -60,11 +60,18 @@ class Compression:
         if self.method == "none":
             yield from tar
         elif self.method == "gzip":
-            # The extra flags say whether the level is the highest or the lowest, as gzip writes them.
-            flags = {1: 4, 9: 2}.get(self.level, 0)
-            yield from Recipe("", 0, "", self.level, _HEADER.format(flags)).encode(tar)
+            yield from self._gzip("", 0, "").encode(tar)
         else:
             yield from _zstd(tar, self.level)
+
+    def recipe(self, digest: str, size: int, media_type: str) -> Recipe | None:
+        """Return the recipe of a blob that this has made; `None` if a later version may make other bytes."""
+        return self._gzip(digest, size, media_type) if self.method == "gzip" else None
+
+    def _gzip(self, digest: str, size: int, media_type: str) -> Recipe:
+        # The extra flags say whether the level is the highest or the lowest, as gzip writes them.
+        flags = {1: 4, 9: 2}.get(self.level, 0)
+        return Recipe(digest, size, media_type, self.level, _HEADER.format(flags))
 
 
 def _zstd(tar: Iterable[bytes], level: int) -> Iterator[bytes]:

@@ -107,6 +107,7 @@ class LayerBlobs:
         compression: how to compress all layers; `None`: as they came, if possible.
         otherwise: how to compress the layers that cannot be had as they came; `None`: not at all.
         places: what is known of blobs that are in the output already; `None` for nothing.
+        reading: called with each layer that is compressed anew, and the bytes of it that were read so far.
         made: called with each layer that is compressed anew, its blob, how, and a file with the blob.
         threads: how many layers to write at once; more than one only to an output that takes them at once.
         progress: called now and then with the bytes of layers read so far.
@@ -123,6 +124,7 @@ class LayerBlobs:
         compression: Compression | None,
         otherwise: Compression | None = None,
         places: Places | None = None,
+        reading: Callable[[Layer, int], object] | None = None,
         made: Callable[[Layer, LayerBlob, Compression, BinaryIO], object] | None = None,
         threads: int = 1,
         progress: Progress | None = None,
@@ -135,6 +137,7 @@ class LayerBlobs:
         self._compression = compression
         self._otherwise = otherwise
         self._places = places
+        self._reading = reading
         self._made = made
         self._threads = threads
         self._progress = progress
@@ -269,7 +272,7 @@ class LayerBlobs:
         found = hashlib.sha256()
         size = 0
         with inside.temporary_file(self._store.context.scratch_directory()) as spool:
-            for chunk in compression.compress(self._tar_of(layer)):
+            for chunk in compression.compress(self._watched(layer, self._tar_of(layer))):
                 found.update(chunk)
                 size += len(chunk)
                 piece = memoryview(chunk)
@@ -286,6 +289,14 @@ class LayerBlobs:
         if digest not in self._written:
             self._output.add(self._path_of(digest), size, Again(chunks))
             self._written.add(digest)
+
+    def _watched(self, layer: Layer, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        done = 0
+        for chunk in chunks:
+            done += len(chunk)
+            if self._reading is not None:
+                self._reading(layer, done)
+            yield chunk
 
     def _tar_of(self, layer: Layer) -> Iterator[bytes]:
         with closing(layer.tar_stream()) as stream:

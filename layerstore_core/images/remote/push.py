@@ -1,0 +1,244 @@
+"""Pushing images to a registry: a save whose output is a repository.
+
+Blobs come first, several at once: each is looked for, then mounted from another repository of the registry, and only
+then sent. Manifests come after them, and the tag last of all. A push that is interrupted therefore leaves blobs that
+nothing refers to, the tag is what it was, and the next push finds the blobs.
+
+A layer keeps the digest that it came with, if the registry has that blob, or the store has it or can make it again.
+Otherwise it is compressed, to a temporary file: the digest is needed before the upload, to find out whether the
+registry has the blob, and a connection that breaks needs the bytes again. How it was compressed is recorded, so that
+the next push of the layer has the digest without that work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from layerstore_core.base.reference import Reference
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.images.image import Image
+from layerstore_core.images.keep.compressed import CompressedLayers
+from layerstore_core.images.keep.compression import Compression
+from layerstore_core.images.keep.outgoing import Outgoing, kept_manifest
+from layerstore_core.images.remote.events import BlobEvent, BlobProgress
+from layerstore_core.images.remote.put_documents import ManifestPutter
+from layerstore_core.images.remote.repository_output import PushedBlob, RepositoryOutput
+from layerstore_core.images.results import SavedManifest
+from layerstore_core.images.transfer.save import SaveOptions, Saver
+from layerstore_core.log import logger
+from layerstore_core.records.blob_sources import BlobSource, BlobSources
+from layerstore_core.records.kept import Origin, fit_names
+from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from layerstore_core.images.keep.layer_blobs import LayerBlob
+    from layerstore_core.registry import Registry
+    from layerstore_core.store.handles import Layer
+
+#: So many layers are compressed and sent at once.
+_THREADS: Final = 4
+#: How layers are compressed that never were: what every registry and every client reads.
+_DEFAULT: Final = Compression.parse("gzip")
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """An image that was pushed.
+
+    Attributes:
+        name: where it was pushed to: the full name with its tag, or with its digest if there is no tag.
+        digest: the digest of the manifest or the index that the name has now.
+        media_type: its media type.
+        blobs: the layers, configs and other blobs that the repository has now, and how it got each.
+        manifests: the manifests of the images.
+        referrers: the digests of the referrers that were pushed with it.
+    """
+
+    name: str
+    digest: str
+    media_type: str
+    blobs: tuple[PushedBlob, ...]
+    manifests: tuple[SavedManifest, ...]
+    referrers: tuple[str, ...]
+
+    @property
+    def sent(self) -> int:
+        """How many bytes of blobs were sent."""
+        return sum(blob.size for blob in self.blobs if blob.state == "uploaded")
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How an image is pushed.
+
+    Attributes:
+        compression: how to compress all layers; `None`: as they came, or else with gzip.
+        referrers: whether to push its referrers, too.
+        progress: called with the states of blobs.
+    """
+
+    compression: Compression | None = None
+    referrers: bool = False
+    progress: BlobProgress | None = None
+
+
+def push_image(
+    store: LayerStore,
+    out: Outgoing,
+    images: Sequence[Image],
+    target: Reference,
+    registry: Registry,
+    options: PushOptions,
+) -> Pushed:
+    """Push an image, or the images for several platforms under one name.
+
+    Args:
+        store: the store of the images.
+        out: what is to be pushed.
+        images: its images, in the same order.
+        target: where it goes.
+        registry: the registry of the target.
+        options: how it is pushed.
+
+    Raises:
+        LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
+        RegistryError: the registry does not take it.
+        LayerStoreError: the target has a digest, and the image has another one; or referrers cannot be pushed.
+    """
+    compressed = CompressedLayers(store)
+    sources = BlobSources(store.context.image_db.path)
+    output = RepositoryOutput(
+        registry,
+        target.domain,
+        target.path,
+        sources,
+        foreign=_foreign_layers(store, out, images),
+        configs=frozenset(map(str, out.images)),
+        progress=options.progress,
+    )
+    for layer in {diff_id: None for image in images for diff_id in image.diff_ids}:
+        output.report("", "waiting", name=layer)
+
+    def reading(layer: Layer, done: int) -> None:
+        output.report("", "compressing", name=layer.diff_id, done=done, size=layer.tar_size())
+
+    def made(layer: Layer, blob: LayerBlob, how: Compression, file: BinaryIO) -> None:
+        output.layers[blob.digest] = layer.diff_id
+        if _may_record(store):
+            with store.context.changing_images():
+                compressed.record_made(layer.diff_id, blob, how, file)
+
+    saver = Saver(
+        store,
+        output,
+        SaveOptions("registry", options.compression, referrers=options.referrers),
+        compressed,
+        otherwise=_DEFAULT if options.compression is None else None,
+        places=output,
+        made=made,
+        reading=reading,
+        threads=_THREADS,
+    )
+    saver.add(out, images)
+    top = saver.entries[0]
+    digest = str(top["digest"])
+    if target.digest is not None and target.digest != digest:
+        raise LayerStoreError(
+            f"{target.full_name}: the image's manifest would have the digest {digest}; nothing was pushed under the "
+            "name. Its layers cannot be had as they came; give a name without a digest"
+        )
+    putter = ManifestPutter(registry, target.path, saver.documents, _reporter(output, options.progress))
+    referrers = putter.put(digest, target.tag, saver.entries[1:], out.origin.referrers if out.origin else ())
+    _record(store, sources, output, saver, out, target)
+    store.context.note_use(image.chain_id for image in images)
+    name = replace(target, digest=None) if target.tag else target
+    return Pushed(
+        name.full_name,
+        digest,
+        str(top["mediaType"]),
+        tuple(output.blobs.values()),
+        tuple(saver.manifests.values()),
+        tuple(referrers),
+    )
+
+
+def _reporter(output: RepositoryOutput, progress: BlobProgress | None) -> Callable[[str, int], None]:
+    def report(digest: str, size: int) -> None:
+        if progress is not None:
+            progress(BlobEvent(digest, "manifest", "done", digest, size, size))
+
+    return report
+
+
+def _foreign_layers(store: LayerStore, out: Outgoing, images: Sequence[Image]) -> Mapping[str, int]:
+    """Return the layers that are fetched from elsewhere, by their digests, with their sizes.
+
+    They have URLs in the manifest that came in with the image. Registries do not take them, or need not have them
+    (OCI image specification, "Non-Distributable Layers"; Docker's image manifest, "foreign" layers).
+    """
+    found: dict[str, int] = {}
+    for image in images:
+        kept = kept_manifest(store.context.kept, out.origin, image.image_id)
+        layers: Any = None if kept is None else kept[1].get("layers")
+        for layer in layers if isinstance(layers, list) else ():
+            if isinstance(layer, dict) and layer.get("urls") and _is_foreign(str(layer.get("mediaType"))):
+                size = layer.get("size")
+                found[str(layer.get("digest"))] = size if isinstance(size, int) else 0
+    return found
+
+
+def _is_foreign(media_type: str) -> bool:
+    return ".nondistributable." in media_type or ".foreign." in media_type
+
+
+def _may_record(store: LayerStore) -> bool:
+    """Return whether the store can be changed: it may be another program's, which uses it, or this user may only read."""
+    return not store.context.read_only and store.context.locks.writable
+
+
+def _record(
+    store: LayerStore,
+    sources: BlobSources,
+    output: RepositoryOutput,
+    saver: Saver,
+    out: Outgoing,
+    target: Reference,
+) -> None:
+    """Record which repository has which blobs, and the manifest of an image that had none. A failure is no error."""
+    if not _may_record(store):
+        return
+    repository = f"{target.domain}/{target.path}"
+    try:
+        with store.context.changing_images():
+            for digest, layer in output.layers.items():
+                if digest in output.blobs and output.blobs[digest].state != "left":
+                    sources.add(layer, [BlobSource(digest, repository)])
+            _keep_manifest(store, saver, out)
+    except (LayerStoreError, OSError) as error:
+        logger.warning("{} was pushed, but not recorded; the next push may take longer: {}", target.full_name, error)
+
+
+def _keep_manifest(store: LayerStore, saver: Saver, out: Outgoing) -> None:
+    """Make the manifest of an image that came without one its origin, so that it keeps its digest."""
+    if len(out.images) != 1 or (out.origin is not None and out.origin.images):
+        return
+    image, entry = out.images[0], saver.entries[0]
+    data, kept = saver.documents[entry["digest"]], store.context.kept
+    if not store.context.image_db.has(image):  # another process has removed it meanwhile
+        return
+    origin = Origin(
+        target={key: entry[key] for key in ("mediaType", "digest", "size")},
+        images={image: entry["digest"]},
+        annotations={} if out.origin is None else out.origin.annotations,
+        documents=(entry["digest"],),
+    )
+    with kept.putting() as put:
+        put(entry["digest"], data)
+    if out.name is not None and kept.of_name(out.name, image) is not None:
+        changed, left_out = fit_names(kept.names(), {out.name: (image, origin)}, from_outside=False)
+        if not left_out:
+            kept.set_names(changed)
+    else:
+        kept.set_image(image, origin)

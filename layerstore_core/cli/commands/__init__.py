@@ -62,6 +62,8 @@ COMMANDS: Final = CommandModules(
         "load",
         "save",
         "pull",
+        "push",
+        "tags",
         "append",
         "import",
         "squash",

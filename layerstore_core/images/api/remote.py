@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layerstore_core.base.reference import Reference
+from layerstore_core.errors import InvalidReference
 from layerstore_core.images.api.base import OfStore
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.formats.platforms import Platform
@@ -13,6 +14,7 @@ from layerstore_core.images.results import PulledImages
 
 if TYPE_CHECKING:
     from layerstore_core.images.remote.events import BlobProgress
+    from layerstore_core.images.remote.push import Pushed
 
 
 class Remote(OfStore):
@@ -70,3 +72,67 @@ class Remote(OfStore):
             downloaded=pulled.downloaded,
             present=pulled.present,
         )
+
+    def push(
+        self,
+        name: str,
+        ref: str | None = None,
+        *,
+        platform: Platform | str | Sequence[str] | None = None,
+        all_platforms: bool = False,
+        compression: str | None = None,
+        referrers: bool = False,
+        progress: BlobProgress | None = None,
+    ) -> Pushed:
+        """Push an image to a registry.
+
+        Blobs that the registry has are not sent. The name there changes last: a push that is interrupted leaves it as
+        it was, and the next one sends only what is missing. A layer keeps the digest that it came with, if the registry
+        has that blob, or the store has it or can make it again; otherwise it is compressed with gzip, always to the
+        same bytes. Foreign layers, which are fetched from elsewhere, are not pushed.
+
+        Args:
+            name: the image's name or ID.
+            ref: the name to push to: `REGISTRY/REPOSITORY:TAG`; without a registry it is Docker Hub. If it has a
+                digest, the image must have it. With `None` it is the image's own name.
+            platform: the platform, where a name stands for images for several; see `get`.
+            all_platforms: push the images for all platforms, with their index.
+            compression: how to compress all layers: `"gzip"` or `"zstd"`, with a level as in `"zstd:19"`, or `"none"`.
+            referrers: push the signatures, attestations and other artifacts that were kept with the image, too.
+            progress: called with the states of blobs, by one thread at a time.
+
+        Returns:
+            What was pushed: the digest, and how the registry got each blob.
+
+        Raises:
+            ImageDoesNotExist: there is no such image.
+            InvalidReference: the image is given by its ID, and `ref` is missing, or `ref` is not a valid name.
+            LayerDoesNotExist, IntegrityError: a layer is missing or damaged.
+            RegistryError: the registry does not take the image.
+            LayerStoreError: referrers are wanted, but the manifest that they refer to cannot be given back; or the
+                image does not have the digest in `ref`.
+            ValueError, TypeError: `platform` or `compression` is none.
+        """
+        from layerstore_core.images.keep.compression import Compression
+        from layerstore_core.images.keep.outgoing import choose
+        from layerstore_core.images.remote.push import PushOptions, push_image
+        from layerstore_core.registry import Registry
+
+        how = None if compression is None else Compression.parse(compression)
+        asked = None if platform is None else Platform.of(platform)
+        image = self.get(name)
+        where = ref if ref is not None else image.given_name
+        if where is None:
+            raise InvalidReference(f"{name!r} is an image's ID; name where it is to be pushed to")
+        target = Reference.parse(where)
+        context = self._store.context
+        (out,) = choose(
+            context.image_db,
+            context.kept,
+            [(image.image_id, image.given_name)],
+            platform=asked,
+            all_platforms=all_platforms,
+        )
+        images = [self.get(str(image_id)) for image_id in out.images]
+        with Registry(target.domain) as registry:
+            return push_image(self._store, (out, images), target, registry, PushOptions(how, referrers, progress))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from layerstore_core.base.digests import ChainID, DiffID, chain_ids
 from layerstore_core.images.formats.container import Container
@@ -12,10 +12,6 @@ from layerstore_core.images.keep.blobs import KeptBlobs, is_proved, spool
 from layerstore_core.images.keep.recipe import Recipe, Recipes, find_recipe
 from layerstore_core.log import logger
 from layerstore_core.store.store import LayerStore
-
-if TYPE_CHECKING:
-    from layerstore_core.images.keep.compression import Compression
-    from layerstore_core.images.keep.layer_blobs import LayerBlob
 
 _LONGEST_MEDIA_TYPE: Final = 255
 
@@ -72,27 +68,27 @@ class CompressedLayers:
                         self.recipes.put(layer.diff_id, recipe)
             self._keep(container, layer, chain, recipe)
 
-    def record_made(self, diff_id: DiffID, blob: LayerBlob, how: Compression, file: BinaryIO) -> None:
+    def record_made(self, diff_id: DiffID, digest: str, recipe: Recipe | None, file: BinaryIO) -> None:
         """Record how a layer was compressed here, so that it is compressed to the same bytes again.
 
         The caller has locked the records of images.
 
         Args:
             diff_id: the layer.
-            blob: its blob.
-            how: how it was compressed. Of gzip a recipe is enough; other blobs are kept, if the settings say so.
+            digest: the digest of its blob.
+            recipe: how it was compressed; `None` if a later version may make other bytes: then the blob is kept, if the
+                settings say so.
             file: a file without a name, on the store's file system, with the blob.
 
         Raises:
             OSError: it cannot be recorded.
         """
-        self._store.context.image_db.record_blob(blob.digest, diff_id)
-        recipe = how.recipe(blob.digest, blob.size, blob.media_type)
+        self._store.context.image_db.record_blob(digest, diff_id)
         if recipe is not None:
             if self.recipes.get(diff_id) is None:
                 self.recipes.put(diff_id, recipe)
-        elif self._store.context.config.keep_blobs != "never" and not self.blobs.has(diff_id, blob.digest):
-            self.blobs.put(diff_id, blob.digest, file)
+        elif self._store.context.config.keep_blobs != "never" and not self.blobs.has(diff_id, digest):
+            self.blobs.put(diff_id, digest, file)
 
     def _keep(self, container: Container, layer: LayerFile, chain: ChainID, recipe: Recipe | None) -> None:
         """Keep the blob of a compressed layer, if the setting says so and it is what it should be."""

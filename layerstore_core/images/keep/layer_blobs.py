@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import DiffID
@@ -193,7 +193,16 @@ class LayerBlobs:
             if (blob := self._had(layer, wanted)) is not None:
                 return blob
             how = self._otherwise
+        elif how is not None and (blob := self._made_before(layer, how)) is not None:
+            return blob
         return self._plain(layer) if how is None or how.method == "none" else self._compress(layer, how)
+
+    def _made_before(self, layer: Layer, how: Compression) -> LayerBlob | None:
+        """Have the blob in the output that compressing the layer would make, if that is known, and can be done."""
+        recipe = None if self._compressed is None else self._compressed.recipes.get(layer.diff_id)
+        if recipe is None or recipe != how.recipe(recipe.digest, recipe.size, recipe.media_type):
+            return None
+        return self._there(layer, recipe.digest)
 
     def _had(self, layer: Layer, wanted: str | None) -> LayerBlob | None:
         """Have a blob in the output that the layer is known to have had, the wanted one if possible."""
@@ -218,17 +227,22 @@ class LayerBlobs:
         if self._places is None or (size := self._places.put(layer, digest)) is None:
             return None
         self._written.add(digest)
-        return LayerBlob(digest, size, partial(self._type_of, layer, digest))
+        plain = digest == layer.diff_id
+        return LayerBlob(digest, size, LAYER_TYPE if plain else partial(self._type_of, layer.descriptor or {}, digest))
 
-    def _type_of(self, layer: Layer, digest: str) -> str:
-        """Return the media type of a blob that is in the output."""
-        known = layer.descriptor or {}
-        said = str(known.get("mediaType")) if known.get("digest") == digest else ""
+    def _type_of(self, registered: Mapping[str, Any], digest: str) -> str:
+        """Return the media type of a blob that is in the output.
+
+        Args:
+            registered: the descriptor that the layer was registered with.
+            digest: the digest of the blob.
+        """
+        said = str(registered.get("mediaType")) if registered.get("digest") == digest else ""
         for method in ("gzip", "zstd"):
             if said.endswith(method):
                 return f"{LAYER_TYPE}+{method}"
         assert self._places is not None
-        found = None if digest == layer.diff_id else detect(self._places.start_of(digest))
+        found = detect(self._places.start_of(digest))
         return f"{LAYER_TYPE}+{found}" if found else LAYER_TYPE
 
     def _as_before(self, layer: Layer, digest: str) -> LayerBlob | None:

@@ -12,6 +12,7 @@ the next push of the layer has the digest without that work.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -24,11 +25,12 @@ from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.outgoing import Outgoing, kept_manifest
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress
 from layerstore_core.images.remote.put_documents import ManifestPutter
+from layerstore_core.images.remote.referrers import named_by
 from layerstore_core.images.remote.repository_output import PushedBlob, RepositoryOutput
 from layerstore_core.images.results import SavedManifest
 from layerstore_core.images.transfer.save import SaveOptions, Saver
 from layerstore_core.log import logger
-from layerstore_core.records.blob_sources import BlobSource, BlobSources
+from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.records.kept import Origin, fit_names
 from layerstore_core.store.store import LayerStore
 
@@ -86,8 +88,7 @@ class PushOptions:
 
 def push_image(
     store: LayerStore,
-    out: Outgoing,
-    images: Sequence[Image],
+    image: tuple[Outgoing, Sequence[Image]],
     target: Reference,
     registry: Registry,
     options: PushOptions,
@@ -96,8 +97,7 @@ def push_image(
 
     Args:
         store: the store of the images.
-        out: what is to be pushed.
-        images: its images, in the same order.
+        image: what is to be pushed, with its images in the same order.
         target: where it goes.
         registry: the registry of the target.
         options: how it is pushed.
@@ -107,6 +107,7 @@ def push_image(
         RegistryError: the registry does not take it.
         LayerStoreError: the target has a digest, and the image has another one; or referrers cannot be pushed.
     """
+    out, images = image
     compressed = CompressedLayers(store)
     sources = BlobSources(store.context.image_db.path)
     output = RepositoryOutput(
@@ -119,6 +120,7 @@ def push_image(
         progress=options.progress,
     )
     for layer in {diff_id: None for image in images for diff_id in image.diff_ids}:
+        output.layers[layer] = layer  # the digest of its blob where that is not compressed
         output.report("", "waiting", name=layer)
 
     def reading(layer: Layer, done: int) -> None:
@@ -128,7 +130,8 @@ def push_image(
         output.layers[blob.digest] = layer.diff_id
         if _may_record(store):
             with store.context.changing_images():
-                compressed.record_made(layer.diff_id, blob, how, file)
+                recipe = how.recipe(blob.digest, blob.size, blob.media_type)
+                compressed.record_made(layer.diff_id, blob.digest, recipe, file)
 
     saver = Saver(
         store,
@@ -151,17 +154,34 @@ def push_image(
         )
     putter = ManifestPutter(registry, target.path, saver.documents, _reporter(output, options.progress))
     referrers = putter.put(digest, target.tag, saver.entries[1:], out.origin.referrers if out.origin else ())
-    _record(store, sources, output, saver, out, target)
+    if _may_record(store):
+        try:
+            with store.context.changing_images():
+                output.record()
+                _keep_manifest(store, saver, out)
+        except (LayerStoreError, OSError) as error:
+            logger.warning("{} was pushed, but not recorded; it may take longer again: {}", target.full_name, error)
     store.context.note_use(image.chain_id for image in images)
     name = replace(target, digest=None) if target.tag else target
     return Pushed(
         name.full_name,
         digest,
         str(top["mediaType"]),
-        tuple(output.blobs.values()),
+        tuple(_in_order(output.blobs, saver.documents)),
         tuple(saver.manifests.values()),
         tuple(referrers),
     )
+
+
+def _in_order(blobs: Mapping[str, PushedBlob], documents: Mapping[str, bytes]) -> list[PushedBlob]:
+    """Return blobs in the order in which manifests name them: they were sent in any order."""
+    named: dict[str, None] = {}
+    for data in documents.values():
+        items = named_by(json.loads(data))
+        # Layers come first: they are what takes time.
+        for item in [*items[1:], *items[:1]]:
+            named[str(item.get("digest"))] = None
+    return [blobs[digest] for digest in named if digest in blobs]
 
 
 def _reporter(output: RepositoryOutput, progress: BlobProgress | None) -> Callable[[str, int], None]:
@@ -194,30 +214,8 @@ def _is_foreign(media_type: str) -> bool:
 
 
 def _may_record(store: LayerStore) -> bool:
-    """Return whether the store can be changed: it may be another program's, which uses it, or this user may only read."""
+    """Return whether the store can be changed: another program may use it, or this user may only read it."""
     return not store.context.read_only and store.context.locks.writable
-
-
-def _record(
-    store: LayerStore,
-    sources: BlobSources,
-    output: RepositoryOutput,
-    saver: Saver,
-    out: Outgoing,
-    target: Reference,
-) -> None:
-    """Record which repository has which blobs, and the manifest of an image that had none. A failure is no error."""
-    if not _may_record(store):
-        return
-    repository = f"{target.domain}/{target.path}"
-    try:
-        with store.context.changing_images():
-            for digest, layer in output.layers.items():
-                if digest in output.blobs and output.blobs[digest].state != "left":
-                    sources.add(layer, [BlobSource(digest, repository)])
-            _keep_manifest(store, saver, out)
-    except (LayerStoreError, OSError) as error:
-        logger.warning("{} was pushed, but not recorded; the next push may take longer: {}", target.full_name, error)
 
 
 def _keep_manifest(store: LayerStore, saver: Saver, out: Outgoing) -> None:

@@ -7,7 +7,7 @@ A registry lists what has a `subject`; one that cannot has an index of it at a t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,47 +120,57 @@ def _tagged(registry: Registry, repository: str, subject: str) -> Iterable[dict[
 def _read(registry: Registry, repository: str, subject: str, entry: dict[str, Any]) -> RemoteReferrer:
     where = f"{registry.host}/{repository}"
     descriptor = Descriptor.of(entry, f"{where}: a referrer of {subject}")
-    documents: dict[str, bytes] = {}
-    blobs: dict[str, Descriptor] = {}
-    _collect(registry, repository, descriptor, documents, blobs, 0)
-    if len(documents[descriptor.digest]) != descriptor.size:
+    reader = _Reader(registry, repository)
+    reader.read(descriptor)
+    if (size := len(reader.documents[descriptor.digest])) != descriptor.size:
         raise InvalidImage(
-            f"{where}@{descriptor.digest} has {len(documents[descriptor.digest])} bytes, not {descriptor.size} as its "
-            "descriptor says"
+            f"{where}@{descriptor.digest} has {size} bytes, not {descriptor.size} as its descriptor says"
         )
-    return RemoteReferrer(subject, descriptor.document, documents, tuple(blobs.values()))
+    return RemoteReferrer(subject, descriptor.document, reader.documents, tuple(reader.blobs.values()))
 
 
-def _collect(
-    registry: Registry,
-    repository: str,
-    descriptor: Descriptor,
-    documents: dict[str, bytes],
-    blobs: dict[str, Descriptor],
-    depth: int,
-) -> None:
-    """Read a manifest, and those in it if it is an index."""
-    where = f"{registry.host}/{repository}@{descriptor.digest}"
-    if depth > MAX_NESTING:
-        raise InvalidImage(f"{where}: indexes are nested more than {MAX_NESTING} deep")
-    if descriptor.digest in documents:
-        return
-    data = registry.manifest(repository, descriptor.digest).data
-    if values_in(data) > MAX_VALUES:
-        raise InvalidImage(f"{where} has more than {MAX_VALUES} values")
-    document = parse_json(data, where)
-    if not isinstance(document, dict):
-        raise InvalidImage(f"{where} is not a JSON object")
-    documents[descriptor.digest] = data
-    items = named_by(document)
-    if len(documents) + len(blobs) + len(items) > MAX_BLOBS:
-        raise InvalidImage(f"{where} has more than {MAX_BLOBS} blobs")
-    for item in items:
-        one = Descriptor.of(item, where)
-        if isinstance(document.get("manifests"), list):
-            _collect(registry, repository, one, documents, blobs, depth + 1)
-        else:
-            blobs[one.digest] = one
+class _Reader:
+    """A reader of a referrer's manifests.
+
+    Attributes:
+        documents: the manifests, by their digests.
+        blobs: the descriptors of the other blobs, by their digests.
+    """
+
+    def __init__(self, registry: Registry, repository: str) -> None:
+        self._registry = registry
+        self._repository = repository
+        self.documents: dict[str, bytes] = {}
+        self.blobs: dict[str, Descriptor] = {}
+
+    def read(self, descriptor: Descriptor, depth: int = 0) -> None:
+        """Read a manifest, and those in it if it is an index.
+
+        Raises:
+            InvalidImage: one is no manifest, or there are too many.
+            RegistryError: the registry does not give one.
+        """
+        where = f"{self._registry.host}/{self._repository}@{descriptor.digest}"
+        if depth > MAX_NESTING:
+            raise InvalidImage(f"{where}: indexes are nested more than {MAX_NESTING} deep")
+        if descriptor.digest in self.documents:
+            return
+        data = self._registry.manifest(self._repository, descriptor.digest).data
+        if values_in(data) > MAX_VALUES:
+            raise InvalidImage(f"{where} has more than {MAX_VALUES} values")
+        document = parse_json(data, where)
+        if not isinstance(document, dict):
+            raise InvalidImage(f"{where} is not a JSON object")
+        self.documents[descriptor.digest] = data
+        items = named_by(document)
+        if len(self.documents) + len(self.blobs) + len(items) > MAX_BLOBS:
+            raise InvalidImage(f"{where} has more than {MAX_BLOBS} blobs")
+        for item in items:
+            one = Descriptor.of(item, where)
+            if isinstance(document.get("manifests"), list):
+                self.read(one, depth + 1)
+            else:
+                self.blobs[one.digest] = one
 
 
 def named_by(document: Mapping[str, Any]) -> list[Any]:
@@ -273,7 +283,7 @@ def put_at_cosign_tag(registry: Registry, repository: str, tag: str, data: bytes
     return True
 
 
-def _layers_of(manifest: Manifest) -> Collection[str]:
+def _layers_of(manifest: Manifest) -> frozenset[str]:
     try:
         return _digests_in(parse_json(manifest.data, manifest.digest))
     except InvalidImage:

@@ -11,7 +11,7 @@ from layerstore_core.base.digests import DiffID
 from layerstore_core.images.output import WrongSize
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.log import logger
-from layerstore_core.records.blob_sources import BlobSources
+from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryDenied
 
 if TYPE_CHECKING:
@@ -193,6 +193,16 @@ class RepositoryOutput:
             return True
         self._begun[digest] = upload
         return False
+
+    def record(self) -> None:
+        """Record that the repository has these blobs. The caller has locked the records of images.
+
+        Raises:
+            BadRecord, OSError: it cannot be recorded.
+        """
+        for digest, layer in self.layers.items():
+            if digest in self.blobs and self.blobs[digest].state != "left":
+                self._sources.add(layer, [BlobSource(digest, f"{self._host}/{self._repository}")])
 
     # Events
 

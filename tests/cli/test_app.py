@@ -132,7 +132,7 @@ def test_json_after_a_double_dash_is_no_option(run: Run, tmp_path: Path) -> None
 READING = [
     ("ls",), ("show", UNKNOWN), ("export", UNKNOWN, "-o", "x.tar"), ("rm", UNKNOWN), ("check",), ("gc",), ("rw", "ls"),
     ("rw", "mount", "x"), ("rw", "umount", "x"), ("rw", "changes", "x"), ("rw", "commit", "x"), ("rw", "rm", "x"),
-    ("save", "x", "-o", "x.tar"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
+    ("save", "x", "-o", "x.tar"), ("push", "x"), ("images",), ("history", "x"), ("tag", "x", "y"), ("rmi", "x"),
     ("inspect", "x"), ("files", "x"), ("cat", "x", "y"), ("cp", "x:/y", "z"), ("which", "x", "y"),
     ("commit", "x", "y"), ("config", "x", "-t", "y", "--user", "z"),
     ("squash", "x", "-t", "y"), ("rootfs", "x", "-o", "y"), ("diff", "x", "y"),
@@ -149,7 +149,7 @@ def test_a_command_that_adds_nothing_creates_no_store(run: Run, root: Path, args
 
 def test_every_other_command_creates_a_store_or_needs_none() -> None:
     creates = {("register",), ("rw", "create"), ("load",), ("pull",), ("append",), ("import",)}
-    needs_none = {("drivers",), ("info",), ("conformance",), ("completion",), ("unshare",)}
+    needs_none = {("drivers",), ("info",), ("conformance",), ("completion",), ("unshare",), ("tags",)}
     reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
     assert {words for words, _ in COMMANDS} == reading | creates | needs_none
 

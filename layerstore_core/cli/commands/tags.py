@@ -22,10 +22,10 @@ _LINES: Final = 1000
 @json_option
 @click.pass_obj
 def tags(session: Session, repository: str) -> None:
-    """List the tags of a repository in a registry, in the registry's order.
+    """List the tags of a repository in a registry.
 
-    REPOSITORY is the name of an image without a tag, such as registry.example.com/app. A name without a registry is one
-    of docker.io.
+    They are in the order of the registry. REPOSITORY is the name of an image without a tag, such as
+    registry.example.com/app. A name without a registry is one of docker.io.
 
     \b
     Example:
@@ -38,10 +38,10 @@ def tags(session: Session, repository: str) -> None:
         raise InvalidReference(
             f"{output.printable(repository[:300])!r} names one image; give the repository: {target.repository}"
         )
-    session.config()
+    settings = session.config().registries
     from layerstore_core.registry import Registry
 
-    with Registry(target.domain) as registry:
+    with Registry(target.domain, settings=settings) as registry:
         found = islice(registry.tags(target.path), _MOST)
         if session.json:
             session.answer({"repository": target.repository, "tags": list(found)}, lambda: ())

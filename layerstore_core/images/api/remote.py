@@ -134,5 +134,5 @@ class Remote(OfStore):
             all_platforms=all_platforms,
         )
         images = [self.get(str(image_id)) for image_id in out.images]
-        with Registry(target.domain) as registry:
+        with Registry(target.domain, settings=context.config.registries) as registry:
             return push_image(self._store, (out, images), target, registry, PushOptions(how, referrers, progress))

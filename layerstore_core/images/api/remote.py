@@ -62,7 +62,7 @@ class Remote(OfStore):
         options = PullOptions(
             None if platform is None else Platform.of(platform), all_platforms, new_name(name), progress
         )
-        with Registry(wanted.domain) as registry:
+        with Registry(wanted.domain, settings=self._store.context.config.registries) as registry:
             pulled = pull(self._store, registry, wanted, options)
         return PulledImages(
             self._loaded_images(pulled.loaded, pulled.skipped),

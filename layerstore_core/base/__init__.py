@@ -5,5 +5,6 @@
 - `durability` flushes file systems, and `replace_file` writes output files as a whole.
 - `digests` has the IDs of layers and images, `reference` the names of images, `paths` the names in layers, and
   `nameset` a compact set of names.
-- `limits`, `units` and `arguments` check input; `plugins` finds the entry points of installed packages.
+- `limits`, `units` and `arguments` check input; `times` reads and writes times; `plugins` finds the entry points of
+  installed packages.
 """

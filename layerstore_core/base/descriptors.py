@@ -85,6 +85,14 @@ def open_fd(path: str | bytes | os.PathLike[str], flags: int, mode: int = 0o777,
     return opened[0]
 
 
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`, in as many calls as it takes."""
+    written = os.write(fd, data)
+    while written < len(data):
+        data = memoryview(data)[written:]
+        written = os.write(fd, data)
+
+
 #: The descriptors that forked children close.
 _closed_in_children: Final[WeakSet[Descriptor]] = WeakSet()
 

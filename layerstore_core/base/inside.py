@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final, Self, cast
 
-from layerstore_core.base.descriptors import Descriptor, open_fd
+from layerstore_core.base.descriptors import Descriptor, open_fd, write_all
 from layerstore_core.errors import BadRecord
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -201,8 +201,7 @@ def write(
         os.fchmod(fd, mode)
         if not new and not append:
             os.ftruncate(fd, 0)
-        while content:
-            content = content[os.write(fd, content) :]
+        write_all(fd, content)
         if durable:
             os.fsync(fd)
 

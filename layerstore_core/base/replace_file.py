@@ -15,6 +15,7 @@ _OWN: Final = re.compile(r"(?:/dev/fd|/proc/(?:self|thread-self|([0-9]+))/fd)/([
 _STANDARD: Final = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 #: Links followed for one name: the kernel's limit.
 _MAX_LINKS: Final = 40
+_CHUNK: Final = 1 << 20
 
 
 class OutputFile:
@@ -49,6 +50,51 @@ class OutputFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with naming(name):
             return cls(name, Descriptor(os.open, path, flags, 0o644), may_block=False)
+
+    @classmethod
+    def unnamed(cls, name: str, directory: str) -> Self | None:
+        """Make a new regular file without a name, of which a process that is killed leaves nothing.
+
+        Args:
+            name: the name that the user gave, for errors.
+            directory: the directory where it will get a name.
+
+        Returns:
+            The file; `None` where the file system cannot do that, or refuses.
+        """
+        try:
+            return cls(
+                name, Descriptor(os.open, directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o644), may_block=False
+            )
+        except OSError:
+            return None
+
+    def give_name(self, path: str, partial: str) -> bool:
+        """Give a file that was made by `unnamed` a name in its directory: `path`, or `partial` if that is taken.
+
+        Returns:
+            Whether the name is `path`. Otherwise rename `partial`: a link never replaces a file.
+
+        Raises:
+            OSError: it cannot get a name.
+        """
+        with naming(self._name):
+            for target in (path, partial):
+                directory, base = os.path.split(target)
+                with Descriptor(os.open, directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as parent:
+                    try:
+                        # With `dst_dir_fd` it is linkat(2), which follows the link in /proc: see open(2), O_TMPFILE.
+                        os.link(f"/proc/self/fd/{self._file.number}", base, dst_dir_fd=parent, follow_symlinks=True)
+                    except FileExistsError:
+                        continue
+                    except OSError:  # no /proc, or a file system that cannot do it
+                        break
+                return target == path
+        with OutputFile.new(self._name, partial) as copy:
+            while chunk := os.pread(self._file.number, _CHUNK, copy.position):
+                copy.write(chunk)
+            copy.sync()
+        return False
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Write all of `data`.
@@ -125,6 +171,9 @@ def replacing(file: str) -> Iterator[OutputFile]:
     A device, a pipe or a socket is written directly, since to replace `/dev/null` by a file would do harm. So is an
     open file of this process, such as `/dev/stdout`. A symbolic link stays: its target is replaced.
 
+    The file has no name until it is complete, where the file system can do that: a process that is killed leaves
+    nothing. To replace a file that exists, it gets a temporary name for the last moment.
+
     Yields:
         The file to write to.
 
@@ -145,9 +194,12 @@ def replacing(file: str) -> Iterator[OutputFile]:
     path = os.path.realpath(file)
     partial = os.path.join(os.path.dirname(path), f".layerstore-{secrets.token_hex(8)}.part")
     try:
-        with OutputFile.new(file, partial) as target:
+        unnamed = OutputFile.unnamed(file, os.path.dirname(path))
+        with unnamed or OutputFile.new(file, partial) as target:
             yield target
             target.sync()
+            if unnamed is not None and unnamed.give_name(path, partial):
+                return
         with naming(file):
             os.replace(partial, path)
     except BaseException:

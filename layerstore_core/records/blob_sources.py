@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from layerstore_core.base import inside
-from layerstore_core.base.atomic import FILE_MODE, make_directory
+from layerstore_core.base.atomic import replace_file
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import BadRecord
 
@@ -33,7 +32,6 @@ _MAX_RECORD: Final = 64 << 10
 _MAX_DIFF_ID: Final = 256
 _LONGEST_REPOSITORY: Final = 255
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_PARTIAL: Final = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +108,7 @@ class BlobSources:
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a file and move it to its place; it is not flushed, since nothing depends on it."""
-        make_directory(path.parent, 0o700)
-        partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
-        try:
-            inside.write(partial, content, FILE_MODE, new=True)
-            inside.rename(partial, path)
-        except BaseException:
-            inside.unlink(partial, missing_ok=True)
-            raise
+        replace_file(path, content, durable=False)
 
 
 def _source_of(entry: object) -> BlobSource | None:

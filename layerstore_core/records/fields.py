@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from layerstore_core.base.descriptors import open_fd
+from layerstore_core.base.descriptors import open_fd, write_all
 
 #: Diff ID, size in bytes, cache ID, the parent's chain ID (`""` for a base layer), the descriptor.
 Fields = tuple[str, int, str, str, dict[str, Any] | None]
@@ -113,8 +113,7 @@ def _answer(layers: int, bases: Sequence[str], out: int) -> None:
         found = [read_fields(layers, base) for base in bases[max(0, end - CHUNK) : end]]
         data = marshal.dumps(found)
         data = len(data).to_bytes(LENGTH, "little") + data
-        while data:
-            data = data[os.write(out, data) :]
+        write_all(out, data)
 
 
 def serve(layers: int, names: int, out: int) -> None:

@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from layerstore_core.base import inside
-from layerstore_core.base.atomic import FILE_MODE, make_directory
+from layerstore_core.base.atomic import FILE_MODE, PARTIAL, replace_file
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
-from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
@@ -41,12 +40,10 @@ _MAX_PARENT: Final = 4096
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PARENT: Final = "parent"
 _LAST_UPDATED: Final = "lastUpdated"
-#: The start of the names of files, of ours and of Docker's, that were not moved to their places yet.
-_PARTIAL: Final = ".tmp-"
 #: So many files are flushed one by one; more of them together, with all else on the file system.
 _FEW: Final = 8
 #: Ours: marks an image whose names are recorded next. Docker ignores the file.
-_UNNAMED: Final = f"{_PARTIAL}unnamed"
+_UNNAMED: Final = f"{PARTIAL}unnamed"
 
 
 class ImageDB:
@@ -214,14 +211,14 @@ class ImageDB:
         """
         found = []
         for directory in (self.path, self.content, self._by_digest, self._by_diff_id):
-            found += [directory / name for name in _names_in(directory) if name.startswith(_PARTIAL)]
+            found += [directory / name for name in _names_in(directory) if name.startswith(PARTIAL)]
         known = set(_names_in(self.content))
         references = self.references()
         unreadable = references.unreadable
         for name in _names_in(self._metadata):
             if name in known:
                 inner = self._metadata / name
-                partial = [inner / part for part in _names_in(inner) if part.startswith(_PARTIAL)]
+                partial = [inner / part for part in _names_in(inner) if part.startswith(PARTIAL)]
                 if inner / _UNNAMED in partial:
                     image = ImageID.from_hex(name)
                     if members is None or unreadable:
@@ -429,22 +426,10 @@ class ImageDB:
 
     def _write(self, path: Path, content: bytes, *, mode: int = FILE_MODE, durable: bool = True) -> None:
         """Write a file and move it to its place, whole or not at all."""
-        durable = durable and self._durable
-        make_directory(path.parent, 0o700, durable=durable)
-        import secrets
-
-        partial = path.parent / f"{_PARTIAL}{path.name[:64]}-{secrets.token_hex(8)}"
-        with naming(str(path)):  # an error of the removal, too
-            try:
-                inside.write(partial, content, mode, new=True, durable=durable)
-                inside.rename(partial, path)
-            except BaseException:
-                inside.unlink(partial, missing_ok=True)
-                raise
-            finally:
-                self._references.forget()
-        if durable:
-            inside.flush(path.parent)
+        try:
+            replace_file(path, content, mode, durable=durable and self._durable)
+        finally:
+            self._references.forget()
 
 
 def diff_ids_of(config: Any) -> list[DiffID]:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from layerstore_core.base import inside
-from layerstore_core.base.atomic import make_directory
-from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.base.atomic import PARTIAL, replacing
+from layerstore_core.base.descriptors import Descriptor, write_all
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import compressed_limit
-from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, InvalidLayer
 from layerstore_core.images.keep.recipe import Recipe
 from layerstore_core.records.own_state import state_directory
@@ -29,8 +27,6 @@ from layerstore_core.streams.compression import MAGIC_SIZE, decompress, detect
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CHUNK: Final = 1 << 20
-#: The start of the names of files that were not moved to their places yet.
-_PARTIAL: Final = ".tmp-"
 
 
 class KeptBlobs:
@@ -95,19 +91,10 @@ class KeptBlobs:
             OSError: it cannot be added.
         """
         path = self._path_of(diff_id, digest)
-        make_directory(path.parent, 0o700, durable=self._durable)
-        partial = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
-        with naming(str(path)):  # an error of the removal, too
-            try:
-                _give_name(file, partial)
-                if self._durable:
-                    inside.flush(partial)
-                inside.rename(partial, path)
-            except BaseException:
-                inside.unlink(partial, missing_ok=True)
-                raise
-        if self._durable:
-            inside.flush(path.parent)
+        with replacing(path, durable=self._durable) as partial:
+            _give_name(file, partial)
+            if self._durable:
+                inside.flush(partial)
 
     def unused(self, wanted: Collection[DiffID]) -> list[Path]:
         """Return the blobs of all layers but these, and files that were not moved to their places."""
@@ -119,7 +106,7 @@ class KeptBlobs:
             if name not in keep:
                 found.append(self.path / name)
             else:
-                found += [self.path / name / one for one in inside.names(self.path / name) if one.startswith(_PARTIAL)]
+                found += [self.path / name / one for one in inside.names(self.path / name) if one.startswith(PARTIAL)]
         return found
 
     def all(self) -> Iterator[tuple[DiffID, str]]:
@@ -183,9 +170,7 @@ def spool(blob: BinaryIO, digest: str, diff_id: DiffID, directory: Path, tar_siz
         if copied > limit:
             raise InvalidLayer(f"the blob has more than {limit} bytes")
         whole.update(chunk)
-        piece = memoryview(chunk)
-        while piece:
-            piece = piece[os.write(file.fileno(), piece) :]
+        write_all(file.fileno(), chunk)
         return chunk
 
     try:
@@ -245,6 +230,4 @@ def _give_name(file: BinaryIO, path: Path) -> None:
             position = 0
             while chunk := os.pread(file.fileno(), _CHUNK, position):
                 position += len(chunk)
-                piece = memoryview(chunk)
-                while piece:
-                    piece = piece[os.write(target, piece) :]
+                write_all(target, chunk)

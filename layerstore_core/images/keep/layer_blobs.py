@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, BinaryIO, Final, Protocol
 
 from layerstore_core.base import inside
+from layerstore_core.base.descriptors import write_all
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import BadRecord, IntegrityError, LayerStoreError
 from layerstore_core.images.keep.compressed import CompressedLayers
@@ -289,9 +290,7 @@ class LayerBlobs:
             for chunk in compression.compress(self._watched(layer, self._tar_of(layer))):
                 found.update(chunk)
                 size += len(chunk)
-                piece = memoryview(chunk)
-                while piece:
-                    piece = piece[os.write(spool.fileno(), piece) :]
+                write_all(spool.fileno(), chunk)
             blob = LayerBlob(f"sha256:{found.hexdigest()}", size, f"{LAYER_TYPE}{compression.suffix}")
             if self._made is not None:
                 self._made(layer, blob, compression, spool)

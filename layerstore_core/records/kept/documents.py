@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from layerstore_core.base import inside
-from layerstore_core.base.atomic import FILE_MODE, make_directory
+from layerstore_core.base.atomic import FILE_MODE, PARTIAL, make_directory, replace_file
 from layerstore_core.base.digests import ImageID
-from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.kept import names_limit
 from layerstore_core.records.kept.names_limit import encode_names
@@ -45,8 +44,6 @@ _IMAGE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALGORITHMS: Final = ("sha256", "sha512")
 _IMAGES: Final = "images"
 _NAMES: Final = "names.json"
-#: The start of the names of files that were not moved to their places yet.
-_PARTIAL: Final = ".tmp-"
 
 
 class KeptDocuments:
@@ -378,7 +375,7 @@ class KeptDocuments:
         for directory in (self.path, self._images, *(self.path / algorithm for algorithm in _ALGORITHMS)):
             documents = directory.name in _ALGORITHMS
             for name in inside.names(directory):
-                if name.startswith(_PARTIAL) or (
+                if name.startswith(PARTIAL) or (
                     documents and _HEX.fullmatch(name) and f"{directory.name}:{name}" not in needed
                 ):
                     found.append(directory / name)
@@ -467,20 +464,7 @@ class KeptDocuments:
 
     def _write(self, path: Path, content: bytes, *, durable: bool = True) -> None:
         """Write a file and move it to its place, whole or not at all."""
-        import secrets
-
-        durable = durable and self._durable
-        make_directory(path.parent, 0o700, durable=self._durable)
-        half_done = path.parent / f"{_PARTIAL}{secrets.token_hex(8)}"
-        with naming(str(path)):  # an error of the removal, too
-            try:
-                inside.write(half_done, content, FILE_MODE, new=True, durable=durable)
-                inside.rename(half_done, path)
-            except BaseException:
-                inside.unlink(half_done, missing_ok=True)
-                raise
-        if durable:
-            inside.flush(path.parent)
+        replace_file(path, content, durable=durable and self._durable)
 
 
 def _bad(path: Path, error: BadRecord | OSError) -> BadRecord:

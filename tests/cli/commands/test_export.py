@@ -99,7 +99,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(chain: str, root: Path, tmp_
         "import os, sys\n"
         "real = os.write\n"
         "def write(fd, data):\n"
-        "    if os.readlink(f'/proc/self/fd/{fd}').endswith('.part'): raise OSError(28, 'No space left on device')\n"
+        "    if '/out/' in os.readlink(f'/proc/self/fd/{fd}'): raise OSError(28, 'No space left on device')\n"
         "    return real(fd, data)\n"
         "os.write = write\n"
         "from layerstore_core.cli import main\n"

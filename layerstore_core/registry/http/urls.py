@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
 #: The greatest length of a URL that a server may send us to.
 _MAX_URL: Final = 16 << 10
+#: How many characters of a URL stand in a message.
+_SHOWN: Final = 300
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -69,4 +71,5 @@ def quoted(part: str) -> str:
 
 def shown(url: str) -> str:
     """Return a URL for a message: without its query, which may be a signature that opens what it names."""
-    return url.partition("?")[0]
+    text = url.partition("?")[0]
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

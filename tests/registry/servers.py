@@ -24,7 +24,9 @@ from tests.registry.jwt_server import ISSUER, SERVICE, JWTServer
 
 _PATIENCE = 30
 _PACKAGES = {"htpasswd": "apache2-utils"}
-_ACCESS = re.compile(r'^\S+ - (?P<user>\S*) \[[^]]*\] "(?P<target>\S+ \S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+) ')
+_ACCESS = re.compile(
+    r'^\S+ - \S* \[[^]]*\] "(?P<target>\S+ \S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+) "[^"]*" "(?P<agent>[^"]*)"'
+)
 
 
 @cache
@@ -38,11 +40,12 @@ def program_missing(*programs: str) -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """A request that the server has answered: "GET /v2/", status, and how many bytes of a body were sent."""
+    """A request that the server has answered: "GET /v2/", status, how many bytes of a body were sent, and who asked."""
 
     target: str
     status: int
     sent: int
+    agent: str
 
 
 class RegistryServer:
@@ -106,7 +109,7 @@ class RegistryServer:
         """Return the answered requests of which a regular expression is found in "METHOD /path?query"."""
         found = (_ACCESS.match(line) for line in self._access.read_text(errors="replace").splitlines())
         return [
-            Access(match["target"], int(match["status"]), int(match["sent"]))
+            Access(match["target"], int(match["status"]), int(match["sent"]), match["agent"])
             for match in found
             if match is not None and re.search(pattern, match["target"])
         ]

@@ -57,6 +57,11 @@ def _tls(error: BaseException) -> ConnectionFailed:
         return ConnectionFailed(
             "it does not speak TLS; if it is meant to be plain HTTP, configure the registry as insecure", no_tls=True
         )
+    if "ALERT" in str(reason) and "CERTIFICATE" in str(reason):
+        return ConnectionFailed(
+            f"it does not take our certificate, or wants one ({reason}); set client_cert in the table of this registry",
+            lasting=True,
+        )
     return ConnectionFailed(f"TLS failed: {reason}")
 
 

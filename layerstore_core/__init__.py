@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from layerstore_core.images.image import HistoryEntry, Image
     from layerstore_core.images.layer.builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
+    from layerstore_core.images.remote.image import RegistryImage, RemoteManifest
     from layerstore_core.images.remove import Removal
     from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
     from layerstore_core.images.transfer.load import LayerProgress
@@ -232,8 +233,10 @@ _HOMES = {
     "Registry": "registry.client",
     "RegistryDenied": "registry.errors",
     "RegistryError": "registry.errors",
+    "RegistryImage": "images.remote.image",
     "RegistrySettings": "registry.hosts",
     "RegistryUnavailable": "registry.errors",
+    "RemoteManifest": "images.remote.image",
     "Removal": "images.remove",
     "Removed": "maintenance.gc",
     "RemovedLayer": "store.nodes",
@@ -375,8 +378,10 @@ __all__ = [
     "Registry",
     "RegistryDenied",
     "RegistryError",
+    "RegistryImage",
     "RegistrySettings",
     "RegistryUnavailable",
+    "RemoteManifest",
     "Removal",
     "Removed",
     "RemovedLayer",

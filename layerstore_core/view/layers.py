@@ -196,7 +196,7 @@ class TarLayer:
                 for _ in scanner.payload():
                     pass
                 while plain := scanner.plain_entries():
-                    yield [_without_content(one) for one in plain]
+                    yield [without_content(one) for one in plain]
             if self._digest is not None:
                 for _ in scanner.trailer():
                     pass
@@ -223,7 +223,8 @@ class TarLayer:
         """See `ViewLayer.close`."""
 
 
-def _without_content(plain: PlainEntry) -> PlainFile:
+def without_content(plain: PlainEntry) -> PlainFile:
+    """Return a plain entry with the place of its content instead of the content."""
     segment, _, path, owner, mtime_ns, content, offset = plain
     # The segment is the padding of the last payload and the headers, and the headers are whole blocks.
     start = offset + len(segment) // BLOCK * BLOCK

@@ -82,8 +82,8 @@ class EntrySearch:
         self.found = Found()
         self.decided = False
 
-    def add(self, batch: Batch) -> None:
-        """Take the next entries into account.
+    def add(self, batch: Batch) -> bool:
+        """Take the next entries into account; return `decided`.
 
         Raises:
             UnclearError: only the merged tree can say what they mean.
@@ -92,9 +92,9 @@ class EntrySearch:
         if isinstance(batch, list):
             for plain in batch:
                 self._add(plain[0], _FILE if plain[3] >= 0 else _DIR, plain)
-            return
+            return self.decided
         if batch.entry.type in _MAKES_NOTHING:
-            return
+            return self.decided
         path = batch.entry.path
         if leaves_root(path):
             raise UnclearError  # merging has the error for it
@@ -103,6 +103,7 @@ class EntrySearch:
             self._add(path, batch.entry.type, batch)
         else:
             self._add_whiteout(path, kind)
+        return self.decided
 
     def finish(self) -> Found:
         """Return what has been found, after the last entry or as soon as `decided` is true.

@@ -88,6 +88,16 @@ class TreeView:
         for view in (self, other):
             view._merge_above(base)  # noqa: SLF001 - of the same class
 
+    def take_base(self, other: TreeView, count: int) -> None:
+        """Read the first layers, which are the same as another view's, where that view reads them.
+
+        Args:
+            other: the other view, which is closed with this one.
+            count: how many layers are the same.
+        """
+        if not (self.is_merged or other.is_merged):
+            self._layers = other._layers[:count] + self._layers[count:]
+
     def _merge_above(self, base: Merger) -> None:
         """Merge the layers above the first ones.
 
@@ -275,7 +285,7 @@ class TreeView:
         """
         return self.open_node(self.find_file(path)[1], path)
 
-    def find_file(self, path: bytes) -> tuple[bytes, FileNode]:
+    def find_file(self, path: bytes) -> tuple[bytes, Node]:
         """Look a regular file up in as few layers as possible. Symbolic links are followed; errors as for `open`.
 
         Returns:

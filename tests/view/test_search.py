@@ -34,8 +34,7 @@ class Searched(TarLayer):
             return search_all(self._counted(), wanted)
         search = EntrySearch(wanted)
         for batch in self._counted():
-            search.add(batch)
-            if search.decided:
+            if search.add(batch):
                 break
         return search.finish()
 

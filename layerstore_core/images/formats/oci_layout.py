@@ -141,6 +141,11 @@ def check_image(documents: Documents, config: ConfigDocument, count: int) -> Non
         )
 
 
+def is_layer_type(media_type: str) -> bool:
+    """Return whether a media type is that of a layer: a tar, compressed or not."""
+    return _LAYER_TYPE.fullmatch(media_type) is not None
+
+
 def as_not_loadable(error: InvalidImage, documents: Documents) -> NotLoadable:
     """Convert the error of one image to the reason why it is skipped.
 
@@ -264,7 +269,7 @@ class _Reader:
         if self._layers > MAX_LAYERS:
             raise TooMuch(f"{self._documents.name}: the images have more than {MAX_LAYERS} layers together")
         for layer in layers:
-            if layer.media_type and not _LAYER_TYPE.fullmatch(layer.media_type):
+            if layer.media_type and not is_layer_type(layer.media_type):
                 if "in-toto" in layer.media_type:
                     raise NotLoadable("attestation", "an attestation, not an image")
                 kind = kind or layer.media_type[:200]

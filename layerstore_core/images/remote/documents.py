@@ -89,6 +89,7 @@ def read_image(
     all_platforms: bool = False,
     known: Known = lambda _: None,
     last: str | None = None,
+    configs: bool = True,
 ) -> RemoteImage:
     """Read an image's index, manifest and config.
 
@@ -99,17 +100,19 @@ def read_image(
         all_platforms: whether to read the manifests for all platforms.
         known: returns a document that the store has: it is not asked for.
         last: the digest that the name had the last time, of which the store may have the manifest.
+        configs: whether to read configs.
 
     Raises:
         InvalidImage: it is no image, is damaged, has no image for the platform, or is too large.
         RegistryError: the registry cannot be asked, or has no such image.
     """
-    return _Reader(source, reference, known).read(platform, all_platforms=all_platforms, last=last)
+    return _Reader(source, reference, known, configs=configs).read(platform, all_platforms=all_platforms, last=last)
 
 
 class _Reader:
-    def __init__(self, source: Source, reference: Reference, known: Known) -> None:
+    def __init__(self, source: Source, reference: Reference, known: Known, *, configs: bool) -> None:
         self._source = source
+        self._configs = configs
         self._repository = reference.path
         self._reference = reference
         self._known = known
@@ -210,7 +213,7 @@ class _Reader:
         except InvalidImage:
             return
         self._image.blobs.setdefault(config.digest, config)
-        if config.media_type in CONFIG_TYPES and config.digest not in self._image.contents:
+        if self._configs and config.media_type in CONFIG_TYPES and config.digest not in self._image.contents:
             data = self._known(config.digest)
             if data is None:
                 data = read_blob(self._source, self._reference, config, MAX_CONFIG)

@@ -13,6 +13,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.images.keep.tidy import forget, unused
+from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
 from layerstore_core.log import logger
 from layerstore_core.store.delete import finish_deletion, remove_stale_transaction
 from layerstore_core.store.mounts.read_only import end_stale_mounts
@@ -28,8 +29,9 @@ class Removed:
 
     Attributes:
         kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"`,
-            `"stray driver layer"`, `"stale mount"` or `"unused document"`: a manifest, an artifact or a compressed
-            layer that was kept with an image or a layer that is gone.
+            `"stray driver layer"`, `"stale mount"`, `"unused document"`: a manifest, an artifact or a compressed
+            layer that was kept with an image or a layer that is gone; or `"unfinished download"`: what an interrupted
+            pull has received, a week ago, or of a layer that is here.
         name: the chain ID, the path, or the driver's ID.
         bytes: its size, as far as that is recorded or can be read.
     """
@@ -115,6 +117,9 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
         else:
             images.clear_all(left, add)
             forget(store, survey)
+    for leftover in unneeded(store):
+        if dry_run or remove_leftover(leftover):
+            removed.append(Removed("unfinished download", str(leftover.path), leftover.bytes))
     if not dry_run:
         store.context.last_used.keep_only(set(store.chain_ids()))
         store.cleanup()

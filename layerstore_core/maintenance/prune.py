@@ -15,6 +15,7 @@ from layerstore_core.errors import BadRecord, LayerStoreError, keeping_done
 from layerstore_core.images.api.images import Images
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.keep.recipe import Recipes
+from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
 from layerstore_core.images.remove import tidy
 from layerstore_core.log import logger
 from layerstore_core.maintenance.kept import kept_bytes
@@ -38,20 +39,22 @@ class Pruned:
         deleted: the images, those that were built from another one before that.
         layers: the layers, children before their parents.
         kept: the bytes of manifests and other documents, and of compressed layers, that were kept for them.
+        downloads: the bytes of what interrupted pulls have received, a week ago, or of layers that are here.
     """
 
     untagged: list[str] = field(default_factory=list)
     deleted: list[ImageID] = field(default_factory=list)
     layers: list[RemovedLayer] = field(default_factory=list)
     kept: int = 0
+    downloads: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.untagged or self.deleted or self.layers or self.kept)
+        return bool(self.untagged or self.deleted or self.layers or self.kept or self.downloads)
 
     @property
     def bytes(self) -> int:
-        """The recorded bytes of the layers, and those of what was kept for them and the images."""
-        return sum(layer.diff_size for layer in self.layers) + self.kept
+        """The recorded bytes of the layers, and those of what was kept for them and the images, and of downloads."""
+        return sum(layer.diff_size for layer in self.layers) + self.kept + self.downloads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +124,7 @@ def prune(
             [image for unit in plan.units for image in unit.images],
             [_removed(node) for node in plan.layers],
             plan.kept,
+            sum(leftover.bytes for leftover in unneeded(store)),
         )
     done = Pruned()
     # One prune at a time, and no load meanwhile: see `Images.remove`.
@@ -137,7 +141,8 @@ def prune(
         Recipes(store.root, store.driver_name).keep_only(layer.diff_id for layer in store.layers().values())
         tidy(store)
         store.context.last_used.keep_only(set(store.chain_ids()))
-        return replace(done, kept=before_bytes - kept_bytes(store.context))
+        downloads = sum(leftover.bytes for leftover in unneeded(store) if remove_leftover(leftover))
+        return replace(done, kept=before_bytes - kept_bytes(store.context), downloads=downloads)
 
 
 def _plan(

@@ -16,6 +16,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.base.times import parse_rfc3339
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images.keep.groups import members_of_names, names_of_images
+from layerstore_core.images.remote.leftovers import find_leftovers
 from layerstore_core.maintenance.kept import KeptFiles
 from layerstore_core.records.pins import Pins
 from layerstore_core.store.context import StoreContext
@@ -91,15 +92,15 @@ class Total:
 
     Attributes:
         kind: the kind. Documents are manifests, indexes and artifacts that came with images; compressed layers are
-            those that the setting `keep_blobs` keeps.
+            those that the setting `keep_blobs` keeps; downloads are what pulls have received of layers.
         count: how many there are.
         in_use: how many of them are in use; a document or a compressed layer is if one of its images is, or if its
-            layer has another use.
+            layer has another use, and a download if a process goes on with it.
         size: their bytes; a layer of several images counts once. Those of images are the bytes of their layers.
         reclaimable: the bytes that are freed if all objects that are not in use are removed.
     """
 
-    kind: Literal["images", "layers", "writable layers", "documents", "compressed layers"]
+    kind: Literal["images", "layers", "writable layers", "documents", "compressed layers", "downloads"]
     count: int
     in_use: int
     size: int
@@ -114,13 +115,13 @@ class StoreUsage:
         images: the images that can be read, the one that was used last first.
         layers: the layers that can be loaded, by chain ID.
         rw_layers: the writable layers, by name.
-        totals: the sums for these three, and for what is kept besides: documents and compressed layers.
+        totals: the sums for these three, and for what there is besides: documents, compressed layers and downloads.
     """
 
     images: tuple[ImageUsage, ...]
     layers: tuple[LayerUsage, ...]
     rw_layers: tuple[WritableUsage, ...]
-    totals: tuple[Total, Total, Total, Total, Total]
+    totals: tuple[Total, Total, Total, Total, Total, Total]
 
 
 class Census:
@@ -293,6 +294,7 @@ def disk_usage(store: LayerStore) -> StoreUsage:
         ),
         _kept("documents", list(kept.documents.values()), kept.needed_documents),
         _kept("compressed layers", [size for sizes in kept.blobs.values() for size in sizes], kept.needed_blobs),
+        _downloads(context),
     )
     return StoreUsage(tuple(images), layers, rw_layers, totals)
 
@@ -303,6 +305,12 @@ def _used(objects: Collection[ImageUsage] | Collection[LayerUsage] | Collection[
 
 def _kept(kind: Literal["documents", "compressed layers"], sizes: list[int], needed: list[int]) -> Total:
     return Total(kind, len(sizes), len(needed), sum(sizes), sum(sizes) - sum(needed))
+
+
+def _downloads(context: StoreContext) -> Total:
+    found = find_leftovers(context.root)
+    free = [one.bytes for one in found if not one.in_use]
+    return Total("downloads", len(found), len(found) - len(free), sum(one.bytes for one in found), sum(free))
 
 
 def _image(census: Census, image: ImageID) -> ImageUsage:

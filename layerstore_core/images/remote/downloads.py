@@ -37,6 +37,8 @@ _PIECE_SECONDS: Final = 0.1
 _WORTH_BYTES: Final = 32 << 20
 _WORTH_SECONDS: Final = 4.0
 _MEASURED: Final = 1.0
+#: The threads are waited for, for so many seconds. One that waits for a server ends later, by itself.
+_PATIENCE: Final = 0.5
 #: A file that another process has locked is tried again after so many seconds.
 _LOCKED: Final = 0.05
 
@@ -174,9 +176,10 @@ class Downloads:
     def close(self) -> None:
         """End the transfers, and release the locks. A second call does nothing."""
         self.cancel()
+        end = time.monotonic() + _PATIENCE
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(2)  # one that waits for a server ends a little later, by itself
+                thread.join(max(0.0, end - time.monotonic()))
         with self._condition:
             for download in self._downloads.values():
                 if not download.transfers:
@@ -240,8 +243,6 @@ class Downloads:
         return None
 
     def _begin(self, download: Download) -> None:
-        download.begun = "downloading"
-        download.todo = download.file.gaps()
         missing = download.blob.size - download.received
         if download.received and missing:
             logger.info("{}: {} bytes are here already", download.blob.digest, download.received)
@@ -250,6 +251,8 @@ class Downloads:
             raise OSError(
                 errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {missing} bytes are needed", str(self._directory)
             )
+        download.begun = "downloading"
+        download.todo = download.file.gaps()
         self._condition.notify_all()
         self._changed(download)
 

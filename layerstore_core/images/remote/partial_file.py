@@ -215,6 +215,17 @@ def lock(fd: int) -> bool:
     return True
 
 
+def is_locked(fd: int) -> bool:
+    """Return whether another open file description has a lock on a file.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    kind: int = _FLOCK.unpack(answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
 def is_at(fd: int, path: Path) -> bool:
     """Return whether an open file is the one that has this path."""
     own = os.fstat(fd)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
@@ -21,6 +20,7 @@ from layerstore_core.images.remote.download import Blob, Body, Download
 from layerstore_core.images.remote.downloads import Downloads
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.remote.layer_tar import LayerTar
+from layerstore_core.images.remote.leftovers import downloads_directory
 from layerstore_core.images.transfer.load import Loaded, load
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
@@ -214,7 +214,7 @@ class _Pull:
                 try:
                     loaded = load(self._store, plan.found, CompressedLayers(self._store))
                 except InvalidImage as error:
-                    if last or not downloads.remove_damaged():
+                    if not downloads.remove_damaged() or last:
                         raise
                     logger.warning(
                         "{}: what was received is damaged, and is received again: {}", self._reference, error
@@ -295,11 +295,6 @@ class _Events:
             state = download.state
             done = download.received if state in ("downloading", "waiting") else download.position
             self.report(download.blob.digest, state, done, download.blob.size)
-
-
-def downloads_directory(root: Path) -> Path:
-    """Return the directory of blobs that are being received."""
-    return root / "layerstore" / "downloads"
 
 
 def _chains(image: ImageFiles) -> list[tuple[LayerFile, ChainID]]:

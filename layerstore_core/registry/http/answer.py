@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from urllib3.response import BaseHTTPResponse
@@ -25,6 +25,8 @@ class Answer:
     Attributes:
         status: the HTTP status.
         headers: the headers; their names are looked up in any case.
+        distrust: has the server that gave it not be asked for a while, if another can be asked, and returns whether
+            that is so.
     """
 
     def __init__(self, response: BaseHTTPResponse, url: str, timeout: float) -> None:
@@ -33,6 +35,7 @@ class Answer:
         self.url = url
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
+        self.distrust: Callable[[], bool] = bool
 
     def __enter__(self) -> Self:
         return self

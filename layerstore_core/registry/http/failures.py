@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import re
 from typing import Final
 
 from layerstore_core.registry.errors import NotInRegistry, RegistryDenied, RegistryError, RegistryUnavailable
@@ -16,6 +17,7 @@ _MAX_BODY: Final = 64 << 10
 #: How many errors of one answer are shown, and how much of each.
 _SHOWN: Final = 3
 _SHOWN_TEXT: Final = 300
+_WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 
 
 def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_credentials: bool) -> RegistryError:
@@ -62,6 +64,11 @@ def errors_in(answer: Answer) -> tuple[list[str], list[str]]:
         if len(said) < _SHOWN:
             said.append(": ".join(text[:_SHOWN_TEXT] for text in (code, message) if isinstance(text, str) and text))
     return codes[:64], [text for text in said if text]
+
+
+def warnings_in(header: str) -> list[str]:
+    """Return the texts of a header `Warning` that are for users: `299 - "text"` (OCI distribution specification)."""
+    return [re.sub(r"\\(.)", r"\1", text)[:_SHOWN_TEXT] for text in _WARNING.findall(header[:_MAX_BODY])]
 
 
 def _phrase(status: int) -> str:

@@ -59,13 +59,19 @@ class Server:
         """Return whether it may be asked for this."""
         return self.endpoint.digests if call.by_digest else self.endpoint.tags
 
-    def rest(self) -> None:
-        """Do not ask it for a while."""
-        self._rests_until = time.monotonic() + _REST
+    def rest(self) -> bool:
+        """Do not ask it for a while if it is a mirror, and return whether it is one."""
+        if self.endpoint.mirror:
+            self._rests_until = time.monotonic() + _REST
+        return self.endpoint.mirror
 
     def rests(self) -> bool:
         """Return whether it is not to be asked now."""
         return time.monotonic() < self._rests_until
+
+    def is_own(self, url: str) -> bool:
+        """Return whether a URL is one of this server itself."""
+        return origin(url) == self._origin
 
     def close(self) -> None:
         """Close its connections that are not in use."""
@@ -82,7 +88,7 @@ class Server:
             ConnectionFailed: there is no answer.
             RegistryError: its token server refuses.
         """
-        if origin(url) != self._origin:
+        if not self.is_own(url):
             return self._connections.send(call.method, url, call.headers, call.new_body())
         repository, scopes = call.repository, call.scopes_at(self.endpoint)
         attempt = 1

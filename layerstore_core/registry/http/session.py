@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from layerstore_core.log import logger
 from layerstore_core.registry.credentials import Credentials, credentials_for
@@ -14,7 +15,7 @@ from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.call import Call
-from layerstore_core.registry.http.failures import error_of
+from layerstore_core.registry.http.failures import error_of, warnings_in
 from layerstore_core.registry.http.retries import TRY_AGAIN, Pauses, RetryPolicy, asked_pause
 from layerstore_core.registry.http.server import Server
 from layerstore_core.registry.http.urls import BadURL, join, shown
@@ -22,6 +23,8 @@ from layerstore_core.registry.http.urls import BadURL, join, shown
 Result = TypeVar("Result")
 
 _MAX_REDIRECTS: Final = 10
+#: How many texts of warnings are shown.
+_MAX_WARNINGS: Final = 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -51,6 +54,7 @@ class Session:
         self.policy = policy or RetryPolicy()
         self._endpoints: dict[str, list[Endpoint]] = {}
         self._servers: dict[str, Server] = {}
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -71,62 +75,64 @@ class Session:
         Raises:
             RegistryError: none of them gave it.
         """
-        servers = [server for server in self._servers_for(call.repository) if server.serves(call)]
-        rested = [server for server in servers if not server.endpoint.mirror or not server.rests()]
-        for server in rested:
-            if not server.endpoint.mirror:
-                break
-            try:
-                return self._ask(server, call, result, attempts=2)
-            except RegistryError as error:
-                if not isinstance(error, NotInRegistry):
-                    server.rest()
-                    logger.info("{}; the next server is asked", error)
-        return self._ask_own(servers, call, result)
+        return self._ask_all(
+            [server for server in self._servers_for(call.repository) if server.serves(call)], call, result
+        )
 
     def write(self, call: Call, result: Callable[[Answer], Result]) -> Result:
-        """Ask the registry itself; as `read` otherwise."""
-        return self._ask_own(self._servers_for(call.repository), call, result)
+        """Ask the registry itself, and no mirror; as `read` otherwise."""
+        servers = [server for server in self._servers_for(call.repository) if not server.endpoint.mirror]
+        return self._ask_all(servers, call, result)
 
-    def _ask_own(self, servers: list[Server], call: Call, result: Callable[[Answer], Result]) -> Result:
-        own = [server for server in servers if not server.endpoint.mirror]
-        if not own:
-            raise RegistryError(self.host, f"cannot {call.what}: the configuration names no server to ask for it")
-        for server, after in zip(own, [*own[1:], None], strict=True):
+    def _ask_all(self, servers: list[Server], call: Call, result: Callable[[Answer], Result]) -> Result:
+        failure: RegistryError | None = None
+        before: Server | None = None
+        for server in servers:
+            tls_failed = before is not None and before.unreachable
+            before = server
+            if server.rests() or (server.endpoint.plain_after_tls and not server.answered and not tls_failed):
+                continue
             try:
                 return self._ask(server, call, result)
-            except RegistryUnavailable as error:
-                if after is None or not after.endpoint.plain_after_tls or not server.unreachable:
+            except RegistryError as error:
+                failure = error
+                if not server.endpoint.mirror and not server.unreachable:
                     raise
-                logger.debug("{}; plain HTTP is tried", error)
-        raise AssertionError("the last server has no other after it")
+                if not isinstance(error, NotInRegistry):
+                    server.rest()
+                    logger.info("{}", error)
+        raise failure or RegistryError(
+            self.host, f"cannot {call.what}: the configuration names no server to ask for it"
+        )
 
-    def _ask(
-        self, server: Server, call: Call, result: Callable[[Answer], Result], attempts: int | None = None
-    ) -> Result:
+    def _ask(self, server: Server, call: Call, result: Callable[[Answer], Result]) -> Result:
         """Ask one server, again after failures that may pass."""
-        pauses = Pauses(self.policy, attempts if call.again else 1)
+        pauses = Pauses(self.policy, self.policy.attempts if call.again else 1)
+        server.unreachable = False
         while True:
             wait = None
             try:
                 answer = self._follow(server, call)
+                self._show_warnings(answer)
                 if answer.status in call.accept:
                     server.answered = True
+                    answer.distrust = server.rest
                     return result(answer)
                 with answer:
                     wait = asked_pause(answer.header("Retry-After"))
-                    failure = error_of(
-                        self.host, call.what, answer, server.secrets, has_credentials=server.has_credentials(call)
-                    )
-                    if answer.status not in TRY_AGAIN:
-                        raise failure
+                    failure = self._failure(server, call, answer)
+                if server.endpoint.mirror:
+                    # The next server is asked at once.
+                    raise failure
             except ConnectionFailed as error:
                 failure = RegistryUnavailable(self.host, f"cannot {call.what}: {self._named(server)}{error.reason}")
                 wait = error.pause
                 server.unreachable = not server.answered and (error.no_tls or not error.connected)
                 if error.lasting or error.no_tls:
                     raise failure from None
-                if not (error.connected or server.answered):
+                if server.endpoint.mirror:
+                    pauses.limit(2 if error.connected else 1)
+                elif server.unreachable:
                     # It has never been there: that it comes up in these seconds is unlikely.
                     pauses.limit(2)
             except TooLong as error:
@@ -134,6 +140,33 @@ class Session:
             logger.debug("{}", failure)
             if not pauses.wait(wait):
                 raise failure
+
+    def _failure(self, server: Server, call: Call, answer: Answer) -> RegistryError:
+        """Return the error for an answer that is no result, if it may pass; raise it if it will not."""
+        if not server.is_own(answer.url):
+            # Most likely the address has ended that the registry gave. The next attempt gets another.
+            storage = urlsplit(answer.url).netloc
+            return RegistryUnavailable(
+                self.host,
+                f"cannot {call.what}: {storage}, where the registry leads to, answers HTTP {answer.status}",
+                status=answer.status,
+            )
+        failure = error_of(self.host, call.what, answer, server.secrets, has_credentials=server.has_credentials(call))
+        if answer.status not in TRY_AGAIN:
+            raise failure
+        return failure
+
+    def _show_warnings(self, answer: Answer) -> None:
+        """Log what a server wants its users to know, once."""
+        header = answer.header("Warning")
+        if not header:
+            return
+        for text in warnings_in(header):
+            with self._lock:
+                if text in self._warned or len(self._warned) >= _MAX_WARNINGS:
+                    continue
+                self._warned.add(text)
+            logger.warning("{} says: {}", self.host, text)
 
     def _follow(self, server: Server, call: Call) -> Answer:
         """Send a request, and follow redirects. Each attempt begins at the registry: redirects are valid for a time."""

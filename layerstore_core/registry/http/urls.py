@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
@@ -10,6 +11,10 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 _MAX_URL: Final = 16 << 10
 #: How many characters of a URL stand in a message.
 _SHOWN: Final = 300
+#: A whole URL of HTTP, or a relative one. The standard library would take `http:a` for a relative one.
+_LOCATION = re.compile(
+    r"(?:(?:https?:)?//[!-.0-~][!-~]*|(?![A-Za-z][A-Za-z0-9+.-]*:|//)[!-~]+)", re.ASCII | re.IGNORECASE
+)
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -43,16 +48,16 @@ def join(base: str, location: str) -> str:
     Raises:
         BadURL: it is not a URL of HTTP, or it is too long.
     """
-    if not location or len(location) > _MAX_URL or not location.isascii() or not location.isprintable():
-        raise BadURL("it is empty, too long, or has characters that a URL cannot have")
+    if len(location) > _MAX_URL or not _LOCATION.fullmatch(location):
+        raise BadURL("it is empty, too long, no URL of HTTP, or has characters that a URL cannot have")
     try:
         url = urljoin(base, location)
         parts, asked = urlsplit(url), urlsplit(base)
         scheme, host, port = origin(url)
     except ValueError as error:
         raise BadURL(str(error)) from None
-    if scheme not in _PORTS or not host or parts.username is not None:
-        raise BadURL("it is not a URL of HTTP")
+    if scheme not in _PORTS or not host or "@" in parts.netloc:
+        raise BadURL("it is not a URL of HTTP that can be asked")
     if scheme == "http" and asked.scheme == "https" and host == origin(base)[1] and port in {80, origin(base)[2]}:
         return urlunsplit(parts._replace(scheme="https", netloc=asked.netloc, fragment=""))
     return urlunsplit(parts._replace(fragment=""))

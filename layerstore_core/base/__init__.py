@@ -5,6 +5,7 @@
 - `durability` flushes file systems, and `replace_file` writes output files as a whole.
 - `digests` has the IDs of layers and images, `reference` the names of images, `paths` the names in layers, and
   `nameset` a compact set of names.
-- `limits`, `units` and `arguments` check input; `times` reads and writes times; `plugins` finds the entry points of
+- `limits`, `units` and `arguments` check input; `times` reads and writes times, and `jsontext` says
+  what is wrong with JSON; `plugins` finds the entry points of
   installed packages.
 """

@@ -27,6 +27,7 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, PARTIAL, replace_file
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.records.image_references import UNKNOWN_VERSION, ImageLayer, ImageReferences, ReferenceReader
@@ -326,8 +327,10 @@ class ImageDB:
             }
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
-            raise BadRecord(self.names_path, f"not a list of image names: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(self.names_path, f"not a list of image names: {json_problem(error)}") from None
+        except (KeyError, AttributeError, TypeError):
+            raise BadRecord(self.names_path, "not a list of image names as Docker writes it: no Repositories") from None
 
     def set_names(self, names: Mapping[str, ImageID]) -> None:
         """Replace all names.
@@ -370,7 +373,7 @@ class ImageDB:
         try:
             diff_ids = diff_ids_of(json.loads(self.read(image, configs)))
         except (ValueError, RecursionError) as error:
-            raise BadRecord(self.config_path(image), f"not an image's config: {error}") from None
+            raise BadRecord(self.config_path(image), f"not an image's config: {json_problem(error)}") from None
         layer = None
         for chain in chain_ids(diff_ids):
             layer = self._layers.setdefault(chain, ImageLayer(chain, layer))

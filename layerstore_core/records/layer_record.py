@@ -19,6 +19,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.arguments import check_type
 from layerstore_core.base.atomic import write_file
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.errors import BadRecord, InvalidMountName
 from layerstore_core.records.fields import Fields, read_fields
 
@@ -238,7 +239,7 @@ def _read_descriptor(path: Path) -> Mapping[str, Any] | None:
     try:
         descriptor = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BadRecord(path, f"not JSON: {error}") from None
+        raise BadRecord(path, f"not JSON: {json_problem(error)}") from None
     if not isinstance(descriptor, dict):
         raise BadRecord(path, "not a JSON object")
     return descriptor

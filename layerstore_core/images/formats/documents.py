@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container, TooMuch
 from layerstore_core.images.formats.platforms import Platform
@@ -255,7 +256,5 @@ def parse_json(data: bytes, where: str) -> Any:
     """
     try:
         return json.loads(data)
-    except RecursionError:
-        raise InvalidImage(f"{where} is not JSON that can be read: it is nested too deep") from None
-    except ValueError as error:
-        raise InvalidImage(f"{where} is not JSON: {str(error)[:200]}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidImage(f"{where} is not JSON that can be read: {json_problem(error)}") from None

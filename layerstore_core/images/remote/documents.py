@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.documents import MAX_MANIFEST, MAX_VALUES, Descriptor, values_in
@@ -246,7 +247,7 @@ class _Reader:
                 raise ValueError("it has too many values")
             document = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise InvalidImage(f"{self._name}: {descriptor.digest} is not JSON: {str(error)[:200]}") from None
+            raise InvalidImage(f"{self._name}: {descriptor.digest} is not JSON: {json_problem(error)}") from None
         if not isinstance(document, dict):
             raise InvalidImage(f"{self._name}: {descriptor.digest} is not a JSON object")
         self._image.manifests.setdefault(descriptor.digest, descriptor)

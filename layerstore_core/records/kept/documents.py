@@ -26,6 +26,7 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, PARTIAL, make_directory, replace_file
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.kept import names_limit
 from layerstore_core.records.kept.names_limit import encode_names
@@ -240,9 +241,10 @@ class KeptDocuments:
         except BadRecord:
             raise
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
+            why = json_problem(error) if isinstance(error, (ValueError, RecursionError)) else "it has other values"
             raise BadRecord(
                 self.names_path,
-                f"not a list of the origins of names: {error}; `layerstore check --repair` puts it into quarantine",
+                f"not a list of the origins of names: {why}; `layerstore check --repair` puts it into quarantine",
             ) from None
 
     def set_image(self, image: ImageID, origin: Origin | None) -> None:
@@ -459,7 +461,9 @@ class KeptDocuments:
             return Origin.of(json.loads(data))
         except (ValueError, RecursionError) as error:
             raise BadRecord(
-                path, f"not the origin of an image: {error}; `layerstore check --repair` puts it into quarantine"
+                path,
+                f"not the origin of an image: {json_problem(error)}; "
+                "`layerstore check --repair` puts it into quarantine",
             ) from None
 
     def _write(self, path: Path, content: bytes, *, durable: bool = True) -> None:

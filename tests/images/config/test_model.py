@@ -239,3 +239,8 @@ def test_any_three_configs_are_merged_or_refused(mine: Any, old: Any, new: Any) 
     if None not in configs:
         found = rebase.merge(*configs)  # type: ignore[arg-type]
         assert ImageConfig.parse(found.to_bytes()).to_bytes() == found.to_bytes()
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_our_words() -> None:
+    with pytest.raises(InvalidImage, match="it has a number with thousands of digits"):
+        ImageConfig.parse(b'{"rootfs":{},"a":' + b"9" * 5000 + b"}", "it")

@@ -275,8 +275,9 @@ class LayerDB:
         with while_doing(f"saving the writable layer {record.name!r}"):
             files = WriteSet(self.path, durable=self._durable)
             try:
-                files.chmod(0o755)
-                record.write(files.path)
+                with files.naming():
+                    files.chmod(0o755)
+                    record.write(files.path)
                 files.flush()
             except BaseException:
                 files.cancel()

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
@@ -15,6 +15,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, exchange_names, make_directory, write_file
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.replace_file import naming
 from layerstore_core.errors import while_doing
 from layerstore_core.records.layer_record import CACHE_ID, LayerRecord, driver_ids
 from layerstore_core.tree.remove import remove_tree
@@ -64,20 +65,25 @@ class WriteSet:
 
         self._db = db
         self._durable = durable
-        make_directory(db, 0o700, durable=durable)
-        scratch = db / "tmp"
-        make_directory(scratch, 0o755)
-        while True:
-            self.path = scratch / f"{_PREFIX}{secrets.token_hex(8)}"
-            try:
-                inside.mkdir(self.path, 0o700)
-            except FileNotFoundError:  # gc in another process has removed it as stale
-                continue
-            # A process that only looks whether it is stale has it locked for a moment; gc has removed it afterwards.
-            lock = try_lock(self.path, wait=True)
-            if lock is not None:
-                self._lock: Descriptor | None = lock
-                return
+        with self.naming():
+            make_directory(db, 0o700, durable=durable)
+            scratch = db / "tmp"
+            make_directory(scratch, 0o755)
+            while True:
+                self.path = scratch / f"{_PREFIX}{secrets.token_hex(8)}"
+                try:
+                    inside.mkdir(self.path, 0o700)
+                except FileNotFoundError:  # gc in another process has removed it as stale
+                    continue
+                # A process that only looks whether it is stale has it locked for a moment; gc has removed it then.
+                lock = try_lock(self.path, wait=True)
+                if lock is not None:
+                    self._lock: Descriptor | None = lock
+                    return
+
+    def naming(self, target: Path | None = None) -> AbstractContextManager[None]:
+        """Name in each `OSError` of a `with` block the record, or the layerdb, and not a file that nobody knows of."""
+        return naming(str(target or self._db))
 
     def publish(self, target: Path) -> None:
         """Give the directory its name. Its files must be on disk by now.
@@ -90,31 +96,33 @@ class WriteSet:
             OSError: it cannot be renamed, or it is not certain that the new name would last.
         """
         directories = [self._db / name for name in OF_RECORDS]
-        # The first record creates all directories, so that one that is missing later is known to be lost.
-        if any(map(inside.exists, directories)):
-            directories = [target.parent]
-        for directory in directories:
-            make_directory(directory, 0o755, durable=self._durable)
-        try:
-            inside.rename(self.path, target)
-            if self._durable:
-                inside.flush(target.parent)
-        except BaseException as error:
-            if not inside.exists(self.path):
-                inside.rename(target, self.path)
-            elif isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
-            raise
+        with self.naming(target):
+            # The first record creates all directories, so that one that is missing later is known to be lost.
+            if any(map(inside.exists, directories)):
+                directories = [target.parent]
+            for directory in directories:
+                make_directory(directory, 0o755, durable=self._durable)
+            try:
+                inside.rename(self.path, target)
+                if self._durable:
+                    inside.flush(target.parent)
+            except BaseException as error:
+                if not inside.exists(self.path):
+                    inside.rename(target, self.path)
+                elif isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise FileExistsError(errno.EEXIST, "there is a record already", str(target)) from None
+                raise
         self.published = True  # without a call in between, after which a signal handler could raise
         self._unlock()
 
     def flush(self) -> None:
         """Flush the files to disk, one by one: for a few small ones."""
         if self._durable:
-            for name in inside.names(self.path):
-                inside.flush(self.path / name)
-            inside.flush(self.path)
-            inside.flush(self.path.parent)
+            with self.naming():
+                for name in inside.names(self.path):
+                    inside.flush(self.path / name)
+                inside.flush(self.path)
+                inside.flush(self.path.parent)
 
     def chmod(self, mode: int) -> None:
         """Change the directory's mode."""
@@ -139,15 +147,17 @@ class WriteSet:
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         try:
-            inside.rename(source, self.path)
-            if self._durable:
-                inside.flush(source.parent)
+            with self.naming(source):
+                inside.rename(source, self.path)
+                if self._durable:
+                    inside.flush(source.parent)
         except BaseException:
-            if not inside.exists(source):
-                # In any case `cancel` must not remove the record.
-                self._unlock()
-                inside.rename(self.path, source)
-            lock.close()
+            with self.naming(source):
+                if not inside.exists(source):
+                    # In any case `cancel` must not remove the record.
+                    self._unlock()
+                    inside.rename(self.path, source)
+                lock.close()
             raise
         self.has_record, self._lock = True, lock  # which closes the former one
 
@@ -164,17 +174,18 @@ class WriteSet:
         if lock is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
         assert self._lock is not None
-        try:
-            exchange_names(self.path, target)
-        except BaseException:
-            if not os.path.samestat(os.stat(self.path), os.fstat(self._lock.number)):
+        with self.naming(target):
+            try:
                 exchange_names(self.path, target)
-            lock.close()
-            raise
-        self.published, self._lock = True, lock  # which closes the former one
-        if self._durable:
-            inside.flush(target.parent)
-            inside.flush(self.path.parent)
+            except BaseException:
+                if not os.path.samestat(os.stat(self.path), os.fstat(self._lock.number)):
+                    exchange_names(self.path, target)
+                lock.close()
+                raise
+            self.published, self._lock = True, lock  # which closes the former one
+            if self._durable:
+                inside.flush(target.parent)
+                inside.flush(self.path.parent)
 
     def cancel(self) -> None:
         """Remove the files. A second call, or one after `publish`, does nothing.
@@ -184,7 +195,8 @@ class WriteSet:
         """
         if self._lock is not None:
             try:
-                remove_tree(os.fsencode(self.path))
+                with self.naming():
+                    remove_tree(os.fsencode(self.path), called=str(self._db))
             finally:
                 self._unlock()
 
@@ -214,7 +226,8 @@ class Transaction(WriteSet):
         super().__init__(db, durable=durable)
         self.cache_id = cache_id
         try:
-            write_file(self.path / CACHE_ID, cache_id.encode())
+            with self.naming():
+                write_file(self.path / CACHE_ID, cache_id.encode())
             self.flush()
         except BaseException:
             self.cancel()
@@ -222,17 +235,19 @@ class Transaction(WriteSet):
 
     def write(self, record: LayerRecord) -> None:
         """Write the record's other fields."""
-        record.write(self.path)
+        with self.naming():
+            record.write(self.path)
 
     def open_tar_split(self) -> BinaryIO:
         """Open a file for the layer's tar-split lines; the caller compresses."""
-        file = open(self.path / TAR_SPLIT, "xb", opener=inside.opener)  # noqa: SIM115
-        try:
-            os.fchmod(file.fileno(), FILE_MODE)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        with self.naming():
+            file = open(self.path / TAR_SPLIT, "xb", opener=inside.opener)  # noqa: SIM115
+            try:
+                os.fchmod(file.fileno(), FILE_MODE)
+            except BaseException:
+                file.close()
+                raise
+            return file
 
     def commit(self, chain: ChainID) -> None:
         """Make the files the record of `chain`. Their content must be on disk by now: see `base.durability`.

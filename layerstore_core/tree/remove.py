@@ -14,7 +14,7 @@ from layerstore_core.base.descriptors import Descriptor
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
+def remove_tree(name: bytes | str, *, dir_fd: int | None = None, called: str = "") -> None:
     """Delete a file, or a directory with everything in it. Do nothing if the name does not exist.
 
     No symbolic link is followed. Directories without the needed permissions are given them, if the user may do that.
@@ -23,6 +23,7 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
     Args:
         name: the file or directory to delete.
         dir_fd: the directory that `name` is relative to; `None`: it is a path, see `layerstore_core.base.inside`.
+        called: what errors call it; `""` for its path.
 
     Raises:
         BadRecord: something on the way to it, below a store's root, is no directory.
@@ -39,9 +40,9 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None) -> None:
             _remove(os.fsencode(base), above)
         except OSError as error:
             if error.filename == os.fsencode(base):
-                error.filename = os.fsdecode(name)
+                error.filename = called or os.fsdecode(name)
             else:
-                error.add_note(f"while removing {os.fsdecode(name)}")
+                error.add_note(f"while removing {called or os.fsdecode(name)}")
             raise
 
 

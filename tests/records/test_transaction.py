@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
 
-from layerstore_core.records.layer_record import read_driver_id
+from layerstore_core.base.digests import DiffID, chain_id
+from layerstore_core.records.layer_record import LayerRecord, MountRecord, read_driver_id
+from layerstore_core.records.layerdb import LayerDB
 from layerstore_core.records.transaction import Transaction, WriteSet, stale_transactions
+from tests.store.faults import FaultySystem
 
 
 def test_gc_between_creation_and_lock_of_a_transaction_does_no_harm(tmp_path, monkeypatch):
@@ -92,3 +96,38 @@ def test_the_driver_s_id_is_on_disk_before_the_driver_acts(tmp_path, monkeypatch
     with Transaction(tmp_path / "db", "a" * 64, durable=True) as transaction:
         assert {transaction.path / "cache-id", transaction.path, transaction.path.parent} <= set(flushed)
         assert flushed.index(transaction.path / "cache-id") < flushed.index(transaction.path)
+
+
+def write_layer(db):
+    record = LayerRecord(chain_id(DiffID.of(b"tar"), None), DiffID.of(b"tar"), 3, "1" * 64)
+    with db.begin(record.cache_id) as transaction:
+        transaction.write(record)
+        transaction.open_tar_split().close()
+        transaction.commit(record.chain_id)
+
+
+def write_and_remove_mount(db):
+    with db.begin_mount(MountRecord("work", "2" * 64)) as files:
+        files.publish(db.mount_path("work"))
+    with db.begin_mount_deletion("work") as files:
+        files.cancel()
+
+
+@pytest.mark.parametrize("work", [write_layer, write_and_remove_mount])
+def test_no_error_names_a_temporary_file(tmp_path, work):
+    """The name would say nothing to a user, and the file is gone when the message is read."""
+
+    def error_at(step):
+        with pytest.MonkeyPatch.context() as patch:
+            FaultySystem(patch, step)
+            try:
+                work(LayerDB(tmp_path / str(step)))
+            except OSError as error:
+                return error
+        return None
+
+    errors = list(takewhile(lambda error: error is not None, map(error_at, count())))
+    assert len(errors) > 10
+    for step, error in enumerate(errors):
+        assert str(error.filename).startswith(str(tmp_path / str(step)))
+        assert "write-set" not in f"{error.filename} {error.filename2} {getattr(error, '__notes__', '')}"

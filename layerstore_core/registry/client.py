@@ -79,12 +79,13 @@ class Registry:
         """
         self._session.write(Call(method="GET", what="use it as a registry", actions=()), Answer.close)
 
-    def manifest(self, repository: str, reference: str) -> Manifest:
+    def manifest(self, repository: str, reference: str, *, mirrors: bool = True) -> Manifest:
         """Return a manifest or an index.
 
         Args:
             repository: the repository, such as `library/debian`.
             reference: a tag or a digest. If it is a digest, the manifest has it.
+            mirrors: whether a mirror may be asked; it may have an older one for a tag.
 
         Raises:
             NotInRegistry: there is no such repository or manifest.
@@ -104,7 +105,7 @@ class Registry:
             except ValueError as error:
                 raise InvalidAnswer(self.host, f"cannot {call.what}: {error}") from None
 
-        return self._session.read(call, result)
+        return (self._session.read if mirrors else self._session.write)(call, result)
 
     def manifest_info(self, repository: str, reference: str) -> ManifestInfo | None:
         """Return what the registry says of a manifest, without its bytes; `None` if there is none.

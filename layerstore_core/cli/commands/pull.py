@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "--all-platforms", is_flag=True, help="Pull a multi-platform image for all its platforms, under one name."
 )
 @click.option("--name", metavar="NAME", help="Name for the image, instead of REF.")
+@click.option("--referrers", is_flag=True, help="Pull signatures, attestations and other artifacts of the image, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 @click.pass_obj
@@ -37,6 +38,7 @@ def pull(
     platform: Platform | None,
     all_platforms: bool,
     name: str | None,
+    referrers: bool,
     quiet: bool,
 ) -> None:
     """Pull an image from a registry.
@@ -51,13 +53,20 @@ def pull(
     Examples:
       layerstore pull registry.example.com/app:1.0
       layerstore pull registry.example.com/app:1.0 --platform linux/arm64 --name app:arm
-      layerstore pull -q registry.example.com/app:1.0 --all-platforms
+      layerstore pull -q registry.example.com/app:1.0 --all-platforms --referrers
     """
     with session.open(create=True) as store:
         from layerstore_core.images import Images
 
         with transfers.of_blobs(as_json=session.json, quiet=quiet) as report:
-            pulled = Images(store).pull(ref, platform=platform, all_platforms=all_platforms, name=name, progress=report)
+            pulled = Images(store).pull(
+                ref,
+                platform=platform,
+                all_platforms=all_platforms,
+                name=name,
+                referrers=referrers,
+                progress=report,
+            )
     document = {
         "name": pulled.name,
         "digest": pulled.digest,

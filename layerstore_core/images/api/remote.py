@@ -27,6 +27,7 @@ class Remote(OfStore):
         platform: Platform | str | Sequence[str] | None = None,
         all_platforms: bool = False,
         name: str | None = None,
+        referrers: bool = False,
         progress: BlobProgress | None = None,
     ) -> PulledImages:
         """Pull an image from its registry. Layers that the store has are not received.
@@ -42,6 +43,7 @@ class Remote(OfStore):
                 host's platform, or the only one that the image has.
             all_platforms: pull the images for all platforms, which have the name in common, with their attestations.
             name: the name for the image in the store, instead of the one that it has in the registry.
+            referrers: pull what refers to the image, too: signatures, SBOMs, attestations and other artifacts.
             progress: called with the state of each layer (`layerstore_core.images.remote.events`).
 
         Returns:
@@ -60,7 +62,7 @@ class Remote(OfStore):
 
         wanted = Reference.parse(reference)
         options = PullOptions(
-            None if platform is None else Platform.of(platform), all_platforms, new_name(name), progress
+            None if platform is None else Platform.of(platform), all_platforms, new_name(name), referrers, progress
         )
         with Registry(wanted.domain, settings=self._store.context.config.registries) as registry:
             pulled = pull(self._store, registry, wanted, options)

@@ -19,6 +19,8 @@ from layerstore_core.images.remote.downloads import Downloads
 #: The path of the container's own index.
 INDEX: Final = "index.json"
 _BLOBS: Final = "blobs/"
+#: At most so many bytes of blobs of artifacts stay in memory once they were read; others are read again.
+_MOST_READ: Final = 16 << 20
 
 
 class RegistryContainer:
@@ -41,11 +43,8 @@ class RegistryContainer:
         self._image = image
         self._read = read
         entry = {**image.top, "annotations": {NAME_ANNOTATION: image.reference.full_name}}
-        self._entries = [entry]
-
-    def add_entry(self, entry: dict[str, object]) -> None:
-        """Add a descriptor to the container's own index: of a referrer, for example."""
-        self._entries.append(entry)
+        self._entries = [entry, *image.referrers]
+        self._room = _MOST_READ
 
     def __contains__(self, path: str, /) -> bool:
         try:
@@ -75,7 +74,11 @@ class RegistryContainer:
         blob = self._blob(path, digest)
         if self.downloads is not None and digest in self.downloads:
             return cast("BinaryIO", self.downloads.open(digest, f"{self.name}: {path}"))
-        return io.BytesIO(self._read(blob))
+        content = self._read(blob)
+        if blob.size <= self._room:  # it is verified first, and then written
+            self._room -= blob.size
+            self._image.contents[digest] = content
+        return io.BytesIO(content)
 
     def cancel(self) -> None:
         """End all reads that wait for the registry."""

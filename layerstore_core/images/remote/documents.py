@@ -60,6 +60,7 @@ class RemoteImage:
         contents: what was read: manifests, indexes and configs, by digest.
         manifests: the descriptors of all manifests and indexes that are named, read or not, by digest.
         blobs: the descriptors of all blobs that are named, by digest.
+        referrers: the descriptors of what refers to it, for the index of the container.
     """
 
     reference: Reference
@@ -67,6 +68,7 @@ class RemoteImage:
     contents: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, Descriptor] = field(default_factory=dict)
     blobs: dict[str, Descriptor] = field(default_factory=dict)
+    referrers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def digest(self) -> str:

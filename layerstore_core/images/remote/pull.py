@@ -21,6 +21,7 @@ from layerstore_core.images.remote.downloads import Downloads
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.remote.layer_tar import LayerTar
 from layerstore_core.images.remote.leftovers import downloads_directory
+from layerstore_core.images.remote.referrers import ReferrerSource, add_referrers
 from layerstore_core.images.transfer.load import Loaded, load
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
@@ -38,12 +39,14 @@ class PullOptions:
         platform: the platform; `None` for this host's, or the only one that there is.
         all_platforms: whether to pull the images for all platforms.
         name: the name that the image gets; `None` for the one that it has in the registry.
+        referrers: whether to pull what refers to it, too.
         progress: called with the state of each layer.
     """
 
     platform: Platform | None = None
     all_platforms: bool = False
     name: Reference | None = None
+    referrers: bool = False
     progress: BlobProgress | None = None
 
 
@@ -109,7 +112,12 @@ def pull(store: LayerStore, source: Source, reference: Reference, options: PullO
         known=lambda digest: _known(context, digest),
         last=_last_digest(context, options.name or reference),
     )
-    return _Pull(store, source, image, options).run()
+    skipped: list[Skipped] = []
+    if options.referrers:
+        assert isinstance(source, ReferrerSource)
+        add_referrers(source, image, skipped)
+    pulled = _Pull(store, source, image, options).run()
+    return replace(pulled, skipped=[*pulled.skipped, *skipped])
 
 
 class _Pull:
@@ -264,7 +272,7 @@ class _Pull:
             for digest, diff_id in layers.items():
                 source = BlobSource(digest, repository)
                 known = digest in received or sources.diff_id(digest) == diff_id
-                if known and digest != diff_id and source not in sources.of(diff_id):
+                if (known or digest == diff_id) and source not in sources.of(diff_id):
                     sources.add(diff_id, [source])
 
     def _was_left_out(self, item: Skipped) -> bool:

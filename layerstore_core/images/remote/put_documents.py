@@ -10,13 +10,13 @@ from layerstore_core.images.formats.oci_layout import REF_ANNOTATION
 from layerstore_core.images.remote.referrers import (
     COSIGN_SUFFIXES,
     entry_for,
-    fallback_tag,
     list_at_tag,
     media_type_of,
     named_by,
     put_at_cosign_tag,
 )
 from layerstore_core.log import logger
+from layerstore_core.registry.lists import fallback_tag
 
 if TYPE_CHECKING:
     from layerstore_core.records.kept import Referrer

@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from layerstore_core.errors import InvalidImage, LayerStoreError
 from layerstore_core.images.formats.documents import MAX_VALUES, Descriptor, parse_json, values_in
+from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.oci_layout import INDEX_TYPES, MAX_NESTING, REF_ANNOTATION
 from layerstore_core.images.formats.referrers import MAX_BLOBS, MAX_REFERRERS
 from layerstore_core.log import logger
 from layerstore_core.registry.errors import NotInRegistry
+from layerstore_core.registry.lists import fallback_tag
 
 if TYPE_CHECKING:
+    from layerstore_core.images.remote.documents import RemoteImage
     from layerstore_core.registry import Registry
-    from layerstore_core.registry.results import Manifest
+    from layerstore_core.registry.results import Manifest, ManifestInfo
 
 #: The ends of the tags of cosign.
 COSIGN_SUFFIXES: Final = ("sig", "att", "sbom")
@@ -28,6 +31,8 @@ INDEX_TYPE: Final = INDEX_TYPES[0]
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 #: The longest index of referrers, in bytes: registries take no larger manifests.
 _MAX_INDEX: Final = 4 << 20
+#: The most bytes of the manifests of all referrers of an image that is pulled.
+_MAX_CONTENTS: Final = 32 << 20
 #: So often an index of referrers is written again because another client has written it at the same time.
 _ATTEMPTS: Final = 5
 
@@ -49,14 +54,46 @@ class RemoteReferrer:
     blobs: tuple[Descriptor, ...]
 
 
-def fallback_tag(digest: str) -> str:
-    """Return the tag whose index lists the referrers of a digest, in a registry that does not list them itself."""
-    algorithm, _, digits = digest.partition(":")
-    return f"{algorithm[:32]}-{digits[:64]}"
+@runtime_checkable
+class ReferrerSource(Protocol):
+    """What is asked of a registry to find referrers: a part of `registry.Registry`."""
+
+    @property
+    def host(self) -> str: ...
+    def manifest(self, repository: str, reference: str) -> Manifest: ...
+    def manifest_info(self, repository: str, reference: str) -> ManifestInfo | None: ...
+    def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]: ...
+
+
+def add_referrers(registry: ReferrerSource, image: RemoteImage, skipped: list[Skipped]) -> None:
+    """Add to an image what refers to its manifests and indexes, so that it is loaded with it.
+
+    Args:
+        registry: the registry that the image was read from.
+        image: what was read of the image; documents, descriptors and entries are added.
+        skipped: referrers that are left out are added here.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
+    subjects = [digest for digest in image.manifests if digest in image.contents]
+    found = find_in_registry(
+        registry,
+        image.reference.path,
+        subjects,
+        lambda digest, reason: skipped.append(Skipped(digest, "artifact", reason, digest)),
+    )
+    for one in found:
+        if one.descriptor["digest"] in image.contents:  # an attestation in the image's own index
+            continue
+        image.contents.update(one.documents)
+        for blob in one.blobs:
+            image.blobs.setdefault(blob.digest, blob)
+        image.referrers.append(dict(one.descriptor))
 
 
 def find_in_registry(
-    registry: Registry, repository: str, subjects: Iterable[str], skipped: Callable[[str, str], object]
+    registry: ReferrerSource, repository: str, subjects: Iterable[str], skipped: Callable[[str, str], object]
 ) -> list[RemoteReferrer]:
     """Find what refers to manifests and indexes in a repository, and what refers to that, and so on.
 
@@ -76,7 +113,7 @@ def find_in_registry(
     """
     found: dict[tuple[str, str], RemoteReferrer] = {}
     queue, known = list(dict.fromkeys(subjects)), set[str]()
-    left = MAX_BLOBS
+    left, budget = MAX_BLOBS, _MAX_CONTENTS
     while queue:
         subject = queue.pop(0)
         if subject in known:
@@ -86,8 +123,9 @@ def find_in_registry(
             digest = str(entry.get("digest"))
             if (digest, subject) in found:
                 continue
-            if len(found) >= MAX_REFERRERS or left <= 0:
-                skipped(digest, f"at most {MAX_REFERRERS} referrers with {MAX_BLOBS} blobs are kept")
+            if len(found) >= MAX_REFERRERS or left <= 0 or budget <= 0:
+                most = f"{MAX_REFERRERS} referrers with {MAX_BLOBS} blobs and {_MAX_CONTENTS >> 20} MiB of manifests"
+                skipped(digest, f"at most {most} are kept; this one and others are left out")
                 return list(found.values())
             try:
                 referrer = _read(registry, repository, subject, entry)
@@ -95,12 +133,13 @@ def find_in_registry(
                 skipped(digest, f"an artifact, which belongs to {subject}: {error}")
                 continue
             left -= len(referrer.documents) + len(referrer.blobs)
+            budget -= sum(map(len, referrer.documents.values()))
             found[digest, subject] = referrer
             queue.append(digest)
     return list(found.values())
 
 
-def _tagged(registry: Registry, repository: str, subject: str) -> Iterable[dict[str, Any]]:
+def _tagged(registry: ReferrerSource, repository: str, subject: str) -> Iterable[dict[str, Any]]:
     """Yield descriptors of what cosign's tags name."""
     for suffix in COSIGN_SUFFIXES:
         tag = f"{fallback_tag(subject)}.{suffix}"
@@ -117,7 +156,7 @@ def _tagged(registry: Registry, repository: str, subject: str) -> Iterable[dict[
         }
 
 
-def _read(registry: Registry, repository: str, subject: str, entry: dict[str, Any]) -> RemoteReferrer:
+def _read(registry: ReferrerSource, repository: str, subject: str, entry: dict[str, Any]) -> RemoteReferrer:
     where = f"{registry.host}/{repository}"
     descriptor = Descriptor.of(entry, f"{where}: a referrer of {subject}")
     reader = _Reader(registry, repository)
@@ -137,7 +176,7 @@ class _Reader:
         blobs: the descriptors of the other blobs, by their digests.
     """
 
-    def __init__(self, registry: Registry, repository: str) -> None:
+    def __init__(self, registry: ReferrerSource, repository: str) -> None:
         self._registry = registry
         self._repository = repository
         self.documents: dict[str, bytes] = {}
@@ -215,7 +254,7 @@ def list_at_tag(registry: Registry, repository: str, subject: str, referrers: Se
 
 def _index_at(registry: Registry, repository: str, tag: str, where: str) -> dict[str, Any]:
     try:
-        manifest = registry.manifest(repository, tag)
+        manifest = registry.manifest(repository, tag, mirrors=False)
     except NotInRegistry:
         return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
     document = parse_json(manifest.data, where)
@@ -263,7 +302,7 @@ def put_at_cosign_tag(registry: Registry, repository: str, tag: str, data: bytes
         Whether the tag has all that is in `data` now.
     """
     try:
-        before = registry.manifest(repository, tag)
+        before = registry.manifest(repository, tag, mirrors=False)
     except NotInRegistry:
         before = None
     if before is not None and before.data != data:

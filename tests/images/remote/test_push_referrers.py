@@ -9,8 +9,9 @@ import pytest
 
 from layerstore_core import LayerStoreError
 from layerstore_core.images import Images
-from layerstore_core.images.remote.referrers import fallback_tag, list_at_tag
+from layerstore_core.images.remote.referrers import list_at_tag
 from layerstore_core.registry import Registry
+from layerstore_core.registry.lists import fallback_tag
 from tests.images.archives import Files, ImageSpec, oci_manifest, sha256
 from tests.images.keep.layouts import artifact, cosign, image_for, multi_platform, named
 from tests.images.keep.test_incoming import foreign_gzip

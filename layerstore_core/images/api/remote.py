@@ -14,7 +14,7 @@ from layerstore_core.images.results import PulledImages
 
 if TYPE_CHECKING:
     from layerstore_core.images.remote.events import BlobProgress
-    from layerstore_core.images.remote.push import Pushed
+    from layerstore_core.images.remote.push.image import Pushed
 
 
 class Remote(OfStore):
@@ -117,7 +117,7 @@ class Remote(OfStore):
         """
         from layerstore_core.images.keep.compression import Compression
         from layerstore_core.images.keep.outgoing import choose
-        from layerstore_core.images.remote.push import PushOptions, push_image
+        from layerstore_core.images.remote.push.image import PushOptions, push_image
         from layerstore_core.registry import Registry
 
         how = None if compression is None else Compression.parse(compression)

@@ -24,9 +24,9 @@ from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.outgoing import Outgoing, kept_manifest
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress
-from layerstore_core.images.remote.put_documents import ManifestPutter
+from layerstore_core.images.remote.push.blobs import PushedBlob, RepositoryOutput
+from layerstore_core.images.remote.push.documents import ManifestPutter
 from layerstore_core.images.remote.referrers import named_by
-from layerstore_core.images.remote.repository_output import PushedBlob, RepositoryOutput
 from layerstore_core.images.results import SavedManifest
 from layerstore_core.images.transfer.save import SaveOptions, Saver
 from layerstore_core.log import logger

@@ -72,13 +72,15 @@ wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an en
 # The tools are the dependency group `dev` (PEP 735) in the versions of constraints-dev.txt, so that clones of different
 # days test the same. It is a constraints file rather than a lock file, since pip alone has to do, and a lock names the
 # index that it was made with. The first step brings a pip that knows `--group` (25.1), which Python 3.11's own does not.
+# The group has what builds the packages. Without isolation it is not installed once more for each of them.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PACKAGES := -e . $(foreach p,$(DRIVERS) $(EXAMPLES),-e $(dir $(p)))
 $(VENV)/.ready: pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints-dev.txt pip
-	$(PIP) install -c constraints-dev.txt --group dev $(PACKAGES)
+	$(PIP) install -c constraints-dev.txt --group dev
+	$(PIP) install -c constraints-dev.txt --no-build-isolation $(PACKAGES)
 	touch $@
 
 constraints:  ## the newest versions of everything that developing needs, into constraints-dev.txt

@@ -30,7 +30,7 @@ def wheels(tmp_path_factory) -> Path:
         shutil.copytree(
             ROOT / project,
             copy,
-            ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "examples", "drivers"),
+            ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "examples", "drivers"),
         )
         copies.append(copy)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -19,12 +19,13 @@ from tests.registry.servers import RegistryServer, docker_registry, program_miss
 from tests.registry.skopeo import raw, skopeo
 
 IMAGE = "append"
-#: Forms of an image, with the options of skopeo that make them. Of the first, skopeo itself compresses the layers.
+#: Forms of an image, with the options of skopeo that make them. Of the first, skopeo itself compresses the layers. The
+#: last is zstd: skopeo would take its blobs, which it knows to be there, for all others.
 FORMS = {
     "gzip": ("--format=oci",),
-    "zstd": ("--preserve-digests",),
     "schema2": ("--format=v2s2",),
     "index": ("--all",),
+    "zstd": ("--preserve-digests",),
 }
 
 

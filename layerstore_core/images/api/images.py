@@ -32,7 +32,7 @@ from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image, text_of
-from layerstore_core.images.keep.groups import for_platform, members_of_names, names_of_images
+from layerstore_core.images.keep.groups import find_by_digest, for_platform, members_of_names, names_of_images
 from layerstore_core.images.keep.outgoing import annotations_of, choose, copy_origin
 from layerstore_core.images.output import BinaryWriter
 from layerstore_core.images.remove import Removal, RemovalPlan
@@ -401,7 +401,13 @@ class Images(Making, Deriving, Trees, Remote):
 
     def _find(self, name: str) -> tuple[ImageID, str | None]:
         """Return an image's ID, and its full name if it was given by a name."""
-        return self._find_in(name, self._records.names(), self._records.image_ids)
+        try:
+            return self._find_in(name, self._records.names(), self._records.image_ids)
+        except ImageDoesNotExist:
+            found = find_by_digest(self._records, self._store.context.kept, name)
+            if found is None:
+                raise
+            return found
 
     def _find_in(
         self, name: str, names: Mapping[str, ImageID], image_ids: Callable[[], Sequence[ImageID]]

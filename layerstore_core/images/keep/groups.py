@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from layerstore_core.base.digests import ImageID
-from layerstore_core.errors import BadRecord, ImageDoesNotExist, InvalidImage
+from layerstore_core.base.reference import Reference
+from layerstore_core.errors import BadRecord, ImageDoesNotExist, InvalidImage, InvalidReference
 from layerstore_core.images.formats.documents import ConfigDocument
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.log import logger
-from layerstore_core.records.imagedb import ImageDB
+from layerstore_core.records.imagedb import ImageDB, repository_of
 from layerstore_core.records.kept import KeptDocuments
 
 
@@ -36,6 +37,39 @@ def members_of_names(
         others = members.get(name, {}).get(image, ())
         found[name] = (image, *(other for other in others if other != image and records.has(other)))
     return found
+
+
+def find_by_digest(records: ImageDB, kept: KeptDocuments, text: str) -> tuple[ImageID, str] | None:
+    """Find the image that `NAME@DIGEST` means: one of this repository that came in with the manifest or index.
+
+    Args:
+        records: the records of images.
+        kept: the origins of names. Where they cannot be read, nothing is found.
+        text: the name with the digest.
+
+    Returns:
+        The image, and a name that it has; `None` if there is none.
+    """
+    try:
+        wanted = Reference.parse(text)
+    except InvalidReference:
+        return None
+    if wanted.digest is None:
+        return None
+    try:
+        names, origins = records.names(), kept.names()
+    except (BadRecord, OSError):
+        return None
+    for name, image in names.items():
+        origin = origins.get(name, {}).get(image)
+        if origin is None or repository_of(name) != wanted.repository:
+            continue
+        if origin.digest == wanted.digest:
+            return image, name
+        for member, digest in origin.images.items():
+            if digest == wanted.digest and records.has(member):
+                return member, name
+    return None
 
 
 def names_of_images(members: Mapping[str, tuple[ImageID, ...]]) -> dict[ImageID, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.base.reference import Reference
 from layerstore_core.errors import BadRecord, IntegrityError, InvalidImage
+from layerstore_core.images.formats.documents import Descriptor
 from layerstore_core.images.formats.find import find_images, named, nothing_to_load
 from layerstore_core.images.formats.found import FoundImages, ImageFiles, LayerFile, Skipped
 from layerstore_core.images.formats.platforms import Platform
@@ -154,7 +155,10 @@ class _Pull:
             local: whether to take layers from elsewhere in the store, where they have other parents.
         """
         container = RegistryContainer(
-            self._image, lambda blob: read_blob(self._source, self._reference, blob, MAX_DOCUMENT)
+            self._image,
+            lambda blob: (
+                _known(self._context, blob.digest) or read_blob(self._source, self._reference, blob, MAX_DOCUMENT)
+            ),
         )
         found = find_images(
             container,
@@ -186,9 +190,7 @@ class _Pull:
                 plan.present[digest] = layer.descriptor.size
                 return LayerFile(path, layer.diff_id)
             self._check_size(digest, layer.descriptor.size)
-            urls = layer.descriptor.document.get("urls")
-            places = tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
-            blobs.setdefault(digest, Blob(digest, layer.descriptor.size, places))
+            blobs.setdefault(digest, Blob(digest, layer.descriptor.size, _places(layer.descriptor)))
             return layer
 
         images = {
@@ -248,7 +250,14 @@ class _Pull:
     @contextmanager
     def _downloads(self, plan: _Plan) -> Iterator[Downloads]:
         def fetch(blob: Blob, start: int, end: int | None) -> Body:
-            return self._source.blob(self._reference.path, blob.digest, start=start, end=end)
+            def ask() -> Body:
+                return self._source.blob(self._reference.path, blob.digest, start=start, end=end)
+
+            if not blob.urls:
+                return ask()
+            from layerstore_core.images.remote.foreign import open_blob
+
+            return open_blob(ask, blob, start, end)
 
         directory = downloads_directory(self._store.root)
         with Downloads(directory, plan.blobs, fetch, self._reference.domain, changed=self._events.changed) as downloads:
@@ -307,6 +316,14 @@ class _Events:
 
 def _chains(image: ImageFiles) -> list[tuple[LayerFile, ChainID]]:
     return list(zip(image.layers, chain_ids(image.config.diff_ids), strict=True))
+
+
+def _places(layer: Descriptor) -> tuple[str, ...]:
+    """Return the other places of a foreign layer."""
+    urls = layer.document.get("urls")
+    if "foreign" not in layer.media_type and "nondistributable" not in layer.media_type:
+        return ()
+    return tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
 
 
 def _with_layers(image: ImageFiles, images: dict[ImageID, ImageFiles]) -> ImageFiles:

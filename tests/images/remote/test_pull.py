@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore, ReadOnlyStore
-from layerstore_core.errors import InvalidImage, InvalidReference
+from layerstore_core.errors import ImageDoesNotExist, InvalidImage, InvalidReference
 from layerstore_core.images import Images
 from layerstore_core.images.remote.events import BlobEvent
 from layerstore_core.images.remote.leftovers import downloads_directory
@@ -282,6 +282,83 @@ def test_a_layer_for_which_the_disk_has_no_room_is_not_begun(
         images.pull(f"{fake.host}/app:1")
     assert caught.value.filename == str(downloads_directory(store.root))
     assert fake.log.count("/blobs/sha256") == 1
+
+
+def foreign(fake: FakeRegistry, *urls: str) -> bytes:
+    """Add an image whose only layer is foreign, and return the layer."""
+    image = spec(layer(9))
+    config, blob = image.config, image.blobs[0]
+    fake.add_blob("app", config)
+    kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    document = {
+        "schemaVersion": 2,
+        "config": descriptor(config, OCI_CONFIG),
+        "layers": [descriptor(blob, kind, urls=list(urls))],
+    }
+    fake.add_manifest("app", document, OCI_MANIFEST, "1")
+    return blob
+
+
+def test_a_foreign_layer_comes_from_where_the_manifest_says(images: Images, fake: FakeRegistry) -> None:
+    with FakeRegistry() as elsewhere:
+        elsewhere.faults.on("/gone").status(404)
+        elsewhere.faults.on("/moved").status(307, Location="/v2/x/blobs/" + sha256(spec(layer(9)).blobs[0]))
+        blob = foreign(fake, f"{elsewhere.url}/gone", "ftp://127.0.0.1/x", f"{elsewhere.url}/moved")
+        elsewhere.add_blob("x", blob)
+        pulled = images.pull(f"{fake.host}/app:1")
+        assert pulled.fetched == len(blob)
+        assert elsewhere.log.count() == 3
+        assert not any(request.headers.get("Authorization") for request in elsewhere.log.all())
+
+
+def test_a_foreign_layer_is_asked_for_at_the_registry_first(images: Images, fake: FakeRegistry) -> None:
+    with FakeRegistry() as elsewhere:
+        fake.add_blob("app", foreign(fake, f"{elsewhere.url}/x"))
+        images.pull(f"{fake.host}/app:1")
+        assert elsewhere.log.count() == 0
+
+
+def test_a_foreign_layer_that_nobody_has(images: Images, fake: FakeRegistry) -> None:
+    foreign(fake, "http://127.0.0.1:1/x", "file:///etc/passwd", "http://user@127.0.0.1/x")
+    with pytest.raises(NotInRegistry):
+        images.pull(f"{fake.host}/app:1")
+
+
+def test_a_foreign_layer_goes_on_where_it_stopped(images: Images, fake: FakeRegistry) -> None:
+    with FakeRegistry() as elsewhere:
+        blob = foreign(fake, f"{elsewhere.url}/v2/x/blobs/{sha256(spec(layer(9)).blobs[0])}")
+        elsewhere.add_blob("x", blob)
+        elsewhere.faults.on("GET", times=1).cut(after=200_000)
+        with pytest.raises(RegistryUnavailable, match="the transfer of a foreign layer broke"):
+            images.pull(f"{fake.host}/app:1")
+        assert 0 < images.pull(f"{fake.host}/app:1").fetched <= len(blob) - 100_000
+
+
+def test_other_blobs_have_no_other_places(images: Images, fake: FakeRegistry) -> None:
+    image = spec(layer(1))
+    with FakeRegistry() as elsewhere:
+        fake.add_blob("app", image.config)
+        entry = descriptor(image.blobs[0], OCI_LAYER + "+gzip", urls=[f"{elsewhere.url}/x"])
+        document = {"schemaVersion": 2, "config": descriptor(image.config, OCI_CONFIG), "layers": [entry]}
+        fake.add_manifest("app", document, OCI_MANIFEST, "1")
+        with pytest.raises(NotInRegistry):
+            images.pull(f"{fake.host}/app:1")
+        assert elsewhere.log.count() == 0
+
+
+def test_the_digest_of_a_pulled_image_is_one_of_its_names(images: Images, fake: FakeRegistry) -> None:
+    ours, other = spec(layer(1), architecture="amd64"), spec(layer(2), architecture="arm64")
+    digest = add_index(fake, "multi", ours, other, tag="1")
+    manifest = publish(fake, ours, repository="multi")
+    pulled = images.pull(f"{fake.host}/multi:1", all_platforms=True)
+    for one in (digest, manifest):
+        assert images.get(f"{fake.host}/multi@{one}").image_id == ours.image_id
+    assert images.get(f"{fake.host}/multi@{digest}", platform="linux/arm64").image_id == other.image_id
+    with pytest.raises(ImageDoesNotExist):
+        images.get(f"{fake.host}/app@{digest}")
+    with pytest.raises(ImageDoesNotExist):
+        images.remove(f"{fake.host}/multi@{digest}")
+    assert len(images.all()) == len(pulled) == 2
 
 
 def test_names_that_cannot_be(images: Images, fake: FakeRegistry) -> None:

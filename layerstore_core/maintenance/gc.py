@@ -15,6 +15,7 @@ from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.images.keep.tidy import forget, unused
 from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
 from layerstore_core.log import logger
+from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.store.delete import finish_deletion, remove_stale_transaction
 from layerstore_core.store.mounts.read_only import end_stale_mounts
 from layerstore_core.store.nodes import RemovedLayer
@@ -117,6 +118,7 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
         else:
             images.clear_all(left, add)
             forget(store, survey)
+            BlobSources(images.path).keep_only({layer.diff_id for layer in store.layers().values()})
     for leftover in unneeded(store):
         if dry_run or remove_leftover(leftover):
             removed.append(Removed("unfinished download", str(leftover.path), leftover.bytes))

@@ -20,6 +20,7 @@ from layerstore_core.images.remove import tidy
 from layerstore_core.log import logger
 from layerstore_core.maintenance.kept import kept_bytes
 from layerstore_core.maintenance.usage import Census, is_in_use
+from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.records.imagedb import ImageDB
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.delete import delete_unreferenced
@@ -140,6 +141,7 @@ def prune(
                 done.layers.extend(removed)
         Recipes(store.root, store.driver_name).keep_only(layer.diff_id for layer in store.layers().values())
         tidy(store)
+        BlobSources(records.path).keep_only({layer.diff_id for layer in store.layers().values()})
         store.context.last_used.keep_only(set(store.chain_ids()))
         downloads = sum(leftover.bytes for leftover in unneeded(store) if remove_leftover(leftover))
         return replace(done, kept=before_bytes - kept_bytes(store.context), downloads=downloads)

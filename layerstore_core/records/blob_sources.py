@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import replace_file
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import BadRecord
+from layerstore_core.log import logger
 
 #: Docker's limit of the entries for one layer.
 _MAX_ENTRIES: Final = 50
@@ -31,6 +32,7 @@ _MAX_ENTRIES: Final = 50
 _MAX_RECORD: Final = 64 << 10
 _MAX_DIFF_ID: Final = 256
 _LONGEST_REPOSITORY: Final = 255
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -98,6 +100,18 @@ class BlobSources:
         if entries != before:
             data = json.dumps(entries[-_MAX_ENTRIES:], separators=(",", ":")).encode()
             self._write(self._by_layer / diff_id.hex, data)
+
+    def keep_only(self, diff_ids: Collection[DiffID]) -> None:
+        """Remove the records of all other layers: of those that are gone. Docker leaves them for ever."""
+        try:
+            for name in filter(_HEX.fullmatch, inside.names(self._by_digest)):
+                if self.diff_id(f"sha256:{name}") not in diff_ids:
+                    inside.unlink(self._by_digest / name, missing_ok=True)
+            for name in filter(_HEX.fullmatch, inside.names(self._by_layer)):
+                if DiffID.from_hex(name) not in diff_ids:
+                    inside.unlink(self._by_layer / name, missing_ok=True)
+        except (BadRecord, OSError) as error:
+            logger.warning("records of compressed blobs remain: {}: {}", self._by_digest.parent.parent, error)
 
     def _entries(self, diff_id: DiffID) -> list[Any]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,17 @@ def test_other_files_are_left_alone(store: LayerStore) -> None:
 def test_check_says_nothing_of_downloads(store: LayerStore) -> None:
     left(store, "1", MAX_AGE + 60)
     assert check_store(store, full=True) == []
+
+
+@pytest.mark.parametrize("remove", [collect_garbage, prune])
+def test_records_of_blobs_go_with_their_layers(store: LayerStore, remove: Callable[[LayerStore], object]) -> None:
+    """Docker never removes them: in a cache of CI they would grow without an end."""
+    sources, digest = BlobSources(store.context.image_db.path), f"sha256:{'1' * 64}"
+    with store.register(io.BytesIO(BASE)) as layer:
+        with store.context.changing_images():
+            sources.add(layer.diff_id, [BlobSource(digest, "a/b")])
+        remove(store)
+        assert sources.diff_id(digest) == layer.diff_id
+        gone = layer.diff_id
+    remove(store)
+    assert (sources.diff_id(digest), sources.of(gone)) == (None, [])

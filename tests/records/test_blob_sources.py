@@ -78,3 +78,20 @@ def test_what_a_killed_process_has_left_is_found(tmp_path: Path) -> None:
     left = (tmp_path / RECORD).parent / ".tmp-0123"
     left.write_bytes(b"")
     assert ImageDB(tmp_path).half_done() == [left]
+
+
+def test_records_of_layers_that_are_gone_are_removed(tmp_path: Path) -> None:
+    sources, other = BlobSources(tmp_path), DiffID.from_hex("2" * 64)
+    sources.add(LAYER, [BlobSource(FIRST, "quay.io/a")])
+    sources.add(other, [BlobSource(SECOND, "quay.io/a")])
+    damaged = tmp_path / "distribution/diffid-by-digest/sha256" / ("c" * 64)
+    damaged.write_text("no diff ID")
+    stranger = damaged.with_name("notes")
+    stranger.write_text("mine")
+    sources.keep_only([LAYER])
+    assert (sources.diff_id(FIRST), sources.of(LAYER)) == (LAYER, [BlobSource(FIRST, "quay.io/a")])
+    assert (sources.diff_id(SECOND), sources.of(other)) == (None, [])
+    assert sorted(path.name for path in damaged.parent.iterdir()) == [FIRST[7:], "notes"]
+    sources.keep_only([])
+    sources.keep_only([])
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["notes"]

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
-from layerstore_core.conformance.entry_paths import EXPECTED, FOLLOWED
+from layerstore_core.conformance.groups.entry_paths import EXPECTED, FOLLOWED
 from layerstore_core.conformance.rig import DriverRig, stream_of
 from layerstore_core.conformance.tars import MOMENT, directory, file, hard_link, opaque, symlink, tar_of, whiteout
 from layerstore_core.conformance.trees import must_be, names_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from layerstore_core.base.digests import ChainID, DiffID, ImageID
 from layerstore_core.errors import BadRecord, ImageInUse, LayerStoreError, keeping_done
@@ -126,15 +126,11 @@ class RemovalPlan:
         removal = Removal([], [], [])
         with keeping_done(removal, removal.layers.extend):
             children = self._records.references().children
-            self._records.begin_removal(self._to_delete)
-            if self._untagged:
-                self._records.set_names(self._names)
-                removal.untagged.extend(self._untagged)
             nodes = {image: self._top_node(image) for image in self._to_delete}
             failure: Exception | None = None
             # All images before their layers, because what images refer to is read again after each change of them.
             try:
-                self._records.remove_all(self._to_delete, removal.deleted.append, children)
+                remove_recorded(self._records, self._to_delete, self._names, self._untagged, children, removal)
             except (LayerStoreError, OSError) as error:
                 failure = error
             for node in dict.fromkeys(nodes[image] for image in removal.deleted):
@@ -191,6 +187,49 @@ class RemovalPlan:
                 self._users.setdefault(parent, []).append(name)
         top = self._top(image)
         return [] if top is None else self._users.get(top, [])
+
+
+class Done(Protocol):
+    """What has been removed so far.
+
+    Attributes:
+        untagged: the names.
+        deleted: the images.
+    """
+
+    @property
+    def untagged(self) -> list[str]: ...
+
+    @property
+    def deleted(self) -> list[ImageID]: ...
+
+
+def remove_recorded(
+    records: ImageDB,
+    images: Collection[ImageID],
+    names: Mapping[str, ImageID],
+    untagged: Collection[str],
+    children: Mapping[ImageID, Collection[ImageID]],
+    done: Done,
+) -> None:
+    """Remove names, and then images that have no name any more; of a process that is killed `gc` finishes that.
+
+    Args:
+        records: the image records, which the caller has locked.
+        images: the images; those that were built from another one of them before that.
+        names: the names that stay.
+        untagged: the names that are removed.
+        children: the images that were built from each image.
+        done: gets what was removed.
+
+    Raises:
+        LayerStoreError, OSError: something could not be removed.
+    """
+    records.begin_removal(images)
+    if untagged:
+        records.set_names(names)
+        done.untagged.extend(untagged)
+    records.remove_all(images, done.deleted.append, children)
 
 
 def tidy(store: LayerStore) -> None:

@@ -16,7 +16,7 @@ from layerstore_core.images.api.images import Images
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
-from layerstore_core.images.remove import tidy
+from layerstore_core.images.remove import remove_recorded, tidy
 from layerstore_core.log import logger
 from layerstore_core.maintenance.kept import kept_bytes
 from layerstore_core.maintenance.usage import Census, is_in_use
@@ -256,13 +256,10 @@ def _remove_images(context: StoreContext, records: ImageDB, plan: _Plan, done: P
                 else:
                     kept |= unit.parents.keys()  # an image that stays was built from them
             images = [image for unit in batch for image in unit.images]
-            records.begin_removal(images)
-            if untagged := [name for unit in batch for name in unit.names]:
-                for name in untagged:
-                    del names[name]
-                records.set_names(names)
-                done.untagged.extend(untagged)
-            records.remove_all(images, done.deleted.append, plan.children)
+            untagged = [name for unit in batch for name in unit.names]
+            for name in untagged:
+                del names[name]
+            remove_recorded(records, images, names, untagged, plan.children, done)
             for image in images:
                 logger.info("removed image {}", image)
 

@@ -130,7 +130,9 @@ class RemovalPlan:
             failure: Exception | None = None
             # All images before their layers, because what images refer to is read again after each change of them.
             try:
-                remove_recorded(self._records, self._to_delete, self._names, self._untagged, children, removal)
+                remove_recorded(
+                    self._records, self._to_delete, self._names, self._untagged, children=children, done=removal
+                )
             except (LayerStoreError, OSError) as error:
                 failure = error
             for node in dict.fromkeys(nodes[image] for image in removal.deleted):
@@ -209,6 +211,7 @@ def remove_recorded(
     images: Collection[ImageID],
     names: Mapping[str, ImageID],
     untagged: Collection[str],
+    *,
     children: Mapping[ImageID, Collection[ImageID]],
     done: Done,
 ) -> None:

@@ -259,7 +259,7 @@ def _remove_images(context: StoreContext, records: ImageDB, plan: _Plan, done: P
             untagged = [name for unit in batch for name in unit.names]
             for name in untagged:
                 del names[name]
-            remove_recorded(records, images, names, untagged, plan.children, done)
+            remove_recorded(records, images, names, untagged, children=plan.children, done=done)
             for image in images:
                 logger.info("removed image {}", image)
 

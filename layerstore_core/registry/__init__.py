@@ -3,7 +3,7 @@
 The protocol is the OCI distribution specification, and what registries of Docker do besides.
 
 - `client` has the class `Registry`, which programs use; `results` and `errors` have what it returns and raises.
-- `blobs`, `uploads`, `lists` and `manifests` are its parts.
+- `blobs`, `upload`, `lists` and `manifests` are its parts.
 - `http` sends requests: connections, redirects, authentication, and trying again.
 - `hosts` says where requests go, and `endpoint` is one such place; `credentials` finds names and passwords.
 

@@ -17,7 +17,9 @@ from layerstore_core.registry.http.session import Session
 from layerstore_core.registry.lists import list_referrers, list_tags
 from layerstore_core.registry.manifests import ACCEPT, DIGEST, MAX_MANIFEST, digest_of, media_type_of
 from layerstore_core.registry.results import Manifest, ManifestInfo, PutManifest, Upload
-from layerstore_core.registry.uploads import begin_upload, send_blob
+from layerstore_core.registry.upload.begin import cancel_upload, mount_blob
+from layerstore_core.registry.upload.send import upload_blob
+from layerstore_core.registry.upload.source import UploadSource
 
 Result = TypeVar("Result")
 
@@ -203,7 +205,7 @@ class Registry:
         Raises:
             RegistryError: the registry does not answer this.
         """
-        return begin_upload(self._session, _repository(repository), digest=_digest(digest), source=_repository(source))
+        return mount_blob(self._session, _repository(repository), _digest(digest), _repository(source))
 
     def upload_blob(
         self,
@@ -226,9 +228,12 @@ class Registry:
         Raises:
             RegistryError: the registry does not take it.
         """
-        upload = upload or begin_upload(self._session, _repository(repository))
-        assert upload is not None
-        send_blob(self._session, upload, _digest(digest), size, chunks)
+        source = UploadSource(_digest(digest), size, chunks)
+        upload_blob(self._session, _repository(repository), source, upload)
+
+    def cancel_upload(self, upload: Upload) -> None:
+        """Give up an upload that `mount_blob` returned, and that nothing is sent to."""
+        cancel_upload(self._session, upload)
 
     def delete_manifest(self, repository: str, digest: str) -> None:
         """Delete a manifest, and all tags that lead to it; errors as for `delete_tag`."""

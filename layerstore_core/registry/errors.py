@@ -16,13 +16,23 @@ class RegistryError(LayerStoreError):
         message: what happened, where, and what to do. Control characters in it are escaped: it may quote the registry.
         status: the HTTP status of the answer; `None` where there was none.
         codes: the codes of the registry's own errors, such as "MANIFEST_UNKNOWN".
+        retry_after: after how many seconds the registry wants to be asked again; `None` if it does not say.
     """
 
-    def __init__(self, host: str, message: str, *, status: int | None = None, codes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        host: str,
+        message: str,
+        *,
+        status: int | None = None,
+        codes: Iterable[str] = (),
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(printable(f"{host}: {message}", backslash=False))
         self.host = host
         self.status = status
         self.codes = tuple(codes)
+        self.retry_after = retry_after
 
 
 class NotInRegistry(RegistryError):

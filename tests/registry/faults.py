@@ -7,11 +7,11 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Self
 
-from tests.registry.http_server import Answer, Bytes, Request
+from tests.registry.http_server import Answer, BodyCutOff, Bytes, Request
 
 Change = Callable[[Request, Answer], Answer | None]
 
@@ -187,6 +187,24 @@ class Rule:
     def hang_up(self) -> Self:
         """Close the connection instead of giving an answer. The request is not handled."""
         return self.instead(lambda request: Answer(0))
+
+    def cut_request(self, after: int) -> Self:
+        """Close the connection after some bytes of the request's body. The registry keeps them if it is set to."""
+
+        def handle(request: Request) -> None:
+            read, left = request.read, after
+
+            def pieces() -> Iterator[bytes]:
+                nonlocal left
+                for piece in read():
+                    yield piece[:left]
+                    left -= len(piece)
+                    if left <= 0:
+                        raise BodyCutOff
+
+            request.read = pieces
+
+        return self.instead(handle)
 
     def silent(self) -> Self:
         """Never answer. The request is not handled."""

@@ -10,7 +10,7 @@ from typing import Final
 from layerstore_core.registry.errors import NotInRegistry, RegistryDenied, RegistryError, RegistryUnavailable
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
-from layerstore_core.registry.http.retries import TRY_AGAIN
+from layerstore_core.registry.http.retries import TRY_AGAIN, asked_pause
 from layerstore_core.registry.http.secrets import Secrets
 
 _MAX_BODY: Final = 64 << 10
@@ -46,7 +46,7 @@ def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_cred
         message = f"cannot {what} now{told}"
     else:
         message = f"cannot {what}{told}"
-    return kind(host, message, status=status, codes=codes)
+    return kind(host, message, status=status, codes=codes, retry_after=asked_pause(answer.header("Retry-After")))
 
 
 def errors_in(answer: Answer) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.call import Call
 from layerstore_core.registry.http.failures import error_of, warnings_in
-from layerstore_core.registry.http.retries import TRY_AGAIN, Pauses, RetryPolicy, asked_pause
+from layerstore_core.registry.http.retries import TRY_AGAIN, Pauses, RetryPolicy
 from layerstore_core.registry.http.server import Server
 from layerstore_core.registry.http.urls import BadURL, join, shown
 
@@ -119,8 +119,8 @@ class Session:
                     answer.distrust = server.rest
                     return result(answer)
                 with answer:
-                    wait = asked_pause(answer.header("Retry-After"))
                     failure = self._failure(server, call, answer)
+                wait = failure.retry_after
                 if server.endpoint.mirror:
                     # The next server is asked at once.
                     raise failure

@@ -192,8 +192,57 @@ class PlatformType(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class RegistryType(click.ParamType[str]):
+    """A registry: `HOST[:PORT]`, which may stand in a URL, as Docker takes it."""
+
+    name = "registry"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from layerstore_core.base.reference import is_registry
+        from layerstore_core.registry.hosts import canonical_host
+
+        bare = value.removeprefix("https://").removeprefix("http://")
+        if bare != value:
+            bare = re.sub(r"(?:/v[12])?/?$", "", bare)
+        if not is_registry(bare):
+            self.fail(
+                f"{value!r} is not the address of a registry; give HOST or HOST:PORT, without a path.", param, ctx
+            )
+        return canonical_host(bare)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from layerstore_core.registry.credentials import hosts_with_credentials
+
+        try:
+            return _items(hosts_with_credentials(), incomplete)
+        except Exception:
+            return []  # a damaged file must not spoil the prompt
+
+
+class RepositoryType(RegistryType):
+    """A registry, or a repository in it: `HOST[:PORT][/REPOSITORY]`."""
+
+    name = "repository"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host, _, repository = value.partition("/")
+        if "://" in value or not repository:
+            return super().convert(value, param, ctx)
+        from layerstore_core.base.reference import Reference
+
+        registry = super().convert(host, param, ctx)
+        try:
+            # A dot or a colon is what distinguishes a host in a name.
+            Reference.parse(f"registry.example.com/{repository}", default_tag=None)
+        except InvalidReference:
+            self.fail(f"{value!r} is not a repository of a registry; give HOST/REPOSITORY.", param, ctx)
+        return f"{registry}/{repository}"
+
+
 CHAIN: Final = ChainType()
 IMAGE: Final = ImageType()
+REGISTRY: Final = RegistryType()
+REPOSITORY: Final = RepositoryType()
 SOURCE: Final = SourceType()
 TREE: Final = TreeType()
 TARGET: Final = TargetType()

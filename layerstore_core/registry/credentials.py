@@ -17,6 +17,7 @@ __all__ = [
     "credentials_for",
     "erase_all_credentials",
     "erase_credentials",
+    "hosts_with_credentials",
     "store_credentials",
 ]
 
@@ -47,6 +48,11 @@ def credentials_for(host: str, repository: str = "") -> Credentials | None:
         if (found := file.find(host, repository)) is not None:
             return found
     return None
+
+
+def hosts_with_credentials() -> list[str]:
+    """Return the registries for which there are credentials, as far as the files name them; errors as above."""
+    return sorted({host for file in _files() for host in file.hosts()})
 
 
 def store_credentials(host: str, credentials: Credentials) -> str:

@@ -1,8 +1,8 @@
 """Where the requests for a repository go: the registry's mirrors, and then the registry.
 
-The first of these that names the registry decides it: our own table `[registries."HOST"]`; `registries.conf` of podman;
-`hosts.toml` of containerd; `daemon.json` of Docker. Certificates come from our own table of the server, or else from
-what names the server, or else from the `certs.d` directories of podman and Docker.
+The first of these that names the registry decides it: our own table `[registries."HOST"]`; registries.conf of podman;
+hosts.toml of containerd; daemon.json of Docker. Certificates come from our own table of the server, or else from
+what names the server, or else from the certs.d directories of podman and Docker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,20 @@ from layerstore_core.registry.files.servers import (
     without_repeats,
 )
 
-__all__ = ["HUB", "Endpoint", "RegistrySettings", "endpoints_of", "files_in_force", "is_loopback"]
+__all__ = [
+    "HUB",
+    "Endpoint",
+    "RegistrySettings",
+    "canonical_host",
+    "endpoints_of",
+    "files_in_force",
+    "is_loopback",
+]
+
+
+def canonical_host(host: str) -> str:
+    """Return the name of a registry as it stands in names of images: Docker Hub has several names."""
+    return names_of(host)[0]
 
 
 def endpoints_of(host: str, settings: RegistrySettings | None = None, repository: str = "") -> list[Endpoint]:
@@ -50,7 +63,7 @@ def endpoints_of(host: str, settings: RegistrySettings | None = None, repository
         from layerstore_core.config.load import load_config
 
         settings = load_config().registries
-    host = names_of(host)[0]
+    host = canonical_host(host)
     if (own := settings_of(host, settings)) is not None:
         return without_repeats(_own(host, own, settings))
     found = registries_conf.endpoints(host, repository, settings)

@@ -1,7 +1,7 @@
 """Proxies from the environment, by the rules of Go's `golang.org/x/net/http/httpproxy`, as Docker and podman have them.
 
-`HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are read, or the same in lower case. This machine is never asked through a
-proxy.
+The variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are read, or the same in lower case. This machine is never asked
+through a proxy.
 """
 
 from __future__ import annotations

@@ -149,7 +149,16 @@ def test_a_command_that_adds_nothing_creates_no_store(run: Run, root: Path, args
 
 def test_every_other_command_creates_a_store_or_needs_none() -> None:
     creates = {("register",), ("rw", "create"), ("load",), ("pull",), ("append",), ("import",)}
-    needs_none = {("drivers",), ("info",), ("conformance",), ("completion",), ("unshare",), ("tags",)}
+    needs_none = {
+        ("drivers",),
+        ("info",),
+        ("conformance",),
+        ("completion",),
+        ("unshare",),
+        ("tags",),
+        ("login",),
+        ("logout",),
+    }
     reading = {args[:2] if args[0] == "rw" else args[:1] for args in READING}
     assert {words for words, _ in COMMANDS} == reading | creates | needs_none
 

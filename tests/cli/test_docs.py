@@ -30,7 +30,7 @@ def test_the_document_has_a_section_for_each_command_and_no_other() -> None:
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda v: "-".join(v) if isinstance(v, tuple) else "")
 def test_every_argument_and_option_of_a_command_is_documented(words: tuple[str, ...], command: click.Command) -> None:
     name = " ".join(words)
-    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "ACDFINRST"))))
+    text = next(h for h in HEADINGS if h == name or h.startswith((f"{name} [", *(f"{name} {c}" for c in "ACDFHINRST"))))
     text += SECTIONS[name] + "".join(options for mark, options in SHARED.items() if mark in text)
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
@@ -117,6 +117,10 @@ def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) 
         seen["push",] = run("--json", "push", "app:1", f"{fake.host}/app:2", "-q").json
         seen["tags",] = run("--json", "tags", f"{fake.host}/app").json
         seen["pull",] = run("--json", "pull", f"{fake.host}/app:1.0", "-q").json
+        seen["login",] = run("--json", "login", fake.host, "-u", "me", "--password-stdin", stdin=b"word").json
+        seen["logout",] = run("--json", "logout", fake.host).json
+    about_registry = run("--json", "info", "--registry", "docker.io").json
+    seen["info",] |= {key: value for key, value in about_registry.items() if key not in seen["info",]}
     # The program that `unshare` runs answers in its place.
     assert {*seen, ("unshare",)} == {words for words, _ in COMMANDS}
     for words, document in seen.items():

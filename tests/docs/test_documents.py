@@ -79,13 +79,16 @@ def test_python_example_runs(surroundings: Surroundings, program: str) -> None:
 
 
 def test_configuration_example_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = blocks(TOP / "docs" / "configuration.md", "toml")
+    text, registries = blocks(TOP / "docs" / "configuration.md", "toml")
     file = tmp_path / "config.toml"
     file.write_text(text)
     config = load_config(file)
     document = tomllib.loads(text)
     assert config.driver == document["driver"]
     assert config.drivers["overlay2"] == document["drivers"]["overlay2"]
+    for table in (registries, *blocks(TOP / "docs" / "how-to" / "use-registries.md", "toml")):
+        file.write_text(table)
+        assert load_config(file).document()["registries"].keys() == tomllib.loads(table)["registries"].keys()
 
 
 def test_wrapper_of_the_how_to_page_is_called(tmp_path: Path) -> None:

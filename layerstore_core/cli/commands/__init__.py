@@ -87,6 +87,8 @@ COMMANDS: Final = CommandModules(
         "gc",
         "du",
         "prune",
+        "login",
+        "logout",
         "unshare",
         "conformance",
         "completion",

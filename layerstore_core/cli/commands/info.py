@@ -9,7 +9,8 @@ import click
 
 from layerstore_core._version import __version__
 from layerstore_core.cli import output
-from layerstore_core.cli.parameters import json_option
+from layerstore_core.cli.parameters import REPOSITORY, json_option
+from layerstore_core.cli.registries import file_lines, registry_document, registry_files, registry_lines
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
@@ -17,19 +18,33 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option(
+    "--registry",
+    metavar="HOST[/REPOSITORY]",
+    type=REPOSITORY,
+    help="Show what applies to a registry, in place of the store.",
+)
 @json_option
 @click.pass_obj
-def info(session: Session) -> None:
+def info(session: Session, registry: str | None) -> None:
     """Show the store, its driver and the source of each setting.
 
     Without a store yet, it shows the settings and the driver that a new store would get.
+
+    With --registry it shows where requests for a registry, or for one of its repositories, go, in their order; which
+    settings and files of other programs decide that; and whose credentials are used. The registry is not asked.
 
     \b
     Examples:
       layerstore info
       layerstore --root /srv/layers info
+      layerstore info --registry docker.io/library/debian
     """
     config = session.config()
+    if registry is not None:
+        shown = registry_document(registry, config.registries)
+        session.answer(shown, lambda: registry_lines(shown))
+        return
     from layerstore_core.store.locate import has_store
 
     exists = has_store(config.root)
@@ -41,6 +56,7 @@ def info(session: Session) -> None:
         "configuration": {
             key: {"value": value, "source": config.sources[key]} for key, value in config.document().items()
         },
+        "registry_files": registry_files(),
     }
     session.answer(document, lambda: _lines(document))
 
@@ -95,6 +111,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield "Configuration:"
     for key, setting in document["configuration"].items():
         yield f"  {key} = {_value(setting['value'])}  [{setting['source']}]"
+    yield from file_lines(document["registry_files"])
 
 
 def _value(value: Any) -> str:

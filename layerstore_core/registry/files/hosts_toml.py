@@ -1,4 +1,4 @@
-"""`hosts.toml` of containerd, a file for each registry below `/etc/containerd/certs.d`.
+"""The file hosts.toml of containerd, one for each registry below `/etc/containerd/certs.d`.
 
 The format is in containerd's docs/hosts.md. A directory without that file may have certificates, as Docker's do.
 """

@@ -1,6 +1,6 @@
-"""`registries.conf` of podman, buildah and skopeo: containers-registries.conf(5), version 2.
+"""The file registries.conf of podman, buildah and skopeo: containers-registries.conf(5), version 2.
 
-The user's file counts instead of the system's. Files in `registries.conf.d` are read after it; a table there replaces
+The user's file counts instead of the system's. Files in registries.conf.d are read after it; a table there replaces
 one with the same prefix. Of version 1, the lists of insecure and blocked registries are read. Short names are not
 resolved with it: a name without a host is one of Docker Hub.
 """

@@ -70,6 +70,13 @@ class AuthFile:
                 return found
         return None
 
+    def hosts(self) -> list[str]:
+        """Return the registries that it names; errors as from `find`."""
+        document = self._read() or {}
+        return [
+            names_of(host_in(key).partition("/")[0])[0] for key in {**self._auths(document), **self._helpers(document)}
+        ]
+
     def has(self, host: str) -> bool:
         """Return whether it has an entry for a registry, or names a program for it; errors as from `find`."""
         document = self._read()
@@ -101,10 +108,9 @@ class AuthFile:
                 entry["identitytoken"] = credentials.identity_token
 
         def change(changed: Document) -> None:
-            auths = self._auths(changed)
-            for old in _keys_for(auths, host):
-                del auths[old]
-            changed["auths"] = {**auths, key: entry}
+            for old in _keys_for(changed["auths"], host):
+                del changed["auths"][old]
+            changed["auths"][key] = entry
 
         self._change(change)
         return str(helper) if helper is not None else str(self.path)
@@ -129,9 +135,8 @@ class AuthFile:
         if keys := _keys_for(entries, host):
 
             def change(changed: Document) -> None:
-                auths = self._auths(changed)
                 for key in keys:
-                    auths.pop(key, None)
+                    changed["auths"].pop(key, None)
 
             self._change(change)
             if any(entries[key] for key in keys):
@@ -243,7 +248,7 @@ class AuthFile:
                 logger.warning("all users may read the credentials in {}; 'chmod 600' changes that", self.path)
 
     def _change(self, change: Callable[[Document], None]) -> None:
-        """Change the file as a whole; other programs see the old or the new one."""
+        """Change the document, which has `auths`, in the file as a whole: other programs see the old or the new one."""
         target = Path(os.path.realpath(self.path))
         os.makedirs(target.parent, mode=0o700, exist_ok=True)
         with _locked(target.parent):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Self
 
+from layerstore_core.base import inside
+from layerstore_core.base.descriptors import write_all
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.container import Container, TooMuch
@@ -70,25 +74,77 @@ def incoming(container: Container, groups: Sequence[ImageGroup], skipped: list[S
     return Incoming(documents, images, names, referrers)
 
 
-def write_documents(
-    kept: KeptDocuments, container: Container, documents: Iterable[Descriptor], added: Callable[[str], object]
-) -> None:
-    """Write documents of a container, unless they are there, and flush them together.
+class Documents:
+    """Documents of a container that are to be kept; a context manager.
+
+    They are read and verified at once, into a file without a name: the container may be a registry, or a slow disk, and
+    `write` runs while no other process can change images.
 
     Args:
-        kept: where to write them.
+        kept: where they will be written. Those that are there are not read.
         container: the container.
         documents: their descriptors.
-        added: called with the digest of each document that was not there before.
+        directory: the directory for the file.
+
+    Attributes:
+        source: the name of the container.
 
     Raises:
         InvalidImage: one is damaged or missing.
-        BadRecord, OSError: it cannot be written.
+        OSError: one cannot be read, or the file cannot be written.
     """
-    with kept.putting() as put:
-        for descriptor in documents:
-            if put(descriptor.digest, _read(container, descriptor)):
-                added(descriptor.digest)
+
+    def __init__(
+        self, kept: KeptDocuments, container: Container, documents: Collection[Descriptor], directory: Path
+    ) -> None:
+        self.source = container.name
+        self._kept = kept
+        self._container = container
+        self._documents = documents
+        #: Where the content of a document is in the file.
+        self._places: dict[str, tuple[int, int]] = {}
+        self._file = inside.temporary_file(directory) if documents else None
+        try:
+            for one in documents:
+                if self._file is not None and not kept.is_sound(one.digest):
+                    content = _read(container, one)
+                    self._places[one.digest] = self._file.tell(), len(content)
+                    write_all(self._file.fileno(), content)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, added: Callable[[str], object]) -> None:
+        """Write the documents, unless they are there, and flush them together. The caller has locked the image records.
+
+        Args:
+            added: called with the digest of each document that was not there before.
+
+        Raises:
+            InvalidImage: one was removed since, and the container does not have it any more.
+            BadRecord, OSError: it cannot be written.
+        """
+        with self._kept.putting() as put:
+            for one in self._documents:
+                if put(one.digest, lambda one=one: self._content(one)):  # type: ignore[misc]
+                    added(one.digest)
+
+    def _content(self, document: Descriptor) -> bytes:
+        if self._file is None or document.digest not in self._places:
+            return _read(self._container, document)
+        start, size = self._places[document.digest]
+        return os.pread(self._file.fileno(), size, start)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def related(referrers: Iterable[Referrer | ReferrerFiles], subjects: Collection[str]) -> list[int]:

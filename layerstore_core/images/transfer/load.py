@@ -16,7 +16,7 @@ from layerstore_core.images.formats.container import Container
 from layerstore_core.images.formats.found import FoundImages, ImageFiles, ImageGroup, LayerFile, Skipped
 from layerstore_core.images.formats.referrers import ReferrerFiles
 from layerstore_core.images.keep.compressed import CompressedLayers, compressed_descriptor
-from layerstore_core.images.keep.incoming import Incoming, incoming, write_documents
+from layerstore_core.images.keep.incoming import Documents, Incoming, incoming
 from layerstore_core.images.transfer.blob import VerifiedBlob
 from layerstore_core.log import logger
 from layerstore_core.records.kept import fit_names
@@ -88,8 +88,12 @@ def load(
                 loaded.append(image)
         groups = _groups_of(found, loaded)
         plan = incoming(container, groups, skipped)
-        with store.context.changing_images():
-            _record(store.context, container, loaded, groups, plan)
+        directory = store.context.scratch_directory()
+        with (
+            Documents(store.context.kept, container, plan.documents.values(), directory) as documents,
+            store.context.changing_images(),
+        ):
+            _record(store.context, documents, loaded, groups, plan)
     except BaseException:
         for top in reversed(tops):
             store.release(top, only_made=True)
@@ -166,7 +170,7 @@ def _open(container: Container, layer: LayerFile, read: set[str]) -> BinaryIO:
 
 def _record(
     context: StoreContext,
-    container: Container,
+    documents: Documents,
     images: Sequence[ImageFiles],
     groups: Sequence[ImageGroup],
     plan: Incoming,
@@ -175,12 +179,7 @@ def _record(
     records, kept = context.image_db, context.kept
     loaded = {image.config.image_id for image in images}
     with ExitStack() as undo:
-        write_documents(
-            kept,
-            container,
-            plan.documents.values(),
-            lambda digest: undo.callback(inside.unlink, kept.path_of(digest), missing_ok=True),
-        )
+        documents.write(lambda digest: undo.callback(inside.unlink, kept.path_of(digest), missing_ok=True))
         to_be_named = {image.config.image_id for group in groups for image in group.images if group.names}
         for image in images:
             image_id = image.config.image_id
@@ -200,7 +199,7 @@ def _record(
                 logger.warning(
                     "{}: {} gets its image, but not what the layout has for the name (other platforms, annotations): "
                     "there is no room for more; remove names that are not needed",
-                    container.name,
+                    documents.source,
                     ", ".join(left_out[:10]),
                 )
             kept.set_names(changed)

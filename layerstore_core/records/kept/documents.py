@@ -102,7 +102,7 @@ class KeptDocuments:
         return content
 
     @contextmanager
-    def putting(self) -> Iterator[Callable[[str, bytes], bool]]:
+    def putting(self) -> Iterator[Callable[[str, bytes | Callable[[], bytes]], bool]]:
         """Yield a function as `put` for a block. At its end all documents are on disk, also those that were there.
 
         They are flushed together. Write what refers to them after the block.
@@ -117,12 +117,20 @@ class KeptDocuments:
             yield partial(self.put, durable=False)
             point.flush()
 
-    def put(self, digest: str, content: bytes, *, durable: bool = True) -> bool:
+    def is_sound(self, digest: str) -> bool:
+        """Return whether a document is there, and has its digest."""
+        try:
+            self.read(digest)
+        except (BadRecord, OSError):
+            return False
+        return True
+
+    def put(self, digest: str, content: bytes | Callable[[], bytes], *, durable: bool = True) -> bool:
         """Write a document, unless it is there. A damaged one is replaced.
 
         Args:
             digest: its digest, which the caller has verified.
-            content: its bytes.
+            content: its bytes, or returns them: it is called only if they are to be written.
             durable: whether it is flushed by itself; see `putting`.
 
         Returns:
@@ -135,13 +143,9 @@ class KeptDocuments:
         self._prepare()
         path = self.path_of(digest)
         there = inside.exists(path)
-        if there:
-            try:
-                self.read(digest)
-                return False
-            except (BadRecord, OSError):
-                pass
-        self._write(path, content, durable=durable)
+        if there and self.is_sound(digest):
+            return False
+        self._write(path, content if isinstance(content, bytes) else content(), durable=durable)
         return not there
 
     # Origins

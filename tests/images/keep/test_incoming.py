@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -483,3 +485,63 @@ def test_all_documents_of_a_layout_are_flushed_together_before_the_origins(
     assert [done[number] for number in documents] == ["sha256 False"] * 8  # 4 manifests, 3 contents, 1 config
     origins = done.index("images True")
     assert done[documents[-1] + 1 : origins] == ["flush"]
+
+
+def test_documents_are_read_before_other_processes_have_to_wait(
+    store: LayerStore, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry may be slow: meanwhile others load, tag and remove images."""
+    from layerstore_core.images.formats.container import TarContainer
+
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    entries = [artifact(files, manifest, b"%d" % n) for n in range(3)]
+    layout = write_index(files, [named(manifest, "docker.io/library/app:1"), *entries])
+    held, opened = [0], []
+    changing, real = type(store.context).changing_images, TarContainer.open
+
+    @contextmanager
+    def locked(context: Any) -> Iterator[Any]:
+        with changing(context) as records:
+            held[0] += 1
+            yield records
+            held[0] -= 1
+
+    def open_(container: Any, path: str) -> Any:
+        opened.append((path, held[0]))
+        return real(container, path)
+
+    monkeypatch.setattr(type(store.context), "changing_images", locked)
+    monkeypatch.setattr(TarContainer, "open", open_)
+    load(images, layout)
+    assert len(opened) > 8
+    assert [path for path, in_lock in opened if in_lock] == []
+    # Those that are kept already are not read again, unless they are damaged.
+    opened.clear()
+    kept = store.context.kept
+    kept.path_of(manifest["digest"]).write_bytes(b"damaged")
+    load(images, layout)
+    assert [path for path, in_lock in opened if in_lock] == []
+    assert kept.is_sound(manifest["digest"])
+    assert kept.survey().unreadable == []
+
+
+def test_a_document_that_gc_removes_meanwhile_is_written_all_the_same(
+    store: LayerStore, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: Files = {}
+    manifest = oci_manifest(files, AMD)
+    layout = write_index(files, [named(manifest, "docker.io/library/app:1")])
+    load(images, layout)
+    images.remove("app:1")
+    with store.context.changing_images():
+        store.context.kept.put(manifest["digest"], files[f"blobs/sha256/{manifest['digest'][7:]}"])
+    changing = type(store.context).changing_images
+
+    def collect_first(context: Any) -> Any:
+        store.context.kept.path_of(manifest["digest"]).unlink(missing_ok=True)
+        return changing(context)
+
+    monkeypatch.setattr(type(store.context), "changing_images", collect_first)
+    load(images, layout)
+    assert store.context.kept.is_sound(manifest["digest"])

@@ -23,6 +23,7 @@ from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.remote.layer_tar import LayerTar
 from layerstore_core.images.remote.leftovers import downloads_directory
 from layerstore_core.images.remote.referrers import ReferrerSource, add_referrers
+from layerstore_core.images.remote.unrecorded import record_leftovers
 from layerstore_core.images.transfer.load import Loaded, load
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
@@ -237,6 +238,8 @@ class _Pull:
         assert loaded is not None, "the second attempt raises its error"
         if not loaded.images:
             raise nothing_to_load(plan.found.container.name, plan.found.skipped)
+        assert isinstance(plan.found.container, RegistryContainer)
+        record_leftovers(self._store, plan.found.container, loaded.images)
         self._note_sources(plan.found.images, {blob.digest for blob in plan.blobs})
         return Pulled(
             loaded,

@@ -89,9 +89,17 @@ if TYPE_CHECKING:
     from layerstore_core.images.image import HistoryEntry, Image
     from layerstore_core.images.layer.builder import LayerBuilder
     from layerstore_core.images.output import BinaryWriter
+    from layerstore_core.images.remote.events import BlobEvent
     from layerstore_core.images.remote.image import RegistryImage, RemoteManifest
     from layerstore_core.images.remove import Removal
-    from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
+    from layerstore_core.images.results import (
+        LoadedImages,
+        PulledImages,
+        PushedBlob,
+        PushedImage,
+        SavedImages,
+        SavedManifest,
+    )
     from layerstore_core.images.transfer.load import LayerProgress
     from layerstore_core.locking.root_locks import LocksUnavailable
     from layerstore_core.maintenance.check import check_store, repair
@@ -150,6 +158,7 @@ _HOMES = {
     "ArchivedImage": "images.archive",
     "BadRecord": "errors",
     "BinaryWriter": "images.output",
+    "BlobEvent": "images.remote.events",
     "BlobResponse": "registry.blobs",
     "Capabilities": "driver.capabilities",
     "ChainID": "base.digests",
@@ -224,6 +233,9 @@ _HOMES = {
     "Problem": "store.nodes",
     "Progress": "store.registration.layer",
     "Pruned": "maintenance.prune",
+    "PulledImages": "images.results",
+    "PushedBlob": "images.results",
+    "PushedImage": "images.results",
     "PutManifest": "registry.results",
     "RWLayer": "store.handles",
     "RWLayerInUse": "errors",
@@ -295,6 +307,7 @@ __all__ = [
     "ArchivedImage",
     "BadRecord",
     "BinaryWriter",
+    "BlobEvent",
     "BlobResponse",
     "Capabilities",
     "ChainID",
@@ -369,6 +382,9 @@ __all__ = [
     "Problem",
     "Progress",
     "Pruned",
+    "PulledImages",
+    "PushedBlob",
+    "PushedImage",
     "PutManifest",
     "RWLayer",
     "RWLayerInUse",

@@ -18,11 +18,20 @@ from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.formats.found import Skipped
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.image import HistoryEntry, Image
+from layerstore_core.images.remote.events import BlobEvent
 from layerstore_core.images.remove import Removal
-from layerstore_core.images.results import LoadedImages, SavedImages, SavedManifest
+from layerstore_core.images.results import (
+    LoadedImages,
+    PulledImages,
+    PushedBlob,
+    PushedImage,
+    SavedImages,
+    SavedManifest,
+)
 from layerstore_core.records.kept import Referrer
 
 __all__ = [
+    "BlobEvent",
     "HistoryEntry",
     "Image",
     "ImageDetails",
@@ -31,6 +40,9 @@ __all__ = [
     "LayerOfImage",
     "LoadedImages",
     "Platform",
+    "PulledImages",
+    "PushedBlob",
+    "PushedImage",
     "Reference",
     "Referrer",
     "Removal",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from layerstore_core.base.digests import ImageID
 from layerstore_core.images.formats.found import Skipped
@@ -81,3 +82,47 @@ class SavedImages(list[Image]):
     def __init__(self, images: Iterable[Image], manifests: Iterable[SavedManifest]) -> None:
         super().__init__(images)
         self.manifests = tuple(manifests)
+
+
+@dataclass(frozen=True, slots=True)
+class PushedBlob:
+    """A blob of an image that was pushed.
+
+    Attributes:
+        digest: its digest.
+        size: its size in bytes.
+        kind: `"layer"`, `"config"`, or `"blob"` for a blob of an artifact.
+        state: `"uploaded"`; `"exists"` if the repository had it; `"mounted"` if another repository of the registry had
+            it; `"left"` for a foreign layer, which registries do not have.
+    """
+
+    digest: str
+    size: int
+    kind: Literal["layer", "config", "blob"]
+    state: Literal["exists", "mounted", "uploaded", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class PushedImage:
+    """An image that was pushed.
+
+    Attributes:
+        name: where it was pushed to: the full name with its tag, or with its digest if there is no tag.
+        digest: the digest of the manifest or the index that the name has now.
+        media_type: its media type.
+        blobs: the layers, configs and other blobs that the repository has now, and how it got each.
+        manifests: the manifests of the images.
+        referrers: the digests of the referrers that were pushed with it.
+    """
+
+    name: str
+    digest: str
+    media_type: str
+    blobs: tuple[PushedBlob, ...]
+    manifests: tuple[SavedManifest, ...]
+    referrers: tuple[str, ...]
+
+    @property
+    def sent(self) -> int:
+        """How many bytes of blobs were sent."""
+        return sum(blob.size for blob in self.blobs if blob.state == "uploaded")

@@ -10,11 +10,10 @@ from layerstore_core.errors import InvalidReference
 from layerstore_core.images.api.base import OfStore
 from layerstore_core.images.arguments import new_name
 from layerstore_core.images.formats.platforms import Platform
-from layerstore_core.images.results import PulledImages
+from layerstore_core.images.results import PulledImages, PushedImage
 
 if TYPE_CHECKING:
     from layerstore_core.images.remote.events import BlobProgress
-    from layerstore_core.images.remote.push.image import Pushed
 
 
 class Remote(OfStore):
@@ -85,7 +84,7 @@ class Remote(OfStore):
         compression: str | None = None,
         referrers: bool = False,
         progress: BlobProgress | None = None,
-    ) -> Pushed:
+    ) -> PushedImage:
         """Push an image to a registry.
 
         Blobs that the registry has are not sent. The name there changes last: a push that is interrupted leaves it as

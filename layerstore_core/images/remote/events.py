@@ -33,7 +33,18 @@ class BlobEvent:
 
     name: str
     kind: Literal["layer", "config", "manifest", "blob"]
-    state: State
+    state: Literal[
+        "waiting",
+        "elsewhere",
+        "compressing",
+        "uploading",
+        "downloading",
+        "unpacking",
+        "exists",
+        "mounted",
+        "left",
+        "done",
+    ]
     digest: str = ""
     done: int = 0
     size: int = 0

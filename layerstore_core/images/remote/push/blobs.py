@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from layerstore_core.base.digests import DiffID
 from layerstore_core.images.output import WrongSize
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
+from layerstore_core.images.results import PushedBlob
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryDenied
@@ -32,24 +32,6 @@ _EVENTS: Final[Mapping[BlobState, State]] = {
     "uploaded": "done",
     "left": "left",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PushedBlob:
-    """A blob of an image that was pushed.
-
-    Attributes:
-        digest: its digest.
-        size: its size in bytes.
-        kind: `"layer"`, `"config"`, or `"blob"` for a blob of an artifact.
-        state: `"uploaded"`; `"exists"` if the repository had it; `"mounted"` if another repository of the registry had
-            it; `"left"` for a foreign layer, which registries do not have.
-    """
-
-    digest: str
-    size: int
-    kind: Literal["layer", "config", "blob"]
-    state: BlobState
 
 
 class RepositoryOutput:

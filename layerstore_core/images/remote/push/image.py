@@ -24,10 +24,10 @@ from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.outgoing import Outgoing, kept_manifest
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress
-from layerstore_core.images.remote.push.blobs import PushedBlob, RepositoryOutput
+from layerstore_core.images.remote.push.blobs import RepositoryOutput
 from layerstore_core.images.remote.push.documents import ManifestPutter
 from layerstore_core.images.remote.referrers import named_by
-from layerstore_core.images.results import SavedManifest
+from layerstore_core.images.results import PushedBlob, PushedImage
 from layerstore_core.images.transfer.save import SaveOptions, Saver
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSources
@@ -43,32 +43,6 @@ if TYPE_CHECKING:
 _THREADS: Final = 4
 #: How layers are compressed that never were: what every registry and every client reads.
 _DEFAULT: Final = Compression.parse("gzip")
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """An image that was pushed.
-
-    Attributes:
-        name: where it was pushed to: the full name with its tag, or with its digest if there is no tag.
-        digest: the digest of the manifest or the index that the name has now.
-        media_type: its media type.
-        blobs: the layers, configs and other blobs that the repository has now, and how it got each.
-        manifests: the manifests of the images.
-        referrers: the digests of the referrers that were pushed with it.
-    """
-
-    name: str
-    digest: str
-    media_type: str
-    blobs: tuple[PushedBlob, ...]
-    manifests: tuple[SavedManifest, ...]
-    referrers: tuple[str, ...]
-
-    @property
-    def sent(self) -> int:
-        """How many bytes of blobs were sent."""
-        return sum(blob.size for blob in self.blobs if blob.state == "uploaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +66,7 @@ def push_image(
     target: Reference,
     registry: Registry,
     options: PushOptions,
-) -> Pushed:
+) -> PushedImage:
     """Push an image, or the images for several platforms under one name.
 
     Args:
@@ -163,7 +137,7 @@ def push_image(
             logger.warning("{} was pushed, but not recorded; it may take longer again: {}", target.full_name, error)
     store.context.note_use(image.chain_id for image in images)
     name = replace(target, digest=None) if target.tag else target
-    return Pushed(
+    return PushedImage(
         name.full_name,
         digest,
         str(top["mediaType"]),

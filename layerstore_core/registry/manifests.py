@@ -20,6 +20,10 @@ ACCEPT: Final = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST
 MAX_MANIFEST: Final = 8 << 20
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+_MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+#: Types that servers give to what they do not know.
+_SAYS_NOTHING: Final = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
 _SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
 
 
@@ -49,31 +53,34 @@ def media_type_of(data: bytes, content_type: str) -> str:
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     inside = _type_inside(document)
-    if told in ("", "application/json", "text/plain", "application/octet-stream"):
-        return inside
-    if inside and told != inside:
+    if told in _SAYS_NOTHING:
+        told = inside
+    elif inside and told != inside:
         raise ValueError(f"it calls itself {inside[:100]!r}, and the registry calls it {told[:100]!r}")
+    is_index, is_manifest = "manifests" in document, "layers" in document or "config" in document
+    if not told:
+        told = OCI_INDEX if is_index else OCI_MANIFEST if is_manifest else ""
+    if not told:
+        raise ValueError("neither the registry nor it itself says what it is")
+    if (told in _INDEXES and is_manifest) or (told in _MANIFESTS and is_index):
+        raise ValueError(f"it is called {told!r}, and has the parts of another kind of document")
     return told
 
 
 def _type_inside(document: dict[str, Any]) -> str:
-    """Return the type by the manifest itself; empty for none."""
-    if document.get("schemaVersion") == 1:
+    """Return the type that the manifest itself states; empty for none."""
+    if document.get("schemaVersion") == 1 or "fsLayers" in document:
         raise ValueError(_of_schema_1())
     if "manifests" in document and ("layers" in document or "config" in document):
         raise ValueError("it has both manifests and layers, so that readers would not agree on what it is")
-    if "fsLayers" in document:
-        raise ValueError(_of_schema_1())
     inside = document.get("mediaType")
     if inside is not None and not isinstance(inside, str):
         raise ValueError("its media type is not a string")
-    if inside:
-        return inside
-    return OCI_INDEX if "manifests" in document else OCI_MANIFEST if "layers" in document else ""
+    return inside or ""
 
 
 def _of_schema_1() -> str:
     return (
-        "it is a manifest of schema 1, which Docker gave up in 2017: it names no config and no diff IDs; push the image"
-        " again with a current program"
+        "it is a manifest of schema 1, which Docker gave up in 2017: it has no config, and only digests of compressed"
+        " layers; push the image again with a current program"
     )

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from layerstore_core.images.api.images import Images
     from layerstore_core.images.archive import ArchivedImage, ImageArchive
     from layerstore_core.images.arguments import ImageFormat
-    from layerstore_core.images.compare import DiffStat, TreeDiff
+    from layerstore_core.images.compare import DiffStat, TreeDiff, compare_images
     from layerstore_core.images.config.model import (
         ConfigPart,
         ExecutionConfig,
@@ -282,6 +282,7 @@ _HOMES = {
     "change_clock": "diff.stamps",
     "check_store": "maintenance.check",
     "collect_garbage": "maintenance.gc",
+    "compare_images": "images.compare",
     "compare_trees": "diff.compare_trees",
     "copy_metadata": "tree.copy",
     "copy_tree": "tree.copy_tree",
@@ -432,6 +433,7 @@ __all__ = [
     "change_clock",
     "check_store",
     "collect_garbage",
+    "compare_images",
     "compare_trees",
     "copy_metadata",
     "copy_tree",

@@ -1,10 +1,15 @@
-"""Layers, writable layers and images as JSON objects. `docs/cli.md` documents their keys, which do not change."""
+"""Layers, writable layers and images as JSON objects, and configs as lines.
+
+`docs/cli.md` documents the keys of JSON objects, which do not change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from layerstore_core.cli import output
 from layerstore_core.errors import LayerStoreError
 
 if TYPE_CHECKING:
@@ -111,3 +116,40 @@ def users_of(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
     children = sorted(str(c) for c, layer in store.layers().items() if layer.parent_id == chain)
     mounts = [document["name"] for document in rw_documents(store) if document["parent"] == chain]
     return children, mounts
+
+
+def config_lines(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of a config as they are named there: a line for each value, and for each item of a list."""
+    if isinstance(author := config.get("author"), str) and author:
+        yield field_line("Author", author)
+    execution = config.get("config")
+    if not isinstance(execution, dict):
+        return
+    yield "Config:"
+    for key, value in execution.items():
+        if value in (None, "", [], {}, False):
+            continue
+        name = output.printable(str(key))
+        if key in ("Entrypoint", "Cmd", "Shell"):  # the borders of its words matter
+            yield f"  {name}: {text_of(value)}"
+        elif isinstance(value, list):
+            yield f"  {name}:"
+            yield from (f"    {text_of(item)}" for item in value)
+        elif isinstance(value, dict):
+            yield f"  {name}:"
+            for inner, item in value.items():
+                yield f"    {output.printable(inner)}{'' if item in ({}, None) else '=' + text_of(item)}"
+        else:
+            yield f"  {name}: {text_of(value)}"
+
+
+def text_of(value: Any) -> str:
+    """Return a value of a config in one line: a text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return output.printable(value)
+    return output.printable(json.dumps(value, ensure_ascii=False), backslash=False)  # JSON has its own escapes
+
+
+def field_line(name: str, value: str) -> str:
+    """Return a line with a field's name and value."""
+    return f"{name + ':':<13}{output.printable(value)}"

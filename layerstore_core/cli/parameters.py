@@ -62,6 +62,26 @@ class ChainType(click.ParamType[str]):
         return _items([*words, *_ask_store(ctx, _image_names)], incomplete)
 
 
+class ImageOrRemoteType(ChainType):
+    """What `ChainType` is, or, for a command with the option `--remote`, the name of an image in a registry."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if ctx is None or not ctx.params.get("remote"):
+            return super().convert(value, param, ctx)
+        from layerstore_core.base.reference import Reference
+
+        try:
+            Reference.parse(value)
+        except InvalidReference as error:
+            self.fail(str(error), param, ctx)
+        if value.startswith(("sha256:", "sha512:")):
+            self.fail(f"{value!r} says no registry; give NAME@DIGEST.", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [] if ctx.params.get("remote") else super().shell_complete(ctx, param, incomplete)
+
+
 class MountNameType(click.ParamType[str]):
     """The name of a writable layer. It is also the name of a directory, so it has to be one component of a path."""
 
@@ -240,6 +260,7 @@ class RepositoryType(RegistryType):
 
 
 CHAIN: Final = ChainType()
+IMAGE_OR_REMOTE: Final = ImageOrRemoteType()
 IMAGE: Final = ImageType()
 REGISTRY: Final = RegistryType()
 REPOSITORY: Final = RepositoryType()

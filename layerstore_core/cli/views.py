@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from layerstore_core.base.digests import ChainID
+from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.cli.parameters import resolve_image_or_chain
 from layerstore_core.text import printable
 
@@ -37,17 +37,20 @@ class OpenView:
     Attributes:
         view: the view.
         chain_ids: the chain IDs of its layers, the base first.
-        image: the image, unless a layer was given by its chain ID.
+        image: the image, unless a layer was given by its chain ID, or the image is in a registry.
+        remote_id: the ID of an image in a registry.
     """
 
     view: TreeView
     chain_ids: Sequence[ChainID]
     image: Image | None
+    remote_id: ImageID | None = None
 
     @property
     def image_id(self) -> str | None:
         """The image's ID as a JSON value."""
-        return None if self.image is None else str(self.image.image_id)
+        found = self.remote_id if self.image is None else self.image.image_id
+        return None if found is None else str(found)
 
     @property
     def chain_id(self) -> str | None:

@@ -6,6 +6,7 @@ another size or another checksum is another one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, get_args
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.base.digests import DiffID
@@ -28,14 +29,15 @@ from layerstore_core.view.tree import TreeView
 
 if TYPE_CHECKING:
     from layerstore_core.images.output import BinaryWriter
+    from layerstore_core.images.remote.image import RegistryImage
     from layerstore_core.store.store import LayerStore
     from layerstore_core.view.nodes import FileNode, Node
 
 #: How thoroughly trees are compared: which names there are, with all metadata, or with all contents, too.
 Depth = Literal["names", "metadata", "content"]
 DEPTHS: Final[tuple[Depth, ...]] = get_args(Depth)
-#: What can be compared.
-Tree = Image | Layer | RWLayer
+#: What can be compared. An image in a registry needs no store.
+Tree: TypeAlias = "Image | Layer | RWLayer | RegistryImage"
 _CHUNK: Final = 1 << 20
 
 
@@ -91,19 +93,26 @@ class TreeDiff:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of two trees that are compared: its view, and the diff IDs of its layers; `None` is a writable layer."""
+    """One of two trees that are compared.
+
+    Attributes:
+        view: its view.
+        diff_ids: the diff IDs of its layers; `None` is a writable layer.
+        remote: whether its layers are in a registry.
+    """
 
     view: TreeView
     diff_ids: Sequence[DiffID | None]
+    remote: bool = False
 
 
 def compare(
-    store: LayerStore, first: Tree, second: Tree, *, depth: Depth = "content", ignore: Collection[str] = ()
+    store: LayerStore | None, first: Tree, second: Tree, *, depth: Depth = "content", ignore: Collection[str] = ()
 ) -> TreeDiff:
     """Compare two trees; see `Images.diff`.
 
     Args:
-        store: an open store.
+        store: an open store; `None` if both trees are images in registries.
         first: the first tree.
         second: the second tree.
         depth: how thoroughly they are compared.
@@ -120,7 +129,32 @@ def compare(
         return TreeDiff(tuple(_changes(before, after, ignored)))
 
 
-def write_difference(store: LayerStore, first: Tree, second: Tree, target: str | BinaryWriter) -> None:
+def compare_images(
+    first: RegistryImage, second: RegistryImage, *, depth: Depth = "content", ignore: Collection[str] = ()
+) -> TreeDiff:
+    """Compare the trees of two images in registries, without a store.
+
+    Layers that both have are fetched once, and no content of them. Contents are compared by the digests in tables of
+    contents, where there are any.
+
+    Args:
+        first: the first image.
+        second: the second image.
+        depth: how thoroughly they are compared, as for `Images.diff`.
+        ignore: what is not compared, as for `Images.diff`.
+
+    Returns:
+        The differences; it is false if there are none.
+
+    Raises:
+        InvalidImage, InvalidLayer: an image is damaged.
+        RegistryError: a registry does not give what is needed.
+        ValueError: `depth` or `ignore` is unknown.
+    """
+    return compare(None, first, second, depth=depth, ignore=ignore)
+
+
+def write_difference(store: LayerStore | None, first: Tree, second: Tree, target: str | BinaryWriter) -> None:
     """Write the layer that makes the second tree of the first one; see `Images.write_diff`."""
     from layerstore_core.images.layer.difference import layer_of
     from layerstore_core.images.layer.tar import open_tar
@@ -135,9 +169,21 @@ def write_difference(store: LayerStore, first: Tree, second: Tree, target: str |
 
 
 def _changes(before: _Side, after: _Side, ignore: Collection[str], *, implied: bool = False) -> Iterator[TreeChange]:
-    before.view.share_base(after.view, _shared_layers(before, after))
+    shared = _shared_layers(before, after)
+    if before.remote and not after.remote:
+        before.view.take_base(after.view, shared)  # so they are not fetched
+    elif after.remote:
+        after.view.take_base(before.view, shared)
+    before.view.share_base(after.view, shared)
 
     def same(old: FileNode, new: FileNode) -> bool:
+        digests = before.view.digest(old), after.view.digest(new)
+        if all(digests):
+            return digests[0] == digests[1]
+        if any(digests):
+            # Hash what is here, rather than fetch what is not.
+            own = before.view.chunks(old) if digests[1] else after.view.chunks(new)
+            return _sha256(own) == (digests[0] or digests[1])
         layers = before.diff_ids[old.layer], after.diff_ids[new.layer]
         if layers[0] is not None and layers[0] == layers[1] and old.offset == new.offset:
             return True
@@ -153,6 +199,13 @@ def _changes(before: _Side, after: _Side, ignore: Collection[str], *, implied: b
     return compare_views(before.view, after.view, same, ignore=ignore, implied=implied)
 
 
+def _sha256(chunks: Iterator[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
+
+
 def _shared_layers(one: _Side, other: _Side) -> int:
     """Return how many of the first layers are the same in both trees."""
     pairs = zip(one.diff_ids, other.diff_ids, strict=False)
@@ -160,9 +213,13 @@ def _shared_layers(one: _Side, other: _Side) -> int:
 
 
 @contextmanager
-def _opened(store: LayerStore, tree: Tree) -> Iterator[_Side]:
+def _opened(store: LayerStore | None, tree: Tree) -> Iterator[_Side]:
     """Open one of the trees for a `with` block."""
     with ExitStack() as stack:
+        if not isinstance(tree, (Image, Layer, RWLayer)):
+            yield _Side(stack.enter_context(tree.view()), tree.diff_ids, remote=True)
+            return
+        assert store is not None, "what is in a store is compared in that store"
         if isinstance(tree, RWLayer):
             yield _opened_changes(store, tree, stack)
             return

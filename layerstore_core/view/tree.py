@@ -325,6 +325,12 @@ class TreeView:
         file = _check_file(node)
         return self._layers[file.layer].payload(file) if file.stored_size else iter(())
 
+    def digest(self, node: Node) -> bytes:
+        """Return the sha256 of a file's content, if it is known without reading the content; else no bytes."""
+        known = getattr(self._layers[node.layer], "digest", None) if isinstance(node, FileNode) else None
+        found: bytes = b"" if known is None else known(node)
+        return found
+
     def close(self) -> None:
         """Close the files of the layers. A second call does nothing."""
         if self._closed:

@@ -9,6 +9,7 @@ import click
 
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import CHAIN, TREE, PathType, json_option, resolve_image_or_chain
+from layerstore_core.cli.remote import PREFIX, Remote, open_remote, remote_options
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, LayerDoesNotExist
 
@@ -45,6 +46,7 @@ _DEPTHS: Final = ("names", "metadata", "content")
     type=PathType(dir_okay=False, readable=False, allow_dash=True),
     help="Write the layer that makes B of A, instead of a list; '-' is standard output.",
 )
+@remote_options(text="A and B are images in registries, and are not pulled.", prefixed=True)
 @json_option
 @click.pass_obj
 def diff(
@@ -57,6 +59,7 @@ def diff(
     stat: bool,
     exit_code: bool,
     file: str | None,
+    remote: Remote | None,
 ) -> None:
     """Compare the trees of two images, layers or writable layers.
 
@@ -66,11 +69,15 @@ def diff(
 
     Nothing is mounted but writable layers. Contents of layers that A and B have in common are not read.
 
+    remote:REF is an image in a registry, which is not pulled; with --remote, both are, and no store is needed. Layers
+    that both have are not fetched if one of them is here, and fetched once otherwise.
+
     \b
     Examples:
       layerstore diff debian:12 app:1
       layerstore diff debian:12 app:1 --ignore mtime --stat
       layerstore diff debian:12 app:1 -o app-layer.tar
+      layerstore diff app:1 remote:registry.example.com/app:1.0
     """
     if file is not None and (depth or ignore or stat or exit_code):
         raise click.UsageError(
@@ -80,21 +87,23 @@ def diff(
         output.check_binary(session.json)
     from contextlib import ExitStack
 
-    with session.open(reading=True, content=True) as store, ExitStack() as stack:
-        from layerstore_core.images import Images
+    with ExitStack() as stack:
+        needs_store = remote is None or not (remote.all or (first.startswith(PREFIX) and second.startswith(PREFIX)))
+        store = stack.enter_context(session.open(reading=True, content=True)) if needs_store else None
+        before, after = (_tree(session, store, word, remote, stack) for word in (first, second))
+        from layerstore_core.images.compare import compare, write_difference
 
-        before, after = _tree(store, first, stack), _tree(store, second, stack)
         document: dict[str, Any] = {"a": first, "b": second}
         if file is not None:
             if file == "-":
                 out = output.StandardOutput()
-                Images(store).write_diff(before, after, out)
+                write_difference(store, before, after, out)
                 out.flush()
                 return
-            Images(store).write_diff(before, after, file)
+            write_difference(store, before, after, file)
             session.answer({**document, "file": file}, lambda: ())
             return
-        found = Images(store).diff(before, after, depth=depth or "content", ignore=ignore)  # type: ignore[arg-type]
+        found = compare(store, before, after, depth=depth or "content", ignore=ignore)  # type: ignore[arg-type]
         numbers = found.stat
         if session.json:
             document["stat"] = {name: getattr(numbers, name) for name in numbers.__slots__}
@@ -107,8 +116,16 @@ def diff(
         raise click.exceptions.Exit(1)
 
 
-def _tree(store: LayerStore, word: str, stack: ExitStack) -> Tree:
+def _tree(session: Session, store: LayerStore | None, word: str, remote: Remote | None, stack: ExitStack) -> Tree:
     """Return the image that a word means, or a handle to the layer or the writable layer."""
+    if remote is not None and (store is None or word.startswith(PREFIX)):
+        if store is not None and word in store.context.image_db.names():
+            raise click.UsageError(
+                f"{word!r} is an image in {store.root}, and may be one in a registry; "
+                f"write docker.io/library/{word} for the one that is here"
+            )
+        return stack.enter_context(open_remote(session, word.removeprefix(PREFIX), remote))
+    assert store is not None
     names = store.rw_layers()
     if word.startswith("rw:") and word[3:] in names:
         return stack.enter_context(store.get_rw_layer(word[3:]))

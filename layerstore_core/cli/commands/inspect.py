@@ -10,8 +10,9 @@ import click
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import referrer_document, short_length
-from layerstore_core.cli.parameters import CHAIN, json_option, resolve_image_or_chain
+from layerstore_core.cli.describe import config_lines, field_line, referrer_document, short_length, text_of
+from layerstore_core.cli.parameters import IMAGE_OR_REMOTE, json_option, resolve_image_or_chain
+from layerstore_core.cli.remote import Remote, remote_options
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage
 
@@ -21,24 +22,35 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("image", metavar="IMAGE|CHAIN", type=CHAIN)
+@click.argument("image", metavar="IMAGE|CHAIN", type=IMAGE_OR_REMOTE)
 @click.option("--raw", is_flag=True, help="Print the bytes of the image's config, and nothing else.")
+@remote_options(verify=False)
 @json_option
 @click.pass_obj
-def inspect(session: Session, image: str, raw: bool) -> None:
+def inspect(session: Session, image: str, raw: bool, *, remote: Remote | None) -> None:
     """Show an image: its config, platform, digests and layers.
 
     The layers are listed from the base on, each with its own size. A chain ID shows the layers of the chain only.
     With --raw the config is printed byte for byte: its sha256 is the image's ID.
+
+    With --remote, IMAGE is the name of an image in a registry, which is not pulled: the answer has its manifest, and
+    what an index lists. --raw then prints the manifest or index that the name stands for, or the manifest for
+    --platform, byte for byte: its sha256 is the digest.
 
     \b
     Examples:
       layerstore inspect debian:12
       layerstore inspect debian:12 --json | jq .config.config.Env
       layerstore inspect debian:12 --raw | sha256sum
+      layerstore inspect --remote registry.example.com/app:1.0 --platform linux/arm64
     """
     if raw and session.json:
-        raise click.UsageError("--raw prints the config's own bytes; it cannot be combined with --json")
+        raise click.UsageError("--raw prints the document's own bytes; it cannot be combined with --json")
+    if remote is not None:
+        from layerstore_core.cli.inspect_remote import inspect_remote
+
+        inspect_remote(session, image, remote, raw=raw)
+        return
     with session.open(reading=True) as store:
         found = resolve_image_or_chain(store, image)
         if isinstance(found, ChainID):
@@ -119,24 +131,24 @@ def _chain_document(store: LayerStore, chain: ChainID) -> dict[str, Any]:
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["id"] is not None:
-        yield _field("Image ID", document["id"])
-        yield _field("Names", ", ".join(document["names"]) or "none")
+        yield field_line("Image ID", document["id"])
+        yield field_line("Names", ", ".join(document["names"]) or "none")
         for digest in document["digests"]:
-            yield _field("Digest", digest)
-        yield _field("Platform", document["platform"] or "unknown")
-        yield _field("Created", document["created"] or "unknown")
+            yield field_line("Digest", digest)
+        yield field_line("Platform", document["platform"] or "unknown")
+        yield field_line("Created", document["created"] or "unknown")
         if document["parent"]:
-            yield _field("Built from", document["parent"])
-    yield _field("Chain ID", document["chain_id"] or "none: the image has no layers")
+            yield field_line("Built from", document["parent"])
+    yield field_line("Chain ID", document["chain_id"] or "none: the image has no layers")
     size = document["size"]
-    yield _field("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
+    yield field_line("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
     if document["config"] is not None:
-        yield from _config_lines(document["config"])
+        yield from config_lines(document["config"])
     if document["referrers"]:
-        yield _field("Referrers", str(len(document["referrers"])))
+        yield field_line("Referrers", str(len(document["referrers"])))
     if document["annotations"]:
         yield "Annotations:"
-        yield from (f"  {output.printable(key)}={_text(value)}" for key, value in document["annotations"].items())
+        yield from (f"  {output.printable(key)}={text_of(value)}" for key, value in document["annotations"].items())
     if document["layers"]:
         yield "Layers, the base first:"
         digits = short_length([ChainID(layer["chain_id"]) for layer in document["layers"]])
@@ -145,39 +157,3 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             own = "missing" if layer["diff_size"] is None else output.human_size(layer["diff_size"])
             rows.append((ChainID(layer["chain_id"]).hex[:digits], layer["diff_id"], own))
         yield from (f"  {line}" for line in output.columns(rows))
-
-
-def _config_lines(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields of a config as they are named there: a line for each value, and for each item of a list."""
-    if isinstance(author := config.get("author"), str) and author:
-        yield _field("Author", author)
-    execution = config.get("config")
-    if not isinstance(execution, dict):
-        return
-    yield "Config:"
-    for key, value in execution.items():
-        if value in (None, "", [], {}, False):
-            continue
-        name = output.printable(str(key))
-        if key in ("Entrypoint", "Cmd", "Shell"):  # the borders of its words matter
-            yield f"  {name}: {_text(value)}"
-        elif isinstance(value, list):
-            yield f"  {name}:"
-            yield from (f"    {_text(item)}" for item in value)
-        elif isinstance(value, dict):
-            yield f"  {name}:"
-            for inner, item in value.items():
-                yield f"    {output.printable(inner)}{'' if item in ({}, None) else '=' + _text(item)}"
-        else:
-            yield f"  {name}: {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    """Return a value of a config in one line: a text as it is, anything else as JSON."""
-    if isinstance(value, str):
-        return output.printable(value)
-    return output.printable(json.dumps(value, ensure_ascii=False), backslash=False)  # JSON has its own escapes
-
-
-def _field(name: str, value: str) -> str:
-    return f"{name + ':':<13}{output.printable(value)}"

@@ -16,8 +16,9 @@ from layerstore_core.log import logger
 from layerstore_core.store.handles import Layer, RWLayer
 
 if TYPE_CHECKING:
-    from layerstore_core.images.compare import TreeDiff
+    from layerstore_core.images.compare import Tree, TreeDiff
     from layerstore_core.images.output import BinaryWriter
+    from layerstore_core.images.remote.image import RegistryImage
     from layerstore_core.view.tree import TreeView
 
 
@@ -51,8 +52,8 @@ class Trees(OfStore):
 
     def diff(
         self,
-        first: Image | Layer | RWLayer | str,
-        second: Image | Layer | RWLayer | str,
+        first: Image | Layer | RWLayer | RegistryImage | str,
+        second: Image | Layer | RWLayer | RegistryImage | str,
         *,
         depth: Literal["names", "metadata", "content"] = "content",
         ignore: Collection[str] = (),
@@ -63,7 +64,8 @@ class Trees(OfStore):
         as it is now, and must not be written to meanwhile.
 
         Args:
-            first: the first tree: an image, or its name or ID; a handle to a layer or to a writable layer.
+            first: the first tree: an image, or its name or ID; a handle to a layer or to a writable layer; an image in
+                a registry, of which layers that the other tree has are not fetched.
             second: the second tree.
             depth: `"names"`: which paths there are, and their types; `"metadata"`: all but contents; `"content"`: all.
             ignore: what is not compared: `mode`, `owner`, `mtime`, `target`, `device`, `xattrs`, `links`, `size`,
@@ -84,8 +86,8 @@ class Trees(OfStore):
 
     def write_diff(
         self,
-        first: Image | Layer | RWLayer | str,
-        second: Image | Layer | RWLayer | str,
+        first: Image | Layer | RWLayer | RegistryImage | str,
+        second: Image | Layer | RWLayer | RegistryImage | str,
         target: str | os.PathLike[str] | BinaryWriter,
     ) -> None:
         """Write the tar of the layer that makes the second tree of the first one; the same bytes each time.
@@ -103,9 +105,13 @@ class Trees(OfStore):
 
         write_difference(self._store, self._tree(first), self._tree(second), target_of(target))
 
-    def _tree(self, given: Image | Layer | RWLayer | str) -> Image | Layer | RWLayer:
+    def _tree(self, given: Image | Layer | RWLayer | RegistryImage | str) -> Tree:
         found = self.get(given) if isinstance(given, str) else given
-        if not isinstance(found, (Image, Layer, RWLayer)):
+        if isinstance(found, (Image, Layer, RWLayer)):
+            return found
+        from layerstore_core.images.remote.image import RegistryImage
+
+        if not isinstance(found, RegistryImage):
             raise TypeError(f"a tree is that of an image, or of a handle to a layer, not of {given!r:.100}")
         return found
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import Limit
+from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy.place import TocPlace
 from layerstore_core.images.remote.lazy.ranges import Blob, RangesIgnoredError
 from layerstore_core.images.remote.lazy.source import get_toc
@@ -39,15 +41,18 @@ class RemoteLayer:
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
-        return self._chosen().batches()
+        with self._advising():
+            yield from self._chosen().batches()
 
     def search(self, wanted: Mapping[bytes, int]) -> Found:
         """See `SearchedLayer.search`."""
-        return self._chosen().search(wanted)
+        with self._advising():
+            return self._chosen().search(wanted)
 
     def payload(self, file: FileNode) -> Iterator[bytes]:
         """See `ViewLayer.payload`."""
-        return self._chosen().payload(file)
+        with self._advising():
+            yield from self._chosen().payload(file)
 
     def digest(self, file: FileNode) -> bytes:
         """Return the sha256 of a file's content, if it is known without the content; else nothing."""
@@ -57,6 +62,16 @@ class RemoteLayer:
     def close(self) -> None:
         """See `ViewLayer.close`."""
         self._streamed.close()
+
+    @contextmanager
+    def _advising(self) -> Iterator[None]:
+        """Say in errors of a table of contents how to do without it."""
+        try:
+            yield
+        except InvalidLayer as error:
+            if self._place is not None and not isinstance(self._layer, StreamedLayer):
+                error.add_note("without its table of contents, it is read with --verify (in Python: verify=True)")
+            raise
 
     def _chosen(self) -> StreamedLayer | TocLayer:
         if self._layer is None:

@@ -130,7 +130,11 @@ def compare(
 
 
 def compare_images(
-    first: RegistryImage, second: RegistryImage, *, depth: Depth = "content", ignore: Collection[str] = ()
+    first: RegistryImage,
+    second: RegistryImage,
+    *,
+    depth: Literal["names", "metadata", "content"] = "content",
+    ignore: Collection[str] = (),
 ) -> TreeDiff:
     """Compare the trees of two images in registries, without a store.
 

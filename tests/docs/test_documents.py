@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import load_config
-from tests.docs.surroundings import TOP, Surroundings, blocks, make_surroundings, remove
+from tests.docs.surroundings import TOP, Surroundings, blocks, make_surroundings, registry, remove
 
 DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/**/*.md")), *sorted(TOP.glob("*/*/README.md"))]
 SHELL = [
@@ -73,8 +73,10 @@ def test_python_examples_are_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", PYTHON)
 def test_python_example_runs(surroundings: Surroundings, program: str) -> None:
     path = surroundings.here / "example.py"
-    path.write_text(program.replace("/srv/layers", str(surroundings.here / "store")))
-    done = surroundings.run(f"{sys.executable} example.py")
+    program = program.replace("/srv/layers", str(surroundings.here / "store"))
+    with registry() as fake:
+        path.write_text(program.replace("registry.example.com", fake.host))
+        done = surroundings.run(f"{sys.executable} example.py")
     assert done.returncode == 0, done.stderr
 
 

@@ -1,6 +1,6 @@
 """Where a layer's table of contents is, and the digest that it must have: from the annotations of its descriptor.
 
-Formats: eStargz (github.com/containerd/stargz-snapshotter, `docs/estargz.md`), and zstd:chunked, as
+Formats: eStargz (github.com/containerd/stargz-snapshotter, docs/estargz.md), and zstd:chunked, as
 github.com/containers/storage writes it. Both say where each file begins in the compressed layer.
 """
 

@@ -88,6 +88,26 @@ def _plain_line(event: BlobEvent) -> str:
     return f"{_short(event.name)}  {event.kind}  {_WORDS.get(event.state, event.state)}{size}"
 
 
+class _Whole:
+    """Counts the bytes that are transferred, of all blobs together; not of those that are there already."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, tuple[int, int]] = {}
+
+    def count(self, event: BlobEvent) -> tuple[int, int]:
+        """Take an event into account; return the bytes that were transferred, and those of all blobs."""
+        if event.state in ("exists", "mounted", "left"):
+            self._blobs[event.name] = 0, 0
+        elif event.state in ("unpacking", "done"):
+            self._blobs[event.name] = event.size, event.size
+        elif event.state in ("downloading", "uploading"):
+            self._blobs[event.name] = event.done, event.size
+        else:
+            self._blobs.setdefault(event.name, (0, event.size))
+        done, sizes = zip(*self._blobs.values(), strict=True)
+        return sum(done), sum(sizes)
+
+
 def _short(name: str) -> str:
     return name.partition(":")[2][:_DIGITS] or name
 
@@ -115,23 +135,30 @@ def _on_terminal() -> Iterator[BlobProgress]:
         TimeRemainingColumn(compact=True),
     )
     tasks: dict[str, tuple[TaskID, str, float]] = {}
+    whole = _Whole()
     # The lines stay: they say what was done with each blob.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as display:
+        all_of_them = display.add_task("all", total=None)
 
         def report(event: BlobEvent) -> None:
+            done, total = whole.count(event)
             text = f"{_short(event.name)}  {event.kind:<8}  {_WORDS.get(event.state, event.state):<13}"
-            total = event.size or None
+            size = event.size or None
             now = monotonic()
             if event.name not in tasks:
-                tasks[event.name] = display.add_task(text, total=total), "", 0.0
+                tasks[event.name] = display.add_task(text, total=size), "", 0.0
             task, state, when = tasks[event.name]
             if event.state != state:
                 # Another state counts its bytes anew, and so does its rate.
-                display.reset(task, total=total, description=text)
+                display.reset(task, total=size, description=text)
             elif now - when < _INTERVAL and event.done != event.size:
                 return
             tasks[event.name] = task, event.state, now
-            done = event.size if event.state in LAST else event.done
-            display.update(task, completed=done, total=total or (1 if event.state in LAST else None))
+            display.update(all_of_them, completed=done, total=total or None)
+            display.update(
+                task,
+                completed=event.size if event.state in LAST else event.done,
+                total=size or (1 if event.state in LAST else None),
+            )
 
         yield report

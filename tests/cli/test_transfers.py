@@ -73,3 +73,21 @@ def test_nothing_is_shown_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stderr", None)
     with transfers.of_blobs() as report:
         assert report is None
+
+
+def test_the_whole_counts_what_is_transferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    names = [f"sha256:{digit * 64}" for digit in "123"]
+    with transfers.of_blobs() as report:
+        assert report is not None
+        report(BlobEvent(names[0], "layer", "exists", names[0], 9 << 20, 9 << 20))
+        for name in names[1:]:
+            report(BlobEvent(name, "layer", "waiting", name, 0, 4 << 20))
+        report(BlobEvent(names[1], "layer", "downloading", names[1], 1 << 20, 4 << 20))
+        report(BlobEvent(names[1], "layer", "unpacking", names[1], 1 << 20, 4 << 20))
+        report(BlobEvent(names[2], "layer", "downloading", names[2], 3 << 20, 4 << 20))
+    last = stream.getvalue().rpartition("all ")[2].partition("\n")[0]
+    assert "7.0/8.0 MiB" in last

@@ -36,6 +36,8 @@ from tests.reliability.thorough import SEED, THOROUGH
 LAYERS = (600, 300, 80) if THOROUGH else (10, 3)
 SMALL_FILES = 20_000 if THOROUGH else 500
 KILLS = 10
+
+pytestmark = pytest.mark.timeout(3600 if THOROUGH else 300)
 #: What of one connection may be lost with a process: a piece that is not written yet, and the kernel's buffers.
 ON_ITS_WAY = 8 << 20
 PATIENCE = 120 if THOROUGH else 30

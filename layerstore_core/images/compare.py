@@ -107,7 +107,7 @@ class _Side:
 
 
 def compare(
-    store: LayerStore | None, first: Tree, second: Tree, *, depth: Depth = "content", ignore: Collection[str] = ()
+    store: LayerStore | None, first: Tree, second: Tree, *, by: Depth = "content", ignore: Collection[str] = ()
 ) -> TreeDiff:
     """Compare two trees; see `Images.diff`.
 
@@ -115,14 +115,14 @@ def compare(
         store: an open store; `None` if both trees are images in registries.
         first: the first tree.
         second: the second tree.
-        depth: how thoroughly they are compared.
+        by: how thoroughly they are compared.
         ignore: what is not compared, of `ASPECTS`.
     """
-    if depth not in DEPTHS:
-        raise ValueError(f"trees are compared by {', '.join(DEPTHS)}, not by {depth!r}")
+    if by not in DEPTHS:
+        raise ValueError(f"trees are compared by {', '.join(DEPTHS)}, not by {by!r}")
     if unknown := set(ignore) - set(ASPECTS):
         raise ValueError(f"{', '.join(sorted(unknown))} cannot be ignored; what can be is {', '.join(ASPECTS)}")
-    ignored = {"names": set(ASPECTS), "metadata": {"content"}, "content": set[str]()}[depth] | set(ignore)
+    ignored = {"names": set(ASPECTS), "metadata": {"content"}, "content": set[str]()}[by] | set(ignore)
     with _opened(store, first) as before, _opened(store, second) as after:
         if before.diff_ids == after.diff_ids and None not in before.diff_ids:
             return TreeDiff(())

@@ -150,7 +150,7 @@ class Census:
         with catalog.lock:
             self.nodes: Final = catalog.layers()
             self.certain: Final = not catalog.unreadable()
-            self._held: Final = catalog.referenced(self.nodes.values(), besides=images)
+            self._referenced: Final = catalog.referenced(self.nodes.values(), besides=images)
             self._pins: Final = set(context.pins) if self.certain else set[ChainID]()
             self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
         self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
@@ -216,7 +216,7 @@ class Census:
         node = self.nodes.get(chain)
         while node is not None:
             chain = node.record.chain_id
-            users = self._children[chain] or self.images_of(chain) or chain in self._held or not self.certain
+            users = self._children[chain] or self.images_of(chain) or chain in self._referenced or not self.certain
             if users or chain in self.free:
                 return
             self.free.add(chain)

@@ -28,7 +28,7 @@ def view_of(
         context: an open store.
         node: the layer, which must not be deleted as long as the view is used; `None` for an empty tree.
         on_close: called once, when the view is closed.
-        above: layers that are not in the store, on top of it.
+        above: layers that are not in the store, each a child of the one before it; the first one's parent is `node`.
     """
     nodes = list(node.chain())[::-1] if node is not None else []
     return TreeView([*(_view_layer(context, one) for one in nodes), *above], on_close)

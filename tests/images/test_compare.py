@@ -97,11 +97,11 @@ def test_links_differ_only_among_names_that_both_trees_have(images: Images) -> N
 def test_depth_and_ignored_aspects(images: Images) -> None:
     load(images, BASE, name="a")
     load(images, BASE, [f(b"etc/a", b"ONE"), f(b"etc/b", b"two", mtime=T + 1), f(b"new")], name="b")
-    assert lines(images.diff("a", "b", depth="names")) == ["A new"]
-    assert lines(images.diff("a", "b", depth="metadata")) == ["C etc/b mtime", "A new"]
+    assert lines(images.diff("a", "b", by="names")) == ["A new"]
+    assert lines(images.diff("a", "b", by="metadata")) == ["C etc/b mtime", "A new"]
     assert lines(images.diff("a", "b", ignore=["mtime", "content"])) == ["A new"]
     with pytest.raises(ValueError, match="not by 'all'"):
-        images.diff("a", "b", depth="all")  # type: ignore[arg-type]
+        images.diff("a", "b", by="all")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown cannot be ignored"):
         images.diff("a", "b", ignore=["unknown"])
     with pytest.raises(ImageDoesNotExist):

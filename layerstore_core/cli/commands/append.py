@@ -24,7 +24,7 @@ _NONE = "scratch"
 @click.command()
 @click.argument("image", type=IMAGE)
 @click.argument("source", metavar="SOURCE[:DEST]...", type=SOURCE, nargs=-1, required=True)
-@click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
+@click.option("-t", "--tag", "name", metavar="NEW", required=True, help="Name of the new image.")
 @click.option(
     "--chown", "owner", metavar="USER[:GROUP]", type=OWNER, help="Owner of everything. [default: 0:0; a tar's own]"
 )

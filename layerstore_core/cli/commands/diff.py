@@ -31,7 +31,6 @@ _DEPTHS: Final = ("names", "metadata", "content")
 @click.argument("second", metavar="B", type=TREE)
 @click.option(
     "--by",
-    "depth",
     type=click.Choice(_DEPTHS),
     help="Compare the names only, or also metadata, or also contents. [default: content]",
 )
@@ -54,7 +53,7 @@ def diff(
     first: str,
     second: str,
     *,
-    depth: str | None,
+    by: str | None,
     ignore: tuple[str, ...],
     stat: bool,
     exit_code: bool,
@@ -79,7 +78,7 @@ def diff(
       layerstore diff debian:12 app:1 -o app-layer.tar
       layerstore diff app:1 remote:registry.example.com/app:1.0
     """
-    if file is not None and (depth or ignore or stat or exit_code):
+    if file is not None and (by or ignore or stat or exit_code):
         raise click.UsageError(
             "--output writes all differences; it cannot be combined with --by, --ignore, --stat and --exit-code"
         )
@@ -103,7 +102,7 @@ def diff(
             write_difference(store, before, after, file)
             session.answer({**document, "file": file}, lambda: ())
             return
-        found = compare(store, before, after, depth=depth or "content", ignore=ignore)  # type: ignore[arg-type]
+        found = compare(store, before, after, by=by or "content", ignore=ignore)  # type: ignore[arg-type]
         numbers = found.stat
         if session.json:
             document["stat"] = {name: getattr(numbers, name) for name in numbers.__slots__}

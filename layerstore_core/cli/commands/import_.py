@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("source", metavar="TAR|DIR", type=PathType(readable=False, allow_dash=True))
-@click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
+@click.option("-t", "--tag", "name", metavar="NEW", required=True, help="Name of the new image.")
 @config_options
 @json_option
 @click.pass_obj
@@ -48,7 +48,7 @@ def import_(session: Session, source: str, name: str, options: ConfigOptions) ->
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         if sys.stdin.isatty():
             raise click.UsageError(
-                "standard input is a terminal; redirect a tar to it: layerstore import - -t NAME < root.tar"
+                "standard input is a terminal; redirect a tar to it: layerstore import - -t NEW < root.tar"
             )
         given = interruptible(sys.stdin.buffer)
     with session.open(create=True) as store:

@@ -13,7 +13,7 @@ from layerstore_core.cli.values import CREATED, usage_errors
 
 @click.command()
 @click.argument("image", type=IMAGE)
-@click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name of the new image.")
+@click.option("-t", "--tag", "name", metavar="NEW", required=True, help="Name of the new image.")
 @click.option("--keep", metavar="N", type=click.IntRange(min=0), help="Number of lower layers that stay. [default: 0]")
 @click.option("--from", "since", metavar="LAYER", help="Lowest layer to squash: digits of its chain ID or diff ID.")
 @click.option("--created", metavar="TIME", type=CREATED, help="Time of the image. [default: SOURCE_DATE_EPOCH, or now]")

@@ -55,7 +55,7 @@ class Trees(OfStore):
         first: Image | Layer | RWLayer | RegistryImage | str,
         second: Image | Layer | RWLayer | RegistryImage | str,
         *,
-        depth: Literal["names", "metadata", "content"] = "content",
+        by: Literal["names", "metadata", "content"] = "content",
         ignore: Collection[str] = (),
     ) -> TreeDiff:
         """Compare the trees of two images, layers or writable layers, without a mount.
@@ -67,7 +67,7 @@ class Trees(OfStore):
             first: the first tree: an image, or its name or ID; a handle to a layer or to a writable layer; an image in
                 a registry, of which layers that the other tree has are not fetched.
             second: the second tree.
-            depth: `"names"`: which paths there are, and their types; `"metadata"`: all but contents; `"content"`: all.
+            by: `"names"`: which paths there are, and their types; `"metadata"`: all but contents; `"content"`: all.
             ignore: what is not compared: `mode`, `owner`, `mtime`, `target`, `device`, `xattrs`, `links`, `size`,
                 `content`.
 
@@ -78,11 +78,11 @@ class Trees(OfStore):
             ImageDoesNotExist, LayerDoesNotExist: there is no such image, or a layer of it is missing.
             IntegrityError: a layer is damaged.
             RWLayerInUse: the writable layer was changed meanwhile.
-            ValueError: `depth` or `ignore` is unknown.
+            ValueError: `by` or `ignore` is unknown.
         """
         from layerstore_core.images.compare import compare
 
-        return compare(self._store, self._tree(first), self._tree(second), depth=depth, ignore=ignore)
+        return compare(self._store, self._tree(first), self._tree(second), by=by, ignore=ignore)
 
     def write_diff(
         self,

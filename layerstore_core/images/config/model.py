@@ -103,7 +103,7 @@ class Healthcheck(ConfigPart):
     """How to find out whether a container works (Docker's `HEALTHCHECK`). Durations are in nanoseconds.
 
     Attributes:
-        test: the command: `["NONE"]`, `["CMD", word, …]` or `["CMD-SHELL", line]`; empty for the parent image's.
+        test: the command: `["NONE"]`, `["CMD", word, …]` or `["CMD-SHELL", line]`; empty for the base image's.
         interval: the time between two checks.
         timeout: how long a check may take.
         start_period: how long failures do not count after the start.

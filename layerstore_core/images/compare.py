@@ -133,7 +133,7 @@ def compare_images(
     first: RegistryImage,
     second: RegistryImage,
     *,
-    depth: Literal["names", "metadata", "content"] = "content",
+    by: Literal["names", "metadata", "content"] = "content",
     ignore: Collection[str] = (),
 ) -> TreeDiff:
     """Compare the trees of two images in registries, without a store.
@@ -144,7 +144,7 @@ def compare_images(
     Args:
         first: the first image.
         second: the second image.
-        depth: how thoroughly they are compared, as for `Images.diff`.
+        by: how thoroughly they are compared, as for `Images.diff`.
         ignore: what is not compared, as for `Images.diff`.
 
     Returns:
@@ -153,9 +153,9 @@ def compare_images(
     Raises:
         InvalidImage, InvalidLayer: an image is damaged.
         RegistryError: a registry does not give what is needed.
-        ValueError: `depth` or `ignore` is unknown.
+        ValueError: `by` or `ignore` is unknown.
     """
-    return compare(None, first, second, depth=depth, ignore=ignore)
+    return compare(None, first, second, by=by, ignore=ignore)
 
 
 def write_difference(store: LayerStore | None, first: Tree, second: Tree, target: str | BinaryWriter) -> None:

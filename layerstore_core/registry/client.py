@@ -40,7 +40,7 @@ class Registry:
         host: the registry, as in names of images: `docker.io`, `registry.example.com:5000`.
         settings: settings of registries, by host; `None` for those of the configuration files.
         timeout: the longest silence of a server in seconds.
-        credentials: the credentials for the registry and its mirrors; `None` for those of the files.
+        credentials: the credentials for the registry; `None` for those of the files. Mirrors get those of the files.
 
     Raises:
         ValueError: `host` is not a host with an optional port.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,11 @@ class Endpoint:
     prefix: str = ""
     replacement: str = ""
     applied: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Hashable:
+        """What distinguishes it from other endpoints of a registry: one server may have several."""
+        return self.url, self.mirror, self.tags, self.digests, self.prefix, self.replacement
 
     def repository(self, name: str) -> str:
         """Return the name that a repository has on this server."""

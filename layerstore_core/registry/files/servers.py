@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -112,9 +112,9 @@ def split_url(text: str) -> tuple[str, str, str] | None:
 
 def without_repeats(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return endpoints, each once: a list of mirrors may name the registry itself."""
-    found: dict[tuple[Any, ...], Endpoint] = {}
+    found: dict[Hashable, Endpoint] = {}
     for one in endpoints:
-        found.setdefault((one.url, one.prefix, one.replacement, one.mirror), one)
+        found.setdefault(one.key, one)
     return list(found.values())
 
 

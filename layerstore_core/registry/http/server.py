@@ -50,7 +50,9 @@ class Server:
         self._rests_until = 0.0
         encrypted = urlsplit(endpoint.url).scheme == "https"
         self._auth = Authenticator(
-            lambda repository: credentials(endpoint.credentials_key or endpoint.host, repository),
+            lambda name: credentials(
+                endpoint.credentials_key or endpoint.host, endpoint.repository(name) if name else ""
+            ),
             TokenServer(host, encrypted, self._send_elsewhere, self.secrets),
             self.secrets,
         )
@@ -94,7 +96,7 @@ class Server:
         attempt = 1
         while True:
             header = self._auth.header(repository, scopes)
-            headers = {**call.headers, "Authorization": header} if header else call.headers
+            headers = {**self.endpoint.headers, **call.headers, **({"Authorization": header} if header else {})}
             answer = self._connections.send(call.method, url, headers, call.new_body())
             if answer.status != 401 or attempt == _ATTEMPTS:
                 return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from layerstore_core.log import logger
 from layerstore_core.registry.credentials import Credentials, credentials_for
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryError, RegistryUnavailable
-from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
+from layerstore_core.registry.hosts import RegistrySettings, canonical_host, endpoints_of
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.call import Call
@@ -35,7 +35,7 @@ class Session:
         host: the registry.
         settings: settings of registries, by host.
         timeout: the longest silence of a server in seconds.
-        credentials: those to use, whatever the files say; `None` for those of the files.
+        credentials: those for the registry, whatever the files say; `None` for those of the files.
         policy: how requests are made again.
     """
 
@@ -53,7 +53,7 @@ class Session:
         self._given = credentials
         self.policy = policy or RetryPolicy()
         self._endpoints: dict[str, list[Endpoint]] = {}
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[Hashable, Server] = {}
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
@@ -183,7 +183,9 @@ class Session:
         raise self._refused(call, f"it redirects more than {_MAX_REDIRECTS} times, at last to {shown(url)}")
 
     def _credentials(self, host: str, repository: str) -> Credentials | None:
-        return self._given or credentials_for(host, repository)
+        """Return the credentials at one server: those that were given are for the registry, and not for a mirror."""
+        given = self._given if host == canonical_host(self.host) else None
+        return given or credentials_for(host, repository)
 
     def _refused(self, call: Call, reason: str) -> InvalidAnswer:
         return InvalidAnswer(self.host, f"cannot {call.what}: {reason}")
@@ -197,9 +199,9 @@ class Session:
                 self._endpoints[repository] = endpoints_of(self.host, self._settings, repository)
             found = []
             for endpoint in self._endpoints[repository]:
-                if endpoint.url not in self._servers:
-                    self._servers[endpoint.url] = Server(self.host, endpoint, self._timeout, self._credentials)
-                found.append(self._servers[endpoint.url])
+                if endpoint.key not in self._servers:
+                    self._servers[endpoint.key] = Server(self.host, endpoint, self._timeout, self._credentials)
+                found.append(self._servers[endpoint.key])
         # A server that has answered in plain HTTP is asked in plain HTTP from then on.
         plain = any(server.answered and server.endpoint.plain_after_tls for server in found)
         return [server for server in found if server.endpoint.mirror or not (plain and server.unreachable)]

@@ -20,6 +20,7 @@ from loguru import logger
 from layerstore_core import LayerStore, StoreConfig, log
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 from tests.ordinary_users import OrdinaryUsers, why_no_users
+from tests.quick_program import quick_program as quick_program_in
 from tests.registry.fake_registry import FakeRegistry
 from tests.tree_state import everything
 
@@ -93,6 +94,13 @@ def mounting_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[L
     with ExitStack() as opened:
         opened.callback(remove_root, root)
         yield opened.enter_context(LayerStore.open(StoreConfig(root=root, driver=request.param, durability="none")))
+
+
+@pytest.fixture(scope="session")
+def quick_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a directory with a program `layerstore` that starts quickly."""
+    with quick_program_in(tmp_path_factory.mktemp("program")) as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -59,20 +58,17 @@ layerstore squash appended --keep 1 -t squashed
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def expected(quick_program: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The IDs that vfs gives as root."""
-    return as_root(tmp_path_factory.mktemp("vfs"), "vfs")
+    return as_root(tmp_path_factory.mktemp("vfs"), quick_program, "vfs")
 
 
-def as_root(directory: Path, driver: str) -> list[str]:
-    """Run the script as root, and return the IDs."""
+def as_root(directory: Path, program: Path, driver: str) -> list[str]:
+    """Run the script as root, with the program `layerstore` of a directory, and return the IDs."""
     directory.mkdir(exist_ok=True)
     (directory / "archive.tar").write_bytes(docker_archive(OLD, NEW))
-    program = directory / "layerstore"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m layerstore_core "$@"\n')
-    program.chmod(0o755)
     environment = {
-        "PATH": f"{directory}:{os.environ['PATH']}",
+        "PATH": f"{program}:{os.environ['PATH']}",
         "LAYERSTORE_DRIVER": driver,
         "LAYERSTORE_ROOT": str(directory / "store"),
         "LAYERSTORE_DURABILITY": "none",
@@ -94,14 +90,14 @@ def test_the_script_makes_other_images_each_time(expected: list[str]) -> None:
 
 @pytest.mark.parametrize("driver", ["overlay2", "btrfs"])
 def test_drivers_make_the_same_images(
-    expected: list[str], driver: str, tmp_path: Path, request: pytest.FixtureRequest
+    expected: list[str], driver: str, quick_program: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if reason := why_not(driver):
         pytest.skip(f"{driver}: {reason}")
     directory = tmp_path
     if driver == "btrfs":
         directory = request.getfixturevalue("btrfs_mount") / tmp_path.name
-    assert as_root(directory, driver) == expected
+    assert as_root(directory, quick_program, driver) == expected
 
 
 @pytest.mark.parametrize("driver", ["vfs", "overlay2"])

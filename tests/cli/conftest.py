@@ -99,6 +99,12 @@ def command(root: Path) -> list[str]:
 
 
 @pytest.fixture
+def quick_command(quick_program: Path, command: list[str]) -> list[str]:
+    """The words of `command` that take a fork of a process that has imported everything."""
+    return [str(quick_program / "layerstore"), *command[command.index("--root") :]]
+
+
+@pytest.fixture
 def spawn(command: list[str]) -> Run:
     """Run a command in a new process."""
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layerstore_core import LayerStore
@@ -55,13 +55,20 @@ class Surroundings:
 
     Attributes:
         here: the directory.
+        program: the directory of the program `layerstore`.
         layer: the hex digits of a layer's chain ID that stand for `3f1c9a2b`.
         image: those of an image's ID.
     """
 
     here: Path
+    program: Path
     layer: str
     image: str
+
+    def copied(self, here: Path) -> Surroundings:
+        """Return a copy in another directory."""
+        subprocess.run(["cp", "-a", self.here, here], check=True)
+        return replace(self, here=here)
 
     def run(self, script: str, *, driver: str = "vfs") -> subprocess.CompletedProcess[str]:
         """Run lines in a shell, which ends at the first line that fails. `registry.example.com` is a registry here."""
@@ -80,7 +87,7 @@ class Surroundings:
             "HOME": str(self.here / "home"),
             "HERE": str(self.here),
             "TOP": str(TOP),
-            "PATH": f"{self.here}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.here}/bin:{self.program}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LAYERSTORE_ROOT": str(self.here / "store"),
             "LAYERSTORE_DRIVER": driver,
         }
@@ -111,16 +118,16 @@ def registry() -> FakeRegistry:
     return fake
 
 
-def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
+def make_surroundings(here: Path, program: Path, *, driver: str = "vfs") -> Surroundings:
     """Make the directory `here`: tars, images, a store with a layer and images, and the replaced programs."""
     here.mkdir(parents=True)
     for directory in (".local/share/bash-completion/completions", ".config/fish/completions", "zsh"):
         (here / "home" / directory).mkdir(parents=True)
     (here / "bin").mkdir()
     for name, script in REPLACED_PROGRAMS.items():
-        program = here / "bin" / name
-        program.write_text(f"#!/usr/bin/env bash\n{script}\n")
-        program.chmod(0o755)
+        replaced = here / "bin" / name
+        replaced.write_text(f"#!/usr/bin/env bash\n{script}\n")
+        replaced.chmod(0o755)
     base, app = tar_of(hosts="127.0.0.1 localhost\n"), tar_of(app="print()\n")
     (here / "base.tar").write_bytes(base)
     (here / "layer.tar").write_bytes(base)
@@ -147,7 +154,7 @@ def make_surroundings(here: Path, *, driver: str = "vfs") -> Surroundings:
         loaded = Images(store).load(here / "image.tar")
         Images(store).load(here / "debian.tar")
         image = loaded[0].image_id.hex
-        return Surroundings(here, layer.chain_id.hex, image)
+        return Surroundings(here, program, layer.chain_id.hex, image)
 
 
 def blocks(document: Path, *languages: str) -> list[str]:

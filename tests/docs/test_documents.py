@@ -43,14 +43,16 @@ def why_no_overlay() -> str:
 
 
 @pytest.mark.parametrize("script", SHELL)
-def test_shell_example_runs(tmp_path: Path, script: str) -> None:
+def test_shell_example_runs(made_surroundings: Surroundings, quick_program: Path, tmp_path: Path, script: str) -> None:
     driver = "overlay2" if "overlay2" in script and "dockerd" not in script else "vfs"
     if driver == "overlay2" and why_no_overlay():
         pytest.skip(why_no_overlay())
     if "jq" in script and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     here = tmp_path / "here"
-    surroundings = make_surroundings(here, driver=driver)
+    surroundings = (
+        make_surroundings(here, quick_program, driver=driver) if driver != "vfs" else made_surroundings.copied(here)
+    )
     try:
         done = surroundings.run(script, driver=driver)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
@@ -93,7 +95,7 @@ def test_configuration_example_is_read(tmp_path: Path, monkeypatch: pytest.Monke
         assert load_config(file).document()["registries"].keys() == tomllib.loads(table)["registries"].keys()
 
 
-def test_wrapper_of_the_how_to_page_is_called(tmp_path: Path) -> None:
+def test_wrapper_of_the_how_to_page_is_called(surroundings: Surroundings, tmp_path: Path) -> None:
     """The example is installed, without pip, as the page says: a module and an entry point."""
     page = TOP / "docs" / "how-to" / "write-a-wrapper.md"
     (program,), (table,) = blocks(page, "python"), blocks(page, "toml")
@@ -104,7 +106,6 @@ def test_wrapper_of_the_how_to_page_is_called(tmp_path: Path) -> None:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
-    surroundings = make_surroundings(tmp_path / "here")
     done = surroundings.run(
         f"PYTHONPATH={tmp_path} LAYERSTORE_LOG_LEVEL=1 layerstore register app.tar --parent 3f1c9a2b"
     )

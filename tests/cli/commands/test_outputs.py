@@ -40,7 +40,7 @@ def expected(run: Run, words: tuple[str, ...], tmp_path: Path) -> bytes:
 @pytest.mark.parametrize("file", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 @pytest.mark.parametrize("kind", ["pipe", "file", "appended", "deleted"])
 def test_output_to_standard_output_by_each_of_its_names(
-    command: list[str], words: tuple[str, ...], expected: bytes, file: str, kind: str, tmp_path: Path
+    quick_command: list[str], words: tuple[str, ...], expected: bytes, file: str, kind: str, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to("/dev/stdout")
     name = str(tmp_path / "link") if file == "link" else file
@@ -50,7 +50,7 @@ def test_output_to_standard_output_by_each_of_its_names(
     if kind == "deleted":
         (tmp_path / "out").unlink()
     done = subprocess.run(
-        [*command, *words, "-o", name], stdout=target, stderr=subprocess.PIPE, cwd=tmp_path, check=False
+        [*quick_command, *words, "-o", name], stdout=target, stderr=subprocess.PIPE, cwd=tmp_path, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
     if kind == "pipe":

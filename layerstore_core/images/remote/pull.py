@@ -23,6 +23,7 @@ from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.remote.layer_tar import LayerTar
 from layerstore_core.images.remote.leftovers import downloads_directory
 from layerstore_core.images.remote.referrers import ReferrerSource, add_referrers
+from layerstore_core.images.remote.unchanged import already_loaded
 from layerstore_core.images.remote.unrecorded import record_leftovers
 from layerstore_core.images.transfer.load import Loaded, load
 from layerstore_core.log import logger
@@ -136,15 +137,20 @@ class _Pull:
 
     def run(self) -> Pulled:
         plan = self._plan(local=False)
+        self._events.present(plan.present)
         if not plan.blobs:
-            return self._load(plan)
+            plain = not (self._options.all_platforms or self._options.referrers)
+            loaded = already_loaded(self._context, plan.found, self._image.digest) if plain else None
+            return self._load(plan) if loaded is None else self._loaded(plan, loaded, 0)
         key = f"pull {self._store.driver_name} {self._image.digest}"
         if self._context.locks.is_exclusive_elsewhere(key):
             logger.info("waiting for another process that pulls {}", self._reference)
             self._events.all(plan.blobs, "elsewhere")
         with self._context.locks.exclusive(key):
             try:
-                return self._load(self._plan(local=True))
+                plan = self._plan(local=True)
+                self._events.present(plan.present)
+                return self._load(plan)
             except IntegrityError as error:
                 logger.warning("a layer that is here cannot be used: {}; it is received", error)
                 return self._load(self._plan(local=False))
@@ -215,8 +221,6 @@ class _Pull:
             raise InvalidImage(f"{self._reference}: layer {digest} has {size} bytes: it is larger than {limit}")
 
     def _load(self, plan: _Plan) -> Pulled:
-        for digest, size in plan.present.items():
-            self._events.report(digest, "exists", size, size)
         self._events.all(plan.blobs, "waiting")
         fetched = 0
         loaded: Loaded | None = None
@@ -238,6 +242,10 @@ class _Pull:
         assert loaded is not None, "the second attempt raises its error"
         if not loaded.images:
             raise nothing_to_load(plan.found.container.name, plan.found.skipped)
+        return self._loaded(plan, loaded, fetched)
+
+    def _loaded(self, plan: _Plan, loaded: Loaded, fetched: int) -> Pulled:
+        """Record what else is known now that the image is loaded, and return the result."""
         assert isinstance(plan.found.container, RegistryContainer)
         record_leftovers(self._store, plan.found.container, loaded.images)
         self._note_sources(plan.found.images, {blob.digest for blob in plan.blobs})
@@ -280,11 +288,15 @@ class _Pull:
             for layer in image.layers
             if layer.descriptor is not None
         }
-        with self._context.changing_images():
-            for digest, diff_id in layers.items():
-                source = BlobSource(digest, repository)
-                known = digest in received or sources.diff_id(digest) == diff_id
-                if (known or digest == diff_id) and source not in sources.of(diff_id):
+        new = [
+            (diff_id, source)
+            for digest, diff_id in layers.items()
+            if (digest in received or digest == diff_id or sources.diff_id(digest) == diff_id)
+            and (source := BlobSource(digest, repository)) not in sources.of(diff_id)
+        ]
+        if new:
+            with self._context.changing_images():
+                for diff_id, source in new:
                     sources.add(diff_id, [source])
 
     def _was_left_out(self, item: Skipped) -> bool:
@@ -300,6 +312,7 @@ class _Events:
 
         self._progress = progress
         self._lock = Lock()
+        self._present: set[str] = set()
 
     def report(self, digest: str, state: State, done: int, size: int) -> None:
         if self._progress is not None:
@@ -309,6 +322,13 @@ class _Events:
     def all(self, blobs: Sequence[Blob], state: State) -> None:
         for blob in blobs:
             self.report(blob.digest, state, 0, blob.size)
+
+    def present(self, sizes: dict[str, int]) -> None:
+        """Report layers that are here, each once, by their sizes."""
+        for digest, size in sizes.items():
+            if digest not in self._present:
+                self._present.add(digest)
+                self.report(digest, "exists", size, size)
 
     def changed(self, download: Download) -> None:
         if self._progress is not None:

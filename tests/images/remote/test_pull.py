@@ -71,6 +71,36 @@ def test_nothing_is_received_of_an_image_that_is_here(images: Images, fake: Fake
     assert [str(request) for request in fake.log.all()] == ["HEAD /v2/app/manifests/1 -> 200"]
 
 
+def test_a_pull_that_changes_nothing_writes_nothing(
+    images: Images, store: LayerStore, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(fake, APP, "1")
+    name = f"{fake.host}/app:1"
+    first = images.pull(name)
+    with monkeypatch.context() as patched:
+        patched.setattr("layerstore_core.images.remote.pull.load", lambda *_: pytest.fail("it is loaded"))
+        again = images.pull(name)
+    assert (list(again), again.digest, again.referrers) == (list(first), first.digest, ())
+    images.tag(name, "other:1")
+    images.remove(name)
+    assert images.pull(name)[0].names == (name,)
+    (kept,) = [path for path in (store.context.kept.path / "sha256").iterdir() if path.name == first.digest[7:]]
+    for damage in (kept.unlink, lambda: kept.write_bytes(b"{}")):
+        damage()
+        images.pull(name)
+        assert store.context.kept.read(first.digest)
+
+
+def test_a_name_for_all_platforms_is_for_one_after_a_pull_of_one(images: Images, fake: FakeRegistry) -> None:
+    ours, other = spec(layer(1), architecture="amd64"), spec(layer(2), architecture="arm64")
+    add_index(fake, "multi", ours, other, tag="1")
+    name = f"{fake.host}/multi:1"
+    assert len(images.pull(name, all_platforms=True)) == 2
+    assert len(images.pull(name)) == 1
+    with pytest.raises(ImageDoesNotExist):
+        images.get(name, platform="linux/arm64")
+
+
 def test_a_digest_that_is_here_is_not_asked_for(images: Images, fake: FakeRegistry) -> None:
     digest = publish(fake, APP, "1")
     images.pull(f"{fake.host}/app:1")

@@ -18,8 +18,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASC
 _BEYOND = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
 #: A transfer that has given so many bytes since it broke may break as often again, as if it were new.
 _PROGRESS: Final = 1 << 20
-#: What is read at once after a break. If the connection breaks again, less than that is lost.
-_CAREFUL: Final = 64 << 10
 #: How often a server that ignores ranges may send again from the start what was already read.
 _REPEATED: Final = 3
 
@@ -92,7 +90,6 @@ class BlobResponse:
         self._pauses = Pauses(session.policy)
         self._repeats = _REPEATED
         self._since_break = 0
-        self._broken = False
         self.size = asked.size
         self._body = body = session.read(asked.call(asked.start), self._opened(asked.start))
         self.start = self.position = body.start
@@ -105,7 +102,7 @@ class BlobResponse:
         self.close()
 
     def read(self, size: int = 1 << 20) -> bytes:
-        """Return at most `size` bytes; none at the end. Reading is quickest in pieces of about 1 MiB.
+        """Return some bytes, `size` at most; none at the end. It is quickest with a `size` of 256 KiB or more.
 
         Raises:
             RegistryUnavailable: the connection broke, and further attempts failed.
@@ -116,8 +113,6 @@ class BlobResponse:
             if end is not None and self.position >= end:
                 self._finish(end)
                 return b""
-            if self._broken and self._since_break < _PROGRESS:
-                size = min(size, _CAREFUL)
             try:
                 data = self._body.answer.read(size if end is None else min(size, end - self.position))
             except ConnectionFailed as error:
@@ -167,7 +162,6 @@ class BlobResponse:
         """Ask for the rest, after a pause."""
         self._body.answer.close()
         self._body.answer.distrust()
-        self._broken = True
         call = self._asked.call(self.position)
         if self._since_break >= _PROGRESS:
             self._pauses.allow_again()

@@ -11,11 +11,13 @@ import ssl
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 Bytes = bytes | bytearray | memoryview
@@ -123,6 +125,14 @@ class Log:
         """Add a request."""
         with self._lock:
             self._requests.append(request)
+
+    def finished(self) -> Self:
+        """Wait until all answers are sent: a client may have the last byte before the server has counted it."""
+        for _ in range(500):
+            if all(request.done for request in self.all()):
+                break
+            time.sleep(0.01)
+        return self
 
     def clear(self) -> None:
         """Forget all requests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, Self
 
@@ -12,6 +13,10 @@ from layerstore_core.registry.http.reasons import failing
 
 #: How much of a body that nobody wants is read, in order to use the connection again.
 _DRAIN: Final = 64 << 10
+#: The least speed of a body in bytes a second, over the longest silence that is allowed.
+_LEAST_SPEED: Final = 100
+#: How long a whole document may take, in longest silences.
+_DOCUMENT: Final = 4
 
 
 class Answer:
@@ -35,6 +40,8 @@ class Answer:
         self.url = url
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
+        #: Since the speed was last looked at: the seconds in `read`, and the bytes.
+        self._waited, self._received = 0.0, 0
         self.distrust: Callable[[], bool] = bool
 
     def __enter__(self) -> Self:
@@ -54,13 +61,17 @@ class Answer:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes of the body; none at its end.
+        """Return some bytes of the body, `size` at most; none at its end.
 
         Raises:
-            ConnectionFailed: the connection broke, the server was silent, or the body is shorter than announced.
+            ConnectionFailed: the connection broke, the server was silent or too slow, or the body is shorter than
+                announced.
         """
+        before = time.monotonic()
         with failing(self._timeout):
-            return self._response.read(size)
+            data = self._response.read1(size)
+        self._check_speed(time.monotonic() - before, len(data))
+        return data
 
     def whole(self, limit: int) -> bytes:
         """Return the whole body.
@@ -71,10 +82,13 @@ class Answer:
         """
         if (self.length or 0) > limit:
             raise TooLong(limit)
+        end = time.monotonic() + _DOCUMENT * self._timeout
         pieces, missing = [], limit + 1
         while missing and (piece := self.read(min(missing, 1 << 16))):
             pieces.append(piece)
             missing -= len(piece)
+            if time.monotonic() > end:
+                raise ConnectionFailed("its answer comes too slowly")
         if not missing:
             raise TooLong(limit)
         return b"".join(pieces)
@@ -86,6 +100,15 @@ class Answer:
                 self._drain()
             self._response.close()
         self._response.release_conn()
+
+    def _check_speed(self, seconds: float, count: int) -> None:
+        """Fail if the body comes too slowly. The time between two calls does not count."""
+        self._waited += seconds
+        self._received += count
+        if self._waited > self._timeout:
+            if self._received < _LEAST_SPEED * self._waited:
+                raise ConnectionFailed("its answer comes too slowly")
+            self._waited, self._received = 0.0, 0
 
     def _drain(self) -> None:
         try:

@@ -12,6 +12,7 @@ from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 from layerstore_core._version import __version__
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.http.answer import Answer
+from layerstore_core.registry.http.bounded import POOLS
 from layerstore_core.registry.http.reasons import failing
 from layerstore_core.registry.http.tls import silence_warnings, tls_context
 from layerstore_core.registry.http.urls import origin
@@ -106,11 +107,14 @@ class Connections:
             # Reading the system's certificates takes longer than a request.
             options["ssl_context"] = tls_context(self._endpoint, own=own)
         if proxy is None:
-            return PoolManager(**options)
-        parts = urlsplit(proxy)
-        user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
-        return ProxyManager(
-            parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
-            proxy_headers=make_headers(proxy_basic_auth=user),
-            **options,
-        )
+            manager = PoolManager(**options)
+        else:
+            parts = urlsplit(proxy)
+            user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
+            manager = ProxyManager(
+                parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+                proxy_headers=make_headers(proxy_basic_auth=user),
+                **options,
+            )
+        manager.pool_classes_by_scheme = POOLS
+        return manager

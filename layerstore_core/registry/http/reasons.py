@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from urllib3 import exceptions
 
+from layerstore_core.registry.http.bounded import EndlessAnswer, SlowAnswer
 from layerstore_core.registry.http.broken import ConnectionFailed
 
 
@@ -69,6 +70,10 @@ def _broken(error: BaseException) -> str:
     for inner in (error, *error.args):
         if isinstance(inner, http.client.IncompleteRead):
             return "the body of its answer is shorter than announced"
+        if isinstance(inner, SlowAnswer):
+            return "its answer comes too slowly"
+        if isinstance(inner, EndlessAnswer):
+            return "its answer has headers without end"
         if isinstance(inner, http.client.RemoteDisconnected):
             return "it closed the connection without an answer"
         if isinstance(inner, (http.client.LineTooLong, http.client.BadStatusLine)) or (

@@ -266,7 +266,7 @@ def test_a_transfer_goes_on_at_the_next_server(fake: FakeRegistry, mirror: FakeR
     mirror.faults.on("blobs").cut(100)
     with mirrored(fake, mirror.host) as registry, registry.blob("app", DIGEST) as blob:
         assert b"".join(iter(blob.read, b"")) == DATA
-    assert (mirror.log.sent(), fake.log.sent()) == (100, len(DATA) - 100)
+    assert (mirror.log.finished().sent(), fake.log.finished().sent()) == (100, len(DATA) - 100)
 
 
 def test_nobody_has_it(fake: FakeRegistry, mirror: FakeRegistry) -> None:

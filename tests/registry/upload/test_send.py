@@ -150,7 +150,7 @@ def test_an_answer_that_was_lost(registry: Registry, fake_registry: FakeRegistry
     fake_registry.faults.on("PUT", times=1).reset()
     send(registry)
     assert methods(fake_registry) == ["POST", "PUT", "HEAD"]
-    assert fake_registry.log.received() == len(DATA)
+    assert fake_registry.log.finished().received() == len(DATA)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

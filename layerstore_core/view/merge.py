@@ -54,8 +54,8 @@ class Merger:
     """Merger of layers into one tree, the base first.
 
     Args:
-        below: a merger of the lower layers, which adds no more of them. Its tree stays as it is: both trees share what
-            the upper layers leave alone. `None` to begin with an empty tree.
+        below: a merger of the lower layers, which must not get more of them. Its tree does not change: the new tree
+            shares with it what the upper layers leave alone. `None` to begin with an empty tree.
         budget: how much work and memory it may take; with `below`, what that has left.
 
     Attributes:
@@ -71,9 +71,9 @@ class Merger:
         self._entered: dict[bytes, tuple[DirectoryNode, bytes]] = {}
         #: Path of the directory of the last entry.
         self._last: bytes | None = None
-        #: Paths of the directories that this layer has made or described, and of those below which it has made or
-        #: deleted something.
+        #: Paths of the directories that this layer has an entry for, or has put in the place of something else.
         self._made: set[bytes] = set()
+        #: Paths of the directories below which this layer has made or deleted something.
         self._touched: set[bytes] = set()
         #: Paths where this layer has made hard links to files of layers below.
         self._linked: set[bytes] = set()
@@ -363,10 +363,12 @@ class Merger:
         return found
 
     def _walk(self, path: bytes) -> tuple[DirectoryNode, bytes]:
+        """Do the work of `_enter` for a path that was not entered before, from the root on."""
         names: list[bytes] = []
         way = [self.root]
         todo = path.split(b"/")[::-1]
         self._budget.walk(len(todo))
+        # How many links were followed, and how many of the names to do come from links: a link replaces nothing.
         links = of_links = 0
         while todo:
             part = todo.pop()

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.cli.commands.images import FILTERS
-from layerstore_core.cli.listing import Template
+from layerstore_core.cli.listing import IMAGE_FILTERS, Template
 from layerstore_core.images.filters import KEYS
 from tests.cli.conftest import Run, tar_of
 from tests.images.archives import ImageSpec, docker_archive
@@ -31,7 +30,7 @@ def short(image: ImageSpec) -> str:
 
 
 def test_the_keys_in_the_help_text_are_those_of_the_filters() -> None:
-    assert FILTERS == KEYS
+    assert IMAGE_FILTERS == KEYS
 
 
 @pytest.mark.usefixtures("images")

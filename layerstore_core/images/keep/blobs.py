@@ -53,7 +53,7 @@ class KeptBlobs:
 
     def has(self, diff_id: DiffID, digest: str) -> bool:
         """Return whether a blob of a layer is kept, sound or not."""
-        return digest.startswith("sha256:") and inside.exists(self._path_of(diff_id, digest))
+        return digest.startswith("sha256:") and inside.exists(self.path_of(diff_id, digest))
 
     def size(self, diff_id: DiffID, digest: str) -> int:
         """Return the size of a blob in bytes.
@@ -61,7 +61,7 @@ class KeptBlobs:
         Raises:
             OSError: it cannot be read.
         """
-        return inside.status(self._path_of(diff_id, digest)).st_size
+        return inside.status(self.path_of(diff_id, digest)).st_size
 
     def read(self, diff_id: DiffID, digest: str) -> Iterator[bytes]:
         """Yield the bytes of a blob, and compare their digest at the end.
@@ -70,7 +70,7 @@ class KeptBlobs:
             BadRecord: the blob is damaged.
             OSError: it cannot be read.
         """
-        path = self._path_of(diff_id, digest)
+        path = self.path_of(diff_id, digest)
         found = hashlib.sha256()
         with inside.open_file(path) as fd:
             while chunk := os.read(fd, _CHUNK):
@@ -90,14 +90,14 @@ class KeptBlobs:
         Raises:
             OSError: it cannot be added.
         """
-        path = self._path_of(diff_id, digest)
+        path = self.path_of(diff_id, digest)
         with replacing(path, durable=self._durable) as partial:
             _give_name(file, partial)
             if self._durable:
                 inside.flush(partial)
 
     def unused(self, wanted: Collection[DiffID]) -> list[Path]:
-        """Return the blobs of all layers but these, and files that were not moved to their places."""
+        """Return the blobs of all layers but these, and files that processes have left which were interrupted."""
         keep = {diff_id.hex for diff_id in wanted}
         found = []
         for name in inside.directory_names(self.path):
@@ -132,10 +132,11 @@ class KeptBlobs:
         return found
 
     def path_of(self, diff_id: DiffID, digest: str) -> Path:
-        """Return the path of a blob, whether it exists or not."""
-        return self._path_of(diff_id, digest)
+        """Return the path of a blob, whether it exists or not.
 
-    def _path_of(self, diff_id: DiffID, digest: str) -> Path:
+        Raises:
+            ValueError: the digest is not a sha256.
+        """
         digits = digest.removeprefix("sha256:")
         if not _HEX.fullmatch(digits):
             raise ValueError(f"{digest!r} is not a sha256 digest")

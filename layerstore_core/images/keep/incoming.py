@@ -29,7 +29,7 @@ class Incoming:
     Attributes:
         documents: the descriptors of the documents, by digest.
         images: the origins of the images.
-        names: the origins of names, each with the image that Docker's list of names is to have.
+        names: the origins of names, each with the image that the name is to have in Docker's list.
         referrers: the referrers among it.
     """
 
@@ -148,7 +148,7 @@ class Documents:
 
 
 def related(referrers: Iterable[Referrer | ReferrerFiles], subjects: Collection[str]) -> list[int]:
-    """Return which of the referrers refer to the subjects, or to a referrer that does, by their numbers."""
+    """Return the numbers of the referrers that refer to one of the subjects, or to a referrer that does."""
     known = set(subjects)
     numbered = [(number, one.subject, _digest(one)) for number, one in enumerate(referrers)]
     found: set[int] = set()

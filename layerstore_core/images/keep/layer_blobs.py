@@ -199,14 +199,14 @@ class LayerBlobs:
         return self._plain(layer) if how is None or how.method == "none" else self._compress(layer, how)
 
     def _made_before(self, layer: Layer, how: Compression) -> LayerBlob | None:
-        """Have the blob in the output that compressing the layer would make, if that is known, and can be done."""
+        """Put the blob that compressing the layer would make into the output, without compressing; `None`: it cannot be."""
         recipe = None if self._compressed is None else self._compressed.recipes.get(layer.diff_id)
         if recipe is None or recipe != how.recipe(recipe.digest, recipe.size, recipe.media_type):
             return None
         return self._there(layer, recipe.digest)
 
     def _had(self, layer: Layer, wanted: str | None) -> LayerBlob | None:
-        """Have a blob in the output that the layer is known to have had, the wanted one if possible."""
+        """Write a blob that the layer is known to have had, if possible the wanted one; `None` if there is none."""
         others = [digest for digest in self._digests(layer) if digest != wanted]
         for digests in ([] if wanted is None else [wanted], others):
             for find in (self._there, self._as_before):
@@ -224,7 +224,7 @@ class LayerBlobs:
         return list(dict.fromkeys([*known, *(self._places.candidates(layer) if self._places is not None else ())]))
 
     def _there(self, layer: Layer, digest: str) -> LayerBlob | None:
-        """Have a blob in the output without its content, if that can be done."""
+        """Put a blob into the output without reading its content; `None` where the output cannot do that."""
         if self._places is None or (size := self._places.put(layer, digest)) is None:
             return None
         self._written.add(digest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerstore_core.base.digests import ImageID
+from layerstore_core.base.jsontext import json_problem
 from layerstore_core.errors import BadRecord
 from layerstore_core.images.formats.documents import MAX_MANIFEST, MAX_VALUES, values_in
 from layerstore_core.images.formats.oci_layout import MAX_NESTING
@@ -126,7 +127,7 @@ def _collect(kept: KeptDocuments, digest: str, given: set[str], found: dict[str,
             if not _collect(kept, one, given, found, depth + 1):
                 return False
         elif one not in found:
-            if not _is_sound(kept, one):
+            if not kept.is_sound(one):
                 return False
             found[one] = None
     return True
@@ -137,13 +138,6 @@ def _named_by(document: dict[str, Any]) -> Iterator[object]:
     items = [item for one in lists if isinstance(one, list) for item in one]
     for item in [document["config"], *items] if document.get("config") is not None else items:
         yield item.get("digest") if isinstance(item, dict) else None
-
-
-def _is_sound(kept: KeptDocuments, digest: str) -> bool:
-    try:
-        return bool(kept.has(digest)) and kept.read(digest) is not None
-    except (BadRecord, OSError, ValueError):
-        return False
 
 
 def copy_origin(kept: KeptDocuments, source: str | None, name: str, image: ImageID) -> None:
@@ -206,7 +200,7 @@ def parsed(kept: KeptDocuments, digest: str) -> dict[str, Any]:
     except BadRecord:
         raise
     except (ValueError, RecursionError) as error:
-        raise BadRecord(kept.path, f"{digest[:80]} is not a manifest: {str(error)[:200]}") from None
+        raise BadRecord(kept.path, f"{digest[:80]} is not a manifest: {json_problem(error)}") from None
     if not isinstance(document, dict):
         raise BadRecord(kept.path_of(digest), "not a manifest: not a JSON object")
     return document

@@ -16,11 +16,11 @@ from layerstore_core.store.store import LayerStore
 def unused(store: LayerStore, survey: Survey, without: Collection[ChainID] = ()) -> list[Path]:
     """Return the files of what belongs to no image and no layer any more, and what interrupted processes have left.
 
-    While records of images or layers cannot be read, what may belong to them is no such file.
+    What may belong to an image or a layer whose records cannot be read is left out.
 
     Args:
         store: an open store, whose image records the caller has locked.
-        survey: all origins, read since then.
+        survey: all origins, which were read after that.
         without: layers that are to count as removed.
     """
     found: list[Path] = []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from layerstore_core.view.tree import TreeView
 
 _WHITEOUT_MODE: Final = 0o600
-_NOBODYS: Final = (EntryType.GLOBAL, EntryType.VOLUME)
+_MAKES_NOTHING: Final = (EntryType.GLOBAL, EntryType.VOLUME)
 
 
 class LayerBuilder:
@@ -36,11 +36,11 @@ class LayerBuilder:
 
     Names are paths in the image, with or without a slash at the start. A name that is added again replaces what it was;
     directories are merged. Parent directories need not be added: with `base`, they are in the tar as the image has
-    them, and those that are missing are made. Of the contents only bytes are kept in memory: files are read when the
-    tar is, and must not change until then.
+    them, and those that are missing are made. A content that is given as bytes is kept in memory. A file is read when
+    the tar is read, and must not change until then.
 
     The tar is sorted by path, and has no names of users; the same input gives the same bytes. A file from a path keeps
-    its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, but for tars and with `keep_owners`.
+    its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, except in tars and with `keep_owners`.
     The arguments `owner`, `mode` and `mtime_ns` of the class override all that, and those of a method override them.
     Parent directories that are made have the mode 0o755 in any case.
 
@@ -237,7 +237,7 @@ class LayerBuilder:
                 raise InvalidSource(f"{tar.name}: entry {os.fsdecode(entry.name)!r}: {reason}") from None
 
     def open(self, image: TreeView | None = None) -> BinaryIO:
-        """Open the tar of the layer, as a readable file. It can seek, but to read something again costs the same again.
+        """Open the tar of the layer, as a readable file. It can seek; what is read again is made again.
 
         Args:
             image: the tree of the image that the layer is for, if the class was not given it: directories above the
@@ -269,7 +269,7 @@ class LayerBuilder:
     # Internal
 
     def _add_entry(self, top: bytes, entry: TarEntry, content: Content | None) -> None:
-        if entry.type in _NOBODYS:
+        if entry.type in _MAKES_NOTHING:
             return
         name = entry.path
         kind = classify(name)

@@ -149,7 +149,7 @@ class Places:
         self.whiteouts.add(path)
 
     def clear(self, path: bytes) -> None:
-        """Make a directory opaque: of what the image has in it, nothing is left."""
+        """Make a directory opaque: nothing that the image has in it is left."""
         self._note(path)
         self.opaque.add(path)
         self._forget_resolved()
@@ -177,8 +177,8 @@ class Places:
     def parents(self, image: Base | None = None) -> Iterator[tuple[bytes, BaseNode]]:
         """Yield the directories above names of this layer that the image has and the layer has not.
 
-        A program that keeps the files of each layer apart (Docker, containers/storage with overlayfs) makes a parent
-        that the layer's tar lacks: with other metadata, which then hides that of the image below.
+        The tar of the layer needs them. Otherwise a program that keeps the files of each layer apart (Docker,
+        containers/storage with overlayfs) makes them with metadata of its own, which hide the image's.
 
         Args:
             image: the tree of the image below the layer; without it, the `base`.

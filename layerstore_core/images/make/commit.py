@@ -124,7 +124,7 @@ def check_base(rw: RWLayer, base: Image) -> None:
 def _register(
     store: LayerStore, rw: RWLayer, mtime_ns: int | None, progress: Progress | None
 ) -> tuple[Layer | None, Layer | None]:
-    """Register the changes. Return a handle to the new layer, `None` if there are no changes, and the parent's view."""
+    """Register the changes. Return a handle to the new layer, or `None` without changes; and the parent, if any."""
     parent = rw.parent
     with open_changes(rw) as changes, ExitStack() as opened:
         if changes.is_empty:

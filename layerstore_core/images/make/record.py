@@ -151,7 +151,7 @@ def finish_image(
         base: the image that it is made from, whose annotations it has; `None` for none.
         parent: as in `record_image`.
         name: its name; `None` for none.
-        created_by: the command that made the layer, for the history; `None` for no step: the history is complete.
+        created_by: the command that made the layer, for its step in the history; `None` if the history is complete.
         options: the author, the message, the instructions and the annotations.
         built_on: the topmost layers of further images that it is made from; all these images count as used now.
 
@@ -169,7 +169,7 @@ def finish_image(
             )
             add_step(config, step, None if new is None else new.diff_id)
             changes = "; ".join(options.instructions) if options else ""
-            if changes and changes != created_by:  # otherwise they are all that the step before says
+            if changes and changes != created_by:  # the step before may say the same
                 add_step(config, history_entry(changes, created=config.created, empty_layer=True))
         annotations = {} if base is None else _inherited(annotations_of(store, base), config)
         if options:

@@ -1,4 +1,4 @@
-"""The changes in a writable layer as one consistent state: what was written meanwhile is found out."""
+"""The changes in a writable layer as one consistent state: a write while they are read is an error."""
 
 from __future__ import annotations
 
@@ -112,7 +112,10 @@ def buffered(changes: RWChanges) -> BinaryIO:
 
 
 def _state_at_rest(rw: RWLayer, root: str) -> _State:
-    """Return the state, none of it from the present tick of the clock: a later write in it would have the same time."""
+    """Return the state, when no time in it is of the clock's present tick.
+
+    A later write in the same tick would give a file the same time again, and nobody would notice it.
+    """
     for _ in range(_TICKS):
         now = time.clock_gettime_ns(_COARSE_CLOCK)
         state = _state(rw, root)

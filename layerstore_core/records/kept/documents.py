@@ -121,7 +121,7 @@ class KeptDocuments:
         """Return whether a document is there, and has its digest."""
         try:
             self.read(digest)
-        except (BadRecord, OSError):
+        except (BadRecord, OSError, ValueError):  # or it is no digest
             return False
         return True
 

@@ -199,7 +199,7 @@ class LayerBlobs:
         return self._plain(layer) if how is None or how.method == "none" else self._compress(layer, how)
 
     def _made_before(self, layer: Layer, how: Compression) -> LayerBlob | None:
-        """Put the blob that compressing the layer would make into the output, without compressing; `None`: it cannot be."""
+        """Put the blob that compressing the layer would make into the output, unmade; `None` if that cannot be."""
         recipe = None if self._compressed is None else self._compressed.recipes.get(layer.diff_id)
         if recipe is None or recipe != how.recipe(recipe.digest, recipe.size, recipe.media_type):
             return None

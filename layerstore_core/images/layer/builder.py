@@ -40,9 +40,9 @@ class LayerBuilder:
     the tar is read, and must not change until then.
 
     The tar is sorted by path, and has no names of users; the same input gives the same bytes. A file from a path keeps
-    its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, except in tars and with `keep_owners`.
-    The arguments `owner`, `mode` and `mtime_ns` of the class override all that, and those of a method override them.
-    Parent directories that are made have the mode 0o755 in any case.
+    its mode and its time. What is made here has the time 0, 1970. Owners are 0:0, except those of tars and with
+    `keep_owners`. The arguments `owner`, `mode` and `mtime_ns` of the class override all that, and those of a method
+    override them. Parent directories that are made have the mode 0o755 in any case.
 
     Args:
         owner: user ID and group ID of everything.

@@ -119,7 +119,8 @@ if TYPE_CHECKING:
     from layerstore_core.records.kept import Referrer
     from layerstore_core.registry.blobs import BlobResponse
     from layerstore_core.registry.client import Registry
-    from layerstore_core.registry.credentials import Credentials
+    from layerstore_core.registry.credentials import Credentials, credentials_for
+    from layerstore_core.registry.endpoint import Endpoint
     from layerstore_core.registry.errors import (
         InvalidAnswer,
         NotInRegistry,
@@ -127,7 +128,7 @@ if TYPE_CHECKING:
         RegistryError,
         RegistryUnavailable,
     )
-    from layerstore_core.registry.hosts import RegistrySettings
+    from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
     from layerstore_core.registry.results import Manifest, ManifestInfo, PutManifest, Upload
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import Problem, RemovedLayer
@@ -175,6 +176,7 @@ _HOMES = {
     "DriverContractError": "errors",
     "DriverNotFound": "errors",
     "DriverNotSupported": "errors",
+    "Endpoint": "registry.endpoint",
     "EntryType": "tar.entry",
     "ExecutionConfig": "images.config.model",
     "FileGetter": "driver.hookspecs",
@@ -286,7 +288,9 @@ _HOMES = {
     "compare_trees": "diff.compare_trees",
     "copy_metadata": "tree.copy",
     "copy_tree": "tree.copy_tree",
+    "credentials_for": "registry.credentials",
     "disk_usage": "maintenance.usage",
+    "endpoints_of": "registry.hosts",
     "enter_user_namespace": "driver.namespace",
     "hookimpl": "driver.hookspecs",
     "hookspec": "driver.hookspecs",
@@ -325,6 +329,7 @@ __all__ = [
     "DriverContractError",
     "DriverNotFound",
     "DriverNotSupported",
+    "Endpoint",
     "EntryType",
     "ExecutionConfig",
     "FileGetter",
@@ -437,7 +442,9 @@ __all__ = [
     "compare_trees",
     "copy_metadata",
     "copy_tree",
+    "credentials_for",
     "disk_usage",
+    "endpoints_of",
     "enter_user_namespace",
     "hookimpl",
     "hookspec",

@@ -253,8 +253,10 @@ class RepositoryType(RegistryType):
         registry = super().convert(host, param, ctx)
         try:
             # A dot or a colon is what distinguishes a host in a name.
-            Reference.parse(f"registry.example.com/{repository}", default_tag=None)
+            parsed = Reference.parse(f"registry.example.com/{repository}", default_tag=None)
         except InvalidReference:
+            parsed = None
+        if parsed is None or parsed.path != repository:
             self.fail(f"{value!r} is not a repository of a registry; give HOST/REPOSITORY.", param, ctx)
         return f"{registry}/{repository}"
 

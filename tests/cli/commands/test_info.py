@@ -8,6 +8,7 @@ import pytest
 
 from layerstore_core._version import __version__
 from tests.cli.conftest import Run
+from tests.registry.surroundings import Places, own_places
 
 
 def test_info_of_a_root_without_a_store_creates_none(run: Run, root: Path) -> None:
@@ -76,3 +77,79 @@ def test_a_driver_option_reaches_the_driver(run: Run) -> None:
 def test_an_unknown_driver_is_an_error(run: Run, root: Path) -> None:
     outcome = run("--json", "--root", root, "--driver", "nosuch", "info", store=False, code=1)
     assert outcome.error["type"] == "DriverNotFound"
+
+
+class TestRegistry:
+    """What applies to a registry, in place of the store."""
+
+    @pytest.fixture
+    def places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+        return own_places(tmp_path / "places", monkeypatch)
+
+    def test_in_json(self, run: Run, root: Path, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        places.write(
+            "~/.config/layerstore/config.toml",
+            '[registries."docker.io"]\nmirrors = ["mirror.example.com:5000/hub"]\n'
+            '[registries."mirror.example.com:5000"]\nca = "/ca.pem"\n',
+        )
+        auth = places.write("~/.docker/config.json", '{"auths": {"docker.io": {"auth": "YWRhOnB3"}}}')
+        conf = places.write("containers/registries.conf")
+        monkeypatch.setenv("HTTPS_PROXY", "http://user:word@proxy.example.com:3128")
+        monkeypatch.setenv("NO_PROXY", ".docker.io")
+        document = run("info", "--json", "--registry", "docker.io/library/debian").json
+        files = [str(conf), str(auth)]
+        assert (document["registry"], document["repository"]) == ("docker.io", "library/debian")
+        assert document["registry_files"] == files
+        mirror, hub = document["endpoints"]
+        assert mirror == {
+            "url": "https://mirror.example.com:5000/v2/hub/library/debian",
+            "mirror": True,
+            "tags": True,
+            "digests": True,
+            "verify": True,
+            "ca": ["/ca.pem"],
+            "client_cert": None,
+            "client_key": None,
+            "proxy": "http://proxy.example.com:3128",
+            "applied": ['[registries."docker.io"]', '[registries."mirror.example.com:5000"]'],
+            "username": None,
+            "credentials_from": None,
+        }
+        assert (hub["url"], hub["mirror"]) == ("https://registry-1.docker.io/v2/library/debian", False)
+        assert (hub["username"], hub["credentials_from"], hub["proxy"]) == ("ada", str(auth), None)
+        assert run("info", "--json").json["registry_files"] == files
+        assert not root.exists()
+
+    def test_as_text(self, run: Run, places: Places) -> None:
+        conf = places.write(
+            "containers/registries.conf",
+            '[[registry]]\nprefix = "a.example.com/x"\nlocation = "b.example.com"\ninsecure = true\n'
+            '[[registry.mirror]]\nlocation = "c.example.com"\npull-from-mirror = "digest-only"\n',
+        )
+        assert run("info", "--registry", "a.example.com/x/app").lines == [
+            "Registry:   a.example.com",
+            "Repository: x/app",
+            "Asked in this order:",
+            "  1. https://c.example.com/v2/app  (mirror, only for digests)",
+            f"     from:        {conf} (prefix a.example.com/x)",
+            "  2. https://b.example.com/v2/app  (mirror, certificate not verified)",
+            f"     from:        {conf} (prefix a.example.com/x)",
+            "  3. http://b.example.com/v2/app  (mirror, without TLS)",
+            f"     from:        {conf} (prefix a.example.com/x)",
+            "  4. https://a.example.com/v2/x/app  (registry, only for writing, certificate not verified)",
+            f"     from:        {conf} (prefix a.example.com/x)",
+            "  5. http://a.example.com/v2/x/app  (registry, only for writing, without TLS)",
+            f"     from:        {conf} (prefix a.example.com/x)",
+            "Files for registries:",
+            f"  {conf}",
+        ]
+
+    def test_a_damaged_file_is_an_error_only_here(self, run: Run, places: Places) -> None:
+        path = places.write("containers/registries.conf", "x = y")
+        done = run("info", "--registry", "a.example.com", code=1)
+        assert f"{path}: it is not TOML" in done.stderr
+        assert f"  {path}" in run("info").lines
+
+    @pytest.mark.parametrize("name", ["", "a/B", "https://a.example.com/app", "a.example.com/x:1", "a b/x"])
+    def test_what_is_no_registry(self, run: Run, places: Places, name: str) -> None:
+        assert "is not" in run("info", "--registry", name, code=2).stderr

@@ -79,6 +79,25 @@ def test_a_registry_that_does_not_take_it_is_named_and_keeps_the_tag(
     assert images.push("app:1", f"{fake_registry.host}/app:1").digest == tag_of(fake_registry, "app:1") != old
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda rule: rule.hang_up(),
+        lambda rule: rule.error(404, "BLOB_UPLOAD_UNKNOWN"),
+        lambda rule: rule.status(502),
+        lambda rule: rule.busy(429, 0),
+    ],
+)
+def test_an_upload_that_breaks_is_made_again(
+    images: Images, fake_registry: FakeRegistry, fault: Callable[[Rule], object]
+) -> None:
+    load_made(images, LARGE, TOP)
+    rule = fake_registry.faults.on("(PUT|PATCH) .*/uploads/", times=1)
+    fault(rule)
+    pushed = images.push("app:1", f"{fake_registry.host}/app:1")
+    assert (pushed.digest, rule.hits) == (tag_of(fake_registry, "app:1"), 1)
+
+
 def test_what_had_arrived_is_not_sent_again(images: Images, fake_registry: FakeRegistry, old: str) -> None:
     rule = fake_registry.faults.on("PUT .*/manifests/").status(500)
     with pytest.raises(RegistryUnavailable):

@@ -14,6 +14,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.descriptors import write_all
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import BadRecord, IntegrityError, LayerStoreError
+from layerstore_core.images.keep.at_once import at_once
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.keep.compression import Compression
 from layerstore_core.images.keep.recipe import Recipe
@@ -160,33 +161,13 @@ class LayerBlobs:
         missing = {
             (layer.diff_id, wanted): layer for layer, wanted in layers if (layer.diff_id, wanted) not in self._known
         }
-        if self._threads == 1 or len(missing) < 2:
-            for (diff_id, wanted), layer in missing.items():
-                self._known[diff_id, wanted] = self._write(layer, wanted)
-        else:
-            self._write_at_once(missing)
+        jobs = {key: partial(self._write, layer, key[1]) for key, layer in missing.items()}
+        if self._threads == 1:
+            for key, job in jobs.items():
+                self._known[key] = job()
+        elif jobs:
+            self._known |= at_once(jobs, threads=self._threads, stopped=self._stopped, name="layerstore-layer")
         return [self._known[layer.diff_id, wanted] for layer, wanted in layers]
-
-    def _write_at_once(self, missing: dict[tuple[DiffID, str | None], Layer]) -> None:
-        """Write several layers at once; at the first error the others are given up."""
-        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-
-        with ThreadPoolExecutor(self._threads, "layerstore-layer") as pool:
-            running = {
-                pool.submit(self._write, layer, wanted): (layer, wanted) for (_, wanted), layer in missing.items()
-            }
-            try:
-                done, left = wait(running, return_when=FIRST_EXCEPTION)
-                for one in done:
-                    one.result()
-                assert not left
-            except BaseException:
-                self._stopped.set()
-                for one in running:
-                    one.cancel()
-                raise
-        for one, (layer, wanted) in running.items():
-            self._known[layer.diff_id, wanted] = one.result()
 
     def _write(self, layer: Layer, wanted: str | None) -> LayerBlob:
         how = self._compression
@@ -292,7 +273,7 @@ class LayerBlobs:
                 size += len(chunk)
                 write_all(spool.fileno(), chunk)
             blob = LayerBlob(f"sha256:{found.hexdigest()}", size, f"{LAYER_TYPE}{compression.suffix}")
-            if self._made is not None:
+            if self._made is not None and not self._stopped.is_set():
                 self._made(layer, blob, compression, spool)
             self._add(blob.digest, size, lambda: _read(spool))
         return blob

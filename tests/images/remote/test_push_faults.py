@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +15,18 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
+from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.registry import RegistryDenied, RegistryError, RegistryUnavailable
 from layerstore_core.registry.http.retries import Pauses
 from tests.conftest import OpenStore
-from tests.images.remote.pushing import blob_bytes, load_made, tag_of
+from tests.images.archives import ImageSpec, sha256
+from tests.images.keep.test_incoming import foreign_gzip
+from tests.images.remote.pushing import blob_bytes, load_image, load_made, tag_of
 from tests.registry.fake_registry import FakeRegistry
 from tests.registry.faults import Rule
 from tests.store.layers import BASE, MIDDLE, TOP, tar_of
@@ -121,6 +126,7 @@ def test_the_first_error_ends_the_other_uploads(images: Images, fake_registry: F
 _PUSH = """
 import sys
 from layerstore_core import LayerStore
+from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 with LayerStore.open(root=sys.argv[1], driver="vfs", durability="none") as store:
     print(Images(store).push("app:1", sys.argv[2]).digest)
@@ -158,6 +164,40 @@ def test_a_push_that_is_killed_leaves_the_old_image_and_the_next_one_goes_on(
         blob.digest for blob in pushed.blobs if blob.digest in arrived
     }
     assert blob_bytes(fake_registry) == sum(blob.size for blob in pushed.blobs if blob.digest not in arrived)
+
+
+def test_an_interrupted_push_does_not_wait_for_a_silent_registry(
+    images: Images, store: LayerStore, fake_registry: FakeRegistry, old: str
+) -> None:
+    rule = fake_registry.faults.on("PUT .*/uploads/").silent()
+    words = ["-m", "layerstore_core", "--root", str(store.root), "--driver", "vfs", "push"]
+    with subprocess.Popen(
+        [sys.executable, *words, "app:1", f"{fake_registry.host}/app:1"], stderr=subprocess.PIPE
+    ) as process:
+        while not rule.hits:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        # Without giving up what waits for the registry, this takes minutes.
+        assert process.wait(25) == 130
+        assert process.stderr is not None
+        assert b"interrupted" in process.stderr.read()
+    assert tag_of(fake_registry, "app:1") == old
+
+
+def test_an_upload_that_is_not_needed_is_given_up(
+    images: Images, store: LayerStore, fake_registry: FakeRegistry
+) -> None:
+    # The blob is to be mounted from a repository that lost it, and cannot be made again.
+    blob = foreign_gzip(BASE)
+    load_image(images, ImageSpec((BASE,), packed=(blob,)))
+    with store.context.changing_images():
+        sources = BlobSources(store.context.image_db.path)
+        sources.add(DiffID.of(BASE), [BlobSource(sha256(blob), f"{fake_registry.host}/lost/{n}") for n in range(5)])
+    images.push("app:1", f"{fake_registry.host}/app:1")
+    # Three of them are tried, and the uploads of two used for layer and config.
+    assert fake_registry.log.count("POST") == 3 + 2
+    assert fake_registry.log.count("DELETE .*/uploads/") == 3
 
 
 def test_two_pushes_at_once(

@@ -173,8 +173,19 @@ class RepositoryOutput:
             return False
         if upload is None:
             return True
+        self._give_up(digest)
         self._begun[digest] = upload
         return False
+
+    def _give_up(self, digest: str) -> None:
+        """Tell the registry that nothing comes to an upload that began instead of a mount."""
+        if (upload := self._begun.pop(digest, None)) is not None:
+            self._registry.cancel_upload(upload)
+
+    def finish(self) -> None:
+        """Give up uploads that were not needed."""
+        for digest in list(self._begun):
+            self._give_up(digest)
 
     def record(self) -> None:
         """Record that the repository has these blobs. The caller has locked the records of images.

@@ -119,6 +119,7 @@ def push_image(
         threads=_THREADS,
     )
     saver.add(out, images)
+    output.finish()
     top = saver.entries[0]
     digest = str(top["digest"])
     if target.digest is not None and target.digest != digest:

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 from benchmarks import growth, report
 from benchmarks.contenders import CHECKOUT
-from benchmarks.daemons import containerd_daemon, docker_daemon
+from benchmarks.daemons import containerd_daemon, docker_daemon, registry
 from benchmarks.measuring import alternate
 from benchmarks.targets import rows
-from benchmarks.works import WORKS
+from benchmarks.works import REGISTRIES, WORKS
 from benchmarks.workshop import Options, Workshop
 
 _GROWTH: Final = ("growth", "depth", "memory")
 #: The pieces of work with daemons among the contenders.
-_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image", "files", "cat", "diff"}
+_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image", "files", "cat", "diff", *REGISTRIES}
 
 
 def main() -> None:
@@ -51,11 +51,13 @@ def main() -> None:
 
 def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *, daemons: bool) -> None:
     with ExitStack() as stack:
-        docker = ctr = None
+        docker = ctr = host = None
         if daemons and name in _WITH_DAEMONS:
             docker = stack.enter_context(docker_daemon(work))
             ctr = stack.enter_context(containerd_daemon(work))
-        shop = Workshop(work, options, docker, ctr)
+        if name in REGISTRIES:
+            host = stack.enter_context(registry(work))
+        shop = Workshop(work, options, docker, ctr, host)
         if name == "memory":
             results[name] = growth.memory(shop, _progress)
         elif name in _GROWTH:
@@ -91,6 +93,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--large-bytes", type=int, default=2 << 30, help="bytes of the layer of few large files")
     parser.add_argument("--layers", type=int, default=10_000, help="layers of the store of many layers")
     parser.add_argument("--depth", type=int, default=125, help="layers of the deepest chain")
+    parser.add_argument("--pulled-entries", type=int, default=36_000, help="small files of the image that is pulled")
+    parser.add_argument("--pulled-bytes", type=int, default=750_000_000, help="bytes of its large files")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender")
     parser.add_argument(
         "--full", action="store_true", help="also measure a million entries and ten GB; takes an hour and 12 GB"
@@ -119,6 +123,8 @@ def _options(found: argparse.Namespace) -> Options:
         large=found.large_bytes,
         layers=found.layers,
         depth=found.depth,
+        pulled_entries=found.pulled_entries,
+        pulled_bytes=found.pulled_bytes,
         rounds=found.rounds,
         full=found.full,
         full_entries=found.full_entries,

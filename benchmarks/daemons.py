@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,31 @@ def containerd_daemon(work: Path) -> Iterator[list[str] | None]:
     client = ["ctr", "--address", f"{home}/socket", "--namespace", "bench"]
     with _daemon(home, ["containerd", "--config", str(config)], client, "version") as found:
         yield found
+
+
+@contextmanager
+def registry(work: Path) -> Iterator[str | None]:
+    """Start a registry on a free port of loopback. Yield its address, or `None` if it is not installed."""
+    if shutil.which("docker-registry") is None:
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = work / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {work}/registry}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '{address}'}}\n"
+    )
+    with (work / "registry.log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+        with server:
+            try:
+                question = ["curl", "-sSf", f"http://{address}/v2/"]
+                yield address if _answers(server, question) else None
+            finally:
+                server.terminate()
 
 
 @contextmanager

@@ -87,12 +87,19 @@ AGAINST: Final = (
     Against("export", "layerstore export", ("docker save",), 0.15),
     Against("copy", "layerstore copy_tree", ("cp -a",), 1.0),
     Against("changes", "layerstore compare_trees", ("rsync -an --delete",), 0.5),
+    *(
+        Against("pull", f"layerstore pull, {driver}", (peer,), factor)
+        for driver in ("vfs", "overlay2")
+        for peer, factor in (("docker pull", 0.35), ("curl; tar -xz", 0.7))
+    ),
     Against("layers", "layerstore export, many layers", ("layerstore export, 10 layers",), 1.2),
 )
 #: The most seconds that contenders of the work `layers` may take.
 ABSOLUTE: Final = {"layerstore, opening": 0.5, "layerstore ls": 0.5}
 #: The most seconds that the listing of an image may take.
 LISTING: Final = 1.0
+#: The most seconds that the pull of one small layer may take.
+UPDATE: Final = 0.3
 MEMORY: Final = 120 * _MIB
 FLAT: Final = 1.2
 #: The layers of an image may take at most so many times the time that the cores allow.
@@ -112,6 +119,12 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
     if "files" in works:
         name = "layerstore files -R"
         found.append(_absolute(titles["files"], name, works["files"][name], LISTING))
+    if "pull-update" in works:
+        ours = [name for name in works["pull-update"] if name.startswith("layerstore")]
+        found += [_absolute(titles["pull-update"], name, works["pull-update"][name], UPDATE) for name in ours]
+    if "pull" in works:
+        ours = [name for name in works["pull"] if name.startswith("layerstore") and works["pull"][name].ran]
+        found += [_memory(f"{name} of {titles['pull']}", _peak(works["pull"][name])) for name in ours]
     if "image" in works:
         cores = results["machine"]["cores"]
         found += [_image(titles["image"], driver, works["image"], cores) for driver in ("overlay2", "vfs")]
@@ -148,6 +161,10 @@ def _memory(title: str, size: int | str) -> Row:
     if isinstance(size, str):
         return Row(title, target, f"not measured: {size}", None)
     return Row(title, target, f"{size / _MIB:.0f} MiB", size < MEMORY)
+
+
+def _peak(found: Measured) -> int:
+    return max(run.memory for run in found.runs if run is not None)
 
 
 def _flat(title: str, costs: Mapping[int | str, Sequence[float]]) -> Row:

@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks.contenders import Contender, inside, layerstore, making, python
 from benchmarks.reading import comparing, listing, reading
+from benchmarks.registries import pulling, pushing, updating
 from benchmarks.workshop import Workshop
 from layerstore_core import change_clock, take_stamps
 
@@ -222,6 +223,8 @@ def _image(shop: Workshop) -> list[Contender]:
     return found
 
 
+#: The pieces of work that need a registry.
+REGISTRIES: Final = ("pull", "pull-update", "push")
 #: The pieces of work by name, in the order in which they are run.
 WORKS: Final = {
     "register": Work("register a raw tar of {options.entries:,} entries", _register, "GNU tar -x"),
@@ -244,4 +247,11 @@ WORKS: Final = {
     "image": Work(
         "an image of 8 layers, {options.entries:,} entries in all", _image, "layerstore, overlay2, one by one"
     ),
+    "pull": Work(
+        "pull an image of three gzip layers: {options.pulled_entries:,} small files and four large ones",
+        pulling,
+        "curl; tar -xz",
+    ),
+    "pull-update": Work("pull an image of which all but a small layer is here", updating, "layerstore pull, vfs"),
+    "push": Work("push a pulled image to another repository of the same registry", pushing, "layerstore push"),
 }

@@ -20,6 +20,8 @@ class Options:
         large: the bytes of the layer of few large files.
         layers: the number of layers of the store of many layers.
         depth: the depth of the deepest chain.
+        pulled_entries: the number of small files of the image that is pulled.
+        pulled_bytes: the bytes of the large files of that image.
         rounds: the number of runs of everything.
         full: whether to measure a million entries and ten GB too.
         full_entries: the number of entries for that.
@@ -32,6 +34,8 @@ class Options:
     large: int
     layers: int
     depth: int
+    pulled_entries: int
+    pulled_bytes: int
     rounds: int
     full: bool
     full_entries: int
@@ -48,13 +52,22 @@ class Workshop:
         options: the sizes.
         docker: the client of a daemon, if there is one.
         ctr: the client of a containerd, if there is one.
+        registry: the address of a registry, if there is one.
     """
 
-    def __init__(self, work: Path, options: Options, docker: list[str] | None, ctr: list[str] | None) -> None:
+    def __init__(
+        self,
+        work: Path,
+        options: Options,
+        docker: list[str] | None = None,
+        ctr: list[str] | None = None,
+        registry: str | None = None,
+    ) -> None:
         self.work = work
         self.options = options
         self.docker = docker
         self.ctr = ctr
+        self.registry = registry
 
     @cached_property
     def small(self) -> Path:

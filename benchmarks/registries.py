@@ -45,7 +45,7 @@ def pulling(shop: Workshop) -> list[Contender]:
     if shop.registry is None:
         return [_without_registry("layerstore pull, vfs")]
     host, layers = shop.registry, _layers(shop)
-    _put_image(host, _IMAGE, layers)
+    put_image(host, _IMAGE, layers)
     name = f"{host}/{_IMAGE}"
     urls = [f"http://{host}/v2/bench/image/blobs/sha256:{layer.digest}" for layer in layers]
     fetch = "; ".join(f"curl -sS {url} | tar -xz -C x" for url in urls)
@@ -71,8 +71,8 @@ def updating(shop: Workshop) -> list[Contender]:
     if shop.registry is None:
         return [_without_registry("layerstore pull, vfs")]
     host, layers = shop.registry, _layers(shop)
-    _put_image(host, _IMAGE, layers)
-    _put_image(host, _CHILD, [*layers, _small_layer(shop)])
+    put_image(host, _IMAGE, layers)
+    put_image(host, _CHILD, [*layers, _small_layer(shop)])
     base, child = f"{host}/{_IMAGE}", f"{host}/{_CHILD}"
     does = "one layer of ten files"
     root = shop.work / "podman"
@@ -105,7 +105,7 @@ def pushing(shop: Workshop) -> list[Contender]:
     if shop.registry is None:
         return [_without_registry("layerstore push")]
     host = shop.registry
-    _put_image(host, _IMAGE, _layers(shop))
+    put_image(host, _IMAGE, _layers(shop))
     base, root = f"{host}/{_IMAGE}", str(shop.work / "push-store")
     _run(layerstore("pull", "-q", base, root=root))
     # A new repository each time: `$$` is the number of the shell.
@@ -165,7 +165,7 @@ def _small_layer(shop: Workshop) -> Packed:
     return Packed(packed, inputs.digest_of(packed), inputs.digest_of(plain))
 
 
-def _put_image(host: str, name: str, layers: list[Packed]) -> None:
+def put_image(host: str, name: str, layers: list[Packed]) -> None:
     """Upload an image, without the help of any contender."""
     repository, _, tag = name.partition(":")
     connection = http.client.HTTPConnection(host)

@@ -32,6 +32,8 @@ _MIRROR: Final = f"{_NETWORK}.1:5001"
 _IMAGE: Final = "fleet/app:1"
 _SENT = re.compile(r'"GET (/v2/\S+/blobs/\S+) HTTP/1\.[01]" 20[06] (\d+)')
 _TRIES, _PAUSE = 100, 0.1
+#: What a host may receive, as a multiple of the image: headers, what is sent again, and what is cut off.
+_ALLOWED: Final = 1.25
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Scene:
         fastest: the seconds of the shortest pull, from the start of all.
         slowest: those of the longest one.
         sent: the bytes of blobs that the origin has sent.
+        received: the most bytes that one host has received, with all headers.
         size: the bytes of all blobs of the image.
     """
 
@@ -50,6 +53,7 @@ class Scene:
     fastest: float
     slowest: float
     sent: int
+    received: int
     size: int
 
 
@@ -120,6 +124,11 @@ class Fleet:
             server.wait()
             shutil.rmtree(home)
 
+    def received(self) -> list[int]:
+        """Return the bytes that each host has received since the start."""
+        links = (Path("/sys/class/net") / f"{name}o" / "statistics" / "tx_bytes" for name in self.names)
+        return [int(link.read_text()) for link in links]
+
     def pulls(self, scene: str) -> list[subprocess.Popen[bytes]]:
         """Start a pull into a new root on each host."""
         started = []
@@ -138,8 +147,8 @@ class Fleet:
 #: The mirror: pieces of blobs are fetched once and kept; what is asked for by a tag is asked for each time.
 MIRROR: Final = """\
 daemon off;
+master_process off;
 user root;
-worker_processes 1;
 pid {home}/pid;
 events {{ worker_connections 1024; }}
 http {{
@@ -221,7 +230,6 @@ def without_mirror(fleet: Fleet, log: Path, size: int) -> Scene:
 
         def kill(_: list[subprocess.Popen[bytes]]) -> None:
             time.sleep(2)
-            subprocess.run(["pkill", "-KILL", "-P", str(mirror.pid)], check=False)
             mirror.kill()
 
         return _scene(fleet, "the mirror is killed", log, size, kill)
@@ -231,7 +239,7 @@ def _scene(
     fleet: Fleet, name: str, log: Path, size: int, meanwhile: Callable[[list[subprocess.Popen[bytes]]], None]
 ) -> Scene:
     place = re.sub("[^a-z]+", "-", name)
-    before, begun = sent(log), time.monotonic()
+    before, received, begun = sent(log), fleet.received(), time.monotonic()
     pulls = fleet.pulls(place)
     meanwhile(pulls)
     ended: dict[int, float] = {}
@@ -245,7 +253,8 @@ def _scene(
             raise SystemExit(f"{name}: the pull of {host} fails: {(fleet.work / place / host / 'log').read_text()}")
         _check(fleet.work / place / host / "layerstore.toml")
     shutil.rmtree(fleet.work / place)
-    return Scene(name, min(ended.values()), max(ended.values()), sent(log) - before, size)
+    most = max(now - then for now, then in zip(fleet.received(), received, strict=True))
+    return Scene(name, min(ended.values()), max(ended.values()), sent(log) - before, most, size)
 
 
 def _check(config: Path) -> None:
@@ -271,10 +280,12 @@ def main() -> None:
     for scene in scenes:
         print(
             f"{scene.name:36} {scene.fastest:6.1f} to {scene.slowest:6.1f} s   "
-            f"the origin sent {scene.sent / size:5.2f} x the image"
+            f"the origin sent {scene.sent / size:5.2f} x the image, a host received {scene.received / size:.2f} x"
         )
     if max(scene.sent for scene in scenes[:2]) > 1.01 * size:
         raise SystemExit("the origin sent a blob more than once, though the mirror was there")
+    if max(scene.received for scene in scenes) > _ALLOWED * size:
+        raise SystemExit("a host fetched again what it had received")
 
 
 def _publish(work: Path, entries: int, large: int) -> int:

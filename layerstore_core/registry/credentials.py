@@ -10,6 +10,7 @@ from layerstore_core.errors import ConfigError
 from layerstore_core.registry.files.reading import in_home
 from layerstore_core.registry.login.auth_file import AuthFile
 from layerstore_core.registry.login.model import Credentials
+from layerstore_core.rootless.rights import user_outside
 
 __all__ = [
     "Credentials",
@@ -107,7 +108,7 @@ def _files(*, must_exist: bool = True) -> list[AuthFile]:
     config = os.environ.get("XDG_CONFIG_HOME")
     docker = os.environ.get("DOCKER_CONFIG")
     places = [
-        Path(runtime) / "containers" if runtime else Path(f"/run/containers/{os.geteuid()}"),
+        Path(runtime) / "containers" if runtime else Path(f"/run/containers/{user_outside()}"),
         *([Path(config) / "containers"] if config else in_home(".config", "containers")),
     ]
     docker_places = [Path(docker)] if docker else in_home(".docker")

@@ -55,6 +55,21 @@ def acts_for_root() -> bool:
         return True
 
 
+def user_outside() -> int:
+    """Return the ID of this process's user; for an ordinary user's own namespace, the ID outside of it."""
+    uid = os.geteuid()
+    if uid == 0 and acts_for_root():
+        return uid
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            for inside, outside, length in (map(int, line.split()) for line in file):
+                if inside <= uid < inside + length:
+                    return outside + uid - inside
+    except (OSError, ValueError):
+        pass
+    return uid
+
+
 def has_one_user() -> bool:
     """Return whether this process is in a user namespace with a single user ID."""
     try:

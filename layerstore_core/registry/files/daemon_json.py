@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.files.reading import Table, in_home, in_system, read_json
 from layerstore_core.registry.files.servers import HUB, RegistrySettings, reach, split_url
+from layerstore_core.rootless.rights import acts_for_root
 
 
 def daemon_json() -> Path | None:
@@ -54,7 +54,7 @@ def endpoints(host: str, settings: RegistrySettings) -> list[Endpoint] | None:
 
 
 def _files() -> Iterator[Path]:
-    if os.geteuid():
+    if not acts_for_root():
         yield from in_home(".config", "docker", "daemon.json")
     yield in_system("docker", "daemon.json")
 

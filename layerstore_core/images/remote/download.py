@@ -60,6 +60,7 @@ class Transfer:
     divided: bool = False
     began: float = 0.0
     first: int = 0
+    advanced: float = 0.0
 
 
 class Download:

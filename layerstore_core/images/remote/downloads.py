@@ -25,7 +25,7 @@ from layerstore_core.images.remote.download import PIECE, Blob, Download, Fetch,
 from layerstore_core.images.remote.followed import FollowedBlob
 from layerstore_core.images.remote.partial_file import MAX_RANGES
 from layerstore_core.log import logger
-from layerstore_core.registry.errors import InvalidAnswer
+from layerstore_core.registry.errors import InvalidAnswer, RegistryUnavailable
 
 #: How many blobs, or ranges of blobs, are received at once.
 CONNECTIONS: Final = 3
@@ -37,6 +37,10 @@ _PIECE_SECONDS: Final = 0.1
 _WORTH_BYTES: Final = 32 << 20
 _WORTH_SECONDS: Final = 4.0
 _MEASURED: Final = 1.0
+#: A transfer that brings not even one of the smallest pieces in so many seconds has failed, and is looked for so often.
+#: A server that is silent for longer than the client's timeout has failed before.
+_STALLED: Final = 300.0
+_LOOK: Final = 5.0
 #: The threads are waited for, for so many seconds. One that waits for a server ends later, by itself.
 _PATIENCE: Final = 0.5
 #: A file that another process has locked is tried again after so many seconds.
@@ -127,7 +131,8 @@ class Downloads:
                     raise self._error
                 if self._stopped:
                     raise DownloadStopped(f"the download of {download.blob.digest} was ended")
-                self._condition.wait()
+                self._check_stalled()
+                self._condition.wait(_LOOK)
             if self._stopped and self._error is not None:
                 raise self._error
         data = download.file.read_at(position, min(count, end - position))
@@ -204,6 +209,7 @@ class Downloads:
                 return
             try:
                 self._receive(transfer)
+                self._changed(transfer.download)
             except _NoRanges:
                 self._give_back(transfer)
             except DownloadStopped:
@@ -216,7 +222,6 @@ class Downloads:
                     if self._stopped and not transfer.download.transfers:
                         transfer.download.file.close()
                     self._condition.notify_all()
-            self._changed(transfer.download)
 
     def _next(self) -> Transfer | None:
         """Return the next transfer; wait for one while there may be more; `None` if there is nothing left to do."""
@@ -258,7 +263,8 @@ class Downloads:
 
     @staticmethod
     def _transfer(download: Download, start: int, end: int, *, divided: bool = False) -> Transfer:
-        transfer = Transfer(download, start, end, divided, time.monotonic(), start)
+        now = time.monotonic()
+        transfer = Transfer(download, start, end, divided, now, start, now)
         download.transfers.append(transfer)
         return transfer
 
@@ -339,6 +345,7 @@ class Downloads:
             download.file.write_at(transfer.start, data)
             with self._condition:
                 start, transfer.start = transfer.start, transfer.start + len(data)
+                transfer.advanced = time.monotonic()
                 download.file.add(start, transfer.start)
                 download.fetched += len(data)
                 self._condition.notify_all()
@@ -354,6 +361,15 @@ class Downloads:
             raise _NoRanges
         transfer.download.divisible = False
         logger.info("{}: the server does not send parts: all is received again", transfer.download.blob.digest)
+
+    def _check_stalled(self) -> None:
+        """Fail if a server sends next to nothing: it would hold the pull for ever."""
+        before = time.monotonic() - _STALLED
+        for download in self._downloads.values():
+            for one in download.transfers:
+                if one.advanced < before:
+                    reason = f"blob {download.blob.digest}: less than {_SMALLEST_PIECE} bytes came in {_STALLED:.0f} s"
+                    self._fail(RegistryUnavailable(self._host, f"{reason}; what has arrived is kept"))
 
     def _fail(self, error: BaseException) -> None:
         with self._condition:

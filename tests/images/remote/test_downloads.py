@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from layerstore_core.images.remote import downloads as module
-from layerstore_core.images.remote.download import Blob, Download
+from layerstore_core.images.remote.download import Blob, Body, Download
 from layerstore_core.images.remote.downloads import Downloads, DownloadStopped
 from layerstore_core.images.remote.partial_file import PartialFile
-from layerstore_core.registry import NotInRegistry, Registry
+from layerstore_core.registry import NotInRegistry, Registry, RegistryUnavailable
 from tests.images.archives import sha256
 from tests.images.remote.published import noise
 from tests.registry.fake_registry import FakeRegistry
@@ -143,6 +143,40 @@ def test_the_failure_of_one_blob_ends_the_others(fake: FakeRegistry, tmp_path: P
     fake.faults.on("GET .*/blobs/").slow(20_000, 0.05)
     with downloading(fake, tmp_path, content, b"missing") as (downloads, (blob, _)), pytest.raises(NotInRegistry):
         read(downloads, blob)
+
+
+def test_a_server_that_sends_next_to_nothing_does_not_hold_a_pull_for_ever(
+    fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STALLED", 0.3)
+    monkeypatch.setattr(module, "_LOOK", 0.05)
+    content = noise(1, 100_000)
+    fake.add_blob("app", content)
+    fake.faults.on("GET .*/blobs/").slow(100, 0.05)
+    with downloading(fake, tmp_path, content) as (downloads, (blob,)):
+        with pytest.raises(RegistryUnavailable, match=r"less than 16384 bytes came in 0 s"):
+            read(downloads, blob)
+        fake.close()
+
+
+def test_an_error_of_the_one_who_is_told_of_progress_is_passed_on(fake: FakeRegistry, tmp_path: Path) -> None:
+    content = noise(1, 100_000)
+    fake.add_blob("app", content)
+
+    def changed(download: Download) -> None:
+        if download.received:
+            raise ZeroDivisionError
+
+    blob = Blob(sha256(content), len(content))
+    with Registry(fake.host) as registry:
+
+        def fetch(blob: Blob, start: int, end: int | None) -> Body:
+            return registry.blob("app", blob.digest, start=start, end=end)
+
+        with Downloads(tmp_path, [blob], fetch, fake.host, changed=changed) as downloads:
+            downloads.start()
+            with pytest.raises(ZeroDivisionError):
+                read(downloads, blob)
 
 
 def test_a_disk_that_becomes_full_is_an_error_that_names_the_directory(

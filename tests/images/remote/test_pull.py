@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -462,3 +463,12 @@ def test_uncompressed_layers(images: Images, fake: FakeRegistry) -> None:
     publish(fake, ImageSpec((layer(2),)), "2")
     with pytest.raises(InvalidImage, match="digest"):
         images.pull(f"{fake.host}/app:2")
+
+
+def test_two_threads_that_pull_one_image_receive_it_once(images: Images, fake: FakeRegistry) -> None:
+    publish(fake, APP, "1")
+    fake.faults.on("GET .*/blobs/").slow(100_000, 0.01)
+    with ThreadPoolExecutor(2) as pool:
+        pulled = list(pool.map(images.pull, [f"{fake.host}/app:1"] * 2))
+    assert sorted(one.fetched for one in pulled) == [0, sum(map(len, APP.blobs))]
+    assert sent(fake, APP.blobs) == sum(map(len, APP.blobs))

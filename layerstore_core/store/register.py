@@ -28,7 +28,7 @@ def register(
     allow_empty: bool = False,
 ) -> Layer:
     """Register a layer; see `LayerStore.register`. The caller has a handle to the parent."""
-    _check_depth(context, parent)
+    check_depth(context, parent)
     with (
         context.flushing() as flush,
         open_source(context, stream, allow_empty=allow_empty) as source,
@@ -45,7 +45,7 @@ def register(
 
 def register_chain(context: StoreContext, layers: Sequence[LayerInput], parent: LayerNode | None) -> Layer:
     """Register layers of which each is the parent of the next; see `LayerStore.register_chain`."""
-    _check_depth(context, parent, len(layers))
+    check_depth(context, parent, len(layers))
     names = chain_ids([layer.diff_id for layer in layers], parent.record.chain_id if parent else None)
     made: list[ChainID] = []
     with ExitStack() as stack:
@@ -116,7 +116,17 @@ def _commit(
             return None
 
 
-def _check_depth(context: StoreContext, parent: LayerNode | None, more: int = 1) -> None:
+def check_depth(context: StoreContext, parent: LayerNode | None, more: int = 1) -> None:
+    """Check that layers may be put on a parent.
+
+    Args:
+        context: the store.
+        parent: the parent; `None` for the base.
+        more: the number of layers.
+
+    Raises:
+        MaxDepthExceeded: these are more than the store allows.
+    """
     depth = parent.depth if parent is not None else 0
     if depth + more > context.max_depth:
         what = f"layer {parent.record.chain_id} is {depth} layers deep" if parent else f"there are {more} layers"

@@ -31,6 +31,7 @@ from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.records.kept import MAX_DOCUMENT
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.handles import Layer
+from layerstore_core.store.register import check_depth
 from layerstore_core.store.store import LayerStore
 
 
@@ -173,6 +174,8 @@ class _Pull:
             all_platforms=self._options.all_platforms,
             has_layer=self._store.has_layer,
         )
+        for one in found.images:
+            check_depth(self._context, None, len(one.layers))  # before each of very many layers is looked for
         if self._options.name is not None:
             found = named(found, self._options.name)
         plan = _Plan(found)

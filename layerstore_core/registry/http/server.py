@@ -17,8 +17,9 @@ from layerstore_core.registry.http.secrets import Secrets
 from layerstore_core.registry.http.tokens import TokenServer
 from layerstore_core.registry.http.urls import origin
 
-#: How long a mirror that failed is not asked again, in seconds.
-_REST: Final = 60.0
+#: How long a mirror is not asked again after its first failure, in seconds. Each further one doubles that.
+_FIRST_REST: Final = 2.0
+_LONGEST_REST: Final = 60.0
 #: How often a request is sent until its 401 counts: with no token, with one that has ended, with a new one.
 _ATTEMPTS: Final = 3
 
@@ -48,6 +49,7 @@ class Server:
         self._connections = Connections(endpoint, timeout)
         self._origin = origin(endpoint.url)
         self._rests_until = 0.0
+        self._next_rest = _FIRST_REST
         encrypted = urlsplit(endpoint.url).scheme == "https"
         self._auth = Authenticator(
             lambda name: credentials(
@@ -61,11 +63,25 @@ class Server:
         """Return whether it may be asked for this."""
         return self.endpoint.digests if call.by_digest else self.endpoint.tags
 
+    def works(self) -> None:
+        """Note that it has given a result."""
+        self.answered = True
+        self._next_rest = _FIRST_REST
+
     def rest(self) -> bool:
-        """Do not ask it for a while if it is a mirror, and return whether it is one."""
+        """Do not ask it for a while if it is a mirror, and return whether it is one.
+
+        The first pause is short: perhaps this machine's own network was gone for a moment.
+        """
         if self.endpoint.mirror:
-            self._rests_until = time.monotonic() + _REST
+            self._rests_until = time.monotonic() + self._next_rest
+            self._next_rest = min(2 * self._next_rest, _LONGEST_REST)
         return self.endpoint.mirror
+
+    def distrust(self) -> bool:
+        """Do not ask it for long if it is a mirror, because what it sent is wrong; return whether it is one."""
+        self._next_rest = _LONGEST_REST
+        return self.rest()
 
     def rests(self) -> bool:
         """Return whether it is not to be asked now."""

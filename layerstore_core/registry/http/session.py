@@ -115,8 +115,8 @@ class Session:
                 answer = self._follow(server, call)
                 self._show_warnings(answer)
                 if answer.status in call.accept:
-                    server.answered = True
-                    answer.distrust = server.rest
+                    server.works()
+                    answer.distrust = server.distrust
                     return result(answer)
                 with answer:
                     failure = self._failure(server, call, answer)

@@ -191,6 +191,12 @@ def mirror() -> Iterator[FakeRegistry]:
         yield mirror
 
 
+def stop_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("layerstore_core.registry.http.server.time.monotonic", lambda: now[0])
+    return now
+
+
 def mirrored(fake: FakeRegistry, *mirrors: str, **more: Any) -> Registry:
     return Registry(fake.host, settings={fake.host: HostSettings(mirrors=mirrors)}, **more)
 
@@ -210,8 +216,9 @@ def test_a_mirror_is_read_and_not_written(fake: FakeRegistry, mirror: FakeRegist
 
 @pytest.mark.parametrize("status", [404, 401, 403, 429, 500, 503])
 def test_the_registry_is_asked_after_the_mirror(
-    fake: FakeRegistry, mirror: FakeRegistry, pauses: list[float], status: int
+    fake: FakeRegistry, mirror: FakeRegistry, pauses: list[float], monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
+    stop_clock(monkeypatch)
     mirror.faults.on("").status(status, Retry_After="50")
     with mirrored(fake, mirror.host) as registry:
         assert registry.manifest("app", "1")
@@ -237,17 +244,30 @@ def test_mirrors_are_asked_in_their_order(fake: FakeRegistry, mirror: FakeRegist
 def test_a_mirror_that_rests_is_asked_again_later(
     fake: FakeRegistry, mirror: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("layerstore_core.registry.http.server.time.monotonic", lambda: now[0])
-    rule = mirror.faults.on("", times=1).status(500)
+    now = stop_clock(monkeypatch)
+    rule = mirror.faults.on("", times=3).status(500)
     with mirrored(fake, mirror.host) as registry:
-        for moment, seen in ((0, 1), (59, 1), (2, 2), (1, 3)):
+        # Each failure in a row doubles the pause, which begins with two seconds; an answer ends that.
+        for moment, seen in ((0, 1), (1, 1), (2, 2), (3, 2), (2, 3), (7, 3), (2, 4), (1, 5)):
             now[0] += moment
             assert registry.manifest("app", "1")
             assert rule.seen == seen
 
 
-def test_a_mirror_with_wrong_bytes(fake: FakeRegistry, mirror: FakeRegistry) -> None:
+def test_the_pauses_of_a_mirror_have_an_end(
+    fake: FakeRegistry, mirror: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = stop_clock(monkeypatch)
+    rule = mirror.faults.on("").status(500)
+    with mirrored(fake, mirror.host) as registry:
+        for seen in range(1, 12):
+            now[0] += 61
+            assert registry.manifest("app", "1")
+            assert rule.seen == seen
+
+
+def test_a_mirror_with_wrong_bytes(fake: FakeRegistry, mirror: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stop_clock(monkeypatch)
     mirror.faults.on("").flip_byte()
     digest = fake.repositories["app"].tags["1"]
     with mirrored(fake, mirror.host) as registry:
@@ -257,6 +277,7 @@ def test_a_mirror_with_wrong_bytes(fake: FakeRegistry, mirror: FakeRegistry) -> 
         with registry.blob("app", DIGEST) as blob:
             assert blob.read() != DATA
             assert blob.distrust()
+        now[0] += 59
         with registry.blob("app", DIGEST) as blob:
             assert blob.read() == DATA
             assert not blob.distrust()

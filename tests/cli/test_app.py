@@ -22,7 +22,7 @@ from layerstore_core.errors import LayerStoreError
 from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import Run, tar_of, tree
 
-HEAVY = ("pydantic", "pydantic_settings", "loguru", "rich", "pluggy", "isal", "importlib_metadata")
+HEAVY = ("pydantic", "pydantic_settings", "loguru", "rich", "pluggy", "isal", "importlib_metadata", "urllib3")
 UNKNOWN = "ab" * 32
 
 
@@ -79,7 +79,7 @@ def test_slow_modules_are_not_imported_by_common_commands(command: str, driver: 
     )
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "layerstore_core.store.store" in modules
-    assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich"}
+    assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich", "urllib3"}
 
 
 def test_version_is_printed(spawn: Run) -> None:

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from layerstore_core import InvalidLayer
 from layerstore_core.base.digests import ChainID, ImageID
@@ -26,6 +26,9 @@ from layerstore_core.tar.pax import parse_records
 from layerstore_core.tarsplit.codec import decode_lines
 from layerstore_core.text import printable
 from tests import tars
+
+if TYPE_CHECKING:
+    from layerstore_core.registry.http.answer import Answer
 
 LIMITS: Final = Limits(Limit(1 << 30, "max_spool_size", "default"))
 
@@ -189,6 +192,83 @@ def printable_text(data: bytes) -> None:
             shown.encode()
 
 
+def registry_headers(data: bytes) -> None:
+    """Feed the parsers of a registry's headers."""
+    from layerstore_core.registry.http.challenges import parse_challenges
+    from layerstore_core.registry.http.failures import warnings_in
+    from layerstore_core.registry.http.retries import asked_pause
+    from layerstore_core.registry.http.urls import BadURL, join, origin, with_query
+
+    text = data.decode("latin-1")
+    for challenge in parse_challenges(text):
+        assert challenge.scheme and " " not in challenge.scheme
+        assert all(":" in scope or scope for scope in challenge.scopes)
+    warnings_in(text)
+    pause = asked_pause(text)
+    assert pause is None or pause >= 0
+    for base in ("https://registry.example.com/v2/app/blobs/uploads/1?a=b", "http://[::1]:5000/v2/"):
+        try:
+            url = with_query(join(base, text), [("digest", "sha256:0")])
+        except BadURL:
+            continue
+        scheme, host, _ = origin(url)
+        assert scheme in ("http", "https") and host and url.isascii() and url.isprintable()
+
+
+def registry_documents(data: bytes) -> None:
+    """Feed the readers of manifests and of errors, as registries send them."""
+    from layerstore_core.registry.http.failures import errors_in
+    from layerstore_core.registry.manifests import media_type_of
+
+    for told in ("", "application/vnd.oci.image.index.v1+json", data[:40].decode("latin-1")):
+        try:
+            assert media_type_of(data, told)
+        except ValueError:
+            pass
+
+    class Body:
+        def whole(self, limit: int) -> bytes:
+            return data[:limit]
+
+    codes, said = errors_in(cast("Answer", Body()))
+    assert len(codes) <= 64 and sum(map(len, said)) < 5000
+
+
+_TOC_TAR: Final = tars.tar(tars.entry(b"a", b"content"), tars.entry(b"b", b"other content"))
+
+
+def table_of_contents(data: bytes) -> None:
+    """Feed the readers of layers in registries: a table of contents of both forms, or a layer, has the bytes."""
+    from layerstore_core.base.digests import DiffID
+    from layerstore_core.errors import LayerStoreError
+    from layerstore_core.images.remote.lazy.layer import RemoteLayer
+    from layerstore_core.images.remote.lazy.place import place_of
+    from layerstore_core.tar.entry import EntryType
+    from layerstore_core.view.tree import TreeView
+    from tests.images.remote.blobs import MemoryBlob
+    from tests.images.remote.lazy_formats import Packed, estargz, estargz_footer, zstd_chunked
+
+    limit = Limit(1 << 16, "max_size", "argument")
+    toc = estargz(_TOC_TAR)
+    for packed in (
+        estargz(_TOC_TAR, toc=data),
+        zstd_chunked(_TOC_TAR, toc=data),
+        Packed(data, b"", {}, {}),
+        Packed(data + estargz_footer(0), b"", toc.annotations, {}),
+    ):
+        blob = MemoryBlob(packed.blob)
+        diff_id = DiffID.of(packed.tar)
+        layer = RemoteLayer(blob, place_of(packed.annotations, blob.size), lambda: diff_id, limit)  # noqa: B023
+        with TreeView([layer]) as view:
+            try:
+                for _, node in view.walk():
+                    if node.type is EntryType.FILE:
+                        assert sum(len(chunk) for chunk in view.chunks(node)) == node.size <= limit.bytes
+            except LayerStoreError:
+                pass
+        assert blob.opened == 0
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
     for target in (
@@ -201,5 +281,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         image_archive,
         reference,
         printable_text,
+        registry_headers,
+        registry_documents,
+        table_of_contents,
     )
 }

@@ -40,7 +40,7 @@ HOSTILE = st.sampled_from(
         *("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "application/vnd.oci.empty.v1+json"),
         *("linux", "windows", "amd64", "v9", "attestation-manifest", "9999-99-99T99:99:99Z"),
     ]
-)
+).map(copy.deepcopy)  # they are changed later
 
 
 def places_in(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -69,7 +69,7 @@ def changed(draw: st.DrawFn, document: Document) -> Any:
         if how == "remove":
             del parent[key]
         elif how == "repeat" and isinstance(parent, list):
-            parent.extend([parent[key]] * draw(st.sampled_from([1, 200])))
+            parent.extend([copy.deepcopy(parent[key])] * draw(st.sampled_from([1, 200])))
         elif how == "add" and isinstance(parent, dict):
             keys = [
                 "manifests",
@@ -143,6 +143,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layerstore_core.registry.http.retries.Pauses.wait", lambda *_: False)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize("kind", ["index", "manifest", "config"])
 def test_any_document(kind: str, store: LayerStore, images: Images, fake: FakeRegistry) -> None:

@@ -14,6 +14,10 @@ from layerstore_core.errors import InvalidLayer
 #: How many bytes are read, and decompressed, at a time.
 CHUNK: Final = 1 << 20
 
+#: How much of its input a decompressor gets at a time.
+_SMALLEST_PIECE: Final = 8 << 10
+_LARGEST_PIECE: Final = 4 << 20
+
 ReadChunk = Callable[[], bytes]
 
 
@@ -24,7 +28,7 @@ class _Decompressor(Protocol):
     def needs_input(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
 
 
 def _gzip() -> _Decompressor:
@@ -131,12 +135,21 @@ def decompress(read_chunk: ReadChunk, name: str) -> ReadChunk:
 
 
 class _Reader:
+    """A reader of compressed streams, one after another.
+
+    A layer may have a stream for each of its files. What a decompressor does not use of its input, it copies. So after
+    a stream has ended, the next one gets small pieces of the input first, and then larger ones.
+    """
+
     def __init__(self, read_compressed: ReadChunk, name: str, new: Callable[[], _Decompressor]) -> None:
         self._read_compressed = read_compressed
         self._name = name
         self._new = new
         self._decompressor: _Decompressor | None = new()
-        self._pending = b""
+        #: The input, how much of it the decompressor has got, and how much it gets next.
+        self._input = memoryview(b"")
+        self._position = 0
+        self._piece = _LARGEST_PIECE
         self._consumed = 0
         self._produced = 0
 
@@ -145,9 +158,9 @@ class _Reader:
             if self._decompressor is None and not self._next_stream():
                 return b""
             assert self._decompressor is not None
-            data = b""
+            data = memoryview(b"")
             if self._decompressor.needs_input:
-                data, self._pending = self._pending or self._read_compressed(), b""
+                data = self._next_piece()
                 if not data:
                     self._fail("it is cut off")
             self._consumed += len(data)
@@ -156,30 +169,41 @@ class _Reader:
             except Exception as error:  # each library has its own error class
                 self._fail(str(error) or type(error).__name__, error)
             if self._decompressor.eof:
-                self._pending = self._decompressor.unused_data + self._pending
-                self._consumed -= len(self._decompressor.unused_data)
+                unused = len(self._decompressor.unused_data)
+                self._position -= unused
+                self._consumed -= unused
                 self._decompressor = None
+                self._piece = _SMALLEST_PIECE
             if output:
                 self._produced += len(output)
                 return output
 
+    def _next_piece(self) -> memoryview:
+        """Return the next piece of the input for the decompressor; an empty one at its end."""
+        if self._position == len(self._input):
+            self._input, self._position = memoryview(self._read_compressed()), 0
+        piece = self._input[self._position : self._position + self._piece]
+        self._position += len(piece)
+        self._piece = min(2 * self._piece, _LARGEST_PIECE)
+        return piece
+
     def _next_stream(self) -> bool:
         """Begin the next stream; return `False` at the end of the input."""
         while True:
-            if len(self._pending) < MAGIC_SIZE:
-                more = self._read_compressed()
-                self._pending += more
-                if more:
-                    continue
-            start = self._pending.lstrip(b"\0")
-            if len(start) < len(self._pending):
-                self._consumed += len(self._pending) - len(start)
-                self._pending = start
+            start = bytes(self._input[self._position : self._position + MAGIC_SIZE])
+            if len(start) < MAGIC_SIZE and (more := self._read_compressed()):
+                self._input, self._position = memoryview(start + more), 0
                 continue
-            if detect(self._pending) == self._name:
+            if start.startswith(b"\0"):
+                rest = bytes(self._input[self._position :])
+                zeros = len(rest) - len(rest.lstrip(b"\0"))
+                self._consumed += zeros
+                self._position += zeros
+                continue
+            if detect(start) == self._name:
                 self._decompressor = self._new()
                 return True
-            if self._pending:
+            if start:
                 self._fail("it is followed by bytes that belong to no stream")
             return False
 

@@ -154,20 +154,28 @@ class _Packer:
 
     def __init__(self, compress: Callable[[bytes], bytes]) -> None:
         self._compress = compress
-        self._pending = b""
-        self.blob = b""
-        self.tar = b""
+        self._pending = bytearray()
+        self._blob = bytearray()
+        self._tar = bytearray()
+
+    @property
+    def blob(self) -> bytes:
+        return bytes(self._blob)
+
+    @property
+    def tar(self) -> bytes:
+        return bytes(self._tar)
 
     def write(self, data: bytes) -> None:
         self._pending += data
-        self.tar += data
+        self._tar += data
 
     def flush(self) -> int:
         """Compress what has been written; return the offset after it."""
         if self._pending:
-            self.blob += self._compress(self._pending)
-            self._pending = b""
-        return len(self.blob)
+            self._blob += self._compress(bytes(self._pending))
+            self._pending.clear()
+        return len(self._blob)
 
     def add(self, tar: bytes, chunk: int, *, ends: bool = False) -> list[Document]:
         """Write a tar up to its end marker, which is left out; return the entries of a table of contents."""
@@ -178,7 +186,7 @@ class _Packer:
             segment, entry = scanner.next_entry()
             if entry is None:
                 # What comes before the end marker is the padding of the last content.
-                self.write(segment[: -len(self.tar) % tars.BLOCK])
+                self.write(segment[: -len(self._tar) % tars.BLOCK])
                 if ends:
                     self.write(tars.END)
                 return found

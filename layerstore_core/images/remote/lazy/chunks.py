@@ -13,7 +13,6 @@ from layerstore_core.base.limits import compressed_limit
 from layerstore_core.errors import InvalidLayer
 
 _DIGEST: Final = 32
-_NONE: Final = bytes(_DIGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,11 @@ class ChunkTable:
         self._starts = array("Q")
         self._sizes = array("Q")
         self._digests = bytearray()
-        #: By chunk, where they are not 0; and the chunks of zeros.
+        #: By chunk, where they are not 0; the chunks of zeros; and those that have no digest.
         self._inner: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._zeros: set[int] = set()
+        self._without_digest: set[int] = set()
         #: The digests of files with several chunks.
         self._files: dict[int, bytes] = {}
         self._sorted: Sequence[int] | None = None
@@ -90,7 +90,9 @@ class ChunkTable:
             self._check_order(number, start, inner)
         self._starts.append(start)
         self._sizes.append(size)
-        self._digests += digest or _NONE
+        self._digests += digest or bytes(_DIGEST)
+        if not digest:
+            self._without_digest.add(number)
         if inner:
             self._inner[number] = inner
         if end:
@@ -159,8 +161,9 @@ class ChunkTable:
             raise InvalidLayer("the chunks of its content overlap, or are not in their order")
 
     def _digest(self, number: int) -> bytes:
-        found = bytes(self._digests[number * _DIGEST : (number + 1) * _DIGEST])
-        return b"" if found == _NONE else found
+        if number in self._without_digest:
+            return b""
+        return bytes(self._digests[number * _DIGEST : (number + 1) * _DIGEST])
 
     def _next(self, start: int) -> int:
         """Return where the next stream after an offset begins, or the contents end."""

@@ -24,6 +24,7 @@ from layerstore_core.view.search import Found, search_all
 
 _PLAIN: Final = (EntryType.FILE, EntryType.DIR)
 _MAX_BATCH: Final = 1000
+_EMPTY: Final = hashlib.sha256().digest()
 #: How much of a content is kept back until its digest is known. Chunks of eStargz have 4 MiB.
 _KEPT_BACK: Final = 4 << 20
 
@@ -163,6 +164,8 @@ class _Contents:
         if entry.size:
             self._file, self._covered, self._digest = entry, 0, digest(item, "digest")
             self._add(item, entry)
+        elif any(digest(item, key) not in (None, _EMPTY) for key in ("digest", "chunkDigest")):
+            raise InvalidLayer("its table of contents says that it is empty, and has another digest", entry=entry.name)
         return -1 - file
 
     def add_chunk(self, item: Mapping[str, Any]) -> None:

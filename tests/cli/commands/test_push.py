@@ -21,7 +21,7 @@ def test_the_digest_is_printed_and_the_states_go_to_standard_error(run: Run, fak
     outcome = run("push", "app:1", f"{fake_registry.host}/app:1")
     assert outcome.lines == [fake_registry.repository("app").tags["1"]]
     states = [line.split()[1:3] for line in outcome.stderr.splitlines()]
-    assert states == [["layer", "done"], ["config", "done"], ["manifest", "done"]]
+    assert states == [["config", "done"], ["layer", "done"], ["manifest", "done"]]
     outcome = run("push", "-q", "app:1", f"{fake_registry.host}/app:1")
     assert (outcome.lines, outcome.stderr) == ([fake_registry.repository("app").tags["1"]], "")
 

@@ -18,6 +18,7 @@ from layerstore_core import LayerStore
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import LayerStoreError
 from layerstore_core.images import Images
+from layerstore_core.images.keep.compression import Compression
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
@@ -101,6 +102,16 @@ def test_an_upload_that_breaks_is_made_again(
     fault(rule)
     pushed = images.push("app:1", f"{fake_registry.host}/app:1")
     assert (pushed.digest, rule.hits) == (tag_of(fake_registry, "app:1"), 1)
+
+
+def test_who_may_not_write_learns_it_before_anything_is_compressed(
+    images: Images, fake_registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_made(images, BASE)
+    monkeypatch.setattr(Compression, "compress", None)
+    fake_registry.faults.on("POST").error(401, "UNAUTHORIZED")
+    with pytest.raises(RegistryDenied):
+        images.push("app:1", f"{fake_registry.host}/app:1")
 
 
 def test_what_had_arrived_is_not_sent_again(images: Images, fake_registry: FakeRegistry, old: str) -> None:

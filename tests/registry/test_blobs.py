@@ -150,6 +150,15 @@ def test_a_storage_server_that_refuses_always(registry: Registry, fake: FakeRegi
     assert fake.log.count(server="storage") == fake.log.count("blobs", server="registry") == 5
 
 
+def test_a_storage_server_that_is_not_there(registry: Registry, fake: FakeRegistry, unused_host: str) -> None:
+    fake.faults.on("blobs").status(307, Location=f"http://{unused_host}/x?signature=secret")
+    refused = pytest.raises(RegistryUnavailable, match=f"{unused_host}, where it leads to: no connection: .*refused")
+    with refused as error:
+        registry.blob("app", DIGEST)
+    assert "secret" not in str(error.value)
+    assert fake.log.count() == 5
+
+
 # Other bytes than there should be.
 
 

@@ -9,8 +9,7 @@ class ConnectionFailed(Exception):
     Args:
         reason: what happened, for a message.
         lasting: whether the same would happen again, as with a certificate that is not trusted.
-        connected: whether there was a connection.
-        no_tls: whether the server does not speak TLS.
+        no_server: whether there was no connection, or nothing there that speaks TLS.
         pause: how long to wait before the next attempt, in seconds; `None` where no server has said it.
     """
 
@@ -19,15 +18,13 @@ class ConnectionFailed(Exception):
         reason: str,
         *,
         lasting: bool = False,
-        connected: bool = True,
-        no_tls: bool = False,
+        no_server: bool = False,
         pause: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.lasting = lasting
-        self.connected = connected
-        self.no_tls = no_tls
+        self.no_server = no_server
         self.pause = pause
 
 

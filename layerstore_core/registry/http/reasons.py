@@ -25,13 +25,13 @@ def failing(timeout: float) -> Iterator[None]:
 def _failure(error: BaseException, timeout: float) -> ConnectionFailed:
     if isinstance(error, exceptions.ProxyError):
         inner = _failure(error.original_error, timeout)
-        return ConnectionFailed(f"through the proxy: {inner.reason}", lasting=inner.lasting, connected=False)
+        return ConnectionFailed(f"through the proxy: {inner.reason}", lasting=inner.lasting, no_server=True)
     if isinstance(error, exceptions.NameResolutionError):
-        return ConnectionFailed("its name is not known: look for a typing error, or a missing network", connected=False)
+        return ConnectionFailed("its name is not known: look for a typing error, or a missing network", no_server=True)
     if isinstance(error, exceptions.NewConnectionError):
-        return ConnectionFailed(f"no connection: {_system(error) or 'it cannot be reached'}", connected=False)
+        return ConnectionFailed(f"no connection: {_system(error) or 'it cannot be reached'}", no_server=True)
     if isinstance(error, exceptions.ConnectTimeoutError):
-        return ConnectionFailed("no connection: it does not answer", connected=False)
+        return ConnectionFailed("no connection: it does not answer", no_server=True)
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
         return ConnectionFailed(f"it was silent for {timeout:g} seconds")
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
@@ -56,7 +56,9 @@ def _tls(error: BaseException) -> ConnectionFailed:
     reason = getattr(inner, "reason", None) or str(inner)
     if "WRONG_VERSION_NUMBER" in str(reason) or "HTTP_REQUEST" in str(reason):
         return ConnectionFailed(
-            "it does not speak TLS; if it is meant to be plain HTTP, configure the registry as insecure", no_tls=True
+            "it does not speak TLS; if it is meant to be plain HTTP, configure the registry as insecure",
+            lasting=True,
+            no_server=True,
         )
     if "ALERT" in str(reason) and "CERTIFICATE" in str(reason):
         return ConnectionFailed(

@@ -11,6 +11,7 @@ from layerstore_core.registry.credentials import Credentials
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.auth import Authenticator
+from layerstore_core.registry.http.broken import ConnectionFailed
 from layerstore_core.registry.http.call import Call
 from layerstore_core.registry.http.connections import Connections, Method
 from layerstore_core.registry.http.secrets import Secrets
@@ -35,7 +36,6 @@ class Server:
 
     Attributes:
         answered: whether it has given an answer that was a result.
-        unreachable: whether the last attempt found no server there, or one that does not speak TLS.
         secrets: what was sent to it, and is not to be shown.
     """
 
@@ -44,7 +44,6 @@ class Server:
     ) -> None:
         self.endpoint = endpoint
         self.answered = False
-        self.unreachable = False
         self.secrets = Secrets()
         self._connections = Connections(endpoint, timeout)
         self._origin = origin(endpoint.url)
@@ -107,7 +106,12 @@ class Server:
             RegistryError: its token server refuses.
         """
         if not self.is_own(url):
-            return self._connections.send(call.method, url, call.headers, call.new_body())
+            try:
+                return self._connections.send(call.method, url, call.headers, call.new_body())
+            except ConnectionFailed as error:
+                # This server is there.
+                reason = f"{urlsplit(url).netloc}, where it leads to: {error.reason}"
+                raise ConnectionFailed(reason, lasting=error.lasting) from None
         repository, scopes = call.repository, call.scopes_at(self.endpoint)
         attempt = 1
         while True:

@@ -86,17 +86,17 @@ class Session:
 
     def _ask_all(self, servers: list[Server], call: Call, result: Callable[[Answer], Result]) -> Result:
         failure: RegistryError | None = None
-        before: Server | None = None
+        tls_failed = False
         for server in servers:
-            tls_failed = before is not None and before.unreachable
-            before = server
             if server.rests() or (server.endpoint.plain_after_tls and not server.answered and not tls_failed):
                 continue
             try:
                 return self._ask(server, call, result)
             except RegistryError as error:
                 failure = error
-                if not server.endpoint.mirror and not server.unreachable:
+                cause = error.__cause__
+                tls_failed = isinstance(cause, ConnectionFailed) and cause.no_server and not server.answered
+                if not server.endpoint.mirror and not tls_failed:
                     raise
                 if not isinstance(error, NotInRegistry):
                     server.rest()
@@ -108,7 +108,6 @@ class Session:
     def _ask(self, server: Server, call: Call, result: Callable[[Answer], Result]) -> Result:
         """Ask one server, again after failures that may pass."""
         pauses = Pauses(self.policy, self.policy.attempts if call.again else 1)
-        server.unreachable = False
         while True:
             wait = None
             try:
@@ -126,13 +125,13 @@ class Session:
                     raise failure
             except ConnectionFailed as error:
                 failure = RegistryUnavailable(self.host, f"cannot {call.what}: {self._named(server)}{error.reason}")
+                failure.__cause__ = error
                 wait = error.pause
-                server.unreachable = not server.answered and (error.no_tls or not error.connected)
-                if error.lasting or error.no_tls:
-                    raise failure from None
+                if error.lasting:
+                    raise failure from error
                 if server.endpoint.mirror:
-                    pauses.limit(2 if error.connected else 1)
-                elif server.unreachable:
+                    pauses.limit(1 if error.no_server else 2)
+                elif error.no_server and not server.answered:
                     # It has never been there: that it comes up in these seconds is unlikely.
                     pauses.limit(2)
             except TooLong as error:
@@ -202,6 +201,10 @@ class Session:
                 if endpoint.key not in self._servers:
                     self._servers[endpoint.key] = Server(self.host, endpoint, self._timeout, self._credentials)
                 found.append(self._servers[endpoint.key])
-        # A server that has answered in plain HTTP is asked in plain HTTP from then on.
-        plain = any(server.answered and server.endpoint.plain_after_tls for server in found)
-        return [server for server in found if server.endpoint.mirror or not (plain and server.unreachable)]
+        # A server that has answered in plain HTTP, because it has no TLS, is asked in plain HTTP from then on.
+        plain = {server.endpoint.host for server in found if server.answered and server.endpoint.plain_after_tls}
+        return [
+            server
+            for server in found
+            if server.answered or server.endpoint.plain_after_tls or server.endpoint.host not in plain
+        ]

@@ -105,6 +105,12 @@ def test_a_registry_without_tls(fake_registry: FakeRegistry, pauses: list[float]
     assert fake_registry.log.count() == 2
 
 
+def test_threads_find_out_at_once_that_there_is_no_tls(fake_registry: FakeRegistry) -> None:
+    with client(fake_registry, insecure=True) as registry, ThreadPoolExecutor(8) as pool:
+        for asked in [pool.submit(registry.ping) for _ in range(8)]:
+            asked.result()
+
+
 # Proxies.
 
 

@@ -283,7 +283,7 @@ class TestContainerd:
               client = "both.pem"
             """,
         )
-        first, second, third, plain, origin = endpoints_of(HOST, {})
+        first, second, third, origin = endpoints_of(HOST, {})
         assert (first.url, first.tags, first.digests) == ("https://first.example.com:5000/v2", False, True)
         assert first.ca == (path.parent / "a.crt", Path("/b.crt"))
         assert (first.client_cert, first.client_key) == (path.parent / "c.cert", path.parent / "c.key")
@@ -293,16 +293,39 @@ class TestContainerd:
         assert second.url == "http://second.example.com/proxy/v2"
         assert (third.url, third.verify) == ("https://third.example.com/here", False)
         assert (third.client_cert, third.client_key) == (path.parent / "both.pem", None)
-        assert (plain.url, plain.plain_after_tls) == ("http://third.example.com/here", True)
         assert (origin.url, origin.mirror, origin.query) == ("https://origin.example.com/v2", False, {"ns": HOST})
         assert origin.ca == (path.parent / "origin.crt",)
-        assert [one.mirror for one in (first, second, third, plain)] == [True] * 4
+        assert [one.mirror for one in (first, second, third)] == [True] * 3
 
     def test_without_a_server_it_is_the_registry(self, places: Places) -> None:
         places.write("containerd/certs.d/docker.io/hosts.toml", '[host."https://mirror.example.com"]')
         mirror, hub = endpoints_of("docker.io", {})
         assert (mirror.query, hub.query) == ({"ns": "docker.io"}, {})
         assert hub.url == "https://registry-1.docker.io/v2"
+
+    @pytest.mark.parametrize(
+        ("capabilities", "can"),
+        [
+            ("[]", (False, False)),
+            ('["pull"]', (False, True)),
+            ('["resolve"]', (False, False)),
+            ('["pull", "resolve"]', (True, True)),
+            ('["push"]', (False, False)),
+        ],
+    )
+    def test_capabilities(self, places: Places, capabilities: str, can: tuple[bool, bool]) -> None:
+        """containerd asks for a tag only who can give the manifest, too."""
+        text = f'[host."https://a.example.com"]\ncapabilities = {capabilities}'
+        places.write(f"containerd/certs.d/{HOST}/hosts.toml", text)
+        mirror, own = endpoints_of(HOST, {})
+        assert (mirror.tags, mirror.digests) == can
+        assert (own.tags, own.digests) == (True, True)
+
+    @pytest.mark.parametrize("host", [HOST, "127.0.0.1:5000"])
+    def test_what_is_not_verified_speaks_tls(self, places: Places, host: str) -> None:
+        places.write(f"containerd/certs.d/{host}/hosts.toml", "skip_verify = true")
+        schemes = [one.url.partition(":")[0] for one in endpoints_of(host, {}) if not one.verify or one.plain_after_tls]
+        assert schemes == (["https"] if host == HOST else ["https", "http"])
 
     def test_hub_by_its_server_is_no_mirror(self, places: Places) -> None:
         places.write("containerd/certs.d/docker.io/hosts.toml", 'server = "https://registry-1.docker.io"')

@@ -12,7 +12,15 @@ from typing import Any, Final
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.files.certificates import Certificates, certificates_in
 from layerstore_core.registry.files.reading import Table, damaged, in_system, read_toml
-from layerstore_core.registry.files.servers import HUB, HUB_SERVER, RegistrySettings, names_of, reach, split_url
+from layerstore_core.registry.files.servers import (
+    HUB,
+    HUB_SERVER,
+    RegistrySettings,
+    is_loopback,
+    names_of,
+    reach,
+    split_url,
+)
 
 _NAME: Final = "hosts.toml"
 _DEFAULT: Final = "_default"
@@ -63,7 +71,9 @@ def _candidates(host: str) -> Iterator[Path]:
 def _server(host: str, address: str, table: Table, settings: RegistrySettings, *, mirror: bool) -> list[Endpoint]:
     """Return the endpoints of one server; `address` is empty for the registry itself."""
     override = table.flag("override_path")
-    scheme, server, path = "", host, ""
+    skip_verify = table.flag("skip_verify")
+    # Other than elsewhere, a server that is not verified has to speak TLS.
+    scheme, server, path = "https" if skip_verify and not is_loopback(host) else "", host, ""
     if address:
         parts = split_url(address if "://" in address else f"https://{address}")
         if parts is None:
@@ -78,12 +88,12 @@ def _server(host: str, address: str, table: Table, settings: RegistrySettings, *
         server,
         settings,
         str(table.path),
-        scheme="" if scheme == "https" and table.flag("skip_verify") else scheme,
+        scheme=scheme,
         path=path,
-        insecure=table.flag("skip_verify"),
+        insecure=skip_verify,
         certificates=_certificates(table),
         mirror=mirror,
-        tags="resolve" in can,
+        tags={"resolve", "pull"} <= can,
         digests="pull" in can,
         query={"ns": host} if proxied else {},
         headers=_headers(table),

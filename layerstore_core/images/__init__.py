@@ -6,6 +6,7 @@
 - `layer` builds the tar of a new layer; `make` makes images: one module an operation, as the commands are called.
 - `formats` finds the images in an archive or a directory: Docker's archives, OCI layouts, Skopeo's directories.
 - `transfer` loads images and saves them, to an `output`: a tar or a directory.
+- `remote` pulls images from registries, pushes them, and reads them where they are.
 - `keep` keeps what else belongs to images: manifests, signatures, compressed layers.
 - `archive` has the class `ImageArchive`, which reads images of an archive without a store.
 - `compare` compares two images or layers. `remove` removes names, images and their layers.

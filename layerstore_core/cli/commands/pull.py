@@ -8,7 +8,7 @@ import click
 
 from layerstore_core.cli import output, transfers
 from layerstore_core.cli.describe import image_document, referrer_document
-from layerstore_core.cli.parameters import PLATFORM, json_option
+from layerstore_core.cli.parameters import IMAGE, PLATFORM, json_option
 from layerstore_core.cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ref")
+@click.argument("ref", type=IMAGE)
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT]",

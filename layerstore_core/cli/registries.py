@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ def registry_files() -> list[str]:
     from layerstore_core.registry.credentials import credential_files
     from layerstore_core.registry.hosts import files_in_force
 
-    return [str(path) for path in (*files_in_force(), *(path for path in credential_files() if path.exists()))]
+    return [str(path) for path in (*files_in_force(), *(path for path in credential_files() if os.path.exists(path)))]
 
 
 def registry_document(name: str, settings: Mapping[str, HostSettings]) -> dict[str, Any]:

@@ -122,8 +122,9 @@ def named_files(named: Path | None) -> list[Path]:
         configured = os.environ.get("XDG_CONFIG_HOME")
         user = (Path(configured) if configured else expanded(Path("~/.config"))) / "layerstore" / "config.toml"
     except ValueError:  # as in a container, for a user that it does not know
-        return [SYSTEM_FILE] if SYSTEM_FILE.exists() else []
-    return [path for path in (user, SYSTEM_FILE) if path.exists()]
+        return [SYSTEM_FILE] if os.path.exists(SYSTEM_FILE) else []
+    # False, too, in a directory that this user may not enter: HOME is another user's, as in some containers.
+    return [path for path in (user, SYSTEM_FILE) if os.path.exists(path)]
 
 
 def from_toml(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ what names the server, or else from the certs.d directories of podman and Docker
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from layerstore_core.base.reference import is_registry
@@ -101,7 +102,7 @@ def files_in_force() -> list[Path]:
     docker = daemon_json.daemon_json()
     return [
         *registries_conf.registries_conf_files(),
-        *([containerd] if containerd.is_dir() else []),
+        *([containerd] if os.path.isdir(containerd) else []),
         *([docker] if docker else []),
-        *(path for path in certificate_directories() if path.is_dir()),
+        *(path for path in certificate_directories() if os.path.isdir(path)),
     ]

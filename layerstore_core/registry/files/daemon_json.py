@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from layerstore_core.rootless.rights import acts_for_root
 
 def daemon_json() -> Path | None:
     """Return the file: a user's own daemon's, if it has one, or the system's; `None` if there is none."""
-    return next((path for path in _files() if path.exists()), None)
+    return next((path for path in _files() if os.path.exists(path)), None)
 
 
 def endpoints(host: str, settings: RegistrySettings) -> list[Endpoint] | None:

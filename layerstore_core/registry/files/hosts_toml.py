@@ -5,6 +5,7 @@ The format is in containerd's docs/hosts.md. A directory without that file may h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +29,7 @@ _DEFAULT: Final = "_default"
 
 def containerd_directory(host: str) -> Path | None:
     """Return the directory of a registry; `None` if it has none, and there is none for all."""
-    return next((path for path in _candidates(host) if path.is_dir()), None)
+    return next((path for path in _candidates(host) if os.path.isdir(path)), None)
 
 
 def endpoints(host: str, settings: RegistrySettings) -> list[Endpoint] | None:

@@ -59,7 +59,7 @@ class _Rule:
 
 def registries_conf_files() -> list[Path]:
     """Return the files that are in force and exist, in the order in which they are read."""
-    return [path for path in _files() if path.exists()]
+    return [path for path in _files() if os.path.exists(path)]
 
 
 def endpoints(host: str, repository: str, settings: RegistrySettings) -> list[Endpoint] | None:
@@ -107,14 +107,15 @@ def endpoints(host: str, repository: str, settings: RegistrySettings) -> list[En
 def _files() -> Iterator[Path]:
     user = in_home(".config", "containers", "registries.conf")
     named = os.environ.get(_FILE_VARIABLE)
-    own = not named and bool(user) and user[0].exists()
+    own = not named and bool(user) and os.path.exists(user[0])
     yield Path(named) if named else user[0] if own else in_system("containers", "registries.conf")
     system = [] if own else [in_system("containers", "registries.conf.d")]
     for directory in (*system, *in_home(".config", "containers", "registries.conf.d")):
         try:
-            yield from sorted(directory.glob("*.conf"))
+            names = os.listdir(directory) if os.path.isdir(directory) else []
         except OSError as error:
             raise damaged(directory, f"it cannot be read: {error.strerror}") from None
+        yield from (directory / name for name in sorted(names) if name.endswith(".conf"))
 
 
 def _rules() -> Iterable[_Rule]:

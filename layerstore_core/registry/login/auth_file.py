@@ -168,6 +168,9 @@ class AuthFile:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if isinstance(error, PermissionError) and not os.path.exists(self.path):
+                # It is in a directory that this user may not enter: HOME is another user's, as in some containers.
+                return None
             raise ConfigError(
                 f"{self.path}: the credentials in it cannot be read: {error.strerror}; make it a file that only this "
                 "user may read and write (chmod 600), or remove it"

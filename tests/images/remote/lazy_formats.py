@@ -115,7 +115,7 @@ def zstd_chunked(
     toc: bytes | None = None,
     checksum: str | None = None,
 ) -> Packed:
-    """Make a zstd:chunked layer, as podman does: chunks have their end, and chunks of zeros are no part of the layer.
+    """Make a zstd:chunked layer, as podman does: a file has the end of its last chunk, and there are chunks of zeros.
 
     Args:
         tar: the tar that it is made of.
@@ -200,6 +200,7 @@ class _Packer:
                 continue
             item["digest"] = digest(data)
             pieces = [data[at : at + chunk] for at in range(0, len(data), chunk)]
+            file = item
             for number, piece in enumerate(pieces):
                 if number:
                     item = {"name": item["name"], "type": "chunk", "chunkOffset": number * chunk}
@@ -207,12 +208,14 @@ class _Packer:
                 item["offset"] = self.flush()
                 self.write(piece)
                 if ends:
-                    item["endOffset"] = self.flush()
+                    file["endOffset"] = self.flush()
                 if len(pieces) > 1 and (ends or number < len(pieces) - 1):
                     item["chunkSize"] = len(piece)
-                item["chunkDigest"] = digest(piece)
-                if ends and not piece.strip(b"\0"):
+                if len(pieces) > 1 or not ends:
+                    item["chunkDigest"] = digest(piece)
+                if ends and len(pieces) > 1 and not piece.strip(b"\0"):
                     item["chunkType"] = "zeros"
+                    del item["chunkDigest"]
 
 
 def toc_entry(entry: TarEntry) -> Document | None:

@@ -72,7 +72,7 @@ class ChunkTable:
 
         Args:
             start: see `Chunk`.
-            end: see `Chunk`; 0 if the next stream begins there.
+            end: see `Chunk`; 0 if that is where the next stream begins.
             inner: see `Chunk`.
             size: see `Chunk`.
             digest: see `Chunk`.
@@ -116,8 +116,23 @@ class ChunkTable:
         self._sorted = None
         return file
 
-    def set_digest(self, digest: bytes) -> None:
-        """Set the digest of the whole content of the file that was added last, after its chunks."""
+    def finish_file(self, end: int, digest: bytes) -> None:
+        """Note more of the file that was added last, after its chunks.
+
+        Args:
+            end: the offset in the blob after its last chunk; 0 if it is not known.
+            digest: the digest of its whole content; empty if it has none.
+
+        Raises:
+            InvalidLayer: the end is not in the blob.
+        """
+        last = len(self._starts) - 1
+        if end and last not in self._zeros:
+            if not self._starts[last] < end <= self._end:
+                raise InvalidLayer(f"its content ends at byte {end} of the layer, where there are no contents")
+            self._ends.setdefault(last, end)
+        if not digest:
+            return
         numbers = self.chunks_of(len(self._first) - 1)
         if len(numbers) != 1 or not self._digest(numbers[0]):
             self._files[len(self._first) - 1] = digest
@@ -139,9 +154,11 @@ class ChunkTable:
         start, size = self._starts[number], self._sizes[number]
         if number in self._zeros:
             return Chunk(0, 0, 0, size, self._digest(number), zeros=True)
+        if start == self._end:  # the table itself
+            return Chunk(start, self._ends[number], self._inner.get(number, 0), size, self._digest(number))
         inner = self._inner.get(number, 0)
         # What compressed bytes can grow to is bounded, and a stream may go on with other files.
-        end = min(self._ends.get(number) or self._next(start), start + compressed_limit(inner + size))
+        end = min(self._ends.get(number, self._end), self._next(start), start + compressed_limit(inner + size))
         return Chunk(start, end, inner, size, self._digest(number))
 
     def _check_order(self, number: int, start: int, inner: int) -> None:

@@ -151,9 +151,10 @@ class _Contents:
     def __init__(self, table: ChunkTable) -> None:
         self.table = table
         self._file: TarEntry | None = None
-        #: How much of the file is in chunks so far, and the digest of all of it.
+        #: How much of the file is in chunks so far; the digest of all of it; and where its last chunk ends.
         self._covered = 0
         self._digest: bytes | None = None
+        self._end = 0
 
     def add_entry(self, item: Mapping[str, Any], entry: TarEntry) -> int:
         """Add an entry; return the offset of its node."""
@@ -163,7 +164,8 @@ class _Contents:
         file = self.table.add_file()
         if entry.size:
             self._file, self._covered, self._digest = entry, 0, digest(item, "digest")
-            self._add(item, entry)
+            self._end = number(item, "endOffset")
+            self._add(item, entry, 0)
         elif any(digest(item, key) not in (None, _EMPTY) for key in ("digest", "chunkDigest")):
             raise InvalidLayer("its table of contents says that it is empty, and has another digest", entry=entry.name)
         return -1 - file
@@ -172,7 +174,7 @@ class _Contents:
         """Add a further chunk of the last file."""
         if self._file is None or name_of(item) != self._file.name:
             raise InvalidLayer("its table of contents has a chunk that belongs to no file", entry=name_of(item))
-        self._add(item, self._file)
+        self._add(item, self._file, number(item, "endOffset"))
 
     def finish(self) -> None:
         """Check the last file, of which no more chunks come."""
@@ -183,10 +185,12 @@ class _Contents:
             raise InvalidLayer(
                 f"its table of contents has chunks of {self._covered} bytes for a file of {file.size}", entry=file.name
             )
-        if self._digest is not None:
-            self.table.set_digest(self._digest)
+        try:
+            self.table.finish_file(self._end, self._digest or b"")
+        except InvalidLayer as error:
+            raise InvalidLayer(error.reason, entry=file.name) from None
 
-    def _add(self, item: Mapping[str, Any], file: TarEntry) -> None:
+    def _add(self, item: Mapping[str, Any], file: TarEntry, end: int) -> None:
         left = file.size - self._covered
         size = number(item, "chunkSize") or left
         if number(item, "chunkOffset") != self._covered or not 0 < size <= left:
@@ -194,9 +198,15 @@ class _Contents:
         own = digest(item, "chunkDigest")
         if own is None and self._digest is None:
             raise InvalidLayer("its table of contents has no digest of its content", entry=file.name)
-        place = number(item, "offset"), number(item, "endOffset"), number(item, "innerOffset")
         try:
-            self.table.add_chunk(*place, size, own or b"", zeros=item.get("chunkType") == "zeros")
+            self.table.add_chunk(
+                number(item, "offset"),
+                end,
+                number(item, "innerOffset"),
+                size,
+                own or b"",
+                zeros=item.get("chunkType") == "zeros",
+            )
         except InvalidLayer as error:
             raise InvalidLayer(error.reason, entry=file.name) from None
         self._covered += size

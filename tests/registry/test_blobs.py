@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from layerstore_core.registry import InvalidAnswer, NotInRegistry, Registry, RegistryError, RegistryUnavailable
 from layerstore_core.registry.blobs import BlobResponse
@@ -157,6 +160,43 @@ def test_a_storage_server_that_is_not_there(registry: Registry, fake: FakeRegist
         registry.blob("app", DIGEST)
     assert "secret" not in str(error.value)
     assert fake.log.count() == 5
+
+
+FAULTS = st.one_of(
+    st.tuples(st.just("cut"), st.integers(0, 2000)),
+    st.tuples(st.just("reset"), st.integers(0, 2000)),
+    st.tuples(st.sampled_from(["ignore_range", "without_length", "hang_up"])),
+    st.tuples(st.just("status"), st.sampled_from([429, 500, 503])),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(FAULTS, max_size=2), max_size=4), st.integers(0, 1999), st.integers(1, 3000), st.data())
+def test_faults_in_any_order_never_change_the_bytes(
+    fake_registry: FakeRegistry,
+    pauses: list[float],
+    faults: list[list[tuple[Any, ...]]],
+    start: int,
+    piece: int,
+    data: st.DataObject,
+) -> None:
+    content = DATA[100:2100]
+    end = data.draw(st.none() | st.integers(start + 1, 2500))
+    size = data.draw(st.sampled_from([None, len(content)]))
+    digest = fake_registry.add_blob("app", content)
+    fake_registry.faults.clear()
+    for number, several in enumerate(faults):
+        for name, *arguments in several:
+            getattr(fake_registry.faults.on("blobs", times=1, skip=number), name)(*arguments)
+    with Registry(fake_registry.host, settings={}, timeout=5) as registry:
+        try:
+            blob = registry.blob("app", digest, start=start, end=end, size=size)
+            found = rest(blob, piece)
+        except RegistryUnavailable:
+            assert len(faults) > 3
+        else:
+            assert blob.start in (0, start)
+            assert found == content[blob.start : end]
 
 
 # Other bytes than there should be.

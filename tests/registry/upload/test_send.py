@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from layerstore_core.registry import InvalidAnswer, Registry, RegistryDenied, RegistryError, RegistryUnavailable
 from layerstore_core.registry.credentials import Credentials
@@ -198,6 +201,47 @@ def test_a_connection_that_breaks_always(registry: Registry, fake_registry: Fake
         send(registry)
     assert fake_registry.log.count("PUT|PATCH") == 5
     assert fake_registry.open_uploads == 0
+
+
+FAULTS = st.one_of(
+    st.tuples(st.just("cut_request"), st.integers(1, 3000)),
+    st.tuples(st.sampled_from(["hang_up", "reset"])),
+    st.tuples(st.just("status"), st.sampled_from([404, 413, 416, 429, 503])),
+    st.tuples(st.just("header"), st.just("Range"), st.sampled_from([None, "0-0", "0-77", "0-99999"])),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from(["POST", "PUT", "PATCH", "GET", "HEAD"]), FAULTS), max_size=6),
+    st.integers(0, 3000),
+    st.booleans(),
+    st.booleans(),
+)
+def test_faults_in_any_order_never_change_the_bytes(
+    fake_registry: FakeRegistry,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    faults: list[tuple[str, tuple[Any, ...]]],
+    size: int,
+    resume: bool,
+    single_state: bool,
+) -> None:
+    monkeypatch.setattr("layerstore_core.registry.upload.send._PIECES", (1000, 300))
+    fake_registry.settings.resume, fake_registry.settings.single_state = resume, single_state
+    fake_registry.faults.clear()
+    fake_registry.repositories.clear()
+    for number, (method, (name, *arguments)) in enumerate(faults):
+        rule = fake_registry.faults.on(f"{method} .*/blobs/", times=1, skip=number // 2)
+        getattr(rule, name)(*arguments)
+    data = DATA[:size]
+    with Registry(fake_registry.host, settings={}, timeout=5) as registry:
+        try:
+            registry.upload_blob("app", digest_of(data), size, lambda: [data[:100], data[100:]])
+        except RegistryError:
+            assert faults
+            return
+    assert stored(fake_registry, digest_of(data)) == data
 
 
 # The end.

@@ -249,7 +249,8 @@ def _encode_descriptor(descriptor: Mapping[str, Any]) -> bytes:
     ordered = {key: descriptor[key] for key in _DESCRIPTOR_KEYS if key in descriptor}
     ordered.update(descriptor)
     text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(_GO_ESCAPES).encode()
+    # A lone surrogate is not UTF-8. JSON can hold it as an escape, which is what this error handler writes.
+    return text.translate(_GO_ESCAPES).encode("utf-8", "backslashreplace")
 
 
 def _digest(kind: type[_D], path: Path, text: str) -> _D:

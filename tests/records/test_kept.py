@@ -70,6 +70,14 @@ def test_origins_come_back_as_they_were(kept: KeptDocuments) -> None:
     assert kept.of_image(IMAGE) is None
 
 
+def test_half_a_character_comes_back_as_it_was(kept: KeptDocuments) -> None:
+    """JSON may have half of a surrogate pair as an escape: a descriptor is kept as it came."""
+    origin = Origin({**TARGET, "annotations": {"a": "\ud800 \u00e9"}}, {IMAGE: DIGEST})
+    kept.set_image(IMAGE, origin)
+    kept.set_names({"a:1": {IMAGE: origin}})
+    assert kept.of_image(IMAGE) == kept.of_name("a:1", IMAGE) == origin
+
+
 def test_annotations_of_a_name_do_not_change_those_of_the_image(kept: KeptDocuments) -> None:
     kept.set_image(IMAGE, ORIGIN)
     kept.set_annotations(IMAGE, {"x": "y"}, name="b:1")

@@ -113,7 +113,9 @@ def is_shallow(document: Any) -> bool:
 
 def encode(document: Any) -> bytes:
     """Return the JSON of origins as it is written."""
-    return (json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+    # A lone surrogate is not UTF-8. JSON can hold it as an escape, which is what this error handler writes.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:

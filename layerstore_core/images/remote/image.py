@@ -16,9 +16,10 @@ from layerstore_core.images.formats.documents import ConfigDocument, Descriptor,
 from layerstore_core.images.formats.oci_layout import CONFIG_TYPES, is_layer_type
 from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.remote.documents import read_blob, read_image
-from layerstore_core.images.remote.lazy.layer import RemoteLayer
+from layerstore_core.images.remote.lazy.layer import RemoteLayer, TablesTogether
 from layerstore_core.images.remote.lazy.place import place_of
 from layerstore_core.images.remote.lazy.ranges import RegistryBlob
+from layerstore_core.images.remote.lazy.source import TocBudget
 from layerstore_core.records.imagedb import MAX_CONFIG
 from layerstore_core.view.limits import MAX_ENTRIES, MAX_PATH_BYTES
 from layerstore_core.view.tree import TreeView
@@ -202,7 +203,11 @@ class RegistryImage:
                 )
             if "encrypted" in layer.media_type:
                 raise InvalidImage(f"{self.reference}: layer {layer.digest} is encrypted")
-        layers = [self._layer(number, layer) for number, layer in enumerate(self.layers)]
+        budget = TocBudget()
+        layers = [self._layer(number, layer, budget) for number, layer in enumerate(self.layers)]
+        together = TablesTogether(layers)
+        for one in layers:
+            one.fetch_with(together)
         return TreeView(layers, max_entries=self._max_entries, max_path_bytes=self._max_path_bytes)
 
     def close(self) -> None:
@@ -219,10 +224,10 @@ class RegistryImage:
     def __repr__(self) -> str:
         return f"<RegistryImage {self.reference}>"
 
-    def _layer(self, number: int, layer: Descriptor) -> RemoteLayer:
+    def _layer(self, number: int, layer: Descriptor, budget: TocBudget) -> RemoteLayer:
         blob = RegistryBlob(self._registry, self.reference.path, layer.digest, layer.size)
         place = place_of(layer.annotations, layer.size)
-        return RemoteLayer(blob, place, lambda: self.diff_ids[number], self._limit, whole=self._verify)
+        return RemoteLayer(blob, place, lambda: self.diff_ids[number], self._limit, budget, whole=self._verify)
 
     def _config_of(self, manifest: RemoteManifest) -> ConfigDocument:
         where = f"{self.reference}: {manifest.digest}"

@@ -11,6 +11,7 @@ from layerstore_core.base.limits import Limit
 from layerstore_core.images.remote.lazy.layer import RemoteLayer
 from layerstore_core.images.remote.lazy.place import place_of
 from layerstore_core.images.remote.lazy.ranges import RangesIgnoredError
+from layerstore_core.images.remote.lazy.source import TocBudget
 from layerstore_core.view.tree import TreeView
 from tests.images.remote.lazy_formats import Packed
 
@@ -60,9 +61,18 @@ class _Reader:
         self._file.close()
 
 
-def layer_of(blob: MemoryBlob, packed: Packed, *, whole: bool = False, diff_id: str | None = None) -> RemoteLayer:
+def layer_of(
+    blob: MemoryBlob,
+    packed: Packed,
+    *,
+    whole: bool = False,
+    diff_id: str | None = None,
+    budget: TocBudget | None = None,
+) -> RemoteLayer:
     expected = DiffID(diff_id) if diff_id is not None else DiffID.of(packed.tar)
-    return RemoteLayer(blob, place_of(packed.annotations, blob.size), lambda: expected, LIMIT, whole=whole)
+    return RemoteLayer(
+        blob, place_of(packed.annotations, blob.size), lambda: expected, LIMIT, budget or TocBudget(), whole=whole
+    )
 
 
 def view_of(*layers: Packed, whole: bool = False) -> tuple[TreeView, Sequence[MemoryBlob]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,31 @@ def test_registry_that_ignores_ranges_sends_a_layer_once(fake: FakeRegistry) -> 
         assert (view / "f0").read_bytes() == NOISE
         assert (view / "last").read_bytes() == b"last"
     assert fake.log.count("/blobs/") <= 4
+
+
+def test_tables_of_all_layers_are_fetched_at_once(fake: FakeRegistry) -> None:
+    layers = [estargz(tars.tar(f(b"f%d" % n, b"x" * n))) for n in range(1, 9)]
+    add(fake, layers, "1")
+    held = fake.faults.on("GET .*/blobs/", times=4).hold()
+    with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view:
+        waiting = []
+
+        def release() -> None:
+            end = time.monotonic() + 10
+            while fake.log.count("/blobs/") < 4 and time.monotonic() < end:
+                time.sleep(0.01)
+            waiting.append(fake.log.count("/blobs/"))
+            held.release()
+
+        releaser = threading.Thread(target=release)
+        releaser.start()
+        assert len(list(view.walk())) == 11
+        releaser.join()
+        assert waiting == [4]
+    assert fake.log.count("/blobs/") == 16
+    with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view:
+        next(iter(view.walk()))
+    fake.repository("app").blobs[descriptor(layers[5].blob, "")["digest"]] = b"x" * len(layers[5].blob)
+    with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view, pytest.raises(InvalidLayer):
+        view.find(b"")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("layerstore-tables")]

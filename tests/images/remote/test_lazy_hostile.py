@@ -15,7 +15,6 @@ from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy import source, toc_layer
 from layerstore_core.images.remote.lazy.document import MAX_VALUE, read_entries
 from layerstore_core.images.remote.lazy.place import place_of
-from layerstore_core.view.limits import MAX_PATH_BYTES
 from layerstore_core.view.tree import TreeView
 from tests import tars
 from tests.across.chains import d, f, link, sym
@@ -283,15 +282,18 @@ def test_table_that_is_longer_than_announced_is_refused() -> None:
 
 
 def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = estargz(TAR)
+    start, end = packed.toc_range
+    blobs = [MemoryBlob(packed.blob) for _ in range(3)]
+    budget = source.TocBudget(2 * (end - start))
+    view = TreeView([layer_of(blob, packed, budget=budget) for blob in blobs])
+    with view, pytest.raises(InvalidLayer, match=f"all layers of an image may have {2 * (end - start)}"):
+        view.find(b"")
+    assert blobs[2].received == 51
     monkeypatch.setattr(source, "MAX_TOC", 300)
     for form in ("estargz", "zstd:chunked"):
         with pytest.raises(InvalidLayer, match="the limit is 300"):
             read_all(pack(TAR, form))  # type: ignore[arg-type]
-    monkeypatch.setattr(source, "MAX_COMPRESSED", 100)
-    view, (blob,) = view_of(estargz(TAR))
-    with pytest.raises(InvalidLayer, match="the limit is 100"):
-        view.find(b"")
-    assert blob.received == 51
 
 
 def test_entries_and_chunks_are_bounded() -> None:
@@ -299,14 +301,21 @@ def test_entries_and_chunks_are_bounded() -> None:
     blob = MemoryBlob(packed.blob)
     place = place_of(packed.annotations, blob.size)
     assert place is not None
-    toc = source.get_toc(blob, place)
+    toc = source.get_toc(blob, place, source.TocBudget())
     assert toc is not None
-    layer = toc_layer.TocLayer(blob, toc, 1 << 30, max_entries=20)
+    layer = toc_layer.TocLayer(blob, toc, 1 << 30, source.TocBudget(), max_entries=20)
     with pytest.raises(InvalidLayer, match="more than 20 entries"):
         list(layer.batches())
     with TreeView([layer_of(blob, packed)], max_entries=5) as view, pytest.raises(InvalidLayer, match="5 entries"):
         view.find(b"")
-    assert MAX_PATH_BYTES
+    budget = source.TocBudget(chunks=50)
+    layers = [layer_of(MemoryBlob(packed.blob), packed, budget=budget) for _ in range(3)]
+    for _ in range(3):  # reading a table again does not count again
+        for layer in layers[:2]:  # type: ignore[assignment]
+            list(layer.batches())
+    assert budget.chunks == 50 - 2 * 22
+    with pytest.raises(InvalidLayer, match="more than 6 chunks"):
+        list(layers[2].batches())
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])

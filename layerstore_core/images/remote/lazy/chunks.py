@@ -62,6 +62,10 @@ class ChunkTable:
         self._files: dict[int, bytes] = {}
         self._sorted: Sequence[int] | None = None
 
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self._starts)
+
     def add_file(self) -> int:
         """Begin with the next file; return its number."""
         self._first.append(len(self._starts))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 
 from layerstore_core.base.digests import DiffID
 from layerstore_core.base.limits import Limit
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy.place import TocPlace
 from layerstore_core.images.remote.lazy.ranges import Blob, RangesIgnoredError
-from layerstore_core.images.remote.lazy.source import get_toc
+from layerstore_core.images.remote.lazy.source import TocBudget, get_toc
 from layerstore_core.images.remote.lazy.streamed import StreamedLayer
 from layerstore_core.images.remote.lazy.toc_layer import TocLayer
 from layerstore_core.log import logger
@@ -27,20 +29,42 @@ class RemoteLayer:
         place: where its table of contents is; `None` if it has none.
         diff_id: returns the digest of its tar.
         limit: the most bytes that the tar, or a file of it, may have.
+        budget: what the tables of the image may take.
         whole: fetch it whole, and compare both digests before anything of it is used; use no table of contents.
     """
 
     def __init__(
-        self, blob: Blob, place: TocPlace | None, diff_id: Callable[[], DiffID], limit: Limit, *, whole: bool = False
+        self,
+        blob: Blob,
+        place: TocPlace | None,
+        diff_id: Callable[[], DiffID],
+        limit: Limit,
+        budget: TocBudget,
+        *,
+        whole: bool = False,
     ) -> None:
         self._blob = blob
         self._place = None if whole else place
         self._limit = limit
         self._streamed = StreamedLayer(blob, diff_id, limit, whole=whole)
+        self._budget = budget
         self._layer: StreamedLayer | TocLayer | None = None
+        self._together: TablesTogether | None = None
+        self._coming: Future[TocLayer | None] | None = None
+
+    def fetch_with(self, together: TablesTogether) -> None:
+        """When all entries are read, fetch the tables of the other layers meanwhile."""
+        self._together = together
+
+    def submit(self, executor: Executor) -> None:
+        """Begin to fetch the table of contents, if there may be one and it is not here."""
+        if self._place is not None and self._layer is None and self._coming is None:
+            self._coming = executor.submit(self._by_table)
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
+        if self._together is not None:
+            self._together.start()
         with self._advising():
             yield from self._chosen().batches()
 
@@ -61,6 +85,9 @@ class RemoteLayer:
 
     def close(self) -> None:
         """See `ViewLayer.close`."""
+        coming, self._coming = self._coming, None
+        if coming is not None and not coming.cancel():
+            coming.exception()  # wait for its end
         self._streamed.close()
 
     @contextmanager
@@ -75,18 +102,44 @@ class RemoteLayer:
 
     def _chosen(self) -> StreamedLayer | TocLayer:
         if self._layer is None:
-            self._layer = self._by_table() or self._streamed
+            coming, self._coming = self._coming, None
+            self._layer = (self._by_table() if coming is None else coming.result()) or self._streamed
         return self._layer
 
     def _by_table(self) -> TocLayer | None:
         if self._place is None:
             return None
         try:
-            toc = get_toc(self._blob, self._place)
+            toc = get_toc(self._blob, self._place, self._budget)
         except RangesIgnoredError:
             logger.info("{}: the registry gives no parts of it, so it is read from its beginning", self._blob.digest)
             return None
         if toc is None:
             logger.info("{}: its end is not that of an eStargz layer: it is read from its beginning", self._blob.digest)
             return None
-        return TocLayer(self._blob, toc, self._limit.bytes)
+        return TocLayer(self._blob, toc, self._limit.bytes, self._budget)
+
+
+class TablesTogether:
+    """The layers of an image, of which the tables of contents are fetched at the same time.
+
+    Args:
+        layers: the layers.
+    """
+
+    #: How many are fetched at once.
+    AT_ONCE: Final = 4
+
+    def __init__(self, layers: Sequence[RemoteLayer]) -> None:
+        self._layers = layers
+        self._begun = False
+
+    def start(self) -> None:
+        """Begin to fetch the tables. A second call does nothing."""
+        if self._begun or len(self._layers) < 2:
+            return
+        self._begun = True
+        executor = ThreadPoolExecutor(self.AT_ONCE, "layerstore-tables")
+        for layer in self._layers:
+            layer.submit(executor)
+        executor.shutdown(wait=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 from layerstore_core.errors import InvalidLayer
@@ -13,13 +14,46 @@ from layerstore_core.images.remote.lazy.ranges import Blob, read_range
 from layerstore_core.streams.compression import CHUNK, decompress
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.scanner import TarScanner
+from layerstore_core.view.limits import MAX_ENTRIES
 
-#: The longest table, compressed and not, in bytes. A table of a million files has some 300 MB, and a tenth of that when
-#: it is compressed, which is kept in memory.
-MAX_COMPRESSED: Final = 64 << 20
+#: The longest table in bytes. A table of a million files has some 300 MB.
 MAX_TOC: Final = 1 << 30
+#: The most bytes of all tables of an image, as they are compressed and kept in memory: to a tenth of that.
+MAX_COMPRESSED: Final = 128 << 20
 #: The name of eStargz's table in the layer's tar.
 _NAME: Final = b"stargz.index.json"
+
+
+class TocBudget:
+    """What the tables of all layers of an image may take, so that memory is bounded. Threads share it.
+
+    Args:
+        compressed: the most bytes of tables, as they are compressed.
+        chunks: the most chunks of files.
+
+    Attributes:
+        chunks: how many more chunks there may be.
+    """
+
+    def __init__(self, compressed: int | None = None, chunks: int = MAX_ENTRIES) -> None:
+        self._limit = self._left = MAX_COMPRESSED if compressed is None else compressed
+        self._lock = Lock()
+        self.chunks = chunks
+
+    def take(self, blob: Blob, compressed: int) -> None:
+        """Count the compressed bytes of a table.
+
+        Raises:
+            InvalidLayer: they are too many.
+        """
+        with self._lock:
+            self._left -= compressed
+            if self._left >= 0:
+                return
+        raise InvalidLayer(
+            f"the table of contents of {blob.digest} has {compressed} bytes, as it is compressed; the tables of "
+            f"all layers of an image may have {self._limit}"
+        )
 
 
 @dataclass(frozen=True)
@@ -45,23 +79,25 @@ class Toc:
     sha256: bytes = b""
 
 
-def get_toc(blob: Blob, place: TocPlace) -> Toc | None:
+def get_toc(blob: Blob, place: TocPlace, budget: TocBudget) -> Toc | None:
     """Get the table of contents of a layer; `None` if the layer has none in a form that is known.
 
     Args:
         blob: the layer.
         place: where the table is.
+        budget: what the tables of the image may take.
 
     Raises:
         InvalidLayer: the table is damaged or too long, or has another digest.
         RangesIgnoredError: the registry gives no ranges of the layer.
         LayerStoreError: the registry does not give it.
     """
-    return _estargz(blob, place) if place.form == "estargz" else _zstd(blob, place)
+    return (_estargz if place.form == "estargz" else _zstd)(blob, place, budget)
 
 
-def _zstd(blob: Blob, place: TocPlace) -> Toc:
-    _check_length(blob, place.compressed, place.size)
+def _zstd(blob: Blob, place: TocPlace, budget: TocBudget) -> Toc:
+    _check_length(blob, place.size)
+    budget.take(blob, place.compressed)
     end = place.offset + place.compressed
     data = read_range(blob, place.offset, end)
     _check_digest(blob, place, _hash(place, [data]))
@@ -72,14 +108,14 @@ def _zstd(blob: Blob, place: TocPlace) -> Toc:
     return Toc(place, place.offset, end, read)
 
 
-def _estargz(blob: Blob, place: TocPlace) -> Toc | None:
+def _estargz(blob: Blob, place: TocPlace, budget: TocBudget) -> Toc | None:
     if blob.size <= FOOTER:
         return None
     start = offset_in_footer(read_range(blob, blob.size - FOOTER, blob.size), blob.size)
     if start is None:
         return None
     end = blob.size - FOOTER
-    _check_length(blob, end - start, 0)
+    budget.take(blob, end - start)
     data = read_range(blob, start, end)
     scanner, entry = _open_tar(data, blob)
     assert entry is not None
@@ -91,7 +127,7 @@ def _estargz(blob: Blob, place: TocPlace) -> Toc | None:
             sha256.update(piece)
             yield piece
 
-    _check_length(blob, 0, entry.size)
+    _check_length(blob, entry.size)
     _check_digest(blob, place, _hash(place, payload()))
 
     def read() -> Iterator[bytes]:
@@ -143,9 +179,6 @@ def _check_digest(blob: Blob, place: TocPlace, found: str) -> None:
         )
 
 
-def _check_length(blob: Blob, compressed: int, size: int) -> None:
-    if compressed > MAX_COMPRESSED or size > MAX_TOC:
-        raise InvalidLayer(
-            f"the table of contents of {blob.digest} has {max(compressed, size)} bytes; the limit is "
-            f"{MAX_COMPRESSED if compressed > MAX_COMPRESSED else MAX_TOC}"
-        )
+def _check_length(blob: Blob, size: int) -> None:
+    if size > MAX_TOC:
+        raise InvalidLayer(f"the table of contents of {blob.digest} has {size} bytes; the limit is {MAX_TOC}")

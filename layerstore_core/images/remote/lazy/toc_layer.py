@@ -12,7 +12,7 @@ from layerstore_core.images.remote.lazy.chunks import Chunk, ChunkTable
 from layerstore_core.images.remote.lazy.document import read_entries
 from layerstore_core.images.remote.lazy.entries import digest, entry_of, name_of, number
 from layerstore_core.images.remote.lazy.ranges import CHUNK, Blob, RangesIgnoredError, Window
-from layerstore_core.images.remote.lazy.source import Toc
+from layerstore_core.images.remote.lazy.source import Toc, TocBudget
 from layerstore_core.streams.compression import decompress
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.unpack.create import mtime_to_set
@@ -38,19 +38,22 @@ class TocLayer:
         blob: the layer.
         toc: its table of contents.
         max_size: the largest size of a file in bytes.
-        max_entries: the most entries, and the most chunks of files.
+        budget: what the tables of the image may take.
+        max_entries: the most entries.
     """
 
-    def __init__(self, blob: Blob, toc: Toc, max_size: int, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, blob: Blob, toc: Toc, max_size: int, budget: TocBudget, max_entries: int = MAX_ENTRIES) -> None:
         self._blob = blob
         self._toc = toc
         self._max_size = max_size
+        self._budget = budget
         self._max_entries = max_entries
         self._table: ChunkTable | None = None
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
-        contents = _Contents(ChunkTable(self._toc.start, self._max_entries))
+        known = 0 if self._table is None else len(self._table)
+        contents = _Contents(ChunkTable(self._toc.start, self._budget.chunks + known))
         batch: list[PlainFile] = []
         count = 0
         for item in read_entries(self._toc.read(), self._blob.digest):
@@ -83,6 +86,7 @@ class TocLayer:
         if toc.entry is not None:
             own = contents.table.add_own(toc.end, toc.inner, toc.entry.size, toc.sha256)
             yield OtherEntry(toc.entry, b"", -1 - own, 0)
+        self._budget.chunks += (0 if self._table is None else len(self._table)) - len(contents.table)
         self._table = contents.table
 
     def search(self, wanted: Mapping[bytes, int]) -> Found:

@@ -150,7 +150,7 @@ def _on_terminal() -> Iterator[BlobProgress]:
             task, state, when = tasks[event.name]
             if event.state != state:
                 # Another state counts its bytes anew, and so does its rate.
-                display.reset(task, total=size, description=text)
+                display.reset(task, total=size, completed=event.done, description=text)
             elif now - when < _INTERVAL and event.done != event.size:
                 return
             tasks[event.name] = task, event.state, now

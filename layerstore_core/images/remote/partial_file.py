@@ -12,8 +12,9 @@ Bytes are written before the table says so. Therefore a process that is killed l
 go on. After a power cut the table may say too much; the digest of the blob, which every reader compares, shows that.
 A file without a valid table has no bytes.
 
-A process that writes or reads such a file has it locked (fcntl(2), "Open file description locks"). A file may be
-removed only by the one who has its lock. Who waited for the lock meanwhile can still use the file, if it is complete.
+A process that writes such a file has it locked (fcntl(2), "Open file description locks"), until it is complete: then
+others may read it, too. A file may be removed by the one who has its lock, or if it is complete. Who has opened it by
+then can still use it, if it is complete.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class PartialFile:
     def try_lock(self) -> bool:
         """Open the file, which is made if it is missing, and lock it; return `False` if it is locked elsewhere.
 
+        A complete file does not stay locked.
+
         A file that was removed while this object waited for its lock is used if it is complete; otherwise a new one is
         made.
 
@@ -77,7 +80,10 @@ class PartialFile:
             if not lock(self._descriptor.number):
                 return False
             self.ranges = read_table(self._fd, self.size) or []
-            if self.complete or is_at(self._fd, self.path):
+            if self.complete:
+                unlock(self._fd)
+                return True
+            if is_at(self._fd, self.path):
                 return True
             self.close()
 
@@ -133,7 +139,7 @@ class PartialFile:
             position += count
 
     def add(self, start: int, end: int) -> None:
-        """Record that a range was written.
+        """Record that a range was written. A file that is complete now is not locked any more.
 
         Raises:
             OSError: the table cannot be written.
@@ -147,6 +153,8 @@ class PartialFile:
         if len(joined) <= MAX_RANGES:  # otherwise it is downloaded again some time
             self.ranges = joined
             self._write_table()
+            if self.complete:
+                unlock(self._fd)
 
     def clear(self) -> None:
         """Record that no byte is there, and give their space back.
@@ -213,6 +221,11 @@ def lock(fd: int) -> bool:
             return False
         raise
     return True
+
+
+def unlock(fd: int) -> None:
+    """Release the lock on a file."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
 def is_locked(fd: int) -> bool:

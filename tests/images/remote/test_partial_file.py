@@ -90,6 +90,21 @@ def test_a_complete_file_can_be_used_after_its_removal(tmp_path: Path) -> None:
     assert not second.path.exists()
 
 
+def test_a_complete_file_is_for_all_who_read(tmp_path: Path) -> None:
+    first, second = opened(tmp_path / "blob"), PartialFile(tmp_path / "blob", SIZE)
+    assert not second.try_lock()
+    first.write_at(0, b"x" * SIZE)
+    first.add(0, SIZE)
+    third = opened(tmp_path / "blob")
+    assert second.try_lock()
+    assert second.complete
+    assert third.complete
+    for file in (first, second, third):
+        assert file.read_at(SIZE - 1, 1) == b"x"
+        file.remove()
+    assert not first.path.exists()
+
+
 def test_an_incomplete_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     first, second = opened(tmp_path / "blob"), PartialFile(tmp_path / "blob", SIZE)
     assert not second.try_lock()

@@ -11,7 +11,7 @@ from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.remote.leftovers import downloads_directory
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.partial_file import PartialFile, lock
 from layerstore_core.records.blob_sources import BlobSources
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, sha256
@@ -85,10 +85,9 @@ def test_what_is_damaged_is_not_recorded(images: Images, store: LayerStore, fake
 
 def test_what_another_process_has_locked_is_left_alone(images: Images, store: LayerStore, fake: FakeRegistry) -> None:
     name = pull_unrecorded(images, fake)
-    file = PartialFile(downloads_directory(store.root) / sha256(APP.blobs[0]).replace(":", "/"), len(APP.blobs[0]))
-    assert file.try_lock()
-    images.pull(name)
-    file.close()
+    with open(downloads_directory(store.root) / sha256(APP.blobs[0]).replace(":", "/"), "r+b") as file:
+        assert lock(file.fileno())
+        images.pull(name)
     assert known(store) == [False, True]
     images.pull(name)
     assert (known(store), left(store)) == ([True, True], [])

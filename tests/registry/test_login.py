@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from layerstore_core.registry import Registry, RegistryDenied
 from layerstore_core.registry.credentials import Credentials, credentials_for, erase_credentials, store_credentials
 from tests.registry.conftest import USERS
+from tests.registry.keychain import Keychain
 from tests.registry.servers import RegistryServer, program_missing
 from tests.registry.surroundings import Places, own_places
 
@@ -91,3 +93,35 @@ def test_docker_hub_s_credentials_are_those_of_docker_and_skopeo(places: Places)
         assert user_of("skopeo", name) == "ada"
     assert ask("docker", "logout").returncode == 0
     assert credentials_for("docker.io", "library/debian") is None
+
+
+def test_a_credential_helper_that_docker_uses(
+    places: Places, basic_registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keychain = Keychain(places, monkeypatch)
+    keychain.configure({"credsStore": "test"})
+    host = basic_registry.host
+    done = ask("docker", "login", "-u", "ada", "--password-stdin", host, stdin=USERS["ada"])
+    assert done.returncode == 0, done.stderr
+    assert list(keychain.kept) == [host]
+    assert credentials_for(host) == ADA
+    store_credentials(host, Credentials(username="bob", password="other"))
+    assert keychain.kept[host]["Username"] == "bob"
+    assert ask("docker", "logout", host).returncode == 0
+    assert (keychain.kept, credentials_for(host)) == ({}, None)
+
+
+def test_a_credential_helper_that_podman_uses(
+    places: Places, basic_registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keychain = Keychain(places, monkeypatch)
+    host = basic_registry.host
+    path = places.home.parent / "runtime/containers/auth.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"credHelpers": {host: "test"}}))
+    store_credentials(host, ADA)
+    assert keychain.kept[host]["Secret"] == USERS["ada"]
+    for program in ("podman", "skopeo"):
+        assert user_of(program, host) == "ada"
+    assert erase_credentials(host) == [f"docker-credential-test (named in {path})"]
+    assert user_of("podman", host) is None

@@ -265,6 +265,12 @@ def test_an_unknown_authority_is_not_trusted(server: RegistryServer, open_: Open
     open_(server.host, settings={server.host: HostSettings(insecure=True)}).ping()
 
 
+@pytest.mark.parametrize("form", ["tls"])
+def test_a_server_with_tls_that_is_asked_in_clear_says_so(server: RegistryServer, open_: Open) -> None:
+    with pytest.raises(RegistryError, match="HTTP request to an HTTPS server"):
+        open_(server.host).ping()
+
+
 @pytest.mark.parametrize("form", ["mutual"])
 def test_a_client_without_a_certificate_is_told(server: RegistryServer, open_: Open, authority: Authority) -> None:
     with pytest.raises(RegistryError, match="client_cert"):

@@ -50,12 +50,20 @@ def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_cred
 
 
 def errors_in(answer: Answer) -> tuple[list[str], list[str]]:
-    """Return the codes of an answer, and a text for each error; none if it is not a registry's error."""
+    """Return the codes of an answer, and a text for each error.
+
+    If it is not a registry's error, there are no codes; the only text is a line of plain text, if it is one.
+    """
     try:
-        document = json.loads(answer.whole(_MAX_BODY))
-        errors = [error for error in document["errors"] if isinstance(error, dict)]
-    except (ConnectionFailed, TooLong, ValueError, KeyError, TypeError, RecursionError):
+        data = answer.whole(_MAX_BODY)
+    except (ConnectionFailed, TooLong):
         return [], []
+    try:
+        errors = [error for error in json.loads(data)["errors"] if isinstance(error, dict)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Such as a server with TLS that was asked in clear. What proxies send is HTML, and nothing to be read.
+        text = data[: 4 * _SHOWN_TEXT].decode("utf-8", "replace").strip()
+        return [], [text] if text.isprintable() and len(text) <= _SHOWN_TEXT and "<" not in text and text else []
     codes: list[str] = []
     said: list[str] = []
     for error in errors:

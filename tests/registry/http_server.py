@@ -190,7 +190,7 @@ class Server:
         self._tls = tls
         self._http = _HTTPServer(self)
         self.port: int = self._http.server_address[1]
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name=f"fake {name}")
+        self._thread = threading.Thread(target=self._accept, name=f"fake {name}")
         self._thread.start()
 
     @property
@@ -212,10 +212,21 @@ class Server:
     def close(self) -> None:
         """Stop at once: cut off all connections. No thread is left."""
         self.stopping.set()
-        self._http.shutdown()
+        try:
+            self._http.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was closed before
         self._thread.join()
         self._http.server_close()
         self._http.cut_off()
+
+    def _accept(self) -> None:
+        # `serve_forever` would see only after a while that it is to stop: there are hundreds of these tests.
+        while not self.stopping.is_set():
+            try:
+                self._http.process_request(*self._http.get_request())
+            except OSError:
+                pass
 
 
 class _HTTPServer(ThreadingHTTPServer):

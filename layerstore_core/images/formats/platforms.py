@@ -26,6 +26,8 @@ _DEFAULT_VARIANT: Final = {"arm": 7, "arm64": 8, "amd64": 1}
 _NUMBERED = re.compile(r"v?([0-9]{1,3})", re.ASCII)
 #: Added to the rank of an image that needs more than the default variant: it is chosen only if there is no other.
 _NEEDS_MORE: Final = 1000
+#: The longest part of a platform: it is shown in messages, and no real one is half as long.
+_LONGEST: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Platform:
     def from_document(cls, document: Mapping[str, Any]) -> Self | None:
         """Read the platform from a descriptor or a config; return `None` if it has no architecture."""
         os, architecture, variant = (
-            found.lower() if isinstance(found := document.get(key), str) else ""
+            found[:_LONGEST].lower() if isinstance(found := document.get(key), str) else ""
             for key in ("os", "architecture", "variant")
         )
         return cls._normal(os or "linux", architecture, variant) if architecture else None

@@ -25,6 +25,8 @@ from layerstore_core.registry.results import Manifest, ManifestInfo
 MAX_READ: Final = 1000
 #: The most bytes of manifests, indexes and configs of one image.
 MAX_BYTES: Final = 64 << 20
+#: How many platforms stand in a message.
+_SHOWN: Final = 20
 
 
 class Body(Protocol):
@@ -189,7 +191,8 @@ class _Reader:
             return unknown
         if platform is None and len(images) == 1 and images[0].platform and images[0].platform.os == "linux":
             return images
-        there = ", ".join(dict.fromkeys(str(leaf.platform) for leaf in images)) or "none"
+        known = list(dict.fromkeys(str(leaf.platform) for leaf in images)) or ["none"]
+        there = ", ".join([*known[:_SHOWN], *(["…"] if len(known) > _SHOWN else [])])
         raise InvalidImage(f"{self._name}: there is no image for {target}; there are: {there}. Choose with --platform")
 
     def _manifest(self, leaf: _Leaf, *, optional: bool) -> None:

@@ -264,3 +264,12 @@ def test_layers_that_never_end(images: Images, fake: FakeRegistry, announced: in
             images.pull(f"{fake.host}/app:1")
         check_error(caught.value)
     assert fake.log.sent() < 64 << 20
+
+
+def test_very_many_platforms_with_long_names(images: Images, fake: FakeRegistry) -> None:
+    entry = image_entry(fake)
+    platforms = [{"os": f"{number}{'a' * 500}", "architecture": "b" * 500} for number in range(500)]
+    add_index(fake, [{**entry, "platform": platform} for platform in platforms], "1")
+    with pytest.raises(LayerStoreError, match="there is no image for linux/amd64") as caught:
+        images.pull(f"{fake.host}/app:1")
+    check_error(caught.value)

@@ -287,7 +287,7 @@ def test_wrong_arguments(images: Images, base: Image, here: Path) -> None:
     with pytest.raises(ImageDoesNotExist):
         images.append("missing:1", [here / "app"])
     for owner in ("nobody", "0:nobody", "bad"):
-        with pytest.raises(InvalidSource, match=r"has no (user|group)"):
+        with pytest.raises(InvalidSource, match=r"the (user|group) '\w+' of the new owner"):
             images.append(base, [here / "app"], owner=owner)
     with pytest.raises(InvalidSource, match="cannot be read"):
         images.append(None, [here / "app"], owner="app")

@@ -28,6 +28,8 @@ from layerstore_core.streams.compression import detect
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 _OCI_TYPES: Final = "application/vnd.oci.image.layer."
 _CHUNK: Final = 1 << 20
+#: So many layers are looked for in the output at once.
+_ASKING: Final = 8
 
 
 class BlobPath(Protocol):
@@ -158,16 +160,28 @@ class LayerBlobs:
             IntegrityError: a layer is damaged.
             OSError: the output cannot be written.
         """
-        missing = {
-            (layer.diff_id, wanted): layer for layer, wanted in layers if (layer.diff_id, wanted) not in self._known
-        }
-        jobs = {key: partial(self._write, layer, key[1]) for key, layer in missing.items()}
+        keys = {(layer.diff_id, wanted): layer for layer, wanted in layers}
+        if self._places is not None and (missing := keys.keys() - self._known.keys()):
+            # Waiting for answers takes no memory, and reading layers does.
+            jobs = {key: partial(self._find, keys[key], key[1]) for key in missing}
+            found = at_once(jobs, threads=_ASKING, stopped=self._stopped, name="layerstore-ask")
+            self._known |= {key: blob for key, blob in found.items() if blob is not None}
+        missing = keys.keys() - self._known.keys()
+        writing = {key: partial(self._write, layer, key[1]) for key, layer in keys.items() if key in missing}
         if self._threads == 1:
-            for key, job in jobs.items():
+            for key, job in writing.items():
                 self._known[key] = job()
-        elif jobs:
-            self._known |= at_once(jobs, threads=self._threads, stopped=self._stopped, name="layerstore-layer")
+        elif writing:
+            self._known |= at_once(writing, threads=self._threads, stopped=self._stopped, name="layerstore-layer")
         return [self._known[layer.diff_id, wanted] for layer, wanted in layers]
+
+    def _find(self, layer: Layer, wanted: str | None) -> LayerBlob | None:
+        """Have a layer's blob in the output without its content, if it is the best one that the layer can get."""
+        if self._compression is not None:
+            return self._made_before(layer, self._compression)
+        if wanted is not None:
+            return self._there(layer, wanted)
+        return next(filter(None, (self._there(layer, digest) for digest in self._digests(layer))), None)
 
     def _write(self, layer: Layer, wanted: str | None) -> LayerBlob:
         how = self._compression
@@ -175,8 +189,6 @@ class LayerBlobs:
             if (blob := self._had(layer, wanted)) is not None:
                 return blob
             how = self._otherwise
-        elif how is not None and (blob := self._made_before(layer, how)) is not None:
-            return blob
         return self._plain(layer) if how is None or how.method == "none" else self._compress(layer, how)
 
     def _made_before(self, layer: Layer, how: Compression) -> LayerBlob | None:
@@ -254,6 +266,8 @@ class LayerBlobs:
 
     def _plain(self, layer: Layer) -> LayerBlob:
         size, digest = layer.tar_size(), str(layer.diff_id)
+        if (blob := self._there(layer, digest)) is not None:
+            return blob
         try:
             self._add(digest, size, lambda: self._tar_of(layer))
         except WrongSize:
@@ -275,7 +289,8 @@ class LayerBlobs:
             blob = LayerBlob(f"sha256:{found.hexdigest()}", size, f"{LAYER_TYPE}{compression.suffix}")
             if self._made is not None and not self._stopped.is_set():
                 self._made(layer, blob, compression, spool)
-            self._add(blob.digest, size, lambda: _read(spool))
+            if self._there(layer, blob.digest) is None:
+                self._add(blob.digest, size, lambda: _read(spool))
         return blob
 
     def _add(self, digest: str, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:

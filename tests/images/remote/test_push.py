@@ -215,6 +215,8 @@ def test_compression_that_is_asked_for(images: Images, fake_registry: FakeRegist
     assert media_type == OCI_MANIFEST
     assert manifest["layers"] == [descriptor(blob, f"application/vnd.oci.image.layer.v1.tar{how.suffix}")]
     assert images.push("app:1", f"{fake_registry.host}/app:1", compression=text).digest == pushed.digest
+    elsewhere = images.push("app:1", f"{fake_registry.host}/other:1", compression=text)
+    assert (elsewhere.digest, elsewhere.blobs[0].state) == (pushed.digest, "mounted")
 
 
 def test_the_manifest_of_an_image_made_here_is_kept(

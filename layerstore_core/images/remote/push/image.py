@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from layerstore_core.registry import Registry
     from layerstore_core.store.handles import Layer
 
-#: So many layers are compressed and sent at once.
-_THREADS: Final = 4
+#: So many layers are read, compressed and sent at once. Each takes some 25 MiB of memory.
+_THREADS: Final = 3
 #: How layers are compressed that never were: what every registry and every client reads.
 #: Level 4 takes half the time of level 6, and makes 2 % more bytes.
 _DEFAULT: Final = Compression.parse("gzip:4")

@@ -11,7 +11,7 @@ import http.client
 import json
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,10 +83,14 @@ def updating(shop: Workshop) -> list[Contender]:
         _docker(shop, "docker pull", does, ["pull", "-q", child], before=["rmi", child]),
         Contender("podman pull", does, [*pull, child], "podman", _quietly([*podman, "rmi", child]), needs_root=True),
     ]
-    for one in found:
-        if not one.missing:
-            _run([base if word == child else word for word in one.command])
-    return found
+    return [one if one.missing else _prepared(one, child, base) for one in found]
+
+
+def _prepared(one: Contender, child: str, base: str) -> Contender:
+    """Return a contender that has pulled the image below the child, if it works here."""
+    command = [base if word == child else word for word in one.command]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment())
+    return replace(one, program=f"{one.program}-that-works-here") if done.returncode else one
 
 
 def _updated(shop: Workshop, driver: str, child: str, does: str) -> Contender:

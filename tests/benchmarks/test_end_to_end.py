@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,6 +34,7 @@ def run(*arguments: str | Path) -> str:
 def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
+    sizes += ["--pulled-entries", "60", "--pulled-bytes", "4194304"]
     sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000", "--growth-entries", "1000"]
     output = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
     results = json.loads((out / "results.json").read_text())
@@ -42,6 +44,8 @@ def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
         for name, measured in work["contenders"].items()
         if name.startswith("layerstore") and (os.geteuid() == 0 or "overlay2" not in name)
     }
+    if shutil.which("docker-registry") is None:
+        ours = {name: one for name, one in ours.items() if not name.startswith(("layerstore pull", "layerstore push"))}
     assert len(ours) > 8
     assert {name: one["missing"] for name, one in ours.items()} == dict.fromkeys(ours, "")
     assert set(results["memory"]) == {

@@ -38,6 +38,7 @@ class LayerStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec 
         root: the directory of the store; `None`: as for the command line.
         driver: the storage driver; `None`: that of the store.
         archive: the path of an archive or a layout, which is read instead of a store.
+        remote: whether the image is in a registry, which is read instead of a store, as by `RegistryImage`.
         **options: options of fsspec.
 
     Raises:
@@ -53,12 +54,13 @@ class LayerStoreFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec 
         root: str | None = None,
         driver: str | None = None,
         archive: str | None = None,
+        remote: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.image = image
         with ExitStack() as opened:
-            self.view = _open_view(opened, image, root, driver, archive)
+            self.view = _open_remote(opened, image) if remote else _open_view(opened, image, root, driver, archive)
             self._finalizer = weakref.finalize(self, opened.pop_all().close)
         self._lock = threading.RLock()
 
@@ -217,6 +219,12 @@ def _open_view(opened: ExitStack, image: str, root: str | None, driver: str | No
     if chain_id is not None and store.has_layer(chain_id):
         return opened.enter_context(store.get(chain_id).view(close_handle=True))
     return opened.enter_context(Images(store).view(image))
+
+
+def _open_remote(opened: ExitStack, image: str) -> TreeView:
+    from layerstore_core.images.remote.image import RegistryImage
+
+    return opened.enter_context(opened.enter_context(RegistryImage(image)).view())
 
 
 def _refuse(path: str) -> NoReturn:

@@ -14,6 +14,8 @@ from layerstore_core import ImageDoesNotExist, Images, LayerStore, StoreDoesNotE
 from tests import tars  # noqa: E402
 from tests.across.chains import T, attributes, d, f, link, node, sym  # noqa: E402
 from tests.images.archives import ImageSpec, docker_archive  # noqa: E402
+from tests.registry.fake_content import OCI_LAYER  # noqa: E402
+from tests.registry.fake_registry import FakeRegistry  # noqa: E402
 
 LAYER = tars.tar(
     d(b"etc", uid=3),
@@ -72,6 +74,17 @@ def test_generic_operations_of_fsspec_work_and_end(root: str, tmp_path: Path) ->
     assert (tmp_path / "copy").read_text() == "one\ntwo\n"
     with pytest.raises(FileNotFoundError):
         system.info("/nowhere")
+
+
+def test_image_in_a_registry_is_read_without_a_store(fake_registry: FakeRegistry) -> None:
+    image = ImageSpec([LAYER])
+    fake_registry.add_image("app", [LAYER], "1", config=image.config, layer_type=OCI_LAYER)
+    name = f"layerstore://{fake_registry.host}/app:1:/"
+    system = fsspec.filesystem("layerstore", image=f"{fake_registry.host}/app:1", remote=True)
+    assert system.ls("/", detail=False)
+    with fsspec.open(name + min(system.find("/")).strip("/"), remote=True) as file:
+        assert isinstance(file.read(), bytes)
+    assert fake_registry.log.count("/manifests/") == 1
 
 
 def test_archive_is_read_without_a_store(root: str, tmp_path: Path) -> None:

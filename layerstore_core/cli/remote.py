@@ -87,10 +87,13 @@ def open_remote(session: Session, reference: str, remote: Remote) -> RegistryIma
         ConfigError: a setting cannot be used.
         RegistryError, InvalidImage: there is no such image, or it is damaged.
     """
-    settings = session.config().registries
+    config = session.config()
     from layerstore_core.images.remote.image import RegistryImage
 
-    return RegistryImage(reference, remote.platform, verify=remote.verify, settings=settings)
+    limits = [limit for limit in (config.max_layer_size, config.max_spool_size) if limit is not None]
+    return RegistryImage(
+        reference, remote.platform, verify=remote.verify, settings=config.registries, max_size=min(limits)
+    )
 
 
 @contextmanager

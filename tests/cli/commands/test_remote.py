@@ -201,3 +201,9 @@ def test_layer_that_is_not_what_the_manifest_says_is_refused(run: Run, fake_regi
     assert "--verify" in error.stderr
     assert error.stdout == b""
     assert "/etc" in run("files", "--remote", ref, "--verify").lines
+
+
+def test_layers_are_as_large_as_the_settings_allow(run: Run, ref: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERSTORE_MAX_LAYER_SIZE", "1000")
+    assert "larger than the limit of 1000 bytes" in run("files", "--remote", ref, code=1).stderr
+    assert "larger than the limit of 1000 bytes" in run("cat", "--verify", "--remote", ref, "x", code=1).stderr

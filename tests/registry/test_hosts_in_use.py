@@ -15,6 +15,7 @@ from layerstore_core.registry import NotInRegistry, Registry
 from layerstore_core.registry.credentials import Credentials, store_credentials
 from tests.registry.certificates import Authority
 from tests.registry.fake_auth import BasicAuth
+from tests.registry.fake_content import OCI_INDEX
 from tests.registry.fake_registry import FakeRegistry
 from tests.registry.servers import RegistryServer
 from tests.registry.surroundings import Places, own_places
@@ -45,6 +46,31 @@ def test_two_places_on_one_mirror(mirror: FakeRegistry) -> None:
         assert registry.manifest("app", "1").data
     assert paths(mirror) == ["GET /v2/a/app/manifests/1", "GET /v2/b/app/manifests/1"]
     assert {request.argument("ns") for request in mirror.log.all()} == {HOST}
+
+
+@pytest.mark.parametrize("how", ["own", "registries.conf", "hosts.toml", "daemon.json"])
+def test_a_pull_through_mirror(
+    places: Places, plain_registry: RegistryServer, mirror_registry: RegistryServer, how: str
+) -> None:
+    """The registry itself is at no address; all comes through the mirror."""
+    host = "docker.io" if how == "daemon.json" else HOST
+    document = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    with Registry(plain_registry.host, settings={}) as registry:
+        digest = registry.put_manifest("mirrored/app", "1", document, OCI_INDEX).digest
+    settings = {HOST: HostSettings(mirrors=(mirror_registry.host,))} if how == "own" else {}
+    places.write(
+        *{
+            "own": ("unused",),
+            "registries.conf": (
+                "containers/registries.conf",
+                f'[[registry]]\nlocation = "{HOST}"\n[[registry.mirror]]\nlocation = "{mirror_registry.host}"\n',
+            ),
+            "hosts.toml": (f"containerd/certs.d/{HOST}/hosts.toml", f'[host."{mirror_registry.url}"]\n'),
+            "daemon.json": ("docker/daemon.json", json.dumps({"registry-mirrors": [mirror_registry.url]})),
+        }[how]
+    )
+    with Registry(host, settings=settings) as registry:
+        assert registry.manifest("mirrored/app", "1").digest == digest
 
 
 def test_repositories_that_are_at_different_places_on_one_server(places: Places, mirror: FakeRegistry) -> None:

@@ -96,6 +96,8 @@ class TreeView:
             count: how many layers are the same.
         """
         if not (self.is_merged or other.is_merged):
+            for layer in self._layers[:count]:
+                layer.close()
             self._layers = other._layers[:count] + self._layers[count:]
 
     def _merge_above(self, base: Merger) -> None:

@@ -51,6 +51,7 @@ class RemoteLayer:
         self._layer: StreamedLayer | TocLayer | None = None
         self._together: TablesTogether | None = None
         self._coming: Future[TocLayer | None] | None = None
+        self._closed = False
 
     def fetch_with(self, together: TablesTogether) -> None:
         """When all entries are read, fetch the tables of the other layers meanwhile."""
@@ -58,7 +59,7 @@ class RemoteLayer:
 
     def submit(self, executor: Executor) -> None:
         """Begin to fetch the table of contents, if there may be one and it is not here."""
-        if self._place is not None and self._layer is None and self._coming is None:
+        if self._place is not None and self._layer is None and self._coming is None and not self._closed:
             self._coming = executor.submit(self._by_table)
 
     def batches(self) -> Iterator[Batch]:
@@ -85,6 +86,7 @@ class RemoteLayer:
 
     def close(self) -> None:
         """See `ViewLayer.close`."""
+        self._closed = True
         coming, self._coming = self._coming, None
         if coming is not None and not coming.cancel():
             coming.exception()  # wait for its end

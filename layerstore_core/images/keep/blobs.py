@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -93,6 +93,23 @@ class KeptBlobs:
         path = self.path_of(diff_id, digest)
         with replacing(path, durable=self._durable) as partial:
             _give_name(file, partial)
+            if self._durable:
+                inside.flush(partial)
+
+    def adopt(self, diff_id: DiffID, digest: str, move: Callable[[Path], object]) -> None:
+        """Add a blob, which the caller has verified, without copying it.
+
+        Args:
+            diff_id: its layer.
+            digest: its digest.
+            move: moves a file with its content, and nothing else, to the path that it gets.
+
+        Raises:
+            OSError: it cannot be added.
+            Exception: what `move` raises.
+        """
+        with replacing(self.path_of(diff_id, digest), durable=self._durable) as partial:
+            move(partial)
             if self._durable:
                 inside.flush(partial)
 

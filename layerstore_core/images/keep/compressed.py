@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Sequence
-from typing import BinaryIO, Final
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, runtime_checkable
 
 from layerstore_core.base.digests import ChainID, DiffID, chain_ids
+from layerstore_core.base.limits import compressed_limit
 from layerstore_core.images.formats.container import Container
 from layerstore_core.images.formats.found import ImageFiles, LayerFile
 from layerstore_core.images.keep.blobs import KeptBlobs, is_proved, spool
@@ -14,6 +18,25 @@ from layerstore_core.log import logger
 from layerstore_core.store.store import LayerStore
 
 _LONGEST_MEDIA_TYPE: Final = 255
+
+
+@runtime_checkable
+class GivesBlobs(Protocol):
+    """A container of which blobs may be taken, as files below the store's root."""
+
+    def can_give(self, path: str, /) -> bool:
+        """Return whether a blob can be taken: it is a whole file that nobody else needs."""
+
+    def give(self, path: str, target: Path, /) -> None:
+        """Move the file of a blob, which then has its bytes and no others.
+
+        Args:
+            path: the blob.
+            target: where to.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
 
 
 class CompressedLayers:
@@ -66,7 +89,7 @@ class CompressedLayers:
                 if recipe is not None:
                     with self._store.context.changing_images():
                         self.recipes.put(layer.diff_id, recipe)
-            self._keep(container, layer, chain, recipe)
+            self._keep(container, layer, chain, recipe, verified)
 
     def record_made(self, diff_id: DiffID, digest: str, recipe: Recipe | None, file: BinaryIO) -> None:
         """Record how a layer was compressed here, so that it is compressed to the same bytes again.
@@ -90,7 +113,14 @@ class CompressedLayers:
         elif self._store.context.config.keep_blobs != "never" and not self.blobs.has(diff_id, digest):
             self.blobs.put(diff_id, digest, file)
 
-    def _keep(self, container: Container, layer: LayerFile, chain: ChainID, recipe: Recipe | None) -> None:
+    def _keep(
+        self,
+        container: Container,
+        layer: LayerFile,
+        chain: ChainID,
+        recipe: Recipe | None,
+        verified: Collection[str],
+    ) -> None:
         """Keep the blob of a compressed layer, if the setting says so and it is what it should be."""
         assert layer.descriptor is not None
         digest, policy = layer.descriptor.digest, self._store.context.config.keep_blobs
@@ -100,8 +130,19 @@ class CompressedLayers:
             with container.open(layer.path) as file:
                 if is_proved(recipe, file):
                     return
-        with self._store.get(chain) as handle, container.open(layer.path) as file:
-            spooled = spool(file, digest, layer.diff_id, self._store.context.scratch_directory(), handle.tar_size())
+        with self._store.get(chain) as handle:
+            tar_size = handle.tar_size()
+        fits = layer.descriptor.size <= compressed_limit(tar_size)
+        if digest in verified and fits and isinstance(container, GivesBlobs) and container.can_give(layer.path):
+            try:
+                with self._store.context.changing_images():
+                    self.blobs.adopt(layer.diff_id, digest, partial(container.give, layer.path))
+                return
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.ESTALE):
+                    raise
+        with container.open(layer.path) as file:
+            spooled = spool(file, digest, layer.diff_id, self._store.context.scratch_directory(), tar_size)
         if spooled is None:
             logger.info("{}: {} is not kept: it is not the layer, or much larger", container.name, layer.path)
             return

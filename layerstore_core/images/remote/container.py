@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from layerstore_core.errors import InvalidImage
@@ -79,6 +80,14 @@ class RegistryContainer:
             self._room -= blob.size
             self._image.contents[digest] = content
         return io.BytesIO(content)
+
+    def can_give(self, path: str, /) -> bool:
+        digest = self._digest(path)
+        return self.downloads is not None and digest in self.downloads and self.downloads.can_give(digest)
+
+    def give(self, path: str, target: Path, /) -> None:
+        assert self.downloads is not None
+        self.downloads.give(self._digest(path), target)
 
     def cancel(self) -> None:
         """End all reads that wait for the registry."""

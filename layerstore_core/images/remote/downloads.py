@@ -141,6 +141,19 @@ class Downloads:
             self._changed(download)
         return data
 
+    def can_give(self, digest: str) -> bool:
+        """Return whether the file of a blob can be moved away: it is complete, and still in its place."""
+        file = self._downloads[digest].file
+        return file.complete and file.in_place()
+
+    def give(self, digest: str, target: Path) -> None:
+        """Move the file of a blob, which is complete; it can still be read here.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        self._downloads[digest].file.move(target)
+
     def cancel(self) -> None:
         """End all transfers, and all reads that wait for them. The files stay: the next download goes on with them."""
         with self._condition:

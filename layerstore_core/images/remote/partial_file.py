@@ -165,6 +165,24 @@ class PartialFile:
         self.ranges = []
         os.ftruncate(self._fd, 0)
 
+    def in_place(self) -> bool:
+        """Return whether the file still has its path."""
+        return self._fd >= 0 and is_at(self._fd, self.path)
+
+    def move(self, target: Path) -> None:
+        """Move the file, which is complete, to another path, without its table. It can still be read.
+
+        Args:
+            target: the path, on the same file system.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        inside.rename(self.path, target)
+        if not is_at(self._fd, target):  # another process has removed ours, and begun a new one
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))
+        os.ftruncate(self._fd, self.size)
+
     def remove(self) -> None:
         """Remove the file, unless another one is in its place, and close it.
 
@@ -172,7 +190,7 @@ class PartialFile:
             OSError: it cannot be removed.
         """
         try:
-            if self._fd >= 0 and is_at(self._fd, self.path):
+            if self.in_place():
                 inside.unlink(self.path, missing_ok=True)
         finally:
             self.close()

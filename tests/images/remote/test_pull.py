@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from layerstore_core import LayerStore, ReadOnlyStore
+from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage, InvalidReference
 from layerstore_core.images import Images
+from layerstore_core.images.keep import compressed
+from layerstore_core.images.keep.blobs import KeptBlobs, spool
 from layerstore_core.images.remote.events import BlobEvent
 from layerstore_core.images.remote.leftovers import downloads_directory
+from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.registry import InvalidAnswer, NotInRegistry, RegistryUnavailable
 from tests.conftest import OpenStore
@@ -435,6 +442,29 @@ def test_the_repository_is_known_to_have_the_layers(images: Images, store: Layer
         BlobSource(digest, f"{fake.host}/other"),
         BlobSource(digest, f"{fake.host}/app"),
     ]
+
+
+@pytest.mark.parametrize("error", [0, errno.EXDEV])
+def test_compressed_layers_are_kept_as_they_were_received(
+    open_store: OpenStore, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    store = open_store(keep_blobs="always")
+    image = spec(layer(1), layer(2))
+    publish(fake, image, "1")
+    copied: list[str] = []
+    monkeypatch.setattr(compressed, "spool", lambda blob, *rest: copied.append(rest[0]) or spool(blob, *rest))
+    if error:
+        monkeypatch.setattr(PartialFile, "move", lambda *_: (_ for _ in ()).throw(OSError(error, "another disk")))
+    Images(store).pull(f"{fake.host}/app:1")
+    kept = KeptBlobs(store.root, store.driver_name)
+    digests = [sha256(blob) for blob in image.blobs]
+    for diff_id, digest, blob in zip(map(DiffID.of, image.layers), digests, image.blobs, strict=True):
+        assert b"".join(kept.read(diff_id, digest)) == blob
+        assert kept.path_of(diff_id, digest).stat().st_size == len(blob)
+        assert stat.S_IMODE(kept.path_of(diff_id, digest).stat().st_mode) == 0o600
+    assert copied == (digests if error else [])
+    assert partial_files(store) == []
+    assert collect_garbage(store) == []
 
 
 def test_an_image_without_layers(images: Images, fake: FakeRegistry) -> None:

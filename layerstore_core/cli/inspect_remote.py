@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from layerstore_core.base.digests import chain_ids
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import config_lines, field_line, text_of
+from layerstore_core.cli.describe import config_lines, field_line, referrer_document, text_of
 from layerstore_core.cli.remote import Remote, open_remote
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.documents import Descriptor
+from layerstore_core.log import logger
 
 if TYPE_CHECKING:
     from layerstore_core.images.remote.image import RegistryImage
@@ -59,7 +60,7 @@ def _document(image: RegistryImage) -> dict[str, Any]:
         "created": "" if config is None else _created(config.document),
         "digests": sorted({image.digest, image.manifest.digest}),
         "annotations": dict(image.annotations),
-        "referrers": [],
+        "referrers": _referrers(image),
         "parent": None,
         "size": None,
         "chain_id": str(chains[-1]) if chains and config is not None else None,
@@ -90,6 +91,17 @@ def _document(image: RegistryImage) -> dict[str, Any]:
     return document
 
 
+def _referrers(image: RegistryImage) -> list[dict[str, Any]]:
+    """Return the artifacts that the registry lists for the image. One that cannot list them says so in a warning."""
+    from layerstore_core.registry import RegistryError
+
+    try:
+        return [referrer_document(one) for one in image.referrers()]
+    except RegistryError as error:
+        logger.warning("the artifacts that belong to {} are not known: {}", image.reference, error)
+        return []
+
+
 def _created(config: Mapping[str, Any]) -> str:
     found = config.get("created")
     return found if isinstance(found, str) else ""
@@ -118,6 +130,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield field_line("Compressed", f"{output.human_size(size)} ({size} bytes)")
     if document["config"] is not None:
         yield from config_lines(document["config"])
+    if document["referrers"]:
+        yield field_line("Referrers", str(len(document["referrers"])))
     if document["annotations"]:
         yield "Annotations:"
         yield from (f"  {output.printable(key)}={text_of(value)}" for key, value in document["annotations"].items())

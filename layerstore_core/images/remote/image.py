@@ -21,6 +21,7 @@ from layerstore_core.images.remote.lazy.place import place_of
 from layerstore_core.images.remote.lazy.ranges import RegistryBlob
 from layerstore_core.images.remote.lazy.source import TocBudget
 from layerstore_core.records.imagedb import MAX_CONFIG
+from layerstore_core.records.kept import Referrer
 from layerstore_core.view.limits import MAX_ENTRIES, MAX_PATH_BYTES
 from layerstore_core.view.tree import TreeView
 
@@ -183,6 +184,18 @@ class RegistryImage:
         """The annotations of its manifest."""
         found = self.manifest.document.get("annotations")
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+    def referrers(self) -> tuple[Referrer, ...]:
+        """Return what the registry lists as signatures, attestations and other artifacts of the image, or of its index.
+
+        Raises:
+            RegistryError: the registry does not list it.
+        """
+        found: dict[tuple[str, str], Referrer] = {}
+        for subject in dict.fromkeys((self.digest, self.manifest.digest)):
+            for item in self._registry.referrers(self.reference.path, subject):
+                found.setdefault((subject, str(item.get("digest"))), Referrer(subject, item))
+        return tuple(found.values())
 
     def view(self) -> TreeView:
         """Return its merged tree, which can be read as long as the image is open. Errors come when it is read.

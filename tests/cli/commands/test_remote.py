@@ -15,6 +15,7 @@ from tests.cli.conftest import Run, docker_archive
 from tests.images.remote.lazy_formats import Packed, estargz, zstd_chunked
 from tests.images.remote.test_image import add, add_index, spec
 from tests.images.remote.test_lazy_layers import gzipped
+from tests.registry.fake_content import OCI_INDEX, OCI_MANIFEST
 from tests.registry.fake_registry import FakeRegistry
 
 BASE = estargz(tars.tar(d(b"etc"), f(b"etc/hosts", b"old\n"), f(b"etc/gone", b"gone\n"), sym(b"link", b"etc")))
@@ -140,6 +141,28 @@ def test_inspect_prints_documents_byte_for_byte(run: Run, fake_registry: FakeReg
         ["linux/amd64", digests[0]], ["linux/arm64", digests[1]], ["windows/amd64", digests[2]],
     ]  # fmt: skip
     assert run("--json", "inspect", "--remote", ref, "--platform", "amd64").json["index"]["manifests"][1]["digest"]
+
+
+@pytest.mark.parametrize("referrers", [True, False])
+def test_inspect_lists_the_artifacts_of_an_image(
+    run: Run, ref: str, fake_registry: FakeRegistry, referrers: bool
+) -> None:
+    digest = fake_registry.repository("app").tags["1"]
+    subject = {"mediaType": OCI_MANIFEST, "digest": digest, "size": 1}
+    signature = {"schemaVersion": 2, "artifactType": "application/vnd.example", "layers": [], "subject": subject}
+    signed = fake_registry.add_manifest("app", signature, OCI_MANIFEST)
+    fake_registry.settings.referrers = referrers
+    if not referrers:
+        entry = {"mediaType": OCI_MANIFEST, "digest": signed, "size": 5, "artifactType": "application/vnd.example"}
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+        fake_registry.add_manifest("app", index, OCI_INDEX, digest.replace(":", "-"))
+    assert "Referrers:   1" in run("inspect", "--remote", ref).lines
+    expected = {"digest": signed, "subject": digest, "type": "application/vnd.example"}
+    assert run("--json", "inspect", "--remote", ref).json["referrers"] == [expected]
+    fake_registry.faults.on("GET .*/referrers/").error(403, "DENIED")
+    outcome = run("inspect", "--remote", ref)
+    assert "Referrers:   1" not in outcome.lines
+    assert "are not known" in outcome.stderr
 
 
 def test_inspect_shows_an_artifact(run: Run, fake_registry: FakeRegistry) -> None:

@@ -20,6 +20,7 @@ from tests.across.chains import d, f, link, sym
 from tests.images.archives import ImageSpec, oci_files, write_files
 from tests.images.remote.lazy_formats import Packed, estargz, zstd_chunked
 from tests.images.remote.test_lazy_layers import described, gzipped
+from tests.registry.fake_auth import TokenAuth
 from tests.registry.fake_content import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, descriptor
 from tests.registry.fake_registry import FakeRegistry
 
@@ -253,3 +254,14 @@ def test_tables_of_all_layers_are_fetched_at_once(fake: FakeRegistry) -> None:
     with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view, pytest.raises(InvalidLayer):
         view.find(b"")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("layerstore-tables")]
+
+
+def test_layers_come_through_redirects_and_broken_connections() -> None:
+    with FakeRegistry(redirect=True, auth=TokenAuth({"ada": "secret"}, anonymous=("pull",))) as fake:
+        add(fake, MIXED, "1")
+        fake.faults.on("GET ", server="storage", times=2).cut(after=20)
+        with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view:
+            assert (view / "usr/small").read_bytes() == b"small"
+            assert (view / "last").read_bytes() == NOISE
+            assert (view / "etc/new").read_bytes() == b"new\n"
+        assert fake.log.count(server="storage") > 5

@@ -11,7 +11,7 @@ from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy.ranges import Window
 from layerstore_core.view.tree import TreeView
 from tests import tars
-from tests.across.chains import d, f, link, sym
+from tests.across.chains import SPARSE, d, f, link, sym
 from tests.images.remote.blobs import MemoryBlob, layer_of, view_of
 from tests.images.remote.lazy_formats import Form, Packed, digest, estargz, pack, zstd_chunked
 from tests.images.remote.test_lazy_layers import gzipped
@@ -194,3 +194,25 @@ def test_small_layer_packed_by_several_members_is_read() -> None:
     view, _ = view_of(Packed(data, BASE, {}, {}))
     with view.open(b"etc/os") as file:
         assert file.read() == b"base\n"
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_sparse_file_in_a_stream_has_its_holes(version: str) -> None:
+    content, regions = SPARSE
+    sparse = tars.sparse_pax(b"sparse", content, regions, version)
+    view, (blob,) = view_of(gzipped(tars.tar(sparse, f(b"next", b"next"))))
+    with view:
+        for path, expected in ((b"sparse", content), (b"next", b"next"), (b"sparse", content)):
+            with view.open(path) as file:
+                assert file.read() == expected
+        assert not view.is_merged
+    assert blob.opened == 0
+
+
+def test_what_only_merging_can_tell_is_read_from_all_layers() -> None:
+    through_link = tars.tar(f(b"lib/os", b"through a link of the layer below"))
+    for packer in (gzipped, estargz):
+        view, _ = view_of(packer(BASE), packer(through_link))
+        with view, view.open(b"usr/os") as file:
+            assert file.read() == b"through a link of the layer below"
+            assert view.is_merged

@@ -11,7 +11,6 @@ from layerstore_core.registry.errors import InvalidAnswer, RegistryUnavailable
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed
 from layerstore_core.registry.http.call import Call
-from layerstore_core.registry.http.retries import Pauses
 from layerstore_core.registry.http.session import Session
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
@@ -87,7 +86,7 @@ class BlobResponse:
     def __init__(self, session: Session, asked: BlobCall) -> None:
         self._session = session
         self._asked = asked
-        self._pauses = Pauses(session.policy)
+        self._pauses = session.pauses()
         self._repeats = _REPEATED
         self._since_break = 0
         self.size = asked.size

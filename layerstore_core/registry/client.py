@@ -70,7 +70,7 @@ class Registry:
         self.close()
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
+        """Close all connections that are not in use, and give up what other threads wait to ask again."""
         self._session.close()
 
     def ping(self) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from threading import Event
 
 import pytest
 
@@ -106,6 +105,10 @@ def unused_host() -> Iterator[str]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Have the client wait for nothing between attempts; return for how long it would have waited."""
     made: list[float] = []
-    clock = SimpleNamespace(sleep=made.append, time=time.time, monotonic=time.monotonic)
-    monkeypatch.setattr("layerstore_core.registry.http.retries.time", clock)
+
+    def pause(seconds: float, closing: Event) -> bool:
+        made.append(seconds)
+        return True
+
+    monkeypatch.setattr("layerstore_core.registry.http.retries.pause_for", pause)
     return made

@@ -7,7 +7,14 @@ import json
 import re
 from typing import Final
 
-from layerstore_core.registry.errors import NotInRegistry, RegistryDenied, RegistryError, RegistryUnavailable
+from layerstore_core.registry.credentials import Credentials
+from layerstore_core.registry.errors import (
+    InvalidAnswer,
+    NotInRegistry,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+)
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.broken import ConnectionFailed, TooLong
 from layerstore_core.registry.http.retries import TRY_AGAIN, asked_pause
@@ -20,7 +27,7 @@ _SHOWN_TEXT: Final = 300
 _WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 
 
-def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_credentials: bool) -> RegistryError:
+def error_of(host: str, what: str, answer: Answer, secrets: Secrets, credentials: Credentials | None) -> RegistryError:
     """Return the exception for an answer that is an error. It reads the body.
 
     Args:
@@ -28,25 +35,31 @@ def error_of(host: str, what: str, answer: Answer, secrets: Secrets, *, has_cred
         what: what was asked for, in words.
         answer: the answer.
         secrets: what is not to be shown, though the answer may quote it.
-        has_credentials: whether there are credentials for this registry.
+        credentials: those for this request; `None` if there are none.
     """
     status = answer.status
     codes, said = errors_in(answer)
     told = f" ({secrets.hide('; '.join(said))})" if said else f" (HTTP {status} {_phrase(status)}".rstrip() + ")"
+    pause = asked_pause(answer.header("Retry-After"))
     kind: type[RegistryError] = RegistryError
     if status in (401, 403) or (codes and set(codes) <= {"DENIED", "UNAUTHORIZED"} and status != 404):
         kind = RegistryDenied
-        advice = "these credentials have not the right" if has_credentials else f"log in: layerstore login {host}"
-        message = f"not allowed to {what}{told}; {advice}"
+        # Registries do not say which names exist to everyone.
+        advice = f"log in: layerstore login {host}" if credentials is None else _doubt(credentials)
+        message = f"not allowed to {what}, or it is not there{told}; {advice}"
     elif status == 404:
         kind = NotInRegistry
-        message = f"cannot {what}: there is no such thing{told}"
+        message = f"cannot {what}{told}" if codes else f"cannot {what}: it is not there{told}"
     elif status in TRY_AGAIN or status >= 500:
         kind = RegistryUnavailable
-        message = f"cannot {what} now{told}"
+        asked = f"; it wants to be asked again in {pause:.0f} s" if pause else ""
+        message = f"cannot {what} now{told}{asked}"
+    elif status < 400:
+        kind = InvalidAnswer
+        message = f"cannot {what}: the answer is not one to that{told}"
     else:
         message = f"cannot {what}{told}"
-    return kind(host, message, status=status, codes=codes, retry_after=asked_pause(answer.header("Retry-After")))
+    return kind(host, message, status=status, codes=codes, retry_after=pause)
 
 
 def errors_in(answer: Answer) -> tuple[list[str], list[str]]:
@@ -77,6 +90,12 @@ def errors_in(answer: Answer) -> tuple[list[str], list[str]]:
 def warnings_in(header: str) -> list[str]:
     """Return the texts of a header `Warning` that are for users: `299 - "text"` (OCI distribution specification)."""
     return [re.sub(r"\\(.)", r"\1", text)[:_SHOWN_TEXT] for text in _WARNING.findall(header[:_MAX_BODY])]
+
+
+def _doubt(credentials: Credentials) -> str:
+    user = f" of {credentials.username}" if credentials.username else ""
+    source = f" from {credentials.source}" if credentials.source else ""
+    return f"the credentials{user}{source} are wrong, or have no right to it"
 
 
 def _phrase(status: int) -> str:

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from threading import Event
 from typing import Final
 
 #: Answers after which the same request may succeed: the server is too busy, or a part behind it failed.
@@ -34,11 +35,13 @@ class Pauses:
 
     Args:
         policy: their lengths and number.
+        closing: is set when the client is closed: nothing is waited for then.
         attempts: how often the request is made at most, if that is not as the policy says.
     """
 
-    def __init__(self, policy: RetryPolicy, attempts: int | None = None) -> None:
+    def __init__(self, policy: RetryPolicy, closing: Event, attempts: int | None = None) -> None:
         self._policy = policy
+        self._closing = closing
         self._left = (policy.attempts if attempts is None else min(attempts, policy.attempts)) - 1
         self._made = 0
         self._pause = policy.first_pause
@@ -61,8 +64,7 @@ class Pauses:
         self._made += 1
         self._pause *= 2
         self._patience -= pause
-        time.sleep(pause)
-        return True
+        return pause_for(pause, self._closing)
 
     def limit(self, attempts: int) -> None:
         """Allow fewer attempts in all."""
@@ -72,6 +74,11 @@ class Pauses:
         """Count from the beginning: there was progress."""
         self._left = self._policy.attempts - 1
         self._pause = self._policy.first_pause
+
+
+def pause_for(seconds: float, closing: Event) -> bool:
+    """Wait, and return whether nothing has set `closing` in the meantime."""
+    return not closing.wait(seconds)
 
 
 def asked_pause(value: str) -> float | None:

@@ -94,9 +94,9 @@ class Server:
         """Close its connections that are not in use."""
         self._connections.close()
 
-    def has_credentials(self, call: Call) -> bool:
-        """Return whether there are credentials for a request."""
-        return self._auth.credentials(call.repository) is not None
+    def credentials(self, call: Call) -> Credentials | None:
+        """Return the credentials for a request; `None` if there are none."""
+        return self._auth.credentials(call.repository)
 
     def send(self, call: Call, url: str) -> Answer:
         """Send a request to it, or to another server that it refers to, which gets no credentials.

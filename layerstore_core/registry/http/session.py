@@ -23,6 +23,8 @@ from layerstore_core.registry.http.urls import BadURL, join, shown
 Result = TypeVar("Result")
 
 _MAX_REDIRECTS: Final = 10
+#: From how many seconds on a pause that a server asks for is shown.
+_LONG: Final = 5.0
 #: How many texts of warnings are shown.
 _MAX_WARNINGS: Final = 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -55,12 +57,19 @@ class Session:
         self._endpoints: dict[str, list[Endpoint]] = {}
         self._servers: dict[Hashable, Server] = {}
         self._warned: set[str] = set()
+        self._closing = threading.Event()
         self._lock = threading.Lock()
 
+    def pauses(self, attempts: int | None = None) -> Pauses:
+        """Return the pauses for something that is tried again."""
+        return Pauses(self.policy, self._closing, attempts)
+
     def close(self) -> None:
-        """Close all connections that are not in use."""
+        """Close all connections that are not in use, and give up what waits for its next attempt."""
         with self._lock:
             servers, self._servers = [*self._servers.values()], {}
+            closing, self._closing = self._closing, threading.Event()
+        closing.set()
         for server in servers:
             server.close()
 
@@ -107,7 +116,7 @@ class Session:
 
     def _ask(self, server: Server, call: Call, result: Callable[[Answer], Result]) -> Result:
         """Ask one server, again after failures that may pass."""
-        pauses = Pauses(self.policy, self.policy.attempts if call.again else 1)
+        pauses = self.pauses(self.policy.attempts if call.again else 1)
         while True:
             wait = None
             try:
@@ -136,7 +145,10 @@ class Session:
                     pauses.limit(2)
             except TooLong as error:
                 raise InvalidAnswer(self.host, f"cannot {call.what}: the answer has more than {error} bytes") from None
-            logger.debug("{}", failure)
+            if wait is not None and wait >= _LONG:
+                logger.warning("{}", failure)
+            else:
+                logger.debug("{}", failure)
             if not pauses.wait(wait):
                 raise failure
 
@@ -150,7 +162,7 @@ class Session:
                 f"cannot {call.what}: {storage}, where the registry leads to, answers HTTP {answer.status}",
                 status=answer.status,
             )
-        failure = error_of(self.host, call.what, answer, server.secrets, has_credentials=server.has_credentials(call))
+        failure = error_of(self.host, call.what, answer, server.secrets, server.credentials(call))
         if answer.status not in TRY_AGAIN:
             raise failure
         return failure

@@ -11,7 +11,6 @@ from typing import Final
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryError, RegistryUnavailable
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.call import Call
-from layerstore_core.registry.http.retries import Pauses
 from layerstore_core.registry.http.session import Session
 from layerstore_core.registry.results import Upload
 from layerstore_core.registry.upload.begin import (
@@ -74,7 +73,7 @@ class _Sending:
 
     def run(self) -> None:
         """Send the blob."""
-        pauses = Pauses(self._session.policy)
+        pauses = self._session.pauses()
         before = 0
         while True:
             try:

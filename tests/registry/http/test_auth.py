@@ -71,7 +71,10 @@ def test_basic_is_sent_after_the_server_asked_for_it(basic: FakeRegistry) -> Non
 
 
 def test_a_wrong_password_is_sent_once_and_not_shown(basic: FakeRegistry) -> None:
-    with client(basic, WRONG) as registry, pytest.raises(RegistryDenied, match="these credentials have not") as error:
+    with (
+        client(basic, WRONG) as registry,
+        pytest.raises(RegistryDenied, match="credentials of ada from a file are wrong") as error,
+    ):
         registry.blob_size("app", DIGEST)
     assert len(basic.log.all()) == 2
     assert error.value.status == 401

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -123,6 +125,34 @@ def test_a_name_that_is_not_known(pauses: list[float]) -> None:
 def test_what_is_no_host(host: str) -> None:
     with pytest.raises(ValueError, match="not the host of a registry"):
         Registry(host)
+
+
+def test_a_long_pause_is_shown(registry: Registry, fake: FakeRegistry, said: list[Any]) -> None:
+    fake.faults.on("manifests", times=1).busy(429, after=4)
+    fake.faults.on("manifests", times=1, skip=1).busy(429, after=30)
+    registry.manifest("app", "1")
+    (message,) = [record["message"] for record in said]
+    assert message.endswith("(TOOMANYREQUESTS: slow down); it wants to be asked again in 30 s")
+
+
+def test_closing_ends_a_pause(fake: FakeRegistry) -> None:
+    held = fake.faults.on("manifests").busy(429, after=60).hold()
+    with Registry(fake.host, settings={}) as registry, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(registry.manifest, "app", "1")
+        held.reached.wait(10)
+        held.release()
+        while not asked.done():
+            registry.close()
+            time.sleep(0.01)
+        with pytest.raises(RegistryUnavailable, match="TOOMANYREQUESTS"):
+            asked.result()
+
+
+@pytest.mark.parametrize("status", [201, 204, 304, 600])
+def test_other_statuses_are_errors(registry: Registry, fake: FakeRegistry, status: int) -> None:
+    fake.faults.on("manifests").status(status)
+    with pytest.raises(RegistryError, match=f"HTTP {status}"):
+        registry.manifest("app", "1")
 
 
 # Redirects.

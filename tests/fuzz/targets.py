@@ -239,13 +239,10 @@ _TOC_TAR: Final = tars.tar(tars.entry(b"a", b"content"), tars.entry(b"b", b"othe
 
 def table_of_contents(data: bytes) -> None:
     """Feed the readers of layers in registries: a table of contents of both forms, or a layer, has the bytes."""
-    from layerstore_core.base.digests import DiffID
     from layerstore_core.errors import LayerStoreError
-    from layerstore_core.images.remote.lazy.layer import RemoteLayer
-    from layerstore_core.images.remote.lazy.place import place_of
     from layerstore_core.tar.entry import EntryType
     from layerstore_core.view.tree import TreeView
-    from tests.images.remote.blobs import MemoryBlob
+    from tests.images.remote.blobs import MemoryBlob, layer_of
     from tests.images.remote.lazy_formats import Packed, estargz, estargz_footer, zstd_chunked
 
     limit = Limit(1 << 16, "max_size", "argument")
@@ -257,9 +254,7 @@ def table_of_contents(data: bytes) -> None:
         Packed(data + estargz_footer(0), b"", toc.annotations, {}),
     ):
         blob = MemoryBlob(packed.blob)
-        diff_id = DiffID.of(packed.tar)
-        layer = RemoteLayer(blob, place_of(packed.annotations, blob.size), lambda: diff_id, limit)  # noqa: B023
-        with TreeView([layer]) as view:
+        with TreeView([layer_of(blob, packed, limit=limit)]) as view:
             try:
                 for _, node in view.walk():
                     if node.type is EntryType.FILE:

@@ -68,10 +68,11 @@ def layer_of(
     whole: bool = False,
     diff_id: str | None = None,
     budget: TocBudget | None = None,
+    limit: Limit = LIMIT,
 ) -> RemoteLayer:
     expected = DiffID(diff_id) if diff_id is not None else DiffID.of(packed.tar)
     return RemoteLayer(
-        blob, place_of(packed.annotations, blob.size), lambda: expected, LIMIT, budget or TocBudget(), whole=whole
+        blob, place_of(packed.annotations, blob.size), lambda: expected, limit, budget or TocBudget(), whole=whole
     )
 
 

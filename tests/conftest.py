@@ -130,7 +130,7 @@ def nothing_left_open() -> Iterator[None]:
 
     before = state()
     yield
-    for _ in range(100):  # the threads of a server take a moment to see that a client is gone
+    for _ in range(3000):  # the threads of a server take a moment to see that a client is gone
         if all(now <= then for now, then in zip(state(), before, strict=True)):
             return
         time.sleep(0.02)

@@ -45,14 +45,15 @@ def cat(session: Session, image: str, paths: tuple[str, ...], *, remote: Remote 
         from layerstore_core.cli.views import shown
 
         view = opened.view
+        found = [view.find_file(os.fsencode(path)) for path in paths]  # an error comes before any content
+        view.will_read(node for _, node in found)
         if not session.json:
-            contents = [view.open(os.fsencode(path)) for path in paths]  # an error comes before any content
             out = output.StandardOutput()
-            for content in contents:
-                shutil.copyfileobj(content, out, 1 << 20)
+            for real, node in found:
+                with view.open_node(node, real) as content:
+                    shutil.copyfileobj(content, out, 1 << 20)
             out.flush()
             return
-        found = [view.find_file(os.fsencode(path)) for path in paths]
         size = sum(node.size for _, node in found)
         if size > _MAX_IN_JSON:
             raise click.UsageError(

@@ -63,6 +63,13 @@ def test_cat_of_one_file_fetches_what_it_needs(run: Run, fake_registry: FakeRegi
     assert fake_registry.log.count() == 4
 
 
+def test_cat_of_several_files_fetches_neighbours_at_once(run: Run, fake_registry: FakeRegistry) -> None:
+    add(fake_registry, [estargz(tars.tar(*(f(b"f%d" % n, b"%d" % n) for n in range(9))))], "1")
+    outcome = run("cat", "--remote", f"{fake_registry.host}/app:1", "f7", "f1", "f4", "f1", store=False)
+    assert outcome.stdout == b"7141"
+    assert fake_registry.log.count() == 4
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "text"),
     [

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from layerstore_core.errors import InvalidLayer
-from layerstore_core.images.remote.lazy.ranges import Window
+from layerstore_core.images.remote.lazy.ranges import GAP, PlannedBlob, read_range
 from layerstore_core.view.tree import TreeView
 from tests import tars
 from tests.across.chains import SPARSE, d, f, link, sym
@@ -142,7 +142,7 @@ def test_ranges_with_small_gaps_are_one_request() -> None:
         return zstd_chunked(tars.tar(f(b"a", b"123"), f(b"gap", os.urandom(size)), f(b"b", b"456")), edit=edit)
 
     # Three bytes are never compressed to more than 64 KiB: so much is asked for.
-    for size, requests in ((Window.GAP + (60 << 10), 1), (Window.GAP + (68 << 10), 2)):
+    for size, requests in ((GAP + (60 << 10), 1), (GAP + (68 << 10), 2)):
         view, blobs = view_of(with_gap(size))
         with view.open(b"a") as file:
             assert file.read() == b"123456"
@@ -216,3 +216,37 @@ def test_what_only_merging_can_tell_is_read_from_all_layers() -> None:
         with view, view.open(b"usr/os") as file:
             assert file.read() == b"through a link of the layer below"
             assert view.is_merged
+
+
+def test_files_that_are_near_are_one_request_if_it_is_known_that_they_are_read() -> None:
+    names = [b"f%d" % n for n in range(40)]
+    packed = estargz(tars.tar(*(f(name, name * 3000) for name in names), f(b"far", NOISE * 2), f(b"last", b"last")))
+    view, (blob,) = view_of(packed)
+    with view:
+        nodes = {path: node for path, node in view.walk() if node.type.value == "file"}
+        before = len(blob.requests)
+        wanted = [*names[::-3], b"last", b"far", b"last"]
+        view.will_read([nodes[name] for name in wanted])
+        for name in wanted:
+            expected = {b"far": NOISE * 2, b"last": b"last"}.get(name, name * 3000)
+            assert b"".join(view.chunks(nodes[name])) == expected
+        assert len(blob.requests) - before == 1
+        view.will_read([nodes[names[0]], nodes[b"last"]])
+        for name in (names[0], b"last"):
+            assert b"".join(view.chunks(nodes[name])) in (name * 3000, b"last")
+        assert len(blob.requests) - before == 3
+    assert blob.opened == 0
+
+
+def test_planned_ranges_are_bounded_and_only_the_latest_are_kept() -> None:
+    blob = MemoryBlob(os.urandom(100 << 10))
+    planned = PlannedBlob(blob)
+    planned.LARGEST = 4 << 10  # type: ignore[misc]
+    ranges = [(start, start + 1000) for start in range(0, 90_000, 1000)] + [(90_000, 99_000)]
+    planned.plan(reversed(ranges))
+    for start, end in ranges * 2:
+        assert read_range(planned, start, end) == blob.data[start:end]
+    assert all(end - start <= 4 << 10 for start, end in blob.requests if (start, end) != (90_000, 99_000))
+    assert len(blob.requests) == 2 * (23 + 1)
+    assert read_range(planned, 500, 1500) == blob.data[500:1500]
+    assert planned.open().read(10) == blob.data[:10]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
@@ -78,6 +78,12 @@ class RemoteLayer:
         """See `ViewLayer.payload`."""
         with self._advising():
             yield from self._chosen().payload(file)
+
+    def plan(self, files: Iterable[FileNode]) -> None:
+        """Say which contents will be read: with a table of contents, neighbours are fetched with one request."""
+        layer = self._chosen()
+        if isinstance(layer, TocLayer):
+            layer.plan(files)
 
     def digest(self, file: FileNode) -> bytes:
         """Return the sha256 of a file's content, if it is known without the content; else nothing."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from bisect import bisect_right
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from layerstore_core.errors import InvalidLayer
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 CHUNK: Final = 1 << 20
 #: How many bytes of a whole blob are thrown away, if a server answers with it instead of the range that was asked for.
 MAX_SKIPPED: Final = 1 << 20
+#: Ranges with a gap of at most so many bytes between them are read at once: a request costs more than the bytes.
+GAP: Final = 128 << 10
 
 
 class RangesIgnoredError(Exception):
@@ -90,15 +95,60 @@ class RegistryBlob:
         return response
 
 
+class PlannedBlob:
+    """A blob of which it is known what will be read: neighbouring ranges are fetched with one request, into memory.
+
+    Args:
+        blob: the blob.
+    """
+
+    #: The most bytes that are fetched so at once, and how many such pieces are kept.
+    LARGEST: Final = 8 << 20
+    KEPT: Final = 4
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self.digest = blob.digest
+        self.size = blob.size
+        #: What is fetched at once, as offsets, sorted; and what of that is here.
+        self._groups: list[tuple[int, int]] = []
+        self._here: dict[tuple[int, int], bytes] = {}
+
+    def plan(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Set the ranges that will be read, each at once, in any order."""
+        groups: list[tuple[int, int, int]] = []
+        for start, end in sorted(ranges):
+            if end - start > self.LARGEST:
+                continue
+            if groups and start <= groups[-1][1] + GAP and max(end, groups[-1][1]) - groups[-1][0] <= self.LARGEST:
+                first, last, count = groups[-1]
+                groups[-1] = first, max(end, last), count + 1
+            else:
+                groups.append((start, end, 1))
+        self._groups = [(start, end) for start, end, count in groups if count > 1]
+        self._here.clear()
+
+    def open(self, start: int = 0, end: int | None = None) -> Reader:
+        """See `Blob.open`."""
+        number = bisect_right(self._groups, (start, self.size)) - 1
+        if end is None or number < 0 or end > self._groups[number][1]:
+            return self._blob.open(start, end)
+        group = self._groups[number]
+        data = self._here.pop(group, None)
+        if data is None:
+            data = read_range(self._blob, *group)
+        self._here[group] = data  # the last one is the latest
+        while len(self._here) > self.KEPT:
+            del self._here[next(iter(self._here))]
+        return io.BytesIO(data[start - group[0] : end - group[0]])
+
+
 class Window:
     """Ranges of a blob, one after the other: neighbours are read with one request.
 
     Args:
         blob: the blob.
     """
-
-    #: Ranges with a gap of at most so many bytes between them are read at once: a request costs more than the bytes.
-    GAP: Final = 128 << 10
 
     def __init__(self, blob: Blob) -> None:
         self._blob = blob

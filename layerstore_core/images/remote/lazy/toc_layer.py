@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.images.remote.lazy.chunks import Chunk, ChunkTable
 from layerstore_core.images.remote.lazy.document import read_entries
 from layerstore_core.images.remote.lazy.entries import digest, entry_of, name_of, number
-from layerstore_core.images.remote.lazy.ranges import CHUNK, Blob, RangesIgnoredError, Window
+from layerstore_core.images.remote.lazy.ranges import CHUNK, GAP, Blob, PlannedBlob, RangesIgnoredError, Window
 from layerstore_core.images.remote.lazy.source import Toc, TocBudget
 from layerstore_core.streams.compression import decompress
 from layerstore_core.tar.entry import EntryType, TarEntry
@@ -43,7 +43,7 @@ class TocLayer:
     """
 
     def __init__(self, blob: Blob, toc: Toc, max_size: int, budget: TocBudget, max_entries: int = MAX_ENTRIES) -> None:
-        self._blob = blob
+        self._blob = PlannedBlob(blob)
         self._toc = toc
         self._max_size = max_size
         self._budget = budget
@@ -96,6 +96,16 @@ class TocLayer:
     def digest(self, file: FileNode) -> bytes:
         """Return the sha256 of a file's content; empty if the table has none."""
         return self._known().digest_of(-1 - file.offset)
+
+    def plan(self, files: Iterable[FileNode]) -> None:
+        """Say which contents will be read: neighbours are fetched with one request."""
+        table = self._known()
+        ranges = []
+        for file in files:
+            chunks = [chunk for chunk in map(table.chunk, table.chunks_of(-1 - file.offset)) if not chunk.zeros]
+            if chunks:
+                ranges.append((chunks[0].start, max(chunk.end for chunk in chunks)))
+        self._blob.plan(ranges)
 
     def payload(self, file: FileNode) -> Iterator[bytes]:
         """See `ViewLayer.payload`. What a chunk of usual size has is yielded only once its digest is known."""
@@ -253,7 +263,7 @@ def _end_of_request(table: ChunkTable, numbers: range) -> int:
     end = table.chunk(numbers[0]).end
     for chunk in map(table.chunk, numbers[1:]):
         if not chunk.zeros:
-            if chunk.start > end + Window.GAP:
+            if chunk.start > end + GAP:
                 break
             end = max(end, chunk.end)
     return end

@@ -13,7 +13,7 @@ from layerstore_core.base import inside
 from layerstore_core.base.digests import ImageID
 from layerstore_core.errors import BadRecord, keeping_done
 from layerstore_core.images.keep.tidy import forget, unused
-from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
+from layerstore_core.images.remote.receive.leftovers import remove_leftover, unneeded
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.store.delete import finish_deletion, remove_stale_transaction

@@ -15,7 +15,7 @@ from layerstore_core.errors import BadRecord, LayerStoreError, keeping_done
 from layerstore_core.images.api.images import Images
 from layerstore_core.images.filters import ImageFilter
 from layerstore_core.images.keep.recipe import Recipes
-from layerstore_core.images.remote.leftovers import remove_leftover, unneeded
+from layerstore_core.images.remote.receive.leftovers import remove_leftover, unneeded
 from layerstore_core.images.remove import remove_recorded, tidy
 from layerstore_core.log import logger
 from layerstore_core.maintenance.kept import kept_bytes

@@ -16,7 +16,7 @@ from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.base.times import parse_rfc3339
 from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.images.keep.groups import members_of_names, names_of_images
-from layerstore_core.images.remote.leftovers import find_leftovers
+from layerstore_core.images.remote.receive.leftovers import find_leftovers
 from layerstore_core.maintenance.kept import KeptFiles
 from layerstore_core.records.pins import Pins
 from layerstore_core.store.context import StoreContext

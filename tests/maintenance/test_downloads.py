@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import LayerStore
-from layerstore_core.images.remote.leftovers import MAX_AGE, downloads_directory
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.receive.leftovers import MAX_AGE, downloads_directory
+from layerstore_core.images.remote.receive.partial_file import PartialFile
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import Removed, collect_garbage
 from layerstore_core.maintenance.prune import prune

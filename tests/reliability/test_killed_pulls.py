@@ -22,9 +22,9 @@ import pytest
 
 from layerstore_core import LayerStore, StoreConfig
 from layerstore_core.images import Images
-from layerstore_core.images.remote.downloads import CONNECTIONS
-from layerstore_core.images.remote.leftovers import MAX_AGE, downloads_directory
-from layerstore_core.images.remote.partial_file import read_table
+from layerstore_core.images.remote.receive.downloads import CONNECTIONS
+from layerstore_core.images.remote.receive.leftovers import MAX_AGE, downloads_directory
+from layerstore_core.images.remote.receive.partial_file import read_table
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars

@@ -15,7 +15,7 @@ from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.documents import Descriptor
 from layerstore_core.images.formats.oci_layout import NAME_ANNOTATION
 from layerstore_core.images.remote.documents import RemoteImage
-from layerstore_core.images.remote.downloads import Downloads
+from layerstore_core.images.remote.receive.downloads import Downloads
 
 #: The path of the container's own index.
 INDEX: Final = "index.json"

@@ -17,11 +17,11 @@ from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.remote.container import RegistryContainer
 from layerstore_core.images.remote.documents import RemoteImage, Source, read_blob, read_image
-from layerstore_core.images.remote.download import Blob, Body, Download
-from layerstore_core.images.remote.downloads import Downloads
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.remote.layer_tar import LayerTar
-from layerstore_core.images.remote.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.download import Blob, Body, Download
+from layerstore_core.images.remote.receive.downloads import Downloads
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
 from layerstore_core.images.remote.referrers import ReferrerSource, add_referrers
 from layerstore_core.images.remote.unchanged import already_loaded
 from layerstore_core.images.remote.unrecorded import record_leftovers
@@ -269,7 +269,7 @@ class _Pull:
 
             if not blob.urls:
                 return ask()
-            from layerstore_core.images.remote.foreign import open_blob
+            from layerstore_core.images.remote.receive.foreign import open_blob
 
             return open_blob(ask, blob, start, end)
 

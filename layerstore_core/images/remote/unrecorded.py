@@ -18,10 +18,10 @@ from layerstore_core.images.formats.found import ImageFiles, LayerFile
 from layerstore_core.images.keep.blobs import spool
 from layerstore_core.images.keep.compressed import CompressedLayers, compressed_descriptor
 from layerstore_core.images.remote.container import RegistryContainer
-from layerstore_core.images.remote.download import path_of
-from layerstore_core.images.remote.followed import FollowedBlob
-from layerstore_core.images.remote.leftovers import downloads_directory
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.receive.download import path_of
+from layerstore_core.images.remote.receive.followed import FollowedBlob
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.partial_file import PartialFile
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.store.store import LayerStore

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.images.remote.leftovers import downloads_directory
-from layerstore_core.images.remote.partial_file import read_table
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.partial_file import read_table
 from tests.cli.conftest import Run
 from tests.conftest import needs_root
 from tests.images.archives import sha256

@@ -19,7 +19,7 @@ from layerstore_core import LayerStore, LayerStoreError
 from layerstore_core.errors import ImageDoesNotExist
 from layerstore_core.images import Images
 from layerstore_core.images.remote.image import RegistryImage
-from layerstore_core.images.remote.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
 from layerstore_core.maintenance.check import check_store
 from tests.images.archives import ImageSpec, descriptor, sha256
 from tests.images.remote.published import layer, spec

@@ -18,8 +18,8 @@ from layerstore_core.images import Images
 from layerstore_core.images.keep import compressed
 from layerstore_core.images.keep.blobs import KeptBlobs, spool
 from layerstore_core.images.remote.events import BlobEvent
-from layerstore_core.images.remote.leftovers import downloads_directory
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.partial_file import PartialFile
 from layerstore_core.maintenance.gc import collect_garbage
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
 from layerstore_core.registry import InvalidAnswer, NotInRegistry, RegistryUnavailable

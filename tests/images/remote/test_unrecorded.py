@@ -10,8 +10,8 @@ from layerstore_core import LayerStore
 from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 from layerstore_core.images.keep.compressed import CompressedLayers
-from layerstore_core.images.remote.leftovers import downloads_directory
-from layerstore_core.images.remote.partial_file import PartialFile, lock
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.partial_file import PartialFile, lock
 from layerstore_core.records.blob_sources import BlobSources
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, sha256

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core.images.remote import downloads as module
-from layerstore_core.images.remote.download import Blob, Body, Download
-from layerstore_core.images.remote.downloads import Downloads, DownloadStopped
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.receive import downloads as module
+from layerstore_core.images.remote.receive.download import Blob, Body, Download
+from layerstore_core.images.remote.receive.downloads import Downloads, DownloadStopped
+from layerstore_core.images.remote.receive.partial_file import PartialFile
 from layerstore_core.registry import NotInRegistry, Registry, RegistryUnavailable
 from tests.images.archives import sha256
 from tests.images.remote.published import noise

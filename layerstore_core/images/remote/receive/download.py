@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from layerstore_core.images.remote.events import State
-from layerstore_core.images.remote.partial_file import PartialFile
+from layerstore_core.images.remote.receive.partial_file import PartialFile
 
 #: The largest pieces in which blobs are received and read, in bytes.
 PIECE: Final = 1 << 20

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.errors import BadRecord
-from layerstore_core.images.remote.partial_file import MAX_RANGES, PartialFile, is_locked, read_table
+from layerstore_core.images.remote.receive.partial_file import MAX_RANGES, PartialFile, is_locked, read_table
 
 SIZE = 400
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Final
 from urllib.parse import urlsplit
 
-from layerstore_core.images.remote.download import Blob, Body
+from layerstore_core.images.remote.receive.download import Blob, Body
 from layerstore_core.log import logger
 from layerstore_core.registry.endpoint import Endpoint
 from layerstore_core.registry.errors import NotInRegistry, RegistryUnavailable

@@ -12,7 +12,7 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
-from layerstore_core.images.remote.partial_file import is_at, is_locked, lock
+from layerstore_core.images.remote.receive.partial_file import is_at, is_locked, lock
 from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.store.store import LayerStore
 

@@ -21,9 +21,9 @@ from threading import Condition, Thread
 from typing import Final, Self
 
 from layerstore_core.errors import LayerStoreError
-from layerstore_core.images.remote.download import PIECE, Blob, Download, Fetch, Transfer, path_of
-from layerstore_core.images.remote.followed import FollowedBlob
-from layerstore_core.images.remote.partial_file import MAX_RANGES
+from layerstore_core.images.remote.receive.download import PIECE, Blob, Download, Fetch, Transfer, path_of
+from layerstore_core.images.remote.receive.followed import FollowedBlob
+from layerstore_core.images.remote.receive.partial_file import MAX_RANGES
 from layerstore_core.log import logger
 from layerstore_core.registry.errors import InvalidAnswer, RegistryUnavailable
 

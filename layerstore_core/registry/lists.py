@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry
 from layerstore_core.registry.http.answer import Answer
@@ -23,10 +25,15 @@ _MAX_PAGES: Final = 10_000
 #: How many bytes all pages may have: tags pass by, descriptors are collected, and take some ten times the memory.
 _MAX_TAGS: Final = 256 << 20
 _MAX_REFERRERS: Final = 16 << 20
+_MAX_VALUES: Final = 50
 #: How many tags are asked for at once. Servers may send fewer.
 _PAGE: Final = 1000
 _LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+\s*(?:=\s*(?:"[^"]*"|[^\s";,]+))?)*)', re.ASCII)
 _REL_NEXT = re.compile(r';\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next\s*(?:;|$))', re.ASCII | re.IGNORECASE)
+
+
+#: Attributes of a call that are other for its next page.
+_Next = dict[str, Any]
 
 
 def list_tags(session: Session, repository: str) -> Iterator[str]:
@@ -107,22 +114,15 @@ def _pages(session: Session, call: Call, limit: int) -> Iterator[dict[str, Any]]
         yield page
         if after is None:
             return
-        if (key := hashlib.sha256(after.encode()).digest()) in seen:  # URLs may be long
+        if (key := hashlib.sha256(repr(after).encode()).digest()) in seen:  # URLs may be long
             raise InvalidAnswer(session.host, f"cannot {call.what}: its pages lead in a circle")
         seen.add(key)
-        call = Call(
-            method=call.method,
-            repository=call.repository,
-            url=after,
-            what=call.what,
-            headers=call.headers,
-            by_digest=call.by_digest,
-        )
+        call = replace(call, **after)
     raise InvalidAnswer(session.host, f"cannot {call.what}: it sends more than {_MAX_PAGES} pages")
 
 
-def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any], int, str | None]:
-    """Return a page, its size in bytes, and where the next one is."""
+def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any], int, _Next | None]:
+    """Return a page, its size in bytes, and how the call for the next one differs."""
     with answer:
         data = answer.whole(_MAX_PAGE)
     try:
@@ -141,5 +141,16 @@ def _page(session: Session, call: Call, answer: Answer) -> tuple[dict[str, Any],
                 raise InvalidAnswer(
                     session.host, f"cannot {call.what}: the link to its next page is wrong: {error}"
                 ) from None
-            return document, len(data), after
+            return document, len(data), _next_call(answer.url, after)
     return document, len(data), None
+
+
+def _next_call(url: str, after: str) -> _Next:
+    """Return how the call for the next page differs.
+
+    Where only the query does, another server may give the rest if this one fails.
+    """
+    asked, wanted = urlsplit(url), urlsplit(after)
+    if asked.path == wanted.path and wanted.query.count("&") < _MAX_VALUES:
+        return {"query": tuple(parse_qsl(wanted.query, keep_blank_values=True))}
+    return {"url": after, "query": ()}

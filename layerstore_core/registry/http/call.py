@@ -55,7 +55,9 @@ class Call:
             return with_query(self.url, self.query)
         name = endpoint.repository(self.repository) if self.repository else ""
         below = "/".join(filter(None, (quoted(name), quoted(self.path))))
-        return with_query(f"{endpoint.url}/{below}", (*endpoint.query.items(), *self.query))
+        given = {name for name, _ in self.query}
+        own = (item for item in endpoint.query.items() if item[0] not in given)
+        return with_query(f"{endpoint.url}/{below}", (*own, *self.query))
 
     def scopes_at(self, endpoint: Endpoint) -> frozenset[str]:
         """Return the rights that the request needs at an endpoint, as scopes of tokens with one action each."""

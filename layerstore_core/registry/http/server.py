@@ -59,7 +59,9 @@ class Server:
         )
 
     def serves(self, call: Call) -> bool:
-        """Return whether it may be asked for this."""
+        """Return whether it may be asked for this: it knows what it named itself, and is trusted with it."""
+        if call.url and not self.is_own(call.url):
+            return False
         return self.endpoint.digests if call.by_digest else self.endpoint.tags
 
     def works(self) -> None:

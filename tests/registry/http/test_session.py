@@ -320,6 +320,28 @@ def test_a_transfer_goes_on_at_the_next_server(fake: FakeRegistry, mirror: FakeR
     assert (mirror.log.finished().sent(), fake.log.finished().sent()) == (100, len(DATA) - 100)
 
 
+def test_pages_go_on_at_the_next_server(fake: FakeRegistry, mirror: FakeRegistry, pauses: list[float]) -> None:
+    for registry in (fake, mirror):
+        registry.settings.page = 2
+        registry.add_image("app", [DATA], *"12345", config={})
+    mirror.faults.on("tags", skip=1).status(500)
+    with mirrored(fake, mirror.host) as client:
+        assert list(client.tags("app")) == list("12345")
+    assert [request.argument("last") for request in fake.log.all()] == ["2", "4"]
+    assert {request.argument("ns") for request in mirror.log.all()} == {fake.host}
+    assert {request.argument("ns") for request in fake.log.all()} == {None}
+
+
+def test_pages_with_other_paths_stay_at_their_server(fake: FakeRegistry, mirror: FakeRegistry) -> None:
+    for registry in (fake, mirror):
+        registry.add_image("app", [DATA], "1", config={})
+    mirror.faults.on("tags").header("Link", "</more>; rel=next")
+    mirror.faults.on("/more").status(200, b'{"tags": ["2"]}')
+    with mirrored(fake, mirror.host) as client:
+        assert list(client.tags("app")) == ["1", "2"]
+    assert fake.log.count() == 0
+
+
 def test_nobody_has_it(fake: FakeRegistry, mirror: FakeRegistry) -> None:
     with mirrored(fake, mirror.host) as registry:
         with pytest.raises(NotInRegistry):

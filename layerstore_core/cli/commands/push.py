@@ -51,8 +51,8 @@ def push(
     registry.example.com/app:1.0; without it, that is the name of IMAGE. A name without a registry is one of docker.io.
 
     Only blobs that the registry does not have are sent; those of its other repositories are mounted. A layer keeps the
-    digest that it came with, if the registry has that blob, or the store has it or can make it again. The name in the
-    registry changes last, so that a push that is interrupted does no harm.
+    digest that it came with, if the registry has that blob, the store has it or can make it again, or the registry that
+    it was pulled from gives it again. The name in the registry changes last: a push that is interrupted does no harm.
 
     \b
     Examples:

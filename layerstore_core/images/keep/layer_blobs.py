@@ -47,8 +47,15 @@ class Places(Protocol):
     def put(self, layer: Layer, digest: str) -> int | None:
         """Return the size of a blob that is in the output, or that this call has put there; `None` if it is not."""
 
+    def elsewhere(self, layer: Layer, digest: str) -> tuple[int, Callable[[], Iterator[bytes]]] | None:
+        """Return the size and the content of a blob where another place has it; reading may raise `NotFetched`."""
+
     def start_of(self, digest: str) -> bytes:
         """Return the first bytes of a blob that is in the output."""
+
+
+class NotFetched(LayerStoreError):
+    """The content of a blob could not be had from another place after all."""
 
 
 class Again:
@@ -201,11 +208,14 @@ class LayerBlobs:
     def _had(self, layer: Layer, wanted: str | None) -> LayerBlob | None:
         """Write a blob that the layer is known to have had, if possible the wanted one; `None` if there is none."""
         others = [digest for digest in self._digests(layer) if digest != wanted]
-        for digests in ([] if wanted is None else [wanted], others):
-            for find in (self._there, self._as_before):
-                for digest in digests:
-                    if (blob := find(layer, digest)) is not None:
-                        return blob
+        if wanted is not None:
+            for find in (self._there, self._as_before, self._from_elsewhere):
+                if (blob := find(layer, wanted)) is not None:
+                    return blob
+        for find in (self._there, self._as_before):
+            for digest in others:
+                if (blob := find(layer, digest)) is not None:
+                    return blob
         return None
 
     def _digests(self, layer: Layer) -> list[str]:
@@ -263,6 +273,18 @@ class LayerBlobs:
             except (WrongSize, _WrongDigest):
                 logger.info("layer {}: its compressed form cannot be re-created", layer.diff_id)
         return None
+
+    def _from_elsewhere(self, layer: Layer, digest: str) -> LayerBlob | None:
+        """Have a blob in the output with the content that another place has."""
+        if self._places is None or (found := self._places.elsewhere(layer, digest)) is None:
+            return None
+        size, chunks = found
+        try:
+            self._add(digest, size, lambda: self._counted(chunks()))
+        except (NotFetched, WrongSize) as error:
+            logger.warning("layer {} is compressed anew, and gets another digest: {}", layer.diff_id, error)
+            return None
+        return LayerBlob(digest, size, partial(self._type_of, layer.descriptor or {}, digest))
 
     def _plain(self, layer: Layer) -> LayerBlob:
         size, digest = layer.tar_size(), str(layer.diff_id)

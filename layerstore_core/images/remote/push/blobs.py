@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from layerstore_core.base.digests import DiffID
+from layerstore_core.base.reference import Reference
+from layerstore_core.errors import LayerStoreError
+from layerstore_core.images.keep.layer_blobs import NotFetched
 from layerstore_core.images.output import WrongSize
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.results import PushedBlob
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
-from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryDenied
+from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryDenied, RegistryError
 
 if TYPE_CHECKING:
     from layerstore_core.registry import Registry
+    from layerstore_core.registry.hosts import RegistrySettings
     from layerstore_core.registry.results import Upload
     from layerstore_core.store.handles import Layer
 
 #: A blob is tried to be mounted from at most so many repositories, those where it was seen last: each costs a request.
 _MOUNTS: Final = 3
+#: The longest silence of a registry that a blob is fetched from, in seconds: there is another way.
+_TIMEOUT: Final = 10.0
 #: At most so many blobs that a layer has had are looked for.
 _CANDIDATES: Final = 4
 _MAGIC: Final = 6
+_CHUNK: Final = 1 << 20
 
 BlobState = Literal["exists", "mounted", "uploaded", "left"]
 _EVENTS: Final[Mapping[BlobState, State]] = {
@@ -44,6 +53,7 @@ class RepositoryOutput:
         sources: where compressed blobs of layers were seen.
         foreign: the sizes of the blobs that are not pushed, by their digests.
         configs: the digests of the configs.
+        settings: the settings of other registries, which blobs may be fetched from.
         progress: called with each event.
 
     Attributes:
@@ -60,8 +70,10 @@ class RepositoryOutput:
         *,
         foreign: Mapping[str, int],
         configs: frozenset[str],
+        settings: RegistrySettings,
         progress: BlobProgress | None,
     ) -> None:
+        self._settings = settings
         self._registry = registry
         self._host = host
         self._repository = repository
@@ -72,6 +84,7 @@ class RepositoryOutput:
         self._lock = threading.Lock()
         self._absent: set[str] = set()
         self._begun: dict[str, Upload] = {}
+        self._others: dict[str, Registry] = {}
         self.blobs: dict[str, PushedBlob] = {}
         self.layers: dict[str, DiffID] = {}
 
@@ -98,6 +111,29 @@ class RepositoryOutput:
             if source.digest == digest and source.repository.startswith(here)
         ]
         return self._find(digest, [one for one in known if one != self._repository][:_MOUNTS])
+
+    def elsewhere(self, layer: Layer, digest: str) -> tuple[int, Callable[[], Iterator[bytes]]] | None:
+        if not self._is_of(layer, digest):
+            return None
+        target = f"{self._host}/{self._repository}"
+        known = [
+            source.repository
+            for source in self._sources.of(layer.diff_id)
+            if source.digest == digest and source.repository != target
+        ]
+        for repository in known[:_MOUNTS]:
+            try:
+                where = Reference.parse(repository, default_tag=None)
+                registry = self._open(where.domain)
+                with registry.blob(where.path, digest, end=1) as blob:
+                    size = blob.size
+            except LayerStoreError as error:
+                logger.info("{} is not fetched from {}: {}", digest, repository, error)
+                continue
+            if size is not None:
+                logger.info("{} is fetched from {}", digest, repository)
+                return size, partial(_content, registry, where.path, digest, size)
+        return None
 
     def start_of(self, digest: str) -> bytes:
         with self._registry.blob(self._repository, digest, end=_MAGIC) as blob:
@@ -187,6 +223,22 @@ class RepositoryOutput:
         for digest in list(self._begun):
             self._give_up(digest)
 
+    def close(self) -> None:
+        """Close the connections to other registries."""
+        for host in list(self._others):
+            self._others.pop(host).close()
+
+    def _open(self, host: str) -> Registry:
+        """Return the client of another registry, or of this one."""
+        from layerstore_core.registry import Registry
+
+        if host == self._host:
+            return self._registry
+        with self._lock:
+            if host not in self._others:
+                self._others[host] = Registry(host, settings=self._settings, timeout=_TIMEOUT)
+            return self._others[host]
+
     def record(self) -> None:
         """Record that the repository has these blobs. The caller has locked the records of images.
 
@@ -220,3 +272,18 @@ class RepositoryOutput:
 
     def _kind_of(self, digest: str) -> Literal["layer", "config", "blob"]:
         return "layer" if digest in self.layers else "config" if digest in self._configs else "blob"
+
+
+def _content(registry: Registry, repository: str, digest: str, size: int) -> Iterator[bytes]:
+    """Yield a blob of another registry, and compare its digest."""
+    found = hashlib.sha256()
+    try:
+        with registry.blob(repository, digest, size=size) as blob:
+            # A server that does not know ranges gives all of it, which is what is wanted here.
+            while chunk := blob.read(_CHUNK):
+                found.update(chunk)
+                yield chunk
+    except RegistryError as error:
+        raise NotFetched(str(error)) from None
+    if f"sha256:{found.hexdigest()}" != digest:
+        raise NotFetched(f"{registry.host}/{repository} sends something else for {digest}")

@@ -4,7 +4,8 @@ The configs come first, which are small. Then come layers, several at once: each
 another repository of the registry, and only then sent. Manifests come after them, and the tag last of all. A push that
 is interrupted therefore leaves blobs that nothing refers to, the tag is what it was, and the next push finds the blobs.
 
-A layer keeps the digest that it came with, if the registry has that blob, or the store has it or can make it again.
+A layer keeps the digest that it came with, if the registry has that blob, the store has it or can make it again, or the
+registry that it was pulled from gives it again.
 Otherwise it is compressed, to a temporary file: the digest is needed before the upload, to find out whether the
 registry has the blob, and a connection that breaks needs the bytes again. Writing and reading that file takes 2 % of
 the time of compressing. How it was compressed is recorded, so that the next push of the layer has the digest without
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -93,6 +95,7 @@ def push_image(
         sources,
         foreign=_foreign_layers(store, out, images),
         configs=frozenset(map(str, out.images)),
+        settings=store.context.config.registries,
         progress=options.progress,
     )
     for layer in {diff_id: None for image in images for diff_id in image.diff_ids}:
@@ -125,8 +128,9 @@ def push_image(
         reading=reading,
         threads=_THREADS,
     )
-    saver.add(out, images)
-    output.finish()
+    with closing(output):
+        saver.add(out, images)
+        output.finish()
     top = saver.entries[0]
     digest = str(top["digest"])
     if target.digest is not None and target.digest != digest:

@@ -90,7 +90,8 @@ class Remote(OfStore):
         Blobs that the registry has are not sent. The name there changes last: a push that is interrupted leaves it as
         it was, and the next one sends only what is missing. A layer keeps the digest that it came with, if the registry
         has that blob, or the store has it or can make it again, or the registry that it was pulled from gives it again;
-        otherwise it is compressed with gzip, level 4, always to the same bytes. Foreign layers, which are fetched from elsewhere, are not pushed.
+        otherwise it is compressed with gzip, level 4, always to the same bytes. Foreign layers, which have URLs of
+        their own, are not pushed.
 
         Args:
             name: the image's name or ID.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig, log
+from tests import in_memory
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 from tests.ordinary_users import OrdinaryUsers, why_no_users
 from tests.quick_program import quick_program as quick_program_in
@@ -51,6 +53,29 @@ def btrfs_mount() -> Iterator[Path]:
     """Mount a btrfs file system, once in a session."""
     with btrfs_file_system() as mount:
         yield mount
+
+
+if in_memory.WANTED:
+
+    @pytest.fixture(scope="session")
+    def memory() -> Iterator[Path]:
+        """Mount a file system in memory, once in a session."""
+        with in_memory.file_system_in_memory() as mount:
+            yield mount
+
+    @pytest.fixture(scope="module")
+    def memory_of_module(memory: Path) -> Iterator[Path]:
+        """Yield a directory in memory, which is removed after the tests of the module."""
+        with in_memory.emptied(memory) as directory:
+            yield directory
+
+    @pytest.fixture
+    def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return a directory for a test, in memory or, as pytest's own fixture does, on the disk."""
+        name = re.sub(r"\W", "_", request.node.name)[:30]
+        if in_memory.runs_in_memory(request.path):
+            return Path(tempfile.mkdtemp(prefix=name, dir=request.getfixturevalue("memory_of_module")))
+        return tmp_path_factory.mktemp(name)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 from layerstore_core.driver import registry
 from layerstore_core.driver.probe import probe
+from tests import in_memory
+from tests.in_memory import file_system_in_memory
 
 DRIVERS = ("vfs", "overlay2", "btrfs")
 _IMAGE_SIZE = 2 << 30
@@ -52,14 +54,20 @@ def btrfs_file_system() -> Iterator[Path]:
     """Mount a btrfs file system in an image for the length of a `with` block. The loop device ends with the mount.
 
     The image is not under pytest's directories, which other sessions clean up. Stale images of killed sessions are
-    removed too.
+    removed too. Where other tests have their files in memory, so is the image.
     """
-    top = Path(tempfile.gettempdir())
-    for other in top.glob(f"{_BTRFS}*"):
+    for other in Path(tempfile.gettempdir()).glob(f"{_BTRFS}*"):
         if not Path("/proc", other.name.removeprefix(_BTRFS).partition("-")[0]).exists():
             _remove_file_system(other)
-    # A process may have several.
-    directory = Path(tempfile.mkdtemp(prefix=f"{_BTRFS}{os.getpid()}-"))
+    with file_system_in_memory() if in_memory.WANTED else nullcontext() as top:
+        # A process may have several.
+        directory = Path(tempfile.mkdtemp(prefix=f"{_BTRFS}{os.getpid()}-", dir=top))
+        with _mounted(directory) as mount:
+            yield mount
+
+
+@contextmanager
+def _mounted(directory: Path) -> Iterator[Path]:
     image, mount = directory / "image", directory / "mount"
     mount.mkdir()
     try:

@@ -238,7 +238,9 @@ class RegistryImage:
         return f"<RegistryImage {self.reference}>"
 
     def _layer(self, number: int, layer: Descriptor, budget: TocBudget) -> RemoteLayer:
-        blob = RegistryBlob(self._registry, self.reference.path, layer.digest, layer.size)
+        urls = layer.document.get("urls")
+        places = tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
+        blob = RegistryBlob(self._registry, self.reference.path, layer.digest, layer.size, places)
         place = place_of(layer.annotations, layer.size)
         return RemoteLayer(blob, place, lambda: self.diff_ids[number], self._limit, budget, whole=self._verify)
 

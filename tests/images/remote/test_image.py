@@ -265,3 +265,24 @@ def test_layers_come_through_redirects_and_broken_connections() -> None:
             assert (view / "last").read_bytes() == NOISE
             assert (view / "etc/new").read_bytes() == b"new\n"
         assert fake.log.count(server="storage") > 5
+
+
+def test_foreign_layer_is_read_where_its_manifest_says_that_it_is(fake: FakeRegistry) -> None:
+    layers = (estargz(BASE), gzipped(TOP))
+    with FakeRegistry() as elsewhere:
+        described = []
+        for one in layers:
+            digest = elsewhere.add_blob("there", one.blob)
+            urls = [f"{elsewhere.url}/v2/there/blobs/sha256:{'0' * 64}", f"{elsewhere.url}/v2/there/blobs/{digest}"]
+            media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+            entry = descriptor(one.blob, media_type)
+            described.append({**entry, "annotations": one.annotations, "urls": urls})
+        add_manifest(fake, spec(layers), described, "1")
+        for one in layers:
+            del fake.repository("app").blobs[descriptor(one.blob, "")["digest"]]
+        with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view:
+            assert (view / "usr/small").read_bytes() == b"small"
+            assert (view / "etc/new").read_bytes() == b"new\n"
+        assert 206 in elsewhere.log.statuses("/blobs/")
+    with RegistryImage(f"{fake.host}/app:1") as image, image.view() as view, pytest.raises(NotInRegistry):
+        view.open(b"usr/small")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from layerstore_core.errors import InvalidLayer
 
 if TYPE_CHECKING:
+    from layerstore_core.images.remote.receive.download import Body
     from layerstore_core.registry import Registry
 
 #: How many bytes are read at a time.
@@ -69,18 +70,22 @@ class RegistryBlob:
         repository: the repository.
         digest: the digest of the blob.
         size: its size in bytes.
+        places: other places that have it, if the registry does not (foreign layers).
     """
 
-    def __init__(self, registry: Registry, repository: str, digest: str, size: int) -> None:
+    def __init__(
+        self, registry: Registry, repository: str, digest: str, size: int, places: tuple[str, ...] = ()
+    ) -> None:
         self._registry = registry
         self._repository = repository
+        self._places = places
         self.digest = digest
         self.size = size
 
     def open(self, start: int = 0, end: int | None = None) -> Reader:
         """See `Blob.open`."""
         whole = (start, end) == (0, None)
-        response = self._registry.blob(self._repository, self.digest, start=start, end=end, size=self.size)
+        response = self._begin(start, end)
         if whole or response.start == start:
             return response
         try:
@@ -93,6 +98,17 @@ class RegistryBlob:
             response.close()
             raise
         return response
+
+    def _begin(self, start: int, end: int | None) -> Body:
+        def ask() -> Body:
+            return self._registry.blob(self._repository, self.digest, start=start, end=end, size=self.size)
+
+        if not self._places:
+            return ask()
+        from layerstore_core.images.remote.receive.download import Blob as ForeignBlob
+        from layerstore_core.images.remote.receive.foreign import open_blob
+
+        return open_blob(ask, ForeignBlob(self.digest, self.size, self._places), start, end)
 
 
 class PlannedBlob:

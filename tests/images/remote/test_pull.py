@@ -216,6 +216,23 @@ def test_a_damaged_layer_is_received_again_once(
     assert partial_files(store) == []
 
 
+@pytest.mark.parametrize("received", [1000, 150_000, len(APP.blobs[0])])
+def test_what_a_power_cut_has_left_is_received_again(
+    images: Images, store: LayerStore, fake: FakeRegistry, received: int
+) -> None:
+    """The table says that bytes are there, which were never written."""
+    publish(fake, APP, "1")
+    blob = APP.blobs[0]
+    file = PartialFile(downloads_directory(store.root) / sha256(blob).replace(":", "/"), len(blob))
+    assert file.try_lock()
+    file.add(0, received)
+    file.close()
+    pulled = images.pull(f"{fake.host}/app:1")
+    assert pulled[0].image_id == APP.image_id
+    assert sent(fake, [blob]) == (len(blob) if received == len(blob) else 2 * len(blob) - received)
+    assert sent(fake, APP.blobs[1:]) == len(APP.blobs[1]) + len(APP.blobs[2])
+
+
 def test_a_layer_that_stays_damaged_is_an_error_and_leaves_no_file_of_it(
     images: Images, store: LayerStore, fake: FakeRegistry
 ) -> None:

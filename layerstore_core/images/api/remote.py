@@ -56,7 +56,8 @@ class Remote(OfStore):
             ValueError, TypeError: `platform` is not a platform.
         """
         # Lazy: most commands on images talk to no registry.
-        from layerstore_core.images.remote.pull import PullOptions, pull
+        from layerstore_core.images.remote.plan import PullOptions
+        from layerstore_core.images.remote.pull import pull
         from layerstore_core.registry import Registry
 
         wanted = Reference.parse(reference)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import BinaryIO, cast
+from dataclasses import dataclass, replace
 
-from layerstore_core.base.digests import ChainID, DiffID, ImageID, chain_ids
 from layerstore_core.base.reference import Reference
 from layerstore_core.errors import BadRecord, IntegrityError, InvalidImage
-from layerstore_core.images.formats.documents import Descriptor
-from layerstore_core.images.formats.find import find_images, named, nothing_to_load
-from layerstore_core.images.formats.found import FoundImages, ImageFiles, LayerFile, Skipped
-from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.formats.find import nothing_to_load
+from layerstore_core.images.formats.found import ImageFiles, Skipped
 from layerstore_core.images.keep.compressed import CompressedLayers
-from layerstore_core.images.remote.container import RegistryContainer
-from layerstore_core.images.remote.documents import RemoteImage, Source, read_blob, read_image
+from layerstore_core.images.remote.documents import RemoteImage, Source, read_image
 from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
-from layerstore_core.images.remote.layer_tar import LayerTar
+from layerstore_core.images.remote.plan import Plan, PullOptions, known_document, plan_pull
 from layerstore_core.images.remote.receive.download import Blob, Body, Download
 from layerstore_core.images.remote.receive.downloads import Downloads
 from layerstore_core.images.remote.receive.leftovers import downloads_directory
@@ -28,30 +23,8 @@ from layerstore_core.images.remote.unrecorded import record_leftovers
 from layerstore_core.images.transfer.load import Loaded, load
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
-from layerstore_core.records.kept import MAX_DOCUMENT
 from layerstore_core.store.context import StoreContext
-from layerstore_core.store.handles import Layer
-from layerstore_core.store.register import check_depth
 from layerstore_core.store.store import LayerStore
-
-
-@dataclass(frozen=True, slots=True)
-class PullOptions:
-    """What is pulled of an image.
-
-    Attributes:
-        platform: the platform; `None` for this host's, or the only one that there is.
-        all_platforms: whether to pull the images for all platforms.
-        name: the name that the image gets; `None` for the one that it has in the registry.
-        referrers: whether to pull what refers to it, too.
-        progress: called with the state of each layer.
-    """
-
-    platform: Platform | None = None
-    all_platforms: bool = False
-    name: Reference | None = None
-    referrers: bool = False
-    progress: BlobProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +46,6 @@ class Pulled:
     fetched: int
     downloaded: tuple[str, ...]
     present: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What is to be loaded, and from where.
-
-    Attributes:
-        found: the images; layers that the store has are not `present`.
-        blobs: the layers to be received.
-        present: the digests of the other layers.
-    """
-
-    found: FoundImages
-    blobs: list[Blob] = field(default_factory=list)
-    present: dict[str, int] = field(default_factory=dict)
 
 
 def pull(store: LayerStore, source: Source, reference: Reference, options: PullOptions) -> Pulled:
@@ -113,7 +71,7 @@ def pull(store: LayerStore, source: Source, reference: Reference, options: PullO
         reference,
         platform=options.platform,
         all_platforms=options.all_platforms,
-        known=lambda digest: _known(context, digest),
+        known=lambda digest: known_document(context, digest),
         last=_last_digest(context, options.name or reference),
     )
     skipped: list[Skipped] = []
@@ -156,74 +114,10 @@ class _Pull:
                 logger.warning("a layer that is here cannot be used: {}; it is received", error)
                 return self._load(self._plan(local=False))
 
-    def _plan(self, *, local: bool) -> _Plan:
-        """Find the images, and the layers that are to be received.
+    def _plan(self, *, local: bool) -> Plan:
+        return plan_pull(self._store, self._source, self._image, self._options, local=local)
 
-        Args:
-            local: whether to take layers from elsewhere in the store, where they have other parents.
-        """
-        container = RegistryContainer(
-            self._image,
-            lambda blob: (
-                _known(self._context, blob.digest) or read_blob(self._source, self._reference, blob, MAX_DOCUMENT)
-            ),
-        )
-        found = find_images(
-            container,
-            self._options.platform,
-            all_platforms=self._options.all_platforms,
-            has_layer=self._store.has_layer,
-        )
-        for one in found.images:
-            check_depth(self._context, None, len(one.layers))  # before each of very many layers is looked for
-        if self._options.name is not None:
-            found = named(found, self._options.name)
-        plan = _Plan(found)
-        missing = {
-            layer.diff_id for one in found.images for layer, chain in _chains(one) if not self._store.has_layer(chain)
-        }
-        elsewhere = _layers_with(self._store, missing) if local and missing else {}
-        blobs: dict[str, Blob] = {}
-
-        def planned(layer: LayerFile, chain: ChainID) -> LayerFile:
-            assert layer.descriptor is not None, "the container is an OCI layout"
-            digest = layer.descriptor.digest
-            if self._store.has_layer(chain):
-                plan.present[digest] = layer.descriptor.size
-                return replace(layer, present=False)
-            if (known := elsewhere.get(layer.diff_id)) is not None:
-                path = f"layers/{known.chain_id.hex}"
-                container.places[path] = (
-                    known.tar_size(),
-                    lambda: cast("BinaryIO", LayerTar(self._store, known.chain_id)),
-                )
-                plan.present[digest] = layer.descriptor.size
-                return LayerFile(path, layer.diff_id)
-            self._check_size(digest, layer.descriptor.size)
-            blobs.setdefault(digest, Blob(digest, layer.descriptor.size, _places(layer.descriptor)))
-            return layer
-
-        images = {
-            one.config.image_id: replace(one, layers=tuple(planned(*pair) for pair in _chains(one)))
-            for one in found.images
-        }
-        plan.blobs = list(blobs.values())
-        plan.found = replace(
-            found,
-            images=list(images.values()),
-            groups=[
-                replace(group, images=tuple(_with_layers(one, images) for one in group.images))
-                for group in found.groups
-            ],
-        )
-        return plan
-
-    def _check_size(self, digest: str, size: int) -> None:
-        limit = self._context.limits.layer
-        if limit is not None and size > limit.compressed:
-            raise InvalidImage(f"{self._reference}: layer {digest} has {size} bytes: it is larger than {limit}")
-
-    def _load(self, plan: _Plan) -> Pulled:
+    def _load(self, plan: Plan) -> Pulled:
         self._events.all(plan.blobs, "waiting")
         fetched = 0
         loaded: Loaded | None = None
@@ -247,10 +141,9 @@ class _Pull:
             raise nothing_to_load(plan.found.container.name, plan.found.skipped)
         return self._loaded(plan, loaded, fetched)
 
-    def _loaded(self, plan: _Plan, loaded: Loaded, fetched: int) -> Pulled:
+    def _loaded(self, plan: Plan, loaded: Loaded, fetched: int) -> Pulled:
         """Record what else is known now that the image is loaded, and return the result."""
-        assert isinstance(plan.found.container, RegistryContainer)
-        record_leftovers(self._store, plan.found.container, loaded.images)
+        record_leftovers(self._store, plan.container, loaded.images)
         self._note_sources(plan.found.images, {blob.digest for blob in plan.blobs})
         return Pulled(
             loaded,
@@ -262,7 +155,7 @@ class _Pull:
         )
 
     @contextmanager
-    def _downloads(self, plan: _Plan) -> Iterator[Downloads]:
+    def _downloads(self, plan: Plan) -> Iterator[Downloads]:
         def fetch(blob: Blob, start: int, end: int | None) -> Body:
             def ask() -> Body:
                 return self._source.blob(self._reference.path, blob.digest, start=start, end=end)
@@ -275,9 +168,7 @@ class _Pull:
 
         directory = downloads_directory(self._store.root)
         with Downloads(directory, plan.blobs, fetch, self._reference.domain, changed=self._events.changed) as downloads:
-            container = plan.found.container
-            assert isinstance(container, RegistryContainer)
-            container.downloads = downloads
+            plan.container.downloads = downloads
             downloads.start()
             yield downloads
 
@@ -338,39 +229,6 @@ class _Events:
             state = download.state
             done = download.received if state in ("downloading", "waiting") else download.position
             self.report(download.blob.digest, state, done, download.blob.size)
-
-
-def _chains(image: ImageFiles) -> list[tuple[LayerFile, ChainID]]:
-    return list(zip(image.layers, chain_ids(image.config.diff_ids), strict=True))
-
-
-def _places(layer: Descriptor) -> tuple[str, ...]:
-    """Return the other places of a foreign layer."""
-    urls = layer.document.get("urls")
-    if "foreign" not in layer.media_type and "nondistributable" not in layer.media_type:
-        return ()
-    return tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
-
-
-def _with_layers(image: ImageFiles, images: dict[ImageID, ImageFiles]) -> ImageFiles:
-    """Return an image of a group with the layers as they are planned."""
-    planned = images.get(image.config.image_id)
-    return image if planned is None else replace(image, layers=planned.layers)
-
-
-def _layers_with(store: LayerStore, diff_ids: set[DiffID]) -> dict[DiffID, Layer]:
-    """Return layers of the store, as views, by their diff IDs."""
-    return {layer.diff_id: layer for layer in store.layers().values() if layer.diff_id in diff_ids}
-
-
-def _known(context: StoreContext, digest: str) -> bytes | None:
-    """Return a manifest or a config that the store has."""
-    try:
-        if digest.startswith("sha256:") and context.image_db.has(ImageID(digest)):
-            return context.image_db.read(ImageID(digest))
-        return context.kept.read(digest) if context.kept.has(digest) else None
-    except (BadRecord, OSError, ValueError):  # then it is asked for
-        return None
 
 
 def _last_digest(context: StoreContext, name: Reference) -> str | None:

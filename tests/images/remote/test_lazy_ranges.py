@@ -8,6 +8,7 @@ import os
 import pytest
 
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.images.remote.lazy import toc_layer
 from layerstore_core.images.remote.lazy.ranges import GAP, PlannedBlob, read_range
 from layerstore_core.view.tree import TreeView
 from tests import tars
@@ -250,3 +251,15 @@ def test_planned_ranges_are_bounded_and_only_the_latest_are_kept() -> None:
     assert len(blob.requests) == 2 * (23 + 1)
     assert read_range(planned, 500, 1500) == blob.data[500:1500]
     assert planned.open().read(10) == blob.data[:10]
+
+
+def test_many_files_are_looked_up_in_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (100_000, 3):
+        monkeypatch.setattr(toc_layer, "_MAX_KEPT", most)
+        view, (blob,) = view_of(estargz(BASE))
+        with view:
+            for path in (b"etc/os", b"usr/small", b"lib/small", b"usr/hard", b"last", b"etc/os"):
+                with view.open(path) as file:
+                    assert len(file.read()) in (5, len(NOISE))
+            assert not view.is_merged
+        assert len([1 for start, end in blob.requests if end == blob.size]) == 1

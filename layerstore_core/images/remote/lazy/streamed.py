@@ -20,6 +20,7 @@ from layerstore_core.base.limits import Limit
 from layerstore_core.errors import InvalidLayer, while_doing
 from layerstore_core.images.formats.container import Extent
 from layerstore_core.images.remote.lazy.ranges import CHUNK, Blob, Reader
+from layerstore_core.log import logger
 from layerstore_core.streams.compression import MAGIC_SIZE, detect
 from layerstore_core.streams.iterstream import IterStream
 from layerstore_core.streams.prefetch import DecompressAhead
@@ -84,6 +85,7 @@ class StreamedLayer:
         stopped = self._stopped
         if stopped is not None and stopped[1] == file.offset:
             self._stopped = None
+            logger.info("{}: not verified, since it is not read to its end", self._blob.digest)
             with closing(stopped[0]):
                 for piece in stopped[2]:
                     yield bytes(piece)

@@ -24,6 +24,8 @@ from layerstore_core.view.search import Found, search_all
 
 _PLAIN: Final = (EntryType.FILE, EntryType.DIR)
 _MAX_BATCH: Final = 1000
+#: The most entries that are kept for further searches: some 300 bytes each.
+_MAX_KEPT: Final = 100_000
 _EMPTY: Final = hashlib.sha256().digest()
 #: How much of a content is kept back until its digest is known. Chunks of eStargz have 4 MiB.
 _KEPT_BACK: Final = 4 << 20
@@ -49,6 +51,8 @@ class TocLayer:
         self._budget = budget
         self._max_entries = max_entries
         self._table: ChunkTable | None = None
+        self._searched = False
+        self._kept: list[Batch] | None = None
 
     def batches(self) -> Iterator[Batch]:
         """See `ViewLayer.batches`."""
@@ -90,8 +94,16 @@ class TocLayer:
         self._table = contents.table
 
     def search(self, wanted: Mapping[bytes, int]) -> Found:
-        """See `SearchedLayer.search`."""
-        return search_all(self.batches(), wanted)
+        """See `SearchedLayer.search`. From the second search on, the entries are kept, if they are not very many."""
+        if self._kept is not None:
+            return search_all(iter(self._kept), wanted)
+        if not self._searched:
+            self._searched = True
+            return search_all(self.batches(), wanted)
+        kept: list[Batch] = []
+        found = search_all(_copied(self.batches(), kept), wanted)
+        self._kept = kept or None
+        return found
 
     def digest(self, file: FileNode) -> bytes:
         """Return the sha256 of a file's content; empty if the table has none."""
@@ -157,6 +169,18 @@ class TocLayer:
             f"a file in {self._blob.digest} is damaged: the sha256 of its content is {found}, and the layer's table of "
             f"contents says {expected.hex()}"
         )
+
+
+def _copied(batches: Iterator[Batch], copies: list[Batch]) -> Iterator[Batch]:
+    """Yield batches, and append them to a list, which is empty in the end if they have too many entries."""
+    count = 0
+    for batch in batches:
+        count += len(batch) if isinstance(batch, list) else 1
+        if count <= _MAX_KEPT:
+            copies.append(batch)
+        else:
+            copies.clear()
+        yield batch
 
 
 class _Contents:

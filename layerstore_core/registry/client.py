@@ -147,7 +147,7 @@ class Registry:
             answer.close()
             told = answer.header("Docker-Content-Digest")
             if told and told != digest and told.partition(":")[0] == digest.partition(":")[0]:
-                raise InvalidAnswer(self.host, f"cannot {call.what}: it stored {told!r} in place of {digest}")
+                raise InvalidAnswer(self.host, f"cannot {call.what}: it stored {told[:100]!r} in place of {digest}")
             return PutManifest(digest, bool(answer.header("OCI-Subject")))
 
         return self._session.write(call, result)

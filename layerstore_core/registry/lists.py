@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry
+from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryError
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.call import Call
 from layerstore_core.registry.http.session import Session
@@ -25,6 +25,8 @@ _MAX_PAGES: Final = 10_000
 #: How many bytes all pages may have: tags pass by, descriptors are collected, and take some ten times the memory.
 _MAX_TAGS: Final = 256 << 20
 _MAX_REFERRERS: Final = 16 << 20
+#: What registries answer that do not list referrers. The specification has 404.
+_NO_SUCH_CALL: Final = frozenset({400, 404, 405, 501})
 _MAX_VALUES: Final = 50
 #: How many tags are asked for at once. Servers may send fewer.
 _PAGE: Final = 1000
@@ -81,7 +83,9 @@ def list_referrers(
     )
     try:
         found = [entry for page in _pages(session, call, _MAX_REFERRERS) for entry in _descriptors(session, call, page)]
-    except NotInRegistry:
+    except RegistryError as error:
+        if error.status not in _NO_SUCH_CALL:
+            raise
         try:
             index = manifest(repository, fallback_tag(digest))
         except NotInRegistry:

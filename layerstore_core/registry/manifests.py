@@ -14,8 +14,11 @@ OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
-#: All that is understood, for the header `Accept`.
-ACCEPT: Final = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
+#: What is asked for, in the header `Accept`. Without the last two, a manifest of schema 1 would seem to be missing.
+ACCEPT: Final = ", ".join(
+    (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, f"{_SCHEMA_1}prettyjws", f"{_SCHEMA_1}json")
+)
 #: The greatest size of a manifest or an index in bytes. Registries take 4 MiB by convention.
 MAX_MANIFEST: Final = 8 << 20
 
@@ -24,7 +27,6 @@ _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 #: Types that servers give to what they do not know.
 _SAYS_NOTHING: Final = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
-_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
 
 
 def digest_of(data: bytes, like: str = "sha256") -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from layerstore_core.registry import InvalidAnswer, NotInRegistry, Registry, RegistryError
+from layerstore_core.registry import InvalidAnswer, NotInRegistry, Registry, RegistryDenied, RegistryError
 from layerstore_core.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, media_type_of
 from tests.registry.fake_content import descriptor, digest_of
 from tests.registry.fake_registry import FakeRegistry
@@ -99,6 +99,12 @@ def test_what_is_no_manifest_is_refused(
 ) -> None:
     fake_registry.faults.on("manifests").status(200, json.dumps(document).encode(), Content_Type=content_type)
     with pytest.raises(InvalidAnswer, match=f"cannot read the manifest app:1: .*{reason}"):
+        registry.manifest("app", "1")
+
+
+def test_a_manifest_of_schema_1_is_not_taken_for_missing(registry: Registry, fake_registry: FakeRegistry) -> None:
+    fake_registry.add_manifest("app", {"schemaVersion": 1, "fsLayers": []}, SCHEMA_1, "1")
+    with pytest.raises(InvalidAnswer, match="schema 1, which Docker gave up"):
         registry.manifest("app", "1")
 
 
@@ -264,6 +270,19 @@ def test_the_fallback_tag(registry: Registry, fake_registry: FakeRegistry) -> No
     fake_registry.add_manifest("app", {"manifests": entries}, OCI_INDEX, subject.replace(":", "-"))
     assert registry.referrers("app", subject) == entries
     assert registry.referrers("app", subject, "b/y") == entries[1:]
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_other_answers_for_no_referrers(registry: Registry, fake_registry: FakeRegistry, status: int) -> None:
+    subject = add(fake_registry, "1")
+    entries = [{"digest": digest_of(b"1"), "artifactType": "a/x"}]
+    fake_registry.add_manifest("app", {"manifests": entries}, OCI_INDEX, subject.replace(":", "-"))
+    fake_registry.faults.on("referrers").error(status, "UNSUPPORTED")
+    assert registry.referrers("app", subject) == entries
+    fake_registry.faults.clear()
+    fake_registry.faults.on("referrers").error(403, "DENIED")
+    with pytest.raises(RegistryDenied):
+        registry.referrers("app", subject)
 
 
 @pytest.mark.parametrize("document", [{"layers": []}, {"manifests": [1]}, {"manifests": {}}])

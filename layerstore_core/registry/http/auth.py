@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from layerstore_core.registry.credentials import Credentials
-from layerstore_core.registry.errors import RegistryDenied
+from layerstore_core.registry.errors import RegistryError
 from layerstore_core.registry.http.answer import Answer
 from layerstore_core.registry.http.challenges import Challenge, parse_challenges
 from layerstore_core.registry.http.secrets import Secrets
@@ -68,7 +68,7 @@ class Authenticator:
         if bearer is not None and not self._without_bearer:
             try:
                 return f"Bearer {self._token(bearer, repository, scopes, credentials)}"
-            except RegistryDenied:
+            except RegistryError:
                 if basic is None or credentials is None or not credentials.password:
                     raise
                 self._without_bearer = True

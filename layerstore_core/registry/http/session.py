@@ -18,7 +18,8 @@ from layerstore_core.registry.http.call import Call
 from layerstore_core.registry.http.failures import error_of, warnings_in
 from layerstore_core.registry.http.retries import TRY_AGAIN, Pauses, RetryPolicy
 from layerstore_core.registry.http.server import Server
-from layerstore_core.registry.http.urls import BadURL, join, shown
+from layerstore_core.registry.http.urls import BadURL, is_encrypted, join, shown
+from layerstore_core.text import printable
 
 Result = TypeVar("Result")
 
@@ -177,7 +178,7 @@ class Session:
                 if text in self._warned or len(self._warned) >= _MAX_WARNINGS:
                     continue
                 self._warned.add(text)
-            logger.warning("{} says: {}", self.host, text)
+            logger.warning("{} says: {}", self.host, printable(text, backslash=False))
 
     def _follow(self, server: Server, call: Call) -> Answer:
         """Send a request, and follow redirects. Each attempt begins at the registry: redirects are valid for a time."""
@@ -188,9 +189,12 @@ class Session:
                 return answer
             with answer:
                 try:
-                    url = join(url, answer.header("Location"))
+                    before, url = url, join(url, answer.header("Location"))
                 except BadURL as error:
                     raise self._refused(call, f"it redirects to a wrong URL: {error}") from None
+            if is_encrypted(before) and not is_encrypted(url) and not call.by_digest:
+                # Whoever is in between could answer with anything.
+                raise self._refused(call, f"it redirects to {shown(url)}, which is not encrypted")
         raise self._refused(call, f"it redirects more than {_MAX_REDIRECTS} times, at last to {shown(url)}")
 
     def _credentials(self, host: str, repository: str) -> Credentials | None:

@@ -63,6 +63,11 @@ def join(base: str, location: str) -> str:
     return urlunsplit(parts._replace(fragment=""))
 
 
+def is_encrypted(url: str) -> bool:
+    """Return whether a URL is asked with TLS."""
+    return url.lower().startswith("https:")
+
+
 def with_query(url: str, values: Iterable[tuple[str, str]]) -> str:
     """Return a URL with more values in its query. What it has already stays as it is."""
     added = urlencode([*values], safe=":/,")

@@ -14,7 +14,7 @@ import pytest
 
 from layerstore_core.config.registries import HostSettings
 from layerstore_core.errors import ConfigError
-from layerstore_core.registry import Registry, RegistryDenied, RegistryUnavailable
+from layerstore_core.registry import InvalidAnswer, Registry, RegistryDenied, RegistryUnavailable
 from layerstore_core.registry.credentials import Credentials
 from tests.registry.certificates import Authority, Pair
 from tests.registry.fake_auth import TokenAuth
@@ -82,6 +82,19 @@ def test_a_client_certificate_is_not_for_other_hosts(pair: Pair, authority: Auth
             with pytest.raises(RegistryUnavailable, match=r"(?i)certificate.required|connection|TLS failed"):
                 registry.blob("app", digest)
         assert elsewhere.log.count() == 0
+
+
+def test_out_of_tls_only_for_what_is_verified(
+    encrypted: FakeRegistry, fake_registry: FakeRegistry, authority: Authority
+) -> None:
+    digest = fake_registry.add_image("app", [DATA], "1", config={})
+    for path in ("manifests/1", f"manifests/{digest}"):
+        encrypted.faults.on(path).status(307, Location=f"{fake_registry.url}/v2/app/{path}")
+    with client(encrypted, ca=authority.certificate) as registry:
+        assert registry.manifest("app", digest).digest == digest
+        with pytest.raises(InvalidAnswer, match=r"redirects to http://[\d.:]+/v2/app/manifests/1, which is not enc"):
+            registry.manifest("app", "1")
+    assert fake_registry.log.count() == 1
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty"])

@@ -355,10 +355,10 @@ def test_nobody_has_it(fake: FakeRegistry, mirror: FakeRegistry) -> None:
 
 def test_warnings_are_shown_once(registry: Registry, fake: FakeRegistry, said: list[Any]) -> None:
     fake.faults.on("manifests", times=3).warn("this registry moves")
-    fake.faults.on("blobs").header("Warning", '299 - "one", 199 - "two", 299 - "three \\"3\\""')
+    fake.faults.on("blobs").header("Warning", '299 - "one", 199 - "two", 299 - "three \\"3\\" \x85"')
     for _ in range(3):
         registry.manifest("app", "1")
         registry.blob_size("app", DIGEST)
     assert [record["message"] for record in said] == [
-        f"{fake.host} says: {text}" for text in ("this registry moves", "one", 'three "3"')
+        f"{fake.host} says: {text}" for text in ("this registry moves", "one", 'three "3" \\x85')
     ]

@@ -96,7 +96,8 @@ class Answer:
     def close(self) -> None:
         """Give the connection back, or close it where the body was not read."""
         if not self._response.closed:
-            if self.length is not None and self.length <= _DRAIN:
+            left = getattr(self._response, "length_remaining", None)  # none in an answer to HEAD
+            if left is not None and left <= _DRAIN:
                 self._drain()
             self._response.close()
         self._response.release_conn()

@@ -248,6 +248,25 @@ def test_threads_use_connections_again(fake_registry: FakeRegistry) -> None:
     assert len({request.client for request in fake_registry.log.all()}) <= 4
 
 
+def test_all_calls_use_one_connection(fake_registry: FakeRegistry) -> None:
+    digest = fake_registry.add_blob("app", DATA)
+    manifest = fake_registry.add_image("app", [DATA], "1", config={})
+    with Registry(fake_registry.host, settings={}) as registry:
+        for _ in range(2):
+            assert registry.blob_size("app", digest) == len(DATA)
+            assert registry.manifest_info("app", "1")
+            assert registry.manifest_info("app", "none") is None
+            registry.manifest("app", manifest)
+            registry.upload_blob("copy", digest, len(DATA), lambda: [DATA])
+            registry.mount_blob("other", digest, "app")
+            list(registry.tags("app"))
+            registry.referrers("app", manifest)
+            with registry.blob("app", digest, start=5, end=100) as blob:
+                assert blob.read(1000) == DATA[5:100]
+        registry.delete_tag("app", "1")
+    assert len({request.client for request in fake_registry.log.all()}) == 1
+
+
 def test_a_connection_that_the_server_closed_is_replaced(fake_registry: FakeRegistry, pauses: list[float]) -> None:
     fake_registry.faults.on("GET /v2/$").header("Connection", "close")
     with Registry(fake_registry.host) as registry:

@@ -6,7 +6,8 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from typing import BinaryIO
+from dataclasses import replace
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -104,6 +105,35 @@ def test_layers_are_read_at_the_same_time_if_the_driver_supports_it(
     with store.register_chain(inputs(BASE, MIDDLE, open_=Meeting)) as top:
         assert export(top) == MIDDLE
     assert met == [at_once] * 2
+
+
+def test_reads_that_wait_are_cancelled_when_another_layer_fails(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure that came first is the error, and not what the cancelled read raises."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    if not store.driver.capabilities.parallel_apply:
+        return  # one layer after the other: none waits while another one fails
+    cancelled = threading.Event()
+
+    class Waiting(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object, /) -> int:
+            assert cancelled.wait(30)
+            raise ConnectionAbortedError("cancelled")
+
+    base, top = inputs(BASE, TOP)
+    with pytest.raises(InvalidLayer, match="layer 1: this is not a tar"):
+        store.register_chain(
+            [
+                replace(base, open=lambda: cast("BinaryIO", Waiting()), cancel=cancelled.set),
+                replace(top, open=lambda: io.BytesIO(b"x" * 1024)),
+            ]
+        )
+    assert cancelled.is_set()
+    assert store.layers() == {}
 
 
 def test_another_store_registers_the_same_layers_meanwhile(open_store: OpenStore) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from layerstore_core import LayerStore, LayerStoreError
 from layerstore_core.images import Images
-from layerstore_core.images.remote.leftovers import downloads_directory
+from layerstore_core.images.remote.receive.leftovers import downloads_directory
 from layerstore_core.maintenance.check import check_store
 from tests.images.remote.published import layer, publish, sent, spec
 from tests.images.remote.test_hostile_images import check_error

@@ -21,6 +21,7 @@ from tests import tars
 from tests.across.chains import CHAINS, attributes, d, f, link, node, sym
 from tests.images.remote.blobs import view_of
 from tests.images.remote.lazy_formats import Packed, estargz, inflated, zstd_chunked
+from tests.view.test_lookup import PATHS, usual_layers
 from tests.view.test_search import any_layers
 
 Pack = Callable[[bytes], Packed]
@@ -139,3 +140,25 @@ def test_any_layers_are_the_same_as_here(chain: list[tuple[list[bytes], list[byt
             with other, other.open(path) as file:
                 assert file.read() == content, path
     assert [blob.opened for blob in blobs] == [0] * len(blobs)
+
+
+@given(
+    st.lists(usual_layers(), min_size=1, max_size=3),
+    st.lists(st.sampled_from(PATHS), min_size=1, max_size=3),
+    st.sampled_from(sorted(FORMS)),
+)
+def test_files_that_are_looked_up_in_usual_layers_are_those_of_the_merged_tree(
+    chain: list[list[bytes]], paths: list[bytes], form: str
+) -> None:
+    layers = [FORMS[form](tars.tar(*entries)) for entries in chain]
+    expected = local(layers)
+    view, blobs = view_of(*layers)
+    with view:
+        for path in paths:
+            assert outcome(lambda: read(view, path)) == outcome(lambda: read(expected, path)), path  # noqa: B023
+    assert [blob.opened for blob in blobs] == [0] * len(blobs)
+
+
+def read(view: TreeView, path: bytes) -> bytes:
+    with view.open(path) as file:
+        return file.read()

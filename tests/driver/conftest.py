@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from importlib_metadata import EntryPoints
+from importlib_metadata import EntryPoint
 
 Install = Callable[..., None]
 
@@ -73,8 +73,11 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from layerstore_core.base import plugins
 
     def hide(*names: str) -> None:
-        def entry_points() -> EntryPoints:
-            return EntryPoints(point for point in real() if not _is_real(point) or point.name in names)
+        def entry_points() -> dict[str, list[EntryPoint]]:
+            return {
+                group: [point for point in points if not _is_real(point) or point.name in names]
+                for group, points in real().items()
+            }
 
         real = plugins._entry_points
         monkeypatch.setattr(plugins, "_entry_points", entry_points)

@@ -184,11 +184,7 @@ class Downloads:
         for download in self._downloads.values():
             if download.opened and not (download.file.complete and download.digest_is_right()):
                 found.append(download.blob.digest)
-                with self._condition:
-                    if not download.transfers:
-                        download.file.remove()
-                    else:
-                        download.file.clear()
+                download.file.unlink()  # a thread may still write to it
         return found
 
     def close(self) -> None:

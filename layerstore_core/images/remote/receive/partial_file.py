@@ -156,15 +156,6 @@ class PartialFile:
             if self.complete:
                 unlock(self._fd)
 
-    def clear(self) -> None:
-        """Record that no byte is there, and give their space back.
-
-        Raises:
-            OSError: that cannot be written.
-        """
-        self.ranges = []
-        os.ftruncate(self._fd, 0)
-
     def in_place(self) -> bool:
         """Return whether the file still has its path."""
         return self._fd >= 0 and is_at(self._fd, self.path)
@@ -190,10 +181,18 @@ class PartialFile:
             OSError: it cannot be removed.
         """
         try:
-            if self.in_place():
-                inside.unlink(self.path, missing_ok=True)
+            self.unlink()
         finally:
             self.close()
+
+    def unlink(self) -> None:
+        """Remove the file, unless another one is in its place. It stays open, and whoever writes to it may do so.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        if self.in_place():
+            inside.unlink(self.path, missing_ok=True)
 
     def close(self) -> None:
         """Close the file, and so release its lock. A second call does nothing."""

@@ -7,7 +7,8 @@ decompressed at a time. Several compressed streams, one after another, count as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NoReturn, Protocol
+from functools import cache
+from typing import Any, Final, NoReturn, Protocol
 
 from layerstore_core.errors import InvalidLayer
 
@@ -39,11 +40,18 @@ def _gzip() -> _Decompressor:
     return decompressor
 
 
-def _zstd() -> _Decompressor:
+@cache
+def _zstd_module() -> Any:
+    """Return the module; an import that fails is not remembered by Python, and takes longer than a small file."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         from backports import zstd
+    return zstd
+
+
+def _zstd() -> _Decompressor:
+    zstd = _zstd_module()
     # Docker and containerd accept windows up to 128 MiB. A larger one counts as an attack on memory.
     decompressor: _Decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
     return decompressor

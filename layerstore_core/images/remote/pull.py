@@ -158,7 +158,7 @@ class _Pull:
     def _downloads(self, plan: Plan) -> Iterator[Downloads]:
         def fetch(blob: Blob, start: int, end: int | None) -> Body:
             def ask() -> Body:
-                return self._source.blob(self._reference.path, blob.digest, start=start, end=end)
+                return self._source.blob(self._reference.path, blob.digest, start=start, end=end, size=blob.size)
 
             if not blob.urls:
                 return ask()

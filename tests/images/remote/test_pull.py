@@ -299,6 +299,18 @@ def test_connections_that_are_cut_go_on(images: Images, fake: FakeRegistry) -> N
     assert sent(fake, APP.blobs) <= sum(map(len, APP.blobs)) + 3 * 50_000
 
 
+def test_bodies_of_which_the_length_is_not_announced(images: Images, fake: FakeRegistry) -> None:
+    publish(fake, APP, "1")
+    fake.faults.on("GET .*/blobs/").without_length()
+    fake.faults.on("GET .*/blobs/", times=2).cut(after=50_000)
+    assert images.pull(f"{fake.host}/app:1")[0].image_id == APP.image_id
+    more = spec(layer(7))
+    publish(fake, more, "2")
+    fake.faults.clear()
+    fake.faults.on(f"GET .*/blobs/{sha256(more.blobs[0])}").endless()
+    assert images.pull(f"{fake.host}/app:2")[0].image_id == more.image_id
+
+
 def test_a_server_without_ranges(images: Images, store: LayerStore, fake: FakeRegistry) -> None:
     image = spec(layer(1))
     publish(fake, image, "1")
@@ -311,7 +323,7 @@ def test_a_blob_of_another_size_is_refused(images: Images, fake: FakeRegistry) -
     image = spec(layer(1))
     publish(fake, image, "1")
     fake.faults.on(f"GET .*/blobs/{sha256(image.blobs[0])}").long(10)
-    with pytest.raises(InvalidAnswer, match="bytes, not"):
+    with pytest.raises(InvalidAnswer, match="bytes there, not"):
         images.pull(f"{fake.host}/app:1")
 
 

@@ -32,7 +32,7 @@ from tests.reliability.thorough import SEED, THOROUGH
 from tests.store.layers import BASE, MIDDLE, TOP, tar_of
 
 #: The number of points of each operation that are tried, 0 for all. There are thousands.
-_POINTS = 0 if THOROUGH else 5
+_POINTS = 0 if THOROUGH else 3
 _MANY = tar_of({"d": None, "d/e": None, **{f"d/e/{number}": b"%d" % number * 50 for number in range(60)}})
 
 
@@ -272,7 +272,7 @@ def early_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(14400 if THOROUGH else 300)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.__name__ for operation in OPERATIONS])
 @pytest.mark.usefixtures("early_workers")
-def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore, Place], None]) -> None:
+def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore, Place], None], driver: str) -> None:
     counting = Injector()
     with place.open() as store:
         operation(store, place)  # what is done only the first time is not counted
@@ -286,7 +286,7 @@ def test_an_exception_at_any_point(place: Place, operation: Callable[[LayerStore
     first: dict[object, int] = {}
     for number, point in enumerate(counting.points, 1):
         first.setdefault(point, number)
-    chance = random.Random(f"{SEED} {operation.__name__}")
+    chance = random.Random(f"{SEED} {driver} {operation.__name__}")
     numbers = list(first.values())
     chosen = chance.sample(numbers, _POINTS) if _POINTS and len(numbers) > _POINTS else numbers
     wrong = []

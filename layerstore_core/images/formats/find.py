@@ -18,7 +18,7 @@ from layerstore_core.images.formats.docker_archive import docker_images, without
 from layerstore_core.images.formats.documents import Documents
 from layerstore_core.images.formats.found import Candidate, FoundImages, ImageFiles, ImageGroup, NotLoadable, Skipped
 from layerstore_core.images.formats.oci_layout import layout_images
-from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.formats.platforms import Platform, listed
 from layerstore_core.images.formats.skopeo_dir import SkopeoDirectory
 
 _SHOWN: Final = 10
@@ -295,7 +295,7 @@ def _choose_in_group(
         chosen = eligible if several else [ok and not any(eligible[:number]) for number, ok in enumerate(eligible)]
     else:
         chosen = [False] * len(loadable)
-    platforms = ", ".join(str(item.platform or "unknown") for item, _ in loadable)
+    platforms = listed(item.platform for item, _ in loadable)
     images = [image for (_, image), is_chosen in zip(loadable, chosen, strict=True) if is_chosen]
     found = {image.config.image_id for image in images}
     for item, image in loadable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -28,6 +28,7 @@ _NUMBERED = re.compile(r"v?([0-9]{1,3})", re.ASCII)
 _NEEDS_MORE: Final = 1000
 #: The longest part of a platform: it is shown in messages, and no real one is half as long.
 _LONGEST: Final = 100
+_LISTED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,12 @@ class Platform:
     def _normal(cls, os: str, architecture: str, variant: str = "") -> Self:
         architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
         return cls(os, architecture, variant or implied)
+
+
+def listed(platforms: Iterable[Platform | None]) -> str:
+    """Return platforms for a message, each once, and at most 20 of them."""
+    names = list(dict.fromkeys(str(platform or "unknown") for platform in platforms))
+    return ", ".join([*names[:_LISTED], *(["…"] if len(names) > _LISTED else [])]) or "none"
 
 
 def _number(variant: str, default: int) -> int | None:

@@ -11,7 +11,7 @@ from layerstore_core.base.digests import ImageID
 from layerstore_core.base.reference import Reference
 from layerstore_core.errors import BadRecord, ImageDoesNotExist, InvalidImage, InvalidReference
 from layerstore_core.images.formats.documents import ConfigDocument
-from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.formats.platforms import Platform, listed
 from layerstore_core.log import logger
 from layerstore_core.records.imagedb import ImageDB, repository_of
 from layerstore_core.records.kept import KeptDocuments
@@ -93,19 +93,19 @@ def for_platform(records: ImageDB, images: tuple[ImageID, ...], platform: Platfo
     Raises:
         ImageDoesNotExist: none runs on it; the message says which platforms there are.
     """
-    there: list[str] = []
+    there: list[Platform | None] = []
     ranked: list[tuple[int, int, ImageID]] = []
     for number, image in enumerate(images):
         try:
             found = Platform.from_document(ConfigDocument.parse(records.read(image), str(image)).document)
         except (BadRecord, InvalidImage, OSError):  # `check` reports it
             continue
-        there.append(str(found or "unknown"))
+        there.append(found)
         if found is not None and (rank := platform.rank(found)) is not None:
             ranked.append((rank, number, image))
     if not ranked:
         raise ImageDoesNotExist(
-            f"there is no image {name!r} for {platform}; there are: {', '.join(there) or 'none'}. "
+            f"there is no image {name!r} for {platform}; there are: {listed(there)}. "
             "`layerstore load --all-platforms` loads an image for all its platforms"
         )
     return min(ranked)[2]

@@ -15,7 +15,7 @@ from layerstore_core.base.reference import Reference
 from layerstore_core.errors import InvalidImage
 from layerstore_core.images.formats.documents import MAX_MANIFEST, MAX_VALUES, Descriptor, values_in
 from layerstore_core.images.formats.oci_layout import CONFIG_TYPES, INDEX_TYPES, MAX_NESTING, is_attestation
-from layerstore_core.images.formats.platforms import Platform
+from layerstore_core.images.formats.platforms import Platform, listed
 from layerstore_core.records.imagedb import MAX_CONFIG
 from layerstore_core.records.kept import digest_of
 from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry
@@ -25,8 +25,6 @@ from layerstore_core.registry.results import Manifest, ManifestInfo
 MAX_READ: Final = 1000
 #: The most bytes of manifests, indexes and configs of one image.
 MAX_BYTES: Final = 64 << 20
-#: How many platforms stand in a message.
-_SHOWN: Final = 20
 
 
 class Body(Protocol):
@@ -193,8 +191,7 @@ class _Reader:
             return unknown
         if platform is None and len(images) == 1 and images[0].platform and images[0].platform.os == "linux":
             return images
-        known = list(dict.fromkeys(str(leaf.platform) for leaf in images)) or ["none"]
-        there = ", ".join([*known[:_SHOWN], *(["…"] if len(known) > _SHOWN else [])])
+        there = listed(leaf.platform for leaf in images)
         raise InvalidImage(f"{self._name}: there is no image for {target}; there are: {there}. Choose with --platform")
 
     def _manifest(self, leaf: _Leaf, *, optional: bool) -> None:

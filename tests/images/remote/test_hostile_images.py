@@ -6,6 +6,7 @@ The registry gives each document with its right digest: what is wrong is what it
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,8 @@ from layerstore_core.images import Images
 from layerstore_core.images.remote.image import RegistryImage
 from layerstore_core.images.remote.receive.leftovers import downloads_directory
 from layerstore_core.maintenance.check import check_store
-from tests.images.archives import ImageSpec, descriptor, sha256
+from tests.images.archives import Files, ImageSpec, descriptor, oci_index, oci_manifest, sha256, tar_files
+from tests.images.keep.layouts import named, write_index
 from tests.images.remote.published import layer, spec
 from tests.registry.fake_content import DOCKER_LIST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from tests.registry.fake_registry import FakeRegistry
@@ -152,7 +154,7 @@ def test_any_document(kind: str, store: LayerStore, images: Images, fake: FakeRe
     publish(fake, lambda one, document: sound.append(document) or document if one == kind else document)
     name = f"{fake.host}/app:1"
 
-    @settings(suppress_health_check=list(HealthCheck))
+    @settings(suppress_health_check=list(HealthCheck), max_examples=settings().max_examples // 2)
     @given(changed(sound[0]), st.booleans(), st.booleans())
     def ask(document: Any, every: bool, referrers: bool) -> None:
         publish(fake, lambda one, usual: document if one == kind else usual)
@@ -264,6 +266,19 @@ def test_layers_that_never_end(images: Images, fake: FakeRegistry, announced: in
             images.pull(f"{fake.host}/app:1")
         check_error(caught.value)
     assert fake.log.sent() < 64 << 20
+
+
+def test_very_many_images_for_another_platform(images: Images) -> None:
+    """In a layout, too: no reason may list the platforms of all others."""
+    files: Files = {}
+    manifests = []
+    for number in range(300):
+        config = ImageSpec(SMALL.layers, packed=SMALL.packed, extra={"architecture": "arm64", "n": number})
+        manifests.append({**oci_manifest(files, config), "platform": {"os": "linux", "architecture": "arm64"}})
+    files = write_index(files, [named(oci_index(files, manifests), "app:1")])
+    with pytest.raises(LayerStoreError, match=r"there are: linux/arm64[.]") as caught:
+        images.load(io.BytesIO(tar_files(files)), platform="linux/amd64")
+    check_error(caught.value)
 
 
 def test_very_many_platforms_with_long_names(images: Images, fake: FakeRegistry) -> None:

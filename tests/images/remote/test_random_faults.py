@@ -55,13 +55,13 @@ def files_left(store: LayerStore) -> list[str]:
     return [path.name for path in downloads_directory(store.root).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("redirect", [False, True])
-def test_a_pull_is_right_or_fails_and_the_next_one_goes_on(store: LayerStore, images: Images, redirect: bool) -> None:
+def test_a_pull_is_right_or_fails_and_the_next_one_goes_on(store: LayerStore, images: Images) -> None:
     auth = TokenAuth()
 
     @settings(suppress_health_check=list(HealthCheck), max_examples=settings().max_examples // 4)
-    @given(st.lists(st.tuples(st.sampled_from(sorted(FAULTS)), st.integers(0, 100_000)), max_size=12))
-    def pull(faults: list[tuple[str, int]]) -> None:
+    @given(st.lists(st.tuples(st.sampled_from(sorted(FAULTS)), st.integers(0, 100_000)), max_size=12), st.booleans())
+    def pull(faults: list[tuple[str, int]], redirect: bool) -> None:
+        fake.settings.redirect = redirect
         fake.faults.clear()
         fake.log.clear()
         pattern, server = (r"GET /signed", "storage") if redirect else (r"GET .*/blobs/", "registry")
@@ -86,7 +86,7 @@ def test_a_pull_is_right_or_fails_and_the_next_one_goes_on(store: LayerStore, im
         assert files_left(store) == []
         images.remove(name)
 
-    with FakeRegistry(auth=auth, redirect=redirect) as fake:
+    with FakeRegistry(auth=auth) as fake:
         publish(fake, APP, "1")
         pull()
     assert check_store(store, full=True) == []

@@ -97,7 +97,9 @@ def open_remote(session: Session, reference: str, remote: Remote) -> RegistryIma
 
 
 @contextmanager
-def opened_anywhere(session: Session, word: str, remote: Remote | None, *, content: bool | None) -> Iterator[OpenView]:
+def opened_anywhere(
+    session: Session, word: str, remote: Remote | None, *, content: bool | None, several: bool = False
+) -> Iterator[OpenView]:
     """Open the view of an image in a registry, or of an image or layer in the store, for a `with` block.
 
     Args:
@@ -105,6 +107,7 @@ def opened_anywhere(session: Session, word: str, remote: Remote | None, *, conte
         word: the image's name in the registry, or a value of `ChainType`.
         remote: how it is read from a registry; `None`: it is in the store.
         content: as for `Session.open`.
+        several: whether several files will be looked up, as for `RegistryImage.view`.
     """
     if remote is None:
         with session.open(reading=True, content=content) as store:
@@ -113,7 +116,7 @@ def opened_anywhere(session: Session, word: str, remote: Remote | None, *, conte
             with opened_view(store, word) as opened:
                 yield opened
         return
-    with open_remote(session, word, remote) as image, image.view() as view:
+    with open_remote(session, word, remote) as image, image.view(several=several) as view:
         from layerstore_core.base.digests import chain_ids
         from layerstore_core.cli.views import OpenView
 

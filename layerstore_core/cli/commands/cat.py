@@ -41,7 +41,7 @@ def cat(session: Session, image: str, paths: tuple[str, ...], *, remote: Remote 
       layerstore cat 3f1c9a2b hosts --json
       layerstore cat --remote registry.example.com/app:1.0 /app
     """
-    with opened_anywhere(session, image, remote, content=True) as opened:
+    with opened_anywhere(session, image, remote, content=True, several=len(paths) > 1) as opened:
         from layerstore_core.cli.views import shown
 
         view = opened.view

@@ -197,12 +197,16 @@ class RegistryImage:
                 found.setdefault((subject, str(item.get("digest"))), Referrer(subject, item))
         return tuple(found.values())
 
-    def view(self) -> TreeView:
+    def view(self, *, several: bool = False) -> TreeView:
         """Return its merged tree, which can be read as long as the image is open. Errors come when it is read.
 
         Looking one file up (`open`, `find_file`) reads layers from the topmost down, up to the file. Anything else
         reads the entries of all layers first. A content is fetched when it is read, and again when it is read again;
         layers without a table of contents are then fetched whole, into temporary files without a name.
+
+        Args:
+            several: whether several files will be looked up. Layers without a table of contents are then fetched whole
+                and verified when they are first needed, and not a second time.
 
         Raises:
             InvalidImage: it is no image.
@@ -217,7 +221,7 @@ class RegistryImage:
             if "encrypted" in layer.media_type:
                 raise InvalidImage(f"{self.reference}: layer {layer.digest} is encrypted")
         budget = TocBudget()
-        layers = [self._layer(number, layer, budget) for number, layer in enumerate(self.layers)]
+        layers = [self._layer(number, layer, budget, several) for number, layer in enumerate(self.layers)]
         together = TablesTogether(layers)
         for one in layers:
             one.fetch_with(together)
@@ -237,12 +241,20 @@ class RegistryImage:
     def __repr__(self) -> str:
         return f"<RegistryImage {self.reference}>"
 
-    def _layer(self, number: int, layer: Descriptor, budget: TocBudget) -> RemoteLayer:
+    def _layer(self, number: int, layer: Descriptor, budget: TocBudget, several: bool) -> RemoteLayer:
         urls = layer.document.get("urls")
         places = tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
         blob = RegistryBlob(self._registry, self.reference.path, layer.digest, layer.size, places)
         place = place_of(layer.annotations, layer.size)
-        return RemoteLayer(blob, place, lambda: self.diff_ids[number], self._limit, budget, whole=self._verify)
+        return RemoteLayer(
+            blob,
+            place,
+            lambda: self.diff_ids[number],
+            self._limit,
+            budget,
+            whole=self._verify,
+            several=several,
+        )
 
     def _config_of(self, manifest: RemoteManifest) -> ConfigDocument:
         where = f"{self.reference}: {manifest.digest}"

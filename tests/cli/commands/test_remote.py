@@ -12,6 +12,7 @@ import pytest
 from tests import tars
 from tests.across.chains import d, f, sym
 from tests.cli.conftest import Run, docker_archive
+from tests.cli.test_docs import SECTIONS
 from tests.images.remote.lazy_formats import Packed, estargz, zstd_chunked
 from tests.images.remote.test_image import add, add_index, spec
 from tests.images.remote.test_lazy_layers import gzipped
@@ -70,6 +71,16 @@ def test_cat_of_several_files_fetches_neighbours_at_once(run: Run, fake_registry
     assert fake_registry.log.count() == 4
 
 
+def test_cat_of_several_files_fetches_a_stream_once(run: Run, fake_registry: FakeRegistry) -> None:
+    layer = gzipped(tars.tar(*(f(b"f%d" % n, b"%d" % n) for n in range(9))))
+    add(fake_registry, [layer], "1")
+    ref = f"{fake_registry.host}/app:1"
+    assert run("cat", "--remote", ref, "f7", "f1", "f1", store=False).stdout == b"711"
+    assert fake_registry.log.sent(f"/blobs/sha256:{sha256(layer.blob).hexdigest()}") == len(layer.blob)
+    fake_registry.repository("app").blobs[f"sha256:{sha256(layer.blob).hexdigest()}"] = layer.blob[:-1] + b"x"
+    assert "damaged" in run("cat", "--remote", ref, "f7", "f1", code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "text"),
     [
@@ -123,6 +134,7 @@ def test_inspect_shows_manifest_config_and_layers(run: Run, ref: str, root: Path
     assert document["manifest"] == json.loads(layer)
     assert document["compressed_size"] == len(BASE.blob) + len(TOP.blob)
     assert [one["table_of_contents"] for one in document["layers"]] == ["estargz", None]
+    assert [key for key in (*document, *document["layers"][0]) if f"`{key}`" not in SECTIONS["inspect"]] == []
     assert not root.exists()
     run("pull", ref)
     local = run("--json", "inspect", ref).json

@@ -31,6 +31,7 @@ class RemoteLayer:
         limit: the most bytes that the tar, or a file of it, may have.
         budget: what the tables of the image may take.
         whole: fetch it whole, and compare both digests before anything of it is used; use no table of contents.
+        several: whether several files of it may be read: without a table of contents, it is fetched whole, too.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class RemoteLayer:
         budget: TocBudget,
         *,
         whole: bool = False,
+        several: bool = False,
     ) -> None:
         self._blob = blob
         self._place = None if whole else place
         self._limit = limit
-        self._streamed = StreamedLayer(blob, diff_id, limit, whole=whole)
+        self._streamed = StreamedLayer(blob, diff_id, limit, whole=whole or several)
         self._budget = budget
         self._layer: StreamedLayer | TocLayer | None = None
         self._together: TablesTogether | None = None

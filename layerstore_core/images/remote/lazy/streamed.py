@@ -41,7 +41,7 @@ class StreamedLayer:
         blob: the layer, compressed or not.
         diff_id: returns the digest of its tar.
         limit: the most bytes that the tar may have.
-        whole: never stop early: fetch the layer whole and compare it before anything of it is used.
+        whole: never stop early: fetch the layer whole, once, and compare it before anything of it is used.
     """
 
     def __init__(self, blob: Blob, diff_id: Callable[[], DiffID], limit: Limit, *, whole: bool = False) -> None:

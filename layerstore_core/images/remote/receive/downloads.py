@@ -261,7 +261,8 @@ class Downloads:
         if download.received and missing:
             logger.info("{}: {} bytes are here already", download.blob.digest, download.received)
         status = os.statvfs(self._directory)
-        if missing > status.f_bavail * status.f_frsize:
+        blocks = status.f_bavail if os.geteuid() else status.f_bfree  # some are reserved for root
+        if missing > blocks * status.f_frsize:
             raise OSError(
                 errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {missing} bytes are needed", str(self._directory)
             )

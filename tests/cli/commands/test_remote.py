@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from base64 import b64decode
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from tests.cli.conftest import Run, docker_archive
 from tests.cli.test_docs import SECTIONS
 from tests.images.remote.lazy_formats import Packed, estargz, zstd_chunked
 from tests.images.remote.test_image import add, add_index, spec
-from tests.images.remote.test_lazy_layers import gzipped
+from tests.images.remote.test_lazy_layers import gzipped, plain
 from tests.registry.fake_content import OCI_INDEX, OCI_MANIFEST
 from tests.registry.fake_registry import FakeRegistry
 
@@ -249,3 +253,17 @@ def test_layers_are_as_large_as_the_settings_allow(run: Run, ref: str, monkeypat
     monkeypatch.setenv("LAYERSTORE_MAX_LAYER_SIZE", "1000")
     assert "larger than the limit of 1000 bytes" in run("files", "--remote", ref, code=1).stderr
     assert "larger than the limit of 1000 bytes" in run("cat", "--verify", "--remote", ref, "x", code=1).stderr
+
+
+@pytest.mark.parametrize("pack", [plain, zstd_chunked])
+def test_a_large_file_takes_little_memory(pack: Callable[[bytes], Packed], fake_registry: FakeRegistry) -> None:
+    content = os.urandom(8 << 20) * 11
+    add(fake_registry, [pack(tars.tar(f(b"large", content)))], "1")
+    command = [sys.executable, "-m", "layerstore_core", "cat", "--remote", f"{fake_registry.host}/app:1", "large"]
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
+    assert int(done.stdout) << 10 < 80 << 20 < len(content)
+    assert fake_registry.log.sent("/blobs/") >= len(content)

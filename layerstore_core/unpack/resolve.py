@@ -112,7 +112,10 @@ class PathResolver:
         """Replace what is in the way by a directory; raise the error if it may not be replaced."""
         above, _, base = error.where.rpartition(b"/")
         directory = self._tree.enter(above)
-        status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
+        try:
+            status = os.stat(base, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:  # a link leads to a file of a parent layer, which is not in the tree
+            raise error from None
         if not self._style.is_whiteout(status) and (error.by_link or error.where in self._touched):
             raise error
         if self._tree.flush_pending is not None:

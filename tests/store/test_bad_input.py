@@ -209,6 +209,17 @@ def test_an_invalid_tar_leaves_no_reference_to_its_parent(store):
     store.release(base)
 
 
+def test_a_link_to_a_file_of_the_parent_is_no_way_to_a_directory(store):
+    """The file is not in the tree that overlay2 unpacks into: the error names the entry all the same."""
+    parent = register(store, tars.tar(tars.entry(b"a", b"a")))
+    for before in ([], [tars.entry(b"b", b"b")]):
+        layer = tars.tar(*before, tars.symlink(b"b", b"a"), tars.entry(b"b/a", b"x"))
+        with pytest.raises(InvalidLayer, match="directory") as caught:
+            register(store, layer, parent)
+        assert caught.value.entry == b"b/a"
+    assert list(store.layers()) == [parent.chain_id]
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_the_error_of_a_stream_is_raised_with_a_note(store):
     """The stream's own error is raised, with a note that says what was being done."""

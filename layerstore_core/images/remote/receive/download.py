@@ -76,6 +76,7 @@ class Download:
         fetched: how many bytes were received, in this run.
         position: how far it has been read.
         opened: whether it has been opened for reading.
+        readers: how many have it open.
     """
 
     def __init__(self, blob: Blob, path: Path) -> None:
@@ -84,6 +85,7 @@ class Download:
         self.fetched = 0
         self.position = 0
         self.opened = False
+        self.readers = 0
         self.begun: Literal["waiting", "elsewhere", "downloading"] = "waiting"
         self.todo: list[tuple[int, int]] = []
         self.transfers: list[Transfer] = []

@@ -37,6 +37,9 @@ _PIECE_SECONDS: Final = 0.1
 _WORTH_BYTES: Final = 32 << 20
 _WORTH_SECONDS: Final = 4.0
 _MEASURED: Final = 1.0
+#: No blob is begun while so many files are open, unless somebody reads it: descriptors are limited. A complete file
+#: that was read is open only while somebody reads it again.
+_OPEN: Final = 256
 #: A transfer that brings not even one of the smallest pieces in so many seconds has failed, and is looked for so often.
 #: A server that is silent for longer than the client's timeout has failed before.
 _STALLED: Final = 300.0
@@ -108,12 +111,18 @@ class Downloads:
         Args:
             digest: its digest.
             name: its name in messages.
+
+        Raises:
+            OSError: it was read before, and another process has removed it.
         """
         download = self._downloads[digest]
         with self._condition:
+            download.file.wake()
             download.opened = True
+            download.readers += 1
+            self._condition.notify_all()
         self._changed(download)
-        return FollowedBlob(download.blob.size, partial(self.read, download), name)
+        return FollowedBlob(download.blob.size, partial(self.read, download), name, partial(self._unread, download))
 
     def read(self, download: Download, position: int, count: int) -> bytes:
         """Return bytes of a blob, at least one, waiting for them; `b""` at its end.
@@ -140,6 +149,20 @@ class Downloads:
             download.position = position + len(data)
             self._changed(download)
         return data
+
+    def _unread(self, download: Download) -> None:
+        """Note that a reader has closed a blob."""
+        with self._condition:
+            download.readers -= 1
+            self._rest(download)
+            self._condition.notify_all()
+
+    @staticmethod
+    def _rest(download: Download) -> None:
+        """Close the file of a blob that was read."""
+        unused = download.opened and not download.readers and not download.transfers
+        if unused and download.file.complete:
+            download.file.rest()
 
     def can_give(self, digest: str) -> bool:
         """Return whether the file of a blob can be moved away: it is complete, and still in its place."""
@@ -182,7 +205,9 @@ class Downloads:
         """
         found = []
         for download in self._downloads.values():
-            if download.opened and not (download.file.complete and download.digest_is_right()):
+            if download.opened and not (
+                download.file.complete and download.file.awake() and download.digest_is_right()
+            ):
                 found.append(download.blob.digest)
                 download.file.unlink()  # a thread may still write to it
         return found
@@ -228,6 +253,7 @@ class Downloads:
             finally:
                 with self._condition:
                     transfer.download.transfers.remove(transfer)
+                    self._rest(transfer.download)
                     if self._stopped and not transfer.download.transfers:
                         transfer.download.file.close()
                     self._condition.notify_all()
@@ -237,8 +263,13 @@ class Downloads:
         with self._condition:
             while not self._stopped:
                 locked = False
+                begun = [one for one in self._downloads.values() if one.begun == "downloading" and not one.file.resting]
+                full = len(begun) >= _OPEN
                 for download in self._downloads.values():
                     if download.begun != "downloading":
+                        if full and not download.opened:
+                            locked = True
+                            continue
                         if not download.file.try_lock():
                             locked = True
                             if download.begun == "waiting":

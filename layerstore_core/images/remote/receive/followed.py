@@ -18,11 +18,19 @@ class FollowedBlob(io.RawIOBase):
         size: its size, in bytes.
         read_at: returns bytes from a position on, at most as many as it is told; it waits for them.
         name: its name in messages.
+        done: called when it is closed.
     """
 
-    def __init__(self, size: int, read_at: Callable[[int, int], bytes], name: str) -> None:
+    def __init__(
+        self,
+        size: int,
+        read_at: Callable[[int, int], bytes],
+        name: str,
+        done: Callable[[], object] | None = None,
+    ) -> None:
         self._size = size
         self._read_at = read_at
+        self._done = done
         self._position = 0
         self.name = name
 
@@ -55,3 +63,9 @@ class FollowedBlob(io.RawIOBase):
         data = self.read(len(target))
         target[: len(data)] = data
         return len(data)
+
+    def close(self) -> None:
+        """Close this object. A second call does nothing."""
+        if not self.closed and self._done is not None:
+            self._done()
+        super().close()

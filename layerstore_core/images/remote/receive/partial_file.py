@@ -32,6 +32,7 @@ from typing import Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.descriptors import Descriptor
+from layerstore_core.errors import BadRecord
 
 #: The most ranges of one file. Neighbours are joined.
 MAX_RANGES: Final = 64
@@ -156,9 +157,43 @@ class PartialFile:
             if self.complete:
                 unlock(self._fd)
 
+    @property
+    def resting(self) -> bool:
+        """Whether the file is closed for now; see `rest`."""
+        return self._descriptor is None and bool(self.ranges)
+
+    def rest(self) -> None:
+        """Close the file, which is complete, until `wake` is called: it needs no descriptor meanwhile."""
+        if self._descriptor is not None and self.ranges:
+            self._descriptor.close()
+            self._descriptor = None
+
+    def wake(self) -> None:
+        """Open a resting file again.
+
+        Raises:
+            OSError: it was removed, or is not complete any more.
+            BadRecord: another kind of file is in its place.
+        """
+        if self.resting:
+            descriptor = inside.open_file(self.path, os.O_RDWR)
+            descriptor.close_in_children()
+            if read_table(descriptor.number, self.size) != self.ranges:
+                descriptor.close()
+                raise OSError(errno.ESTALE, "another process has removed what was received", str(self.path.parent))
+            self._descriptor = descriptor
+
+    def awake(self) -> bool:
+        """Return whether the file is open; one that rests is opened again, if that can be."""
+        try:
+            self.wake()
+        except (BadRecord, OSError):
+            return False
+        return self._descriptor is not None
+
     def in_place(self) -> bool:
-        """Return whether the file still has its path."""
-        return self._fd >= 0 and is_at(self._fd, self.path)
+        """Return whether the file, complete or not, still has its path. One that rests is opened again."""
+        return self.awake() and is_at(self._fd, self.path)
 
     def move(self, target: Path) -> None:
         """Move the file, which is complete, to another path, without its table. It can still be read.
@@ -169,6 +204,7 @@ class PartialFile:
         Raises:
             OSError: it cannot be moved.
         """
+        self.wake()
         inside.rename(self.path, target)
         if not is_at(self._fd, target):  # another process has removed ours, and begun a new one
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))

@@ -61,6 +61,41 @@ def test_blobs_are_read_while_they_are_received(fake: FakeRegistry, tmp_path: Pa
     assert list(tmp_path.rglob("*")) == [tmp_path / "sha256"]
 
 
+def test_few_files_are_open_at_once(fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_OPEN", 2)
+    contents = [noise(number, 30_000) for number in range(8)]
+    for content in contents:
+        fake.add_blob("app", content)
+    with downloading(fake, tmp_path, *contents) as (downloads, blobs):
+        begun = []
+        for blob, content in zip(blobs, contents, strict=True):
+            assert read(downloads, blob) == content
+            begun.append(sum(one.begun == "downloading" and not one.file.resting for one in downloads.all))
+        assert max(begun) <= 2
+        assert [one.state for one in downloads.all] == ["done"] * 8
+        assert [read(downloads, blob) for blob in blobs] == contents
+        path_of(tmp_path, contents[3]).unlink()
+        with pytest.raises(FileNotFoundError):
+            read(downloads, blobs[3])
+        assert not downloads.can_give(blobs[3].digest)
+        assert downloads.can_give(blobs[4].digest)
+        downloads.give(blobs[4].digest, tmp_path / "given")
+        downloads.remove()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["given", "sha256"]
+    assert (tmp_path / "given").read_bytes() == contents[4]
+
+
+def test_a_blob_that_is_read_is_begun_although_many_files_are_open(
+    fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_OPEN", 2)
+    contents = [noise(number, 30_000) for number in range(6)]
+    for content in contents:
+        fake.add_blob("app", content)
+    with downloading(fake, tmp_path, *contents) as (downloads, blobs):
+        assert read(downloads, blobs[5]) == contents[5]
+
+
 def test_a_file_can_be_read_again(fake: FakeRegistry, tmp_path: Path) -> None:
     content = noise(1, 100_000)
     fake.add_blob("app", content)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _TRIES, _PAUSE = 100, 0.2
+_ASK = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def registry(work: Path) -> Iterator[str | None]:
         server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
         with server:
             try:
-                question = ["curl", "-sSf", f"http://{address}/v2/"]
+                question = [sys.executable, "-c", _ASK, f"http://{address}/v2/"]
                 yield address if _answers(server, question) else None
             finally:
                 server.terminate()

@@ -60,7 +60,9 @@ class Environment:
         subprocess.run(command, check=True, capture_output=True)
 
     def install(self, *names: str, wheels: Path | None = None) -> None:
-        self._pip("install", "--no-index", "--no-deps", "--find-links", str(wheels or self._wheels), *names)
+        self._pip(
+            "install", "--no-compile", "--no-index", "--no-deps", "--find-links", str(wheels or self._wheels), *names
+        )
         self.installed += names
 
     def uninstall(self, *names: str) -> None:
@@ -176,7 +178,16 @@ def test_a_driver_from_the_template_says_what_to_do(environment, tmp_path) -> No
     subprocess.run(command, check=True, capture_output=True)
     environment.install("layerstore-driver-zfs", wheels=tmp_path)
     done = environment.run(
-        "pytest", "-q", "-p", "no:cacheprovider", "--conformance-only", "lifecycle", "tests", cwd=new, code=1
+        "pytest",
+        "-q",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        "--conformance-only",
+        "lifecycle",
+        "tests",
+        cwd=new,
+        code=1,
     )
     assert "the hook create is not written yet: make the layer in self.context.home" in done.stdout
     assert "the hook exists is not written yet" in done.stdout

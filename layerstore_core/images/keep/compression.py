@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from layerstore_core.images.keep.recipe import Recipe
+from layerstore_core.images.keep.deflate import BLOCK
+from layerstore_core.images.keep.recipe import Recipe, blocks_header
 
 #: The lowest, the default and the highest level of each method.
 LEVELS: Final = {"gzip": (1, 6, 9), "zstd": (1, 3, 22)}
 _TEXT = re.compile(r"(gzip|zstd)(?::([0-9]{1,2}))?", re.ASCII)
-#: A gzip header (RFC 1952) without a time or a name, of an unknown operating system.
-_HEADER: Final = "1f8b0800000000000{}ff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Compression:
     def _gzip(self, digest: str, size: int, media_type: str) -> Recipe:
         # The extra flags say whether the level is the highest or the lowest, as gzip writes them.
         flags = {1: 4, 9: 2}.get(self.level, 0)
-        return Recipe(digest, size, media_type, self.level, _HEADER.format(flags))
+        return Recipe(digest, size, media_type, self.level, blocks_header(flags).hex(), BLOCK)
 
 
 def _zstd(tar: Iterable[bytes], level: int) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -155,6 +155,7 @@ class LayerBlobs:
         self._bytes = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._compressing = threading.Lock()
         self._known: dict[tuple[DiffID, str | None], LayerBlob] = {}
 
     def write(self, layers: Sequence[tuple[Layer, str | None]]) -> list[LayerBlob]:
@@ -304,10 +305,12 @@ class LayerBlobs:
         found = hashlib.sha256()
         size = 0
         with inside.temporary_file(self._store.context.scratch_directory()) as spool:
-            for chunk in compression.compress(self._watched(layer, self._tar_of(layer))):
-                found.update(chunk)
-                size += len(chunk)
-                write_all(spool.fileno(), chunk)
+            # gzip uses all processors for one layer.
+            with self._compressing if compression.method == "gzip" else nullcontext():
+                for chunk in compression.compress(self._watched(layer, self._tar_of(layer))):
+                    found.update(chunk)
+                    size += len(chunk)
+                    write_all(spool.fileno(), chunk)
             blob = LayerBlob(f"sha256:{found.hexdigest()}", size, f"{LAYER_TYPE}{compression.suffix}")
             if self._made is not None and not self._stopped.is_set():
                 self._made(layer, blob, compression, spool)

@@ -18,12 +18,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.digests import DiffID
 from layerstore_core.errors import InvalidLayer
+from layerstore_core.images.keep.deflate import BLOCK, deflate
 from layerstore_core.records.own_state import recorded_drivers, state_directory
 from layerstore_core.streams.compression import detect
 
@@ -37,14 +38,11 @@ _ENOUGH: Final = 1024
 _HEADER_LIMIT: Final = 64 << 10
 #: The greatest size of a recipe's file, in bytes: it has a header in hex, and little else.
 _LONGEST: Final = 4 * _HEADER_LIMIT
+#: The name of our field in a gzip header.
+_FIELD: Final = b"LS"
 #: The levels of zlib, the most usual first.
 _LEVELS: Final = (6, 9, 1, 5, 4, 7, 8, 3, 2)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ class Recipe:
         media_type: the media type in the manifest.
         level: the compression level of zlib.
         header: the gzip header in hex: it may contain a time, a name and an operating system.
+        block: the size of the blocks that it was compressed in, in bytes; 0 for one stream.
     """
 
     digest: str
@@ -64,18 +63,21 @@ class Recipe:
     media_type: str
     level: int
     header: str
+    block: int = 0
 
     def encode(self, tar: Iterable[bytes]) -> Iterator[bytes]:
         """Compress a tar. The result is the blob if the recipe is right; the caller has to compare the digest."""
         yield bytes.fromhex(self.header)
-        deflate = _deflate(self.level)
         crc, size = 0, 0
-        for chunk in tar:
-            crc = zlib.crc32(chunk, crc)
-            size += len(chunk)
-            if out := deflate.compress(chunk):
-                yield out
-        yield deflate.flush()
+
+        def counted() -> Iterator[bytes]:
+            nonlocal crc, size
+            for chunk in tar:
+                crc = zlib.crc32(chunk, crc)
+                size += len(chunk)
+                yield chunk
+
+        yield from deflate(counted(), self.level, self.block)
         yield crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
 
@@ -102,7 +104,7 @@ class Recipes:
     def _read(self, path: Path) -> Recipe | None:
         try:
             recipe = Recipe(**json.loads(inside.read(path, _LONGEST)))
-            known = recipe.level in _LEVELS and isinstance(recipe.size, int)
+            known = recipe.level in _LEVELS and recipe.block in (0, BLOCK) and isinstance(recipe.size, int)
             return recipe if known and bytes.fromhex(recipe.header) else None
         except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None
@@ -146,21 +148,31 @@ def find_recipe(blob: BinaryIO, digest: str, size: int, media_type: str) -> Reci
         return None
     body = start[header:]
     plain, whole = _plain_start(start)
+    block = _block_in(start[:header])
     for level in _LEVELS:
-        deflate = _deflate(level)
         made = b""
         # Compare the bytes that the encoder has written so far. It writes none until its first block is full.
-        for piece in plain:
-            made += deflate.compress(piece)
+        for out in deflate(plain, level, block, threads=1):
+            made += out
             if len(made) >= _ENOUGH and not whole:
                 break
-        if (
-            made + deflate.flush() == body[:-8]
-            if whole
-            else len(made) >= _ENOUGH and body.startswith(made[: len(body)])
-        ):
-            return Recipe(digest, size, media_type, level, start[:header].hex())
+        if made == body[:-8] if whole else len(made) >= _ENOUGH and body.startswith(made[: len(body)]):
+            return Recipe(digest, size, media_type, level, start[:header].hex(), block)
     return None
+
+
+def blocks_header(extra_flags: int) -> bytes:
+    """Return a gzip header (RFC 1952) of a stream in blocks: without a time or a name, of an unknown operating system.
+
+    A field of its own says how large the blocks are, so that the stream can be made again.
+    """
+    field = _FIELD + (4).to_bytes(2, "little") + BLOCK.to_bytes(4, "little")
+    return b"\x1f\x8b\x08\x04\0\0\0\0" + bytes([extra_flags, 255]) + len(field).to_bytes(2, "little") + field
+
+
+def _block_in(header: bytes) -> int:
+    """Return the size of the blocks that a header tells of; 0 for none."""
+    return BLOCK if header == blocks_header(header[8]) else 0
 
 
 def _plain_start(start: bytes) -> tuple[list[bytes], bool]:
@@ -192,10 +204,6 @@ def _header_length(start: bytes) -> int:
                 return 0
     position += 2 if flags & 2 else 0
     return position if position < min(len(start), _HEADER_LIMIT) else 0
-
-
-def _deflate(level: int) -> _Compressor:
-    return zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:

@@ -125,7 +125,7 @@ def nothing_to_load(where: str, skipped: Sequence[Skipped]) -> InvalidImage:
     items = [item for item in skipped if item.kind not in ("attestation", "name", "parent")] or list(skipped)
     reasons = [f"{item.what}: {item.reason}" for item in items]
     if len(reasons) == 1:
-        return InvalidImage(f"{where}: {reasons[0]}")
+        return InvalidImage(reasons[0] if items[0].what == where else f"{where}: {reasons[0]}")
     more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
     return InvalidImage(f"{where}: no image in it can be loaded: {'; '.join([*reasons[:_SHOWN], *more])}")
 

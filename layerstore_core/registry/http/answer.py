@@ -13,6 +13,8 @@ from layerstore_core.registry.http.reasons import failing
 
 #: How much of a body that nobody wants is read, in order to use the connection again.
 _DRAIN: Final = 64 << 10
+#: How long that may take, in seconds: a new connection takes less.
+_DRAINING: Final = 1.0
 #: The least speed of a body in bytes a second, over the longest silence that is allowed.
 _LEAST_SPEED: Final = 100
 #: How long a whole document may take, in longest silences.
@@ -112,8 +114,9 @@ class Answer:
             self._waited, self._received = 0.0, 0
 
     def _drain(self) -> None:
+        end = time.monotonic() + _DRAINING
         try:
-            while self.read(_DRAIN):
+            while self.read(_DRAIN) and time.monotonic() < end:
                 pass
         except ConnectionFailed:
             pass

@@ -201,7 +201,7 @@ class Registration:
             return applied
         except OSError as error:
             if error.filename is None:  # write(2) errors carry no file name
-                error.add_note(f"with the tar-split file at {self._transaction.path / TAR_SPLIT}")
+                error.add_note(f"with records in {self._db.path}")
             raise
 
     def _drive(self, diff: LayerStream, source: LayerSource, progress: Progress | None) -> Applied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,16 @@ def test_a_layer_that_cannot_be_pinned_is_removed(run: Run, used: Path, monkeypa
     monkeypatch.setattr(store_module.LayerStore, "pin", fail)
     run("register", "-", stdin=tar_of({"a": b"a"}), code=1)
     assert tree(used) == before
+
+
+@pytest.mark.needs_root
+def test_a_full_disk_is_an_error_without_names_of_temporary_files(
+    run: Run, root: Path, tmp_path: Path, tmpfs: Callable[[str], Path]
+) -> None:
+    tar = tmp_path / "large.tar"
+    tar.write_bytes(tar_of({"large": bytes(3 << 20)}))
+    place = tmpfs("size=2m")
+    done = run("--root", place, "--driver", "vfs", "register", tar, store=False, code=1)
+    assert "No space left on device (while unpacking 'large'" in done.stderr
+    assert f"with records in {place}/image/vfs/layerdb" in done.stderr
+    assert "write-set" not in done.stderr

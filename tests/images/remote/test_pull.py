@@ -179,6 +179,12 @@ def test_a_platform_that_there_is_not(images: Images, fake: FakeRegistry) -> Non
     assert fake.log.count("/blobs/") == 0
 
 
+def test_an_image_for_another_platform_only(images: Images, fake: FakeRegistry) -> None:
+    publish(fake, APP, "1")
+    with pytest.raises(InvalidImage, match=r"^[0-9.:]+/app:1: the image is for linux/amd64, not linux/riscv64"):
+        images.pull(f"{fake.host}/app:1", platform="linux/riscv64")
+
+
 def test_attestations_come_with_all_platforms_only(images: Images, fake: FakeRegistry) -> None:
     image = spec(layer(1), architecture="amd64")
     digest = publish(fake, image, repository="multi")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerstore_core.registry import Registry, RegistryUnavailable
+from layerstore_core.registry import InvalidAnswer, Registry, RegistryUnavailable
 from layerstore_core.registry.http.bounded import BoundedResponse
 from layerstore_core.registry.http.retries import RetryPolicy
 from tests.registry.fake_registry import FakeRegistry
@@ -139,6 +139,25 @@ def test_a_document_that_comes_slowly(
     fake_registry.faults.on("manifests").slow(50, 0.001)
     with once(fake_registry.host) as registry, pytest.raises(RegistryUnavailable, match="comes too slowly"):
         registry.manifest("app", "1")
+
+
+def test_a_body_that_nobody_wants_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerstore_core.registry.http.answer._DRAINING", 0.05)
+    given_up = threading.Event()
+
+    def redirect(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 307 Go\r\nLocation: /v2/there\r\nContent-Length: 60000\r\n\r\n")
+        try:
+            for _ in range(60_000):
+                connection.sendall(b"x")
+                time.sleep(0.001)
+        except OSError:
+            given_up.set()
+
+    with server(redirect) as host, once(host, timeout=5) as registry:
+        with pytest.raises(InvalidAnswer, match="redirects more than"):
+            registry.manifest("app", "1")
+        assert given_up.wait(5)
 
 
 def test_what_came_before_a_break_is_kept() -> None:

@@ -136,7 +136,7 @@ def push_image(
     if target.digest is not None and target.digest != digest:
         raise LayerStoreError(
             f"{target.full_name}: the image's manifest would have the digest {digest}; nothing was pushed under the "
-            "name. Its layers cannot be had as they came; give a name without a digest"
+            "name. Give that digest, or a name without one"
         )
     putter = ManifestPutter(registry, target.path, saver.documents, _reporter(output, options.progress))
     referrers = putter.put(digest, target.tag, saver.entries[1:], out.origin.referrers if out.origin else ())

@@ -30,6 +30,7 @@ from layerstore_core.maintenance.gc import collect_garbage
 from tests import tars
 from tests.registry.fake_content import OCI_LAYER, OCI_MANIFEST, descriptor
 from tests.registry.fake_registry import FakeRegistry
+from tests.reliability.figures import note
 from tests.reliability.thorough import SEED, THOROUGH
 
 #: The sizes of the image's layers, in MiB. The last one has many small files instead.
@@ -224,6 +225,7 @@ def test_killed_at_ten_random_moments(large: Large, whole: tuple[Path, float], t
     assert listing(root) == listing(whole[0])
     with open_store(root) as store, open_store(whole[0]) as other:
         assert set(store.layers()) == set(other.layers())
+    note("pulls killed at random", KILLS, 0)
 
 
 def test_killed_and_never_pulled_again(large: Large, tmp_path: Path) -> None:

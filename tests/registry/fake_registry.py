@@ -60,6 +60,7 @@ class FakeRegistry:
 
     Attributes:
         host: the address, as it stands in the names of images.
+        realm: the address of its token server.
         log: all requests so far, with the bytes of bodies.
         faults: rules that change answers.
         repositories: what it has. Tests may change it.
@@ -82,6 +83,7 @@ class FakeRegistry:
         self._token = Server("token", self._token_answer, self.log)
         self.host = self._registry.host
         self.url = self._registry.url
+        self.realm = f"{self._token.url}/token"
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +183,7 @@ class FakeRegistry:
         if self.auth is None:
             return None
         if isinstance(self.auth, TokenAuth):
-            self.auth.realm = self.auth.realm or f"{self._token.url}/token"
+            self.auth.realm = self.auth.realm or self.realm
         return self.auth.check(request, scopes)
 
     def _access(self, request: Request, name: str, *others: str) -> Answer | None:

@@ -89,6 +89,7 @@ _HOSTILE_TEXT = st.sampled_from(
             "/v2/app/blobs/uploads/x?a=b",
         ),
         *('</v2/app/tags/list>; rel="next"', "<>; rel=next", "<file:///etc/passwd>; rel=next", "<", '<x; rel="next"'),
+        *('Bearer realm="REALM"', 'Bearer realm="REALM",service="s",scope="repository:app:pull"', "Bearer realm=REALM"),
         *('Bearer realm="', "Bearer", 'Bearer realm="file:///etc/passwd",scope="x"', "Basic", 'Basic realm="\\', ","),
         *('Bearer realm="http://127.0.0.1:1/token"', 'Bearer realm="relative",service=', "Negotiate abc", "Digest a=b"),
         *("gzip", "chunked", "identity", "deflate, gzip", "close", "99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"),
@@ -184,7 +185,7 @@ def test_any_answer(name: str, fake_registry: FakeRegistry, pauses: list[float])
 
     def hostile(request: Any) -> Answer:
         status, headers, body = rules[min(fake.log.count(), len(rules)) - 1]
-        answer = Answer(status, list(headers.items()), body)
+        answer = Answer(status, [(key, value.replace("REALM", fake.realm)) for key, value in headers.items()], body)
         if {"Content-Length", "Transfer-Encoding", "Connection"} & headers.keys():
             answer.set_header("Connection", "close")  # whoever believes the length would wait
         return answer

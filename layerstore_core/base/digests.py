@@ -23,7 +23,7 @@ class _Digest(str):
 
     def __new__(cls, value: str) -> Self:
         if not _DIGEST.fullmatch(value):
-            raise ValueError(f"not a {cls._what}: {value!r}; expected sha256:<64 lower-case hex digits>")
+            raise ValueError(f"not a {cls._what}: {value[:300]!r}; expected sha256:<64 lower-case hex digits>")
         return super().__new__(cls, value)
 
     @classmethod

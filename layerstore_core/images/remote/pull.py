@@ -121,13 +121,18 @@ class _Pull:
         self._events.all(plan.blobs, "waiting")
         fetched = 0
         loaded: Loaded | None = None
-        for last in (False, True):
+        again: set[str] = set()
+        while loaded is None:
             with self._downloads(plan) as downloads:
                 try:
                     loaded = load(self._store, plan.found, CompressedLayers(self._store))
                 except InvalidImage as error:
-                    if not downloads.remove_damaged() or last:
+                    # Each blob is received again once. An earlier pull may have left several that are damaged, of which
+                    # the first that is read ends the attempt.
+                    damaged = set(downloads.remove_damaged())
+                    if damaged <= again:
                         raise
+                    again |= damaged
                     logger.warning(
                         "{}: what was received is damaged, and is received again: {}", self._reference, error
                     )
@@ -135,8 +140,6 @@ class _Pull:
                     fetched += sum(one.fetched for one in downloads.all)
                 if loaded is not None:
                     downloads.remove()
-                    break
-        assert loaded is not None, "the second attempt raises its error"
         if not loaded.images:
             raise nothing_to_load(plan.found.container.name, plan.found.skipped)
         return self._loaded(plan, loaded, fetched)

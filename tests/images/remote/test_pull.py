@@ -266,6 +266,22 @@ def test_a_layer_that_stays_damaged_is_an_error_and_leaves_no_file_of_it(
     assert (store.layers(), images.all()) == ({}, [])
 
 
+def test_all_damaged_files_of_an_earlier_pull_are_received_again(
+    images: Images, store: LayerStore, fake: FakeRegistry
+) -> None:
+    publish(fake, APP, "1")
+    for blob in APP.blobs[:2]:
+        path = downloads_directory(store.root) / sha256(blob).replace(":", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = PartialFile(path, len(blob))
+        assert file.try_lock()
+        file.write_at(0, blob[:-1] + bytes([blob[-1] ^ 1]))
+        file.add(0, len(blob))
+        file.close()
+    assert images.pull(f"{fake.host}/app:1").fetched == sum(map(len, APP.blobs))
+    assert partial_files(store) == []
+
+
 def test_a_layer_that_is_not_the_one_of_the_config(images: Images, store: LayerStore, fake: FakeRegistry) -> None:
     wrong = ImageSpec((layer(1),), packed=[gzip.compress(layer(2), 1)])
     publish(fake, wrong, "1")

@@ -233,12 +233,15 @@ class LayerBlobs:
             return None
         self._written.add(digest)
         plain = digest == layer.diff_id
-        return LayerBlob(digest, size, LAYER_TYPE if plain else partial(self._type_of, layer.descriptor or {}, digest))
+        return LayerBlob(
+            digest, size, LAYER_TYPE if plain else partial(self._type_of, layer.diff_id, layer.descriptor or {}, digest)
+        )
 
-    def _type_of(self, registered: Mapping[str, Any], digest: str) -> str:
+    def _type_of(self, diff_id: DiffID, registered: Mapping[str, Any], digest: str) -> str:
         """Return the media type of a blob that is in the output.
 
         Args:
+            diff_id: its layer.
             registered: the descriptor that the layer was registered with.
             digest: the digest of the blob.
         """
@@ -247,6 +250,10 @@ class LayerBlobs:
             if said.endswith(method):
                 return f"{LAYER_TYPE}+{method}"
         assert self._places is not None
+        assert self._compressed is not None
+        recipe = self._compressed.recipes.get(diff_id)
+        if recipe is not None and recipe.digest == digest:
+            return f"{LAYER_TYPE}+gzip"
         found = detect(self._places.start_of(digest))
         return f"{LAYER_TYPE}+{found}" if found else LAYER_TYPE
 
@@ -285,7 +292,7 @@ class LayerBlobs:
         except (NotFetched, WrongSize) as error:
             logger.warning("layer {} is compressed anew, and gets another digest: {}", layer.diff_id, error)
             return None
-        return LayerBlob(digest, size, partial(self._type_of, layer.descriptor or {}, digest))
+        return self._blob_there(layer, digest, size)
 
     def _plain(self, layer: Layer) -> LayerBlob:
         size, digest = layer.tar_size(), str(layer.diff_id)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from layerstore_core.images import Images
+from layerstore_core.images.remote.push import image as module
 from layerstore_core.registry.http.retries import Pauses
 from tests.images.archives import ImageSpec
 from tests.images.keep.test_incoming import foreign_gzip
@@ -84,3 +85,17 @@ def test_a_source_that_is_gone_is_no_error(
     source.close()
     pushed = images.push(f"{source.host}/team/app:1", f"{fake_registry.host}/app:1")
     assert pushed.digest == tag_of(fake_registry, "app:1") != pulled
+
+
+def test_a_source_that_is_gone_is_asked_once(
+    images: Images,
+    source: FakeRegistry,
+    fake_registry: FakeRegistry,
+    pulled: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_THREADS", 1)
+    source.faults.on("GET .*/blobs/").status(503)
+    source.log.clear()
+    images.push(f"{source.host}/team/app:1", f"{fake_registry.host}/app:1")
+    assert len({request.path for request in source.log.all()}) == 1

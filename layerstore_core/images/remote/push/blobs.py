@@ -17,7 +17,13 @@ from layerstore_core.images.remote.events import BlobEvent, BlobProgress, State
 from layerstore_core.images.results import PushedBlob
 from layerstore_core.log import logger
 from layerstore_core.records.blob_sources import BlobSource, BlobSources
-from layerstore_core.registry.errors import InvalidAnswer, NotInRegistry, RegistryDenied, RegistryError
+from layerstore_core.registry.errors import (
+    InvalidAnswer,
+    NotInRegistry,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+)
 
 if TYPE_CHECKING:
     from layerstore_core.registry import Registry
@@ -85,6 +91,7 @@ class RepositoryOutput:
         self._absent: set[str] = set()
         self._begun: dict[str, Upload] = {}
         self._others: dict[str, Registry] = {}
+        self._gone: set[str] = set()
         self.blobs: dict[str, PushedBlob] = {}
         self.layers: dict[str, DiffID] = {}
 
@@ -122,12 +129,17 @@ class RepositoryOutput:
             if source.digest == digest and source.repository != target
         ]
         for repository in known[:_MOUNTS]:
+            host = repository.partition("/")[0]
+            if host in self._gone:
+                continue
             try:
                 where = Reference.parse(repository, default_tag=None)
                 registry = self._open(where.domain)
                 with registry.blob(where.path, digest, end=1) as blob:
                     size = blob.size
             except LayerStoreError as error:
+                if isinstance(error, RegistryUnavailable):  # other layers need not wait for it, too
+                    self._gone.add(host)
                 logger.info("{} is not fetched from {}: {}", digest, repository, error)
                 continue
             if size is not None:

@@ -232,10 +232,13 @@ class LayerBlobs:
         if self._places is None or (size := self._places.put(layer, digest)) is None:
             return None
         self._written.add(digest)
-        plain = digest == layer.diff_id
-        return LayerBlob(
-            digest, size, LAYER_TYPE if plain else partial(self._type_of, layer.diff_id, layer.descriptor or {}, digest)
-        )
+        return self._blob_there(layer, digest, size)
+
+    def _blob_there(self, layer: Layer, digest: str, size: int) -> LayerBlob:
+        """Return a blob in the output, whose media type is found out if a new manifest needs it."""
+        if digest == layer.diff_id:
+            return LayerBlob(digest, size, LAYER_TYPE)
+        return LayerBlob(digest, size, partial(self._type_of, layer.diff_id, layer.descriptor or {}, digest))
 
     def _type_of(self, diff_id: DiffID, registered: Mapping[str, Any], digest: str) -> str:
         """Return the media type of a blob that is in the output.

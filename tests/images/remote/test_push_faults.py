@@ -130,14 +130,16 @@ def test_the_first_error_ends_the_other_uploads(images: Images, fake_registry: F
     fake_registry.faults.on("POST", skip=1).error(403, "DENIED")
     with pytest.raises(RegistryDenied):
         images.push("app:1", f"{fake_registry.host}/app:1")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("layerstore-layer")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("layerstore-layer"):
+            thread.join(25)
+            assert not thread.is_alive()
     assert fake_registry.log.count("POST") <= 6
 
 
 _PUSH = """
 import sys
 from layerstore_core import LayerStore
-from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 with LayerStore.open(root=sys.argv[1], driver="vfs", durability="none") as store:
     print(Images(store).push("app:1", sys.argv[2]).digest)

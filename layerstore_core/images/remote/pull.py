@@ -136,13 +136,18 @@ class _Pull:
                     logger.warning(
                         "{}: what was received is damaged, and is received again: {}", self._reference, error
                     )
-                finally:
-                    fetched += sum(one.fetched for one in downloads.all)
                 if loaded is not None:
-                    downloads.remove()
+                    self._remove(downloads)
+            fetched += sum(one.fetched for one in downloads.all)  # now that all transfers have ended
         if not loaded.images:
             raise nothing_to_load(plan.found.container.name, plan.found.skipped)
         return self._loaded(plan, loaded, fetched)
+
+    def _remove(self, downloads: Downloads) -> None:
+        try:
+            downloads.remove()
+        except (BadRecord, OSError) as error:  # the image is there: a garbage collection removes them
+            logger.warning("{}: files of layers that were received remain: {}", self._reference, error)
 
     def _loaded(self, plan: Plan, loaded: Loaded, fetched: int) -> Pulled:
         """Record what else is known now that the image is loaded, and return the result."""

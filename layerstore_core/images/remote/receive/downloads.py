@@ -144,7 +144,7 @@ class Downloads:
                 self._condition.wait(_LOOK)
             if self._stopped and self._error is not None:
                 raise self._error
-        data = download.file.read_at(position, min(count, end - position))
+        data = download.file.read_at(position, min(count, end - position, PIECE))
         if position + len(data) > download.position:
             download.position = position + len(data)
             self._changed(download)

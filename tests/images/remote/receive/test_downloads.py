@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -277,3 +278,15 @@ def test_no_blobs(fake: FakeRegistry, tmp_path: Path) -> None:
     with downloading(fake, tmp_path) as (downloads, _):
         assert downloads.all == []
         assert downloads.remove_damaged() == []
+
+
+def test_a_read_takes_no_more_memory_than_a_piece(fake: FakeRegistry, tmp_path: Path) -> None:
+    content = bytes(4 * module.PIECE)
+    fake.add_blob("app", content)
+    with downloading(fake, tmp_path, content) as (downloads, (blob,)), downloads.open(blob.digest, "blob") as file:
+        file.seek(len(content) - 1)
+        assert file.read(1)
+        while not downloads.all[0].file.complete:
+            time.sleep(0.01)
+        file.seek(0)
+        assert len(file.read(len(content))) == module.PIECE

@@ -19,6 +19,7 @@ SkipKind = Literal["artifact", "attestation", "platform", "unknown-type", "inval
 MAX_IMAGES: Final = 10_000
 MAX_NAMES: Final = 10_000
 MAX_LAYERS: Final = 200_000
+_LONGEST_REASON: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class NotLoadable(InvalidImage):
 
     Args:
         kind: as `Skipped.kind`.
-        message: the reason.
+        message: the reason. It may quote the item, so that a very long one is cut.
     """
 
     def __init__(self, kind: SkipKind, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= _LONGEST_REASON else f"{message[:_LONGEST_REASON]}…")
         self.kind: SkipKind = kind
 
 

@@ -268,6 +268,14 @@ def test_layers_that_never_end(images: Images, fake: FakeRegistry, announced: in
     assert fake.log.sent() < 64 << 20
 
 
+def test_long_values_are_not_quoted_whole(images: Images, fake: FakeRegistry) -> None:
+    for more in ({"os": "a" * 100_000}, {"rootfs": {"type": "layers", "diff_ids": ["b" * 100_000]}}):
+        fake.add_image("app", SMALL.blobs, "1", config={**config_of(SMALL), **more})
+        with pytest.raises(LayerStoreError) as caught:
+            images.pull(f"{fake.host}/app:1")
+        check_error(caught.value)
+
+
 def test_very_many_images_for_another_platform(images: Images) -> None:
     """In a layout, too: no reason may list the platforms of all others."""
     files: Files = {}

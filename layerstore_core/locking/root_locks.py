@@ -36,9 +36,8 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.errors import LayerStoreError
+from layerstore_core.locking.file_locks import is_locked, set_lock
 
-#: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
-_FLOCK: Final = struct.Struct("hhqqi4x")
 #: Bytes below this one are not used for locks. The counters are the content of the file.
 _FIRST_BYTE: Final = 1 << 12
 _COUNTER: Final = struct.Struct("<q")
@@ -260,9 +259,7 @@ class RootLocks:
         if self._fd is None:
             return False
         # Locks of the same open file description do not conflict, so the kernel does not report them.
-        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, key))
-        kind: int = _FLOCK.unpack(answer)[0]
-        return kind != fcntl.F_UNLCK
+        return is_locked(self._fd, start=_byte(key), length=1)
 
     def _try(self, kind: int, key: str) -> bool:
         try:
@@ -278,16 +275,16 @@ class RootLocks:
         if fd is None:
             return
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(kind, key))
+            set_lock(fd, kind, start=_byte(key), length=1, wait=wait)
         except OSError as error:
             error.filename = str(self._path)
             raise
 
 
-def _request(kind: int, key: str) -> bytes:
+def _byte(key: str) -> int:
+    """Return the byte of a key."""
     digest = hashlib.blake2b(os.fsencode(key), digest_size=8).digest()
-    byte = _FIRST_BYTE + (int.from_bytes(digest, "big") >> 2)
-    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+    return _FIRST_BYTE + (int.from_bytes(digest, "big") >> 2)
 
 
 def _can_read(directory: Path) -> bool:

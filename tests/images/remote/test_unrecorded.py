@@ -12,7 +12,7 @@ from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 from layerstore_core.images.keep.compressed import CompressedLayers
 from layerstore_core.images.remote.receive.leftovers import downloads_directory
-from layerstore_core.images.remote.receive.partial_file import lock
+from layerstore_core.locking.file_locks import try_lock
 from layerstore_core.records.blob_sources import BlobSources
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, sha256
@@ -84,7 +84,7 @@ def test_what_is_damaged_is_not_recorded(images: Images, store: LayerStore, fake
 def test_what_another_process_has_locked_is_left_alone(images: Images, store: LayerStore, fake: FakeRegistry) -> None:
     name = pull_unrecorded(images, fake)
     with open(downloads_directory(store.root) / sha256(APP.blobs[0]).replace(":", "/"), "r+b") as file:
-        assert lock(file.fileno())
+        assert try_lock(file.fileno())
         images.pull(name)
     assert known(store) == [False, True]
     images.pull(name)

@@ -12,7 +12,8 @@ from typing import Final
 
 from layerstore_core.base import inside
 from layerstore_core.errors import BadRecord
-from layerstore_core.images.remote.receive.partial_file import is_at, is_locked, lock
+from layerstore_core.images.remote.receive.partial_file import is_at
+from layerstore_core.locking.file_locks import is_locked, try_lock
 from layerstore_core.records.blob_sources import BlobSources
 from layerstore_core.store.store import LayerStore
 
@@ -83,7 +84,7 @@ def remove_leftover(found: Leftover) -> bool:
         OSError: it cannot be removed.
     """
     with suppress(FileNotFoundError, BadRecord), inside.open_file(found.path, os.O_RDWR) as fd:
-        if lock(fd) and is_at(fd, found.path):
+        if try_lock(fd) and is_at(fd, found.path):
             inside.unlink(found.path)
             return True
     return False

@@ -20,7 +20,6 @@ then can still use it, if it is complete.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import struct
 import zlib
@@ -33,14 +32,13 @@ from layerstore_core.base import inside
 from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.errors import BadRecord
+from layerstore_core.locking.file_locks import try_lock, unlock
 
 #: The most ranges of one file. Neighbours are joined.
 MAX_RANGES: Final = 64
 _MAGIC: Final = b"LSRANGES"
 _HEADER: Final = struct.Struct("<8sII")
 _RANGE: Final = struct.Struct("<QQ")
-#: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
-_FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class PartialFile:
@@ -78,7 +76,7 @@ class PartialFile:
                 make_directory(self.path.parent, 0o700)
                 self._descriptor = inside.open_file(self.path, os.O_RDWR | os.O_CREAT, 0o600)
                 self._descriptor.close_in_children()
-            if not lock(self._descriptor.number):
+            if not try_lock(self._descriptor.number):
                 return False
             self.ranges = read_table(self._fd, self.size) or []
             if self.complete:
@@ -259,37 +257,6 @@ def read_table(fd: int, size: int) -> list[tuple[int, int]] | None:
     ranges = list(_RANGE.iter_unpack(table))
     places = [0, *(place for one in ranges for place in one), size]
     return ranges if all(before <= after for before, after in pairwise(places)) else None
-
-
-def lock(fd: int) -> bool:
-    """Lock a file exclusively; return `False` if another open file description has a lock on it.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
-
-
-def unlock(fd: int) -> None:
-    """Release the lock on a file."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
-
-
-def is_locked(fd: int) -> bool:
-    """Return whether another open file description has a lock on a file.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    kind: int = _FLOCK.unpack(answer)[0]
-    return kind != fcntl.F_UNLCK
 
 
 def is_at(fd: int, path: Path) -> bool:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerstore_core.errors import BadRecord
-from layerstore_core.images.remote.receive.partial_file import MAX_RANGES, PartialFile, is_locked, read_table
+from layerstore_core.images.remote.receive.partial_file import MAX_RANGES, PartialFile, read_table
+from layerstore_core.locking.file_locks import is_locked
 
 SIZE = 400
 

@@ -77,7 +77,13 @@ class RegistryServer:
         path.write_text(json.dumps(whole))  # JSON is YAML
         with open(self._log, "wb") as log, open(self._access, "ab") as access:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", path],
+                # Tests that are killed do not stop it: the kernel does then.
+                [
+                    *(("setpriv", "--pdeathsig=KILL") if shutil.which("setpriv") else ()),
+                    "docker-registry",
+                    "serve",
+                    path,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=access,
                 stderr=log,

@@ -35,6 +35,7 @@ class Body(Protocol):
     @property
     def size(self) -> int | None: ...
     def read(self, count: int, /) -> bytes: ...
+    def distrust(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -284,6 +285,8 @@ def read_blob(source: Source, reference: Reference, descriptor: Descriptor, limi
         body.close()
     data = b"".join(pieces)
     if left or digest_of(data, descriptor.digest.partition(":")[0]) != descriptor.digest:
+        if body.distrust():  # it was a mirror: the next server is asked
+            return read_blob(source, reference, descriptor, limit)
         what = f"{len(data)} bytes instead of {descriptor.size}" if left else "bytes with another digest"
         raise InvalidAnswer(reference.domain, f"for blob {descriptor.digest} of {reference.path} it sends {what}")
     return data

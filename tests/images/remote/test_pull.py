@@ -14,6 +14,7 @@ import pytest
 
 from layerstore_core import LayerStore, ReadOnlyStore
 from layerstore_core.base.digests import DiffID
+from layerstore_core.config.registries import HostSettings
 from layerstore_core.errors import ImageDoesNotExist, InvalidImage, InvalidReference
 from layerstore_core.images import Images
 from layerstore_core.images.keep import compressed
@@ -178,6 +179,21 @@ def test_a_platform_that_there_is_not(images: Images, fake: FakeRegistry) -> Non
     with pytest.raises(InvalidImage, match=r"multi:1: there is no image for linux/riscv64; there are: linux/s390x, l"):
         images.pull(f"{fake.host}/multi:1", platform="linux/riscv64")
     assert fake.log.count("/blobs/") == 0
+
+
+@pytest.mark.parametrize("what", ["config", "layer", "size"])
+def test_a_mirror_with_wrong_bytes(open_store: OpenStore, fake: FakeRegistry, what: str) -> None:
+    with FakeRegistry() as mirror:
+        for server in (fake, mirror):
+            publish(server, APP, "1")
+        wrong = sha256(APP.config if what == "config" else APP.blobs[1])
+        if what == "size":
+            mirror.repository("app").blobs[wrong] = b"short"
+        else:
+            mirror.faults.on(wrong).flip_byte()
+        images = Images(open_store(registries={fake.host: HostSettings(mirrors=(mirror.host,))}))
+        assert images.pull(f"{fake.host}/app:1")[0].image_id == APP.image_id
+        assert mirror.log.count(wrong) == 1
 
 
 def test_an_image_for_another_platform_only(images: Images, fake: FakeRegistry) -> None:

@@ -28,6 +28,7 @@ class Body(Protocol):
     @property
     def size(self) -> int | None: ...
     def read(self, count: int, /) -> bytes: ...
+    def distrust(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -77,6 +78,7 @@ class Download:
         position: how far it has been read.
         opened: whether it has been opened for reading.
         readers: how many have it open.
+        distrust: of each server that has sent a part of it: reports that the bytes were wrong.
     """
 
     def __init__(self, blob: Blob, path: Path) -> None:
@@ -90,6 +92,7 @@ class Download:
         self.todo: list[tuple[int, int]] = []
         self.transfers: list[Transfer] = []
         self.divisible = True
+        self.distrust: list[Callable[[], bool]] = []
 
     @property
     def received(self) -> int:

@@ -209,6 +209,8 @@ class Downloads:
                 download.file.complete and download.file.awake() and download.digest_is_right()
             ):
                 found.append(download.blob.digest)
+                for distrust in list(download.distrust):
+                    distrust()  # a mirror that is damaged is not asked for it again
                 download.file.unlink()  # a thread may still write to it
         return found
 
@@ -347,7 +349,11 @@ class Downloads:
         download, blob = transfer.download, transfer.download.blob
         start, end = transfer.start, transfer.end
         with closing(self._fetch(blob, start, None if end == blob.size else end)) as body:
+            download.distrust.append(body.distrust)
             if body.size is not None and body.size != blob.size:
+                if body.distrust():  # it was a mirror: the next server is asked
+                    self._receive(transfer)
+                    return
                 raise InvalidAnswer(
                     self._host, f"blob {blob.digest} has {body.size} bytes, not {blob.size} as the manifest says"
                 )

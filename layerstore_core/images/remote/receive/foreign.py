@@ -53,6 +53,10 @@ class ForeignBody:
         except ConnectionFailed as error:
             raise RegistryUnavailable(self._host, f"the transfer of a foreign layer broke: {error.reason}") from None
 
+    def distrust(self) -> bool:
+        """Return false: there is no other server for the place."""
+        return False
+
     def close(self) -> None:
         """End the transfer."""
         self._answer.close()

@@ -458,8 +458,9 @@ def test_a_foreign_layer_goes_on_where_it_stopped(images: Images, fake: FakeRegi
         blob = foreign(fake, f"{elsewhere.url}/v2/x/blobs/{sha256(spec(layer(9)).blobs[0])}")
         elsewhere.add_blob("x", blob)
         elsewhere.faults.on("GET", times=1).cut(after=200_000)
-        with pytest.raises(RegistryUnavailable, match="the transfer of a foreign layer broke"):
+        with pytest.raises(RegistryUnavailable, match="the transfer of a foreign layer broke") as caught:
             images.pull(f"{fake.host}/app:1")
+        assert caught.value.__notes__ == ["what has arrived is kept for the next pull"]
         assert 0 < images.pull(f"{fake.host}/app:1").fetched <= len(blob) - 100_000
 
 

@@ -250,6 +250,9 @@ class Downloads:
                 self._give_back(transfer)
             except DownloadStopped:
                 pass
+            except RegistryUnavailable as error:
+                error.add_note("what has arrived is kept for the next pull")
+                self._fail(error)
             except BaseException as error:
                 self._fail(error)
             finally:

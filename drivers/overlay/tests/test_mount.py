@@ -82,7 +82,7 @@ def test_the_older_method_mounts_125_layers_and_the_newer_500(disk):
 
 def test_a_refused_mount_names_the_mount_point_and_leaks_nothing(disk, method):
     lowers = prepare(disk)
-    open_before = os.listdir("/proc/self/fd")
+    open_before, threads_before = os.listdir("/proc/self/fd"), threading.active_count()
     for options in ((("bogus", "1"),), (("context", "system_u:object_r:t:s0:c1,c2"),)):
         spec = OverlaySpec(lowers, "upper", "work", options)
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the number differs
@@ -92,7 +92,7 @@ def test_a_refused_mount_names_the_mount_point_and_leaks_nothing(disk, method):
         if method is MountMethod.FSOPEN:
             assert options[0][0] in str(caught.value)
     assert os.listdir("/proc/self/fd") == open_before
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads_before
 
 
 def test_a_label_with_commas_is_quoted_for_the_older_method(disk, monkeypatch):

@@ -156,8 +156,12 @@ class FakeRegistry:
         return self._with_faults(request, self._stored)
 
     def _token_answer(self, request: Request) -> Answer:
-        assert isinstance(self.auth, TokenAuth)
-        return self._with_faults(request, self.auth.answer)
+        return self._with_faults(request, self._token_of)
+
+    def _token_of(self, request: Request) -> Answer:
+        if isinstance(self.auth, TokenAuth):
+            return self.auth.answer(request)
+        return error_answer(404, "UNSUPPORTED", "this registry gives no tokens")
 
     def _with_faults(self, request: Request, handle: Any) -> Answer:
         rules = self.faults.rules_for(request)

@@ -160,14 +160,12 @@ class BlobResponse:
     def _resume(self, reason: str) -> None:
         """Ask for the rest, after a pause."""
         self._body.answer.close()
-        self._body.answer.distrust()
+        self._body.answer.rest()
         call = self._asked.call(self.position)
         if self._since_break >= _PROGRESS:
             self._pauses.allow_again()
         self._since_break = 0
-        if not self._pauses.wait():
-            raise RegistryUnavailable(self._session.host, f"cannot {call.what} to its end: {reason}")
-        self._body = body = self._session.read(call, self._opened(self.position))
+        self._body = body = self._go_on(call, reason)
         if body.start < self.position:
             self._repeats -= 1
             if self._repeats < 0:
@@ -177,6 +175,18 @@ class BlobResponse:
                     f"cannot {call.what} to its end: {reason}, and it cannot go on in the middle of a blob",
                 )
             self._skip(self.position - body.start)
+
+    def _go_on(self, call: Call, reason: str) -> _Body:
+        """Ask for the rest. A registry that cannot be reached may be starting again: have patience if bytes came."""
+        failure = RegistryUnavailable(self._session.host, f"cannot {call.what} to its end: {reason}")
+        while self._pauses.wait():
+            try:
+                return self._session.read(call, self._opened(self.position))
+            except RegistryUnavailable as error:
+                if error.status is not None or self.position == self.start:
+                    raise
+                failure = error
+        raise failure
 
     def _skip(self, count: int) -> None:
         while count:

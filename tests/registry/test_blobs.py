@@ -120,6 +120,25 @@ def test_a_transfer_without_progress_is_given_up(registry: Registry, fake: FakeR
     assert fake.log.count() == 5
 
 
+def test_a_registry_that_starts_again_is_waited_for(
+    registry: Registry, fake: FakeRegistry, pauses: list[float]
+) -> None:
+    fake.faults.on("blobs", times=1).cut(100)
+    away = fake.faults.on("blobs", times=12, skip=1).hang_up()
+    with registry.blob("app", DIGEST) as blob:
+        assert rest(blob) == DATA
+    assert away.seen == 14
+    assert 5 < sum(pauses) < 60
+
+
+def test_a_registry_that_stays_away_is_given_up(registry: Registry, fake: FakeRegistry, pauses: list[float]) -> None:
+    fake.faults.on("blobs", times=1).cut(100)
+    fake.faults.on("blobs", skip=1).hang_up()
+    with pytest.raises(RegistryUnavailable, match="cannot read the blob"), registry.blob("app", DIGEST) as blob:
+        rest(blob)
+    assert 10 < sum(pauses) < 60
+
+
 def test_a_broken_transfer_at_a_server_without_ranges(registry: Registry, fake: FakeRegistry) -> None:
     fake.faults.on("GET .*blobs").ignore_range()
     fake.faults.on("GET .*blobs", times=2).cut(500_000)

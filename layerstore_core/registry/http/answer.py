@@ -32,8 +32,9 @@ class Answer:
     Attributes:
         status: the HTTP status.
         headers: the headers; their names are looked up in any case.
-        distrust: has the server that gave it not be asked for a while, if another can be asked, and returns whether
-            that is so.
+        rest: has the server that gave it not be asked for a moment, if another can be asked; returns whether that is
+            so. It is for transfers that break.
+        distrust: the same for long. It is for wrong bytes.
     """
 
     def __init__(self, response: BaseHTTPResponse, url: str, timeout: float) -> None:
@@ -44,6 +45,7 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         #: Since the speed was last looked at: the seconds in `read`, and the bytes.
         self._waited, self._received = 0.0, 0
+        self.rest: Callable[[], bool] = bool
         self.distrust: Callable[[], bool] = bool
 
     def __enter__(self) -> Self:

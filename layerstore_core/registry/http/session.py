@@ -125,7 +125,7 @@ class Session:
                 self._show_warnings(answer)
                 if answer.status in call.accept:
                     server.works()
-                    answer.distrust = server.distrust
+                    answer.rest, answer.distrust = server.rest, server.distrust
                     return result(answer)
                 with answer:
                     failure = self._failure(server, call, answer)

@@ -8,13 +8,28 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from benchmarks.contenders import Contender, environment
+
+#: Runs a command, and writes its seconds, its processor's seconds and its memory to a descriptor. It is a process of
+#: its own because the kernel counts the memory of the one that starts a command as the command's, too.
+_LAUNCH: Final = """
+import os, sys, time
+figures = int(sys.argv[1])
+os.set_inheritable(figures, False)
+start = time.perf_counter()
+process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(process, 0)
+seconds = time.perf_counter() - start
+text = f"{seconds} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss * 1024}"
+os.write(figures, text.encode())
+code = os.waitstatus_to_exitcode(status)
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 
 @dataclass(frozen=True)
@@ -24,8 +39,7 @@ class Run:
     Attributes:
         seconds: the seconds by the clock.
         processor: the seconds of user and system time of the command and its children, but not of a daemon.
-        memory: the greatest memory of one of its processes, in bytes. It is an upper bound: the kernel also counts the
-            memory of the process that starts the command.
+        memory: the greatest memory of one of its processes, in bytes.
     """
 
     seconds: float
@@ -125,27 +139,28 @@ def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
     """Run a contender in a new directory, which is then removed. Return the run, or the error output if it fails."""
     with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name, tempfile.TemporaryFile() as errors:
         contender.before(Path(name))
-        start = time.perf_counter()
-        with subprocess.Popen(
-            contender.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if contender.prints_seconds else subprocess.DEVNULL,
-            stderr=errors,
-            cwd=name,
-            env=environment(),
-        ) as process:
+        figures, theirs = os.pipe()
+        with (
+            open(figures, "rb") as usage,
+            subprocess.Popen(
+                [sys.executable, "-IS", "-c", _LAUNCH, str(theirs), *contender.command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if contender.prints_seconds else subprocess.DEVNULL,
+                stderr=errors,
+                cwd=name,
+                env=environment(),
+                pass_fds=[theirs],
+            ) as process,
+        ):
+            os.close(theirs)
             output = process.stdout.read() if process.stdout else b""
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+            found = usage.read().split()
+        if process.returncode or not found:
             errors.seek(0)
             return None, errors.read().decode(errors="replace").strip()
         _clear(Path(name))  # after the clock has stopped: removing the tree is no part of the work
-        processor = usage.ru_utime + usage.ru_stime
-        if contender.prints_seconds:
-            seconds, processor = map(float, output.split())
-        return Run(seconds, processor, usage.ru_maxrss * 1024), ""
+        seconds, processor = map(float, output.split() if contender.prints_seconds else found[:2])
+        return Run(seconds, processor, int(found[2])), ""
 
 
 def _clear(directory: Path) -> None:

@@ -118,6 +118,17 @@ def users_of(store: LayerStore, chain: ChainID) -> tuple[list[str], list[str]]:
     return children, mounts
 
 
+def details_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of an image's config, how many referrers it has, and its annotations."""
+    if document["config"] is not None:
+        yield from config_lines(document["config"])
+    if document["referrers"]:
+        yield field_line("Referrers", str(len(document["referrers"])))
+    if document["annotations"]:
+        yield "Annotations:"
+        yield from (f"  {output.printable(key)}={text_of(value)}" for key, value in document["annotations"].items())
+
+
 def config_lines(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields of a config as they are named there: a line for each value, and for each item of a list."""
     if isinstance(author := config.get("author"), str) and author:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerstore_core.base.digests import chain_ids
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import config_lines, field_line, referrer_document, text_of
+from layerstore_core.cli.describe import details_lines, field_line, referrer_document
 from layerstore_core.cli.remote import Remote, open_remote
 from layerstore_core.cli.session import Session
 from layerstore_core.errors import InvalidImage
@@ -128,13 +128,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield field_line("Created", document["created"] or "unknown")
     size = document["compressed_size"]
     yield field_line("Compressed", f"{output.human_size(size)} ({size} bytes)")
-    if document["config"] is not None:
-        yield from config_lines(document["config"])
-    if document["referrers"]:
-        yield field_line("Referrers", str(len(document["referrers"])))
-    if document["annotations"]:
-        yield "Annotations:"
-        yield from (f"  {output.printable(key)}={text_of(value)}" for key, value in document["annotations"].items())
+    yield from details_lines(document)
     if document["layers"]:
         yield "Layers, the base first:"
         rows = [("DIGEST", "COMPRESSED", "TABLE OF CONTENTS")]

@@ -4,5 +4,5 @@
 - `compression` detects and decompresses gzip, zstd, xz and bzip2.
 - `prefetch` reads and decompresses in threads, and `hasher` hashes in one. They are of use because the libraries
   release the GIL.
-- `iterstream` makes a readable stream of an iterator of chunks.
+- `iterstream` makes a readable stream of an iterator of chunks; `positioned` is the base of files that can seek.
 """

@@ -10,7 +10,7 @@ import click
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import config_lines, field_line, referrer_document, short_length, text_of
+from layerstore_core.cli.describe import details_lines, field_line, referrer_document, short_length
 from layerstore_core.cli.parameters import IMAGE_OR_REMOTE, json_option, resolve_image_or_chain
 from layerstore_core.cli.remote import Remote, remote_options
 from layerstore_core.cli.session import Session
@@ -142,13 +142,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield field_line("Chain ID", document["chain_id"] or "none: the image has no layers")
     size = document["size"]
     yield field_line("Size", "layers missing" if size is None else f"{output.human_size(size)} ({size} bytes)")
-    if document["config"] is not None:
-        yield from config_lines(document["config"])
-    if document["referrers"]:
-        yield field_line("Referrers", str(len(document["referrers"])))
-    if document["annotations"]:
-        yield "Annotations:"
-        yield from (f"  {output.printable(key)}={text_of(value)}" for key, value in document["annotations"].items())
+    yield from details_lines(document)
     if document["layers"]:
         yield "Layers, the base first:"
         digits = short_length([ChainID(layer["chain_id"]) for layer in document["layers"]])

@@ -6,7 +6,6 @@ Names and links in a tar mean other members of the tar. They never lead to a fil
 from __future__ import annotations
 
 import errno
-import io
 import os
 import posixpath
 import stat
@@ -22,6 +21,7 @@ from layerstore_core.base.limits import Limits
 from layerstore_core.errors import InvalidImage, InvalidLayer
 from layerstore_core.images.formats.spool import Spool
 from layerstore_core.streams.compression import MAGIC_SIZE, detect
+from layerstore_core.streams.positioned import PositionedFile
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.header import BLOCK
 from layerstore_core.tar.scanner import TarScanner
@@ -74,7 +74,7 @@ class Container(Protocol):
         """Close the container."""
 
 
-class Extent(io.RawIOBase):
+class Extent(PositionedFile):
     """A part of a file as a separate file with its own position.
 
     Args:
@@ -85,25 +85,9 @@ class Extent(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int, start: int, size: int, name: str) -> None:
+        super().__init__(size, name)
         self._duplicate = Descriptor(os.dup, descriptor)
         self._start = start
-        self._size = size
-        self._position = 0
-        self.name = name
-
-    def readable(self) -> bool:
-        """Return true."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return true."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to an offset within the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read some bytes into a buffer; return their number, which is 0 at the end of the part.

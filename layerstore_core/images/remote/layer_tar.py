@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.store.store import LayerStore
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from layerstore_core.streams.positioned import PositionedFile
 
 _CHUNK: Final = 1 << 20
 
 
-class LayerTar(io.RawIOBase):
+class StoredTar(PositionedFile):
     """The tar of a layer of the store as a file that can seek.
 
     Args:
         store: the store.
         chain: the layer.
+        size: the size of its tar in bytes.
     """
 
-    def __init__(self, store: LayerStore, chain: ChainID) -> None:
+    def __init__(self, store: LayerStore, chain: ChainID, size: int) -> None:
+        super().__init__(size, f"layer {chain}")
         self._stack = ExitStack()
         self._layer = self._stack.enter_context(store.get(chain))
         self._stream: BinaryIO | None = None
         self._at = 0
-        self._position = 0
-        self.name = f"layer {chain}"
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._layer.tar_size()}[whence]
-        self._position = max(0, base + offset)
-        return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
@@ -57,12 +42,6 @@ class LayerTar(io.RawIOBase):
         data = self._stream.read(min(size, _CHUNK))
         self._position = self._at = self._at + len(data)
         return data
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        target = memoryview(buffer).cast("B")
-        data = self.read(len(target))
-        target[: len(data)] = data
-        return len(data)
 
     def close(self) -> None:
         if not self.closed:

@@ -15,7 +15,7 @@ from layerstore_core.images.formats.platforms import Platform
 from layerstore_core.images.remote.container import RegistryContainer
 from layerstore_core.images.remote.documents import RemoteImage, Source, read_blob
 from layerstore_core.images.remote.events import BlobProgress
-from layerstore_core.images.remote.layer_tar import LayerTar
+from layerstore_core.images.remote.layer_tar import StoredTar
 from layerstore_core.images.remote.receive.download import Blob
 from layerstore_core.records.kept import MAX_DOCUMENT
 from layerstore_core.store.context import StoreContext
@@ -136,9 +136,10 @@ class _Planner:
             return replace(layer, present=False)
         if (known := self._elsewhere.get(layer.diff_id)) is not None:
             path = f"layers/{known.chain_id.hex}"
+            tar_size = known.tar_size()
             self._container.places[path] = (
-                known.tar_size(),
-                lambda: cast("BinaryIO", LayerTar(self._store, known.chain_id)),
+                tar_size,
+                lambda: cast("BinaryIO", StoredTar(self._store, known.chain_id, tar_size)),
             )
             self.present[digest] = size
             return LayerFile(path, layer.diff_id)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from layerstore_core.streams.positioned import PositionedFile
 
 
-class FollowedBlob(io.RawIOBase):
+class FollowedBlob(PositionedFile):
     """A blob that is read while it is received; `Downloads.open` makes it.
 
     Args:
@@ -28,25 +24,9 @@ class FollowedBlob(io.RawIOBase):
         name: str,
         done: Callable[[], object] | None = None,
     ) -> None:
-        self._size = size
+        super().__init__(size, name)
         self._read_at = read_at
         self._done = done
-        self._position = 0
-        self.name = name
-
-    def readable(self) -> bool:
-        """Return true."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return true."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to an offset."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read at most `size` bytes, and at least one; without a size, read all. Errors as `Downloads.read`."""
@@ -56,13 +36,6 @@ class FollowedBlob(io.RawIOBase):
         data = self._read_at(self._position, size)
         self._position += len(data)
         return data
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read some bytes into a buffer; return their number. Errors as `Downloads.read`."""
-        target = memoryview(buffer).cast("B")
-        data = self.read(len(target))
-        target[: len(data)] = data
-        return len(data)
 
     def close(self) -> None:
         """Close this object. A second call does nothing."""

@@ -79,9 +79,6 @@ class CompressedLayers:
             digest = str(descriptor["digest"]) if descriptor else ""
             if layer.descriptor is None or not layer.present or not digest.startswith("sha256:"):
                 continue
-            if digest in verified:
-                with self._store.context.changing_images() as records:
-                    records.record_blob(digest, layer.diff_id)
             recipe = self.recipes.get(layer.diff_id)
             if recipe is None:
                 with container.open(layer.path) as file:
@@ -89,6 +86,10 @@ class CompressedLayers:
                 if recipe is not None:
                     with self._store.context.changing_images():
                         self.recipes.put(layer.diff_id, recipe)
+            # After the recipe: a pull that goes on after a kill takes a layer with this record for done.
+            if digest in verified:
+                with self._store.context.changing_images() as records:
+                    records.record_blob(digest, layer.diff_id)
             self._keep(container, layer, chain, recipe, verified)
 
     def record_made(self, diff_id: DiffID, digest: str, recipe: Recipe | None, file: BinaryIO) -> None:
@@ -106,12 +107,12 @@ class CompressedLayers:
         Raises:
             OSError: it cannot be recorded.
         """
-        self._store.context.image_db.record_blob(digest, diff_id)
         if recipe is not None:
             if self.recipes.get(diff_id) is None:
                 self.recipes.put(diff_id, recipe)
         elif self._store.context.config.keep_blobs != "never" and not self.blobs.has(diff_id, digest):
             self.blobs.put(diff_id, digest, file)
+        self._store.context.image_db.record_blob(digest, diff_id)
 
     def _keep(
         self,

@@ -11,6 +11,7 @@ from layerstore_core import LayerStore
 from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
 from layerstore_core.images.keep.compressed import CompressedLayers
+from layerstore_core.images.keep.recipe import Recipes
 from layerstore_core.images.remote.receive.leftovers import downloads_directory
 from layerstore_core.locking.file_locks import try_lock
 from layerstore_core.records.blob_sources import BlobSources
@@ -22,15 +23,15 @@ from tests.registry.fake_registry import FakeRegistry
 APP = spec(layer(1), layer(2))
 
 
-def pull_unrecorded(images: Images, fake: FakeRegistry) -> str:
-    """Pull an image, and stop where a kill leaves most unrecorded; return its name."""
+def pull_unrecorded(images: Images, fake: FakeRegistry, at: tuple[type, str] = (CompressedLayers, "learn")) -> str:
+    """Pull an image, and stop at a method, by default where a kill leaves most unrecorded; return its name."""
     publish(fake, APP, "1")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CompressedLayers, "learn", stop)
+        patch.setattr(*at, stop)
         with pytest.raises(KeyboardInterrupt):
             images.pull(f"{fake.host}/app:1")
     return f"{fake.host}/app:1"
@@ -55,6 +56,14 @@ def test_the_next_pull_records_what_it_had_received(images: Images, store: Layer
     with FakeRegistry() as other:
         pushed = images.push(name, f"{other.host}/app:1")
         assert pushed.digest == fake.repository("app").tags["1"]
+
+
+def test_a_pull_that_is_killed_at_a_recipe_loses_none(images: Images, store: LayerStore, fake: FakeRegistry) -> None:
+    name = pull_unrecorded(images, fake, (Recipes, "put"))
+    images.pull(name)
+    recipes = CompressedLayers(store).recipes
+    assert [recipes.get(DiffID(sha256(tar))) is not None for tar in APP.layers] == [True, True]
+    assert (known(store), left(store)) == ([True, True], [])
 
 
 def test_blobs_are_kept_where_the_settings_say_so(open_store: OpenStore, fake: FakeRegistry) -> None:

@@ -74,7 +74,7 @@ if in_memory.WANTED:
         """Return a directory for a test, in memory or, as pytest's own fixture does, on the disk."""
         name = re.sub(r"\W", "_", request.node.name)[:30]
         if in_memory.runs_in_memory(request.path):
-            return Path(tempfile.mkdtemp(prefix=name, dir=request.getfixturevalue("memory_of_module")))
+            return in_memory.new_directory(request.getfixturevalue("memory_of_module"), f"{name.strip('_')}-")
         return tmp_path_factory.mktemp(name)
 
 

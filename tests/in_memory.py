@@ -8,6 +8,7 @@ power cuts, of daemons and peers stay on the disk, and so do all others in `make
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -40,17 +41,30 @@ def runs_in_memory(module: Path) -> bool:
 @contextmanager
 def file_system_in_memory() -> Iterator[Path]:
     """Mount a file system in memory for the length of a `with` block."""
-    with tempfile.TemporaryDirectory(prefix="layerstore-memory-") as name:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", name], check=True)
+    directory = new_directory(Path(tempfile.gettempdir()), "layerstore-memory-")
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", directory], check=True)
         try:
-            yield Path(name)
+            yield directory
         finally:
-            subprocess.run(["umount", "--lazy", name], check=True)
+            subprocess.run(["umount", "--lazy", directory], check=True)
+    finally:
+        directory.rmdir()
 
 
 @contextmanager
 def emptied(top: Path) -> Iterator[Path]:
     """Make a directory for the tests of a module, and remove it at the end of a `with` block."""
-    directory = Path(tempfile.mkdtemp(dir=top))
+    directory = new_directory(top, "module-")
     yield directory
     subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
+
+
+def new_directory(top: Path, prefix: str) -> Path:
+    """Make a directory with a random name.
+
+    Clients take paths of layouts for names of images, which cannot have `-_` or `___` as `tempfile` makes them.
+    """
+    directory = top / f"{prefix}{secrets.token_hex(6)}"
+    directory.mkdir(mode=0o700)
+    return directory

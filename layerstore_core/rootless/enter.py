@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from contextlib import suppress
+from typing import Final
 
 from layerstore_core.base.descriptors import Descriptor
 from layerstore_core.errors import UserNamespaceError
 from layerstore_core.log import logger
 from layerstore_core.rootless import syscalls
 from layerstore_core.rootless.rights import Missing, missing_to_mount
+
+#: How often threads are looked for that Python has seen end, and the pause in between, in seconds.
+_LOOKS: Final = 200
+_PAUSE: Final = 0.005
 
 
 def enter() -> bool:
@@ -91,6 +98,11 @@ def _require_single_thread() -> None:
     """
     with suppress(FileNotFoundError):
         threads = len(os.listdir("/proc/self/task"))
+        for _ in range(_LOOKS):
+            if threads == 1 or threading.active_count() > 1:
+                break
+            time.sleep(_PAUSE)  # a thread that was joined may not have left the kernel yet
+            threads = len(os.listdir("/proc/self/task"))
         if threads > 1:
             raise UserNamespaceError(
                 f"this process has {threads} threads, and only one with a single thread can enter a user namespace: "

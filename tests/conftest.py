@@ -72,7 +72,7 @@ if in_memory.WANTED:
     @pytest.fixture
     def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Return a directory for a test, in memory or, as pytest's own fixture does, on the disk."""
-        name = re.sub(r"\W", "_", request.node.name)[:30]
+        name = re.sub(r"\W", "_", request.node.name)[:24]
         if in_memory.runs_in_memory(request.path):
             return in_memory.new_directory(request.getfixturevalue("memory_of_module"), f"{name.strip('_')}-")
         return tmp_path_factory.mktemp(name)

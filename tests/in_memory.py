@@ -64,7 +64,8 @@ def new_directory(top: Path, prefix: str) -> Path:
     """Make a directory with a random name.
 
     Clients take paths of layouts for names of images, which cannot have `-_` or `___` as `tempfile` makes them.
+    Names are short: the path of a socket has at most 107 bytes.
     """
-    directory = top / f"{prefix}{secrets.token_hex(6)}"
+    directory = top / f"{prefix}{secrets.token_hex(4)}"
     directory.mkdir(mode=0o700)
     return directory

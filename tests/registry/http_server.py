@@ -127,7 +127,7 @@ class Log:
             self._requests.append(request)
 
     def finished(self) -> Self:
-        """Wait until all answers are sent: a client may have the last byte before the server has counted it."""
+        """Wait until all answers are sent: a client that goes away early does not see the last of them counted."""
         for _ in range(500):
             if all(request.done for request in self.all()):
                 break
@@ -357,8 +357,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(head)
         for piece in pieces:
+            request.sent += len(piece)  # before it is written: a client that has all may look at once
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
-            request.sent += len(piece)
             if answer.slow and stopping.wait(answer.slow[1]):
                 return
         if answer.cut is not None or answer.reset:

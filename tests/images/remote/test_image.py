@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from layerstore_core import ImageArchive, Registry, RegistryImage
+from layerstore_core.config.registries import HostSettings
 from layerstore_core.errors import InvalidImage, InvalidLayer, InvalidReference
 from layerstore_core.registry import InvalidAnswer, NotInRegistry
 from tests import tars
@@ -93,6 +94,21 @@ def test_one_file_of_an_estargz_image_takes_manifest_footer_table_and_its_range(
     assert 0 < fake.log.sent("/blobs/") - tables < 300
     assert fake.log.count("/blobs/") == 5
     assert fake.log.statuses("/blobs/") == [206] * 5
+
+
+@pytest.mark.parametrize("at", [0, -1])
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("path", ["usr/small", "usr/big", "etc/new", "usr/top"])
+def test_a_mirror_with_wrong_bytes(fake: FakeRegistry, path: str, verify: bool, at: int) -> None:
+    with FakeRegistry() as mirror:
+        for server in (fake, mirror):
+            add(server, MIXED, "1")
+        mirror.faults.on("/blobs/").flip_byte(at)
+        settings = {fake.host: HostSettings(mirrors=(mirror.host,))}
+        with RegistryImage(f"{fake.host}/app:1", settings=settings, verify=verify) as image, image.view() as view:
+            expected = {"usr/small": b"small", "usr/big": NOISE * 2, "etc/new": b"new\n", "usr/top": b"top"}[path]
+            assert (view / path).read_bytes() == expected
+        assert mirror.log.count("/blobs/") > 0
 
 
 def test_image_says_what_it_is(fake: FakeRegistry) -> None:

@@ -124,6 +124,11 @@ class RemoteLayer:
         except RangesIgnoredError:
             logger.info("{}: the registry gives no parts of it, so it is read from its beginning", self._blob.digest)
             return None
+        except InvalidLayer as error:
+            if not self._blob.distrust():
+                raise
+            logger.info("{}; the next server is asked", error)
+            return self._by_table()
         if toc is None:
             logger.info("{}: its end is not that of an eStargz layer: it is read from its beginning", self._blob.digest)
             return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from layerstore_core.errors import InvalidLayer
@@ -19,6 +20,8 @@ CHUNK: Final = 1 << 20
 MAX_SKIPPED: Final = 1 << 20
 #: Ranges with a gap of at most so many bytes between them are read at once: a request costs more than the bytes.
 GAP: Final = 128 << 10
+#: How many of the latest answers are suspected if bytes of a blob turn out to be wrong.
+_SUSPECTS: Final = 8
 
 
 class RangesIgnoredError(Exception):
@@ -61,6 +64,12 @@ class Blob(Protocol):
             LayerStoreError: the blob cannot be read.
         """
 
+    def distrust(self) -> bool:
+        """Report that bytes were wrong, and return whether another server can be asked.
+
+        If they came from a mirror, it is not asked for a while.
+        """
+
 
 class RegistryBlob:
     """A blob of a repository.
@@ -81,11 +90,14 @@ class RegistryBlob:
         self._places = places
         self.digest = digest
         self.size = size
+        #: Of the latest answers: reports that the bytes were wrong.
+        self._distrust: deque[Callable[[], bool]] = deque(maxlen=_SUSPECTS)
 
     def open(self, start: int = 0, end: int | None = None) -> Reader:
         """See `Blob.open`."""
         whole = (start, end) == (0, None)
         response = self._begin(start, end)
+        self._distrust.append(response.distrust)
         if whole or response.start == start:
             return response
         try:
@@ -98,6 +110,12 @@ class RegistryBlob:
             response.close()
             raise
         return response
+
+    def distrust(self) -> bool:
+        """See `Blob.distrust`."""
+        mirrors = [distrust() for distrust in self._distrust]
+        self._distrust.clear()
+        return True in mirrors
 
     def _begin(self, start: int, end: int | None) -> Body:
         def ask() -> Body:
@@ -157,6 +175,11 @@ class PlannedBlob:
         while len(self._here) > self.KEPT:
             del self._here[next(iter(self._here))]
         return io.BytesIO(data[start - group[0] : end - group[0]])
+
+    def distrust(self) -> bool:
+        """See `Blob.distrust`."""
+        self._here.clear()
+        return self._blob.distrust()
 
 
 class Window:

@@ -66,6 +66,15 @@ class StreamedLayer:
         if self._whole or self._spool or self._streams >= _STREAMS:
             return search_all(self._spooled().batches(), wanted)
         self._streams += 1
+        while True:
+            try:
+                return self._search_stream(wanted)
+            except InvalidLayer as error:
+                if not self._blob.distrust():
+                    raise
+                logger.info("{}; the next server is asked", error)
+
+    def _search_stream(self, wanted: Mapping[bytes, int]) -> Found:
         self._forget()
         search = EntrySearch(wanted)
         stream = _Stream(self._blob, self._limit)
@@ -115,7 +124,9 @@ class StreamedLayer:
             with while_doing(f"writing a layer to a temporary file in {directory}"):
                 spool = inside.temporary_file(directory)
             try:
-                size = self._fill(spool, directory)
+                while (size := self._fill(spool, directory)) is None:
+                    spool.seek(0)
+                    spool.truncate()
             except BaseException:
                 spool.close()
                 raise
@@ -123,16 +134,23 @@ class StreamedLayer:
         spool, size = self._spool
         return TarLayer(partial(_open_extent, spool.fileno(), size, self._blob.digest))
 
-    def _fill(self, spool: BinaryIO, directory: str) -> int:
+    def _fill(self, spool: BinaryIO, directory: str) -> int | None:
+        """Write the layer's tar to a file; return its size, or `None` if it is damaged and another server has it."""
         size = 0
-        with closing(_Stream(self._blob, self._limit)) as stream:
-            while chunk := stream.read_chunk():
-                size += len(chunk)
-                left = memoryview(chunk)
-                with while_doing(f"writing a layer to a temporary file in {directory}"):
-                    while left:
-                        left = left[spool.write(left) :]
-            stream.finish(self._diff_id())
+        try:
+            with closing(_Stream(self._blob, self._limit)) as stream:
+                while chunk := stream.read_chunk():
+                    size += len(chunk)
+                    left = memoryview(chunk)
+                    with while_doing(f"writing a layer to a temporary file in {directory}"):
+                        while left:
+                            left = left[spool.write(left) :]
+                stream.finish(self._diff_id())
+        except InvalidLayer as error:
+            if not self._blob.distrust():
+                raise
+            logger.info("{}; the next server is asked", error)
+            return None
         return size
 
 

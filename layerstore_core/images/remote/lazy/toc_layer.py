@@ -13,6 +13,7 @@ from layerstore_core.images.remote.lazy.document import read_entries
 from layerstore_core.images.remote.lazy.entries import digest, entry_of, name_of, number
 from layerstore_core.images.remote.lazy.ranges import CHUNK, GAP, Blob, PlannedBlob, RangesIgnoredError, Window
 from layerstore_core.images.remote.lazy.source import Toc, TocBudget
+from layerstore_core.log import logger
 from layerstore_core.streams.compression import decompress
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.unpack.create import mtime_to_set
@@ -121,6 +122,19 @@ class TocLayer:
 
     def payload(self, file: FileNode) -> Iterator[bytes]:
         """See `ViewLayer.payload`. What a chunk of usual size has is yielded only once its digest is known."""
+        begun = False
+        while True:
+            try:
+                for piece in self._payload(file):
+                    begun = True
+                    yield piece
+                return
+            except InvalidLayer as error:
+                if begun or not self._blob.distrust():
+                    raise
+                logger.info("{}; the next server is asked", error)
+
+    def _payload(self, file: FileNode) -> Iterator[bytes]:
         table = self._known()
         numbers = table.chunks_of(-1 - file.offset)
         expected = table.digest_of(-1 - file.offset)

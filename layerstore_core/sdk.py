@@ -22,6 +22,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | comparing single files with a tar | `FileChecker`, `ParentDirectory` |
 | what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |
 | what these take and return | `LayerEntry`, `EntryMetadata`, `Difference` |
+| servers: a driver without a store, with counted mounts | `open_driver`, `BoundDriver` |
 
 `layerstore_core` itself exports what most drivers need: `hookimpl`, `DriverContext`, `Capabilities`, `copy_tree`,
 `remove_tree`, `unpack_layer`, `compare_trees`, `Change`, `pack_changes`, `IterStream`, `LayerStream`, `TreeFiles`,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from layerstore_core.base.units import parse_size
     from layerstore_core.diff.change import TouchedPaths
     from layerstore_core.diff.size import changed_size
+    from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.driver.directory import DirectoryDriver
+    from layerstore_core.driver.standalone import open_driver
     from layerstore_core.errors import while_doing
     from layerstore_core.tree.equal import is_new_root, same_content, same_status
     from layerstore_core.tree.extents import copy_extents, may_have_holes
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 
 #: Each public name, and the module that it comes from. `inside` is itself a module, of the package `base`.
 _HOMES = {
+    "BoundDriver": "driver.bound",
     "Descriptor": "base.descriptors",
     "Difference": "verify.difference",
     "Directory": "tree.root",
@@ -88,6 +92,7 @@ _HOMES = {
     "list_xattrs": "tree.xattrs",
     "make_directory": "base.atomic",
     "may_have_holes": "tree.extents",
+    "open_driver": "driver.standalone",
     "open_fd": "base.descriptors",
     "parse_size": "base.units",
     "read_xattrs": "tree.xattrs",
@@ -98,6 +103,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BoundDriver",
     "Descriptor",
     "Difference",
     "Directory",
@@ -123,6 +129,7 @@ __all__ = [
     "list_xattrs",
     "make_directory",
     "may_have_holes",
+    "open_driver",
     "open_fd",
     "parse_size",
     "read_xattrs",

@@ -9,6 +9,7 @@ from layerstore_core.base import inside
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.driver.open import check_driver, check_options, open_driver
 from layerstore_core.driver.prior import note_driver
+from layerstore_core.driver.standalone import refuse_lent
 from layerstore_core.locking.docker_lock import DockerLock
 from layerstore_core.locking.root_locks import Counter, RootLocks
 from layerstore_core.log import logger, wants_details
@@ -56,6 +57,8 @@ def open_store(config: StoreConfig, *, create: bool, read_only: bool) -> StoreCo
         opened.callback(locks.close)
         driver = open_driver(config, locks)
         opened.callback(driver.close)
+        if not read_only:
+            refuse_lent(config.root, driver.name)
         context = make_context(config, driver, locks, read_only=read_only, docker=docker)
         opened.callback(setattr, context, "closed", True)
         if create and locks.writable:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import DriverContext
     from layerstore_core.driver.hookspecs import FileGetter, hookimpl, hookspec
+    from layerstore_core.driver.mount_spec import MountSpec
     from layerstore_core.driver.namespace import enter_user_namespace
     from layerstore_core.errors import (
         AmbiguousDriver,
@@ -227,6 +228,7 @@ _HOMES = {
     "MaxDepthExceeded": "errors",
     "MountDoesNotExist": "errors",
     "MountNameConflict": "errors",
+    "MountSpec": "driver.mount_spec",
     "Node": "view.nodes",
     "NotInRegistry": "registry.errors",
     "OnRepaired": "maintenance.repair",
@@ -380,6 +382,7 @@ __all__ = [
     "MaxDepthExceeded",
     "MountDoesNotExist",
     "MountNameConflict",
+    "MountSpec",
     "Node",
     "NotInRegistry",
     "OnRepaired",

@@ -18,6 +18,7 @@ import pluggy
 from layerstore_core.driver import hookspecs
 from layerstore_core.driver.capabilities import Capabilities
 from layerstore_core.driver.fallback import Fallback
+from layerstore_core.driver.mount_spec import MountSpec
 from layerstore_core.driver.mounts import MountCounts
 from layerstore_core.errors import DriverContractError
 from layerstore_core.locking.root_locks import RootLocks
@@ -70,6 +71,7 @@ class BoundDriver:
         self.home: Final = context.home
         self.plugins: Final = _Plugins(hookspecs.PROJECT)
         self.plugins.add_hookspecs(hookspecs)
+        self._instance: Final = instance
         self._register(instance, f"driver {name}")
         self._check_required(name)
         self.plugins.register(Fallback(self, context.id_mapping), "fallback")
@@ -149,8 +151,7 @@ class BoundDriver:
 
     def get(self, layer_id: str, mount_label: str = "", *, keep: bool = False) -> str:
         """Mount the layer, or count one more user. See `hookspecs.get` and `MountCounts.get`."""
-        if not _LAYER_ID.fullmatch(layer_id):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layer_id)
+        _check_known_id(layer_id)
         return self._mounts.get(layer_id, mount_label, keep=keep)
 
     def put(self, layer_id: str) -> None:
@@ -193,6 +194,55 @@ class BoundDriver:
     def close(self) -> None:
         """Release the mounts that this store uses."""
         self._mounts.close()
+
+    # Layers that the caller mounts by itself
+
+    @cached_property
+    def gives_mounts(self) -> bool:
+        """Whether the driver itself has the hook `mounts`. Otherwise `mounts` keeps layers mounted."""
+        return any(hook.plugin is self._instance for hook in self._hook.mounts.get_hookimpls())
+
+    def mounts(self, layer_id: str, *, read_only: bool) -> list[MountSpec]:
+        """See `hookspecs.mounts`.
+
+        If the driver has no such hook, the layer is mounted, and stays mounted until `end_kept_mount`, `seal` or
+        `remove`. The answer is a bind mount of its path.
+        """
+        _check_known_id(layer_id)
+        with self._mounts.changing(layer_id):
+            found = self._hook.mounts(layer_id=layer_id, read_only=read_only)
+        if found is None:
+            return [MountSpec.bind(self.get(layer_id, keep=True), read_only=read_only)]
+        if not isinstance(found, list) or not found or not all(map(_is_mount, found)):
+            raise DriverContractError(
+                f"driver {self.name}: its hook mounts returned {found!r}, not a list of MountSpec: each with a type, a "
+                "source and a tuple of options, and an absolute path as the source of a bind mount"
+            )
+        return found
+
+    def seal(self, layer_id: str) -> bool:
+        """See `hookspecs.seal`. A mount of `mounts` or `get(…, keep=True)` is ended before.
+
+        Raises:
+            OSError: a process still uses the layer by `get` (EBUSY).
+        """
+        _check_known_id(layer_id)
+        self._mounts.end_kept(layer_id)
+        with self._mounts.changing(layer_id):
+            if self._mounts.is_used(layer_id) or self._mounts.is_mounted(layer_id):
+                raise OSError(errno.EBUSY, f"layer {layer_id} is still mounted by a process; release it first")
+            return self._answer("seal", self._hook.seal(layer_id=layer_id), bool)
+
+    def usage(self, layer_id: str, parent_id: str) -> tuple[int, int]:
+        """Return what a layer takes beyond another: the bytes of regular files, and the number of files of any type.
+
+        Each inode counts once. The files are those that `changes` names as added or changed.
+        """
+        from layerstore_core.diff.size import changed_usage
+
+        changes = self.changes(layer_id, parent_id)
+        with self.mounted(layer_id) as tree:
+            return changed_usage(tree, changes)
 
     # The driver itself
 
@@ -316,6 +366,18 @@ def _log_calls(plugins: pluggy.PluginManager, driver: str) -> None:
         logger.debug("driver {}: {} {} in {:.4f} s{}", driver, hook, " ".join(words), time.monotonic() - start, end)
 
     plugins.add_hookcall_monitoring(before, after)
+
+
+def _is_mount(found: Any) -> bool:
+    if not isinstance(found, MountSpec) or not isinstance(found.options, tuple):
+        return False
+    texts = all(isinstance(text, str) for text in (found.type, found.source, *found.options))
+    return texts and bool(found.type) and (found.type != "bind" or os.path.isabs(found.source))
+
+
+def _check_known_id(layer_id: str) -> None:
+    if not _LAYER_ID.fullmatch(layer_id):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layer_id)
 
 
 def _check_new_id(layer_id: str) -> None:

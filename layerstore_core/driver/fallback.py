@@ -39,9 +39,9 @@ class MountedDriver(Protocol):
 class Fallback:
     """The plugin that answers a hook if the driver and its wrappers have not.
 
-    It answers that there are no capabilities, no status and no problems, and repairs nothing. It implements the diff
-    family by means of `get` and `put` alone. Docker's developers know this as `NaiveDiffDriver` over a `ProtoDriver`:
-    the six required hooks correspond to the `ProtoDriver`, and the fallback to the `NaiveDiffDriver`.
+    It answers that there are no capabilities, no status and no problems, and repairs and seals nothing. It implements
+    the diff family by means of `get` and `put` alone. Docker's developers know this as `NaiveDiffDriver` over a
+    `ProtoDriver`: the six required hooks correspond to the `ProtoDriver`, and the fallback to the `NaiveDiffDriver`.
 
     Its hooks import what they need when they are called, for start-up time: a store calls few of them.
 
@@ -83,6 +83,10 @@ class Fallback:
     @hookimpl(trylast=True)
     def repair_layer(self) -> list[str]:
         return []
+
+    @hookimpl(trylast=True)
+    def seal(self) -> bool:
+        return False
 
     @hookimpl(trylast=True)
     def metadata(self, layer_id: str) -> dict[str, str]:

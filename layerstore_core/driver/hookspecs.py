@@ -7,8 +7,8 @@ plugin manager of that one store. The constructor creates what the driver needs 
 
 A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get`, `put`, `exists`. A fallback answers
 the others: no capabilities, no status, and the diff family (`apply_diff`, `diff`, `changes`, `diff_size`,
-`diff_getter`) by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class with the six
-hooks, for drivers whose layers are plain directories.
+`diff_getter`) and `mounts` by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class
+with the six hooks, for drivers whose layers are plain directories.
 
 The store reads six class attributes. All are optional:
 
@@ -47,8 +47,8 @@ What the store promises:
 
 - It chooses the IDs: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`). `create`,
   `create_read_write`, `remove`, `exists` and `get` are called with no other text. `""` as a parent ID means no parent.
-- It never calls two of `create`, `get`, `put` and `remove` for one ID at the same time, not even from two processes.
-  Otherwise several threads and several processes may call hooks of one driver at once.
+- It never calls two of `create`, `get`, `put`, `mounts`, `seal` and `remove` for one ID at the same time, not even from
+  two processes. Otherwise several threads and several processes may call hooks of one driver at once.
 - It calls `get` before anyone uses the path that `get` returns, and `put` after the last of them, across threads and
   processes. All other hooks may be called without `get`.
 - It removes children before their parents.
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from layerstore_core.diff.change import Change
     from layerstore_core.driver.capabilities import Capabilities
     from layerstore_core.driver.context import StorageOpt
+    from layerstore_core.driver.mount_spec import MountSpec
     from layerstore_core.tar.layer_stream import LayerStream
     from layerstore_core.verify.difference import Difference
     from layerstore_core.verify.expected import LayerEntry
@@ -187,6 +188,61 @@ def put(layer_id: str) -> None:
 
     Args:
         layer_id: the ID of the layer.
+    """
+
+
+@hookspec(firstresult=True)
+def mounts(layer_id: str, read_only: bool) -> list[MountSpec] | None:
+    """Return how the caller can mount a layer by itself. Mount nothing.
+
+    An engine such as containerd mounts layers by itself, in its own mount name space and at a place of its choice. It
+    asks for each mount again, also after a restart: the answer is always the same, as long as `seal` is not called.
+    What is mounted shows the tree that `get` shows.
+
+    The store does not know of such mounts. It may call any hook that does not change the layer while it is mounted, and
+    the driver must not disturb the mount. So after an answer with `read_only=False`, `get` may show it read-only.
+
+    A driver without this hook is asked for the layer's path by `get`, and the caller gets a bind mount of it. The layer
+    then stays mounted until it is removed.
+
+    Args:
+        layer_id: the ID of the layer.
+        read_only: nothing will be written through the mount. Otherwise the layer is one that `create_read_write` has
+            made, without children and not sealed.
+
+    Returns:
+        The mounts, in the order in which they are made, one above the other. Their paths are absolute. `None` if this
+        layer can only be mounted by `get`.
+
+    Raises:
+        FileNotFoundError: there is no such layer.
+        OSError: the layer is to be writable, but the driver knows that it has children or is sealed (EROFS).
+        MaxDepthExceeded: the mount's options would not fit into the page of memory that mount(2) takes.
+    """
+
+
+@hookspec(firstresult=True)
+def seal(layer_id: str) -> bool:
+    """Make a writable layer read-only, so that it can be a parent. Copy nothing.
+
+    The layer is one that `create_read_write` has made, and that was written to through `get` or `mounts`. It is not
+    mounted any more. From now on it is as if `create` and `apply_diff` had made it: it shows the same tree, it can
+    have children, and nothing changes it. `check_layer` finds nothing wrong with it, and `parent_of` has the same
+    answer as before.
+
+    A second call does nothing. A driver that is interrupted leaves the layer sealed or as it was.
+
+    A driver without this hook answers `False`. Then the caller makes a new layer, and copies into it by `diff` and
+    `apply_diff`.
+
+    Args:
+        layer_id: the ID of the layer.
+
+    Returns:
+        Whether the layer is sealed. `False` if it must be copied.
+
+    Raises:
+        FileNotFoundError: there is no such layer.
     """
 
 

@@ -20,7 +20,7 @@ from layerstore_btrfs.labels import relabel
 from layerstore_btrfs.probe import require_btrfs, try_out
 from layerstore_btrfs.search import FIRST_FREE
 from layerstore_btrfs.storage_opt import layer_size
-from layerstore_core import Capabilities, IterStream, hookimpl, pack_changes, unpack_layer
+from layerstore_core import Capabilities, IterStream, MountSpec, hookimpl, pack_changes, unpack_layer
 from layerstore_core.errors import BadRecord
 from layerstore_core.sdk import inside, make_directory, write_file
 
@@ -138,6 +138,15 @@ class BtrfsDriver:
     @hookimpl
     def put(self, layer_id: str) -> None:
         """Nothing is mounted."""
+
+    @hookimpl
+    def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
+        return [MountSpec.bind(self.get(layer_id, ""), read_only=read_only)]
+
+    @hookimpl
+    def seal(self, layer_id: str) -> bool:
+        with subvolumes.opened(self._path(layer_id)):
+            return True
 
     # Information
 

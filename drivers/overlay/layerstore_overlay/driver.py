@@ -15,6 +15,7 @@ from layerstore_core import (
     DriverContext,
     IterStream,
     LayerStream,
+    MountSpec,
     TreeFiles,
     hookimpl,
     pack_changes,
@@ -25,6 +26,7 @@ from layerstore_core.sdk import UnpackRights, changed_size, inside
 from layerstore_overlay.chain import LowerChains
 from layerstore_overlay.check_tree import check_upper
 from layerstore_overlay.features import Features, remove_stale_trial_directories
+from layerstore_overlay.instructions import overlay_mount
 from layerstore_overlay.layout import LINKS, Layout
 from layerstore_overlay.lowers import USER
 from layerstore_overlay.mount import Mounter, MountMethod, OverlaySpec
@@ -215,9 +217,40 @@ class OverlayDriver:
         ]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
-        if self._layout.is_committed(layer_id):
+        # Two overlays must not write to one directory. Somebody else may have mounted a layer that was given away.
+        if self._layout.is_committed(layer_id) or self._layout.is_given(layer_id):
             return OverlaySpec([own, *lower], options=tuple(options))
         return OverlaySpec(lower, own, os.path.join(layer_id, "work"), tuple(options))
+
+    @hookimpl
+    def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
+        self._layout.require(layer_id)
+        own = os.path.join(layer_id, "diff")
+        if not read_only and self._layout.is_committed(layer_id):
+            raise OSError(
+                errno.EROFS, "the layer is sealed or has children, so it can be mounted read-only only",
+                self._layout.path(layer_id),
+            )  # fmt: skip
+        if not self._layout.lower(layer_id):
+            return [MountSpec.bind(self._layout.path(layer_id, "diff"), read_only=read_only)]
+        self._require_mounts()
+        options = self._features.base_options
+        # Short names, whose targets are checked: the kernel follows them.
+        lower = [link for link in self._chains.shown_lowers(layer_id) if self._layout.resolve(link)]
+        if not lower:
+            lower = [self._layout.make_empty(layer_id)]
+        if read_only:
+            spec = OverlaySpec([self._layout.link(layer_id), *lower], options=options)
+        else:
+            spec = OverlaySpec(lower, own, os.path.join(layer_id, "work"), options)
+            self._layout.give(layer_id)
+        return [overlay_mount(self._layout.home, spec)]
+
+    @hookimpl
+    def seal(self, layer_id: str) -> bool:
+        self._layout.require(layer_id)
+        self._layout.commit(layer_id)
+        return True
 
     @hookimpl
     def put(self, layer_id: str) -> None:

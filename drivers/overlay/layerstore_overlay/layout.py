@@ -6,7 +6,8 @@
     <id>/lower                           "l/…:l/…", the lower layers, the uppermost first
     <id>/work/                           overlayfs's working directory; only with a parent
     <id>/merged/                         the mount point; only while the layer is mounted
-    <id>/committed                       exists if the layer has a child
+    <id>/committed                       exists if the layer has a child, or is sealed
+    <id>/given                           exists if somebody else may have mounted the layer, writable; not in Docker
     <id>/unsettled                       notes: paths that depend on lower layers, until the first use; not in Docker
     <id>/empty/                          if the layer's root is opaque, from its first mount on; not in Docker
 
@@ -166,14 +167,25 @@ class Layout:
         return self.path(found[1], "diff")
 
     def is_committed(self, layer_id: str) -> bool:
-        """Return whether the layer has had a child, and so must not change."""
+        """Return whether the layer has had a child or is sealed, and so must not change."""
         return inside.exists(self.path(layer_id, "committed"))
 
     def commit(self, layer_id: str) -> None:
-        """Mark the layer as one that has a child."""
-        if not self.is_committed(layer_id):
+        """Mark the layer as one that does not change any more: it has a child, or is sealed."""
+        self._mark(layer_id, "committed")
+
+    def is_given(self, layer_id: str) -> bool:
+        """Return whether somebody else may have mounted the layer, writable."""
+        return inside.exists(self.path(layer_id, "given"))
+
+    def give(self, layer_id: str) -> None:
+        """Mark the layer as one that somebody else may have mounted, writable."""
+        self._mark(layer_id, "given")
+
+    def _mark(self, layer_id: str, name: str) -> None:
+        if not inside.exists(self.path(layer_id, name)):
             try:
-                inside.write(self.path(layer_id, "committed"), b"", 0o600, new=True)
+                inside.write(self.path(layer_id, name), b"", 0o600, new=True)
             except FileExistsError:
                 pass
 

@@ -21,7 +21,7 @@ from layerstore_core.errors import BadRecord, ConfigError
 from layerstore_core.sdk import DirectoryDriver, inside, make_directory
 
 if TYPE_CHECKING:
-    from layerstore_core import Change, DriverContext, Stamps
+    from layerstore_core import Change, DriverContext, MountSpec, Stamps
     from layerstore_core.sdk import Difference, LayerEntry
 
 _HOME_MODE: Final = 0o710
@@ -72,6 +72,16 @@ class VfsDriver(DirectoryDriver):
     def remove(self, layer_id: str) -> None:
         super().remove(layer_id)
         inside.unlink(self._copied / layer_id, missing_ok=True)
+
+    @hookimpl
+    def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
+        return [layerstore_core.MountSpec.bind(self.get(layer_id), read_only=read_only)]
+
+    @hookimpl
+    def seal(self, layer_id: str) -> bool:
+        """Do nothing but look: a writable layer is a directory like the others. Its note stays true and of use."""
+        self._existing_tree(layer_id)
+        return True
 
     @hookimpl
     def parent_of(self, layer_id: str) -> str | None:

@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # The drivers of this repository, installed with the core for development.
 DRIVERS := $(wildcard drivers/*/pyproject.toml)
 EXAMPLES := $(wildcard examples/*/pyproject.toml)
+# Servers that give the drivers to other programs.
+BRIDGES := $(wildcard bridges/*/pyproject.toml)
 PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,7 +47,7 @@ reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them
 # All that the gate (.ci/run) leaves out or cuts short. It takes hours, and root.
 nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property tests, all proofs of reliability, growth
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
-	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers $(PYTEST_ARGS)
+	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
 	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
 	$(MAKE) growth
 
@@ -61,7 +63,7 @@ fuzz: $(VENV)/.ready  ## random and damaged input for FUZZ_MINUTES, over all of 
 
 wheels: $(VENV)/.ready  ## wheels of all distributions, in dist/
 	rm -rf dist
-	for project in . $(dir $(DRIVERS)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
+	for project in . $(dir $(DRIVERS) $(BRIDGES)); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project || exit 1; done
 
 wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an environment that has nothing else
 	rm -rf build/wheels-demo
@@ -74,8 +76,8 @@ wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an en
 # index that it was made with. The first step brings a pip that knows `--group` (25.1), which Python 3.11's own does not.
 # The group has what builds the packages. Without isolation it is not installed once more for each of them.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-PACKAGES := -e . $(foreach p,$(DRIVERS) $(EXAMPLES),-e $(dir $(p)))
-$(VENV)/.ready: pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES)
+PACKAGES := -e . $(foreach p,$(DRIVERS) $(EXAMPLES) $(BRIDGES),-e $(dir $(p)))
+$(VENV)/.ready: pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES) $(BRIDGES)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints-dev.txt pip

@@ -16,7 +16,12 @@ from tests.docs.surroundings import TOP
 
 SOURCES = sorted(
     path
-    for pattern in ("layerstore_core/**/*.py", "drivers/*/layerstore_*/**/*.py", "examples/*/layerstore_*/**/*.py")
+    for pattern in (
+        "layerstore_core/**/*.py",
+        "drivers/*/layerstore_*/**/*.py",
+        "bridges/*/layerstore_*/**/*.py",
+        "examples/*/layerstore_*/**/*.py",
+    )
     for path in TOP.glob(pattern)
 )
 DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted(TOP.glob("docs/**/*.md")), *sorted(TOP.glob("*/*/README.md"))]

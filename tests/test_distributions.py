@@ -40,7 +40,14 @@ def document(project: Path) -> dict[str, Any]:
 
 
 def test_all_distributions_are_looked_at() -> None:
-    assert {"drivers/vfs", "drivers/overlay", "drivers/btrfs", "bridges/containerd", "examples/minimal"} < set(PROJECTS)
+    assert {
+        "drivers/vfs",
+        "drivers/overlay",
+        "drivers/btrfs",
+        "bridges/containerd",
+        "bridges/docker",
+        "examples/minimal",
+    } < set(PROJECTS)
 
 
 def test_distribution_has_metadata_for_a_package_index(document: dict[str, Any]) -> None:

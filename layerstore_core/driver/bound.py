@@ -162,6 +162,10 @@ class BoundDriver:
         """End a mount of `get(…, keep=True)`. Return whether there was one."""
         return self._mounts.end_kept(layer_id)
 
+    def kept_mounts(self) -> list[str]:
+        """Return the layers that `get(…, keep=True)` has left mounted, in this process or another, sorted."""
+        return self._mounts.kept()
+
     def is_used(self, layer_id: str) -> bool:
         """Return whether this store uses the layer's mount."""
         return self._mounts.is_used(layer_id)

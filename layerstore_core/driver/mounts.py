@@ -112,6 +112,10 @@ class MountCounts:
             self._unmount_unused(layer_id)
             return True
 
+    def kept(self) -> list[str]:
+        """Return the layers with a mount of `get(…, keep=True)`, sorted."""
+        return [name for name in inside.names(self._directory) if self._is_kept(name)]
+
     def is_used(self, layer_id: str) -> bool:
         """Return whether this store has users of the layer's mount."""
         return layer_id in self._users

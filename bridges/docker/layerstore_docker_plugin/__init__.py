@@ -6,5 +6,5 @@
 - `lent` is the driver as the daemon uses it: opened by Init, with mounts that outlive the server.
 - `ids` gives layers the IDs that drivers take; `problems` says what has failed, and of which class it is.
 
-The document `docs/reference/docker-plugin.md` has the protocol, and what this server adds to it.
+What this server adds to Docker's protocol is in `docs/reference/graph-driver-protocol.md`.
 """

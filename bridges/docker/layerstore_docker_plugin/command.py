@@ -169,7 +169,7 @@ def notify(state: str) -> None:
 def run(args: Sequence[str]) -> int:
     """Run one command line, and return its exit code: 0, 1 for a failure, 2 for a wrong command line."""
     from layerstore_core import LayerStoreError
-    from layerstore_docker_plugin.problems import describe
+    from layerstore_docker_plugin.problems import error_text
 
     try:
         cli.main(list(args), PROGRAM, standalone_mode=False)
@@ -179,7 +179,7 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except (LayerStoreError, OSError) as error:
-        print(f"{PROGRAM}: {describe(error)['Err']}", file=sys.stderr)
+        print(f"{PROGRAM}: {error_text(error)}", file=sys.stderr)
         return _EXIT_FAILED
     return 0
 

@@ -11,11 +11,14 @@ last Put, and counts a mount that was there before Init as one user (moby, `daem
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -69,6 +72,7 @@ class LentDriver:
         self._settings = settings
         self._opened = ExitStack()
         self._driver: BoundDriver | None = None
+        self._home = -1
         self._config = settings({}, (), ())
         self._init = InitRequest()
         self._users: dict[str, int] = {}
@@ -117,8 +121,13 @@ class LentDriver:
         with self._layers.locked(layer_id), self.driver() as driver:
             yield driver
 
-    def init(self, request: InitRequest) -> None:
-        """Begin to serve a daemon that has just started.
+    def init(self, request: InitRequest, *, restarted: bool) -> None:
+        """Begin to serve a client.
+
+        Args:
+            request: what it has said.
+            restarted: whether it is a daemon that has just started, and has no users of mounts yet. Otherwise it is
+                one of several connections of a client; then what the daemon has said stays, if it is not contradicted.
 
         Raises:
             ConfigError: the driver does not know an option, or its layers have other ranges of IDs.
@@ -129,7 +138,14 @@ class LentDriver:
                 raise RootInUse("another Init is running; try again later")
             self._changing = True
         try:
-            self._apply(request)
+            if not restarted:
+                options = request.options or self._init.options
+                request = replace(request, home=self._init.home, options=options)
+            if restarted or request != self._init:
+                self._apply(request)
+            if restarted:
+                self._users = dict.fromkeys(self._users, 1)
+                self._save(always=True)
         finally:
             with self._calls:
                 self._changing = False
@@ -142,19 +158,48 @@ class LentDriver:
             self._count(layer_id, self._users.get(layer_id, 0) + 1)
             return path
 
-    def put(self, layer_id: str) -> None:
-        """Count one user less, and unmount the layer after the last. Without a user, nothing happens."""
+    def put(self, layer_id: str, *, whole: bool = False) -> None:
+        """Count one user less, and unmount the layer after the last. Without a user, nothing happens.
+
+        Args:
+            layer_id: the layer.
+            whole: there is no user any more: unmount it, whoever has mounted it.
+        """
         with self.changing(layer_id) as driver:
             users = self._users.get(layer_id, 0)
-            self._count(layer_id, users - 1)
-            if users == 1:
+            self._count(layer_id, 0 if whole else users - 1)
+            if whole and not driver.end_kept_mount(layer_id):
+                driver.unmount_stale(layer_id)
+            elif users == 1:
                 driver.end_kept_mount(layer_id)
+
+    def seal(self, layer_id: str) -> bool:
+        """Make a writable layer read-only without a copy; see the contract's `seal`.
+
+        Raises:
+            OSError: the layer is mounted (EBUSY).
+        """
+        with self.changing(layer_id) as driver:
+            if layer_id in self._users:
+                raise OSError(errno.EBUSY, "the layer is mounted; send Put first", layer_id)
+            return driver.seal(layer_id)
 
     def remove(self, layer_id: str) -> None:
         """Remove a layer, mounted or not."""
         with self.changing(layer_id) as driver:
             driver.remove(layer_id)
             self._count(layer_id, 0)
+
+    def flush(self) -> None:
+        """Wait until all that was written to the driver's home is on disk: syncfs(2).
+
+        The descriptor is open since the driver is, so that no earlier error of writing is missed.
+        """
+        with self.driver() as driver:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.syncfs(self._home):
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), str(driver.home))
 
     def cleanup(self) -> None:
         """Unmount all layers that the daemon has mounted: it has no containers any more."""
@@ -196,7 +241,6 @@ class LentDriver:
                 self._open(before)
                 raise
         self._init = request
-        self._users = dict.fromkeys(self._users, 1)
         self._save(always=True)
 
     def _open(self, request: InitRequest | None) -> None:
@@ -211,6 +255,9 @@ class LentDriver:
                 opened.close()
                 self._open(state.init)
                 return
+            home = driver.home if driver.home.is_dir() else config.root  # some drivers make it for the first layer
+            self._home = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, self._home)
             self._opened = opened.pop_all()
         self._config, self._driver, self._init = config, driver, request or InitRequest()
         kept = driver.kept_mounts()
@@ -272,6 +319,11 @@ class _KeyedLocks:
                     del self._locks[key]
                 else:
                     self._locks[key] = lock, users - 1
+
+
+def has_hook(driver: BoundDriver, hook: str) -> bool:
+    """Return whether the driver, or a wrapper of it, has an optional hook."""
+    return any(found.plugin_name != "fallback" for found in getattr(driver.plugins.hook, hook).get_hookimpls())
 
 
 def _path(config: StoreConfig, driver: BoundDriver) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from layerstore_docker_plugin.ids import driver_id
@@ -13,38 +14,51 @@ from layerstore_docker_plugin.problems import BadRequest
 _MAX_TEXT: Final = 4096
 
 
+@dataclass
+class Peer:
+    """What is known of a client by earlier calls on its connection.
+
+    Attributes:
+        version: the version of the additions to Docker's protocol that it speaks; 0 for Docker.
+    """
+
+    version: int = 0
+
+
 class Arguments:
     """The arguments of a call.
 
     Args:
         method: the method, for errors.
         fields: the arguments by name.
-        body: the rest of the request, where it is no JSON: the tar of `ApplyDiff`.
+        body: the body of the request, where it is no JSON but a tar.
+        peer: the client.
     """
 
-    def __init__(self, method: str, fields: Mapping[str, Any], body: BinaryIO | None = None) -> None:
+    def __init__(self, method: str, fields: Mapping[str, Any], peer: Peer, body: BinaryIO | None = None) -> None:
         self.method = method
+        self.peer = peer
         self.body = body
         self._fields = fields
 
     @classmethod
-    def parse(cls, method: str, text: bytes) -> Arguments:
+    def parse(cls, method: str, text: bytes, peer: Peer) -> Arguments:
         """Read arguments from a JSON object. Nothing at all stands for an empty object.
 
         Raises:
             BadRequest: it is no JSON object.
         """
         if not text.strip():
-            return cls(method, {})
+            return cls(method, {}, peer)
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"{method}: the request is not JSON: {error}") from None
         if fields is None:
-            return cls(method, {})
+            return cls(method, {}, peer)
         if not isinstance(fields, dict):
             raise BadRequest(f"{method}: the request is {type(fields).__name__}, not a JSON object")
-        return cls(method, fields)
+        return cls(method, fields, peer)
 
     def text(self, name: str) -> str:
         """Return a text; `""` where it is missing."""
@@ -86,6 +100,10 @@ class Arguments:
         if not all(type(one) is int for one in value):
             raise BadRequest(f"{self.method}: {name} is not a list of whole numbers")
         return value
+
+    def is_given(self, name: str) -> bool:
+        """Return whether a field is there, and not null."""
+        return self._fields.get(name) is not None
 
     def table(self, name: str) -> dict[str, str]:
         """Return texts by name; empty where they are missing."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, Final
 
 from layerstore_core import ChangeKind, LayerStream
-from layerstore_docker_plugin.lent import InitRequest, LentDriver
+from layerstore_docker_plugin.lent import InitRequest, LentDriver, has_hook
 from layerstore_docker_plugin.messages import Arguments
 from layerstore_docker_plugin.problems import BadRequest
 
@@ -19,6 +19,19 @@ Method = Callable[[LentDriver, Arguments], Answer]
 Stream = Callable[[LentDriver, Arguments], AbstractContextManager[BinaryIO]]
 #: The kinds of changes, as Docker numbers them (moby, `pkg/archive/changes.go`).
 _KINDS: Final = {ChangeKind.MODIFY: 0, ChangeKind.ADD: 1, ChangeKind.DELETE: 2}
+
+#: The versions of the additions to Docker's protocol.
+_VERSIONS: Final = (1,)
+#: The additional methods, and the hook that the driver needs for each; `None` for none.
+_HOOKS: Final[dict[str, str | None]] = {
+    "LayerIDs": "layer_ids",
+    "CheckLayer": "check_layer",
+    "RepairLayer": "repair_layer",
+    "ParentOf": "parent_of",
+    "Mounts": "mounts",
+    "Seal": "seal",
+    "Flush": None,
+}
 
 
 def _activate(lent: LentDriver, given: Arguments) -> Answer:
@@ -35,13 +48,23 @@ def _init(lent: LentDriver, given: Arguments) -> Answer:
         if not equals or not key:
             raise BadRequest(f"{given.method}: the storage option {word!r} is not of the form KEY=VALUE")
         options[key] = value
-    lent.init(InitRequest(given.text("Home"), options, tuple(given.ranges("UIDMaps")), tuple(given.ranges("GIDMaps"))))
+    request = InitRequest(given.text("Home"), options, tuple(given.ranges("UIDMaps")), tuple(given.ranges("GIDMaps")))
+    lent.init(request, restarted=not given.peer.version)
     return {}
 
 
 def _capabilities(lent: LentDriver, given: Arguments) -> Answer:
     with lent.driver() as driver:
-        return {"Capabilities": {"ReproducesExactDiffs": driver.capabilities.reproduces_exact_diffs}}
+        found = driver.capabilities
+    return {
+        "Capabilities": {
+            "ReproducesExactDiffs": found.reproduces_exact_diffs,
+            "MaxDepth": found.max_depth,
+            "ParallelApply": found.parallel_apply,
+            "Quota": found.quota,
+            "SharesInodes": found.shares_inodes,
+        }
+    }
 
 
 def _status(lent: LentDriver, given: Arguments) -> Answer:
@@ -67,7 +90,7 @@ def _get(lent: LentDriver, given: Arguments) -> Answer:
 
 
 def _put(lent: LentDriver, given: Arguments) -> Answer:
-    lent.put(given.layer())
+    lent.put(given.layer(), whole=given.flag("All"))
     return {}
 
 
@@ -106,8 +129,8 @@ def _diff_size(lent: LentDriver, given: Arguments) -> Answer:
 def _apply_diff(lent: LentDriver, given: Arguments) -> Answer:
     assert given.body is not None
     stream = LayerStream.over(given.body)
-    with lent.driver() as driver:
-        size = driver.apply_diff(given.layer("id"), given.parent("parent"), stream)
+    with lent.changing(layer := given.layer("id")) as driver:
+        size = driver.apply_diff(layer, given.parent("parent"), stream)
         stream.drain()
     return {"Size": size}
 
@@ -116,6 +139,55 @@ def _apply_diff(lent: LentDriver, given: Arguments) -> Answer:
 def _diff(lent: LentDriver, given: Arguments) -> Iterator[BinaryIO]:
     with lent.driver() as driver, driver.diff(given.layer(), given.parent()) as file:
         yield file
+
+
+def _version(lent: LentDriver, given: Arguments) -> Answer:
+    known = [version for version in given.numbers("Versions") if version in _VERSIONS]
+    if not known:
+        raise BadRequest(f"{given.method}: this server knows the versions {', '.join(map(str, _VERSIONS))}")
+    given.peer.version = max(known)
+    with lent.driver() as driver:
+        return {
+            "Version": given.peer.version,
+            "Driver": driver.name,
+            "Directory": str(driver.home),
+            "Methods": [name for name, hook in _HOOKS.items() if hook is None or has_hook(driver, hook)],
+        }
+
+
+def _layer_ids(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.driver() as driver:
+        return {"IDs": driver.layer_ids()}
+
+
+def _check_layer(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.driver() as driver:
+        return {"Problems": driver.check_layer(given.layer(), given.parent())}
+
+
+def _repair_layer(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.changing(layer := given.layer()) as driver:
+        return {"Done": driver.repair_layer(layer, given.parent(), proved=given.flag("Proved"))}
+
+
+def _parent_of(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.driver() as driver:
+        return {"Parent": driver.parent_of(given.layer(), given.parent())}
+
+
+def _mounts(lent: LentDriver, given: Arguments) -> Answer:
+    with lent.changing(layer := given.layer()) as driver:
+        found = driver.mounts(layer, read_only=given.flag("ReadOnly"))
+    return {"Mounts": [{"Type": one.type, "Source": one.source, "Options": list(one.options)} for one in found]}
+
+
+def _seal(lent: LentDriver, given: Arguments) -> Answer:
+    return {"Sealed": lent.seal(given.layer())}
+
+
+def _flush(lent: LentDriver, given: Arguments) -> Answer:
+    lent.flush()
+    return {}
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -133,6 +205,14 @@ METHODS: Final[dict[str, Method]] = {
     "GraphDriver.GetMetadata": _metadata,
     "GraphDriver.Changes": _changes,
     "GraphDriver.DiffSize": _diff_size,
+    "Layerstore.Version": _version,
+    "Layerstore.LayerIDs": _layer_ids,
+    "Layerstore.CheckLayer": _check_layer,
+    "Layerstore.RepairLayer": _repair_layer,
+    "Layerstore.ParentOf": _parent_of,
+    "Layerstore.Mounts": _mounts,
+    "Layerstore.Seal": _seal,
+    "Layerstore.Flush": _flush,
 }
 
 #: The methods whose request is a tar, with the arguments in the query.

@@ -1,32 +1,20 @@
 """What a call answers when it fails: a text for people, and a class for programs.
 
-Docker knows the text alone (`Err`). Clients of this server find the kind of error in `Class`, and parts of it in
-`Details`; `docs/reference/docker-plugin.md` has the list.
+Docker knows the text alone (`Err`). Other clients find the kind of error in `Class`, and parts of it in fields beside
+it, as `docs/reference/graph-driver-protocol.md` says.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Any, Final
 
 from layerstore_core import errors as core
 
-#: The class of an error, for each exception; the first that fits counts.
-_CLASSES: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (FileExistsError, "exists"),
-    (FileNotFoundError, "not-found"),
-    (core.InvalidLayer, "invalid-layer"),
-    (core.ConfigError, "config"),
-    (core.DriverNotSupported, "not-supported"),
-    (core.DriverNotFound, "not-supported"),
-    (core.DriverContractError, "contract"),
-    (core.IntegrityError, "integrity"),
-    (core.RootInUse, "in-use"),
-    (OSError, "os"),
-    (core.LayerStoreError, "failed"),
-    (ValueError, "invalid"),
-)
+#: The classes that clients know besides those of `layerstore_core.errors`; the first that fits counts.
+_SYSTEM_ERRORS: Final[dict[str, type[OSError]]] = {
+    kind.__name__: kind for kind in (FileExistsError, FileNotFoundError, PermissionError, NotADirectoryError)
+}
 
 
 class BadRequest(Exception):
@@ -43,23 +31,32 @@ class BadRequest(Exception):
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Return the answer for an error: `Err`, `Class`, and `Details` where there are any."""
-    if isinstance(error, BadRequest):
-        return {"Err": str(error), "Class": "bad-request"}
-    answer: dict[str, Any] = {"Err": _text(error), "Class": _class(error)}
+    """Return the answer for an error: `Err`, and what programs need to know of it."""
+    answer: dict[str, Any] = {"Err": error_text(error)}
+    if (name := _class(error)) is not None:
+        answer["Class"] = name
     details: dict[str, Any] = {}
     if isinstance(error, OSError):
-        details = {"Errno": errno.errorcode.get(error.errno or 0), "Path": _path(error)}
+        details = {"Errno": error.errno, "Path": _path(error)}
     elif isinstance(error, core.InvalidLayer):
         entry = None if error.entry is None else os.fsdecode(error.entry)
         details = {"Reason": error.reason, "Offset": error.offset, "Entry": entry}
-    if details := {name: value for name, value in details.items() if value is not None}:
-        answer["Details"] = details
-    return answer
+    elif isinstance(error, core.BadRecord):
+        details = {"Reason": error.reason, "Path": os.fspath(error.path)}
+    return answer | {field: value for field, value in details.items() if value is not None}
 
 
-def _class(error: BaseException) -> str:
-    return next((name for kind, name in _CLASSES if isinstance(error, kind)), "bug")
+def is_bug(error: BaseException) -> bool:
+    """Return whether an error is one that neither the contract nor the protocol names."""
+    return not isinstance(error, BadRequest) and _class(error) is None
+
+
+def _class(error: BaseException) -> str | None:
+    """Return the name of the nearest class that clients know; `None` if they know none."""
+    if isinstance(error, OSError):
+        return next((name for name, kind in _SYSTEM_ERRORS.items() if isinstance(error, kind)), "OSError")
+    names = (kind.__name__ for kind in type(error).__mro__ if vars(core).get(kind.__name__) is kind)
+    return next(names, None)
 
 
 def _path(error: OSError) -> str | None:
@@ -68,11 +65,12 @@ def _path(error: OSError) -> str | None:
     return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
 
 
-def _text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Return an error in words: what, where, and what was being done."""
     if isinstance(error, OSError):
         path, reason = _path(error), error.strerror or str(error) or type(error).__name__
         text = reason if path is None else f"{path}: {reason}"
-    elif isinstance(error, core.LayerStoreError | ValueError):
+    elif isinstance(error, core.LayerStoreError | ValueError | BadRequest):
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"

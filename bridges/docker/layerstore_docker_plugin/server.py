@@ -22,9 +22,9 @@ from urllib.parse import parse_qs, urlsplit
 from layerstore_core.log import logger
 from layerstore_docker_plugin.bodies import Body, ChunkedBody, ClientGone, SizedBody
 from layerstore_docker_plugin.lent import LentDriver
-from layerstore_docker_plugin.messages import Arguments
+from layerstore_docker_plugin.messages import Arguments, Peer
 from layerstore_docker_plugin.methods import METHODS, STREAMS, UPLOADS
-from layerstore_docker_plugin.problems import BadRequest, describe
+from layerstore_docker_plugin.problems import BadRequest, describe, is_bug
 
 _MEDIA_TYPE: Final = "application/vnd.docker.plugins.v1.1+json"
 #: The longest request that is no tar, in bytes.
@@ -129,6 +129,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def __init__(self, client: socket.socket, server: Server) -> None:
         self._server = server
+        self._peer = Peer()
         super().__init__(client, "", cast("Any", server))
 
     def handle(self) -> None:
@@ -167,8 +168,7 @@ class Connection(BaseHTTPRequestHandler):
             if isinstance(error, ClientGone) or (self._answering and isinstance(error, ConnectionError)):
                 raise
             logger.info("{} in {:.4f} s: {}: {}", method, time.monotonic() - began, type(error).__name__, error)
-            answer = describe(error)
-            if answer["Class"] == "bug":
+            if is_bug(error):
                 logger.opt(exception=error).error("{} has failed: {}", method, error)
             self._fail(500 if method in STREAMS else 200, error)
         finally:
@@ -191,12 +191,14 @@ class Connection(BaseHTTPRequestHandler):
                 fields = parse_qs(query, strict_parsing=bool(query), max_num_fields=16)
             except ValueError as error:
                 raise BadRequest(f"{method}: the query {query!r} cannot be read: {error}") from None
-            given = Arguments(method, {name: values[-1] for name, values in fields.items()}, cast("BinaryIO", body))
+            given = Arguments(
+                method, {name: values[-1] for name, values in fields.items()}, self._peer, cast("BinaryIO", body)
+            )
             self._answer(200, call(lent, given))
         elif call := METHODS.get(method):
-            self._answer(200, call(lent, Arguments.parse(method, body.whole(_MAX_REQUEST))))
+            self._answer(200, call(lent, Arguments.parse(method, body.whole(_MAX_REQUEST), self._peer)))
         elif stream := STREAMS.get(method):
-            with stream(lent, Arguments.parse(method, body.whole(_MAX_REQUEST))) as file:
+            with stream(lent, Arguments.parse(method, body.whole(_MAX_REQUEST), self._peer)) as file:
                 self._send(file)
         else:
             raise BadRequest(f"there is no method {method[:100]!r}", 404)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -32,7 +33,13 @@ def layers(client, new_id):
 def test_start(client):
     assert client.call("Plugin.Activate") == {"Implements": ["GraphDriver"]}
     client.call("Init", Home="/var/lib/docker/layerstore", Opts=None)
-    assert client.call("Capabilities") == {"Capabilities": {"ReproducesExactDiffs": False}}
+    assert client.call("Capabilities")["Capabilities"] == {
+        "ReproducesExactDiffs": False,
+        "MaxDepth": None,
+        "ParallelApply": False,
+        "Quota": False,
+        "SharesInodes": False,
+    }
     status = dict(client.call("Status")["Status"])
     assert status["Driver"] == "vfs"
     assert status["Home"].endswith("/root/vfs")
@@ -126,7 +133,9 @@ def test_mounts_are_counted(client, layers):
     assert status() == "0"
 
 
-@pytest.mark.parametrize("name", ["Base", "ManyFiles", "a/../../b", "..", "x" * 4000, "id-" + "0" * 64, "\u00e9 \n"])
+@pytest.mark.parametrize(
+    "name", ["Base", "ManyFiles", "a/../../b", "..", "x" * 4000, "id-" + "0" * 64, "\u00e9 \n"], ids=range(7)
+)
 def test_ids_of_any_form(client, name):
     client.call("Create", ID=name)
     assert client.call("Exists", ID=name) == {"Exists": True}
@@ -140,43 +149,105 @@ class TestErrors:
     def test_a_layer_that_exists(self, client, layers):
         answer = client.ask("Create", ID=layers[0])
         assert answer["Err"]
-        assert (answer["Class"], answer["Details"]["Errno"]) == ("exists", "EEXIST")
+        assert (answer["Class"], answer["Errno"]) == ("FileExistsError", errno.EEXIST)
 
     @pytest.mark.parametrize("method", ["Get", "Changes", "DiffSize", "GetMetadata"])
     def test_a_layer_that_does_not_exist(self, client, new_id, method):
         answer = client.ask(method, ID=new_id())
         assert answer["Err"]
-        assert answer["Class"] == "not-found"
+        assert answer["Class"] == "FileNotFoundError"
 
     def test_a_parent_that_does_not_exist(self, client, new_id):
-        assert client.ask("Create", ID=new_id(), Parent=new_id())["Class"] == "not-found"
+        assert client.ask("Create", ID=new_id(), Parent=new_id())["Class"] == "FileNotFoundError"
 
     def test_an_option_that_the_driver_does_not_know(self, client, new_id):
         answer = client.ask("CreateReadWrite", ID=(one := new_id()), StorageOpt={"size": "1G"})
-        assert answer["Class"] == "config"
+        assert answer["Class"] == "ConfigError"
         assert client.call("Exists", ID=one) == {"Exists": False}
 
     def test_a_tar_that_leaves_the_layer(self, client, new_id):
         client.call("Create", ID=(one := new_id()))
         status, answer = client.apply(one, "", [tars.tar(tars.entry(b"../../evil", b"x"))])
-        assert (status, answer["Class"]) == (200, "invalid-layer")
-        assert answer["Details"]["Entry"] == "../../evil"
+        assert (status, answer["Class"]) == (200, "InvalidLayer")
+        assert answer["Entry"] == "../../evil"
 
     def test_a_tar_that_is_cut_off(self, client, new_id):
         client.call("Create", ID=(one := new_id()))
         _, answer = client.apply(one, "", [BASE[:1000]])
-        assert answer["Class"] == "invalid-layer"
-        assert answer["Details"]["Offset"] > 0
+        assert answer["Class"] == "InvalidLayer"
+        assert answer["Offset"] > 0
 
     def test_a_diff_of_no_layer(self, client, new_id):
         status, text = client.send("/GraphDriver.Diff", b'{"ID": "%s"}' % new_id().encode())
         assert status == 500
-        assert b'"Class": "not-found"' in text
+        assert b'"Class": "FileNotFoundError"' in text
 
     def test_an_id_is_needed(self, client):
         status, text = client.send("/GraphDriver.Get", b"{}")
         assert status == 400
         assert b"ID is missing" in text
+
+
+class TestAdditions:
+    """The methods that Docker does not have."""
+
+    def test_a_version_is_agreed_upon(self, client, served):
+        answer = client.call("Layerstore.Version", Versions=[1, 2, 99])
+        assert (answer["Version"], answer["Driver"]) == (1, "vfs")
+        assert answer["Directory"] == str(served.root / "vfs")
+        assert {"LayerIDs", "Flush"} <= set(answer["Methods"])
+        assert "CheckTree" not in answer["Methods"]
+
+    def test_a_version_that_is_not_known(self, client):
+        status, text = client.send("/Layerstore.Version", b'{"Versions": [2]}')
+        assert status == 400
+        assert b"knows the versions 1" in text
+
+    def test_methods_without_a_version_are_answered_too(self, client, layers):
+        assert set(layers) <= set(client.call("Layerstore.LayerIDs")["IDs"])
+        assert client.call("Layerstore.CheckLayer", ID=layers[0], Parent="") == {"Problems": []}
+        assert client.call("Layerstore.RepairLayer", ID=layers[0], Parent="", Proved=True) == {"Done": []}
+        assert "Parent" in client.call("Layerstore.ParentOf", ID=layers[0], Parent="")
+        assert client.call("Layerstore.Flush") == {}
+
+    def test_mounts_and_seal(self, client, layers, new_id):
+        client.call("CreateReadWrite", ID=(one := new_id()), Parent=layers[-1])
+        (mount,) = client.call("Layerstore.Mounts", ID=one, ReadOnly=False)["Mounts"]
+        assert (mount["Type"], mount["Options"]) == ("bind", ["rbind", "rw"]) or mount["Options"] == ["rw", "rbind"]
+        with open(f"{mount['Source']}/written", "w") as new:
+            new.write("x")
+        client.call("Get", ID=one)
+        assert client.ask("Layerstore.Seal", ID=one)["Errno"] == errno.EBUSY
+        client.call("Put", ID=one)
+        assert client.call("Layerstore.Seal", ID=one) == {"Sealed": True}
+        client.call("CreateReadWrite", ID=(child := new_id()), Parent=one)
+        assert os.listdir(client.call("Get", ID=child)["Dir"]).count("written") == 1
+        client.call("Put", ID=child, All=True)
+        client.call("Remove", ID=child)
+        client.call("Remove", ID=one)
+
+    def test_all_users_end_at_once(self, client, layers):
+        client.call("Cleanup")
+        client.call("Get", ID=layers[0])
+        client.call("Get", ID=layers[0])
+        client.call("Put", ID=layers[0], All=True)
+        assert dict(client.call("Status")["Status"])["Mounted Layers"] == "0"
+
+    def test_init_of_a_further_connection_changes_nothing(self, client, layers, served):
+        """Docker sends Init when it has started: then it has no users any more."""
+        users = lambda: dict(client.call("Status")["Status"])["Mounted Layers"]  # noqa: E731
+        client.call("Init", Home="/docker")
+        client.call("Get", ID=layers[0])
+        client.call("Get", ID=layers[0])
+        other = served.client()
+        other.call("Layerstore.Version", Versions=[1])
+        other.call("Init", Home="/elsewhere")
+        client.call("Put", ID=layers[0])
+        assert users() == "1"
+        client.call("Get", ID=layers[0])
+        client.call("Init", Home="/docker")
+        client.call("Put", ID=layers[0])
+        assert users() == "0"
 
 
 def test_many_clients_at_once(served, new_id):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         InvalidLayer,
         InvalidMountName,
         InvalidReference,
+        InvalidSnapshot,
         InvalidSource,
         LayerDoesNotExist,
         LayerNotRetained,
@@ -65,8 +66,14 @@ if TYPE_CHECKING:
         ReadOnlyStore,
         RootInUse,
         RWLayerInUse,
+        SnapshotDoesNotExist,
+        SnapshotError,
+        SnapshotExists,
+        SnapshotHasChildren,
+        SnapshotsInUse,
         StoreDoesNotExist,
         UserNamespaceError,
+        WrongSnapshotKind,
     )
     from layerstore_core.images.api.images import Images
     from layerstore_core.images.archive import ArchivedImage, ImageArchive
@@ -131,6 +138,8 @@ if TYPE_CHECKING:
     )
     from layerstore_core.registry.hosts import RegistrySettings, endpoints_of
     from layerstore_core.registry.results import Manifest, ManifestInfo, PutManifest, Upload
+    from layerstore_core.snapshots.model import Snapshot, SnapshotKind, SnapshotUsage
+    from layerstore_core.snapshots.snapshots import Snapshots
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import Problem, RemovedLayer
     from layerstore_core.store.registration.chain import LayerInput
@@ -205,6 +214,7 @@ _HOMES = {
     "InvalidLayer": "errors",
     "InvalidMountName": "errors",
     "InvalidReference": "errors",
+    "InvalidSnapshot": "errors",
     "InvalidSource": "errors",
     "IterStream": "streams.iterstream",
     "Layer": "store.handles",
@@ -265,6 +275,15 @@ _HOMES = {
     "SkipKind": "images.formats.found",
     "SkipXattr": "diff.pack",
     "Skipped": "images.formats.found",
+    "Snapshot": "snapshots.model",
+    "SnapshotDoesNotExist": "errors",
+    "SnapshotError": "errors",
+    "SnapshotExists": "errors",
+    "SnapshotHasChildren": "errors",
+    "SnapshotKind": "snapshots.model",
+    "SnapshotUsage": "snapshots.model",
+    "Snapshots": "snapshots.snapshots",
+    "SnapshotsInUse": "errors",
     "Stamps": "diff.stamps",
     "StoreConfig": "config.model",
     "StoreDoesNotExist": "errors",
@@ -282,6 +301,7 @@ _HOMES = {
     "WhiteoutStyle": "unpack.whiteout_style",
     "Words": "images.config.model",
     "WritableUsage": "maintenance.usage",
+    "WrongSnapshotKind": "errors",
     "chain_id": "base.digests",
     "change_clock": "diff.stamps",
     "check_store": "maintenance.check",
@@ -359,6 +379,7 @@ __all__ = [
     "InvalidLayer",
     "InvalidMountName",
     "InvalidReference",
+    "InvalidSnapshot",
     "InvalidSource",
     "IterStream",
     "Layer",
@@ -419,6 +440,15 @@ __all__ = [
     "SkipKind",
     "SkipXattr",
     "Skipped",
+    "Snapshot",
+    "SnapshotDoesNotExist",
+    "SnapshotError",
+    "SnapshotExists",
+    "SnapshotHasChildren",
+    "SnapshotKind",
+    "SnapshotUsage",
+    "Snapshots",
+    "SnapshotsInUse",
     "Stamps",
     "StoreConfig",
     "StoreDoesNotExist",
@@ -436,6 +466,7 @@ __all__ = [
     "WhiteoutStyle",
     "Words",
     "WritableUsage",
+    "WrongSnapshotKind",
     "__version__",
     "chain_id",
     "change_clock",

@@ -144,6 +144,34 @@ class RWLayerInUse(LayerStoreError):
     """The writable layer was changed while it was read: there is no one state of it that could be kept."""
 
 
+class SnapshotError(LayerStoreError):
+    """The base class of the errors of snapshots."""
+
+
+class SnapshotDoesNotExist(SnapshotError):
+    """There is no snapshot of this key."""
+
+
+class SnapshotExists(SnapshotError):
+    """There is a snapshot of this key; or there is one of the layer that was about to be unpacked."""
+
+
+class SnapshotHasChildren(SnapshotError):
+    """The snapshot cannot be removed: it is the parent of others."""
+
+
+class WrongSnapshotKind(SnapshotError):
+    """The call is not for snapshots of this kind."""
+
+
+class InvalidSnapshot(SnapshotError, ValueError):
+    """A key, a label, a parent or a field of a snapshot cannot be used."""
+
+
+class SnapshotsInUse(SnapshotError):
+    """Another process, or another object of this one, has the snapshots of this root and driver."""
+
+
 class RootInUse(LayerStoreError):
     """Another program, such as a Docker daemon, uses the root exclusively: it can be read, but not written."""
 

@@ -30,9 +30,10 @@ class Removed:
 
     Attributes:
         kind: `"layer"`, `"unfinished removal"`, `"dead transaction"`, `"half-done image record"`,
-            `"stray driver layer"`, `"stale mount"`, `"unused document"`: a manifest, an artifact or a compressed
-            layer that was kept with an image or a layer that is gone; or `"unfinished download"`: what an interrupted
-            pull has received, a week ago, or of a layer that is here.
+            `"stray driver layer"`, `"stale mount"`, `"unfinished snapshot"`: one that was being made or removed by a
+            process that has ended; `"unused document"`: a manifest, an artifact or a compressed layer that was kept
+            with an image or a layer that is gone; or `"unfinished download"`: what an interrupted pull has received, a
+            week ago, or of a layer that is here.
         name: the chain ID, the path, or the driver's ID.
         bytes: its size, as far as that is recorded or can be read.
     """
@@ -97,6 +98,7 @@ def _collect(store: LayerStore, removed: list[Removed], *, dry_run: bool) -> Non
     removed += [Removed("stale mount", mount.target or mount.name, 0) for mount in stale_mounts]
     for bad in store.unreadable():
         logger.warning("no layer is removed, because any may be referenced: {}; `layerstore check` says more", bad)
+    removed += _unfinished_snapshots(store, dry_run=dry_run)
     unheld = store.unheld_layers()
     for layer in unheld:
         if dry_run:
@@ -150,12 +152,26 @@ def _unused_rw_images(store: LayerStore) -> list[str]:
     return [] if None in mount_ids else records.unused(recorded, [*creating, *filter(None, mount_ids)])
 
 
+def _unfinished_snapshots(store: LayerStore, *, dry_run: bool) -> list[Removed]:
+    if not store.context.snapshots.exist():
+        return []
+    from layerstore_core.snapshots.remove import finish_left  # lazy: few stores have snapshots
+
+    return [Removed("unfinished snapshot", row.key, 0) for row in finish_left(store.context, dry_run=dry_run)]
+
+
 def _of_layer(gone: RemovedLayer) -> Removed:
     return Removed("layer", gone.chain_id, gone.diff_size)
 
 
 def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
     strays = Strays(store.context)
+    if strays.of_snapshots:
+        logger.warning(
+            "the driver has {} layers of snapshots, which are kept, because their records cannot be read: {}",
+            len(strays.of_snapshots),
+            strays.bad_snapshots,
+        )
     if strays.ids and not strays.certain:
         logger.warning(
             "the driver has {} layers that no record names; they are kept, because {}; `layerstore check` says more",

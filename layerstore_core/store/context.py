@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from layerstore_core.config.model import StoreConfig
     from layerstore_core.records.kept import KeptDocuments
     from layerstore_core.records.last_used import LastUsed
+    from layerstore_core.records.snapshots.records import SnapshotRecords
 
 
 @dataclass(eq=False, repr=False)
@@ -82,6 +83,13 @@ class StoreContext:
     def rw_images(self) -> RWImages:
         """The images that writable layers were created from."""
         return RWImages(self.root, self.driver.name, durable=self.config.durability == "full")
+
+    @property
+    def snapshots(self) -> SnapshotRecords:
+        """The snapshots that an engine has of the driver's layers, for reading."""
+        from layerstore_core.records.snapshots.records import SnapshotRecords
+
+        return SnapshotRecords(self.root, self.driver.name)
 
     @property
     def limits(self) -> Limits:

@@ -110,6 +110,7 @@ def make_context(
     catalog.add_reference_source(TreeMounts(root, driver.name))
     catalog.add_reference_source(KnownParents(driver, catalog.mounts, catalog.find_layer))
     catalog.add_reference_source(lost)
+    catalog.add_reference_source(context.snapshots)
     catalog.add_reference_source(LostLayers(db, pins, quarantined, catalog))
     try:
         if locks.writable:

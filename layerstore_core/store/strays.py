@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from layerstore_core.base.digests import ChainID
-from layerstore_core.errors import LayerStoreError
+from layerstore_core.errors import BadRecord, LayerStoreError
 from layerstore_core.records.claims import is_record
 from layerstore_core.records.layer_record import LayerRecord, MountRecord, driver_ids
+from layerstore_core.records.snapshots.records import SUFFIX
 from layerstore_core.store.context import StoreContext
 
 #: The IDs that layer stores give, this one and Docker's. All else in the driver is not theirs: the snapshots of
 #: Docker's builder are next to its layers, and are named in a database of their own.
-_STORE_ID = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
+_STORE_ID = re.compile(rf"[0-9a-f]{{64}}(-init|{SUFFIX})?", re.ASCII)
 
 
 class Strays:
@@ -35,6 +36,8 @@ class Strays:
             is not there, or one that another record names, too; or they are missing although children, pins or images
             name them.
         lost: the directories of records that are missing: the layers of those records may be among `ids`.
+        of_snapshots: the layers of snapshots, if their records cannot be read: none of these is among `ids`.
+        bad_snapshots: why they cannot be read.
     """
 
     def __init__(self, context: StoreContext, *, records_locked: bool = False) -> None:
@@ -42,11 +45,14 @@ class Strays:
         self.ids: list[str] = []
         self.nameless: list[Path] = []
         self.lost: list[Path] = []
+        self.of_snapshots: list[str] = []
+        self.bad_snapshots: BadRecord | None = None
         if not candidates:
             return
+        recorded = self._of_snapshots(context, candidates)
         with nullcontext() if records_locked else context.locking_records():
             layers = {layer: context.db.cache_id(layer) for layer in context.db.list_layers()}
-            known = {*layers.values(), *_other_ids(context)}
+            known = {*layers.values(), *_other_ids(context), *recorded}
             # Again: a layer whose deletion has finished meanwhile has neither a record nor a layer of the driver.
             present = set(context.driver.layer_ids() or ())
             self.nameless = list(_nameless(context, layers, present))
@@ -54,6 +60,24 @@ class Strays:
             if self.ids:
                 self.nameless += [*_missing(context), *_without_init(context, set(self.ids)), *context.db.displaced()]
             self.lost = context.db.missing_directories()
+
+    def _of_snapshots(self, context: StoreContext, candidates: list[str]) -> set[str]:
+        """Return the layers that snapshots have: all that look like it, where their records cannot be read."""
+        unsure = {layer_id for layer_id in candidates if layer_id.endswith(SUFFIX)}
+        recorded: set[str] = set()
+        try:
+            # After the candidates: a layer is recorded before the driver creates it. Before the layers that the driver
+            # has now: a record is deleted after the driver has removed the layer.
+            recorded = context.snapshots.driver_ids()
+            self.bad_snapshots = context.snapshots.lost(unsure)
+        except BadRecord as error:
+            self.bad_snapshots = error
+        except OSError as error:
+            self.bad_snapshots = BadRecord(context.snapshots.path, f"it cannot be read: {error.strerror}")
+        if self.bad_snapshots is None:
+            return recorded
+        self.of_snapshots = sorted(unsure)
+        return unsure
 
     @property
     def certain(self) -> bool:

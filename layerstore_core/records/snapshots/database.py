@@ -1,0 +1,203 @@
+"""The database of one driver's snapshots: SQLite, `<root>/layerstore/snapshots/<driver>/snapshots.db`.
+
+It is made whole, under another name, and then renamed: a file of this name has all tables, or is damaged. It is in WAL
+mode, so that readers in other processes and the one writer do not wait for each other. What is written survives the end
+of the process; `SnapshotJournal` says what survives a power cut.
+
+Nothing else may open the file: SQLite's locks are POSIX locks, and a process loses these with the first descriptor of
+the file that it closes (sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import replacing
+from layerstore_core.errors import BadRecord, LayerStoreError, while_doing
+from layerstore_core.records.snapshots.rows import UnreadableRow
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+    from sqlite3 import Error as DatabaseError
+
+#: In the header of the file: it says whose database this is ("LSsn").
+_APPLICATION: Final = 0x4C53736E
+_VERSION: Final = 1
+#: How long to wait, in seconds, for another process, which can only be one that recovers the log of a killed writer.
+_PATIENCE: Final = 60
+
+#: A key is unique among the snapshots that exist; those that are being removed have lost theirs. `parent` is the number
+#: of another snapshot. `driver_id` is the driver's layer: empty for a view without one of its own.
+_SCHEMA: Final = (
+    """CREATE TABLE snapshots (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    parent INTEGER,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    driver_id TEXT NOT NULL,
+    chain_id TEXT,
+    labels TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    size INTEGER,
+    inodes INTEGER,
+    depth INTEGER NOT NULL
+)""",
+    "CREATE UNIQUE INDEX snapshots_by_key ON snapshots (key) WHERE state <> 'removing'",
+    "CREATE INDEX snapshots_by_parent ON snapshots (parent)",
+    "CREATE INDEX snapshots_by_chain ON snapshots (chain_id) WHERE chain_id IS NOT NULL",
+    "CREATE INDEX snapshots_unready ON snapshots (state) WHERE state <> 'ready'",
+)
+
+
+def create_database(path: Path, *, durable: bool) -> None:
+    """Create an empty database, whole or not at all.
+
+    Args:
+        path: where; the directory is made.
+        durable: whether it must be on disk when the call returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with (
+        replacing(path, durable=durable) as partial,
+        translating_errors(path),
+        closing(_connect(partial)) as database,
+    ):
+        # Not in WAL mode yet: it is one file, complete and on disk when it gets its name.
+        database.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            database.execute(statement)
+        database.execute(f"PRAGMA application_id = {_APPLICATION}")
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("COMMIT")
+
+
+def open_database(path: Path) -> Connection:
+    """Open an existing database for writing.
+
+    Returns:
+        The connection, for any thread, without transactions that begin by themselves.
+
+    Raises:
+        BadRecord: it is damaged, or not one of ours.
+        OSError: it does not exist, or cannot be opened.
+    """
+    _check_files(path)
+    with translating_errors(path):
+        database = _connect(path)
+        try:
+            _check(database, path)
+            database.execute("PRAGMA journal_mode = WAL")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+@contextmanager
+def reading_database(path: Path) -> Iterator[Connection]:
+    """Open an existing database for reading, for a block; quick, and possible while another process writes.
+
+    Errors of the block are those of `open_database`, too.
+    """
+    _check_files(path)
+    with translating_errors(path), closing(_connect(path, "mode=ro")) as database:
+        _check(database, path)
+        yield database
+
+
+def _connect(path: Path, options: str = "") -> Connection:
+    import sqlite3  # lazy: few stores have snapshots
+
+    name = os.fsencode(path)
+    for special in b"%?#":
+        name = name.replace(bytes((special,)), b"%%%02x" % special)
+    database = sqlite3.connect(
+        os.fsdecode(b"file:" + name + b"?" + options.encode()),
+        timeout=_PATIENCE,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+    try:
+        database.execute("PRAGMA trusted_schema = OFF")
+        database.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_files(path: Path) -> None:
+    """Refuse files that are not regular files of one name. SQLite follows links, and the root may be another user's."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
+        file = path.with_name(name)
+        try:
+            status = inside.status(file)
+        except FileNotFoundError:
+            if file == path:
+                raise
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise BadRecord(file, "it is no regular file, which a database and its log have to be")
+        if status.st_nlink != 1:
+            raise BadRecord(file, "it has other names, which may be outside of the store's root; remove those")
+
+
+def _check(database: Connection, path: Path) -> None:
+    """Refuse a database that is not one of ours: one with triggers, for example, would do more than it is told."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION:
+        raise BadRecord(path, "it is no database of snapshots; restore it from a backup")
+    if version != _VERSION:
+        raise LayerStoreError(
+            f"{path}: the database of snapshots has version {version}, and this layerstore knows {_VERSION}: use a "
+            "newer layerstore"
+        )
+    found = {sql for name, sql in database.execute("SELECT name, sql FROM sqlite_master") if name != "sqlite_sequence"}
+    if found != set(_SCHEMA):
+        raise BadRecord(path, "its tables are not those of snapshots; restore it from a backup")
+
+
+@contextmanager
+def translating_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors in a block as `BadRecord` where the database is damaged, and otherwise as `OSError`."""
+    import sqlite3
+
+    try:
+        with while_doing(f"using the database of snapshots {path}"):
+            yield
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+    except UnreadableRow as error:
+        raise BadRecord(path, f"{error}; restore it from a backup") from error
+
+
+def _translated(path: Path, error: DatabaseError) -> Exception:
+    import sqlite3
+
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    numbers = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_IOERR: errno.EIO,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+        sqlite3.SQLITE_PERM: errno.EACCES,
+        sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+        sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+        sqlite3.SQLITE_BUSY: errno.EAGAIN,
+        sqlite3.SQLITE_LOCKED: errno.EAGAIN,
+    }
+    if code in numbers:
+        return OSError(numbers[code], f"the database of snapshots cannot be used: {error}", os.fspath(path))
+    return BadRecord(path, f"the database of snapshots is damaged: {error}; restore it from a backup")

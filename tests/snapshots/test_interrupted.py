@@ -1,0 +1,81 @@
+"""Drivers that cannot do all, and what is left when a step fails."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from layerstore_core import LayerStore, Snapshots, collect_garbage, hookimpl
+from layerstore_core.records.snapshots import rows
+from tests.snapshots.mounting import committed, files_in, write
+from tests.store.drivers import SmallestDriver, open_with
+
+
+class ListingDriver(SmallestDriver):
+    """The smallest driver that can say which layers it has."""
+
+    @hookimpl
+    def layer_ids(self) -> list[str]:
+        return os.listdir(self.home)
+
+
+@pytest.fixture
+def store(root):
+    with open_with(ListingDriver, root) as opened:
+        yield opened
+
+
+def test_a_driver_without_hooks_copies_on_commit(store: LayerStore):
+    with Snapshots(store) as snapshots:
+        committed(snapshots, "one", "", {"a": b"a", "b": b"b"})
+        committed(snapshots, "two", "one", {"a": None, "c": b"ccc"})
+        assert snapshots.usage("two").size == 3
+        (spec,) = snapshots.view("look", "two")
+        assert spec.options == ("ro", "rbind")
+        assert sorted(os.listdir(spec.source)) == ["b", "c"]
+        assert files_in(snapshots.prepare("box", "two")) == {"b": b"b", "c": b"ccc"}
+        assert len(store.driver.layer_ids() or ()) == 4
+        assert collect_garbage(store) == []
+        assert files_in(snapshots.mounts("box")) == {"b": b"b", "c": b"ccc"}
+        for key in ("box", "look", "two", "one"):
+            snapshots.remove(key)
+    assert store.driver.layer_ids() == []
+
+
+def test_a_layer_that_cannot_be_removed_now_is_removed_later(store: LayerStore, monkeypatch):
+    with Snapshots(store) as snapshots:
+        committed(snapshots, "one", "", {"a": b"a"})
+        write(snapshots.prepare("box", "one"), {"b": b"b"})
+
+        def refuse(layer_id):
+            raise OSError(16, "busy")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.driver, "remove", refuse)
+            snapshots.remove("box")
+            snapshots.prepare("box")  # the key is free
+            snapshots.remove("box")
+            snapshots.remove("one")
+        assert [snapshot.key for snapshot in snapshots.walk()] == []
+        assert [row.state for row in store.context.snapshots.rows()] == [rows.REMOVING] * 3
+        assert collect_garbage(store) == []
+        assert len(store.driver.layer_ids() or ()) == 3
+        snapshots.cleanup()
+        assert store.driver.layer_ids() == []
+
+
+def test_a_driver_that_refuses_leaves_nothing(store: LayerStore, monkeypatch):
+    with Snapshots(store) as snapshots:
+        for hook in ("create_read_write", "mounts"):
+            with monkeypatch.context() as patched:
+
+                def refuse(*args, **named):
+                    raise OSError(28, "full")
+
+                patched.setattr(store.driver, hook, refuse)
+                with pytest.raises(OSError, match="full"):
+                    snapshots.prepare("box")
+            assert store.driver.layer_ids() == []
+            assert store.context.snapshots.rows() == []
+        snapshots.prepare("box")

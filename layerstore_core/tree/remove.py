@@ -20,6 +20,9 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None, called: str = "
     No symbolic link is followed. Directories without the needed permissions are given them, if the user may do that.
     A tree may be deeper than Python's recursion limit, than a path may be long, and than files may be open.
 
+    What is mounted in the tree is not part of it: nothing of that is deleted. A file system that a process has mounted
+    in a container's tree may also be mounted in the layer, if the mounts are shared.
+
     Args:
         name: the file or directory to delete.
         dir_fd: the directory that `name` is relative to; `None`: it is a path, see `layerstore_core.base.inside`.
@@ -27,7 +30,8 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None, called: str = "
 
     Raises:
         BadRecord: something on the way to it, below a store's root, is no directory.
-        OSError: something could not be deleted; the rest of the tree still exists.
+        OSError: something could not be deleted, or something is mounted in the tree (EBUSY); the rest of the tree still
+            exists.
     """
     with ExitStack() as stack:
         above, base = dir_fd, os.fsdecode(name)
@@ -39,8 +43,11 @@ def remove_tree(name: bytes | str, *, dir_fd: int | None = None, called: str = "
         try:
             _remove(os.fsencode(base), above)
         except OSError as error:
+            shown = called or os.fsdecode(name)
             if error.filename == os.fsencode(base):
-                error.filename = called or os.fsdecode(name)
+                error.filename = shown
+            elif error.errno == errno.EBUSY and isinstance(error.filename, bytes):  # from `_busy`
+                error.filename = shown + os.fsdecode(error.filename).removeprefix(base)
             else:
                 error.add_note(f"while removing {called or os.fsdecode(name)}")
             raise
@@ -53,8 +60,29 @@ def _remove(top: bytes, dir_fd: int) -> None:
             return
     except FileNotFoundError:
         return
-    _empty(top, dir_fd)
-    os.rmdir(top, dir_fd=dir_fd)
+    if not _is_removed(top, dir_fd, []):
+        _empty(top, dir_fd)
+        os.rmdir(top, dir_fd=dir_fd)
+
+
+def _is_removed(name: bytes, dir_fd: int, above: list[bytes]) -> bool:
+    """Remove a directory if it is empty, and return whether that was done.
+
+    Before Linux looks into a directory, it refuses to remove one on which something is mounted. (Device numbers show
+    only some mounts: a bind mount of the same file system has the same number.)
+    """
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise _busy(above, name) from None
+        return False
+    return True
+
+
+def _busy(above: list[bytes], name: bytes) -> OSError:
+    path = b"/".join([*above, name])
+    return OSError(errno.EBUSY, "something is mounted there, and is not removed; unmount it", path)
 
 
 def _empty(top: bytes, dir_fd: int) -> None:
@@ -65,18 +93,24 @@ def _empty(top: bytes, dir_fd: int) -> None:
     """
     here = _open_directory(top, dir_fd)
     try:
-        pending = [(os.fstat(here.number), _unlink_files(here.number))]
+        path = [top]
+        pending = [(os.fstat(here.number), _unlink_files(here.number, path))]
         while True:
             left = here
             _, directories = pending[-1]
             if directories:
+                if _is_removed(directories[-1], left.number, path):
+                    directories.pop()
+                    continue
                 here = _open_directory(directories[-1], left.number)
                 os.close(left.detach())
-                pending.append((os.fstat(here.number), _unlink_files(here.number)))
+                path.append(directories[-1])
+                pending.append((os.fstat(here.number), _unlink_files(here.number, path)))
             else:
                 pending.pop()
                 if not pending:
                     return
+                path.pop()
                 above, names = pending[-1]
                 here = Descriptor(os.open, b"..", _DIRECTORY, dir_fd=left.number)
                 os.close(left.detach())
@@ -87,7 +121,7 @@ def _empty(top: bytes, dir_fd: int) -> None:
         here.close()
 
 
-def _unlink_files(fd: int) -> list[bytes]:
+def _unlink_files(fd: int, path: list[bytes]) -> list[bytes]:
     """Delete everything but directories, and return the names of the directories."""
     with os.scandir(fd) as entries:
         # A scan by descriptor returns names as str. All are read before any is deleted.
@@ -97,7 +131,12 @@ def _unlink_files(fd: int) -> list[bytes]:
         if is_directory:
             directories.append(name)
         else:
-            os.unlink(name, dir_fd=fd)
+            try:
+                os.unlink(name, dir_fd=fd)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    raise _busy(path, name) from None
+                raise
     return directories
 
 

@@ -143,3 +143,46 @@ def test_the_way_up_from_a_directory_moved_meanwhile_is_not_followed(
         remove_tree(str(root / "d"))
     assert caught.value.errno == errno.ESTALE
     assert (root / "elsewhere/inner").is_dir()
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["here", "a/b/here"])
+def test_what_is_mounted_in_the_tree_is_not_deleted(place: str, root: Path, canary: Path) -> None:
+    tree = root / "tree"
+    (tree / place).mkdir(parents=True)
+    # A bind mount of the same file system: the device numbers are the same.
+    subprocess.run(["mount", "--bind", canary, tree / place], check=True)
+    try:
+        with pytest.raises(OSError, match="mounted there, and is not removed; unmount it") as caught:
+            remove_tree(str(tree))
+    finally:
+        subprocess.run(["umount", tree / place], check=True)
+    assert caught.value.errno == errno.EBUSY
+    assert caught.value.filename == str(tree / place)
+    remove_tree(str(tree))
+    assert list(root.iterdir()) == []
+
+
+@needs_root
+def test_a_tree_that_is_a_mount_keeps_its_files(root: Path, canary: Path) -> None:
+    (root / "tree").mkdir()
+    subprocess.run(["mount", "--bind", canary, root / "tree"], check=True)
+    try:
+        with pytest.raises(OSError, match="mounted there") as caught:
+            remove_tree(str(root / "tree"), called="the layer")
+    finally:
+        subprocess.run(["umount", root / "tree"], check=True)
+    assert caught.value.filename == "the layer"
+
+
+@needs_root
+def test_a_file_that_is_a_mount_point_is_named(root: Path, canary: Path) -> None:
+    (root / "tree/etc").mkdir(parents=True)
+    (root / "tree/etc/hosts").touch()
+    subprocess.run(["mount", "--bind", canary / "file", root / "tree/etc/hosts"], check=True)
+    try:
+        with pytest.raises(OSError, match="mounted there") as caught:
+            remove_tree(str(root / "tree"))
+    finally:
+        subprocess.run(["umount", root / "tree/etc/hosts"], check=True)
+    assert caught.value.filename == str(root / "tree/etc/hosts")

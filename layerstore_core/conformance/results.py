@@ -20,6 +20,7 @@ GROUP_NAMES: Final = (
     "sizes",
     "streams",
     "restart",
+    "mounts",
     "concurrency",
     "faults",
     "limits",

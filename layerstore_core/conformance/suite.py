@@ -12,6 +12,7 @@ from layerstore_core.conformance.groups.diffs import DiffTests
 from layerstore_core.conformance.groups.faults import FaultTests
 from layerstore_core.conformance.groups.lifecycle import LifecycleTests
 from layerstore_core.conformance.groups.limits import LimitTests
+from layerstore_core.conformance.groups.mounts import MountTests
 from layerstore_core.conformance.groups.restart import RestartTests
 from layerstore_core.conformance.groups.sizes import SizeTests
 from layerstore_core.conformance.groups.snapshots import SnapshotTests
@@ -28,6 +29,7 @@ class DriverConformance(
     SizeTests,
     StreamTests,
     RestartTests,
+    MountTests,
     ConcurrencyTests,
     FaultTests,
     LimitTests,

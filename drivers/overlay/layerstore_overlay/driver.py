@@ -243,8 +243,16 @@ class OverlayDriver:
             spec = OverlaySpec([self._layout.link(layer_id), *lower], options=options)
         else:
             spec = OverlaySpec(lower, own, os.path.join(layer_id, "work"), options)
-            self._layout.give(layer_id)
+            self._give(layer_id)
         return [overlay_mount(self._layout.home, spec)]
+
+    def _give(self, layer_id: str) -> None:
+        """Note that somebody else may mount a layer, writable. From now on, it is mounted read-only here."""
+        merged = self._layout.path(layer_id, "merged")
+        if not self._layout.is_given(layer_id):
+            if is_mount_point(merged):
+                raise OSError(errno.EBUSY, "the layer is mounted there, and only one mount may be writable", merged)
+            self._layout.give(layer_id)
 
     @hookimpl
     def seal(self, layer_id: str) -> bool:

@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit real docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit real engines docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -37,6 +37,13 @@ docs: $(VENV)/.ready  ## the documentation's site, in build/site; a link that le
 real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minutes, a mirror, root, mmdebstrap and docker.io
 	$(BIN)/python -m pytest -s tests/docker/real_root_file_system.py
 
+# They are no part of the gate: Go and the sources of the engines are 150 MB of packages, and building and running take
+# minutes. As root, what is missing is installed first.
+ENGINES := bridges/docker/tests/suite/graphtest.py
+engines: $(VENV)/.ready  ## the engines' own test suites (moby's of graph drivers) over our servers: takes minutes, root and Debian
+	[ "$$(id -u)" != 0 ] || .ci/packages engines
+	LAYERSTORE_TEST_STRICT=1 $(BIN)/python -m pytest $(ENGINES) $(PYTEST_ARGS)
+
 # The tests that LAYERSTORE_RELIABILITY=1 makes thorough.
 THOROUGH := tests/reliability tests/fuzz tests/store/test_hostile_root.py tests/store/test_killed.py
 reliability: $(VENV)/.ready  ## power cuts, kills and failing disks, all of them: takes an hour and root; writes the figures into docs/reliability.md
@@ -49,7 +56,7 @@ nightly: $(VENV)/.ready  ## the whole kit for the example drivers, long property
 	env -u LAYERSTORE_TEST_EXAMPLE_GROUPS $(BIN)/python -m pytest -n auto --dist loadgroup $(dir $(EXAMPLES)) $(PYTEST_ARGS)
 	LAYERSTORE_TEST_PEERS=all LAYERSTORE_TEST_MUTANTS=whole LAYERSTORE_TEST_QUICK=0 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 3600 tests drivers bridges $(PYTEST_ARGS)
 	LAYERSTORE_RELIABILITY=1 $(BIN)/python -m pytest $(THOROUGH) $(PYTEST_ARGS)
-	$(MAKE) growth
+	$(MAKE) engines growth
 
 SOAK_MINUTES ?= 60
 soak: $(VENV)/.ready  ## mixed load on all drivers for SOAK_MINUTES, each round with other random choices

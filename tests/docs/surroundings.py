@@ -26,6 +26,7 @@ REPLACED_PROGRAMS = {
     "docker": """case $1 in
         save) cat "$HERE/debian.tar";;
         load) cat >"$HERE/loaded.tar"; tar -tf "$HERE/loaded.tar" | grep -qx manifest.json;;
+        plugin) [ "$2" != create ] || [ -f "$4/config.json" ];;
         *) exit 2;;
         esac""",
     "skopeo": """[ "$1" = copy ] || exit 2; target=${3#oci:}; target=${target%%:*}
@@ -35,6 +36,9 @@ REPLACED_PROGRAMS = {
         for project; do [ -f "$TOP/$project/pyproject.toml" ] || { echo "no project: $project" >&2; exit 1; }; done""",
     "systemctl": "exit 0",
     "dockerd": "exit 0",
+    "layerstore-graphdriver": """program=$(PATH=${PATH#*:} command -v layerstore-graphdriver)
+        [ "$1" = plugin ] && exec "$program" "$@"
+        exec timeout --preserve-status 1 "$program" "$@" --address "$HERE/plugin.sock" """,
 }
 
 

@@ -57,12 +57,6 @@ class Mode(click.ParamType[int]):
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=f"""\b
-Examples:
-  # serve overlay2, and start the daemon with it
-  {PROGRAM} --root /var/lib/layers --driver overlay2 &
-  dockerd --experimental --storage-driver layerstore
-""",
 )
 @click.option(
     "--root",
@@ -98,11 +92,40 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
     Without a command, serve the driver until SIGTERM or SIGINT. Layers that the daemon has mounted stay mounted, and
     the next server goes on with them. Start the server before the daemon.
+
+    \b
+    Example:
+      layerstore-graphdriver --root /var/lib/layerstore-docker --driver overlay2 &
+      dockerd --experimental --storage-driver layerstore
     """
     if context.invoked_subcommand is None:
         if options["root"] is None:
             raise click.UsageError("Missing option '--root': the directory of the layers.")
         _serve(**options)
+
+
+@cli.command()
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--driver", metavar="NAME", required=True, help="Storage driver.")
+@click.option(
+    "--driver-opt", metavar="KEY=VALUE", type=KeyValue(), multiple=True, help="Option of the driver; may be repeated."
+)
+def plugin(target: Path, driver: str, driver_opt: Sequence[tuple[str, str]]) -> None:
+    """Make the directory of a managed plugin in DIR, which must not exist yet.
+
+    The plugin has its own copies of the Python packages, and uses the Python of its host: /usr is mounted into it.
+
+    \b
+    Example:
+      layerstore-graphdriver plugin ./overlay2-plugin --driver overlay2
+      docker plugin create layerstore:overlay2 ./overlay2-plugin
+      docker plugin enable layerstore:overlay2
+      # then start the daemon again, with --experimental --storage-driver layerstore:overlay2
+    """
+    from layerstore_docker_plugin.managed import build_plugin
+
+    made = build_plugin(target, driver, [f"{key}={value}" for key, value in driver_opt], DISTRIBUTION)
+    click.echo(f"{target}: a plugin with {', '.join(made)}")
 
 
 def _serve(

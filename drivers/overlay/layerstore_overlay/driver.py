@@ -225,26 +225,26 @@ class OverlayDriver:
     @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
         self._layout.require(layer_id)
-        own = os.path.join(layer_id, "diff")
         if not read_only and self._layout.is_committed(layer_id):
-            raise OSError(
-                errno.EROFS, "the layer is sealed or has children, so it can be mounted read-only only",
-                self._layout.path(layer_id),
-            )  # fmt: skip
+            path = self._layout.path(layer_id)
+            raise OSError(errno.EROFS, "the layer is sealed or has children; it can only be mounted read-only", path)
+        own = os.path.join(layer_id, "diff")
         if not self._layout.lower(layer_id):
-            return [MountSpec.bind(self._layout.path(layer_id, "diff"), read_only=read_only)]
+            return [MountSpec.bind(os.path.join(self._layout.home, own), read_only=read_only)]
         self._require_mounts()
-        options = self._features.base_options
-        # Short names, whose targets are checked: the kernel follows them.
+        # Short names, whose targets are checked here, since the kernel follows them.
         lower = [link for link in self._chains.shown_lowers(layer_id) if self._layout.resolve(link)]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
+        options = self._features.base_options
         if read_only:
-            spec = OverlaySpec([self._layout.link(layer_id), *lower], options=options)
-        else:
-            spec = OverlaySpec(lower, own, os.path.join(layer_id, "work"), options)
-            self._give(layer_id)
-        return [overlay_mount(self._layout.home, spec)]
+            link = self._layout.link(layer_id)
+            known = self._layout.leads_to(os.path.basename(link), layer_id)
+            return [overlay_mount(self._layout.home, OverlaySpec([link if known else own, *lower], options=options))]
+        spec = OverlaySpec(lower, own, os.path.join(layer_id, "work"), options)
+        told = overlay_mount(self._layout.home, spec)
+        self._give(layer_id)
+        return [told]
 
     def _give(self, layer_id: str) -> None:
         """Note that somebody else may mount a layer, writable. From now on, it is mounted read-only here."""

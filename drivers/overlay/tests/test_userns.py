@@ -70,6 +70,27 @@ for name in "look", "again", "rw", "top", "base":
 print(driver.layer_ids(), os.listdir(context.home / "l"))
 """
 
+GIVEN = (
+    AT_WORK.partition("driver.create_read_write")[0]
+    + """
+from layerstore_core.conformance.groups.engine import mounted_by_engine
+
+target = Path(sys.argv[1]).parent / "target"
+target.mkdir()
+driver.create_read_write("rw", "top", {})
+(mount,) = driver.mounts("rw", False)
+print(mount.options[:2])
+with mounted_by_engine([mount], target) as path:
+    print(sorted(os.listdir(path)), os.listdir(path / "d"))
+    (path / "kept").unlink()
+    (path / "d/mine").write_text("x")
+    print([str(change) for change in driver.changes("rw", "top")])
+print(driver.seal("rw"))
+with mounted_by_engine(driver.mounts("rw", True), target) as path:
+    print(sorted(os.listdir(path)), sorted(os.listdir(path / "d")))
+"""
+)
+
 
 #: Shows some directories, although ones above them may be closed to others: in a namespace that only the test sees.
 OPEN_UP = """
@@ -179,6 +200,17 @@ def test_all_operations_work_in_a_user_namespace(home):
         "['C /d', 'A /d/mine', 'D /kept']",
         "['d']",
         "[] []",
+    ]
+
+
+def test_an_engine_in_the_same_user_namespace_mounts_layers(home):
+    assert run_as_nobody(GIVEN, home, "unshare", "-Urm") == [
+        "true",
+        "('index=off', 'userxattr')",
+        "['d', 'kept'] ['new']",
+        "['C /d', 'A /d/mine', 'D /kept']",
+        "True",
+        "['d'] ['mine', 'new']",
     ]
 
 

@@ -6,6 +6,7 @@ size limit, as bytes in decimal, if it has one.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import platform
@@ -141,12 +142,21 @@ class BtrfsDriver:
 
     @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec]:
-        return [MountSpec.bind(self.get(layer_id, ""), read_only=read_only)]
+        path = self.get(layer_id, "")
+        if not read_only:
+            with subvolumes.opened(path) as subvolume:
+                if ioctl.is_read_only(subvolume):
+                    raise OSError(errno.EROFS, "the layer is sealed; it can only be mounted read-only", path)
+        return [MountSpec.bind(path, read_only=read_only)]
 
     @hookimpl
     def seal(self, layer_id: str) -> bool:
-        with subvolumes.opened(self._path(layer_id)):
-            return True
+        """Make the subvolume read-only. Without the right to do that, leave it as `create` makes layers."""
+        path = self._path(layer_id)
+        with subvolumes.opened(path) as subvolume, _naming(path), suppress(PermissionError):
+            if not ioctl.is_read_only(subvolume):
+                ioctl.set_read_only(subvolume, True)
+        return True
 
     # Information
 

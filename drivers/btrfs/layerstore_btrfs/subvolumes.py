@@ -100,7 +100,7 @@ def delete(directory: int, name: bytes) -> int | None:
             subvolume_id = None
         else:
             subvolume_id = ioctl.subvol_info(fd).tree_id
-            if _destroy(directory, name, subvolume_id):
+            if _destroy(directory, name, fd, subvolume_id):
                 return subvolume_id
             if ioctl.is_read_only(fd):
                 ioctl.set_read_only(fd, False)
@@ -110,7 +110,7 @@ def delete(directory: int, name: bytes) -> int | None:
     return subvolume_id
 
 
-def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
+def _destroy(directory: int, name: bytes, subvolume: int, subvolume_id: int) -> bool:
     """Delete a subvolume by the ioctls of btrfs; return `False` if the user may not do that."""
     inside: list[int] | None
     try:
@@ -118,6 +118,8 @@ def _destroy(directory: int, name: bytes, subvolume_id: int) -> bool:
     except PermissionError:
         inside = None  # with the mount option user_subvol_rm_allowed, one without subvolumes inside can be deleted
     try:
+        if inside and ioctl.is_read_only(subvolume):
+            ioctl.set_read_only(subvolume, False)  # a name in a read-only directory cannot be removed
         for inner in inside or ():
             with contextlib.suppress(FileNotFoundError):
                 ioctl.snap_destroy_by_id(directory, inner)

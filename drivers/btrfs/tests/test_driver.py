@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 import tarfile
 
 import pytest
@@ -236,3 +237,66 @@ def test_status_capabilities_and_metadata(driver):
     one, two = driver.metadata("one"), driver.metadata("two")
     assert "ParentUUID" not in one
     assert two["ParentUUID"] == one["UUID"]
+
+
+def test_a_sealed_layer_is_a_read_only_subvolume(driver, home):
+    driver.create("base", "", {})
+    driver.create_read_write("rw", "base", "", {"size": "100M"})
+    path = home / "subvolumes/rw"
+    (path / "file").write_text("x")
+    assert driver.seal("rw")
+    with pytest.raises(OSError, match="Read-only"):
+        (path / "other").write_text("x")
+    assert driver.seal("rw")
+    with pytest.raises(OSError, match="the layer is sealed") as refused:
+        driver.mounts("rw", False)
+    assert (refused.value.errno, refused.value.filename) == (errno.EROFS, str(path))
+    assert driver.get("rw", "") == str(path)  # which sets the limit again
+    assert driver.check_layer("rw") == []
+    assert driver.parent_of("rw", "base") == "base"
+    assert [str(change) for change in driver.changes("rw", "base")] == ["A /file"]
+    driver.create_read_write("child", "rw", "", {})
+    (home / "subvolumes/child/file").write_text("changed")
+    assert [str(change) for change in driver.changes("child", "rw")] == ["C /file"]
+    driver.remove("child")
+    driver.remove("rw")
+    assert driver.layer_ids() == ["base"]
+
+
+def test_an_ordinary_user_seals_its_own_layers(context, home, ordinary_user):
+    home.chmod(0o777)
+    with ordinary_user():
+        driver = BtrfsDriver(context())
+        driver.create_read_write("own", "", "", {})
+        os.makedirs(f"{driver.get('own', '')}/d/e")
+        assert driver.seal("own")
+        driver.create_read_write("child", "own", "", {})
+        os.rmdir(f"{driver.get('child', '')}/d/e")
+        driver.remove("child")
+    driver.create_read_write("roots", "", "", {})
+    with ordinary_user():
+        assert driver.seal("roots")  # it may not, and the layer is like those that `create` makes
+        driver.remove("own")
+    (home / "subvolumes/roots/file").write_text("x")
+    assert driver.layer_ids() == ["roots"]
+
+
+def test_a_sealed_layer_with_subvolumes_inside_is_removed(driver, home):
+    driver.create_read_write("rw", "", "", {})
+    os.mkdir(home / "subvolumes/rw/d")
+    with subvolumes.opened(home / "subvolumes/rw/d") as directory:
+        ioctl.subvol_create(directory, b"inner")
+    (home / "subvolumes/rw/d/inner/file").write_text("x")
+    assert driver.seal("rw")
+    driver.remove("rw")
+    assert driver.layer_ids() == []
+
+
+def test_removal_deletes_nothing_that_is_mounted_in_a_layer(driver, home, tmp_path):
+    (tmp_path / "precious").write_text("x")
+    driver.create_read_write("rw", "", "", {})
+    os.mkdir(home / "subvolumes/rw/data")
+    subprocess.run(["mount", "--bind", tmp_path, home / "subvolumes/rw/data"], check=True)
+    driver.remove("rw")
+    assert driver.layer_ids() == []
+    assert (tmp_path / "precious").read_text() == "x"

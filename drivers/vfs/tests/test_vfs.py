@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,42 @@ def test_ids_are_mapped_when_registered_and_mapped_back_when_exported(tmp_path):
             assert [(member.name, member.uid, member.gid) for member in tar] == [("file", 5, 6)]
         with stored.tar_stream() as stream:
             assert stream.read() == out.getvalue()
+
+
+def test_a_sealed_layer_keeps_its_note(driver, home):
+    base = layer(driver, "base")
+    write(base, "old", b"1")
+    path = writable(driver, "rw", "base")
+    assert driver.mounts("rw", False)[0].source == str(path)
+    write(path, "new", b"2")
+    note = (home / "copied/rw").read_bytes()
+    assert driver.seal("rw") is driver.seal("rw") is True
+    assert (home / "copied/rw").read_bytes() == note
+    assert driver.parent_of("rw") == "base"
+    assert [str(change) for change in driver.changes("rw", "base")] == ["A /new"]
+    child = writable(driver, "child", "rw")
+    write(child, "new", b"3")
+    assert [str(change) for change in driver.changes("child", "rw")] == ["C /new"]
+    (home / "copied/rw").unlink()  # as a repair leaves it
+    assert [str(change) for change in driver.changes("rw", "base")] == ["A /new"]
+    with pytest.raises(FileNotFoundError):
+        driver.seal("missing")
+
+
+@needs_root
+def test_removal_deletes_nothing_that_is_mounted_in_a_layer(driver, home, tmp_path):
+    volume = tmp_path / "volume"
+    write(volume, "precious", b"x")
+    path = writable(driver, "rw", "")
+    write(path, "own", b"x")
+    (path / "data").mkdir()
+    subprocess.run(["mount", "--bind", volume, path / "data"], check=True)
+    try:
+        with pytest.raises(OSError, match="mounted there, and is not removed; unmount it") as refused:
+            driver.remove("rw")
+    finally:
+        subprocess.run(["umount", path / "data"], check=True)
+    assert refused.value.filename == str(path / "data")
+    assert (volume / "precious").read_bytes() == b"x"
+    driver.remove("rw")
+    assert driver.layer_ids() == []

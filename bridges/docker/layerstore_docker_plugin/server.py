@@ -126,6 +126,8 @@ class Connection(BaseHTTPRequestHandler):
     wbufsize = -1
     #: The answer has begun, so that an error cannot be answered any more.
     _answering = False
+    #: The layer of the call, for the log.
+    _layer = ""
 
     def __init__(self, client: socket.socket, server: Server) -> None:
         self._server = server
@@ -135,7 +137,7 @@ class Connection(BaseHTTPRequestHandler):
     def handle(self) -> None:
         """Answer requests until the client or the server closes the connection."""
         if not self._server.enter(self):
-            self.requestline, self.request_version = "", self.protocol_version
+            self.requestline, self.request_version, self.close_connection = "", self.protocol_version, True
             self._answer(503, {"Err": "too many connections, or the server is stopping; try again"})
             return
         try:
@@ -151,7 +153,7 @@ class Connection(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer one request."""
         self._server.note(self, busy=True)
-        self._answering = False
+        self._answering, self._layer = False, ""
         began = time.monotonic()
         body: Body | None = None
         method = "?"
@@ -160,14 +162,15 @@ class Connection(BaseHTTPRequestHandler):
             url = urlsplit(self.path)
             method = url.path.removeprefix("/")
             self._call(method, url.query, body)
-            logger.info("{} in {:.4f} s", method, time.monotonic() - began)
+            logger.info("{}{} in {:.4f} s", method, self._layer, time.monotonic() - began)
         except BadRequest as error:
             logger.warning("{}", error)
             self._fail(error.status, error)
         except Exception as error:
             if isinstance(error, ClientGone) or (self._answering and isinstance(error, ConnectionError)):
                 raise
-            logger.info("{} in {:.4f} s: {}: {}", method, time.monotonic() - began, type(error).__name__, error)
+            took = time.monotonic() - began
+            logger.info("{}{} in {:.4f} s: {}: {}", method, self._layer, took, type(error).__name__, error)
             if is_bug(error):
                 logger.opt(exception=error).error("{} has failed: {}", method, error)
             self._fail(500 if method in STREAMS else 200, error)
@@ -177,6 +180,12 @@ class Connection(BaseHTTPRequestHandler):
             elif not body.ended:
                 self._drain(body)
             self._server.note(self, busy=False)
+
+    def handle_expect_100(self) -> bool:
+        """Tell a client that waits for it to send the body."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that is not HTTP, or not POST, as `BaseHTTPRequestHandler` finds it."""

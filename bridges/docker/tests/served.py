@@ -94,6 +94,22 @@ class Served:
         self.clients.append(client)
         return client
 
+    def peak_memory(self) -> int:
+        """Return the most memory that the server has had, in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+    def wait_for_no_calls(self) -> None:
+        """Wait until the server has no thread but its first: no call that hangs keeps a connection."""
+        for client in self.clients:
+            client.close()
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            if len(os.listdir(f"/proc/{self.process.pid}/task")) == 1:
+                return
+            time.sleep(0.02)
+        raise AssertionError("a connection has not ended")
+
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """Stop the server, and return its exit code."""
         for client in self.clients:

@@ -200,17 +200,20 @@ class Connection(BaseHTTPRequestHandler):
                 fields = parse_qs(query, strict_parsing=bool(query), max_num_fields=16)
             except ValueError as error:
                 raise BadRequest(f"{method}: the query {query!r} cannot be read: {error}") from None
-            given = Arguments(
-                method, {name: values[-1] for name, values in fields.items()}, self._peer, cast("BinaryIO", body)
-            )
-            self._answer(200, call(lent, given))
-        elif call := METHODS.get(method):
-            self._answer(200, call(lent, Arguments.parse(method, body.whole(_MAX_REQUEST), self._peer)))
-        elif stream := STREAMS.get(method):
-            with stream(lent, Arguments.parse(method, body.whole(_MAX_REQUEST), self._peer)) as file:
+            words = {name: values[-1] for name, values in fields.items()}
+            self._layer = f" {words.get('id', '')[:80]}"
+            self._answer(200, call(lent, Arguments(method, words, self._peer, cast("BinaryIO", body))))
+            return
+        if method not in METHODS and method not in STREAMS:
+            raise BadRequest(f"there is no method {method[:100]!r}", 404)
+        given = Arguments.parse(method, body.whole(_MAX_REQUEST), self._peer)
+        if layer := given.text("ID"):
+            self._layer = f" {layer[:80]}"
+        if stream := STREAMS.get(method):
+            with stream(lent, given) as file:
                 self._send(file)
         else:
-            raise BadRequest(f"there is no method {method[:100]!r}", 404)
+            self._answer(200, METHODS[method](lent, given))
 
     def _body(self) -> Body:
         """Return the reader of the request's body."""

@@ -1,7 +1,7 @@
 """Find the drivers that have state under a root, and those of them that the root's store was made with.
 
-State is anything that would be lost without the driver: layers, writable layers, images, pins, what a repair has put in
-quarantine, and the driver's layers whose records are lost.
+State is anything that would be lost without the driver: layers, writable layers, images, pins, an engine's snapshots,
+what a repair has put in quarantine, and the driver's layers whose records are lost.
 
 Docker ignores the state of vfs and takes another driver (moby, `daemon/graphdriver/driver.go`), because it takes vfs
 itself where nothing else works. For a root that Docker created this rule holds here too. In a store of this program vfs
@@ -28,10 +28,10 @@ from layerstore_core.records.own_state import driver_note, recorded_drivers, sta
 #: The directories under `image/<driver>/layerdb` that have entries once a layer or a writable layer has been created.
 _RECORDS: Final = ("sha256", "mounts")
 #: The directories under `layerstore/` with a directory for each driver, whose content would be lost without the driver.
-_KEPT: Final = ("pins", "quarantine")
+_KEPT: Final = ("pins", "quarantine", "snapshots")
 #: The name of the driver whose state Docker ignores, in case that driver is not installed here.
 _LAST_RESORT: Final = "vfs"
-_LAYER: Final = re.compile(r"[0-9a-f]{64}(-init)?", re.ASCII)
+_LAYER: Final = re.compile(r"[0-9a-f]{64}(-init|-snapshot)?", re.ASCII)
 
 
 def chosen_drivers(root: Path) -> list[str]:

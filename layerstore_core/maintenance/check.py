@@ -14,6 +14,7 @@ from layerstore_core.maintenance.check_records import check_pins, check_records,
 from layerstore_core.maintenance.finding import CODES, Finding
 from layerstore_core.maintenance.repair import OnRepaired, Repair
 from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.maintenance.snapshots.check import check_snapshots
 from layerstore_core.store.store import LayerStore
 
 __all__ = ["CODES", "Finding", "RepairSource", "check_store", "repair"]
@@ -60,8 +61,8 @@ def check_store(
 
 
 def _first_look(store: LayerStore, *, records_locked: bool = False) -> list[Finding]:
-    """Check the records of layers, and the driver."""
-    return [*check_records(store), *check_driver(store, records_locked=records_locked)]
+    """Check the records of layers, the driver, and the snapshots."""
+    return [*check_records(store), *check_driver(store, records_locked=records_locked), *check_snapshots(store)]
 
 
 def _last_look(store: LayerStore) -> list[Finding]:

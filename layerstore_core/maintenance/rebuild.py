@@ -11,6 +11,7 @@ from layerstore_core.errors import BadRecord, LayerDoesNotExist, LayerStoreError
 from layerstore_core.log import logger
 from layerstore_core.maintenance.check_driver import recorded_layers
 from layerstore_core.maintenance.repair_source import RepairSource
+from layerstore_core.maintenance.snapshots.check import recorded_snapshot_layers
 from layerstore_core.records.layer_record import read_digest
 from layerstore_core.store.handles import live_layer
 from layerstore_core.store.parentage import other_parent
@@ -101,7 +102,7 @@ def _rebuild(
 def _reattach_children(store: LayerStore, cache_id: str) -> None:
     """Attach the children of a layer that was rebuilt to the new one, which has the same content."""
     ids = {cache_id}
-    for child in recorded_layers(store):
+    for child in (*recorded_layers(store), *recorded_snapshot_layers(store)):
         if child.parent_id not in ids:
             continue
         ids.add(child.layer_id)

@@ -128,6 +128,10 @@ class Repair:
                     return self._put_away(Path(finding.subject), "blob")
             case "unreadable-origin":
                 return self._of_origin(Path(finding.subject))
+            case "damaged-snapshots" | "lost-snapshots":
+                return self._of_snapshots(finding)
+            case "unfinished-snapshot":
+                return self._of_unfinished()
             case _ if finding.code in _OF_LAYERS:
                 return self._of_layer(finding)
         return ""
@@ -154,6 +158,8 @@ class Repair:
         return self._move_to_quarantine(record) if self._force and record is not None else ""
 
     def _of_layer(self, finding: Finding) -> str:
+        if finding.subject.startswith("snapshot "):
+            return self._of_snapshots(finding)
         if not finding.subject.startswith("sha256:"):
             return self._of_writable(finding)
         chain = ChainID(finding.subject)
@@ -163,6 +169,19 @@ class Repair:
             with self._store.context.changing_records() as db:
                 return self._move_to_quarantine(db.layer_path(chain))
         return ""
+
+    def _of_snapshots(self, finding: Finding) -> str:
+        from layerstore_core.maintenance.snapshots import repair  # lazy: few stores have snapshots
+
+        if finding.code in _OF_LAYERS:
+            return repair.repair_snapshot_layer(self._store, finding)
+        return repair.repair_snapshots(self._store, finding, force=self._force)
+
+    def _of_unfinished(self) -> str:
+        from layerstore_core.snapshots.remove import finish_left  # lazy: few stores have snapshots
+
+        finish_left(self._store.context, dry_run=False)
+        return "" if any(row.state != "ready" for row in self._store.context.snapshots.rows()) else "removed"
 
     def _of_writable(self, finding: Finding) -> str:
         name = next((name for name in self._store.rw_layers() if subject_of(name) == finding.subject), None)

@@ -10,6 +10,7 @@ from layerstore_core.errors import MaxDepthExceeded, SnapshotExists, WrongSnapsh
 from layerstore_core.log import logger
 from layerstore_core.records.snapshots import rows
 from layerstore_core.snapshots.create import begin, new_driver_id
+from layerstore_core.snapshots.layers import parent_layer_id
 from layerstore_core.snapshots.owner import Owner, existing, now
 from layerstore_core.snapshots.remove import finish, undo
 
@@ -46,7 +47,7 @@ def commit(owner: Owner, name: str, key: str, labels: Mapping[str, str]) -> None
             f"the snapshot {key!r} is {row.depth} layers deep; the driver {driver.name} can hold {deepest}"
         )
     with owner.flushes.watching() as flush, while_doing(f"committing the snapshot {key!r}"):
-        usage = driver.usage(row.driver_id, row.parent_driver_id)
+        usage = driver.usage(row.driver_id, parent_layer_id(owner.store, row))
         if driver.seal(row.driver_id):
             flush()
             owner.journal.write(lambda database: _record(database, row, name, labels, usage))
@@ -99,15 +100,16 @@ def _copy(
     from layerstore_core.tar.scanner import TarScanner
 
     driver, new_id = owner.store.driver, new_driver_id()
+    parent_id = parent_layer_id(owner.store, row)
     new = owner.journal.write(
         lambda database: begin(database, name, row.parent, labels, kind=rows.COMMITTED, driver_id=new_id),
         durable=False,
     )
     try:
-        driver.create(new_id, row.parent_driver_id, {})
-        with closing(driver.diff(row.driver_id, row.parent_driver_id)) as tar:
+        driver.create(new_id, parent_id, {})
+        with closing(driver.diff(row.driver_id, parent_id)) as tar:
             stream = LayerStream(TarScanner(lambda: tar.read(1 << 20)))
-            driver.apply_diff(new_id, row.parent_driver_id, stream)
+            driver.apply_diff(new_id, parent_id, stream)
         flush()
 
         def replace(database: Connection) -> None:

@@ -10,6 +10,7 @@ from layerstore_core.errors import InvalidSnapshot, SnapshotExists, WrongSnapsho
 from layerstore_core.log import logger
 from layerstore_core.records.snapshots import rows
 from layerstore_core.records.snapshots.records import SUFFIX
+from layerstore_core.snapshots.layers import parent_layer_id
 from layerstore_core.snapshots.owner import Owner, existing, now
 from layerstore_core.snapshots.remove import undo
 
@@ -50,7 +51,7 @@ def create(owner: Owner, key: str, parent: str, labels: Mapping[str, str], kind:
         try:
             if own_layer:
                 with while_doing(f"creating a layer for the snapshot {key!r} in {driver.home}"):
-                    driver.create_read_write(driver_id, row.parent_driver_id, "", {})
+                    driver.create_read_write(driver_id, parent_layer_id(owner.store, row), "", {})
             found = instructions(owner, row)
             if own_layer:
                 flush()
@@ -58,7 +59,7 @@ def create(owner: Owner, key: str, parent: str, labels: Mapping[str, str], kind:
         except BaseException:
             undo(owner, row)
             raise
-    logger.info("made the {} snapshot {!r} on {!r}: layer {}", kind, key, parent, driver_id or row.parent_driver_id)
+    logger.info("made the {} snapshot {!r} on {!r}: layer {}", kind, key, parent, driver_id or "of its parent")
     return found
 
 
@@ -109,8 +110,8 @@ def mounts(owner: Owner, key: str) -> list[MountSpec]:
 
 def instructions(owner: Owner, row: SnapshotRow) -> list[MountSpec]:
     """Return how the layer of a snapshot, or for a view without one that of its parent, is mounted."""
-    driver_id = row.driver_id or row.parent_driver_id
-    return owner.store.driver.mounts(driver_id, read_only=row.kind == rows.VIEW)
+    shown = row.driver_id or parent_layer_id(owner.store, row)
+    return owner.store.driver.mounts(shown, read_only=row.kind == rows.VIEW)
 
 
 def new_driver_id() -> str:

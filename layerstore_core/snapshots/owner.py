@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from layerstore_core.store.context import StoreContext
 
 
+#: How often, and with which pause in seconds, the lock of the snapshots is tried before it counts as an owner's.
+_TRIES: Final = 10
+_PAUSE: Final = 0.02
+
+
 class Owner:
     """The snapshots of one root and driver, which nobody else changes as long as this object is open.
 
@@ -100,15 +105,31 @@ def own(store: StoreContext) -> Owner:
     """
     _check_writable(store)
     make_directory(store.snapshots.path.parent, 0o700, durable=store.config.durability == "full")
+    return Owner(store, _locked(store))
+
+
+@contextmanager
+def locking(store: StoreContext) -> Iterator[None]:
+    """Keep others from becoming the owner for a block, without looking at the database; errors as `own`."""
+    _check_writable(store)
+    with _locked(store):
+        yield
+
+
+def _locked(store: StoreContext) -> Descriptor:
     # `owning_for_a_moment` keeps this lock all the time: it is waited for, and a server is not.
     with store.locks.exclusive(_gate(store)):
-        lock = try_lock(store.snapshots.path.parent)
+        lock = None
+        for _ in range(_TRIES):  # `is_unowned` has it for a moment, too
+            if (lock := try_lock(store.snapshots.path.parent)) is not None:
+                break
+            time.sleep(_PAUSE)
     if lock is None:
         raise SnapshotsInUse(
             f"the snapshots of {store.root} with the driver {store.driver.name} are in use by another process, or by "
             "another object of this one: only one at a time can change them; stop the other server, or use its socket"
         )
-    return Owner(store, lock)
+    return lock
 
 
 @contextmanager
@@ -131,11 +152,10 @@ def owning_for_a_moment(store: StoreContext) -> Iterator[Owner | None]:
 
 
 def is_unowned(store: StoreContext) -> bool:
-    """Return whether there are snapshots, and no process is their owner now."""
+    """Return whether there are snapshots, and no process is their owner now. Waits for nothing."""
     if not store.snapshots.exist():
         return False
-    with store.locks.exclusive(_gate(store)):
-        lock = try_lock(store.snapshots.path.parent)
+    lock = try_lock(store.snapshots.path.parent)
     if lock is not None:
         lock.close()
     return lock is not None

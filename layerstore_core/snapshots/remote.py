@@ -80,7 +80,7 @@ def _add(database: Connection, key: str, parent: str, labels: Mapping[str, str],
         return None
     chain = node.record.chain_id
     known = rows.find_remote(database, chain, parent_row.number if parent_row is not None else None)
-    if known is not None and known.labels.get(TARGET_LABEL) == chain and known.driver_id == node.record.cache_id:
+    if known is not None and known.labels.get(TARGET_LABEL) == chain:
         return known
     return rows.insert(
         database,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from layerstore_core.errors import while_doing
 from layerstore_core.records.snapshots import rows
+from layerstore_core.snapshots.layers import layer_id, parent_layer_id
 from layerstore_core.snapshots.model import SnapshotUsage
 from layerstore_core.snapshots.owner import Owner
 
@@ -25,7 +26,7 @@ def usage_of(owner: Owner, key: str) -> SnapshotUsage:
     if row.kind == rows.COMMITTED and row.size is not None and row.inodes is not None:
         return SnapshotUsage(row.size, row.inodes)
     with while_doing(f"counting the files of the snapshot {key!r}"):
-        size, inodes = owner.store.driver.usage(row.driver_id, _compared_with(owner, row))
+        size, inodes = owner.store.driver.usage(layer_id(owner.store, row), _compared_with(owner, row))
     if row.kind == rows.COMMITTED:  # a layer of the store, whose files nobody has counted before
         owner.journal.write(lambda database: rows.change(database, row.number, size=size, inodes=inodes), durable=False)
     return SnapshotUsage(size, inodes)
@@ -34,6 +35,6 @@ def usage_of(owner: Owner, key: str) -> SnapshotUsage:
 def _compared_with(owner: Owner, row: SnapshotRow) -> str:
     """Return the driver's ID of the layer below: for a layer of the store its own parent, else the snapshot's."""
     if row.chain_id is None:
-        return row.parent_driver_id
+        return parent_layer_id(owner.store, row)
     node = owner.store.catalog.find_layer(row.chain_id)
     return node.parent.record.cache_id if node is not None and node.parent is not None else ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerstore_core.records.layerdb import LayerDB
     from layerstore_core.records.pins import Pins
     from layerstore_core.records.quarantine import QuarantinedReferences
+    from layerstore_core.records.snapshots.records import SnapshotRecords
     from layerstore_core.store.catalog import Catalog
 
 
@@ -67,6 +68,39 @@ class LostRecords:
         """
         for bad in self.unreadable():
             raise bad
+
+
+class LostSnapshots:
+    """References of an engine's snapshots whose database is gone: they may be to any layer.
+
+    Args:
+        records: the records of snapshots.
+        layer_ids: lists the driver's layers.
+    """
+
+    def __init__(self, records: SnapshotRecords, layer_ids: Callable[[], list[str] | None]) -> None:
+        self._records = records
+        self._layer_ids = layer_ids
+        self._none_lost = False
+
+    def references_to(self, _chain: ChainID) -> list[str]:
+        """Return nothing: it is not known which layers the records referred to."""
+        return []
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return no layer; see `ReferenceSource`."""
+        return ()
+
+    def unreadable(self) -> list[BadRecord]:
+        """Return the database if it is missing though the driver has layers of snapshots."""
+        if self._records.exist():
+            self._none_lost = False
+        elif not self._none_lost:
+            # Looked at once: the first snapshot makes the database before the driver makes its layer.
+            if lost := self._records.lost(self._layer_ids() or ()):
+                return [lost]
+            self._none_lost = True
+        return []
 
 
 class LostLayers:

@@ -23,7 +23,7 @@ from layerstore_core.store.catalog import Catalog
 from layerstore_core.store.context import StoreContext, images_key
 from layerstore_core.store.delete import recover
 from layerstore_core.store.locate import has_store, require_proc, require_store
-from layerstore_core.store.lost import LostLayers, LostRecords
+from layerstore_core.store.lost import LostLayers, LostRecords, LostSnapshots
 from layerstore_core.store.mounts.records import TreeMounts
 from layerstore_core.store.nodes import Problem
 from layerstore_core.store.parentage import KnownParents
@@ -111,6 +111,7 @@ def make_context(
     catalog.add_reference_source(KnownParents(driver, catalog.mounts, catalog.find_layer))
     catalog.add_reference_source(lost)
     catalog.add_reference_source(context.snapshots)
+    catalog.add_reference_source(LostSnapshots(context.snapshots, driver.layer_ids))
     catalog.add_reference_source(LostLayers(db, pins, quarantined, catalog))
     try:
         if locks.writable:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import replacing
@@ -58,12 +58,13 @@ _SCHEMA: Final = (
 )
 
 
-def create_database(path: Path, *, durable: bool) -> None:
-    """Create an empty database, whole or not at all.
+def create_database(path: Path, *, durable: bool, content: Iterable[tuple[Any, ...]] = ()) -> None:
+    """Create a database, whole or not at all.
 
     Args:
         path: where; the directory is made.
         durable: whether it must be on disk when the call returns.
+        content: its rows, as `raw_rows` returns them.
 
     Raises:
         OSError: it cannot be written.
@@ -77,9 +78,17 @@ def create_database(path: Path, *, durable: bool) -> None:
         database.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             database.execute(statement)
+        for values in content:
+            database.execute(f"INSERT INTO snapshots VALUES ({', '.join('?' * len(values))})", values)
         database.execute(f"PRAGMA application_id = {_APPLICATION}")
         database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("COMMIT")
+
+
+def raw_rows(path: Path) -> list[tuple[Any, ...]]:
+    """Return all rows of a database whose indexes may be damaged, and write its log back; errors as `open_database`."""
+    with translating_errors(path), closing(open_database(path)) as database:
+        return database.execute("SELECT * FROM snapshots NOT INDEXED ORDER BY number").fetchall()
 
 
 def open_database(path: Path) -> Connection:
@@ -111,9 +120,47 @@ def reading_database(path: Path) -> Iterator[Connection]:
     Errors of the block are those of `open_database`, too.
     """
     _check_files(path)
-    with translating_errors(path), closing(_connect(path, "mode=ro")) as database:
-        _check(database, path)
+    with translating_errors(path), _connected_for_reading(path) as database:
         yield database
+
+
+@contextmanager
+def _connected_for_reading(path: Path) -> Iterator[Connection]:
+    import sqlite3
+
+    with closing(_connect(path, "mode=ro")) as database:
+        try:
+            _check(database, path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                raise
+        else:
+            yield database
+            return
+    # On a root that cannot be written SQLite cannot make the file that readers share. A log without it is of a writer
+    # that was killed, so that nothing changes meanwhile.
+    log = path.with_name(f"{path.name}-wal")
+    if inside.exists(log) and inside.status(log).st_size:
+        with _copied(path, log) as copy, closing(_connect(copy)) as database:
+            _check(database, path)
+            yield database
+    else:
+        with closing(_connect(path, "mode=ro&immutable=1")) as database:
+            _check(database, path)
+            yield database
+
+
+@contextmanager
+def _copied(path: Path, log: Path) -> Iterator[Path]:
+    """Copy a database and its log into a temporary directory for a block: SQLite has to write to read both."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="layerstore-") as directory:
+        for file in (path, log):
+            with open(file, "rb", opener=inside.opener) as source, open(Path(directory, file.name), "xb") as target:
+                shutil.copyfileobj(source, target)
+        yield Path(directory, path.name)
 
 
 def _connect(path: Path, options: str = "") -> Connection:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 from layerstore_core.records.snapshots.database import open_database, translating_errors
 
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 _T = TypeVar("_T")
+
+
+#: The journals that a forked child must not close.
+_open_in_this_process: Final[WeakSet[SnapshotJournal]] = WeakSet()
+
+
+def _leak_in_child() -> None:
+    for journal in list(_open_in_this_process):
+        journal.leak()
+
+
+os.register_at_fork(after_in_child=_leak_in_child)
 
 
 class SnapshotJournal:
@@ -46,11 +60,13 @@ class SnapshotJournal:
         except BaseException:
             self._writer.close()
             raise
+        _open_in_this_process.add(self)
         self._flushes = False
         self._writer.execute("PRAGMA synchronous = NORMAL")
 
     def close(self) -> None:
         """Close the database."""
+        _open_in_this_process.discard(self)
         with self._writing, self._reading:
             self._reader.close()
             self._writer.close()
@@ -85,6 +101,17 @@ class SnapshotJournal:
         if mine.error is not None:
             raise mine.error
         return cast("_T", mine.result)
+
+    def leak(self) -> None:
+        """Keep the connections for ever in a forked child.
+
+        If they were closed there, SQLite would let go of locks of the parent, and might remove its log
+        (sqlite.org/howtocorrupt.html, 2.6).
+        """
+        import ctypes
+
+        for connection in (self._writer, self._reader):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def _run(self, batch: list[_Change]) -> None:
         try:

@@ -55,6 +55,33 @@ class SnapshotRecords:
 
         return self._read(query, list)
 
+    def row(self, number: int) -> SnapshotRow | None:
+        """Return one row by its number, `None` where there is none; errors as `rows`."""
+
+        def query(database: Connection) -> SnapshotRow | None:
+            from layerstore_core.records.snapshots.rows import find_number
+
+            return find_number(database, number)
+
+        return self._read(query, lambda: None)
+
+    def check(self) -> None:
+        """Read the whole database, and check that it is consistent.
+
+        Raises:
+            BadRecord, OSError: it is not, or cannot be read.
+        """
+
+        def query(database: Connection) -> list[str]:
+            from layerstore_core.records.snapshots.rows import all_rows
+
+            all_rows(database)
+            return [str(problem) for (problem,) in database.execute("PRAGMA integrity_check(10)")]
+
+        problems = self._read(query, lambda: ["ok"])
+        if problems != ["ok"]:
+            raise BadRecord(self.path, f"the database of snapshots is damaged: {'; '.join(problems)}")
+
     def driver_ids(self) -> set[str]:
         """Return the driver's IDs of all layers that snapshots have, or may have; errors as `rows`."""
 
@@ -96,15 +123,16 @@ class SnapshotRecords:
         """Return all layers of the store that are snapshots; see `ReferenceSource`; errors as `rows`."""
 
         def query(database: Connection) -> set[ChainID]:
-            found = database.execute("SELECT DISTINCT chain_id FROM snapshots WHERE chain_id IS NOT NULL")
-            return {ChainID.trusted(str(chain)) for (chain,) in found}
+            from layerstore_core.records.snapshots.rows import chains
+
+            return chains(database)
 
         return self._read(query, set)
 
     def unreadable(self) -> list[BadRecord]:
         """Return the database if it cannot be read: it may refer to any layer."""
         try:
-            self._read(lambda database: database.execute("SELECT 1 FROM snapshots LIMIT 1").fetchall(), list)
+            self.all_references()
         except BadRecord as error:
             return [error]
         except OSError as error:

@@ -25,8 +25,8 @@ REMOVING: Final = "removing"
 _PAGE: Final = 200
 _DRIVER_ID: Final = re.compile(r"[a-z0-9-]{0,128}", re.ASCII)
 _SELECT: Final = (
-    "SELECT s.number, s.key, s.parent, p.key, p.driver_id, s.kind, s.state, s.driver_id, s.chain_id, s.labels, "
-    "s.created, s.updated, s.size, s.inodes, s.depth "
+    "SELECT s.number, s.key, s.parent, p.key, p.driver_id, p.chain_id, s.kind, s.state, s.driver_id, s.chain_id, "
+    "s.labels, s.created, s.updated, s.size, s.inodes, s.depth "
     "FROM snapshots AS s LEFT JOIN snapshots AS p ON p.number = s.parent"
 )
 
@@ -40,10 +40,12 @@ class SnapshotRow:
         key: its key.
         parent_number: the number of its parent; `None` for none.
         parent: the key of its parent, `""` for none.
-        parent_driver_id: the driver's ID of its parent's layer, `""` for none.
+        parent_driver_id: the driver's ID of its parent's layer, `""` for none, as it was when that was recorded.
+        parent_chain_id: the layer of the store that its parent is; `None` for none.
         kind: `VIEW`, `ACTIVE` or `COMMITTED`.
         state: `CREATING`, `READY` or `REMOVING`.
-        driver_id: the driver's ID of its layer, `""` for a view without one.
+        driver_id: the driver's ID of its layer, `""` for a view without one. A layer of the store may have got another
+            one since: see `layers.layer_id`.
         chain_id: the layer of the store that it is; `None` for one of its own.
         labels: the caller's labels.
         created: nanoseconds since the epoch; of a committed one, those of its commit.
@@ -58,6 +60,7 @@ class SnapshotRow:
     parent_number: int | None
     parent: str
     parent_driver_id: str
+    parent_chain_id: ChainID | None
     kind: str
     state: str
     driver_id: str
@@ -114,6 +117,19 @@ def all_rows(database: Connection) -> list[SnapshotRow]:
 def of_chain(database: Connection, chain: str) -> list[SnapshotRow]:
     """Return the rows, in all states, that are a layer of the store."""
     return list(_rows(database, "WHERE s.chain_id = ? ORDER BY s.number", chain))
+
+
+def chains(database: Connection) -> set[ChainID]:
+    """Return all layers of the store that are snapshots.
+
+    Raises:
+        UnreadableRow: a row names something else.
+    """
+    found = database.execute("SELECT DISTINCT chain_id FROM snapshots WHERE chain_id IS NOT NULL").fetchall()
+    try:
+        return {ChainID(chain) for (chain,) in found}
+    except (ValueError, TypeError) as error:
+        raise UnreadableRow(f"the record of a snapshot does not name its layer: {error}") from error
 
 
 def has_children(database: Connection, number: int, *, in_any_state: bool = False) -> bool:
@@ -189,12 +205,13 @@ def _rows(database: Connection, condition: str, *values: Any) -> Iterator[Snapsh
 
 
 def _row(values: tuple[Any, ...]) -> SnapshotRow:
-    number, key, parent, parent_key, parent_driver_id, kind, state, driver_id, chain, labels, *rest = values
-    created, updated, size, inodes, depth = rest
+    number, key, parent, parent_key, parent_driver_id, parent_chain, *own = values
+    kind, state, driver_id, chain, labels, created, updated, size, inodes, depth = own
     damaged = UnreadableRow(f"the record of snapshot {str(key)[:300]!r}, number {number}, is damaged")
     try:
         named = json.loads(labels)
         chain_id = None if chain is None else ChainID(chain)
+        parent_chain_id = None if parent_chain is None else ChainID(parent_chain)
         right = (
             isinstance(key, str) and kind in (VIEW, ACTIVE, COMMITTED) and state in (CREATING, READY, REMOVING),
             _DRIVER_ID.fullmatch(driver_id),
@@ -213,6 +230,7 @@ def _row(values: tuple[Any, ...]) -> SnapshotRow:
         parent,
         parent_key or "",
         parent_driver_id or "",
+        parent_chain_id,
         kind,
         state,
         driver_id,

@@ -1,0 +1,1 @@
+"""Check and repair the snapshots of an engine."""

@@ -1,0 +1,217 @@
+"""Snapshots in check, repair, gc and references: damaged and missing databases, lost and broken layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from layerstore_core import BadRecord, LayerStore, SnapshotExists, Snapshots, check_store, collect_garbage, repair
+from layerstore_core.records.snapshots import rows
+from tests.snapshots.mounting import committed
+from tests.store.layers import BASE, MIDDLE, register
+
+REF = "containerd.io/snapshot.ref"
+
+
+@pytest.fixture
+def driver() -> str:
+    return "vfs"
+
+
+@pytest.fixture
+def used(store: LayerStore) -> LayerStore:
+    """Return a store with two layers, a snapshot of the lower one, one committed, one active, and a view."""
+    base = register(store, BASE)
+    middle = register(store, MIDDLE, base)
+    with Snapshots(store) as snapshots:
+        with pytest.raises(SnapshotExists):
+            snapshots.prepare("x", "", {REF: base.chain_id})
+        remote = next(snapshots.walk()).key
+        committed(snapshots, "one", remote, {"a": b"a"})
+        snapshots.prepare("box", "one")
+        snapshots.view("look", "one")
+    middle.close()
+    base.close()
+    assert codes(store) == []
+    return store
+
+
+def database(store: LayerStore) -> Path:
+    return store.root / "layerstore" / "snapshots" / store.driver_name / "snapshots.db"
+
+
+def codes(store: LayerStore) -> list[str]:
+    return [finding.code for finding in check_store(store)]
+
+
+def layers(store: LayerStore) -> list[str]:
+    return sorted(store.driver.layer_ids() or ())
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def replace_by_text(path: Path) -> None:
+    path.write_bytes(b"no database")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def remove_all(path: Path) -> None:
+    shutil.rmtree(path.parent.parent)
+
+
+def replace_by_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def link_again(path: Path) -> None:
+    os.link(path, path.with_name("other"))
+
+
+def add_trigger(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("CREATE TRIGGER t AFTER INSERT ON snapshots BEGIN DELETE FROM snapshots; END")
+        opened.commit()
+
+
+def spoil_a_reference(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("UPDATE snapshots SET chain_id = 'sha256:0' WHERE chain_id IS NOT NULL")
+        opened.commit()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_off,
+        replace_by_text,
+        empty,
+        remove,
+        remove_all,
+        replace_by_link,
+        link_again,
+        add_trigger,
+    ],
+)
+def test_a_database_that_cannot_be_read_is_not_taken_for_empty(used: LayerStore, open_store, damage, said):
+    before = layers(used)
+    used.close()
+    damage(database(used))
+    store = open_store()
+    code = "lost-snapshots" if damage in (remove, remove_all) else "damaged-snapshots"
+    assert codes(store) == [code]
+    assert str(database(store)) in str(check_store(store)[0])
+    with pytest.raises(BadRecord, match=str(database(store))):
+        Snapshots(store)
+
+    assert [bad.path for bad in store.unreadable()] == [database(store)]
+    assert collect_garbage(store) == []
+    assert any("layers of snapshots, which are kept" in record["message"] for record in said)
+    assert codes(open_store()) == [code]
+    assert layers(store) == before
+    # A stray of another kind can still be told from them.
+    store.driver.create("0" * 64, "", {})
+    assert [found.name for found in collect_garbage(store)] == ["0" * 64]
+
+    assert [finding.code for finding in repair(store, check_store(store))] == [code]
+    assert repair(store, check_store(store), force=True) == []
+    if code == "damaged-snapshots":
+        assert any("snapshots.db" in name for name in os.listdir(store.context.quarantine.path))
+    assert {found.kind for found in collect_garbage(store)} == {"layer", "stray driver layer"}
+    assert layers(store) == []
+    with Snapshots(store) as snapshots:
+        assert list(snapshots.walk()) == []
+
+
+def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
+    before = layers(used)
+    used.close()
+    spoil_a_reference(database(used))
+    store = open_store()
+    assert codes(store) == ["damaged-snapshots"]
+    assert collect_garbage(store) == []
+    assert layers(store) == before
+    with Snapshots(store) as snapshots, pytest.raises(BadRecord, match=r"the record of snapshot .* is damaged"):
+        list(snapshots.walk())
+
+
+def test_damaged_indexes_are_made_again(used: LayerStore, open_store):
+    """The page of an index is overwritten: the rows are whole."""
+    used.close()
+    path = database(used)
+    with closing(sqlite3.connect(path)) as opened:
+        (page,) = opened.execute("SELECT rootpage FROM sqlite_master WHERE name = 'snapshots_by_key'").fetchone()
+        (size,) = opened.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * size + 8 : page * size] = bytes(size - 8)
+    path.write_bytes(content)
+    store = open_store()
+    assert codes(store) == ["damaged-snapshots"]
+    assert repair(store, check_store(store)) == []
+    assert codes(store) == []
+    with Snapshots(store) as snapshots:
+        assert [snapshot.key for snapshot in snapshots.walk()][1:] == ["one", "box", "look"]
+        assert snapshots.stat("one").key == "one"
+
+
+def test_a_lost_layer_is_found(used: LayerStore):
+    (row,) = [row for row in used.context.snapshots.rows() if row.key == "box"]
+    used.driver.remove(row.driver_id)
+    (finding,) = check_store(used)
+    assert (finding.code, finding.subject) == ("missing-in-driver", "snapshot 'box'")
+    assert repair(used, [finding], force=True) == [finding]
+    with Snapshots(used) as snapshots:
+        snapshots.remove("box")
+    assert codes(used) == []
+
+
+def test_a_snapshot_of_a_layer_that_is_gone_is_found(used: LayerStore):
+    base = next(row.chain_id for row in used.context.snapshots.rows() if row.chain_id)
+    shutil.move(used.context.db.layer_path(base), used.root / "elsewhere")
+    found = check_store(used)
+    assert ("missing-in-driver", used.context.snapshots.rows()[0].key) in {
+        (finding.code, finding.subject.removeprefix("snapshot ").strip("'")) for finding in found
+    }
+    assert f"layer {base} of the store, which is missing" in str(found)
+
+
+def test_gc_finishes_what_a_killed_owner_left(used: LayerStore):
+    with Snapshots(used) as snapshots:
+        used.context.snapshots  # noqa: B018
+        snapshots.prepare("unfinished")
+    with closing(sqlite3.connect(database(used))) as opened:
+        opened.execute("UPDATE snapshots SET state = 'creating' WHERE key = 'unfinished'")
+        opened.execute("UPDATE snapshots SET state = 'removing' WHERE key = 'box'")
+        opened.commit()
+    assert codes(used) == ["unfinished-snapshot", "unfinished-snapshot"]
+    would = collect_garbage(used, dry_run=True)
+    assert [(found.kind, found.name) for found in would if found.kind != "layer"] == [
+        ("unfinished snapshot", "box"),
+        ("unfinished snapshot", "unfinished"),
+    ]
+    assert sorted(map(str, collect_garbage(used))) == sorted(map(str, would))
+    assert codes(used) == []
+    assert [row.state for row in used.context.snapshots.rows()] == [rows.READY] * 3
+
+
+def test_a_layer_of_a_snapshot_is_held_and_not_pruned(used: LayerStore):
+    base = next(row.chain_id for row in used.context.snapshots.rows() if row.chain_id)
+    with used.get(base) as layer:
+        used.release(layer)
+    assert used.has_layer(base)
+    assert [found.kind for found in collect_garbage(used)] == ["layer"]  # the one above it
+    assert used.has_layer(base)

@@ -80,7 +80,7 @@ def judge(name: str, results: go.Results, say: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_glue_with_containerds_own_snapshotter(program, tmp_path, capsys):
-    judge("containerd's native snapshotter", run(program, "TestProxy", tmp_path), capsys)
+    judge("containerd's native snapshotter", run(program, "TestProxy", tmp_path, server=["control"]), capsys)
 
 
 @pytest.mark.parametrize("way", ["Proxy", "Metadata", "Killed"])
@@ -88,6 +88,16 @@ def test_the_suite(program, driver, directory, way, capsys):
     server, check = [*SERVER, "--driver", driver], [*CHECK, "--driver", driver, "check", "--full"]
     results = run(program, f"Test{way}", directory, server=server, check=check)
     judge(f"layerstore-snapshotter, {driver}, {way.lower()}", results, capsys)
+
+
+def test_many_clients(program, driver, directory, capsys):
+    """Sixteen at work on one server, each in twelve rounds, with others that list: each finds what it wrote."""
+    server, check = [*SERVER, "--driver", driver], [*CHECK, "--driver", driver, "check", "--full"]
+    results = run(program, "TestMany", directory, server=server, check=check)
+    with capsys.disabled():
+        print(f"\nlayerstore-snapshotter, {driver}, many clients: {results}", end=" ")
+    assert not results.failed, "\n".join(results.failed.values())
+    assert results.passed == ["TestMany"]
 
 
 def test_layers_that_the_store_has_are_not_unpacked(program, driver, directory, capsys):

@@ -21,7 +21,7 @@ import (
 
 // Each variable is a JSON list: a command and its arguments, in which {root} and {address} are replaced.
 const (
-	// The server. Without it, the test binary itself serves containerd's own native snapshotter.
+	// The server. With the list ["control"] the test binary itself serves containerd's own native snapshotter.
 	serverVariable = "SUITE_SERVER"
 	// A command that is run on the root after its server has ended. Its exit code has to be 0.
 	checkVariable = "SUITE_CHECK"
@@ -80,6 +80,9 @@ func (s *server) launch() error {
 		return err
 	}
 	if command == nil {
+		return fmt.Errorf("%s has to name a server", serverVariable)
+	}
+	if command.Args[0] == "control" {
 		command = controlCommand(s.root, s.address())
 	}
 	command.Stdout, command.Stderr = &s.output, &s.output

@@ -63,10 +63,16 @@ def directory(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield tmp_path_factory.mktemp("roots")
 
 
-def run(program: Path, directory: Path, driver: str, *arguments: str, quota: str = "no") -> go.Results:
-    environment = {"TMPDIR": str(directory), "SUITE_QUOTA": quota}
-    if driver:
-        environment["SUITE_SERVER"] = json.dumps([*SERVER, "--driver", driver])
+def run(
+    program: Path, directory: Path, driver: str, *arguments: str, quota: str = "no", kill: str = "no"
+) -> go.Results:
+    server = [*SERVER, "--driver", driver] if driver else ["control"]
+    environment = {
+        "TMPDIR": str(directory),
+        "SUITE_SERVER": json.dumps(server),
+        "SUITE_QUOTA": quota,
+        "SUITE_KILL": kill,
+    }
     return go.run(program, arguments, environment, timeout=600)
 
 
@@ -92,6 +98,13 @@ def test_the_scenarios(program, driver, directory, capsys):
     judge_tests(f"layerstore-graphdriver, {driver}", results, capsys, quota=limits)
     if not limits:
         assert "use overlay2 on" in results.skipped["TestSetQuota"] or "prjquota" in results.skipped["TestSetQuota"]
+
+
+def test_the_scenarios_with_a_server_that_is_killed(program, driver, directory, capsys):
+    """Every few calls. Docker does not notice: it calls Init once, when the daemon starts."""
+    limits = driver == "btrfs"
+    results = run(program, directory, driver, quota="yes" if limits else "no", kill="yes")
+    judge_tests(f"layerstore-graphdriver, {driver}, killed", results, capsys, quota=limits)
 
 
 def test_the_benchmarks_as_scenarios(program, driver, directory, capsys):

@@ -18,8 +18,8 @@ import (
 	"github.com/docker/docker/pkg/plugins"
 )
 
-// A JSON list: the command of the server and its arguments, in which {root} and {address} are replaced. Without it, the
-// tests run over moby's own vfs driver, in this process.
+// A JSON list: the command of the server and its arguments, in which {root} and {address} are replaced. With the
+// list ["control"] the tests run over moby's own vfs driver, in this process.
 const serverVariable = "SUITE_SERVER"
 
 // Of the driver, for moby. No driver of moby has it.
@@ -54,6 +54,9 @@ func open(home string, options []string, uidMaps, gidMaps []idtools.IDMap) (grap
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%v; %w: %s", server.stop(), err, server.output.String())
+	}
+	if os.Getenv(killVariable) == "yes" {
+		client = &killing{client, server, 0}
 	}
 	return &driver{client, server}, nil
 }

@@ -27,6 +27,7 @@ _TESTS: Final = (
     "registry",
     "reliability/test_interrupts.py",
     "reliability/test_kills.py",
+    "snapshots",
     "store",
     "view",
 )

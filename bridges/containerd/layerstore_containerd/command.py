@@ -157,7 +157,10 @@ def unit(kind: str) -> str:
         kind: "service" or "socket".
     """
     text = files(__package__).joinpath("units", f"{PROGRAM}.{kind}").read_text()
-    return text.replace("@PROGRAM@", os.path.abspath(sys.argv[0]))
+    program = os.path.abspath(sys.argv[0])
+    if os.path.basename(program) != PROGRAM:  # started as `python -m layerstore_containerd`
+        program = os.path.join(os.path.dirname(sys.executable), PROGRAM)
+    return text.replace("@PROGRAM@", '"' + program.replace("%", "%%") + '"')
 
 
 def main() -> NoReturn:

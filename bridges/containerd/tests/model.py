@@ -34,10 +34,11 @@ class Model:
     def new(self, key: str, parent: str, kind: str, labels: Mapping[str, str]) -> None:
         if not key:
             raise Refused("INVALID_ARGUMENT")
-        if key in self.snapshots:
-            raise Refused("ALREADY_EXISTS")
+        # As in containerd's own, the parent is looked at first.
         if parent and self.stat(parent).kind != "committed":
             raise Refused("INVALID_ARGUMENT")
+        if key in self.snapshots:
+            raise Refused("ALREADY_EXISTS")
         self.snapshots[key] = ModelSnapshot(parent, kind, labels)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:

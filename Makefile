@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Images of Python often set this. Then each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit real engines docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
+.PHONY: demo test lint unit real engines storm docs reliability nightly soak fuzz wheels wheels-demo constraints growth bench clean
 
 demo: $(VENV)/.ready  ## register real layers and export the same bytes, with the vfs driver and without root
 	$(BIN)/python examples/demo.py --layerstore $(BIN)/layerstore
@@ -39,10 +39,14 @@ real: $(VENV)/.ready  ## a whole Debian, loaded by us and by Docker: takes minut
 
 # They are no part of the gate: Go and the sources of the engines are 150 MB of packages, and building and running take
 # minutes. As root, what is missing is installed first.
-ENGINES := bridges/docker/tests/suite/graphtest.py
-engines: $(VENV)/.ready  ## the engines' own test suites (moby's of graph drivers) over our servers: takes minutes, root and Debian
+ENGINES := bridges/docker/tests/suite/graphtest.py bridges/containerd/tests/real
+engines: $(VENV)/.ready  ## the engines' own test suites over our servers, and all tests with real engines: takes minutes, root and Debian
 	[ "$$(id -u)" != 0 ] || .ci/packages engines
-	LAYERSTORE_TEST_STRICT=1 $(BIN)/python -m pytest $(ENGINES) $(PYTEST_ARGS)
+	LAYERSTORE_TEST_STRICT=1 LAYERSTORE_TEST_ENGINES=all $(BIN)/python -m pytest $(ENGINES) $(PYTEST_ARGS)
+
+STORM_MINUTES ?= 10
+storm: $(VENV)/.ready  ## clients of a real containerd, commands of the store and kills of our server at once, for STORM_MINUTES; root
+	$(BIN)/python -m bridges.containerd.tests.real.storm $(STORM_MINUTES) $(STORM_ARGS)
 
 # The tests that LAYERSTORE_RELIABILITY=1 makes thorough.
 THOROUGH := tests/reliability tests/fuzz tests/store/test_hostile_root.py tests/store/test_killed.py

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,14 +28,21 @@ def docker_daemon(work: Path) -> Iterator[list[str] | None]:
 
 
 @contextmanager
-def containerd_daemon(work: Path) -> Iterator[list[str] | None]:
-    """Start a containerd. Yield the command line of `ctr`, or `None` if it is not installed or does not start."""
+def containerd_daemon(work: Path, snapshotters: Mapping[str, Path] | None = None) -> Iterator[list[str] | None]:
+    """Start a containerd. Yield the command line of `ctr`, or `None` if it is not installed or does not start.
+
+    `snapshotters` has the sockets of snapshotters that are processes of their own, by name.
+    """
     home = work / "containerd"
     config = work / "containerd.toml"
     config.write_text(
         f'version = 2\nroot = "{home}/data"\nstate = "{home}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
         f'[grpc]\naddress = "{home}/socket"\n'
         f'[plugins."io.containerd.internal.v1.opt"]\npath = "{home}/opt"\n'
+        + "".join(
+            f'[proxy_plugins.{name}]\ntype = "snapshot"\naddress = "{address}"\n'
+            for name, address in (snapshotters or {}).items()
+        )
     )
     client = ["ctr", "--address", f"{home}/socket", "--namespace", "bench"]
     with _daemon(home, ["containerd", "--config", str(config)], client, "version") as found:

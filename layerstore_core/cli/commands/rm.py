@@ -90,9 +90,10 @@ class _Users:
 def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLayer]:
     from layerstore_core.store.mounts.read_only import mounts_of
 
-    users = (
-        known.of(chain) + store.context.image_db.references_to(chain) + mounts_of(store.context).references_to(chain)
-    )
+    context = store.context
+    users = known.of(chain)
+    for source in (context.image_db, mounts_of(context), context.snapshots):
+        users += source.references_to(chain)
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from layerstore_core import SnapshotExists, Snapshots
 from layerstore_core.store.store import LayerStore
 from tests.cli.conftest import InUse, Run, tar_of, tree
 
@@ -45,6 +46,18 @@ def test_a_layer_with_a_writable_layer_is_not_removed(run: Run, base: Path) -> N
     run("rw", "create", "work", "--parent", chain)
     assert "used by writable layer 'work'" in run("rm", chain, code=1).stderr
     run("rw", "rm", "work")
+    assert run("rm", chain).lines == [chain]
+
+
+def test_a_layer_that_is_a_snapshot_of_an_engine_is_not_removed(run: Run, base: Path, root: Path) -> None:
+    chain = run("register", base).text.strip()
+    with LayerStore.open(root=root, driver="vfs") as store, Snapshots(store) as snapshots:
+        with pytest.raises(SnapshotExists):
+            snapshots.prepare("any", labels={"containerd.io/snapshot.ref": chain})
+        (offered,) = snapshots.walk()
+        assert f"used by snapshot {offered.key!r}" in run("rm", chain, code=1).stderr
+        assert run("show", chain, "--json").json["pinned"] is True
+        snapshots.remove(offered.key)
     assert run("rm", chain).lines == [chain]
 
 

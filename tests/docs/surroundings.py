@@ -38,6 +38,7 @@ REPLACED_PROGRAMS = {
     "dockerd": "exit 0",
     "layerstore-graphdriver": """program=$(PATH=${PATH#*:} command -v layerstore-graphdriver)
         [ "$1" = plugin ] && exec "$program" "$@"
+        case " $* " in *" --address "*) exec timeout --preserve-status 60 "$program" "$@";; esac
         exec timeout --preserve-status 1 "$program" "$@" --address "$HERE/plugin.sock" """,
 }
 
@@ -84,6 +85,7 @@ class Surroundings:
     def _run(self, script: str, driver: str) -> subprocess.CompletedProcess[str]:
         script = script.replace("tag 3f1c9a2b", f"tag {self.image[:8]}").replace("3f1c9a2b", self.layer[:8])
         script = re.sub(r"/srv/layers|/var/lib/(layerstore|docker)|~/layers", str(self.here / "store"), script)
+        script = script.replace("/run/layers.sock", str(self.here / "layers.sock"))
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("LAYERSTORE", "XDG", "PYTEST"))
         }

@@ -128,6 +128,8 @@ class Connection(BaseHTTPRequestHandler):
     _answering = False
     #: The layer of the call, for the log.
     _layer = ""
+    #: The body of the request that is being answered.
+    _request_body: Body | None = None
 
     def __init__(self, client: socket.socket, server: Server) -> None:
         self._server = server
@@ -153,12 +155,12 @@ class Connection(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer one request."""
         self._server.note(self, busy=True)
-        self._answering, self._layer = False, ""
+        self._answering, self._layer, self._request_body = False, "", None
         began = time.monotonic()
         body: Body | None = None
         method = "?"
         try:
-            body = self._body()
+            self._request_body = body = self._body()
             url = urlsplit(self.path)
             method = url.path.removeprefix("/")
             self._call(method, url.query, body)
@@ -237,6 +239,8 @@ class Connection(BaseHTTPRequestHandler):
     def _answer(self, status: int, answer: Mapping[str, Any]) -> None:
         text = json.dumps(answer).encode()
         self._answering = True
+        if self._request_body is not None and not self._request_body.ended:
+            self.close_connection = True  # said in the answer, or the client sends its next request in vain
         self.send_response_only(status)
         self.send_header("Content-Type", _MEDIA_TYPE)
         self.send_header("Content-Length", str(len(text)))

@@ -15,7 +15,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | extended attributes that belong to a layer, and all names | `read_xattrs`, `list_xattrs` |
 | comparing two files | `same_status`, `same_content`, `is_new_root` |
 | sparse files | `may_have_holes`, `copy_extents` |
-| sizes of changes | `changed_size` |
+| sizes of changes | `changed_size`, `changed_usage` |
 | diffs by what the file system knows, and by its own whiteouts | `TouchedPaths`, `WhiteoutStyle` |
 | sizes in options, and the words for what was being done when a system call failed | `parse_size`, `while_doing` |
 | the hook `check_tree`: comparing two whole trees | `check_tree`, `UnpackRights` |
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from layerstore_core.base.descriptors import Descriptor, open_fd
     from layerstore_core.base.units import parse_size
     from layerstore_core.diff.change import TouchedPaths
-    from layerstore_core.diff.size import changed_size
+    from layerstore_core.diff.size import changed_size, changed_usage
     from layerstore_core.driver.bound import BoundDriver
     from layerstore_core.driver.directory import DirectoryDriver
     from layerstore_core.driver.standalone import open_driver
@@ -85,6 +85,7 @@ _HOMES = {
     "UnpackRights": "verify.unpack_rights",
     "WhiteoutStyle": "unpack.whiteout_style",
     "changed_size": "diff.size",
+    "changed_usage": "diff.size",
     "check_tree": "verify.check_tree",
     "copy_extents": "tree.extents",
     "inside": "base",
@@ -122,6 +123,7 @@ __all__ = [
     "UnpackRights",
     "WhiteoutStyle",
     "changed_size",
+    "changed_usage",
     "check_tree",
     "copy_extents",
     "inside",

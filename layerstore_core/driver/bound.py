@@ -237,17 +237,6 @@ class BoundDriver:
                 raise OSError(errno.EBUSY, f"layer {layer_id} is still mounted by a process; release it first")
             return self._answer("seal", self._hook.seal(layer_id=layer_id), bool)
 
-    def usage(self, layer_id: str, parent_id: str) -> tuple[int, int]:
-        """Return what a layer takes beyond another: the bytes of regular files, and the number of files of any type.
-
-        Each inode counts once. The files are those that `changes` names as added or changed.
-        """
-        from layerstore_core.diff.size import changed_usage
-
-        changes = self.changes(layer_id, parent_id)
-        with self.mounted(layer_id) as tree:
-            return changed_usage(tree, changes)
-
     # The driver itself
 
     @cached_property
@@ -291,6 +280,15 @@ class BoundDriver:
     def diff_size(self, layer_id: str, parent_id: str) -> int:
         """See `hookspecs.diff_size`."""
         return self._size("diff_size", self._hook.diff_size(layer_id=layer_id, parent_id=parent_id))
+
+    def usage(self, layer_id: str, parent_id: str) -> tuple[int, int]:
+        """See `hookspecs.usage`."""
+        found = self._answer("usage", self._hook.usage(layer_id=layer_id, parent_id=parent_id), tuple)
+        if len(found) != len(("bytes", "files")):
+            raise DriverContractError(
+                f"driver {self.name}: its hook usage returned {found!r}, not the numbers of bytes and files"
+            )
+        return self._size("usage", found[0]), self._size("usage", found[1])
 
     def diff_getter(self, layer_id: str) -> FileGetter:
         """See `hookspecs.diff_getter`."""

@@ -122,11 +122,18 @@ class Fallback:
 
     @hookimpl(trylast=True)
     def diff_size(self, layer_id: str, parent_id: str) -> int:
-        from layerstore_core.diff.size import changed_size
+        return self._usage(layer_id, parent_id)[0]
+
+    @hookimpl(trylast=True)
+    def usage(self, layer_id: str, parent_id: str) -> tuple[int, int]:
+        return self._usage(layer_id, parent_id)
+
+    def _usage(self, layer_id: str, parent_id: str) -> tuple[int, int]:
+        from layerstore_core.diff.size import changed_usage
 
         changes = self._driver.changes(layer_id, parent_id)
         with self._driver.mounted(layer_id) as upper:
-            return changed_size(upper, changes)
+            return changed_usage(upper, changes)
 
     @hookimpl(trylast=True)
     def diff_getter(self, layer_id: str) -> FileGetter:

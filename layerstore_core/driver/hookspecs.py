@@ -6,7 +6,7 @@ plugin manager of that one store. The constructor creates what the driver needs 
 `DriverNotSupported` if the driver cannot work there.
 
 A driver must implement six hooks: `create`, `create_read_write`, `remove`, `get`, `put`, `exists`. A fallback answers
-the others: no capabilities, no status, and the diff family (`apply_diff`, `diff`, `changes`, `diff_size`,
+the others: no capabilities, no status, and the diff family (`apply_diff`, `diff`, `changes`, `diff_size`, `usage`,
 `diff_getter`) and `mounts` by means of `get` and `put` alone. `layerstore_core.sdk.DirectoryDriver` is a base class
 with the six hooks, for drivers whose layers are plain directories.
 
@@ -447,6 +447,22 @@ def diff_size(layer_id: str, parent_id: str) -> int:
 
     Returns:
         The lengths of the regular files that `changes` names as added or changed, in bytes, each inode once.
+    """
+
+
+@hookspec(firstresult=True)
+def usage(layer_id: str, parent_id: str) -> tuple[int, int]:
+    """Return what a layer takes beyond another, in bytes and in files.
+
+    Engines ask for it every few seconds, while they have the layer mounted.
+
+    Args:
+        layer_id: the ID of the layer.
+        parent_id: the ID of the layer to compare with (any layer), `""` for none.
+
+    Returns:
+        The same as from `diff_size`, and the number of files of any type that `changes` names as added or changed, each
+        inode once.
     """
 
 

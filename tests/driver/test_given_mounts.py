@@ -237,6 +237,18 @@ class TestHooks:
 
 
 class TestUsage:
+    @pytest.mark.parametrize("answer", [7, (1, 2, 3), (1,), (-1, 0), (0, "1"), (True, 0), [1, 2]])
+    def test_wrong_answers_are_refused(self, opened: Callable[..., LayerStore], answer: Any) -> None:
+        class Wrong(SmallestDriver):
+            @hookimpl
+            def usage(self) -> Any:
+                return answer
+
+        driver = opened(Wrong).driver
+        driver.create(ID, "", {})
+        with pytest.raises(DriverContractError, match="driver test: its hook usage returned"):
+            driver.usage(ID, "")
+
     def test_each_inode_counts_once(self, open_store: OpenStore, driver: str) -> None:
         bound = open_store().driver
         base, layer = "c" * 64, "d" * 64

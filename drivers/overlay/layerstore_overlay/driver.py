@@ -22,7 +22,7 @@ from layerstore_core import (
     unpack_layer,
 )
 from layerstore_core.errors import ConfigError, DriverNotSupported, MaxDepthExceeded
-from layerstore_core.sdk import UnpackRights, changed_size, inside
+from layerstore_core.sdk import UnpackRights, changed_usage, inside
 from layerstore_overlay.chain import LowerChains
 from layerstore_overlay.check_tree import check_upper
 from layerstore_overlay.features import Features, remove_stale_trial_directories
@@ -212,8 +212,8 @@ class OverlayDriver:
             options.append(("context", mount_label))
         own = os.path.join(layer_id, "diff")
         lower = [
-            os.path.relpath(self._layout.resolve(link), self._layout.home)
-            for link in self._chains.shown_lowers(layer_id)
+            os.path.relpath(path, self._layout.home)
+            for path in self._layout.resolve_all(self._chains.shown_lowers(layer_id))
         ]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
@@ -232,8 +232,8 @@ class OverlayDriver:
         if not self._layout.lower(layer_id):
             return [MountSpec.bind(os.path.join(self._layout.home, own), read_only=read_only)]
         self._require_mounts()
-        # Short names, whose targets are checked here, since the kernel follows them.
-        lower = [link for link in self._chains.shown_lowers(layer_id) if self._layout.resolve(link)]
+        lower = self._chains.shown_lowers(layer_id)
+        self._layout.resolve_all(lower)  # raises an error if a short name leads elsewhere: the kernel follows it
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
         options = self._features.base_options
@@ -339,7 +339,7 @@ class OverlayDriver:
             "UpperDir": self._layout.path(layer_id, "diff"),
             "WorkDir": self._layout.path(layer_id, "work"),
         }
-        lower = [self._layout.resolve(link) for link in self._layout.lower(layer_id)]
+        lower = self._layout.resolve_all(self._layout.lower(layer_id))
         if lower:
             fields["LowerDir"] = ":".join(lower)
         return fields
@@ -398,8 +398,13 @@ class OverlayDriver:
 
     @hookimpl
     def diff_size(self, layer_id: str, parent_id: str) -> int | None:
+        usage = self.usage(layer_id, parent_id)
+        return None if usage is None else usage[0]
+
+    @hookimpl
+    def usage(self, layer_id: str, parent_id: str) -> tuple[int, int] | None:
         changes = self.changes(layer_id, parent_id)
-        return None if changes is None else changed_size(self._layout.path(layer_id, "diff"), changes)
+        return None if changes is None else changed_usage(self._layout.path(layer_id, "diff"), changes)
 
     @hookimpl
     def diff_getter(self, layer_id: str) -> TreeFiles:

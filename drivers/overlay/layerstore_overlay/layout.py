@@ -166,6 +166,18 @@ class Layout:
             raise BadRecord(path, f"{leads}, but a short name leads to ../<layer>/diff; {_CHECK}")
         return self.path(found[1], "diff")
 
+    def resolve_all(self, links: Sequence[str]) -> list[str]:
+        """Return the `diff` directories that the short names of `lower` lead to. Errors are those of `resolve`."""
+        if not links:
+            return []
+        with inside.open_directory(self.path(LINKS)) as above:
+            targets = [_read_link(os.path.basename(link), above) for link in links]
+        found = [_TARGET.fullmatch(target) if target is not None else None for target in targets]
+        return [
+            self.path(match[1], "diff") if match is not None else self.resolve(link)
+            for link, match in zip(links, found, strict=True)
+        ]
+
     def is_committed(self, layer_id: str) -> bool:
         """Return whether the layer has had a child or is sealed, and so must not change."""
         return inside.exists(self.path(layer_id, "committed"))

@@ -12,10 +12,11 @@ import pytest
 
 from layerstore_core.conformance.base import ConformanceTests
 from layerstore_core.conformance.groups.engine import CannotMount, mounted_by_engine
-from layerstore_core.conformance.rig import DriverRig
+from layerstore_core.conformance.rig import DriverRig, stream_of
 from layerstore_core.conformance.tars import directory, file, hard_link, opaque, symlink, whiteout
 from layerstore_core.conformance.trees import must_be, names_of, read_tree
 from layerstore_core.driver.mount_spec import MountSpec
+from layerstore_core.verify.expected import read_entries
 
 _BASE: Final = [
     directory(b".", mode=0o711),
@@ -172,6 +173,7 @@ class MountTests(ConformanceTests):
             assert bench.driver.changes(layer, base) == changes, moment
             assert bench.diff(layer, base) == diff, moment
             assert bench.driver.check_layer(layer, base) == [], moment
+            assert bench.driver.check_tree(layer, base, list(read_entries(stream_of(diff)))) == [], moment
             assert bench.driver.parent_of(layer, base) == known, moment
             assert bench.driver.repair_layer(layer, base, proved=True) == [], moment
             with _mounted(bench, layer, read_only=True) as path:

@@ -36,7 +36,7 @@ _LAYERS: Final[dict[str, tuple[list[Item], int]]] = {
 
 
 class SizeTests(ConformanceTests):
-    """Tests of the sizes that `apply_diff` and `diff_size` return."""
+    """Tests of the sizes that `apply_diff`, `diff_size` and `usage` return."""
 
     group: ClassVar = "sizes"
 
@@ -62,15 +62,17 @@ class SizeTests(ConformanceTests):
         assert bench.apply(layer, "", _BASE) == 1110
 
     def test_a_new_writable_layer_has_no_size(self, bench: DriverRig) -> None:
-        """`diff_size` of a writable layer in which nothing was written is 0.
+        """`diff_size` and `usage` of a writable layer in which nothing was written are 0.
 
         Otherwise a container that did nothing seems to take as much space as its image.
         """
         base = bench.layer(_BASE)
-        assert bench.driver.diff_size(bench.writable(base), base) == 0
+        layer = bench.writable(base)
+        assert bench.driver.diff_size(layer, base) == 0
+        assert bench.driver.usage(layer, base) == (0, 0)
 
     def test_the_size_of_changes(self, bench: DriverRig) -> None:
-        """`diff_size` counts added and changed regular files whole, each inode once, and deletions not at all.
+        """`diff_size` counts added and changed files whole, each inode once, and deletions not at all; so does `usage`.
 
         Otherwise no user sees which container fills the disk.
         """
@@ -84,12 +86,15 @@ class SizeTests(ConformanceTests):
             (root / "d/a").unlink()
             (root / "link").symlink_to("new")
         assert bench.driver.diff_size(layer, base) == 5107
+        # new with its twin, d with b, and link
+        assert bench.driver.usage(layer, base) == (5107, 4)
 
     def test_the_size_without_a_parent(self, bench: DriverRig) -> None:
-        """`diff_size` without a parent counts all regular files that the tree shows.
+        """`diff_size` without a parent counts all regular files that the tree shows, and `usage` all files.
 
         Otherwise the size of a squashed image is not known in advance.
         """
         base = bench.layer(_BASE)
         top = bench.layer([file(b"new", b"n" * 5), whiteout(b"d/a")], base)
         assert bench.driver.diff_size(top, "") == 115
+        assert bench.driver.usage(top, "") == (115, 4)

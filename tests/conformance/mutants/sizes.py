@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from layerstore_core import ChangeKind, compare_trees, hookimpl
+from layerstore_core.sdk import changed_size
 from tests.conformance.mutants.base import Mutant, unpack_into
 
 
@@ -50,3 +51,15 @@ class CountsTheWholeTree(Mutant):
         unpack_into(self, layer_id, diff)
         files = (path for path in self.tree(layer_id).rglob("*") if path.is_file() and not path.is_symlink())
         return sum({path.stat().st_ino: path.stat().st_size for path in files}.values())
+
+
+class CountsNamesNotFiles(Mutant):
+    """`usage` counts each name of a file with several hard links."""
+
+    caught_in = "sizes"
+
+    @hookimpl
+    def usage(self, layer_id, parent_id):
+        changes = compare_trees(self.tree(layer_id), self.tree(parent_id) if parent_id else None)
+        size = changed_size(str(self.tree(layer_id)), changes)
+        return size, sum(change.kind is not ChangeKind.DELETE for change in changes)

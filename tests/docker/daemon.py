@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Any
 from tests.driver_roots import mounts_below
 
 _PATIENCE = 60
+#: prctl(2), PR_SET_CHILD_SUBREAPER.
+_SET_CHILD_SUBREAPER = 36
 
 
 @cache
@@ -45,7 +48,7 @@ def errors_of_layers(log: str, directory: Path) -> list[str]:
 class Daemon:
     """A running daemon, and its client."""
 
-    def __init__(self, root: Path, driver: str, directory: Path) -> None:
+    def __init__(self, root: Path, driver: str, directory: Path, *options: str) -> None:
         self.root = root
         self.driver = driver
         self._directory = directory
@@ -62,6 +65,7 @@ class Daemon:
             f"--host=unix://{self._socket}",
             f"--pidfile={self._pid_file}",
             f"--storage-driver={driver}",
+            *options,
         ]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -96,6 +100,11 @@ class Daemon:
         assert done.returncode == 0, (args, done.stderr.decode(), self.log()[-2000:])
         return done.stdout
 
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """Start the client. Return its process, whose output is in one pipe."""
+        environment = {**os.environ, "DOCKER_HOST": f"unix://{self._socket}"}
+        return subprocess.Popen(["docker", *args], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
     def text(self, *args: str | Path, stdin: bytes = b"") -> str:
         return self(*args, stdin=stdin).decode().strip()
 
@@ -104,6 +113,18 @@ class Daemon:
 
     def lines(self, *args: str | Path) -> list[str]:
         return self(*args).decode("utf-8", "surrogateescape").splitlines()
+
+    def kill(self) -> None:
+        """Kill the daemon, and with it its containerd. Containers go on."""
+        # The next daemon believes that a containerd runs as long as it is not reaped.
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
+        try:
+            containerd = int((self._directory / "exec/containerd/containerd.pid").read_text())
+            self._process.kill()
+            self._process.wait()
+            os.waitpid(containerd, 0)
+        finally:
+            ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 0)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -131,12 +152,18 @@ class Daemon:
 
 
 @contextmanager
-def daemon(root: Path, driver: str) -> Iterator[Daemon]:
-    """Run a daemon on `root` for the length of a `with` block. Afterwards nothing of it runs or is mounted."""
+def daemon(root: Path, driver: str, *options: str) -> Iterator[Daemon]:
+    """Run a daemon on `root` for the length of a `with` block. Afterwards nothing of it runs or is mounted.
+
+    Args:
+        root: its data root.
+        driver: its storage driver.
+        options: more of its options.
+    """
     # A socket's path may have at most 107 bytes. pytest's directories are longer.
     directory = Path(tempfile.mkdtemp(prefix="layerstore-docker-"))
     try:
-        running = Daemon(root, driver, directory)
+        running = Daemon(root, driver, directory, *options)
         try:
             yield running
         finally:

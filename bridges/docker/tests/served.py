@@ -142,6 +142,7 @@ def serving(root: Path, address: Path, *words: str, driver: str = "vfs", **envir
         if process.poll() is None:
             process.kill()
         process.communicate()
+        address.unlink(missing_ok=True)
 
 
 def wait_for(address: Path, process: subprocess.Popen[str]) -> None:

@@ -35,6 +35,18 @@ REPLACED_PROGRAMS = {
     "pip": """[ "$1" = install ] || exit 2; shift
         for project; do [ -f "$TOP/$project/pyproject.toml" ] || { echo "no project: $project" >&2; exit 1; }; done""",
     "systemctl": "exit 0",
+    "ctr": """case " $* " in
+        *" --snapshotter layerstore "* | *" check "*) exit 0;;
+        *) exit 2;;
+        esac""",
+    "nerdctl": """case "${CONTAINERD_SNAPSHOTTER:-} $* " in
+        "layerstore "* | *" --snapshotter layerstore "*) exit 0;;
+        *) exit 2;;
+        esac""",
+    "crictl": "exit 0",
+    "layerstore-snapshotter": """program=$(PATH=${PATH#*:} command -v layerstore-snapshotter)
+        [ "$1" = --print-unit ] && exec "$program" "$@" >/dev/null
+        exec timeout --preserve-status 1 "$program" "$@" --address "$HERE/snapshotter.sock" """,
     "dockerd": "exit 0",
     "layerstore-graphdriver": """program=$(PATH=${PATH#*:} command -v layerstore-graphdriver)
         [ "$1" = plugin ] && exec "$program" "$@"

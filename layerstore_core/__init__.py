@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from layerstore_core.maintenance.usage import (
         ImageUsage,
         LayerUsage,
+        SnapshotSize,
         StoreUsage,
         Total,
         WritableUsage,
@@ -281,6 +282,7 @@ _HOMES = {
     "SnapshotExists": "errors",
     "SnapshotHasChildren": "errors",
     "SnapshotKind": "snapshots.model",
+    "SnapshotSize": "maintenance.usage",
     "SnapshotUsage": "snapshots.model",
     "Snapshots": "snapshots.snapshots",
     "SnapshotsInUse": "errors",
@@ -446,6 +448,7 @@ __all__ = [
     "SnapshotExists",
     "SnapshotHasChildren",
     "SnapshotKind",
+    "SnapshotSize",
     "SnapshotUsage",
     "Snapshots",
     "SnapshotsInUse",

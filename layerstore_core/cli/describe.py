@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from layerstore_core.base.times import format_rfc3339
 from layerstore_core.cli import output
 from layerstore_core.errors import LayerStoreError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from layerstore_core.images.image import Image
     from layerstore_core.records.kept import Referrer
     from layerstore_core.records.layer_record import MountRecord
+    from layerstore_core.records.snapshots.rows import SnapshotRow
     from layerstore_core.store.handles import Layer, RWLayer
     from layerstore_core.store.nodes import RemovedLayer
     from layerstore_core.store.store import LayerStore
@@ -62,6 +64,19 @@ def rw_documents(store: LayerStore) -> list[dict[str, Any]]:
                 raise
             # Another process has just removed the writable layer.
     return documents
+
+
+def snapshot_document(row: SnapshotRow) -> dict[str, Any]:
+    """Return a snapshot of an engine: its key, kind and parent, its layer, and when it was made."""
+    return {
+        "key": row.key,
+        "kind": row.kind,
+        "parent": row.parent or None,
+        "chain_id": None if row.chain_id is None else str(row.chain_id),
+        "cache_id": row.driver_id or None,
+        "created": format_rfc3339(row.created),
+        "labels": dict(row.labels),
+    }
 
 
 def removed_document(removed: Iterable[RemovedLayer]) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def prune(
 ) -> Pruned:
     """Remove images that are not in use, the one that was used last of all at the end; and layers without references.
 
-    An image is in use if a writable layer, a mount or a process uses its topmost layer, if that is pinned, or if an
-    image that stays was built from it. All conditions have to be fulfilled.
+    An image is in use if a writable layer, a mount, a process or a snapshot of an engine uses its topmost layer, if
+    that is pinned, or if an image that stays was built from it. All conditions have to be fulfilled.
 
     Args:
         store: an open store.

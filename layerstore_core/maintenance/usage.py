@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from layerstore_core.base.digests import ChainID, ImageID
 from layerstore_core.base.times import parse_rfc3339
@@ -22,6 +22,9 @@ from layerstore_core.records.pins import Pins
 from layerstore_core.store.context import StoreContext
 from layerstore_core.store.nodes import LayerNode, MountNode
 from layerstore_core.store.store import LayerStore
+
+if TYPE_CHECKING:
+    from layerstore_core.records.snapshots.rows import SnapshotRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class ImageUsage:
         kept: the bytes of the manifests and other documents that are kept for it, and of its layers as they came
             compressed.
         rw_layers: the writable layers on it, by name.
-        in_use: whether a writable layer, a mount, a process or a pin uses it.
+        in_use: whether a writable layer, a mount, a process, an engine's snapshot or a pin uses it.
         last_used: when it was last used, in seconds since 1970.
     """
 
@@ -87,20 +90,41 @@ class WritableUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotSize:
+    """A snapshot of an engine.
+
+    Attributes:
+        key: its key.
+        kind: `"active"`, `"view"` or `"committed"`.
+        parent: the key of its parent, `""` for none.
+        chain_id: the layer of the store that it is; `None` if it has a layer of its own.
+        size: the bytes of its own files; 0 for a layer of the store, which is counted there; `None` if they cannot be
+            counted.
+    """
+
+    key: str
+    kind: str
+    parent: str
+    chain_id: ChainID | None
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Total:
     """The sum for one kind of objects.
 
     Attributes:
         kind: the kind. Documents are manifests, indexes and artifacts that came with images; compressed layers are
-            those that the setting `keep_blobs` keeps; downloads are what pulls have received of layers.
+            those that the setting `keep_blobs` keeps; downloads are what pulls have received of layers; snapshots are
+            what an engine keeps in the store.
         count: how many there are.
         in_use: how many of them are in use; a document or a compressed layer is if one of its images is, or if its
-            layer has another use, and a download if a process goes on with it.
+            layer has another use, and a download if a process goes on with it. The engine needs all snapshots.
         size: their bytes; a layer of several images counts once. Those of images are the bytes of their layers.
         reclaimable: the bytes that are freed if all objects that are not in use are removed.
     """
 
-    kind: Literal["images", "layers", "writable layers", "documents", "compressed layers", "downloads"]
+    kind: Literal["images", "layers", "writable layers", "documents", "compressed layers", "downloads", "snapshots"]
     count: int
     in_use: int
     size: int
@@ -115,13 +139,16 @@ class StoreUsage:
         images: the images that can be read, the one that was used last first.
         layers: the layers that can be loaded, by chain ID.
         rw_layers: the writable layers, by name.
-        totals: the sums for these three, and for what there is besides: documents, compressed layers and downloads.
+        snapshots: the snapshots of an engine, parents before their children.
+        totals: the sums for the first three, and for what there is besides: documents, compressed layers, downloads and
+            snapshots.
     """
 
     images: tuple[ImageUsage, ...]
     layers: tuple[LayerUsage, ...]
     rw_layers: tuple[WritableUsage, ...]
-    totals: tuple[Total, Total, Total, Total, Total, Total]
+    snapshots: tuple[SnapshotSize, ...]
+    totals: tuple[Total, Total, Total, Total, Total, Total, Total]
 
 
 class Census:
@@ -184,7 +211,7 @@ class Census:
         return sum(self.nodes[chain].record.size for chain in chains if chain in self.nodes)
 
     def is_in_use(self, image: ImageID) -> bool:
-        """Return whether a writable layer, a mount, a process or a pin uses an image's topmost layer."""
+        """Return whether a writable layer, a mount, a process, a snapshot or a pin uses an image's topmost layer."""
         top = self.top(image)
         return top is not None and is_in_use(self._context, top, pins=self._pins)
 
@@ -248,13 +275,14 @@ class Census:
 
 
 def is_in_use(context: StoreContext, node: LayerNode, *, pins: Pins | Collection[ChainID]) -> bool:
-    """Return whether a writable layer, a mount, a process or a pin, one of `pins`, refers to a layer itself, now."""
+    """Return whether a writable layer, a mount, a process, a snapshot or a pin of `pins` refers to a layer itself."""
     return bool(
         node.mounts
         or node.handles
         or context.locks.is_referenced(node.lock_key)
         or node.record.chain_id in pins
         or context.driver.is_mounted(node.record.cache_id)
+        or context.snapshots.references_to(node.record.chain_id)
     )
 
 
@@ -276,6 +304,7 @@ def disk_usage(store: LayerStore) -> StoreUsage:
     unreferenced = census.size_of(census.free)
     of_images = census.size_of({chain for chains in census.chains.values() for chain in chains})
     rw_layers = tuple(_writable(context, node) for _, node in sorted(context.catalog.mounts().items()))
+    snapshots = tuple(_snapshot(context, row) for row in context.snapshots.ready())
     images = sorted((_image(census, image) for image in census.chains), key=lambda one: (-one.last_used, one.image_id))
     before = census.layers_size
     for image in images:
@@ -295,8 +324,9 @@ def disk_usage(store: LayerStore) -> StoreUsage:
         _kept("documents", list(kept.documents.values()), kept.needed_documents),
         _kept("compressed layers", [size for sizes in kept.blobs.values() for size in sizes], kept.needed_blobs),
         _downloads(context),
+        _snapshots(snapshots),
     )
-    return StoreUsage(tuple(images), layers, rw_layers, totals)
+    return StoreUsage(tuple(images), layers, rw_layers, snapshots, totals)
 
 
 def _used(objects: Collection[ImageUsage] | Collection[LayerUsage] | Collection[WritableUsage]) -> int:
@@ -311,6 +341,24 @@ def _downloads(context: StoreContext) -> Total:
     found = find_leftovers(context.root)
     free = [one.bytes for one in found if not one.in_use]
     return Total("downloads", len(found), len(found) - len(free), sum(one.bytes for one in found), sum(free))
+
+
+def _snapshots(snapshots: Collection[SnapshotSize]) -> Total:
+    return Total("snapshots", len(snapshots), len(snapshots), sum(one.size or 0 for one in snapshots), 0)
+
+
+def _snapshot(context: StoreContext, row: SnapshotRow) -> SnapshotSize:
+    from layerstore_core.snapshots.layers import parent_layer_id  # lazy: few stores have snapshots
+
+    size = row.size
+    if row.chain_id is not None or row.kind == "view":
+        size = 0
+    elif size is None:
+        try:
+            size = context.driver.diff_size(row.driver_id, parent_layer_id(context, row))
+        except (LayerStoreError, OSError):  # damaged, or removed by the engine meanwhile
+            size = None
+    return SnapshotSize(row.key, row.kind, row.parent, row.chain_id, size)
 
 
 def _image(census: Census, image: ImageID) -> ImageUsage:

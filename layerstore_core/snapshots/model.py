@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from layerstore_core.base.times import datetime_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from layerstore_core.base.digests import ChainID
     from layerstore_core.records.snapshots.rows import SnapshotRow
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SnapshotKind(Enum):
@@ -69,13 +70,8 @@ def snapshot_of(row: SnapshotRow) -> Snapshot:
         row.key,
         row.parent,
         SnapshotKind(row.kind),
-        _time(row.created),
-        _time(row.updated),
+        datetime_of(row.created),
+        datetime_of(row.updated),
         MappingProxyType(dict(row.labels)),
         row.chain_id,
     )
-
-
-def _time(nanoseconds: int) -> datetime:
-    """Return a time, exact to the microsecond, unlike `datetime.fromtimestamp` of a float."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 
+from layerstore_core import LayerStore, Snapshots
 from layerstore_core.cli.app import cli
 from tests.cli.conftest import Run, docker_archive, tar_of
 from tests.cli.test_app import COMMANDS
@@ -60,12 +61,14 @@ def keys_of(document: Any) -> set[str]:
     return keys
 
 
-def test_every_key_of_every_json_answer_is_documented(run: Run, tmp_path: Path) -> None:
+def test_every_key_of_every_json_answer_is_documented(run: Run, root: Path, tmp_path: Path) -> None:
     run("rw", "create", "spare")
     chain = run("register", "-", stdin=tar_of({"a": b"a"})).text.strip()
     run("rw", "create", "work", "--parent", chain)
     work = Path(run("rw", "mount", "work").text.strip())
     (work / "new").write_text("new")
+    with LayerStore.open(root=root, driver="vfs") as store, Snapshots(store) as snapshots:
+        snapshots.prepare("box")
     answers = {
         ("drivers",): (),
         ("info",): (),

@@ -64,6 +64,7 @@ def _document(usage: StoreUsage) -> dict[str, Any]:
         ],
         "layers": [asdict(layer) for layer in usage.layers],
         "rw_layers": [asdict(rw) for rw in usage.rw_layers],
+        "snapshots": [asdict(snapshot) for snapshot in usage.snapshots],
     }
 
 
@@ -101,6 +102,13 @@ def _lines(usage: StoreUsage, *, verbose: bool) -> Iterator[str]:
             parent = "none" if rw.parent is None else rw.parent.hex[:12]
             rows.append((output.printable(rw.name), parent, size, "yes" if rw.in_use else "no"))
         yield from ("", "Writable layers:", *output.columns(rows))
+    if usage.snapshots:
+        rows = [("KEY", "KIND", "PARENT", "SIZE")]
+        for snapshot in usage.snapshots:
+            size = "unknown" if snapshot.size is None else output.human_size(snapshot.size)
+            parent = output.printable(snapshot.parent or "none")
+            rows.append((output.printable(snapshot.key), snapshot.kind, parent, size))
+        yield from ("", "Snapshots:", *output.columns(rows))
 
 
 def time_of(seconds: float) -> str:

@@ -71,6 +71,7 @@ def _contents(session: Session) -> dict[str, Any]:
             "layers": len(layers),
             "pinned": len(store.pins()),
             "rw_layers": len(store.rw_layers()),
+            "snapshots": len(store.context.snapshots.ready()),
             "size": sum(layer.diff_size for layer in layers.values()),
             "problems": [{"path": p.path, "reason": p.reason} for p in store.load_problems],
         }
@@ -90,6 +91,7 @@ def _empty_contents(config: StoreConfig) -> dict[str, Any]:
         "layers": 0,
         "pinned": 0,
         "rw_layers": 0,
+        "snapshots": 0,
         "size": 0,
         "problems": [],
     }
@@ -104,6 +106,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"  {output.printable(key)}: {output.printable(value)}"
     yield f"Layers:          {document['layers']} ({document['pinned']} pinned), {output.human_size(document['size'])}"
     yield f"Writable layers: {document['rw_layers']}"
+    if document["snapshots"]:
+        yield f"Snapshots:       {document['snapshots']}"
     if document["problems"]:
         yield f"Problems:        {len(document['problems'])}; run 'layerstore check' to see what to do"
         for problem in document["problems"]:

@@ -10,7 +10,7 @@ import click
 
 from layerstore_core.base.digests import ChainID
 from layerstore_core.cli import output
-from layerstore_core.cli.describe import layer_document, short_length
+from layerstore_core.cli.describe import layer_document, short_length, snapshot_document
 from layerstore_core.cli.listing import Listing, listing_options
 from layerstore_core.cli.parameters import json_option
 from layerstore_core.cli.session import Session
@@ -31,7 +31,7 @@ def ls(session: Session, listing: Listing) -> None:
     """List the layers as a tree, with their sizes.
 
     A child is printed below its parent, and indented. SIZE is the size of the layer alone, CHAIN SIZE the size with
-    all of its parents.
+    all of its parents. Without filters, the snapshots follow that an engine such as containerd has in the store.
 
     \b
     Examples:
@@ -45,6 +45,7 @@ def ls(session: Session, listing: Listing) -> None:
         pins = store.pins()
         layers = {chain: layer_document(layer, pinned=chain in pins) for chain, layer in store.layers().items()}
         is_chosen = conditions.test(store, pins)
+        snapshots = [] if listing.conditions else [snapshot_document(row) for row in store.context.snapshots.ready()]
     ordered = tree_order({chain: layer["parent"] for chain, layer in layers.items()})
     ordered = [(chain, depth) for chain, depth in ordered if is_chosen(chain)]
     digits = None if listing.whole else short_length(layers.keys())
@@ -75,9 +76,23 @@ def ls(session: Session, listing: Listing) -> None:
         for (_, depth), row in zip(ordered, rows(), strict=True):
             pinned = "yes" if row["Pinned"] else "no"
             lines.append(("  " * depth + row["ID"], row["Size"], row["ChainSize"], pinned))
-        return output.columns(lines)
+        return output.columns(lines) + _snapshot_lines(snapshots, name)
 
-    listing.answer(session, lambda: {"layers": [layers[chain] for chain, _ in ordered]}, rows, table)
+    listing.answer(
+        session, lambda: {"layers": [layers[chain] for chain, _ in ordered], "snapshots": snapshots}, rows, table
+    )
+
+
+def _snapshot_lines(snapshots: Sequence[Mapping[str, Any]], name: Callable[[ChainID | None], str | None]) -> list[str]:
+    if not snapshots:
+        return []
+    lines = [("SNAPSHOT", "KIND", "PARENT", "LAYER")]
+    for snapshot in snapshots:
+        chain = snapshot["chain_id"]
+        layer = "its own" if chain is None else name(ChainID.trusted(chain)) or ""
+        parent = output.printable(snapshot["parent"] or "none")
+        lines.append((output.printable(snapshot["key"]), snapshot["kind"], parent, layer))
+    return ["", *output.columns(lines)]
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def prune(
     name are, too. All given conditions have to be fulfilled. Images that were not used for the longest time are
     removed first.
 
-    An image stays if a writable layer, a mount or a process uses it, if its topmost layer is pinned, or if an image
-    that stays was built from it.
+    An image stays if a writable layer, a mount, a process or a snapshot of an engine uses it, if its topmost layer is
+    pinned, or if an image that stays was built from it.
 
     \b
     Examples:

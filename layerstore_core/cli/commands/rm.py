@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LayerInUse(LayerStoreError):
-    """The layer cannot be removed: a child, a writable layer, an image or another process uses it."""
+    """The layer cannot be removed: a child, a writable layer, an image, a snapshot or another process uses it."""
 
 
 @click.command()
@@ -29,8 +29,8 @@ def rm(session: Session, chain: tuple[str, ...]) -> None:
     """Remove layers, and print all removed chain IDs.
 
     Their pins are removed too. Each parent that nothing else refers to is removed with a layer. A layer that another
-    layer, a writable layer, an image or another process uses is not removed, and the exit code is 1. Of several layers,
-    children are removed before their parents, up to the first that cannot be removed.
+    layer, a writable layer, an image, a snapshot of an engine or another process uses is not removed, and the exit code
+    is 1. Of several layers, children are removed before their parents, up to the first that cannot be removed.
 
     \b
     Example:

@@ -38,6 +38,7 @@ def show(session: Session, chain: str) -> None:
                 "cache_id": layer.cache_id,
                 "children": children,
                 "rw_layers": mounts,
+                "snapshots": [row.key for row in store.context.snapshots.ready() if row.chain_id == chain_id],
                 "descriptor": None if descriptor is None else dict(descriptor),
                 "metadata": dict(layer.metadata()),
             }
@@ -57,6 +58,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield field("Cache ID", document["cache_id"])
     yield field("Children", ", ".join(document["children"]) or "none")
     yield field("Writable layers", output.printable(", ".join(document["rw_layers"])) or "none")
+    if document["snapshots"]:
+        yield field("Snapshots", output.printable(", ".join(document["snapshots"])))
     if document["descriptor"] is not None:
         yield field("Descriptor", json.dumps(document["descriptor"]))
     for key, value in document["metadata"].items():

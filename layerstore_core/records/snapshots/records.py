@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from layerstore_core.base import inside
 from layerstore_core.base.digests import ChainID
-from layerstore_core.errors import BadRecord
+from layerstore_core.errors import BadRecord, LayerStoreError
+from layerstore_core.log import logger
 from layerstore_core.records.own_state import state_directory
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ class SnapshotRecords:
             return all_rows(database)
 
         return self._read(query, list)
+
+    def ready(self) -> list[SnapshotRow]:
+        """Return all snapshots that exist, parents before their children; none, with a warning, if they cannot be read.
+
+        This is for lists: what is read to delete or to keep something must not take this for an answer.
+        """
+        try:
+            return [row for row in self.rows() if row.state == "ready"]
+        except (LayerStoreError, OSError) as error:
+            logger.warning("the snapshots are left out: {}; `layerstore check` says more", error)
+            return []
 
     def row(self, number: int) -> SnapshotRow | None:
         """Return one row by its number, `None` where there is none; errors as `rows`."""

@@ -23,6 +23,8 @@ REMOVING: Final = "removing"
 
 #: How many rows a walk reads at a time.
 _PAGE: Final = 200
+#: The end of the year 9999, in nanoseconds: no later time can be shown.
+_LAST: Final = 253_402_300_800 * 10**9
 _DRIVER_ID: Final = re.compile(r"[a-z0-9-]{0,128}", re.ASCII)
 _SELECT: Final = (
     "SELECT s.number, s.key, s.parent, p.key, p.driver_id, p.chain_id, s.kind, s.state, s.driver_id, s.chain_id, "
@@ -218,7 +220,7 @@ def _row(values: tuple[Any, ...]) -> SnapshotRow:
             _DRIVER_ID.fullmatch(driver_id),
             isinstance(named, dict) and all(isinstance(value, str) for value in named.values()),
             parent is None or isinstance(parent_key, str),
-            all(type(whole) is int for whole in (created, updated, depth)),
+            all(type(time) is int and 0 <= time < _LAST for time in (created, updated)) and type(depth) is int,
             all(whole is None or type(whole) is int for whole in (size, inodes)),
         )
     except (ValueError, TypeError, RecursionError) as error:

@@ -12,7 +12,7 @@ from tests.cli.conftest import Run, tar_of
 @pytest.mark.usefixtures("used")
 def test_ls_of_an_empty_store_prints_nothing(run: Run) -> None:
     assert run("ls").stdout == b""
-    assert run("ls", "--json").json == {"layers": []}
+    assert run("ls", "--json").json == {"layers": [], "snapshots": []}
 
 
 def test_children_are_indented_below_their_parent(run: Run, base: Path, upper: Path) -> None:

@@ -24,6 +24,7 @@ def test_show_prints_the_fields_of_a_layer(run: Run, base: Path, upper: Path, ro
         "cache_id": cache_id,
         "children": [high],
         "rw_layers": ["work"],
+        "snapshots": [],
         "descriptor": None,
     }
     text = run("show", high).text

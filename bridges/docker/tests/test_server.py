@@ -245,6 +245,9 @@ class TestEnd:
 
             answer = pool.submit(client.apply, one, "", chunks())
             assert reached.wait(30)
+            tree = place[0] / "vfs" / "dir" / one
+            while not any(tree.iterdir()):  # the server has begun to answer
+                time.sleep(0.01)
             served.process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
             go_on.set()

@@ -20,6 +20,7 @@ IN_GATE = {
     "test_image_and_its_containers_from_import_to_removal": DRIVERS,
     "test_server_is_killed_in_the_middle_of_a_pull": ("overlay2",),
     "test_container_runs_on_pulled_layers_without_a_download": ("btrfs",),
+    "test_page_runs_a_container_on_the_minimal_driver": ("",),
 }
 ALL = os.environ.get("LAYERSTORE_TEST_ENGINES") == "all"
 

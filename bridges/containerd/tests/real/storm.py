@@ -42,7 +42,7 @@ IMAGES = 9
 _DIAL = 4.0
 #: What a command of the store may say: another one was quicker, or a snapshot or an image needs the layer.
 _REFUSED = re.compile(
-    r"snapshot|in use|does not exist|no layer|no image|needed|child|is used|there is no|unknown", re.IGNORECASE
+    r"snapshot|in use|does not exist|no layer|no image|needed|child|is used|uses it|there is no|unknown", re.IGNORECASE
 )
 
 

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -82,6 +83,8 @@ class LentDriver:
         self._changing = False
         self._saving = Lock()
         self._saved: dict[str, int] = {}
+        # A daemon's containers may be of users who enter this directory, and do not list it.
+        make_directory(self._config.root, 0o711)
         self._open(None)
 
     def close(self) -> None:
@@ -240,6 +243,9 @@ class LentDriver:
             except BaseException:
                 self._open(before)
                 raise
+            if request.uid_map or request.gid_map:
+                assert self._driver is not None
+                _hand_over(self._driver.home, settings.id_mapping.root_pair()[1])
         self._init = request
         self._save(always=True)
 
@@ -324,6 +330,17 @@ class _KeyedLocks:
 def has_hook(driver: BoundDriver, hook: str) -> bool:
     """Return whether the driver, or a wrapper of it, has an optional hook."""
     return any(found.plugin_name != "fallback" for found in getattr(driver.plugins.hook, hook).get_hookimpls())
+
+
+def _hand_over(home: Path, group: int) -> None:
+    """Give the directories of a driver without layers to the group of the containers' root, which has to enter them."""
+    for path in (home, *(home / name for name in inside.directory_names(home))):
+        with inside.open_directory(path) as fd:
+            if os.fstat(fd).st_mode & stat.S_IXGRP:
+                os.chown(fd, -1, group)
+    for path in home.parents:
+        if not path.stat().st_mode & stat.S_IXOTH:
+            logger.error("users of containers cannot enter {}, so no container can start; give it mode 0711", path)
 
 
 def _path(config: StoreConfig, driver: BoundDriver) -> Path:

@@ -12,6 +12,8 @@ from layerstore_docker_plugin.problems import BadRequest
 
 #: The longest ID or label that is taken, in characters; Docker's IDs have at most 69.
 _MAX_TEXT: Final = 4096
+#: The names of the parts of a range of IDs: the daemon's, and those of programs that leave out its tags.
+_RANGE: Final = (("container_id", "ContainerID"), ("host_id", "HostID"), ("size", "Size"))
 
 
 @dataclass
@@ -115,12 +117,15 @@ class Arguments:
         return value
 
     def ranges(self, name: str) -> list[str]:
-        """Return ranges of user or group IDs, as the settings of a store have them: `container:host:length`."""
+        """Return ranges of user or group IDs, as the settings of a store have them: `container:host:length`.
+
+        The daemon writes `container_id`, `host_id` and `size` (moby, `pkg/idtools/idtools.go`).
+        """
         made = []
         for one in self._list(name):
-            numbers = [one.get(part) for part in ("ContainerID", "HostID", "Size")] if isinstance(one, dict) else []
-            if not numbers or not all(type(number) is int and 0 <= number < 1 << 32 for number in numbers):
-                raise BadRequest(f"{self.method}: {name} has {one!r}, which has no ContainerID, HostID and Size")
+            numbers = [_number(one, *words) for words in _RANGE] if isinstance(one, dict) else [None]
+            if None in numbers:
+                raise BadRequest(f"{self.method}: {name} has {one!r}, which has no container_id, host_id and size")
             made.append(":".join(map(str, numbers)))
         return made
 
@@ -131,3 +136,9 @@ class Arguments:
         if not isinstance(value, list):
             raise BadRequest(f"{self.method}: {name} is not a list")
         return value
+
+
+def _number(fields: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first of the fields that is there; `None` where it is no ID."""
+    value = next((fields[name] for name in names if name in fields), None)
+    return value if type(value) is int and 0 <= value < 1 << 32 else None

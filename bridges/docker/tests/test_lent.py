@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from layerstore_docker_plugin.lent import InitRequest, LentDriver
 
 from layerstore_core import LayerStoreError, StoreConfig
 from layerstore_core.errors import RootInUse
+from tests.driver_roots import why_not
 
 ONE = "1" * 64
 
@@ -97,3 +99,26 @@ def test_cleanup_unmounts_what_it_can(lent, monkeypatch):
         lent.cleanup()
     with lent.driver() as driver:
         assert driver.kept_mounts() == [layers[1]]
+
+
+@pytest.mark.needs_root
+def test_users_of_containers_can_enter_the_directories_above_their_layers(tmp_path):
+    """The daemon says whose layers they are when the driver has made its home already."""
+    if reason := why_not("overlay2"):
+        pytest.skip(reason)
+
+    def settings(options, uids, gids):
+        return StoreConfig(root=tmp_path / "root", driver="overlay2", uid_map=uids, gid_map=gids)
+
+    lent = LentDriver(settings)
+    ranges = ("0:100000:65536",)
+    lent.init(InitRequest(uid_map=ranges, gid_map=ranges), restarted=True)
+    with lent.driver() as driver:
+        driver.create(ONE, "", {})
+    path = lent.get(ONE, "")
+    assert os.stat(path).st_uid == 100000
+    for directory in (tmp_path / "root", tmp_path / "root" / "overlay2", tmp_path / "root" / "overlay2" / ONE):
+        status = directory.stat()
+        assert status.st_mode & 0o001 or (status.st_mode & 0o010 and status.st_gid == 100000), directory
+    lent.put(ONE)
+    lent.close()

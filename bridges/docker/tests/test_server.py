@@ -71,6 +71,11 @@ BAD = {
     "options": (post("/GraphDriver.Create", b'{"ID": "a", "StorageOpt": {"size": 1}}'), 400, "StorageOpt"),
     "an option": (post("/GraphDriver.Init", b'{"Opts": ["size"]}'), 400, "KEY=VALUE"),
     "ranges": (post("/GraphDriver.Init", b'{"UIDMaps": [{"HostID": -1}]}'), 400, "UIDMaps"),
+    "a range without an end": (
+        post("/GraphDriver.Init", b'{"GIDMaps": [{"container_id": 0, "host_id": 1}]}'),
+        400,
+        "GID",
+    ),
     "a range of text": (post("/GraphDriver.Init", b'{"UIDMaps": ["0:0:1"]}'), 400, "UIDMaps"),
     "an unknown method": (post("/GraphDriver.Explode", b"{}"), 404, "no method"),
     "no method": (post("/", b"{}"), 404, "no method"),
@@ -288,7 +293,7 @@ class TestEnd:
             assert served.stop() == 0
 
     def test_settings_of_init_are_kept_by_the_next_server(self, place, new_id):
-        ranges = [{"ContainerID": 0, "HostID": 0, "Size": 70000}]
+        ranges = [{"container_id": 0, "host_id": 0, "size": 70000}]
         with serving(*place) as served:
             served.client().call("Init", Home="/docker", UIDMaps=ranges, GIDMaps=ranges)
             served.client().call("Create", ID=new_id())

@@ -211,5 +211,5 @@ def _document(fields: Mapping[str, Any]) -> bytes:
 
 
 def _ranges(ranges: Any) -> list[dict[str, int]] | None:
-    found = [{"ContainerID": one.container, "HostID": one.host, "Size": one.length} for one in ranges]
+    found = [{"container_id": one.container, "host_id": one.host, "size": one.length} for one in ranges]
     return found or None

@@ -38,7 +38,8 @@ async def forward_connections(listening: socket.socket, target: Path) -> asyncio
             writer.close()
             there_writer.close()
 
-    return await asyncio.start_unix_server(connected, sock=listening, limit=_CHUNK)
+    # `start_unix_server` would remove the socket when it is closed (since Python 3.13), and it is systemd's.
+    return await asyncio.start_server(connected, sock=listening, limit=_CHUNK)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import pytest
 from layerstore_containerd.messages import CALLS
 
-from .client import Client, code
+from .client import Client, Server, code
 
 #: Keys as containerd makes them, and harder ones.
 KEYS = [
@@ -127,6 +129,15 @@ def test_message_above_the_limit_is_refused_and_the_connection_goes_on(client: C
     assert status == "RESOURCE_EXHAUSTED"
     assert client.names() == []
     client.prepare("new")
+
+
+def test_bytes_that_are_no_http_do_no_harm(shared_server: Server, client: Client) -> None:
+    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100_000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 1000):
+        with socket.socket(socket.AF_UNIX) as connection, suppress(BrokenPipeError, ConnectionResetError):
+            connection.connect(str(shared_server.address))
+            connection.sendall(data)
+    client.prepare("a")
+    assert client.health() == "SERVING"
 
 
 def test_unknown_call_is_unimplemented(client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,15 @@ def test_help_names_each_option_and_has_examples() -> None:
         assert max(option.opts, key=len) in text
     assert "Examples:" in text
     assert "[proxy_plugins.layerstore]" in text
+
+
+def test_examples_of_the_help_are_right() -> None:
+    _, _, text = (command.help or "").partition("Examples:")
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("layerstore-snapshotter ")]
+    assert len(lines) == 3
+    for line in lines:
+        words = shlex.split(line.partition(">")[0])
+        command.make_context(words[0], words[1:])  # it parses the words, and does nothing else
 
 
 def test_version_is_that_of_the_core_and_needs_no_grpc() -> None:

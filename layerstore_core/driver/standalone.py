@@ -56,6 +56,8 @@ def open_driver(config: StoreConfig) -> Iterator[BoundDriver]:
     factory = registry.load_driver(name)
     on_disk = registry.driver_name(factory, name)
     _refuse_stores(config.root, on_disk)
+    # The layers may be for users who have to enter this directory.
+    make_directory(config.root, 0o711)
     with ExitStack() as opened:
         locks = RootLocks(config.root / "layerstore" / "locks")
         opened.callback(locks.close)

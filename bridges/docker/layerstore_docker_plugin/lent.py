@@ -83,8 +83,6 @@ class LentDriver:
         self._changing = False
         self._saving = Lock()
         self._saved: dict[str, int] = {}
-        # A daemon's containers may be of users who enter this directory, and do not list it.
-        make_directory(self._config.root, 0o711)
         self._open(None)
 
     def close(self) -> None:
@@ -334,7 +332,8 @@ def has_hook(driver: BoundDriver, hook: str) -> bool:
 
 def _hand_over(home: Path, group: int) -> None:
     """Give the directories of a driver without layers to the group of the containers' root, which has to enter them."""
-    for path in (home, *(home / name for name in inside.directory_names(home))):
+    made = [home] if inside.is_directory(home) else []  # some drivers make it for the first layer
+    for path in (*made, *(home / name for name in inside.directory_names(home))):
         with inside.open_directory(path) as fd:
             if os.fstat(fd).st_mode & stat.S_IXGRP:
                 os.chown(fd, -1, group)

@@ -70,9 +70,11 @@ class Bridge:
             words = ("snapshots", "--snapshotter", self.containerd.snapshotter, "label", key, "containerd.io/gc.root=")
             with suppress(CtrFailed):  # the collector was quicker
                 self.containerd.ctr(*words)
-        assert self.check_lists() == {}
-        assert self.containerd.processes() == []
-        assert self.containerd.mounts() == []
+        left = self.check_lists()
+        assert not left, left
+        processes, mounts = self.containerd.processes(), self.containerd.mounts()
+        assert not processes, processes
+        assert not mounts, mounts
         self.server.stop()
         with self.open_store() as store:
             assert check_store(store, full=True) == []

@@ -174,11 +174,17 @@ class PartialFile:
             BadRecord: another kind of file is in its place.
         """
         if self.resting:
-            descriptor = inside.open_file(self.path, os.O_RDWR)
+            removed = OSError(
+                errno.ESTALE, "another process has removed what was received; pull again", str(self.path.parent)
+            )
+            try:
+                descriptor = inside.open_file(self.path, os.O_RDWR)
+            except FileNotFoundError:
+                raise removed from None
             descriptor.close_in_children()
             if read_table(descriptor.number, self.size) != self.ranges:
                 descriptor.close()
-                raise OSError(errno.ESTALE, "another process has removed what was received", str(self.path.parent))
+                raise removed
             self._descriptor = descriptor
 
     def awake(self) -> bool:

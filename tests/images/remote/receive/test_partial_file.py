@@ -192,3 +192,16 @@ def test_something_else_in_its_place_is_refused(tmp_path: Path, kind: str) -> No
     with pytest.raises(BadRecord):
         PartialFile(path, SIZE).try_lock()
     assert victim.read_bytes() == b"keep"
+
+
+def test_a_resting_file_that_was_removed_says_so(tmp_path: Path) -> None:
+    file = opened(tmp_path / "blob")
+    file.write_at(0, bytes(SIZE))
+    file.add(0, SIZE)
+    file.rest()
+    (tmp_path / "blob").unlink()
+    with pytest.raises(OSError, match="another process has removed what was received; pull again"):
+        file.wake()
+    (tmp_path / "blob").write_bytes(b"another one")
+    with pytest.raises(OSError, match="another process has removed what was received; pull again"):
+        file.wake()

@@ -43,6 +43,16 @@ The life of a layer, as the driver sees it::
     changes("m", "m-init"), diff("m", "m-init")
     remove("m"); remove("m-init"); remove("c2"); remove("c1")
 
+An engine such as containerd uses layers in another way. It mounts them by itself, and does not give tars::
+
+    create_read_write("s1", "", …)
+    mounts("s1", False)                   # the engine mounts what this tells, unpacks a layer, and unmounts
+    usage("s1", "")
+    seal("s1")                            # from now on "s1" can be a parent
+    create_read_write("s2", "s1", …)      # a container
+    mounts("s2", False)                   # again after each restart of the engine
+    mounts("s1", True)                    # a view
+
 What the store promises:
 
 - It chooses the IDs: 1 to 128 characters of `[a-z0-9-]` (64 hex digits, some with `-init`). `create`,
@@ -154,8 +164,15 @@ def remove(layer_id: str) -> None:
 
     It is no error if the layer does not exist, or exists only in part. The store removes children before their parents.
 
+    Somebody may have mounted another file system, such as a container's volume, on a directory in the layer's tree.
+    Nothing of that is deleted. A driver unmounts it, or raises an error, as `remove_tree` does.
+
     Args:
         layer_id: the ID of the layer.
+
+    Raises:
+        OSError: something is mounted in the layer's tree (EBUSY). The rest of the layer may be gone; it can be removed
+            when that is unmounted.
     """
 
 

@@ -186,16 +186,30 @@ class ErofsDriver(DirectoryDriver):
         # Unpack through the overlay: the kernel then writes deletions in the form in which it reads them later.
         with self._mounted(layer_id) as merged:
             size = unpack_layer(diff, merged, id_mapping=self.context.id_mapping)
-        if too_long := name_beyond_mkfs(layer / "upper"):
-            # The kernel supports such a name, and overlayfs stacks directories as well as images.
-            self.context.logger.warning(
-                f"layer {layer_id} stays a directory: {PROGRAM} cannot write the name {too_long!r}"
-            )
-            return size
-        make_image(layer / "upper", layer / _IMAGE, self._compression)
+        self._make_image(layer_id)
+        return size
+
+    @hookimpl
+    def seal(self, layer_id: str) -> bool:
+        layer = self.layer_directory(layer_id)
+        os.stat(layer)
+        (layer / _WRITABLE).unlink(missing_ok=True)
+        self._make_image(layer_id)
+        return True
+
+    def _make_image(self, layer_id: str) -> None:
+        """Replace the directory of a layer's own files by an image, or finish that."""
+        layer = self.layer_directory(layer_id)
+        if not (layer / _IMAGE).exists():
+            if too_long := name_beyond_mkfs(layer / "upper"):
+                # The kernel supports such a name, and overlayfs stacks directories as well as images.
+                self.context.logger.warning(
+                    f"layer {layer_id} stays a directory: {PROGRAM} cannot write the name {too_long!r}"
+                )
+                return
+            make_image(layer / "upper", layer / _IMAGE, self._compression)
         for part in ("upper", "work", "nothing"):
             remove_tree(str(layer / part))
-        return size
 
     @contextmanager
     def _mounted(self, layer_id: str) -> Iterator[str]:

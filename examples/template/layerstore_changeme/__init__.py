@@ -64,7 +64,7 @@ class ChangemeDriver:
         _todo("exists", "return whether the layer exists on disk")
 
     # A driver for daily work also has layer_ids, status, metadata, cleanup and capabilities. It has changes and diff if
-    # it can do better than comparing mounted trees.
+    # it can do better than comparing mounted trees, and mounts and seal if engines such as containerd use it.
 
 
 def _todo(hook: str, what: str) -> NoReturn:

@@ -42,7 +42,8 @@ def mounted_by_engine(mounts: Sequence[MountSpec], target: Path) -> Iterator[Pat
 
     Raises:
         CannotMount: this user may not mount.
-        OSError: the kernel has refused the instructions, or the mount is still in use at the end.
+        OSError: the kernel has refused the instructions, or the mount is still in use at the end. It is no error if
+            somebody else has ended the mount.
     """
     with ExitStack() as stack:
         for mount in mounts:
@@ -106,5 +107,7 @@ def _unmount(target: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(target), 0):
         code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOENT):
+            return
         libc.umount2(os.fsencode(target), _DETACH)
         raise OSError(code, os.strerror(code), str(target))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -251,6 +251,29 @@ class MountTests(ConformanceTests):
         must_be(bench.tree(layer), bench.tree(base), "a new layer of an ID that was removed")
         with bench.driver.mounted(layer) as where:
             Path(where, "written").write_text("through get")
+
+    def test_a_volume_in_a_layer_that_is_removed(self, bench: DriverRig) -> None:
+        """`remove` deletes nothing of what is mounted in the layer's tree: it unmounts that, or raises OSError.
+
+        Otherwise the removal of a container deletes the volumes that it had. `remove_tree` raises the error.
+        """
+        volume = bench.root / "layerstore" / "volume"
+        (volume / "directory").mkdir(parents=True)
+        (volume / "directory/precious").write_text("kept")
+        layer = bench.writable(bench.layer(_BASE))
+        with ExitStack() as stack:
+            path = Path(bench.driver.get(layer))
+            (path / "data").mkdir()
+            try:
+                stack.enter_context(mounted_by_engine([MountSpec.bind(str(volume), read_only=False)], path / "data"))
+            except CannotMount:
+                bench.note("this user may not mount: volumes in layers were not tried")
+            bench.driver.put(layer)
+            with suppress(OSError):
+                bench.driver.remove(layer)
+            assert (volume / "directory/precious").read_text() == "kept"
+        bench.driver.remove(layer)
+        assert not bench.driver.exists(layer)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 
 from layerstore_core import MountSpec, copy_tree, hookimpl, remove_tree
@@ -168,3 +169,13 @@ class SealsEveryName(_Giving):
     @hookimpl
     def seal(self, layer_id):
         return True
+
+
+class DeletesVolumes(Mutant):
+    """`remove` deletes all that it finds below the layer's directory, also what is mounted there."""
+
+    caught_in = "mounts"
+
+    @hookimpl
+    def remove(self, layer_id):
+        shutil.rmtree(self.tree(layer_id), ignore_errors=True)

@@ -273,11 +273,11 @@ def exists(layer_id: str) -> bool:
 
 
 @hookspec(firstresult=True)
-def layer_ids() -> list[str]:
+def layer_ids() -> list[str] | None:
     """Return the IDs of all layers that the driver has, whole or in part.
 
     The store compares them with its records, to find layers without a record. A driver that cannot list its layers
-    leaves this hook out. Then the store does not look for such layers.
+    leaves this hook out, or answers `None`. Then the store does not look for such layers.
     """
 
 

@@ -80,7 +80,10 @@ class RemoteHome:
         with self._note.locked():
             claim = self._note.read()
             adopt, self._adopt = self._adopt, False
-            if claim is not None and claim.complete and not (adopt and not _exists(server, claim.mark)):
+            if claim is not None and claim.complete and not adopt:
+                return  # another process was faster
+            if claim is not None and claim.complete and _exists(server, claim.mark):
+                self._note.write(replace(claim, driver=server.facts.driver, directory=server.facts.directory))
                 return
             # A claim that was interrupted goes on, if it had come to its own mark: it had found the home free before.
             if claim is None or claim.complete or not _exists(server, claim.mark):
@@ -106,7 +109,12 @@ class RemoteHome:
         Raises:
             OtherHome: it has: they may be those of this store, whose note was lost.
         """
-        if not self._adopt and _exists(server, COMMON_MARK):
+        if self._adopt:
+            return
+        claim = self._note.read()
+        if claim is not None and _exists(server, claim.mark):
+            return  # its claim was interrupted
+        if _exists(server, COMMON_MARK):
             raise self._taken(server)
 
     def _require_free(self, server: Server) -> None:

@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 WHOLE = os.environ.get("LAYERSTORE_TEST_REMOTE", "") == "whole"
 #: The groups that each driver runs in any case, by the name of the test class.
 GROUPS = {
-    "TestVfs": ("lifecycle", "restart", "concurrency"),
-    "TestOverlay2": ("lifecycle", "restart"),
+    "TestVfs": ("lifecycle", "restart"),
+    "TestOverlay2": ("restart", "mounts"),
 }
 
 

@@ -41,7 +41,7 @@ class Farm:
             root: the server's root.
             driver: the driver's name.
             die_at: the number of the call, from 0, at which the server is killed; -1: it lives.
-            stage: whether that is "before" the call's work, or "after" it.
+            stage: whether that is "before" the call's work, or "after" it, before the client has the whole answer.
             method: count the calls of this method only; empty: of all.
         """
         return self._ask(do="serve", root=str(root), driver=driver, die_at=die_at, stage=stage, method=method)
@@ -125,6 +125,19 @@ class _Servers:
         return True
 
 
+class _Breaking:
+    """A file that is sent: the process is killed when its first block has gone."""
+
+    def __init__(self, file, death: _Death) -> None:
+        self._file, self._death, self._begun = file, death, False
+
+    def read(self, size: int) -> bytes:
+        if self._begun:
+            self._death.at("after", "GraphDriver.Diff")
+        self._begun = True
+        return self._file.read(size)
+
+
 class _Death:
     """Kills the process at one call."""
 
@@ -165,6 +178,9 @@ def _serve_and_exit(root: str, driver: str, address: str, writing: int, death: _
                 # The work is done, and the client does not know it yet.
                 death.at("after", self.path.removeprefix("/").partition("?")[0])
                 super()._answer(status, answer)
+
+            def _send(self, file):
+                super()._send(_Breaking(file, death))
 
         module.Connection = Mortal
         lent = LentDriver(settings)

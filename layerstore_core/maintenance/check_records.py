@@ -88,12 +88,12 @@ def check_pins(store: LayerStore) -> Iterator[Finding]:
 def check_references(store: LayerStore) -> Iterator[Finding]:
     """Yield what may refer to layers and cannot be read, but for records: other checks report those."""
     known = store.context.db.path.parent
-    snapshots = store.context.snapshots.path  # a finding of its own
+    snapshots = store.context.snapshots.path.parents[1]  # a finding of its own
     quarantine = store.context.quarantine.path
     pins = store.root / "layerstore" / "pins"
     for bad in store.unreadable():
         dangling = pins in bad.path.parents and re.fullmatch("[0-9a-f]{64}", bad.path.name)  # a finding of its own
-        if bad.path.parent == snapshots.parent:
+        if bad.path.is_relative_to(snapshots):
             continue
         if not (bad.path.is_relative_to(known) or quarantine.parent in bad.path.parents or dangling):
             yield Finding(

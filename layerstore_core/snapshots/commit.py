@@ -50,7 +50,7 @@ def commit(owner: Owner, name: str, key: str, labels: Mapping[str, str]) -> None
         usage = driver.usage(row.driver_id, parent_layer_id(owner.store, row))
         if driver.seal(row.driver_id):
             flush()
-            owner.journal.write(lambda database: _record(database, row, name, labels, usage))
+            owner.journal.write(lambda database: _rename(database, row, name, labels, usage))
         else:
             _copy(owner, row, name, labels, usage=usage, flush=flush)
     logger.info("committed the snapshot {!r} as {!r}: {} bytes of files", key, name, usage[0])
@@ -58,7 +58,7 @@ def commit(owner: Owner, name: str, key: str, labels: Mapping[str, str]) -> None
 
 def _committable(database: Connection, name: str, key: str) -> SnapshotRow:
     row = existing(database, key)
-    if rows.find(database, name) is not None:
+    if (other := rows.find(database, name)) is not None and other.state == rows.READY:
         raise SnapshotExists(f"there is a snapshot {name!r} already")
     if row.kind != rows.ACTIVE:
         raise WrongSnapshotKind(f"the snapshot {key!r} cannot be committed: it is not active, but {_a(row.kind)}")
@@ -67,6 +67,14 @@ def _committable(database: Connection, name: str, key: str) -> SnapshotRow:
 
 def _a(kind: str) -> str:
     return "a view" if kind == rows.VIEW else "committed already"
+
+
+def _rename(
+    database: Connection, row: SnapshotRow, name: str, labels: Mapping[str, str], usage: tuple[int, int]
+) -> None:
+    if (other := rows.find(database, name)) is not None:  # one that could not be made: see `create.begin`
+        rows.change(database, other.number, state=rows.REMOVING)
+    _record(database, row, name, labels, usage)
 
 
 def _record(

@@ -68,8 +68,11 @@ def begin(
 ) -> SnapshotRow:
     """Record that a snapshot is being made; errors as `create`. From now on its parent cannot be removed."""
     parent_row = committed_parent(database, parent)
-    if rows.find(database, key) is not None:
-        raise SnapshotExists(f"there is a snapshot {key!r} already")
+    if (other := rows.find(database, key)) is not None:
+        if other.state != rows.CREATING:
+            raise SnapshotExists(f"there is a snapshot {key!r} already")
+        # The caller has locked the key, so nobody is making it: it failed, and so did undoing it, as on a full disk.
+        rows.change(database, other.number, state=rows.REMOVING)
     return rows.insert(
         database,
         key=key,

@@ -73,7 +73,7 @@ def _chain_in(labels: Mapping[str, str]) -> ChainID | None:
 def _add(database: Connection, key: str, parent: str, labels: Mapping[str, str], node: LayerNode) -> SnapshotRow | None:
     """Add the snapshot, or return the one that there is; `None` where the parent is not that of the layer."""
     parent_row = committed_parent(database, parent)
-    if rows.find(database, key) is not None:
+    if (other := rows.find(database, key)) is not None and other.state == rows.READY:
         raise SnapshotExists(f"there is a snapshot {key!r} already")
     wanted = node.record.parent
     if not _stands_for(parent_row, wanted):

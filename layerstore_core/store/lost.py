@@ -93,13 +93,16 @@ class LostSnapshots:
 
     def unreadable(self) -> list[BadRecord]:
         """Return the database if it is missing though the driver has layers of snapshots."""
-        if self._records.exist():
-            self._none_lost = False
-        elif not self._none_lost:
-            # Looked at once: the first snapshot makes the database before the driver makes its layer.
-            if lost := self._records.lost(self._layer_ids() or ()):
-                return [lost]
-            self._none_lost = True
+        try:
+            if self._records.exist():
+                self._none_lost = False
+            elif not self._none_lost:
+                # Looked at once: the first snapshot makes the database before the driver makes its layer.
+                if lost := self._records.lost(self._layer_ids() or ()):
+                    return [lost]
+                self._none_lost = True
+        except (BadRecord, OSError):  # `SnapshotRecords.unreadable` reports that
+            pass
         return []
 
 

@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from layerstore_core import BadRecord, LayerStore, SnapshotExists, Snapshots, check_store, collect_garbage, repair
+from layerstore_core import (
+    BadRecord,
+    LayerStore,
+    RepairSource,
+    SnapshotExists,
+    Snapshots,
+    check_store,
+    collect_garbage,
+    repair,
+)
 from layerstore_core.records.snapshots import rows
-from tests.snapshots.mounting import committed
+from tests.conftest import needs_root
+from tests.snapshots.mounting import committed, files_in, write
 from tests.store.layers import BASE, MIDDLE, register
 
 REF = "containerd.io/snapshot.ref"
@@ -137,6 +147,25 @@ def test_a_database_that_cannot_be_read_is_not_taken_for_empty(used: LayerStore,
         assert list(snapshots.walk()) == []
 
 
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_another_thing_in_place_of_the_directory_is_no_absence(used: LayerStore, open_store, tmp_path, level, kind):
+    before = layers(used)
+    used.close()
+    directory = database(used).parents[level]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(directory, elsewhere)
+    directory.symlink_to(elsewhere) if kind == "link" else directory.write_bytes(b"")
+    store = open_store()
+    assert codes(store) == ["damaged-snapshots"]
+    assert collect_garbage(store) == []
+    assert collect_garbage(store, dry_run=True) == []
+    assert layers(store) == before
+    with pytest.raises(BadRecord, match=str(directory)):
+        Snapshots(store)
+    assert (elsewhere / "snapshots.db").exists() or (elsewhere / "vfs" / "snapshots.db").exists()
+
+
 def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
     before = layers(used)
     used.close()
@@ -166,6 +195,39 @@ def test_damaged_indexes_are_made_again(used: LayerStore, open_store):
     with Snapshots(store) as snapshots:
         assert [snapshot.key for snapshot in snapshots.walk()][1:] == ["one", "box", "look"]
         assert snapshots.stat("one").key == "one"
+
+
+@pytest.mark.parametrize("driver", ["vfs", pytest.param("overlay2", marks=needs_root)])
+def test_what_a_snapshot_is_on_may_be_made_again(store: LayerStore, driver: str):
+    """A layer of the store is rebuilt as another layer of the driver: snapshots on it go on with that."""
+    base = register(store, BASE)
+    with Snapshots(store) as snapshots:
+        with pytest.raises(SnapshotExists):
+            snapshots.prepare("x", "", {REF: base.chain_id})
+        remote = next(snapshots.walk()).key
+        committed(snapshots, "one", remote, {"a": b"a"})
+        snapshots.prepare("old", "one")
+    former = base.cache_id
+    base.close()
+    with store.driver.mounted(former) as path:
+        Path(path, "etc", "hosts").write_text("changed")
+    found = check_store(store, full=True)
+    assert [finding.code for finding in found] == ["damaged"]
+    archive = store.root / "base.tar"
+    archive.write_bytes(BASE)
+    with RepairSource(store, archive) as source:
+        assert repair(store, found, source=source) == []
+    assert store.find(base.chain_id).cache_id != former
+    assert codes(store) == []
+    with Snapshots(store) as snapshots:
+        assert snapshots.usage(remote).inodes == 4
+        write(snapshots.prepare("box", remote), {"b": b"b"})
+        for key in ("old", "box"):
+            shown = files_in(snapshots.mounts(key))
+            assert shown["etc/hosts"] == b"127.0.0.1 localhost\n" or (driver, key) == ("vfs", "old")  # a copy
+        assert collect_garbage(store) == []
+        for snapshot in reversed(list(snapshots.walk())):
+            snapshots.remove(snapshot.key)
 
 
 def test_a_lost_layer_is_found(used: LayerStore):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 
 import pytest
 
-from layerstore_core import LayerStore, Snapshots, collect_garbage, hookimpl
+from layerstore_core import LayerStore, SnapshotDoesNotExist, Snapshots, collect_garbage, hookimpl
 from layerstore_core.records.snapshots import rows
+from layerstore_core.records.snapshots.journal import SnapshotJournal
 from tests.snapshots.mounting import committed, files_in, write
 from tests.store.drivers import SmallestDriver, open_with
 
@@ -63,6 +65,33 @@ def test_a_layer_that_cannot_be_removed_now_is_removed_later(store: LayerStore, 
         assert len(store.driver.layer_ids() or ()) == 3
         snapshots.cleanup()
         assert store.driver.layer_ids() == []
+
+
+def test_a_full_disk_leaves_no_key_taken(store: LayerStore, monkeypatch):
+    """Neither the snapshot can be made, nor can that be undone; later it can be made."""
+    with Snapshots(store) as snapshots:
+        write(snapshots.prepare("b"), {"b": b"b"})
+        for call in (snapshots.prepare, snapshots.view, lambda name: snapshots.commit(name, "b")):
+            with monkeypatch.context() as patched:
+                write_ = SnapshotJournal.write
+                calls = count()
+
+                def fail(journal, change, *, durable=True, calls=calls, write_=write_):
+                    if next(calls):
+                        raise OSError(28, "No space left on device")
+                    return write_(journal, change, durable=durable)
+
+                patched.setattr(SnapshotJournal, "write", fail)
+                with pytest.raises(OSError, match="No space left"):
+                    call("a")
+            assert [row.state for row in store.context.snapshots.rows() if row.key == "a"] == [rows.CREATING]
+            with pytest.raises(SnapshotDoesNotExist):
+                snapshots.stat("a")
+            call("a")
+            snapshots.remove("a")
+            snapshots.cleanup()
+            assert store.context.snapshots.rows() == [] or [row.key for row in store.context.snapshots.rows()] == ["b"]
+            assert len(store.driver.layer_ids() or ()) == len(store.context.snapshots.rows())
 
 
 def test_a_driver_that_refuses_leaves_nothing(store: LayerStore, monkeypatch):

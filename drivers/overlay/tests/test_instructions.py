@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layerstore_overlay.mounts import is_mount_point
 
-from layerstore_core import BadRecord
+from layerstore_core import BadRecord, compare_trees
 from layerstore_core.conformance.groups.engine import mounted_by_engine
 from layerstore_core.errors import MaxDepthExceeded
 
 from .conftest import build, entry, layer, make_driver, unmount_below
-from .trees import listing
+from .trees import chains, edit, edits, listing
 
-LINKS = "/overlay2/l/"
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -260,3 +263,36 @@ def test_removal_while_somebody_else_has_a_mount(driver, target):
         assert os.path.ismount(path)
     assert driver.layer_ids() == ["base"]
     assert not is_mount_point(str(target))
+
+
+@given(chain=chains, written=st.lists(edits, min_size=2, max_size=3))
+@settings(max_examples=max(1, settings.default.max_examples // 3))
+def test_an_engine_sees_and_makes_the_same_trees(chain, written, shared_driver, tmp_path_factory):
+    """Layers of tars, and on them layers that an engine has written and sealed: as through `get`."""
+    driver, target, below = shared_driver, tmp_path_factory.mktemp("target"), ""
+    for entries in [[entry("a/"), entry("a/b", "0"), entry("b/"), entry("c", "1")], *chain]:
+        layer_id = f"i{next(_numbers)}"
+        try:
+            build(driver, layer_id, below, *entries)
+        except Exception:  # not all that hypothesis makes is a valid layer
+            driver.remove(layer_id)
+            continue
+        below = layer_id
+        assert shown(driver, below, target) == through_get(driver, below)
+    for steps in written:
+        layer_id = f"{below}-s"
+        driver.create_read_write(layer_id, below, {})
+        with mounted_by_engine(driver.mounts(layer_id, read_only=False), target) as path:
+            edit(path, steps)
+            wanted = tree(path)
+            assert through_get(driver, layer_id) == wanted
+        lower, merged = driver.get(below, ""), driver.get(layer_id, "")
+        expected = compare_trees(merged, lower)
+        driver.put(layer_id)
+        driver.put(below)
+        native = driver.changes(layer_id, below)
+        assert native is None or [str(one) for one in native] == [str(one) for one in expected]
+        driver.seal(layer_id)
+        assert through_get(driver, layer_id) == shown(driver, layer_id, target) == wanted
+        assert driver.check_layer(layer_id, below) == []
+        below = layer_id

@@ -51,7 +51,7 @@ def on_server(client: Client, name: str, arguments: tuple[Any, ...]) -> str:
     return "OK"
 
 
-@settings(max_examples=settings().max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls)
 def test_server_answers_as_the_model(shared_server: Server, sequence: list[tuple[Any, ...]]) -> None:
     model = Model()

@@ -102,10 +102,10 @@ def test_call_goes_on_when_its_client_has_gone_away(directory: Path) -> None:
 
 
 def test_killed_server_has_kept_all_that_it_has_answered(directory: Path) -> None:
-    """Eight clients make chains of snapshots, and the server is killed; three times."""
+    """Eight clients make chains of snapshots, and the server is killed; twice."""
     root, address = directory / "root", directory / "s.sock"
     known: dict[str, str] = {}
-    for round_number in range(3):
+    for round_number in range(2):
         with running(root, address) as server:
             before = {info.name: info.parent for info in server_list(server)}
             assert known.items() <= before.items()
@@ -118,12 +118,12 @@ def test_killed_server_has_kept_all_that_it_has_answered(directory: Path) -> Non
             for thread in threads:
                 thread.start()
             end = time.monotonic() + PATIENCE
-            while len(answered) < 60 and time.monotonic() < end:
+            while len(answered) < 40 and time.monotonic() < end:
                 time.sleep(0.005)
             server.kill()
             for thread in threads:
                 thread.join(PATIENCE)
-            assert len(answered) >= 60
+            assert len(answered) >= 40
             known.update(answered)
     with LayerStore.open(root=root, driver="vfs", create=False) as store:
         assert {finding.code for finding in check_store(store)} <= {"unfinished-snapshot"}

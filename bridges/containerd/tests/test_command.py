@@ -19,6 +19,8 @@ from layerstore_core import __version__
 
 from .client import PATIENCE, Client, running
 
+TOP = Path(__file__).parents[3]
+
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -129,6 +131,7 @@ def test_units_name_the_installed_program() -> None:
         unit.optionxform = str  # type: ignore[assignment]
         unit.read_string(text)
         assert "@" not in text
+        assert (TOP / unit["Unit"]["Documentation"].partition("/main/")[2]).is_file()
         if kind == "service":
             assert os.access(unit["Service"]["ExecStart"].split('"')[1], os.X_OK)
             # The server ends when running calls have ended, for which other processes may work.

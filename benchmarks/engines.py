@@ -136,14 +136,26 @@ def table(works: dict[str, dict[str, Measured]]) -> Iterator[str]:
 def engine(place: Path, entries: int, large: int) -> Iterator[Engine]:
     """Start a registry with the image, our server, and a containerd."""
     with ExitStack() as stack:
-        # A socket's path may have at most 107 bytes.
-        work = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(dir=place, prefix="lsb-", ignore_cleanup_errors=True))
-        )
+        work = stack.enter_context(short_directory(place))
         host = stack.enter_context(registry(work))
         if host is None:
             sys.exit("docker-registry is not installed")
         put_image(host, "image:1", _layers(work, entries, large))
+        ctr, server, _ = stack.enter_context(both(work))
+        yield Engine(ctr, host, server, "image:1")
+
+
+@contextmanager
+def short_directory(place: Path) -> Iterator[Path]:
+    """Make a directory with a short name for the length of a `with` block: a socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(dir=place, prefix="lsb-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def both(work: Path) -> Iterator[tuple[list[str], int, Path]]:
+    """Start our server and a containerd. Yield the command line of ctr, and the server's process and its socket."""
+    with ExitStack() as stack:
         address = work / "s.sock"
         program = Path(sys.executable).with_name("layerstore-snapshotter")
         options = ["--root", str(work / "store"), "--driver", "overlay2", "--address", str(address)]
@@ -157,7 +169,7 @@ def engine(place: Path, entries: int, large: int) -> Iterator[Engine]:
         ctr = stack.enter_context(containerd_daemon(work, {OURS: address}))
         if ctr is None:
             sys.exit("containerd is not installed, or does not start")
-        yield Engine(ctr, host, server.pid, "image:1")
+        yield ctr, server.pid, address
 
 
 def _layers(work: Path, entries: int, large: int) -> list[Packed]:

@@ -79,7 +79,7 @@ def test_slow_modules_are_not_imported_by_common_commands(command: str, driver: 
     )
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "layerstore_core.store.store" in modules
-    assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich", "urllib3"}
+    assert not modules & {"pydantic", "pydantic_core", "pydantic_settings", "loguru", "rich", "urllib3", "sqlite3"}
 
 
 def test_version_is_printed(spawn: Run) -> None:

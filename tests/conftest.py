@@ -20,6 +20,7 @@ from loguru import logger
 
 from layerstore_core import LayerStore, StoreConfig, log
 from tests import in_memory
+from tests.directories import new_directory
 from tests.driver_roots import DRIVERS, btrfs_file_system, remove_root, why_not
 from tests.ordinary_users import OrdinaryUsers, why_no_users
 from tests.quick_program import quick_program as quick_program_in
@@ -74,7 +75,7 @@ if in_memory.WANTED:
         """Return a directory for a test, in memory or, as pytest's own fixture does, on the disk."""
         name = re.sub(r"\W", "_", request.node.name)[:24]
         if in_memory.runs_in_memory(request.path):
-            return in_memory.new_directory(request.getfixturevalue("memory_of_module"), f"{name.strip('_')}-")
+            return new_directory(request.getfixturevalue("memory_of_module"), f"{name.strip('_')}-")
         return tmp_path_factory.mktemp(name)
 
 

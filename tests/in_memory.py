@@ -8,13 +8,14 @@ power cuts, of daemons and peers stay on the disk, and so do all others in `make
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from tests.directories import new_directory
 
 WANTED: Final = os.environ.get("LAYERSTORE_TEST_IN_MEMORY", "") not in ("", "0") and os.geteuid() == 0
 #: Packages and modules below `tests/`.
@@ -59,14 +60,3 @@ def emptied(top: Path) -> Iterator[Path]:
     directory = new_directory(top, "module-")
     yield directory
     subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
-
-
-def new_directory(top: Path, prefix: str) -> Path:
-    """Make a directory with a random name.
-
-    Clients take paths of layouts for names of images, which cannot have `-_` or `___` as `tempfile` makes them.
-    Names are short: the path of a socket has at most 107 bytes.
-    """
-    directory = top / f"{prefix}{secrets.token_hex(4)}"
-    directory.mkdir(mode=0o700)
-    return directory

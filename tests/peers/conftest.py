@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests import tars, trees
+from tests.directories import new_directory
 from tests.docker.contents import MTIME
 from tests.docker.daemon import Daemon, daemon
 from tests.driver_roots import mounts_below
@@ -79,7 +80,7 @@ def directory() -> Iterator[Path]:
     """A directory for what all tests share. Podman wants a short path, unlike pytest's."""
     if reason := why_not():
         pytest.skip(reason)
-    path = Path(tempfile.mkdtemp(prefix="layerstore-peers-"))
+    path = new_directory(Path(tempfile.gettempdir()), "layerstore-peers-")
     yield path
     for point in mounts_below(path):
         subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)

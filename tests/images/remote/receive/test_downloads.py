@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def test_few_files_are_open_at_once(fake: FakeRegistry, tmp_path: Path, monkeypa
         assert [one.state for one in downloads.all] == ["done"] * 8
         assert [read(downloads, blob) for blob in blobs] == contents
         path_of(tmp_path, contents[3]).unlink()
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(OSError, match="another process has removed what was received; pull again"):
             read(downloads, blobs[3])
         assert not downloads.can_give(blobs[3].digest)
         assert downloads.can_give(blobs[4].digest)
@@ -126,9 +127,8 @@ def test_a_free_connection_takes_half_of_what_is_left(fake: FakeRegistry, tmp_pa
         assert read(downloads, blob) == content
         assert downloads.all[0].fetched >= len(content)
     ranges = [request.headers.get("Range") for request in fake.log.all("GET .*/blobs/")]
-    assert ranges[0] is None
+    assert ranges.count(None) == 1  # perhaps not the first that the server has noted
     assert len(ranges) > 2
-    assert all(ranges[1:])
 
 
 @pytest.mark.usefixtures("eager")
@@ -139,7 +139,10 @@ def test_a_server_without_ranges_goes_on_with_what_it_has_begun(fake: FakeRegist
     with downloading(fake, tmp_path, content) as (downloads, (blob,)):
         assert read(downloads, blob) == content
     assert 2 <= fake.log.count("GET .*/blobs/") <= 3
-    assert fake.log.all("GET .*/blobs/")[0].sent == len(content)
+    # The server may note the first request last. The others were ended at once.
+    *ended, whole = sorted(request.sent for request in fake.log.all("GET .*/blobs/"))
+    assert whole == len(content)
+    assert max(ended) < len(content) // 2
 
 
 @pytest.mark.usefixtures("eager")
@@ -155,10 +158,12 @@ def test_ranges_that_were_received_are_not_asked_for_again(fake: FakeRegistry, t
     with downloading(fake, tmp_path, content) as (downloads, (blob,)):
         assert read(downloads, blob) == content
         assert downloads.all[0].fetched == 150_000
-    assert sorted(str(request.headers.get("Range")) for request in fake.log.all("GET .*/blobs/")) == [
-        "bytes=200000-",
-        "bytes=50000-99999",
-    ]
+    # On a slow machine a free connection takes a part of what is left.
+    asked = [re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers["Range"]) for request in fake.log.all("GET .*/blobs/")]
+    ranges = sorted((int(match[1]), int(match[2] or 299_999)) for match in asked if match)
+    assert len(ranges) == len(asked)
+    assert {start for start, _ in ranges} >= {50_000, 200_000}
+    assert all(50_000 <= start < end < 100_000 or 200_000 <= start < end for start, end in ranges)
 
 
 def test_readers_end_when_the_downloads_are_cancelled(fake: FakeRegistry, tmp_path: Path) -> None:

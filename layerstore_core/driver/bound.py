@@ -204,7 +204,10 @@ class BoundDriver:
     @cached_property
     def gives_mounts(self) -> bool:
         """Whether the driver itself has the hook `mounts`. Otherwise `mounts` keeps layers mounted."""
-        return any(hook.plugin is self._instance for hook in self._hook.mounts.get_hookimpls())
+        if not any(hook.plugin is self._instance for hook in self._hook.mounts.get_hookimpls()):
+            return False
+        ask = getattr(self._instance, "gives_mounts", None)
+        return True if ask is None else self._answer("gives_mounts", ask(), bool)
 
     def mounts(self, layer_id: str, *, read_only: bool) -> list[MountSpec]:
         """See `hookspecs.mounts`.

@@ -229,7 +229,8 @@ def mounts(layer_id: str, read_only: bool) -> list[MountSpec] | None:
 
     Returns:
         The mounts, in the order in which they are made, one above the other. Their paths are absolute. `None` if this
-        layer can only be mounted by `get`.
+        layer can only be mounted by `get`. A driver that finds out late whether it has this hook at all, such as one
+        that asks a server, says so by a method `gives_mounts()`, which returns a bool.
 
     Raises:
         FileNotFoundError: there is no such layer.

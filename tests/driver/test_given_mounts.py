@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -112,6 +112,23 @@ class TestFallback:
         assert store.driver.mounts(ID, read_only=False) == [MountSpec("tmpfs", "none", ())]
         assert store.driver.mounts(CHILD, read_only=False)[0].type == "bind"
         assert calls(store) == [f"get {CHILD}"]
+
+    def test_a_driver_may_find_out_late_that_it_gives_none(self, opened: Callable[..., LayerStore]) -> None:
+        class Late(MountingDriver):
+            answers: ClassVar[list[object]] = []
+
+            def gives_mounts(self) -> object:
+                return self.answers[0]
+
+            @hookimpl
+            def mounts(self) -> Any:
+                return None
+
+        Late.answers[:] = [False]
+        driver = opened(Late).driver
+        assert not driver.gives_mounts
+        Late.answers[:] = ["no"]
+        assert not driver.gives_mounts, "it was asked twice"
 
 
 class TestHooks:

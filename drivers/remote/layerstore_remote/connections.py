@@ -104,6 +104,7 @@ class Connections:
             Lost: the connection ended before there was an answer.
         """
         try:
+            connection.open_again()
             connection.limited.limit(allowed=limit + _HEADERS, patience=self._timeout, whole=True)
             _begin(connection, method)
             connection.putheader("Content-Type", "application/json")
@@ -152,6 +153,7 @@ class Connections:
         again = connection.used
         try:
             try:
+                connection.open_again()
                 connection.limited.limit(allowed=_HEADERS + _SHORT_ANSWER, patience=self._timeout, whole=True)
                 _begin(connection, method)
                 connection.putheader("Content-Length", str(len(body)))
@@ -257,9 +259,10 @@ class Connections:
 
     def _send(self, connection: UnixConnection, method: str, query: dict[str, str], stream: LayerStream) -> bool:
         """Send a stream. Return whether the server has answered, or gone, before its end."""
-        sock = connection.limited
-        sock.limit(allowed=_HEADERS + _SHORT_ANSWER, patience=self._timeout, whole=False)
         try:
+            connection.open_again()
+            sock = connection.limited
+            sock.limit(allowed=_HEADERS + _SHORT_ANSWER, patience=self._timeout, whole=False)
             _begin(connection, f"{method}?{urlencode(query)}")
             connection.putheader("Content-Type", "application/x-tar")
             connection.putheader("Transfer-Encoding", "chunked")

@@ -174,6 +174,10 @@ class RemoteDriver:
             self._unmount_counted(layer_id)
         self._mounted.pop(layer_id, None)
 
+    def gives_mounts(self) -> bool:
+        """Return whether the server's driver has the hook `mounts`."""
+        return self._server.has("Mounts")
+
     @hookimpl
     def mounts(self, layer_id: str, read_only: bool) -> list[MountSpec] | None:
         if self._has_nothing():
@@ -188,6 +192,8 @@ class RemoteDriver:
         if self._has_nothing():
             raise _no_layer(layer_id)
         if not self._server.has("Seal"):
+            if not self._exists(layer_id):
+                raise _no_layer(layer_id)
             return None
         sealed = self._server.call("Layerstore.Seal", ID=layer_id).get("Sealed", bool, False)
         self._flush()

@@ -143,8 +143,11 @@ class Server:
                     f"the server at {self.address} is no graph driver, but {quoted(', '.join(kinds))}: name another "
                     "socket with the option address"
                 )
-        facts = _facts_of(caller.ask("Layerstore.Version", Versions=[_VERSION]))
         known = self._facts
+        # A server without additions is not asked again: some close the connection after such a question.
+        facts = known or Facts()
+        if known is None or known.version:
+            facts = _facts_of(caller.ask("Layerstore.Version", Versions=[_VERSION]))
         if known is not None and (known.version, known.driver) != (facts.version, facts.driver):
             raise OtherHome(
                 f"the server at {self.address} has {facts.text} now, and had {known.text} when this store was opened: "
@@ -157,7 +160,7 @@ class Server:
             UIDMaps=_ranges(self._id_mapping.uids),
             GIDMaps=_ranges(self._id_mapping.gids),
         )
-        self._recognize(caller, facts, connection.limited.peer_user())
+        self._recognize(caller, facts, connection.peer_user)
         self._facts = facts
 
 

@@ -128,10 +128,23 @@ class UnixConnection(HTTPConnection):
     def __init__(self, path: str, wait: float) -> None:
         super().__init__("localhost")
         self.auto_open = 0
+        self._path = path
+        self._wait = wait
         #: Whether a call was answered on this connection.
         self.used = False
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect, also after the server has closed the connection, as some do after each answer."""
         #: The socket. `http.client` sets its own attribute, `sock`, to `None` when it has closed it.
-        self.limited = self.sock = _connected(path, wait)
+        self.limited = self.sock = _connected(self._path, self._wait)
+        #: The user ID of the process that listens.
+        self.peer_user = self.limited.peer_user()
+
+    def open_again(self) -> None:
+        """Connect if the server has closed the connection after its last answer."""
+        if self.sock is None:
+            self.connect()
 
 
 def _connected(path: str, wait: float) -> LimitedSocket:

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+#: Fields of an error that Docker's protocol does not have.
+OURS = {"Class", "Errno", "Path", "Reason", "Offset", "Entry"}
 #: The answer to a request comes within this many seconds.
 _PATIENCE = 60
 
@@ -34,7 +36,16 @@ class Farm:
             assert time.monotonic() < end, "the servers' process does not begin to listen"
             time.sleep(0.01)
 
-    def serve(self, root: Path, driver: str, *, die_at: int = -1, stage: str = "before", method: str = "") -> str:
+    def serve(
+        self,
+        root: Path,
+        driver: str,
+        *,
+        die_at: int = -1,
+        stage: str = "before",
+        method: str = "",
+        docker_only: bool = False,
+    ) -> str:
         """Serve a driver on a root, if that is not done. Return the address.
 
         Args:
@@ -43,8 +54,10 @@ class Farm:
             die_at: the number of the call, from 0, at which the server is killed; -1: it lives.
             stage: whether that is "before" the call's work, or "after" it, before the client has the whole answer.
             method: count the calls of this method only; empty: of all.
+            docker_only: whether the server has Docker's methods alone, as a plugin that is not ours.
         """
-        return self._ask(do="serve", root=str(root), driver=driver, die_at=die_at, stage=stage, method=method)
+        death = {"at": die_at, "stage": stage, "method": method}
+        return self._ask(do="serve", root=str(root), driver=driver, death=death, docker_only=docker_only)
 
     def kill(self, root: Path) -> None:
         """Kill the server of a root, if it lives, and wait for its end."""
@@ -85,7 +98,7 @@ class _Servers:
         self._pids: dict[str, int] = {}
         self._addresses: dict[str, str] = {}
 
-    def serve(self, root: str, driver: str, die_at: int, stage: str, method: str) -> str:
+    def serve(self, root: str, driver: str, death: dict, docker_only: bool) -> str:
         address = self._addresses.setdefault(root, f"{self._directory}/{len(self._addresses)}")
         if self._lives(root):
             return address
@@ -93,7 +106,7 @@ class _Servers:
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            _serve_and_exit(root, driver, address, writing, _Death(die_at, stage, method, f"{address}.calls"))
+            _serve_and_exit(root, driver, address, writing, _Death(f"{address}.calls", **death), docker_only)
         os.close(writing)
         with os.fdopen(reading, "rb") as file:
             said = file.read().decode()
@@ -141,7 +154,7 @@ class _Breaking:
 class _Death:
     """Kills the process at one call."""
 
-    def __init__(self, at: int, stage: str, method: str, log: str) -> None:
+    def __init__(self, log: str, at: int, stage: str, method: str) -> None:
         self._at, self._stage, self._method, self._log = at, stage, method, log
         self._seen = 0
 
@@ -156,10 +169,11 @@ class _Death:
         self._seen += 1
 
 
-def _serve_and_exit(root: str, driver: str, address: str, writing: int, death: _Death) -> None:
+def _serve_and_exit(root: str, driver: str, address: str, writing: int, death: _Death, docker_only: bool) -> None:
     try:
         import layerstore_docker_plugin.server as module
         from layerstore_docker_plugin.lent import LentDriver
+        from layerstore_docker_plugin.problems import BadRequest
         from layerstore_docker_plugin.sockets import listening
 
         from layerstore_core import load_config
@@ -172,11 +186,15 @@ def _serve_and_exit(root: str, driver: str, address: str, writing: int, death: _
         class Mortal(module.Connection):
             def _call(self, method, query, body):
                 death.at("before", method)
+                if docker_only and method.startswith("Layerstore."):
+                    raise BadRequest("404 page not found", 404)
                 super()._call(method, query, body)
 
             def _answer(self, status, answer):
                 # The work is done, and the client does not know it yet.
                 death.at("after", self.path.removeprefix("/").partition("?")[0])
+                if docker_only:
+                    answer = {name: value for name, value in answer.items() if name not in OURS}
                 super()._answer(status, answer)
 
             def _send(self, file):

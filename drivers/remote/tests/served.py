@@ -19,15 +19,17 @@ class ServedDriver:
     Args:
         farm: the process that has the servers.
         driver: the server's driver.
+        docker_only: whether the server has Docker's methods alone.
         options: options of the remote driver.
     """
 
-    def __init__(self, farm: Farm, driver: str, **options: object) -> None:
+    def __init__(self, farm: Farm, driver: str, *, docker_only: bool = False, **options: object) -> None:
         self._farm = farm
         self._driver = driver
+        self._docker_only = docker_only
         self._options = options
 
     def __call__(self, context):
         (context.home / SERVER_ROOT).mkdir(parents=True, exist_ok=True)
-        address = self._farm.serve(context.home / SERVER_ROOT, self._driver)
+        address = self._farm.serve(context.home / SERVER_ROOT, self._driver, docker_only=self._docker_only)
         return RemoteDriver(replace(context, options=RemoteOptions(address=address, **self._options)))

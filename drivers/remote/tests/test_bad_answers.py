@@ -438,4 +438,7 @@ def test_a_server_without_additions(use, reply):
     assert driver.exists(LAYER)
     assert driver.layer_ids() is None
     assert driver.check_layer(LAYER, "") is None
+    assert not driver.gives_mounts()
+    assert driver.mounts(LAYER, True) is None
+    assert driver.seal(LAYER) is None
     assert "Layerstore.LayerIDs" not in driver.server.calls

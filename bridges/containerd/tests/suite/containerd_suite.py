@@ -1,9 +1,10 @@
 """containerd's own test suite of snapshotters, over our server. `make engines` runs it; it needs root and Go.
 
 The suite is containerd's package `snapshots/testsuite`: 20 tests, and one that it always skips. Its client is
-containerd's own, too. It runs in three ways: directly, through containerd's database of names (`metadata`, as in a
-daemon), and with a server that is killed every few calls. Each test has a server and a root of its own. At its end the
-server has to end by itself, without a mount left, and `layerstore check` has to find the root in good order.
+containerd's own, too. It runs in four ways: directly, through containerd's database of names (`metadata`, as in a
+daemon), and with a server that is killed every few calls, between two calls or within one. Each test has a server and
+a root of its own. At its end the server has to end by itself, without a mount left, and `layerstore check --full` has
+to find the root in good order.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def test_the_glue_with_containerds_own_snapshotter(program, tmp_path, capsys):
     judge("containerd's native snapshotter", run(program, "TestProxy", tmp_path, server=["control"]), capsys)
 
 
-@pytest.mark.parametrize("way", ["Proxy", "Metadata", "Killed"])
+@pytest.mark.parametrize("way", ["Proxy", "Metadata", "Killed", "KilledWithin"])
 def test_the_suite(program, driver, directory, way, capsys):
     server, check = [*SERVER, "--driver", driver], [*CHECK, "--driver", driver, "check", "--full"]
     results = run(program, f"Test{way}", directory, server=server, check=check)

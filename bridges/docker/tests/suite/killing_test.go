@@ -12,7 +12,7 @@ import (
 // without a word: it calls Init once, when the daemon starts.
 const (
 	killVariable      = "SUITE_KILL"
-	callsBetweenKills = 8
+	callsBetweenKills = 16
 )
 
 // killing is a client that kills its server. One goroutine uses it.

@@ -213,7 +213,7 @@ def mounts(layer_id: str, read_only: bool) -> list[MountSpec] | None:
     """Return how the caller can mount a layer by itself. Mount nothing.
 
     An engine such as containerd mounts layers by itself, in its own mount name space and at a place of its choice. It
-    asks for each mount again, also after a restart: the answer is always the same, as long as `seal` is not called.
+    asks for each mount again, also after a restart: the answer is always the same until `seal` or `repair_layer`.
     What is mounted shows the tree that `get` shows.
 
     The store does not know of such mounts. It may call any hook that does not change the layer while it is mounted, and

@@ -270,6 +270,7 @@ def test_removal_while_somebody_else_has_a_mount(driver, target):
 def test_an_engine_sees_and_makes_the_same_trees(chain, written, shared_driver, tmp_path_factory):
     """Layers of tars, and on them layers that an engine has written and sealed: as through `get`."""
     driver, target, below = shared_driver, tmp_path_factory.mktemp("target"), ""
+    made = []
     for entries in [[entry("a/"), entry("a/b", "0"), entry("b/"), entry("c", "1")], *chain]:
         layer_id = f"i{next(_numbers)}"
         try:
@@ -277,11 +278,13 @@ def test_an_engine_sees_and_makes_the_same_trees(chain, written, shared_driver, 
         except Exception:  # not all that hypothesis makes is a valid layer
             driver.remove(layer_id)
             continue
+        made.append(layer_id)
         below = layer_id
         assert shown(driver, below, target) == through_get(driver, below)
     for steps in written:
         layer_id = f"{below}-s"
         driver.create_read_write(layer_id, below, {})
+        made.append(layer_id)
         with mounted_by_engine(driver.mounts(layer_id, read_only=False), target) as path:
             edit(path, steps)
             wanted = tree(path)
@@ -296,3 +299,5 @@ def test_an_engine_sees_and_makes_the_same_trees(chain, written, shared_driver, 
         assert through_get(driver, layer_id) == shown(driver, layer_id, target) == wanted
         assert driver.check_layer(layer_id, below) == []
         below = layer_id
+    for layer_id in reversed(made):
+        driver.remove(layer_id)

@@ -98,6 +98,17 @@ def add_trigger(path: Path) -> None:
         opened.commit()
 
 
+def add_trigger_with_the_name_of_a_table(path: Path) -> None:
+    """SQLite keeps this name for a table of its own, which all of our databases have."""
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("PRAGMA writable_schema = ON")
+        opened.execute(
+            "INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_sequence', 'snapshots', 0, "
+            "'CREATE TRIGGER sqlite_sequence AFTER INSERT ON snapshots BEGIN DELETE FROM snapshots; END')"
+        )
+        opened.commit()
+
+
 def spoil_a_reference(path: Path) -> None:
     with closing(sqlite3.connect(path)) as opened:
         opened.execute("UPDATE snapshots SET chain_id = 'sha256:0' WHERE chain_id IS NOT NULL")
@@ -115,6 +126,7 @@ def spoil_a_reference(path: Path) -> None:
         replace_by_link,
         link_again,
         add_trigger,
+        add_trigger_with_the_name_of_a_table,
     ],
 )
 def test_a_database_that_cannot_be_read_is_not_taken_for_empty(used: LayerStore, open_store, damage, said):

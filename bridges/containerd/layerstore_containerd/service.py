@@ -24,6 +24,7 @@ from layerstore_containerd.messages import CALLS, SERVICE, Call
 from layerstore_containerd.metrics import Metrics, Outcome
 from layerstore_containerd.refusals import InvalidRequest, NotSupported, Refusal, Stopping, refusal_of
 from layerstore_core import MountSpec, Snapshot, SnapshotKind, Snapshots
+from layerstore_core.errors import LayerStoreError
 from layerstore_core.log import logger
 
 T = TypeVar("T")
@@ -221,7 +222,9 @@ def _run(call: Call, operation: Callable[[Any], Any], data: bytes) -> bytes:
 def _refused(call: Call, error: Exception) -> Refusal:
     refusal = refusal_of(error)
     if refusal.is_ours:
-        logger.opt(exception=error).error("{} failed: {}", call.name, refusal.message)
+        # Where in the code it was is of use for a bug alone, and not for a full disk.
+        bug = None if isinstance(error, LayerStoreError | OSError) else error
+        logger.opt(exception=bug).error("{} failed: {}", call.name, refusal.message)
     else:
         logger.info("{} refused, {}: {}", call.name, refusal.code.name, refusal.message)
     return refusal

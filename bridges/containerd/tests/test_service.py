@@ -174,3 +174,17 @@ def test_calls_of_one_connection_do_not_wait_for_each_other(shared_server: Serve
     for call in calls:
         call.result(60)
     assert len(client.names()) == 100
+
+
+def test_error_of_the_system_is_logged_in_one_line(directory: Path) -> None:
+    """Where in the code it happened is for bugs: a full disk would fill the log otherwise."""
+    with running(directory / "root", directory / "s.sock", LAYERSTORE_DURABILITY="none") as server:
+        with server.client() as client:
+            client.prepare("one")
+            (directory / "root/vfs/dir").rename(directory / "lost")
+            (directory / "root/vfs/dir").write_bytes(b"")
+            with pytest.raises(grpc.RpcError, match="Not a directory"):
+                client.prepare("two")
+        assert server.stop() == 0
+        (line,) = server.log.read_text().splitlines()
+        assert "Prepare failed: " in line

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from layerstore_containerd import systemd
+from layerstore_containerd.command import unit
 
 from .client import PATIENCE, Server, arguments, wait_until_ready
 
@@ -147,3 +148,9 @@ def test_abstract_socket_of_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NOTIFY_SOCKET", f"@layerstore-test-{os.getpid()}")
         systemd.notify("READY=1")
         assert manager.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("kind", ["service", "socket"])
+def test_unit_names_a_page_that_exists(kind: str) -> None:
+    (page,) = (line for line in unit(kind).splitlines() if line.startswith("Documentation="))
+    assert (Path(__file__).parents[3] / page.partition("/blob/main/")[2]).is_file()

@@ -68,10 +68,20 @@ def build_plugin(target: Path, driver: str, options: Sequence[str], distribution
             partial.mkdir()
             made = _fill(partial, driver, options, wanted)
             partial.rename(target)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                _name_target(error, partial, target)
             raise
     return made
+
+
+def _name_target(error: OSError, partial: Path, target: Path) -> None:
+    """Let an error name the directory that was asked for, and not the temporary one."""
+    if error.filename is not None:
+        error.filename = os.fsdecode(error.filename).replace(str(partial), str(target), 1)
+    if error.filename2 is not None:
+        error.filename2 = os.fsdecode(error.filename2).replace(str(partial), str(target), 1)
 
 
 def _fill(partial: Path, driver: str, options: Sequence[str], wanted: list[str]) -> list[str]:

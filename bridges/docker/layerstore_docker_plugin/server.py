@@ -31,6 +31,8 @@ _MEDIA_TYPE: Final = "application/vnd.docker.plugins.v1.1+json"
 _MAX_REQUEST: Final = 1 << 20
 _MAX_CONNECTIONS: Final = 512
 _BLOCK: Final = 1 << 18
+#: How long to wait after a connection that could not be accepted, in seconds.
+_PAUSE: Final = 0.2
 #: How long the rest of a request is read after its answer, in seconds, so that the client gets the answer.
 _DRAIN_SECONDS: Final = 10
 
@@ -56,9 +58,7 @@ class Server:
         while not self.stopping:
             ready, _, _ = select.select([self._listener, self._stop_read], [], [])
             if self._listener in ready and not self.stopping:
-                with suppress(ConnectionError):
-                    client, _ = self._listener.accept()
-                    Thread(target=self._attend, args=(client,), daemon=True).start()
+                self._accept()
 
     def stop(self) -> None:
         """Let `serve` return. May be called from any thread, and from a signal handler."""
@@ -108,6 +108,23 @@ class Server:
         with self._state:
             self._connections.pop(connection, None)
             self._state.notify_all()
+
+    def _accept(self) -> None:
+        """Take one connection. What this process has no room for waits until others end."""
+        try:
+            client, _ = self._listener.accept()
+        except ConnectionError:
+            return
+        except OSError as error:  # such as too many open files
+            with suppress(OSError):  # the first message needs files, too
+                logger.warning("a connection cannot be accepted now: {}", error)
+            select.select([self._stop_read], [], [], _PAUSE)
+            return
+        try:
+            Thread(target=self._attend, args=(client,), daemon=True).start()
+        except RuntimeError as error:
+            logger.warning("a connection is closed again: {}", error)
+            client.close()
 
     def _attend(self, client: socket.socket) -> None:
         with client:

@@ -55,20 +55,21 @@ def listening(address: Path, mode: int) -> Iterator[socket.socket]:
     if len(os.fsencode(address)) > _LONGEST:
         raise LayerStoreError(f"the path of the socket, {address}, is longer than {_LONGEST} bytes; name a shorter one")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with listener, while_doing(f"making the socket {address}"):
-        address.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(address.parent):
-            _remove_stale(address)
-            before = os.umask(0o777 & ~mode)
-            try:
-                listener.bind(str(address))
-            except OSError as error:
-                error.filename = str(address)
-                raise
-            finally:
-                os.umask(before)
-            made = _identity(address)
-        listener.listen(_BACKLOG)
+    with listener:
+        with while_doing(f"making the socket {address}"):
+            address.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(address.parent):
+                _remove_stale(address)
+                before = os.umask(0o777 & ~mode)
+                try:
+                    listener.bind(str(address))
+                except OSError as error:
+                    error.filename = str(address)
+                    raise
+                finally:
+                    os.umask(before)
+                made = _identity(address)
+            listener.listen(_BACKLOG)
         try:
             yield listener
         finally:

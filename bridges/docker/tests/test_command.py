@@ -62,6 +62,14 @@ class TestRefused:
         assert f"{address} is no socket; remove it" in refused(*command(root, address))
         assert address.read_text() == "mine"
 
+    def test_a_plugin_where_no_directory_can_be(self, tmp_path):
+        """The error names what was asked for, and not a temporary directory."""
+        target = tmp_path / "missing" / "plugin"
+        words = (sys.executable, "-m", "layerstore_docker_plugin", "plugin", str(target), "--driver", "vfs")
+        error = refused(*words)
+        assert error.startswith(f"layerstore-graphdriver: {target}: No such file or directory")
+        assert ".tmp-" not in error
+
     def test_a_path_that_is_too_long(self, place):
         root, address = place
         assert "is longer than 107 bytes" in refused(*command(root, address.parent / ("s" * 120)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -223,6 +225,25 @@ def test_too_many_connections(served, client):
         peer.settimeout(30)
         assert b"503" in peer.recv(1000)
         assert client.call("Exists", ID="a") == {"Exists": False}
+
+
+def test_too_many_open_files(place):
+    """What cannot be accepted waits until others have ended. The server goes on."""
+    with serving(*place) as served:
+        client = served.client()
+        client.call("Exists", ID="a")
+        most = 2 + max(map(int, os.listdir(f"/proc/{served.process.pid}/fd")))
+        _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (most, hard))
+        with contextlib.ExitStack() as stack:
+            for _ in range(most):
+                peer = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                peer.connect(str(served.address))
+            waiting = served.client()
+            waiting.connection.request("POST", "/GraphDriver.Exists", b'{"ID": "a"}')
+            assert select.select([waiting.connection.sock], [], [], 0.5)[0] == []
+        assert waiting.connection.getresponse().status == 200
+        assert served.stop() == 0
 
 
 class TestEnd:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakSet
 
+from layerstore_core.base import inside
 from layerstore_core.records.snapshots.database import open_database, translating_errors
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
 _T = TypeVar("_T")
+
+#: The size of the log from the start, in bytes: what it grows to until SQLite writes it back, after 1,000 pages, and
+#: room for one more transaction.
+_LOG_SIZE: Final = 5 << 20
 
 
 #: The journals that a forked child must not close.
@@ -37,6 +43,9 @@ class SnapshotJournal:
     may be missing, and so may all later ones that were not durable; never an earlier one alone.
 
     While one thread's transaction is written and flushed, those of others wait, and become one transaction together.
+
+    The log has its place on disk from the start. So a disk that is full later does not keep snapshots from being
+    removed, which is how it gets free again.
 
     Args:
         path: the database, which exists.
@@ -63,6 +72,7 @@ class SnapshotJournal:
         _open_in_this_process.add(self)
         self._flushes = False
         self._writer.execute("PRAGMA synchronous = NORMAL")
+        _reserve(path.with_name(f"{path.name}-wal"))
 
     def close(self) -> None:
         """Close the database."""
@@ -164,3 +174,15 @@ class _Change:
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
+
+
+def _reserve(log: Path) -> None:
+    """Give the log its place on disk, if there is enough. SQLite ignores what follows its last whole transaction."""
+    # A failure is none of this call's: the log then grows as it is needed.
+    with suppress(OSError), open(log, "r+b", opener=inside.opener) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(size, _LOG_SIZE))
+        except OSError:
+            os.ftruncate(file.fileno(), size)  # what was found for a part of it
+            raise

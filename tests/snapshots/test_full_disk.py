@@ -6,8 +6,6 @@ import errno
 import os
 from pathlib import Path
 
-import pytest
-
 from layerstore_core import LayerStore, Snapshots, StoreConfig, check_store
 from tests.conftest import needs_root
 
@@ -28,10 +26,13 @@ def test_snapshots_are_removed_from_a_full_disk(tmpfs):
             snapshots.prepare(f"{number}")
         snapshots.commit("base", "0")
         fill(disk / "filler")
-        with pytest.raises(OSError, match="No space left") as caught:
-            for number in range(1000):
+        refused = []
+        for number in range(100):
+            try:
                 snapshots.prepare(f"new {number}", "base", {"label": "x" * 100_000})
-        assert caught.value.errno == errno.ENOSPC
+            except OSError as error:
+                refused.append(error.errno)
+        assert set(refused) == {errno.ENOSPC}
         for one in reversed(list(snapshots.walk())):
             fill(disk / "filler")  # somebody else takes what becomes free
             snapshots.remove(one.key)

@@ -183,7 +183,7 @@ def test_error_of_the_system_is_logged_in_one_line(directory: Path) -> None:
             client.prepare("one")
             (directory / "root/vfs/dir").rename(directory / "lost")
             (directory / "root/vfs/dir").write_bytes(b"")
-            with pytest.raises(grpc.RpcError, match="Not a directory"):
+            with pytest.raises(grpc.RpcError, match="not a directory"):
                 client.prepare("two")
         assert server.stop() == 0
         (line,) = server.log.read_text().splitlines()

@@ -54,14 +54,15 @@ class Containerd:
 
     Attributes:
         directory: everything of it, but for the sockets of shims, which containerd has below /run.
-        name_space: containerd's, which is also the name of the control groups that runc makes.
+        name_space: the name space of containerd that `ctr` is told to use. At first it is one that no other containerd
+            of the machine has; runc makes control groups of this name.
         snapshotter: what `ctr` is told to use, where a command of it can be told.
     """
 
     def __init__(self, directory: Path, snapshotter: str, proxies: Mapping[str, Path], *, cri: bool = False) -> None:
         self.directory = directory
         self.snapshotter = snapshotter
-        self.name_space = f"layerstore-{secrets.token_hex(4)}"
+        self._groups = self.name_space = f"layerstore-{secrets.token_hex(4)}"
         self._address = directory / "containerd.sock"
         self._config = directory / "config.toml"
         self._log = directory / "containerd.log"
@@ -255,8 +256,8 @@ class Containerd:
                 groups = (entry / "cgroup").read_text()
             except OSError:  # it has ended
                 continue
-            shim = "containerd-shim" in words and self.name_space in words
-            if shim or f"/{self.name_space}/" in groups:
+            shim = "containerd-shim" in words and str(self._address) in words
+            if shim or f"/{self._groups}/" in groups:
                 found.append(f"{entry.name}: {words or 'a kernel thread or a process that ends'}")
         return found
 
@@ -279,7 +280,7 @@ class Containerd:
             time.sleep(0.02)
         for point in self.mounts():
             subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-        for controller in Path("/sys/fs/cgroup").glob(f"**/{self.name_space}"):
+        for controller in Path("/sys/fs/cgroup").glob(f"**/{self._groups}"):
             for group in [*controller.glob("*/"), controller]:
                 try:
                     group.rmdir()

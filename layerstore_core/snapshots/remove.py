@@ -32,13 +32,25 @@ def remove(owner: Owner, key: str) -> None:
 
 
 def undo(owner: Owner, row: SnapshotRow) -> None:
-    """Remove what there is of a snapshot that could not be made; what fails is logged, and left to `finish_all`."""
+    """Remove what there is of a snapshot that could not be made; what fails is logged, and left to `finish_all`.
+
+    If it was recorded as ready after all, as when the caller was interrupted after that, it stays.
+    """
+
+    def doom(database: Connection) -> bool:
+        current = rows.find_number(database, row.number)
+        if current is None or current.state != rows.CREATING:
+            return False
+        rows.change(database, row.number, state=rows.REMOVING)
+        return True
+
     try:
-        owner.journal.write(lambda database: rows.change(database, row.number, state=rows.REMOVING), durable=False)
+        doomed = owner.journal.write(doom, durable=False)
     except (LayerStoreError, OSError) as error:
         logger.error("the record of snapshot {!r} remains until the snapshots are opened again: {}", row.key, error)
         return
-    finish(owner, row)
+    if doomed:
+        finish(owner, row)
 
 
 def finish(owner: Owner, row: SnapshotRow) -> bool:

@@ -178,6 +178,28 @@ def test_another_thing_in_place_of_the_directory_is_no_absence(used: LayerStore,
     assert (elsewhere / "snapshots.db").exists() or (elsewhere / "vfs" / "snapshots.db").exists()
 
 
+@needs_root
+def test_in_a_root_of_another_user_sqlite_opens_a_copy(used: LayerStore, open_store, monkeypatch):
+    """That user could put a link in the place of a file while SQLite opens it."""
+    keys = [row.key for row in used.context.snapshots.rows()]
+    os.chown(used.root / "layerstore", 65534, 65534)
+    opened = []
+    original = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **named: opened.append(name) or original(name, **named))
+    assert [row.key for row in used.context.snapshots.rows()] == keys
+    assert codes(used) == []
+    with pytest.raises(BadRecord, match="layerstore: it belongs to user 65534, and this is user 0"):
+        Snapshots(used)
+    assert opened
+    assert not [name for name in opened if str(used.root) in name]
+    os.chown(used.root / "layerstore", 0, 0)
+    with Snapshots(used) as snapshots:
+        snapshots.remove("box")
+        os.chown(used.root, 65534, 65534)  # the log is copied, too
+        assert [row.key for row in open_store().context.snapshots.rows()] == [key for key in keys if key != "box"]
+        os.chown(used.root, 0, 0)
+
+
 def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
     before = layers(used)
     used.close()

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from layerstore_core import LayerStore, SnapshotDoesNotExist, Snapshots, collect_garbage, hookimpl
+from layerstore_core import LayerStore, SnapshotDoesNotExist, SnapshotKind, Snapshots, collect_garbage, hookimpl
 from layerstore_core.records.snapshots import rows
 from layerstore_core.records.snapshots.journal import SnapshotJournal
 from tests.snapshots.mounting import committed, files_in, write
@@ -92,6 +92,28 @@ def test_a_full_disk_leaves_no_key_taken(store: LayerStore, monkeypatch):
             snapshots.cleanup()
             assert store.context.snapshots.rows() == [] or [row.key for row in store.context.snapshots.rows()] == ["b"]
             assert len(store.driver.layer_ids() or ()) == len(store.context.snapshots.rows())
+
+
+def test_an_interruption_after_the_commit_loses_nothing(store: LayerStore, monkeypatch):
+    """The copy is recorded, and the former layer is to be removed: then the copy must not be undone."""
+    with Snapshots(store) as snapshots:
+        write(snapshots.prepare("b"), {"b": b"b"})
+        write_ = SnapshotJournal.write
+
+        def interrupted(journal, change, *, durable=True):
+            result = write_(journal, change, durable=durable)
+            if durable:
+                raise KeyboardInterrupt
+            return result
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SnapshotJournal, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                snapshots.commit("one", "b")
+        assert snapshots.stat("one").kind is SnapshotKind.COMMITTED
+        assert files_in(snapshots.prepare("box", "one")) == {"b": b"b"}
+        snapshots.cleanup()
+        assert len(store.driver.layer_ids() or ()) == 2
 
 
 def test_a_driver_that_refuses_leaves_nothing(store: LayerStore, monkeypatch):

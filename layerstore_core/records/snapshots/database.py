@@ -32,6 +32,8 @@ _APPLICATION: Final = 0x4C53736E
 _VERSION: Final = 1
 #: How long to wait, in seconds, for another process, which can only be one that recovers the log of a killed writer.
 _PATIENCE: Final = 60
+#: How often a database is copied that is being changed meanwhile.
+_TRIES: Final = 10
 
 #: A key is unique among the snapshots that exist; those that are being removed have lost theirs. `parent` is the number
 #: of another snapshot. `driver_id` is the driver's layer: empty for a view without one of its own.
@@ -70,8 +72,10 @@ def create_database(path: Path, *, durable: bool, content: Iterable[tuple[Any, .
         content: its rows, as `raw_rows` returns them.
 
     Raises:
+        BadRecord: another user may put links there.
         OSError: it cannot be written.
     """
+    _require_own(path)
     with (
         replacing(path, durable=durable) as partial,
         translating_errors(path),
@@ -101,10 +105,11 @@ def open_database(path: Path) -> Connection:
         The connection, for any thread, without transactions that begin by themselves.
 
     Raises:
-        BadRecord: it is damaged, or not one of ours.
+        BadRecord: it is damaged, or not one of ours, or another user may put links there.
         OSError: it does not exist, or cannot be opened.
     """
     _check_files(path)
+    _require_own(path)
     with translating_errors(path):
         database = _connect(path)
         try:
@@ -131,39 +136,76 @@ def reading_database(path: Path) -> Iterator[Connection]:
 def _connected_for_reading(path: Path) -> Iterator[Connection]:
     import sqlite3
 
-    with closing(_connect(path, "mode=ro")) as database:
-        try:
-            _check(database, path)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
-                raise
-        else:
-            yield database
-            return
-    # On a root that cannot be written SQLite cannot make the file that readers share. A log without it is of a writer
-    # that was killed, so that nothing changes meanwhile.
     log = path.with_name(f"{path.name}-wal")
-    if inside.exists(log) and inside.status(log).st_size:
-        with _copied(path, log) as copy, closing(_connect(copy)) as database:
-            _check(database, path)
-            yield database
-    else:
-        with closing(_connect(path, "mode=ro&immutable=1")) as database:
-            _check(database, path)
-            yield database
+    if _other_user(path) is None:
+        with closing(_connect(path, "mode=ro")) as database:
+            try:
+                _check(database, path)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                    raise
+            else:
+                yield database
+                return
+        # On a root that cannot be written SQLite cannot make the file that readers share.
+        if not _size(log):
+            with closing(_connect(path, "mode=ro&immutable=1")) as database:
+                _check(database, path)
+                yield database
+            return
+    with _copied(path, log) as copy, closing(_connect(copy)) as database:
+        _check(database, path)
+        yield database
 
 
 @contextmanager
 def _copied(path: Path, log: Path) -> Iterator[Path]:
-    """Copy a database and its log into a temporary directory for a block: SQLite has to write to read both."""
+    """Copy a database and its log into a temporary directory for a block, without following links.
+
+    SQLite follows links, and has to write to read both.
+    """
     import shutil
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="layerstore-") as directory:
-        for file in (path, log):
-            with open(file, "rb", opener=inside.opener) as source, open(Path(directory, file.name), "xb") as target:
-                shutil.copyfileobj(source, target)
-        yield Path(directory, path.name)
+    def state() -> list[tuple[int, int]]:
+        found = [inside.status(file) for file in (path, log) if inside.exists(file)]
+        return [(status.st_mtime_ns, status.st_size) for status in found]
+
+    for _ in range(_TRIES):
+        with tempfile.TemporaryDirectory(prefix="layerstore-") as directory:
+            before = state()
+            for file in (path, log):
+                if _size(file):
+                    with open(file, "rb", opener=inside.opener) as source, open(Path(directory, file.name), "xb") as to:
+                        shutil.copyfileobj(source, to)
+            if state() == before:  # otherwise a writer may have changed one between the two
+                yield Path(directory, path.name)
+                return
+    raise OSError(errno.EAGAIN, "the database of snapshots is being changed all the time; try again", os.fspath(path))
+
+
+def _size(file: Path) -> int:
+    return inside.status(file).st_size if inside.exists(file) else 0
+
+
+def _require_own(path: Path) -> None:
+    if (other := _other_user(path)) is not None:
+        raise BadRecord(
+            other[0],
+            f"it belongs to user {other[1]}, and this is user {os.geteuid()}: SQLite follows links, which that user "
+            "can put there at any moment; work as that user, or change the owner of the directory",
+        )
+
+
+def _other_user(path: Path) -> tuple[Path, int] | None:
+    """Return a directory from the root down to the database that another user owns, and the user; `None` for none.
+
+    That user could put a link in the place of a file while SQLite opens it, which follows links.
+    """
+    for directory in reversed(path.parents[:4]):
+        if (owner := inside.status(directory).st_uid) != os.geteuid():
+            return directory, owner
+    return None
 
 
 def _connect(path: Path, options: str = "") -> Connection:

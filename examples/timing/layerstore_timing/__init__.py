@@ -33,7 +33,10 @@ HOOKS: Final = (
     "diff",
     "changes",
     "diff_size",
+    "usage",
     "diff_getter",
+    "mounts",
+    "seal",
 )
 _METRIC: Final = "layerstore_driver_call_seconds"
 

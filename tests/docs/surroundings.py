@@ -39,6 +39,7 @@ REPLACED_PROGRAMS = {
         *" --snapshotter layerstore "* | *" check "*) exit 0;;
         *) exit 2;;
         esac""",
+    "ctr-remote": """[ "$1 $2 $3 $4" = "images rpull --snapshotter layerstore" ]""",
     "nerdctl": """case "${CONTAINERD_SNAPSHOTTER:-} $* " in
         "layerstore "* | *" --snapshotter layerstore "*) exit 0;;
         *) exit 2;;

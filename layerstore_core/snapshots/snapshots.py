@@ -125,6 +125,7 @@ class Snapshots:
         self._owner.store.check_writable()
         check_key(name, "the name of a committed snapshot")
         checked = check_labels(labels)
+        self._owner.journal.check_room()
         with self._owner.keys.locking(check_key(key), name):
             commit.commit(self._owner, name, key, checked)
 
@@ -169,6 +170,7 @@ class Snapshots:
         checked = check_labels(labels)
         if isinstance(fields, str):
             raise TypeError(f"fields is a list of names, not one name: {fields!r:.100}")
+        self._owner.journal.check_room()
 
         def change(database: Connection) -> Snapshot:
             row = existing(database, key)
@@ -216,6 +218,7 @@ class Snapshots:
         if parent:
             check_key(parent, _PARENT)
         checked = check_labels(labels)
+        self._owner.journal.check_room()
         with self._owner.keys.locking(key):
             if kind == rows.ACTIVE:
                 remote.offer(self._owner, key, parent, checked)

@@ -186,5 +186,6 @@ def test_error_of_the_system_is_logged_in_one_line(directory: Path) -> None:
             with pytest.raises(grpc.RpcError, match="not a directory"):
                 client.prepare("two")
         assert server.stop() == 0
-        (line,) = server.log.read_text().splitlines()
-        assert "Prepare failed: " in line
+        log = server.log.read_text()
+        assert "Prepare failed: " in log
+        assert [line for line in log.splitlines() if not line.startswith("ERROR: ")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,8 @@ _T = TypeVar("_T")
 #: The size of the log from the start, in bytes: what it grows to until SQLite writes it back, after 1,000 pages, and
 #: room for one more transaction.
 _LOG_SIZE: Final = 5 << 20
+#: What has to be free for more snapshots, in bytes.
+_ROOM: Final = 1 << 20
 
 
 #: The journals that a forked child must not close.
@@ -45,7 +48,7 @@ class SnapshotJournal:
     While one thread's transaction is written and flushed, those of others wait, and become one transaction together.
 
     The log has its place on disk from the start. So a disk that is full later does not keep snapshots from being
-    removed, which is how it gets free again.
+    removed, which is how it gets free again; `check_room` keeps others from using up that place.
 
     Args:
         path: the database, which exists.
@@ -111,6 +114,20 @@ class SnapshotJournal:
         if mine.error is not None:
             raise mine.error
         return cast("_T", mine.result)
+
+    def check_room(self) -> None:
+        """Refuse what makes the database larger, if the disk is full.
+
+        Raises:
+            OSError: it is (ENOSPC).
+        """
+        status = os.statvfs(self._path.parent)
+        if status.f_bfree * status.f_frsize < _ROOM:
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)}: the disk is full but for {_ROOM >> 20} MiB, which removals need",
+                os.fspath(self._path.parent),
+            )
 
     def leak(self) -> None:
         """Keep the connections for ever in a forked child.

@@ -56,7 +56,7 @@ class Strays:
             # Again: a layer whose deletion has finished meanwhile has neither a record nor a layer of the driver.
             present = set(context.driver.layer_ids() or ())
             self.nameless = list(_nameless(context, layers, present))
-            self.ids = sorted((one for one in candidates if one in present and one not in known), key=_order)
+            self.ids = _children_first(context, [one for one in candidates if one in present and one not in known])
             if self.ids:
                 self.nameless += [*_missing(context), *_without_init(context, set(self.ids)), *context.db.displaced()]
             self.lost = context.db.missing_directories()
@@ -83,6 +83,25 @@ class Strays:
     def certain(self) -> bool:
         """Whether none of them can be a layer that is still needed."""
         return not self.nameless and not self.lost
+
+
+def _children_first(context: StoreContext, ids: list[str]) -> list[str]:
+    """Sort layers: an init layer after its writable layer, and a parent after its children, if the driver knows it."""
+    parents: dict[str, str | None] = {}
+    for layer_id in ids:
+        if layer_id.endswith(SUFFIX):  # all others are alone, or their parents are known by name
+            with suppress(LayerStoreError, OSError):  # only a part of a layer
+                parents[layer_id] = context.driver.parent_of(layer_id, "")
+
+    def depth(layer_id: str) -> int:
+        seen: set[str | None] = {layer_id}
+        current = parents.get(layer_id)
+        while current in parents and current not in seen:
+            seen.add(current)
+            current = parents[current]
+        return len(seen)
+
+    return sorted(ids, key=lambda layer_id: (-depth(layer_id), *_order(layer_id)))
 
 
 def _order(layer_id: str) -> tuple[str, bool]:

@@ -92,6 +92,17 @@ def link_again(path: Path) -> None:
     os.link(path, path.with_name("other"))
 
 
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_the_log(path: Path) -> None:
+    log = path.with_name("snapshots.db-wal")
+    log.unlink(missing_ok=True)  # a process that reads may have left it, empty
+    log.symlink_to(path.parents[3] / "somewhere")
+
+
 def add_trigger(path: Path) -> None:
     with closing(sqlite3.connect(path)) as opened:
         opened.execute("CREATE TRIGGER t AFTER INSERT ON snapshots BEGIN DELETE FROM snapshots; END")
@@ -125,6 +136,8 @@ def spoil_a_reference(path: Path) -> None:
         remove_all,
         replace_by_link,
         link_again,
+        replace_by_fifo,
+        link_the_log,
         add_trigger,
         add_trigger_with_the_name_of_a_table,
     ],
@@ -137,10 +150,11 @@ def test_a_database_that_cannot_be_read_is_not_taken_for_empty(used: LayerStore,
     code = "lost-snapshots" if damage in (remove, remove_all) else "damaged-snapshots"
     assert codes(store) == [code]
     assert str(database(store)) in str(check_store(store)[0])
+    assert not (store.root / "somewhere").exists()
     with pytest.raises(BadRecord, match=str(database(store))):
         Snapshots(store)
 
-    assert [bad.path for bad in store.unreadable()] == [database(store)]
+    assert [str(bad.path).removesuffix("-wal") for bad in store.unreadable()] == [str(database(store))]
     assert collect_garbage(store) == []
     assert any("layers of snapshots, which are kept" in record["message"] for record in said)
     assert codes(open_store()) == [code]
@@ -210,6 +224,20 @@ def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
     assert layers(store) == before
     with Snapshots(store) as snapshots, pytest.raises(BadRecord, match=r"the record of snapshot .* is damaged"):
         list(snapshots.walk())
+
+
+def test_strays_are_removed_from_the_top(store: LayerStore):
+    """The driver removes children before their parents, also where only the driver knows which is which."""
+    with Snapshots(store) as snapshots:
+        parent = ""
+        for number in range(6):
+            snapshots.prepare(f"x{number}", parent)
+            snapshots.commit(parent := f"c{number}", f"x{number}")
+    ids = [row.driver_id for row in store.context.snapshots.rows()]
+    with closing(sqlite3.connect(database(store))) as opened:
+        opened.execute("DELETE FROM snapshots")
+        opened.commit()
+    assert [found.name for found in collect_garbage(store)] == ids[::-1]
 
 
 def test_damaged_indexes_are_made_again(used: LayerStore, open_store):

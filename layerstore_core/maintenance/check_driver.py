@@ -140,11 +140,12 @@ def _check_strays(strays: Strays, store: LayerStore) -> Iterator[Finding]:
                 "restore it from a backup: without it nothing says what the layers are. If nothing that was recorded "
                 "there is needed, create it, empty",
             )
-    elif not strays.nameless:  # otherwise they may be a damaged record's, which is a finding of its own
-        for layer_id in strays.ids:
-            yield Finding(
-                "stray-in-driver",
-                layer_id,
-                f"the driver {store.driver_name} has a layer that no record names",
-                "`layerstore gc` removes it",
-            )
+    # Otherwise they may be a damaged record's, which is a finding of its own.
+    certain = strays.ids if strays.certain else []
+    for layer_id in (*strays.snapshots, *certain):
+        yield Finding(
+            "stray-in-driver",
+            layer_id,
+            f"the driver {store.driver_name} has a layer that no record names",
+            "`layerstore gc` removes it",
+        )

@@ -181,8 +181,7 @@ def _strays(store: LayerStore, *, dry_run: bool) -> Iterator[Removed]:
             len(strays.ids),
             f"{strays.lost[0]} is missing" if strays.lost else f"{strays.nameless[0]} does not name its layer",
         )
-        return
-    for layer_id in strays.ids:
+    for layer_id in (*strays.snapshots, *(strays.ids if strays.certain else ())):
         found = Removed("stray driver layer", layer_id, _stray_size(store, layer_id))
         if not dry_run:
             store.driver.remove(layer_id)

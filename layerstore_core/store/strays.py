@@ -31,18 +31,21 @@ class Strays:
         records_locked: whether the caller keeps the records from changing.
 
     Attributes:
-        ids: the driver's layers that no record names, children before their parents as far as that is known.
+        ids: the driver's layers that no record names, children before their parents as far as that is known; without
+            those of snapshots.
         nameless: records whose layer is not known and may be among `ids`. They do not name their layer, name one that
             is not there, or one that another record names, too; or they are missing although children, pins or images
             name them.
         lost: the directories of records that are missing: the layers of those records may be among `ids`.
-        of_snapshots: the layers of snapshots, if their records cannot be read: none of these is among `ids`.
+        snapshots: the same of snapshots' layers, which are never those of other records: they are certain to be strays.
+        of_snapshots: the layers of snapshots, if their records cannot be read: none of these is among `snapshots`.
         bad_snapshots: why they cannot be read.
     """
 
     def __init__(self, context: StoreContext, *, records_locked: bool = False) -> None:
         candidates = [layer_id for layer_id in context.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
+        self.snapshots: list[str] = []
         self.nameless: list[Path] = []
         self.lost: list[Path] = []
         self.of_snapshots: list[str] = []
@@ -56,7 +59,9 @@ class Strays:
             # Again: a layer whose deletion has finished meanwhile has neither a record nor a layer of the driver.
             present = set(context.driver.layer_ids() or ())
             self.nameless = list(_nameless(context, layers, present))
-            self.ids = _children_first(context, [one for one in candidates if one in present and one not in known])
+            unnamed = [one for one in candidates if one in present and one not in known]
+            self.ids = sorted((one for one in unnamed if not one.endswith(SUFFIX)), key=_order)
+            self.snapshots = _children_first(context, [one for one in unnamed if one.endswith(SUFFIX)])
             if self.ids:
                 self.nameless += [*_missing(context), *_without_init(context, set(self.ids)), *context.db.displaced()]
             self.lost = context.db.missing_directories()
@@ -81,17 +86,16 @@ class Strays:
 
     @property
     def certain(self) -> bool:
-        """Whether none of them can be a layer that is still needed."""
+        """Whether none of `ids` can be a layer that is still needed."""
         return not self.nameless and not self.lost
 
 
 def _children_first(context: StoreContext, ids: list[str]) -> list[str]:
-    """Sort layers: an init layer after its writable layer, and a parent after its children, if the driver knows it."""
+    """Sort layers of snapshots: a parent after its children, if the driver knows it."""
     parents: dict[str, str | None] = {}
     for layer_id in ids:
-        if layer_id.endswith(SUFFIX):  # all others are alone, or their parents are known by name
-            with suppress(LayerStoreError, OSError):  # only a part of a layer
-                parents[layer_id] = context.driver.parent_of(layer_id, "")
+        with suppress(LayerStoreError, OSError):  # only a part of a layer
+            parents[layer_id] = context.driver.parent_of(layer_id, "")
 
     def depth(layer_id: str) -> int:
         seen: set[str | None] = {layer_id}
@@ -101,7 +105,7 @@ def _children_first(context: StoreContext, ids: list[str]) -> list[str]:
             current = parents[current]
         return len(seen)
 
-    return sorted(ids, key=lambda layer_id: (-depth(layer_id), *_order(layer_id)))
+    return sorted(ids, key=lambda layer_id: (-depth(layer_id), layer_id))
 
 
 def _order(layer_id: str) -> tuple[str, bool]:

@@ -227,7 +227,10 @@ def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
 
 
 def test_strays_are_removed_from_the_top(store: LayerStore):
-    """The driver removes children before their parents, also where only the driver knows which is which."""
+    """The driver removes children before their parents, also where only the driver knows which is which.
+
+    That no layer was ever registered, so that its directory is missing, does not make them records that are lost.
+    """
     with Snapshots(store) as snapshots:
         parent = ""
         for number in range(6):
@@ -237,7 +240,9 @@ def test_strays_are_removed_from_the_top(store: LayerStore):
     with closing(sqlite3.connect(database(store))) as opened:
         opened.execute("DELETE FROM snapshots")
         opened.commit()
-    assert [found.name for found in collect_garbage(store)] == ids[::-1]
+    assert codes(store) == ["stray-in-driver"] * 6
+    register(store, BASE).close()
+    assert [found.name for found in collect_garbage(store) if found.kind != "layer"] == ids[::-1]
 
 
 def test_damaged_indexes_are_made_again(used: LayerStore, open_store):

@@ -107,10 +107,10 @@ class RemoteDriver:
 
     @hookimpl
     def layer_ids(self) -> list[str] | None:
-        if self._has_nothing():
-            return []
         if not self._server.has("LayerIDs"):
             return None
+        if self._has_nothing():
+            return []
         found = self._server.call("Layerstore.LayerIDs", long=True, repeatable=True).texts("IDs")
         return [layer_id for layer_id in found if not self._home.is_mark(layer_id)]
 
@@ -144,7 +144,8 @@ class RemoteDriver:
         found: dict[Any, Any] = answer.get("Metadata", dict, {})
         if not all(isinstance(value, str) for value in found.values()):
             raise answer.bad("metadata that is not all text")
-        if not found and not self._exists(layer_id):
+        # Drivers that have nothing to tell of a layer may not look for it.
+        if set(found) <= {"ID"} and not self._exists(layer_id):
             raise _no_layer(layer_id)
         return found
 

@@ -105,6 +105,7 @@ class _Servers:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
+            _end_with_parent()
             os.close(reading)
             _serve_and_exit(root, driver, address, writing, _Death(f"{address}.calls", **death), docker_only)
         os.close(writing)
@@ -167,6 +168,13 @@ class _Death:
         if self._seen == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
         self._seen += 1
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, which may be killed itself."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def _serve_and_exit(root: str, driver: str, address: str, writing: int, death: _Death, docker_only: bool) -> None:

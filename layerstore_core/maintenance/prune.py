@@ -274,7 +274,11 @@ def _lock(context: StoreContext, locked: ExitStack, image: ImageID) -> bool:
     if node is None:  # no layers, or the record is missing: nobody can use it
         return True
     alone = locked.enter_context(context.locks.lock_references(node.lock_key))
-    return alone and not is_in_use(context, node, pins=context.pins)
+    return (
+        alone
+        and not is_in_use(context, node, pins=context.pins)
+        and not context.snapshots.references_to(node.record.chain_id)
+    )
 
 
 def _removed(node: LayerNode) -> RemovedLayer:

@@ -179,6 +179,7 @@ class Census:
             self.certain: Final = not catalog.unreadable()
             self._referenced: Final = catalog.referenced(self.nodes.values(), besides=images)
             self._pins: Final = set(context.pins) if self.certain else set[ChainID]()
+            self._of_snapshots: Final = set(context.snapshots.all_references()) if self.certain else set[ChainID]()
             self._children = {chain: len(node.children) for chain, node in self.nodes.items()}
         self.chains: Final[dict[ImageID, tuple[ChainID, ...]]] = {}
         self.members: Final[dict[str, tuple[ImageID, ...]]] = {}
@@ -213,7 +214,9 @@ class Census:
     def is_in_use(self, image: ImageID) -> bool:
         """Return whether a writable layer, a mount, a process, a snapshot or a pin uses an image's topmost layer."""
         top = self.top(image)
-        return top is not None and is_in_use(self._context, top, pins=self._pins)
+        return top is not None and (
+            top.record.chain_id in self._of_snapshots or is_in_use(self._context, top, pins=self._pins)
+        )
 
     def last_used(self, image: ImageID) -> float:
         """Return when an image was last used, in seconds since 1970: at the latest when it was recorded or named."""
@@ -275,14 +278,13 @@ class Census:
 
 
 def is_in_use(context: StoreContext, node: LayerNode, *, pins: Pins | Collection[ChainID]) -> bool:
-    """Return whether a writable layer, a mount, a process, a snapshot or a pin of `pins` refers to a layer itself."""
+    """Return whether a writable layer, a mount, a process or a pin, one of `pins`, refers to a layer itself, now."""
     return bool(
         node.mounts
         or node.handles
         or context.locks.is_referenced(node.lock_key)
         or node.record.chain_id in pins
         or context.driver.is_mounted(node.record.cache_id)
-        or context.snapshots.references_to(node.record.chain_id)
     )
 
 

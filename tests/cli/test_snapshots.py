@@ -41,13 +41,20 @@ def test_lists_show_them(run: Run, chain: str) -> None:
         [remote, "committed", "none", digits],
         ["k8s.io/2/built", "committed", remote, "its", "own"],
         ["k8s.io/3/box\\x1b", "active", "k8s.io/2/built", "its", "own"],
-        ["k8s.io/4/look", "view", "k8s.io/2/built", "its", "own"],
+        ["k8s.io/4/look", "view", "k8s.io/2/built", "its", "parent's"],
     ]
     found = run("ls", "--json").json["snapshots"]
     assert [one["key"] for one in found] == [remote, "k8s.io/2/built", "k8s.io/3/box\x1b", "k8s.io/4/look"]
     assert (found[0]["chain_id"], found[0]["labels"], found[0]["parent"]) == (chain, {REF: chain}, None)
     assert run("ls", "--json", "--filter", "pinned=true").json == {"layers": [], "snapshots": []}
     assert run("ls", "-q").lines == [digits]
+
+
+@pytest.mark.usefixtures("used")
+def test_a_list_of_snapshots_alone_begins_with_its_first_line(run: Run, root: Path) -> None:
+    with LayerStore.open(root=root, driver="vfs") as store, Snapshots(store) as snapshots:
+        snapshots.prepare("box")
+    assert run("ls").lines[0].split() == ["SNAPSHOT", "KIND", "PARENT", "LAYER"]
 
 
 def test_a_layer_shows_which_it_is(run: Run, chain: str) -> None:
@@ -68,7 +75,9 @@ def test_what_they_need_is_not_removed(run: Run, root: Path, chain: str) -> None
     assert run("prune", "--all", "--json").json["deleted"] == []  # the image is in use
     assert "is used by image" in run("rm", chain, code=1).stderr
     run("rmi", "app:1")
-    assert "is used by snapshot 'layerstore/" in run("rm", chain, code=1).stderr
+    error = run("rm", chain, code=1).stderr
+    assert "is used by snapshot 'layerstore/" in error
+    assert error.endswith("remove that first (a snapshot is removed by its engine)\n")
     assert run("gc", "--json").json["removed"] == []
     assert run("check", "--json").json["findings"] == []
     with LayerStore.open(root=root, driver="vfs") as store, Snapshots(store) as snapshots:

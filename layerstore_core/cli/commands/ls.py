@@ -76,7 +76,8 @@ def ls(session: Session, listing: Listing) -> None:
         for (_, depth), row in zip(ordered, rows(), strict=True):
             pinned = "yes" if row["Pinned"] else "no"
             lines.append(("  " * depth + row["ID"], row["Size"], row["ChainSize"], pinned))
-        return output.columns(lines) + _snapshot_lines(snapshots, name)
+        of_snapshots = _snapshot_lines(snapshots, name)
+        return [*output.columns(lines), *([""] if lines and of_snapshots else []), *of_snapshots]
 
     listing.answer(
         session, lambda: {"layers": [layers[chain] for chain, _ in ordered], "snapshots": snapshots}, rows, table
@@ -89,10 +90,13 @@ def _snapshot_lines(snapshots: Sequence[Mapping[str, Any]], name: Callable[[Chai
     lines = [("SNAPSHOT", "KIND", "PARENT", "LAYER")]
     for snapshot in snapshots:
         chain = snapshot["chain_id"]
-        layer = "its own" if chain is None else name(ChainID.trusted(chain)) or ""
+        if chain is not None:
+            layer = name(ChainID.trusted(chain)) or ""
+        else:
+            layer = "its own" if snapshot["cache_id"] else "its parent's"  # a view need not have one
         parent = output.printable(snapshot["parent"] or "none")
         lines.append((output.printable(snapshot["key"]), snapshot["kind"], parent, layer))
-    return ["", *output.columns(lines)]
+    return output.columns(lines)
 
 
 @dataclass(frozen=True)

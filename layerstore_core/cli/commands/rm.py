@@ -91,9 +91,13 @@ def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLay
     from layerstore_core.store.mounts.read_only import mounts_of
 
     context = store.context
-    users = known.of(chain)
-    for source in (context.image_db, mounts_of(context), context.snapshots):
-        users += source.references_to(chain)
+    snapshots = context.snapshots.references_to(chain)
+    users = [
+        *known.of(chain),
+        *context.image_db.references_to(chain),
+        *mounts_of(context).references_to(chain),
+        *snapshots,
+    ]
     if unreadable := store.unreadable():
         reasons = "".join(f"\n  {bad}" for bad in unreadable)
         raise LayerInUse(
@@ -101,7 +105,8 @@ def _remove(store: LayerStore, chain: ChainID, known: _Users) -> list[RemovedLay
             f"what to do:{reasons}"
         )
     if users:
-        raise LayerInUse(f"layer {chain} is not removed: it is used by {', '.join(users)}; remove that first")
+        how = " (a snapshot is removed by its engine)" if snapshots else ""
+        raise LayerInUse(f"layer {chain} is not removed: it is used by {', '.join(users)}; remove that first{how}")
     was_pinned = chain in store.context.pins
     layer = store.get(chain)
     try:

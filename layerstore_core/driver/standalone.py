@@ -68,9 +68,13 @@ def open_driver(config: StoreConfig) -> Iterator[BoundDriver]:
                 f"another process serves the layers of driver {on_disk} in {config.root}; stop it first, or name "
                 "another root"
             )
-        driver = bind_driver(factory, name, config, locks, registry.load_wrappers())
-        opened.callback(driver.close)
-        _lend(config.root, on_disk)
+        with locks.lock_references(_stores(on_disk)) as alone:
+            if not alone:
+                raise RootInUse(f"a store with driver {on_disk} is open in {config.root}; name another root")
+            _refuse_stores(config.root, on_disk)
+            driver = bind_driver(factory, name, config, locks, registry.load_wrappers())
+            opened.callback(driver.close)
+            _lend(config.root, on_disk)
         for layer_id in driver.stale_mounts():
             try:
                 driver.unmount_stale(layer_id)
@@ -89,18 +93,29 @@ def is_lent(root: Path, driver: str) -> bool:
     return inside.exists(_note(root, driver))
 
 
-def refuse_lent(root: Path, driver: str) -> None:
-    """Refuse a driver's home for a store if its layers belong to another program.
+def refuse_lent(root: Path, driver: str, locks: RootLocks) -> None:
+    """Refuse a driver's home for a store if its layers belong to another program. Otherwise it is not lent from now on.
+
+    Args:
+        root: the root.
+        driver: the driver's name on disk.
+        locks: the store's locks. They have a reference afterwards, as long as the store is open.
 
     Raises:
-        RootInUse: they do.
+        RootInUse: the layers belong to another program.
     """
+    locks.acquire(_stores(driver))
     if is_lent(root, driver):
         raise RootInUse(
             f"the layers of driver {driver} in {root} belong to another program, such as a Docker daemon, which keeps "
             f"their records: they can be read here, but not changed. Name another root; or, if that program no longer "
             f"needs them, remove {_note(root, driver)}"
         )
+
+
+def _stores(driver: str) -> str:
+    """Return the key to which each open store with a driver refers."""
+    return f"store of {driver}"
 
 
 def _note(root: Path, driver: str) -> Path:
@@ -119,6 +134,11 @@ def _lend(root: Path, driver: str) -> None:
 def _refuse_stores(root: Path, driver: str) -> None:
     if docker_was_here(root):
         raise RootInUse(f"{root} is the data root of a Docker daemon; name a directory of its own for driver {driver}")
+    if inside.has_entries(snapshots := state_directory(root, "snapshots", driver)):
+        raise RootInUse(
+            f"{root} has an engine's snapshots with driver {driver}, whose records are in {snapshots}; name another "
+            "root"
+        )
     records = root / "image" / driver / "layerdb"
     if any(inside.has_entries(records / part) for part in ("sha256", "mounts")):
         raise RootInUse(

@@ -57,8 +57,8 @@ def open_store(config: StoreConfig, *, create: bool, read_only: bool) -> StoreCo
         opened.callback(locks.close)
         driver = open_driver(config, locks)
         opened.callback(driver.close)
-        if not read_only:
-            refuse_lent(config.root, driver.name)
+        if locks.writable:
+            refuse_lent(config.root, driver.name, locks)
         context = make_context(config, driver, locks, read_only=read_only, docker=docker)
         opened.callback(setattr, context, "closed", True)
         if create and locks.writable:

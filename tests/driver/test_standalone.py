@@ -14,6 +14,7 @@ from layerstore_core import (
     LayerStore,
     LayerStoreError,
     LayerStream,
+    Snapshots,
     StoreConfig,
     hookimpl,
 )
@@ -130,6 +131,27 @@ def test_layers_of_a_store_are_not_lent(config):
     refuse(config, RootInUse, r"has a store's layers of driver vfs, whose records are in .*layerdb")
     with LayerStore.open(config) as store:
         assert len(store.chain_ids()) == 1
+
+
+def test_a_store_that_is_open_and_empty(config):
+    """Later it has layers. Its gc would take those of the other program for strays."""
+    with LayerStore.open(config):
+        refuse(config, RootInUse, r"a store with driver vfs is open in .*root")
+    with open_driver(config):
+        pass
+
+
+def test_stores_that_only_read_prevent_nothing(config):
+    with LayerStore.open(config):
+        pass
+    with LayerStore.open(config, read_only=True), open_driver(config):
+        pass
+
+
+def test_snapshots_of_an_engine_are_not_lent(config):
+    with LayerStore.open(config) as store, Snapshots(store) as snapshots:
+        snapshots.prepare("one")
+    refuse(config, RootInUse, r"has an engine's snapshots with driver vfs")
 
 
 def test_the_root_of_a_docker_daemon_is_refused(config):

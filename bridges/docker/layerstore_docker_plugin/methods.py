@@ -86,7 +86,9 @@ def _create_read_write(lent: LentDriver, given: Arguments) -> Answer:
 
 
 def _get(lent: LentDriver, given: Arguments) -> Answer:
-    return {"Dir": lent.get(given.layer(), given.text("MountLabel"))}
+    path = lent.get(given.layer(), given.text("MountLabel"))
+    status = os.stat(path)  # by which a client sees whether it sees this mount
+    return {"Dir": path, "Device": status.st_dev, "Inode": status.st_ino}
 
 
 def _put(lent: LentDriver, given: Arguments) -> Answer:

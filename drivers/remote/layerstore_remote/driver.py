@@ -158,7 +158,8 @@ class RemoteDriver:
         with self._missing_is_known(layer_id):
             answer = self._server.call("GraphDriver.Get", ID=layer_id, MountLabel=mount_label)
         try:
-            path = self._paths.tree(answer.get("Dir", str, ""))
+            seen = (answer.get("Device", int, 0), answer.get("Inode", int, 0)) if answer.has("Inode") else None
+            path = self._paths.tree(answer.get("Dir", str, ""), seen)
         except LayerStoreError:
             self._server.call("GraphDriver.Put", ID=layer_id, All=True)
             raise

@@ -37,19 +37,24 @@ class ServerPaths:
         #: Whether the server's user may write everywhere that this process may.
         self.trusted = False
 
-    def tree(self, path: str) -> str:
+    def tree(self, path: str, seen: tuple[int, int] | None = None) -> str:
         """Return the directory that shows a layer's files.
+
+        Args:
+            path: the directory as the server names it.
+            seen: its device and inode as the server sees them; `None` if it has not told them.
 
         Raises:
             BadAnswer: it is no absolute path, or not in the directory where all trees are.
-            ServerError: it does not exist here, or the server's user is not trusted to name it.
+            ServerError: it is no directory here, or not the one that the server sees; or the server's user is not
+                trusted to name it.
         """
         here = self.allowed(path)
-        if not os.path.isdir(here):
+        if not os.path.isdir(here) or (seen is not None and seen != _identity(here)):
             raise ServerError(
-                f"the server at {self._address} has mounted a layer at {quoted(here)}, which is no directory here. If "
-                "it runs in a container, or is a managed plugin, name a directory as it is called there and here with "
-                "the options server_path and local_path, and have the server's mounts propagated"
+                f"the server at {self._address} has mounted a layer at {quoted(here)}, which is not to be seen here. "
+                "If it runs in a container, or is a managed plugin, have its mounts propagated to this process, and "
+                "name a directory as it is called there and here with the options server_path and local_path"
             )
         return here
 
@@ -105,6 +110,11 @@ class ServerPaths:
         if not equals or name not in _OVERLAY_PATHS:
             return option
         return f"{name}={':'.join(map(self.allowed, value.split(':')))}"
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _is_in(path: str, directory: str) -> bool:

@@ -418,8 +418,19 @@ def test_a_server_of_another_user_may_not_name_any_directory(use, tmp_path, monk
 
 def test_a_tree_that_is_not_there(use, tmp_path):
     driver = use(**{"GraphDriver.Get": answer(Dir=str(tmp_path / "gone"))})
-    with pytest.raises(ServerError, match=r"server_path.*propagated"):
+    with pytest.raises(ServerError, match=r"propagated.*server_path"):
         driver.get(LAYER, "")
+
+
+def test_a_tree_that_is_another_than_the_server_sees(use, tmp_path):
+    status = tmp_path.stat()
+    driver = use(**{"GraphDriver.Get": answer(Dir=str(tmp_path), Device=status.st_dev, Inode=status.st_ino)})
+    assert driver.get(LAYER, "") == str(tmp_path)
+    for fields in ({"Inode": status.st_ino + 1}, {"Device": status.st_dev + 1}):
+        seen = {"Device": status.st_dev, "Inode": status.st_ino, **fields}
+        driver.server.replies["GraphDriver.Get"] = answer(Dir=str(tmp_path), **seen)
+        with pytest.raises(ServerError, match="not to be seen here"):
+            driver.get(LAYER, "")
 
 
 def test_a_server_that_is_no_graph_driver(use):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
-from layerstore_remote import OtherHome
+from layerstore_remote import OtherHome, ServerError
 from layerstore_remote.claim import COMMON_MARK
 
 from layerstore_core import ChainID, LayerStore, StoreConfig
 from layerstore_core.errors import BadRecord, DriverNotSupported, LayerStoreError
 from layerstore_core.maintenance.check import check_store
 from layerstore_core.maintenance.gc import collect_garbage
+from tests.driver_roots import why_not
 from tests.store.layers import BASE
 
 
@@ -207,3 +210,23 @@ def test_a_new_store_is_not_made_without_its_server(open_store, tmp_path):
     with pytest.raises(DriverNotSupported, match="no server listens at"), open_store(str(tmp_path / "gone")):
         pass
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.needs_kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights of root: a mount name space")
+def test_mounts_that_are_not_propagated_are_found_out(open_store, tmp_path):
+    """Otherwise a user writes into the empty directory below the mount, and the layer never sees it."""
+    if reason := why_not("overlay2"):
+        pytest.skip(reason)
+    address = tmp_path / "sock"
+    command = [sys.executable, "-m", "layerstore_docker_plugin", "--root", tmp_path / "files", "--driver", "overlay2"]
+    isolated = ["unshare", "--mount", "--propagation", "private", *command, "--address", address]
+    with subprocess.Popen(isolated, stderr=subprocess.DEVNULL) as server:
+        try:
+            with open_store(str(address), connect_timeout=60) as store:
+                layer = store.register(io.BytesIO(BASE))
+                rw = store.create_rw_layer("work", layer.chain_id)
+                with pytest.raises(ServerError, match="propagated to this process"):
+                    rw.mount()
+        finally:
+            server.terminate()

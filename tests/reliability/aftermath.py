@@ -33,6 +33,7 @@ def stale_state(store: LayerStore) -> list[str]:
     for name in store.rw_layers():
         record = store.context.db.read_mount(name)
         known.update(filter(None, (record.mount_id, record.init_id)))
+    known |= store.context.snapshots.driver_ids()
     left = [f"the driver has {layer_id}" for layer_id in store.driver.layer_ids() or () if layer_id not in known]
     directories: list[Path] = [store.context.db.path / "tmp"]
     directories += [store.root / "layerstore" / name for name in (f"mounts/{store.driver_name}", "tmp")]

@@ -9,15 +9,18 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerstore_core import LayerStore
+from layerstore_core import LayerStore, SnapshotExists, Snapshots
 from layerstore_core.base.digests import DiffID
 from layerstore_core.images import Images
+from layerstore_core.records.snapshots.rows import SnapshotRow
 from layerstore_core.store.registration.chain import LayerInput
 from tests.images.archives import ImageSpec, docker_archive
+from tests.reliability.thorough import THOROUGH
 from tests.store.layers import BASE, MIDDLE, TOP, names_of, register, tar_of
 
 WriteLine = Callable[[bytes], None]
@@ -89,7 +92,17 @@ def facts_of(store: LayerStore) -> dict[str, Any]:
         rw.close()
     images = Images(store)
     found.update({f"image {name}": image.image_id for image in images.all() for name in image.names})
+    for row in store.context.snapshots.rows():
+        if row.state == "ready":
+            found[f"snapshot {row.key if row.chain_id is None else row.chain_id}"] = content_of(store, row)
     return found
+
+
+def content_of(store: LayerStore, row: SnapshotRow) -> list[str]:
+    """Return the kind of a snapshot, and the names and sizes of the files that it shows."""
+    with store.driver.mounted(row.driver_id) as path:
+        files = [file for file in Path(path).rglob("*") if file.is_file()]
+        return [row.kind, *sorted(f"{file.relative_to(path)} {file.stat().st_size}" for file in files)]
 
 
 def fill_store(store: LayerStore) -> dict[str, Any]:
@@ -174,6 +187,9 @@ def use_store(store: LayerStore, log: PromiseLog) -> None:
     images.remove("demo:2")
     log.promise(**{"image demo:2": None, f"layer {image_top}": None})
 
+    if THOROUGH:
+        use_snapshots(store, log, base)
+
     log.begin(f"pin {big}", f"layer {big}")
     store.unpin(big)
     log.promise(**{f"pin {big}": None})
@@ -183,3 +199,35 @@ def use_store(store: LayerStore, log: PromiseLog) -> None:
     store.release(upper)
     log.promise(**{f"layer {middle}": None})
     lower.close()
+
+
+def use_snapshots(store: LayerStore, log: PromiseLog, layer: str) -> None:
+    """Make, write, commit and remove snapshots; log as `use_store`."""
+    with Snapshots(store) as snapshots:
+        log.begin(f"snapshot {layer}")
+        with suppress(SnapshotExists):
+            snapshots.prepare("extract", "", {"containerd.io/snapshot.ref": layer})
+        of_layer = ["bin/sh 1200", "etc/hosts 20"]
+        log.promise(**{f"snapshot {layer}": ["committed", *of_layer]})
+        remote = next(snapshots.walk()).key
+
+        log.begin("snapshot a", "snapshot one")
+        snapshots.prepare("a", remote)
+        log.promise(**{"snapshot a": ["active", *of_layer]})
+        (row,) = [row for row in store.context.snapshots.rows() if row.key == "a"]
+        log.begin("snapshot a", "snapshot one")
+        with store.driver.mounted(row.driver_id) as path:
+            Path(path, "written").write_bytes(b"written" * 10_000)
+        snapshots.commit("one", "a")
+        log.promise(**{"snapshot a": None, "snapshot one": ["committed", *of_layer, "written 70000"]})
+
+        log.begin("snapshot box")
+        snapshots.prepare("box", "one")
+        log.promise(**{"snapshot box": ["active", *of_layer, "written 70000"]})
+        for key in ("box", "one"):
+            log.begin(f"snapshot {key}")
+            snapshots.remove(key)
+            log.promise(**{f"snapshot {key}": None})
+        log.begin(f"snapshot {layer}")
+        snapshots.remove(remote)
+        log.promise(**{f"snapshot {layer}": None})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -353,6 +355,29 @@ def test_a_root_that_cannot_be_written_is_read(store, store_root, tmp_path):
         pass
     assert not log.exists()
     assert read() == ["a"]
+
+
+def test_a_journal_that_a_power_cut_left_is_read(store, store_root):
+    """The database was cut off in the middle of a change that was not in WAL mode, as SQLite itself may make one."""
+    with Snapshots(store) as snapshots:
+        snapshots.prepare("a")
+    path = store.context.snapshots.path
+    files = path, path.with_name("snapshots.db-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        opened.execute("PRAGMA journal_mode = DELETE")
+        opened.execute("PRAGMA cache_size = 1")  # so that changes are written before the transaction ends
+        opened.execute("BEGIN IMMEDIATE")
+        opened.execute("UPDATE snapshots SET key = 'wrong'")
+        opened.executemany("INSERT INTO sqlite_sequence VALUES ('filler', ?)", [(n,) for n in range(5000)])
+        contents = [file.read_bytes() for file in files]
+        opened.execute("ROLLBACK")
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    assert b"wrong" in contents[0]
+    assert [row.key for row in store.context.snapshots.rows()] == ["a"]
+    assert collect_garbage(store) == []
+    with Snapshots(store) as snapshots:
+        assert [snapshot.key for snapshot in snapshots.walk()] == ["a"]
 
 
 def test_all_calls_end_with_the_store(open_store):

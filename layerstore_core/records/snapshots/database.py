@@ -81,7 +81,8 @@ def create_database(path: Path, *, durable: bool, content: Iterable[tuple[Any, .
         translating_errors(path),
         closing(_connect(partial)) as database,
     ):
-        # Not in WAL mode yet: it is one file, complete and on disk when it gets its name.
+        # WAL mode comes last, and the file header keeps it: the file is complete and on disk when it gets its name, and
+        # never has a rollback journal, which a reader could not apply after a power cut.
         database.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             database.execute(statement)
@@ -90,6 +91,7 @@ def create_database(path: Path, *, durable: bool, content: Iterable[tuple[Any, .
         database.execute(f"PRAGMA application_id = {_APPLICATION}")
         database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("COMMIT")
+        database.execute("PRAGMA journal_mode = WAL")
 
 
 def raw_rows(path: Path) -> list[tuple[Any, ...]]:
@@ -136,31 +138,31 @@ def reading_database(path: Path) -> Iterator[Connection]:
 def _connected_for_reading(path: Path) -> Iterator[Connection]:
     import sqlite3
 
-    log = path.with_name(f"{path.name}-wal")
+    log, journal = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
     if _other_user(path) is None:
         with closing(_connect(path, "mode=ro")) as database:
             try:
                 _check(database, path)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                     raise
             else:
                 yield database
                 return
         # On a root that cannot be written SQLite cannot make the file that readers share.
-        if not _size(log):
+        if not _size(log) and not _size(journal):
             with closing(_connect(path, "mode=ro&immutable=1")) as database:
                 _check(database, path)
                 yield database
             return
-    with _copied(path, log) as copy, closing(_connect(copy)) as database:
+    with _copied(path, log, journal) as copy, closing(_connect(copy)) as database:
         _check(database, path)
         yield database
 
 
 @contextmanager
-def _copied(path: Path, log: Path) -> Iterator[Path]:
-    """Copy a database and its log into a temporary directory for a block, without following links.
+def _copied(path: Path, *logs: Path) -> Iterator[Path]:
+    """Copy a database and its logs into a temporary directory for a block, without following links.
 
     SQLite follows links, and has to write to read both.
     """
@@ -168,13 +170,13 @@ def _copied(path: Path, log: Path) -> Iterator[Path]:
     import tempfile
 
     def state() -> list[tuple[int, int]]:
-        found = [inside.status(file) for file in (path, log) if inside.exists(file)]
+        found = [inside.status(file) for file in (path, *logs) if inside.exists(file)]
         return [(status.st_mtime_ns, status.st_size) for status in found]
 
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory(prefix="layerstore-") as directory:
             before = state()
-            for file in (path, log):
+            for file in (path, *logs):
                 if _size(file):
                     with open(file, "rb", opener=inside.opener) as source, open(Path(directory, file.name), "xb") as to:
                         shutil.copyfileobj(source, to)

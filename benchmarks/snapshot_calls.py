@@ -127,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Prepare, Commit and Remove: calls of containerd's snapshot service.")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--snapshots", type=int, default=0, help="measure again with so many snapshots")
+    parser.add_argument("--directly", action="store_true", help="our server only, without containerd")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"))
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     arguments = parser.parse_args()
@@ -141,10 +142,14 @@ def main() -> None:
             f"{OWN} in containerd": (theirs, OWN, (theirs,)),
         }
         for count in (0, arguments.snapshots) if arguments.snapshots else (0,):
-            if count:  # those that containerd makes are our server's, too
+            if count and arguments.directly:
+                fill(address, "", count)
+            elif count:  # those that containerd makes are our server's, too
                 fill(theirs, OURS, count)
                 fill(theirs, OWN, count)
             for name, (at, snapshotter, servers) in targets.items():
+                if arguments.directly and name != _DIRECTLY:
+                    continue
                 title = f"{name}, {count} snapshots"
                 row = found.setdefault(title, {})
                 for clients in _CLIENTS:

@@ -95,10 +95,13 @@ class Storm:
 
     def _store(self, what: str, *words: str | Path) -> str:
         """Run a command of the store. It may be refused, and it never has to wait for the server."""
+        began = time.monotonic()
         try:
             out = self.bridge.server.store(*words)
         except StoreFailed as error:
             refused = what not in ("check", "gc", "ls") and _REFUSED.search(str(error))
+            # What a killed server was doing is a finding until the next one has finished it.
+            refused = refused or ("unfinished-snapshot" in str(error) and self._was_away(began))
             self._count(self.excused if refused else self.done, f"{what} refused" if refused else f"{what} failed")
             if not refused:
                 self._lost(what, str(error))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs_root
 def small_disk(directory: Path) -> Iterator[Path]:
     mount = directory / "disk"
     mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(mount)], check=True)
     try:
         yield mount
     finally:
@@ -28,7 +28,7 @@ def small_disk(directory: Path) -> Iterator[Path]:
 def test_full_disk_is_told_as_such_and_loses_nothing(small_disk: Path, directory: Path) -> None:
     with running(small_disk / "root", directory / "s.sock") as server, server.client() as client:
         (mount,) = client.prepare("a")
-        Path(mount.source, "file").write_bytes(b"x" * 1_500_000)
+        Path(mount.source, "file").write_bytes(b"x" * 14_000_000)
         client.commit("base", "a")
         client.prepare("b", "base")  # with vfs, a copy
         with pytest.raises(grpc.RpcError) as error:
@@ -38,15 +38,18 @@ def test_full_disk_is_told_as_such_and_loses_nothing(small_disk: Path, directory
         before = client.list()
         assert [info.name for info in before] == ["base", "b"]
         with open(small_disk / "filler", "wb") as filler, pytest.raises(OSError, match="No space left"):
-            filler.write(b"y" * 4_000_000)
+            filler.write(b"y" * 40_000_000)
         for call, arguments in (("prepare", ("d",)), ("commit", ("e", "b")), ("update", ("b", {"l": "v" * 100_000}))):
             with pytest.raises(grpc.RpcError) as error:
                 getattr(client, call)(*arguments)
             assert code(error.value) == "RESOURCE_EXHAUSTED", call
         assert client.list() == before
+        client.remove("b")  # there is room for removals
+        assert client.names() == ["base"]
         (small_disk / "filler").unlink()
+        client.prepare("b", "base")
         client.commit("e", "b")
-        assert Path(client.view("v", "e")[0].source, "file").stat().st_size == 1_500_000
+        assert Path(client.view("v", "e")[0].source, "file").stat().st_size == 14_000_000
         client.remove("v")
         client.remove("e")
         assert client.names() == ["base"]

@@ -50,7 +50,7 @@ def test_page_runs_a_container_on_the_minimal_driver(tmp_path: Path, address: Pa
             env={**engine.without_notify_socket(), **own},
             capture_output=True,
             text=True,
-            timeout=engine.PATIENCE,
+            timeout=4 * engine.PATIENCE,  # it is a dozen of programs
             check=False,
         )
         assert done.returncode == 0, (done.stdout, done.stderr, containerd.log()[-2000:])

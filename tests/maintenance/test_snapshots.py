@@ -120,6 +120,24 @@ def add_trigger_with_the_name_of_a_table(path: Path) -> None:
         opened.commit()
 
 
+def spoil_the_layers(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("UPDATE snapshots SET driver_id = 'x/' || driver_id")
+        opened.commit()
+
+
+def spoil_the_labels(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("UPDATE snapshots SET labels = '?'")
+        opened.commit()
+
+
+def make_a_key_too_long(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("UPDATE snapshots SET key = printf('%.20000000c', 'x') WHERE number = 1")
+        opened.commit()
+
+
 def spoil_a_reference(path: Path) -> None:
     with closing(sqlite3.connect(path)) as opened:
         opened.execute("UPDATE snapshots SET chain_id = 'sha256:0' WHERE chain_id IS NOT NULL")
@@ -223,6 +241,30 @@ def test_a_damaged_reference_keeps_all_layers(used: LayerStore, open_store):
     assert collect_garbage(store) == []
     assert layers(store) == before
     with Snapshots(store) as snapshots, pytest.raises(BadRecord, match=r"the record of snapshot .* is damaged"):
+        list(snapshots.walk())
+
+
+@pytest.mark.parametrize("damage", [spoil_the_layers, spoil_the_labels])
+def test_a_damaged_row_still_keeps_its_layers(used: LayerStore, open_store, damage):
+    """What the row refers to, and what may be its own layer of the driver."""
+    rows_before = used.context.snapshots.rows()
+    used.close()
+    damage(database(used))
+    store = open_store()
+    assert "damaged-snapshots" in codes(store)
+    collect_garbage(store)
+    assert {row.driver_id for row in rows_before} - {""} == set(layers(store))
+    chain = rows_before[0].chain_id
+    assert chain is not None
+    assert store.context.db.has_layer(chain)
+
+
+def test_a_row_that_is_too_long_is_not_read_into_memory(used: LayerStore):
+    make_a_key_too_long(database(used))
+    (finding,) = check_store(used)
+    assert finding.code == "damaged-snapshots"
+    assert "too big" in str(finding)
+    with Snapshots(used) as snapshots, pytest.raises(BadRecord, match="too big"):
         list(snapshots.walk())
 
 

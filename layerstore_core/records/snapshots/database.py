@@ -35,6 +35,10 @@ _PATIENCE: Final = 60
 #: How often a database is copied that is being changed meanwhile.
 _TRIES: Final = 10
 
+#: The longest row, in bytes: a longer one is refused before it is in memory. The labels of a snapshot have at most
+#: 1 MiB, which JSON may make six times as long.
+_LONGEST: Final = 16 << 20
+
 #: A key is unique among the snapshots that exist; those that are being removed have lost theirs. `parent` is the number
 #: of another snapshot. `driver_id` is the driver's layer: empty for a view without one of its own.
 _SCHEMA: Final = (
@@ -224,6 +228,7 @@ def _connect(path: Path, options: str = "") -> Connection:
         uri=True,
     )
     try:
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
         database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA cell_size_check = ON")
     except BaseException:

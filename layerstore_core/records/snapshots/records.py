@@ -98,8 +98,9 @@ class SnapshotRecords:
         """Return the driver's IDs of all layers that snapshots have, or may have; errors as `rows`."""
 
         def query(database: Connection) -> set[str]:
-            found = database.execute("SELECT driver_id FROM snapshots WHERE driver_id <> ''")
-            return {str(driver_id) for (driver_id,) in found}
+            from layerstore_core.records.snapshots.rows import driver_ids
+
+            return driver_ids(database)
 
         return self._read(query, set)
 
@@ -122,9 +123,9 @@ class SnapshotRecords:
         """Return the snapshots that are a layer of the store, in words; see `ReferenceSource`."""
 
         def query(database: Connection) -> list[str]:
-            from layerstore_core.records.snapshots.rows import of_chain
+            from layerstore_core.records.snapshots.rows import users_of
 
-            return [row.in_words for row in of_chain(database, chain)]
+            return users_of(database, chain)
 
         try:
             return self._read(query, list)

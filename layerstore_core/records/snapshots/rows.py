@@ -82,8 +82,7 @@ class SnapshotRow:
     @property
     def in_words(self) -> str:
         """What the row is, for a person."""
-        doing = {CREATING: ", which is being made", REMOVING: ", which is being removed"}
-        return f"snapshot {self.key!r}{doing.get(self.state, '')}"
+        return _in_words(self.key, self.state)
 
 
 def find(database: Connection, key: str) -> SnapshotRow | None:
@@ -117,9 +116,13 @@ def all_rows(database: Connection) -> list[SnapshotRow]:
     return list(_rows(database, "ORDER BY s.number"))
 
 
-def of_chain(database: Connection, chain: str) -> list[SnapshotRow]:
-    """Return the rows, in all states, that are a layer of the store."""
-    return list(_rows(database, "WHERE s.chain_id = ? ORDER BY s.number", chain))
+def users_of(database: Connection, chain: str) -> list[str]:
+    """Return the snapshots, in all states, that are a layer of the store, in words.
+
+    They refer to it also if the rest of their rows is damaged, which is no error here.
+    """
+    found = database.execute("SELECT key, state FROM snapshots WHERE chain_id = ? ORDER BY number", (chain,))
+    return [_in_words(str(key), str(state)) for key, state in found.fetchall()]
 
 
 def chains(database: Connection) -> set[ChainID]:
@@ -133,6 +136,19 @@ def chains(database: Connection) -> set[ChainID]:
         return {ChainID(chain) for (chain,) in found}
     except (ValueError, TypeError) as error:
         raise UnreadableRow(f"the record of a snapshot does not name its layer: {error}") from error
+
+
+def driver_ids(database: Connection) -> set[str]:
+    """Return the driver's IDs of all layers of snapshots, in all states.
+
+    Raises:
+        UnreadableRow: a row names something else, so that its layer is not known.
+    """
+    found = {driver_id for (driver_id,) in database.execute("SELECT driver_id FROM snapshots")} - {""}
+    wrong = [one for one in found if not (isinstance(one, str) and _DRIVER_ID.fullmatch(one))]
+    if wrong:
+        raise UnreadableRow(f"the record of a snapshot does not name its layer, but {wrong[0]!r:.300}")
+    return found
 
 
 def has_children(database: Connection, number: int, *, in_any_state: bool = False) -> bool:
@@ -196,6 +212,11 @@ def as_json(labels: Mapping[str, str]) -> str:
 
 class UnreadableRow(ValueError):
     """A row has values that this package has never written."""
+
+
+def _in_words(key: str, state: str) -> str:
+    doing = {CREATING: ", which is being made", REMOVING: ", which is being removed"}
+    return f"snapshot {key!r}{doing.get(state, '')}"
 
 
 def _first(database: Connection, condition: str, *values: Any) -> SnapshotRow | None:

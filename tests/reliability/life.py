@@ -21,6 +21,7 @@ from layerstore_core.records.snapshots.rows import SnapshotRow
 from layerstore_core.store.registration.chain import LayerInput
 from tests.images.archives import ImageSpec, docker_archive
 from tests.reliability.thorough import THOROUGH
+from tests.snapshots.mounting import write
 from tests.store.layers import BASE, MIDDLE, TOP, names_of, register, tar_of
 
 WriteLine = Callable[[bytes], None]
@@ -214,10 +215,8 @@ def use_snapshots(store: LayerStore, log: PromiseLog, layer: str) -> None:
         log.begin("snapshot a", "snapshot one")
         snapshots.prepare("a", remote)
         log.promise(**{"snapshot a": ["active", *of_layer]})
-        (row,) = [row for row in store.context.snapshots.rows() if row.key == "a"]
         log.begin("snapshot a", "snapshot one")
-        with store.driver.mounted(row.driver_id) as path:
-            Path(path, "written").write_bytes(b"written" * 10_000)
+        write(snapshots.mounts("a"), {"written": b"written" * 10_000})
         snapshots.commit("one", "a")
         log.promise(**{"snapshot a": None, "snapshot one": ["committed", *of_layer, "written 70000"]})
 

@@ -93,6 +93,8 @@ def known_parent(layout: Layout, layer_id: str, parent_id: str) -> str | None:
     if lower is None:
         return "" if _is_base(layout, layer_id) else None
     first = lower.partition(":")[0]
+    if os.path.dirname(first) != LINKS or not is_link_name(os.path.basename(first)):
+        return None  # zeros, for example, as a power cut leaves them
     if parent_id and first == f"{LINKS}/{layout.read_field(parent_id, 'link')}":
         return parent_id
     try:

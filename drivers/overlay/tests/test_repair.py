@@ -29,6 +29,11 @@ def empty(path):
     path.write_bytes(b"")
 
 
+def zeros(path):
+    """Do as a power cut does where data are written after names."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def elsewhere(path):
     path.unlink()
     path.symlink_to("../nowhere/diff")
@@ -41,6 +46,8 @@ HARM = {
     "a link that leads elsewhere": lambda home, layer: elsewhere(link(home, layer)),
     "no link at all": lambda home, layer: (link(home, layer).unlink(), (home / layer / "link").unlink()),
     "all links": lambda home, layer: shutil.rmtree(home / "l"),
+    "a link file of zeros": lambda home, layer: zeros(home / layer / "link"),
+    "a lower of zeros": lambda home, layer: zeros(home / layer / "lower"),
     "no lower": lambda home, layer: (home / layer / "lower").unlink(),
     "an empty lower": lambda home, layer: empty(home / layer / "lower"),
     "no work": lambda home, layer: shutil.rmtree(home / layer / "work"),

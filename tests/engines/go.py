@@ -6,10 +6,12 @@ The sources of a suite's glue are ours. All that they import is in Debian's pack
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,22 +83,25 @@ def run(program: Path, arguments: Sequence[str], environment: Mapping[str, str],
         environment: what it gets besides the environment of this process.
         timeout: after how many seconds it ends by itself, with the stacks of what hangs.
     """
-    result = subprocess.run(
+    process = subprocess.Popen(
         [program, "-test.v", f"-test.timeout={timeout:g}s", *arguments],
         env={**os.environ, **environment},
-        check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=timeout + 60,
+        start_new_session=True,
     )
-    converted = subprocess.run(
-        ["go", "tool", "test2json"], input=result.stdout, check=True, capture_output=True, text=True
-    )
+    try:
+        output, _ = process.communicate(timeout=timeout + 60)
+    finally:
+        # A program that panics, or runs out of time, leaves the servers that it has started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    converted = subprocess.run(["go", "tool", "test2json"], input=output, check=True, capture_output=True, text=True)
     results = read(converted.stdout)
-    if result.returncode and not results.failed:
-        results.failed["the program itself"] = result.stdout
+    if process.returncode and not results.failed:
+        results.failed["the program itself"] = output
     return results
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from pathlib import Path
 
 from tests.engines import go
 
@@ -72,3 +75,26 @@ def test_benchmarks_are_read_from_their_lines():
         )
     )
     assert (results.passed, sorted(results.failed)) == (["BenchmarkGood"], ["BenchmarkBad", "BenchmarkKilled"])
+
+
+def test_processes_that_a_program_leaves_are_ended(tmp_path, monkeypatch):
+    """The program is a script that panics, and leaves a server."""
+    program, tools = tmp_path / "suite", tmp_path / "tools"
+    program.write_text('#!/bin/sh\nsleep 300 >/dev/null 2>&1 &\necho $! >"$0.pid"\necho panic\nexit 2\n')
+    program.chmod(0o755)
+    tools.mkdir()
+    (tools / "go").write_text("#!/bin/sh\nexit 0\n")  # has no event to tell
+    (tools / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    results = go.run(program, [], {}, timeout=60)
+    assert results.failed == {"the program itself": "panic\n"}
+    server = Path("/proc", (tmp_path / "suite.pid").read_text().strip(), "stat")
+    for _ in range(1000):
+        try:
+            state = server.read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":  # nobody has waited for it yet
+            return
+        time.sleep(0.01)
+    raise AssertionError("the server lives on")

@@ -178,7 +178,10 @@ class Connection(BaseHTTPRequestHandler):
         method = "?"
         try:
             self._request_body = body = self._body()
-            url = urlsplit(self.path)
+            try:
+                url = urlsplit(self.path)
+            except ValueError as error:
+                raise BadRequest(f"the address of the request cannot be read: {error}") from None
             method = url.path.removeprefix("/")
             self._call(method, url.query, body)
             logger.info("{}{} in {:.4f} s", method, self._layer, time.monotonic() - began)

@@ -81,6 +81,7 @@ BAD = {
     "a range of text": (post("/GraphDriver.Init", b'{"UIDMaps": ["0:0:1"]}'), 400, "UIDMaps"),
     "an unknown method": (post("/GraphDriver.Explode", b"{}"), 404, "no method"),
     "no method": (post("/", b"{}"), 404, "no method"),
+    "an address that is none": (post("http://[", b"{}"), 400, "address of the request"),
     "GET": (b"GET /GraphDriver.Status HTTP/1.1\r\nHost:\r\n\r\n", 501, "GET"),
     "HTTP/0.9": (b"GET /\r\n", 501, "GET"),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\r\n", 400, ""),

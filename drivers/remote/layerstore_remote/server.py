@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1
 _SHORT: Final = 1 << 20
-#: The longest list of changes, or of layers, in bytes: some hundred thousand of them.
-_LONG: Final = 32 << 20
-_NOT_FOUND: Final = 404
+#: The longest list of changes, or of layers, in bytes: some hundred thousand of them. A hostile one may take twenty
+#: times as much as Python objects.
+_LONG: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

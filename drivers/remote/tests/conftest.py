@@ -22,7 +22,7 @@ WHOLE = os.environ.get("LAYERSTORE_TEST_REMOTE", "") == "whole"
 #: The groups that each driver runs in any case, by the name of the test class.
 GROUPS = {
     "TestVfs": ("lifecycle", "restart"),
-    "TestOverlay2": ("restart", "mounts"),
+    "TestOverlay2": ("mounts",),
 }
 
 

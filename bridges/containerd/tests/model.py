@@ -45,10 +45,11 @@ class Model:
         if not name:
             raise Refused("INVALID_ARGUMENT")
         former = self.stat(key)
-        if former.kind != "active":
-            raise Refused("FAILED_PRECONDITION")
+        # As in containerd's own, the name is looked at before the kind.
         if name in self.snapshots:
             raise Refused("ALREADY_EXISTS")
+        if former.kind != "active":
+            raise Refused("FAILED_PRECONDITION")
         del self.snapshots[key]
         self.snapshots[name] = replace(former, kind="committed", labels=labels)
 

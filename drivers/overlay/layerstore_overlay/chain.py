@@ -51,20 +51,22 @@ class LowerChains:
         return shown
 
     def begin(self, layer_id: str, *, complete: bool) -> None:
-        """Note that the root of a new layer inherits the metadata of its parent's root.
+        """Let the root of a new layer inherit the metadata of its parent's root.
 
         Args:
             layer_id: a layer that has a parent.
-            complete: the lower layers are all complete, so the note is applied at once. Otherwise it is applied when
+            complete: the lower layers are all complete, so this is done at once. Otherwise it is noted, and done when
                 the layer is first used.
         """
-        self._layout.write_notes(layer_id, [b"d"])
-        if complete:
-            self._apply_notes(layer_id)
+        if not complete:
+            self._layout.write_notes(layer_id, [b"d"])
+            return
+        self._apply_notes(layer_id)
+        inherit_metadata(self._upper(layer_id), [b""], self.lowers(layer_id), self._xattrs)
 
     def note(self, layer_id: str, notes: Notes) -> None:
         """Write the notes of a layer, to be applied when all lower layers are complete."""
-        # If the note of `begin` was applied or removed, the layer was in use, and its root has the right metadata.
+        # If there is no note of `begin`, the layer is writable or was in use: its root has the right metadata.
         begun = self._layout.read_notes(layer_id) == [b"d"]
         implied = [path for path in notes.implied if path or begun]
         if implied or notes.whiteouts:

@@ -98,6 +98,7 @@ def write_set(tmp_path: Path) -> Callable[[], None]:
 
 def tree(tmp_path: Path) -> Callable[[], None]:
     (tmp_path / "tree/a/b").mkdir(parents=True)
+    (tmp_path / "tree/a/b/file").touch()  # an empty directory is removed without being opened
     return lambda: remove.remove_tree(str(tmp_path / "tree"))
 
 

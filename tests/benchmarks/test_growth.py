@@ -38,7 +38,7 @@ MANY = int(os.environ.get("LAYERSTORE_GROWTH", "160"))
 #: The same for images.
 FEW_IMAGES, SOME_IMAGES, MANY_IMAGES = 20, 40, MANY if WHOLE else 100
 #: The tolerance, because some costs grow in steps: blocks of a directory, sizes of a table.
-MORE, ALLOWANCE = 1.1, 1000
+MORE, ALLOWANCE = 1.07, 1000
 
 
 def tar(number: int) -> bytes:

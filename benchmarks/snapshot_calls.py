@@ -4,7 +4,7 @@ Some clients at once, each with a connection of its own, go through Prepare, Com
 They ask our server directly, as containerd does; and containerd, for its own overlayfs snapshotter and for ours, which
 includes its database of names. With `--snapshots 10000` it is measured again when there are so many. Only as root.
 
-Beside each rate is the processor time of the servers for one of the calls, in milliseconds. Other work of the machine
+After each rate comes the processor time of the servers for one of the calls, in milliseconds. Other work of the machine
 affects it less.
 """
 

@@ -164,7 +164,7 @@ def remove(layer_id: str) -> None:
 
     It is no error if the layer does not exist, or exists only in part. The store removes children before their parents.
 
-    Somebody may have mounted another file system, such as a container's volume, on a directory in the layer's tree.
+    Another file system, such as a container's volume, may be mounted on a directory in the layer's tree.
     Nothing of that is deleted. A driver unmounts it, or raises an error, as `remove_tree` does.
 
     Args:

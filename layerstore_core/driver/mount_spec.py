@@ -1,4 +1,4 @@
-"""How to mount a layer: what the hook `mounts` returns to whoever mounts it."""
+"""How to mount a layer: what the hook `mounts` returns to the program that mounts it."""
 
 from __future__ import annotations
 

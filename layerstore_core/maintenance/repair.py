@@ -227,7 +227,7 @@ class Repair:
             if not self._force or kept.lost() is None:
                 return ""
             kept.begin_anew()
-            return "begun anew, without what was lost"
+            return "started again, without what was lost"
 
     def _put_away(self, path: Path, what: str) -> str:
         # Not the whole digest: the name of a damaged image's config ends with one.

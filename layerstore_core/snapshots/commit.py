@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def commit(owner: Owner, name: str, key: str, labels: Mapping[str, str]) -> None:
-    """Commit an active snapshot. The caller has locked both keys, and whoever mounted it has unmounted it.
+    """Commit an active snapshot. The caller has locked both keys, and the program that mounted it has unmounted it.
 
     Until the commit is recorded the snapshot is active. If it fails after the driver has sealed the layer, it can be
     committed again, or removed.

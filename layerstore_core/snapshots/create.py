@@ -41,7 +41,7 @@ def create(owner: Owner, key: str, parent: str, labels: Mapping[str, str], kind:
         OSError: the driver or the disk refuses; nothing of it is left.
     """
     driver = owner.store.driver
-    # A view of a parent that can be mounted by somebody else needs no layer of its own.
+    # A view of a parent that can be mounted by another program needs no layer of its own.
     own_layer = not (kind == rows.VIEW and parent and driver.gives_mounts)
     driver_id = new_driver_id() if own_layer else ""
     with owner.flushes.watching() as flush:
@@ -71,7 +71,7 @@ def begin(
     if (other := rows.find(database, key)) is not None:
         if other.state != rows.CREATING:
             raise SnapshotExists(f"there is a snapshot {key!r} already")
-        # The caller has locked the key, so nobody is making it: it failed, and so did undoing it, as on a full disk.
+        # The caller has locked the key, so no thread is making it: it failed, and so did undoing it, as on a full disk.
         rows.change(database, other.number, state=rows.REMOVING)
     return rows.insert(
         database,

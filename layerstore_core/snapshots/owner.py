@@ -32,7 +32,7 @@ _PAUSE: Final = 0.02
 
 
 class Owner:
-    """The snapshots of one root and driver, which nobody else changes as long as this object is open.
+    """The snapshots of one root and driver, which no other process changes as long as this object is open.
 
     Args:
         store: an open store.

@@ -108,7 +108,7 @@ class Snapshots:
             return create.mounts(self._owner, key)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str] = _NO_LABELS) -> None:
-        """Make an active snapshot a committed one. Whoever has mounted it unmounts it before.
+        """Make an active snapshot a committed one. The program that has mounted it unmounts it before.
 
         Args:
             name: the key of the committed one.

@@ -27,7 +27,7 @@ def usage_of(owner: Owner, key: str) -> SnapshotUsage:
         return SnapshotUsage(row.size, row.inodes)
     with while_doing(f"counting the files of the snapshot {key!r}"):
         size, inodes = owner.store.driver.usage(layer_id(owner.store, row), _compared_with(owner, row))
-    if row.kind == rows.COMMITTED:  # a layer of the store, whose files nobody has counted before
+    if row.kind == rows.COMMITTED:  # a layer of the store, whose files were not counted before
         owner.journal.write(lambda database: rows.change(database, row.number, size=size, inodes=inodes), durable=False)
     return SnapshotUsage(size, inodes)
 

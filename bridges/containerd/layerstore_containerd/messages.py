@@ -3,7 +3,7 @@
 The tables below hold the facts of containerd's API: `api/services/snapshots/v1/snapshots.proto` and
 `api/types/mount.proto`. Messages are made from them when this module is imported. Code that protoc writes would be tied
 to the version of protobuf that it was made with. They are in a pool of their own: a program may import generated code
-for the same messages beside this module.
+for the same messages as well as this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Prometheus is told about the snapshotter: its calls, how long they took, and how many snapshots there are."""
+"""The metrics of the snapshotter for Prometheus: its calls, how long they took, and how many snapshots there are."""
 
 from __future__ import annotations
 

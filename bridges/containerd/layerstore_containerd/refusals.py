@@ -67,7 +67,7 @@ _CODES_OF_NUMBERS: Final = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a client is told.
+    """The answer to a client whose call was refused.
 
     Attributes:
         code: the status code.
@@ -81,7 +81,7 @@ class Refusal:
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Return what a client is told about an error."""
+    """Return the answer to a client for an error."""
     message = _shortened(describe(error))
     for kind, code in _CODES:
         if isinstance(error, kind):

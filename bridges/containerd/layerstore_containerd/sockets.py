@@ -1,8 +1,8 @@
 """The socket at which clients find the server: how it gets its name, and when another one may be replaced.
 
-gRPC listens at a name beside the one that clients know, and removes a socket that has this other name. The socket then
-gets its real name. So no client meets one that is not ready, and a server that ends never removes
-the socket of another.
+gRPC listens at another name than the one that clients know, and removes a socket that has this other name. The socket
+then gets its real name. So no client meets one that is not ready, and a server that ends never removes the socket of
+another.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parse_address(word: str) -> Path:
 
 
 def listening_path(path: Path) -> Path:
-    """Return the name at which gRPC listens, beside the one that clients know."""
+    """Return the name at which gRPC listens, in the directory of the one that clients know."""
     return path.with_name(f".{path.name}.new")
 
 
@@ -152,7 +152,7 @@ def _check_free(path: Path) -> None:
         try:
             client.connect(str(path))
         except ConnectionRefusedError:
-            return  # nobody listens: a server that was killed has left it
+            return  # no process listens: a server that was killed has left it
         except FileNotFoundError:
             return
         except OSError as error:

@@ -164,7 +164,7 @@ class LentDriver:
 
         Args:
             layer_id: the layer.
-            whole: there is no user any more: unmount it, whoever has mounted it.
+            whole: there is no user any more: unmount it, whichever process has mounted it.
         """
         with self.changing(layer_id) as driver:
             users = self._users.get(layer_id, 0)

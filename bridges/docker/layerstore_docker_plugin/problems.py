@@ -1,6 +1,6 @@
 """What a call answers when it fails: a text for people, and a class for programs.
 
-Docker knows the text alone (`Err`). Other clients find the kind of error in `Class`, and parts of it in fields beside
+Docker knows the text alone (`Err`). Other clients find the kind of error in `Class`, and parts of it in fields next to
 it, as `docs/reference/graph-driver-protocol.md` says.
 """
 

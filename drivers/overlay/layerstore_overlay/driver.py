@@ -217,7 +217,7 @@ class OverlayDriver:
         ]
         if not lower:
             lower = [self._layout.make_empty(layer_id)]
-        # Two overlays must not write to one directory. Somebody else may have mounted a layer that was given away.
+        # Two overlays must not write to one directory. Another program may have mounted a layer that was given away.
         if self._layout.is_committed(layer_id) or self._layout.is_given(layer_id):
             return OverlaySpec([own, *lower], options=tuple(options))
         return OverlaySpec(lower, own, os.path.join(layer_id, "work"), tuple(options))
@@ -242,12 +242,12 @@ class OverlayDriver:
             known = self._layout.leads_to(os.path.basename(link), layer_id)
             return [overlay_mount(self._layout.home, OverlaySpec([link if known else own, *lower], options=options))]
         spec = OverlaySpec(lower, own, os.path.join(layer_id, "work"), options)
-        told = overlay_mount(self._layout.home, spec)
+        mount = overlay_mount(self._layout.home, spec)
         self._give(layer_id)
-        return [told]
+        return [mount]
 
     def _give(self, layer_id: str) -> None:
-        """Note that somebody else may mount a layer, writable. From now on, it is mounted read-only here."""
+        """Note that another program may mount a layer, writable. From now on, it is mounted read-only here."""
         merged = self._layout.path(layer_id, "merged")
         if not self._layout.is_given(layer_id):
             if is_mount_point(merged):

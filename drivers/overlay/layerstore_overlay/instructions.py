@@ -1,4 +1,4 @@
-"""Mount instructions: how somebody else mounts a layer, by mount(2) and with options that fit into one page.
+"""Mount instructions: how another program mounts a layer, by mount(2) and with options that fit into one page.
 
 Engines pass them on as they are. containerd takes the longest common directory of the lower layers away, by changing to
 it, if the options come near to a page (`mount/mount_linux.go`). So lower layers are named by their short names: all are
@@ -41,7 +41,7 @@ def overlay_mount(home: str, spec: OverlaySpec) -> MountSpec:
     shortest = len(os.fsencode(",".join(options))) - len(lowers) * len(os.fsencode(common.translate(_ESCAPED_IN_LIST)))
     if shortest > MAX_MOUNT_DATA:
         raise MaxDepthExceeded(
-            f"the mount of a layer with {len(lowers)} lower layers needs options of {shortest} bytes; whoever mounts "
-            f"it by mount(2) has at most {MAX_MOUNT_DATA}. Make an image with fewer layers (`layerstore squash`)"
+            f"the mount of a layer with {len(lowers)} lower layers needs options of {shortest} bytes; a program that "
+            f"mounts it by mount(2) has at most {MAX_MOUNT_DATA}. Make an image with fewer layers (`layerstore squash`)"
         )
     return MountSpec("overlay", "overlay", tuple(options))

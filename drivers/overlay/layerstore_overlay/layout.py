@@ -7,7 +7,7 @@
     <id>/work/                           overlayfs's working directory; only with a parent
     <id>/merged/                         the mount point; only while the layer is mounted
     <id>/committed                       exists if the layer has a child, or is sealed
-    <id>/given                           exists if somebody else may have mounted the layer, writable; not in Docker
+    <id>/given                           exists if another program may have mounted the layer, writable; not in Docker
     <id>/unsettled                       notes: paths that depend on lower layers, until the first use; not in Docker
     <id>/empty/                          if the layer's root is opaque, from its first mount on; not in Docker
 
@@ -187,11 +187,11 @@ class Layout:
         self._mark(layer_id, "committed")
 
     def is_given(self, layer_id: str) -> bool:
-        """Return whether somebody else may have mounted the layer, writable."""
+        """Return whether another program may have mounted the layer, writable."""
         return inside.exists(self.path(layer_id, "given"))
 
     def give(self, layer_id: str) -> None:
-        """Mark the layer as one that somebody else may have mounted, writable."""
+        """Mark the layer as one that another program may have mounted, writable."""
         self._mark(layer_id, "given")
 
     def _mark(self, layer_id: str, name: str) -> None:

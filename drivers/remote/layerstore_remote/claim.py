@@ -40,8 +40,8 @@ class Claim:
     Attributes:
         mark: the ID of the store's own mark.
         complete: whether both marks have been made. Before that, the store has no layer.
-        driver: the name of the server's driver; empty if it has not told it.
-        directory: the home as the server names it; empty if it has not told it.
+        driver: the name of the server's driver; empty if it has not named it.
+        directory: the home as the server names it; empty if it has not named it.
     """
 
     mark: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerstore_core import LayerStream
 
 _ACCEPT: Final = "application/vnd.docker.plugins.v1.2+json"
-#: Bytes of headers and of the framing of a body that are allowed beside the body itself.
+#: Bytes of headers and of the framing of a body that are allowed in addition to the body itself.
 _HEADERS: Final = 1 << 18
 _SHORT_ANSWER: Final = 1 << 20
 #: Connections beyond this number are not kept.

@@ -19,7 +19,7 @@ class ServerError(LayerStoreError):
 
 
 class BadAnswer(LayerStoreError):
-    """The server's answer is not one of the protocol, or too long. Whoever wrote the server has to fix it."""
+    """The server's answer is not one of the protocol, or too long. The author of the server has to fix it."""
 
 
 class OtherHome(LayerStoreError):

@@ -44,7 +44,7 @@ class RemoteHome:
 
         Args:
             exists: asks the server whether it has a layer.
-            driver: the name of the server's driver; empty if it has not told it.
+            driver: the name of the server's driver; empty if it has not named it.
             what: the server's driver in words.
             address: the server's socket.
 

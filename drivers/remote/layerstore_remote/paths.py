@@ -22,7 +22,7 @@ class ServerPaths:
     """Translates the paths of a server, and refuses those that it has no business to name.
 
     A server with fewer rights than this process could name any directory as the tree of a layer, and have this process
-    write there. So it is told by an option in which directory its trees are.
+    write there. So an option says in which directory its trees are.
 
     Args:
         address: the server's socket.
@@ -42,7 +42,7 @@ class ServerPaths:
 
         Args:
             path: the directory as the server names it.
-            seen: its device and inode as the server sees them; `None` if it has not told them.
+            seen: its device and inode as the server sees them; `None` if it has not sent them.
 
         Raises:
             BadAnswer: it is no absolute path, or not in the directory where all trees are.

@@ -1,4 +1,4 @@
-"""A Unix socket that waits and receives no longer and no more than it is told."""
+"""A Unix socket with limits of time and of bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layerstore_core.sdk import Descriptor
 
 #: The longest path that fits into an address, in bytes: `sun_path` has 108, with a zero at the end (unix(7)).
 _LONGEST_PATH: Final = 107
-#: Nobody listens: there is no socket (yet), it is an old one, or too many others wait.
+#: No process listens: there is no socket (yet), it is an old one, or too many others wait.
 NOT_LISTENING: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
 #: Seconds between two attempts to connect.
 _PAUSE: Final = 0.05
@@ -122,7 +122,7 @@ class UnixConnection(HTTPConnection):
         wait: how many seconds to wait for a server that does not listen.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no process listens there.
     """
 
     def __init__(self, path: str, wait: float) -> None:

@@ -43,7 +43,7 @@ def mounted_by_engine(mounts: Sequence[MountSpec], target: Path) -> Iterator[Pat
     Raises:
         CannotMount: this user may not mount.
         OSError: the kernel has refused the instructions, or the mount is still in use at the end. It is no error if
-            somebody else has ended the mount.
+            another program has ended the mount.
     """
     with ExitStack() as stack:
         for mount in mounts:

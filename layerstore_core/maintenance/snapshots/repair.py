@@ -88,7 +88,8 @@ def _begin_anew(store: StoreContext) -> str:
     with locking(store):
         moved = _put_away(store)
         create_database(path, durable=durable)
-    return f"begun anew, without snapshots; what there was is {moved}" if moved else "begun anew, without snapshots"
+    done = "started again, without snapshots"
+    return f"{done}; what there was is {moved}" if moved else done
 
 
 def _put_away(store: StoreContext) -> Path | None:

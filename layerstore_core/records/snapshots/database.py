@@ -254,7 +254,7 @@ def _check_files(path: Path) -> None:
 
 
 def _check(database: Connection, path: Path) -> None:
-    """Refuse a database that is not one of ours: one with triggers, for example, would do more than it is told."""
+    """Refuse a database that is not one of ours: one with triggers would do more than statements say."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION:

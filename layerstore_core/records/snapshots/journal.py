@@ -132,7 +132,7 @@ class SnapshotJournal:
     def leak(self) -> None:
         """Keep the connections for ever in a forked child.
 
-        If they were closed there, SQLite would let go of locks of the parent, and might remove its log
+        If they were closed there, SQLite would release locks of the parent, and might remove its log
         (sqlite.org/howtocorrupt.html, 2.6).
         """
         import ctypes

@@ -23,6 +23,7 @@ used, so `import layerstore_core.sdk` costs next to nothing.
 | what the files should be, from a tar and its parent | `ExpectedTree`, `ExpectedFile`, `ParentTree`, `ParentFile` |
 | what these take and return | `LayerEntry`, `EntryMetadata`, `Difference` |
 | servers: a driver without a store, with counted mounts | `open_driver`, `BoundDriver` |
+| servers that systemd starts | `passed_socket`, `notify_systemd` |
 
 `layerstore_core` itself exports what most drivers need: `hookimpl`, `DriverContext`, `Capabilities`, `copy_tree`,
 `remove_tree`, `unpack_layer`, `compare_trees`, `Change`, `pack_changes`, `IterStream`, `LayerStream`, `TreeFiles`,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from layerstore_core.base import inside
     from layerstore_core.base.atomic import make_directory, write_file
     from layerstore_core.base.descriptors import Descriptor, open_fd
+    from layerstore_core.base.systemd import notify_systemd, passed_socket
     from layerstore_core.base.units import parse_size
     from layerstore_core.diff.change import TouchedPaths
     from layerstore_core.diff.size import changed_size, changed_usage
@@ -93,9 +95,11 @@ _HOMES = {
     "list_xattrs": "tree.xattrs",
     "make_directory": "base.atomic",
     "may_have_holes": "tree.extents",
+    "notify_systemd": "base.systemd",
     "open_driver": "driver.standalone",
     "open_fd": "base.descriptors",
     "parse_size": "base.units",
+    "passed_socket": "base.systemd",
     "read_xattrs": "tree.xattrs",
     "same_content": "tree.equal",
     "same_status": "tree.equal",
@@ -131,9 +135,11 @@ __all__ = [
     "list_xattrs",
     "make_directory",
     "may_have_holes",
+    "notify_systemd",
     "open_driver",
     "open_fd",
     "parse_size",
+    "passed_socket",
     "read_xattrs",
     "same_content",
     "same_status",

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from layerstore_core.store.catalog import Catalog
 
 
-class LostRecords:
+class _Unknown:
+    """References of which it is not known what they refer to; see `ReferenceSource`."""
+
+    def references_to(self, _chain: ChainID) -> list[str]:
+        """Return nothing: it is not known which layers the records referred to."""
+        return []
+
+    def all_references(self) -> Collection[ChainID]:
+        """Return no layer; see `ReferenceSource`."""
+        return ()
+
+
+class LostRecords(_Unknown):
     """References of writable layers whose records are gone with their directory: they may be to any layer.
 
     Args:
@@ -34,14 +46,6 @@ class LostRecords:
         self._driver = driver
         self._strays = strays
         self._none_lost = False
-
-    def references_to(self, _chain: ChainID) -> list[str]:
-        """Return nothing: it is not known which layers the records referred to."""
-        return []
-
-    def all_references(self) -> Collection[ChainID]:
-        """Return no layer; see `ReferenceSource`."""
-        return ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return the directories that are missing though the driver has layers that no record names."""
@@ -70,7 +74,7 @@ class LostRecords:
             raise bad
 
 
-class LostSnapshots:
+class LostSnapshots(_Unknown):
     """References of an engine's snapshots whose database is gone: they may be to any layer.
 
     Args:
@@ -82,14 +86,6 @@ class LostSnapshots:
         self._records = records
         self._layer_ids = layer_ids
         self._none_lost = False
-
-    def references_to(self, _chain: ChainID) -> list[str]:
-        """Return nothing: it is not known which layers the records referred to."""
-        return []
-
-    def all_references(self) -> Collection[ChainID]:
-        """Return no layer; see `ReferenceSource`."""
-        return ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return the database if it is missing though the driver has layers of snapshots."""
@@ -106,7 +102,7 @@ class LostSnapshots:
         return []
 
 
-class LostLayers:
+class LostLayers(_Unknown):
     """References of single records that are gone: those of pinned layers, and those replaced by another kind of file.
 
     Args:
@@ -124,14 +120,6 @@ class LostLayers:
         self._refresh_count = 0
         self._suspects: list[ChainID] = []
         self._displaced: list[Path] = []
-
-    def references_to(self, _chain: ChainID) -> list[str]:
-        """Return nothing: it is not known which layers the records referred to."""
-        return []
-
-    def all_references(self) -> Collection[ChainID]:
-        """Return no layer; see `ReferenceSource`."""
-        return ()
 
     def unreadable(self) -> list[BadRecord]:
         """Return the entries in the place of a record, and the first pin whose layer's record is missing."""

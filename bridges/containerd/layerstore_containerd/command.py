@@ -128,8 +128,8 @@ def command(
     # The server's modules are imported for serving alone: gRPC takes longer than all of the rest.
     from layerstore_containerd.server import ServerOptions, serve
     from layerstore_containerd.sockets import parse_address
-    from layerstore_containerd.systemd import passed_socket
     from layerstore_core import LayerStore, Snapshots, load_config
+    from layerstore_core.sdk import passed_socket
 
     passed = passed_socket()
     if passed is None:

@@ -20,10 +20,10 @@ from layerstore_containerd.health import Health
 from layerstore_containerd.metrics import Metrics
 from layerstore_containerd.service import SnapshotService
 from layerstore_containerd.sockets import listening_path, private_files, publish, starting_at, withdraw
-from layerstore_containerd.systemd import notify
 from layerstore_core import Snapshots
 from layerstore_core.errors import SnapshotDoesNotExist
 from layerstore_core.log import logger
+from layerstore_core.sdk import notify_systemd
 
 #: Calls that are worked on at once; further ones wait.
 _THREADS: Final = 64
@@ -92,10 +92,10 @@ async def _serve(snapshots: Snapshots, options: ServerOptions, executor: ThreadP
             stack.callback(metrics.serve(*options.metrics))
         async with _listening(server, options):
             watching = asyncio.create_task(health.watch())
-            notify("READY=1")
+            notify_systemd("READY=1")
             logger.info("serving at {}", options.address)
             await stopping.first.wait()
-            notify("STOPPING=1")
+            notify_systemd("STOPPING=1")
             logger.info("stopping: waiting for running calls")
             watching.cancel()
             await health.end()

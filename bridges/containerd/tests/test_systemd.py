@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from layerstore_containerd import systemd
 from layerstore_containerd.command import unit
 
 from .client import PATIENCE, Server, arguments, wait_until_ready
@@ -127,27 +126,6 @@ def test_address_that_is_not_that_of_systemd_is_refused(passed: socket.socket, d
     process = launch([passed], directory / "root", "--address", "/elsewhere", log=log)
     assert process.wait(PATIENCE) == 1
     assert "leave out --address" in log.read_text()
-
-
-def test_sockets_of_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LISTEN_PID", "1")
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    assert systemd.passed_socket() is None
-    assert "LISTEN_FDS" not in os.environ
-
-
-def test_manager_that_is_gone_does_no_harm(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", str(directory / "none"))
-    systemd.notify("READY=1")
-
-
-def test_abstract_socket_of_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"\0layerstore-test-{os.getpid()}")
-        manager.settimeout(PATIENCE)
-        monkeypatch.setenv("NOTIFY_SOCKET", f"@layerstore-test-{os.getpid()}")
-        systemd.notify("READY=1")
-        assert manager.recv(100) == b"READY=1"
 
 
 @pytest.mark.parametrize("kind", ["service", "socket"])

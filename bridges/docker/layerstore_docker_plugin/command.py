@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -141,9 +140,10 @@ def _serve(
 ) -> None:
     from layerstore_core import load_config
     from layerstore_core.log import configure, logger
+    from layerstore_core.sdk import notify_systemd, passed_socket
     from layerstore_docker_plugin.lent import LentDriver
     from layerstore_docker_plugin.server import Server
-    from layerstore_docker_plugin.sockets import listening, passed_socket
+    from layerstore_docker_plugin.sockets import listening
 
     def settings(options: Mapping[str, str], uids: Sequence[str], gids: Sequence[str]) -> StoreConfig:
         overrides: dict[str, Any] = {"root": root}
@@ -162,10 +162,10 @@ def _serve(
         listener = passed_socket() or stack.enter_context(listening(address, socket_mode))
         server = Server(listener, lent)
         _stop_on_signals(server)
-        notify("READY=1")
+        notify_systemd("READY=1")
         logger.info("{} serves {}", PROGRAM, listener.getsockname())
         server.serve()
-        notify("STOPPING=1")
+        notify_systemd("STOPPING=1")
         if left := server.close(_PATIENCE):
             logger.warning("{} requests were still being answered after {} s, and have been cut off", left, _PATIENCE)
 
@@ -176,17 +176,6 @@ def _stop_on_signals(server: Server) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
-
-
-def notify(state: str) -> None:
-    """Tell systemd about the state of this process (sd_notify(3)), if it wants to know."""
-    import socket
-
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith(("/", "@")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
-            sender.send(state.encode())
 
 
 def run(args: Sequence[str]) -> int:

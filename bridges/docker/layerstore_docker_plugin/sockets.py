@@ -1,4 +1,4 @@
-"""The Unix socket that the server listens on: made by systemd, or by the server itself."""
+"""The Unix socket that the server listens on, if it is not one of systemd."""
 
 from __future__ import annotations
 
@@ -14,30 +14,10 @@ from typing import Final
 from layerstore_core import LayerStoreError
 from layerstore_core.errors import while_doing
 
-#: The first descriptor that systemd passes: sd_listen_fds(3).
-_FIRST: Final = 3
 _BACKLOG: Final = 128
 #: The longest path of a Unix socket, in bytes: sockaddr_un of unix(7) has 108, with a zero at the end.
 _LONGEST: Final = 107
 _CONNECT_SECONDS: Final = 5
-
-
-def passed_socket() -> socket.socket | None:
-    """Return the listening socket that systemd has passed to this process; `None` where there is none.
-
-    Raises:
-        LayerStoreError: systemd has passed something else.
-    """
-    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
-        return None
-    count = os.environ.pop("LISTEN_FDS", "")
-    if count != "1":
-        raise LayerStoreError(f"systemd has passed {count or 'no'} sockets; the unit needs one line ListenStream=")
-    listener = socket.socket(fileno=_FIRST)
-    listener.set_inheritable(False)
-    if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_STREAM:
-        raise LayerStoreError("the socket of systemd is not a Unix stream socket; the unit needs ListenStream=/PATH")
-    return listener
 
 
 @contextmanager

@@ -31,7 +31,10 @@ def passed_socket() -> socket.socket | None:
         return None
     if count != "1":
         raise ConfigError(f"systemd has passed {count} sockets; name one in the unit, with ListenStream=/PATH")
-    wrong = "systemd has passed a descriptor that is no listening unix socket; use ListenStream=/PATH, and Accept=no"
+    wrong = (
+        "systemd has passed a descriptor that is not a Unix stream socket, or does not listen; use ListenStream=/PATH, "
+        "and Accept=no"
+    )
     try:
         passed = socket.socket(fileno=_FIRST)
     except OSError as error:
@@ -49,7 +52,7 @@ def passed_socket() -> socket.socket | None:
     return passed
 
 
-def notify(state: str) -> None:
+def notify_systemd(state: str) -> None:
     """Tell the service manager a state, such as `READY=1`; without one, do nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:

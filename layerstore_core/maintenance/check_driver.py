@@ -90,7 +90,7 @@ def check_driver(store: LayerStore, *, records_locked: bool = False) -> Iterator
                 if recorded.name is not None
                 else "give the layer or its image with `layerstore check --repair --from FILE`",
             )
-    yield from _check_strays(Strays(store.context, records_locked=records_locked), store)
+    yield from _check_strays(Strays(store.context, lock=not records_locked), store)
 
 
 def check_recorded_layer(store: LayerStore, recorded: RecordedLayer, *, exists: bool = True) -> Iterator[Finding]:

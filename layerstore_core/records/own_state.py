@@ -61,7 +61,8 @@ def lost_directory(root: Path, driver: str, directory: Path, content: str) -> Ba
         return error
     except OSError as error:
         return BadRecord(driver_note(root, driver), f"the note of the driver cannot be read: {error.strerror}")
-    if note != _HAD_PLACES:
+    # Again: another process that makes the first store here makes the directory, and then the note.
+    if note != _HAD_PLACES or inside.exists(directory):
         return None
     return BadRecord(
         directory,

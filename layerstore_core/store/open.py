@@ -101,7 +101,7 @@ def make_context(
     def strays() -> list[str]:
         from layerstore_core.store.strays import Strays  # lazy: asked only where a directory of records is missing
 
-        return Strays(context, records_locked=True).ids
+        return Strays(context, lock=False).ids  # the caller may have locked the records
 
     lost = LostRecords(db, driver.name, strays)
     context = StoreContext(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ class Strays:
 
     Args:
         context: an open store.
-        records_locked: whether the caller keeps the records from changing.
+        lock: whether to lock the records; a caller that has locked them does not. If nobody has, only `ids` is right.
 
     Attributes:
         ids: the driver's layers that no record names, children before their parents as far as that is known; without
@@ -42,7 +42,7 @@ class Strays:
         bad_snapshots: why they cannot be read.
     """
 
-    def __init__(self, context: StoreContext, *, records_locked: bool = False) -> None:
+    def __init__(self, context: StoreContext, *, lock: bool = True) -> None:
         candidates = [layer_id for layer_id in context.driver.layer_ids() or () if _STORE_ID.fullmatch(layer_id)]
         self.ids: list[str] = []
         self.snapshots: list[str] = []
@@ -53,9 +53,11 @@ class Strays:
         if not candidates:
             return
         recorded = self._of_snapshots(context, candidates)
-        with nullcontext() if records_locked else context.locking_records():
+        with context.locking_records() if lock else nullcontext():
+            # In this order: a record moves from the work under way to the records, and from there to the deletions.
+            under_way = set(_ids_at(context.db.transactions()))
             layers = {layer: context.db.cache_id(layer) for layer in context.db.list_layers()}
-            known = {*layers.values(), *_other_ids(context), *recorded}
+            known = {*under_way, *layers.values(), *_other_ids(context), *recorded}
             # Again: a layer whose deletion has finished meanwhile has neither a record nor a layer of the driver.
             present = set(context.driver.layer_ids() or ())
             self.nameless = list(_nameless(context, layers, present))
@@ -113,14 +115,15 @@ def _order(layer_id: str) -> tuple[str, bool]:
 
 
 def _other_ids(context: StoreContext) -> Iterator[str]:
-    """Yield the driver's layers that writable layers, work under way and the quarantine name."""
+    """Yield the driver's layers that writable layers, deletions and the quarantine name."""
     db = context.db
-    for path in (
-        *map(db.mount_path, db.list_mounts()),
-        *db.deletions(),
-        *db.transactions(),
-        *context.quarantine.entries(),
-    ):
+    yield from _ids_at(map(db.mount_path, db.list_mounts()))
+    yield from _ids_at(db.deletions())
+    yield from _ids_at(context.quarantine.entries())
+
+
+def _ids_at(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
         yield from driver_ids(path)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import io
 import shutil
+from hashlib import sha256
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from layerstore_core import LayerStore, RWLayer
+from layerstore_core.base import inside
+from layerstore_core.base.atomic import make_directory
 from layerstore_core.base.digests import ChainID
 from layerstore_core.errors import BadRecord
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import RepairSource, check_store, repair
 from layerstore_core.maintenance.gc import collect_garbage
+from layerstore_core.records.own_state import driver_note, lost_directory, write_driver_note
 from layerstore_core.store.strays import Strays
 from tests.conftest import OpenStore
 from tests.images.archives import ImageSpec, docker_archive
@@ -274,3 +279,80 @@ def test_nothing_is_deleted_if_images_are_lost(open_store: OpenStore, store: Lay
         repair(again, findings, force=True)
         assert collect_garbage(again) == []
         assert set(again.driver.layer_ids()) >= set(ids)
+
+
+class HeldTar(io.BytesIO):
+    """A tar of which the last read waits until it is let go on."""
+
+    def __init__(self, tar: bytes) -> None:
+        super().__init__(tar)
+        self.arrived, self.go_on = Event(), Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data and not self.go_on.is_set():
+            self.arrived.set()
+            assert self.go_on.wait(30)
+        return data
+
+
+@pytest.mark.parametrize("committed_after", ["list_layers", "transactions"])
+def test_a_first_layer_that_another_process_commits_meanwhile_is_not_lost(
+    open_store: OpenStore, store: LayerStore, monkeypatch: pytest.MonkeyPatch, committed_after: str
+) -> None:
+    """Whichever is looked at first, its work or its record: the layer is seen in one of them."""
+    tar = HeldTar(BASE)
+    looked = False
+    with open_store() as other:
+        thread = Thread(target=lambda: other.register(tar).close())
+        thread.start()
+        assert tar.arrived.wait(30)
+        look = getattr(store.context.db, committed_after)
+
+        def then_committed() -> Any:
+            nonlocal looked
+            found, looked = list(look()), True
+            tar.go_on.set()
+            thread.join(30)
+            return found
+
+        monkeypatch.setattr(store.context.db, committed_after, then_committed)
+        register(store, MIDDLE).close()
+        monkeypatch.undo()
+    assert looked
+    assert len(store.chain_ids()) == 2 or not store.driver.layer_ids()
+    assert check_store(store) == []
+
+
+def test_directories_that_another_process_makes_meanwhile_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "images"
+    read = inside.read
+
+    def made_meanwhile(path: Path, *rest: Any) -> bytes:
+        directory.mkdir()
+        make_directory(driver_note(tmp_path, "vfs").parent, 0o700, durable=False)
+        write_driver_note(tmp_path, "vfs")
+        return read(path, *rest)
+
+    monkeypatch.setattr(inside, "read", made_meanwhile)
+    assert lost_directory(tmp_path, "vfs", directory, "images") is None
+
+
+@pytest.mark.parametrize("first_look", ["exists", "is_directory"])
+def test_origins_that_another_process_makes_meanwhile_are_not_lost(
+    store: LayerStore, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, first_look: str
+) -> None:
+    """Whichever is looked at first, the note or what it stands for."""
+    look = getattr(inside, first_look)
+    with open_store() as other:
+
+        def then_made(path: Path) -> bool:
+            found: bool = look(path)
+            monkeypatch.undo()
+            other.context.kept.put("sha256:" + sha256(b"{}").hexdigest(), b"{}")
+            return found
+
+        monkeypatch.setattr(inside, first_look, then_made)
+        assert store.context.kept.lost() is None

@@ -334,9 +334,10 @@ class KeptDocuments:
 
     def lost(self) -> BadRecord | None:
         """Return an error if the origins are missing and are known to have existed."""
-        if inside.is_directory(self._images) and inside.exists(self.names_path):
-            return None
+        # The note first: another process that keeps the first document here writes it last.
         if not inside.exists(self._note):
+            return None
+        if inside.is_directory(self._images) and inside.exists(self.names_path):
             return None
         missing = self.names_path if inside.is_directory(self._images) else self._images
         return BadRecord(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -250,12 +251,13 @@ def test_a_disk_that_becomes_full_is_an_error_that_names_the_directory(
 def test_a_file_that_is_locked_is_waited_for(fake: FakeRegistry, tmp_path: Path) -> None:
     content = noise(1, 100_000)
     states: list[str] = []
+    once = Lock()
     other = PartialFile(path_of(tmp_path, content), len(content))
     assert other.try_lock()
 
     def changed(download: Download) -> None:
         states.append(download.state)
-        if download.state == "elsewhere":
+        if download.state == "elsewhere" and once.acquire(blocking=False):  # the reader may see it, too
             other.write_at(0, content)
             other.add(0, len(content))
             other.remove()
@@ -264,7 +266,7 @@ def test_a_file_that_is_locked_is_waited_for(fake: FakeRegistry, tmp_path: Path)
     with Downloads(tmp_path, [blob], lambda *_: pytest.fail("it is received"), fake.host, changed=changed) as downloads:
         downloads.start()
         assert read(downloads, blob) == content
-    assert states[0] == "elsewhere"
+    assert "elsewhere" in states
 
 
 def test_damaged_files_are_removed(fake: FakeRegistry, tmp_path: Path) -> None:

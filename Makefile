@@ -88,9 +88,15 @@ wheels-demo: wheels  ## the demo from the built wheels of core and vfs, in an en
 # days test the same. It is a constraints file rather than a lock file, since pip alone has to do, and a lock names the
 # index that it was made with. The first step brings a pip that knows `--group` (25.1), which Python 3.11's own does not.
 # The group has what builds the packages. Without isolation it is not installed once more for each of them.
+# The kernels are compiled in place. Where there is no compiler they are left out, and the core does without them.
+KERNELS := $(wildcard native/src/*.[ch])
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-PACKAGES := -e . $(foreach p,$(DRIVERS) $(EXAMPLES) $(BRIDGES),-e $(dir $(p)))
-$(VENV)/.ready: pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES) $(BRIDGES)
+PACKAGES := -e . -e native/ $(foreach p,$(DRIVERS) $(EXAMPLES) $(BRIDGES),-e $(dir $(p)))
+$(VENV)/.ready: $(VENV)/.installed native/setup.py $(KERNELS)
+	cd native && $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	touch $@
+
+$(VENV)/.installed: pyproject.toml native/pyproject.toml constraints-dev.txt $(DRIVERS) $(EXAMPLES) $(BRIDGES)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints-dev.txt pip
@@ -102,7 +108,7 @@ constraints:  ## the newest versions of everything that developing needs, into c
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check --group dev $(PACKAGES)
-	(sed -n '/^#/p' constraints-dev.txt; build/constraints/bin/python -m pip freeze --all --exclude-editable | grep -vi '^setuptools==') >build/constraints.txt
+	(sed -n '/^#/p' constraints-dev.txt; build/constraints/bin/python -m pip freeze --all --exclude-editable) >build/constraints.txt
 	mv build/constraints.txt constraints-dev.txt
 
 growth: $(VENV)/.ready  ## whether operations on stores of 40 and of 10,000 layers cost the same for each layer: takes minutes

@@ -1,0 +1,50 @@
+"""The kernels in C (`layerstore-native`), where they are installed.
+
+The core does not need them. Each kernel has a twin in Python, which is the reference: it is slower, and does all that
+the kernel declines. This is the only module that imports the kernels.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+#: The version of the kernels' interface that this version of the core uses.
+INTERFACE: Final = 1
+#: If this environment variable is `0`, the kernels are not used.
+VARIABLE: Final = "LAYERSTORE_NATIVE"
+
+
+class Engine(NamedTuple):
+    """Engine that does the work on many entries.
+
+    Attributes:
+        kernels: the extension module; `None`: everything is done in Python.
+        reason: why it is so, for a person.
+    """
+
+    kernels: ModuleType | None
+    reason: str
+
+
+@cache
+def engine() -> Engine:
+    """Return the engine that this program uses."""
+    if os.environ.get(VARIABLE) == "0":
+        return Engine(None, f"the environment variable {VARIABLE} is 0")
+    try:
+        import layerstore_native
+    except ImportError:
+        return Engine(None, "the package layerstore-native is not installed")
+    if layerstore_native.INTERFACE != INTERFACE:
+        found = layerstore_native.INTERFACE
+        return Engine(None, f"the kernels of the installed layerstore-native have interface {found}, not {INTERFACE}")
+    try:
+        from layerstore_native import _kernels
+    except ImportError as error:
+        return Engine(None, f"layerstore-native was installed without its kernels, as without a C compiler ({error})")
+    return Engine(_kernels, "layerstore-native is installed")

@@ -1,0 +1,15 @@
+/* What the parts of the extension module share.
+ *
+ * A file NAME.c has the kernel itself, and does not know Python: it works on buffers with explicit lengths, so that a
+ * fuzzer can call it. NAME_py.c makes it a function or type of Python.
+ */
+#ifndef LAYERSTORE_KERNELS_H
+#define LAYERSTORE_KERNELS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* Each adds its functions and types to the module, and returns -1 with an exception if it cannot. */
+int add_checksum(PyObject *module);
+
+#endif

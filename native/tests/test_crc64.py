@@ -1,0 +1,16 @@
+"""CRC-64/GO-ISO of the kernel and of fastcrc."""
+
+from __future__ import annotations
+
+import pytest
+from fastcrc import crc64
+from hypothesis import given
+from hypothesis import strategies as st
+
+kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not built")
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_checksum_is_fastcrcs(first: bytes, second: bytes) -> None:
+    assert kernels.crc64(first) == crc64.go_iso(first)
+    assert kernels.crc64(second, kernels.crc64(first)) == crc64.go_iso(first + second)

@@ -14,7 +14,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import NoReturn
+
+#: For type checkers, as in the package above.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -22,6 +27,8 @@ def main() -> NoReturn:
     # A command is short, and keeps the many objects that it makes (layers, names) until it ends. With the thresholds
     # that suit a server, the search for reference cycles would take a tenth of the time of a listing.
     gc.set_threshold(20_000, 20, 100)
+    if _print_version(sys.argv[1:]):
+        sys.exit(0)
     from layerstore_core.cli import signals
 
     try:
@@ -38,3 +45,23 @@ def main() -> NoReturn:
     # Spare the collector's last pass over all objects at exit: it takes 0.04 s of a command that takes 0.3 s.
     gc.freeze()
     sys.exit(code)
+
+
+def _print_version(args: list[str]) -> bool:
+    """Answer `layerstore --version` with a single write; return whether that was done.
+
+    Anything but success is left to the application, which has the messages: it writes the line again.
+    """
+    if args != ["--version"] or sys.stdout is None:
+        return False
+    import os
+
+    if "_LAYERSTORE_COMPLETE" in os.environ:
+        return False
+    from layerstore_core._version import __version__
+
+    line = f"layerstore {__version__}\n".encode()
+    try:
+        return os.write(sys.stdout.fileno(), line) == len(line)
+    except OSError:
+        return False

@@ -46,7 +46,9 @@ sys.addaudithook(interrupt)
 """
 
 
-@pytest.mark.parametrize("at", ["layerstore_core._version", "gc", "click", "layerstore_core.store.store"])
+@pytest.mark.parametrize(
+    "at", ["layerstore_core._version", "gc", "layerstore_core.cli.signals", "layerstore_core.store.store"]
+)
 @pytest.mark.parametrize("way", ["console script", "module"])
 def test_control_c_while_the_command_is_loaded_shows_no_traceback(way: str, at: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)

@@ -1,6 +1,43 @@
 """The kernels, as Python sees them."""
 
+from typing import final
+
 from _typeshed import ReadableBuffer
 
 def crc64(data: ReadableBuffer, checksum: int = 0, /) -> int:
     """Return the CRC-64/GO-ISO of a buffer, continued from an earlier result (0: of none)."""
+
+def scan(buffer: bytes, position: int, padding: int, offset: int, max_entries: int, max_bytes: int, /) -> Run:
+    """Scan the plain entries of a piece of a tar, up to the first that is not plain or not wholly in the buffer.
+
+    Args:
+        buffer: the piece.
+        position: the index in it where the payload of the entry before ends.
+        padding: the number of bytes of padding after that.
+        offset: the place of the piece in the tar.
+        max_entries: the most entries of the run.
+        max_bytes: no entry begins more than so many bytes after `position`.
+    """
+
+@final
+class Run:
+    """Plain entries of a tar that follow each other: see `layerstore_core.tar.run.Run`."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def padding(self) -> int: ...
+    @property
+    def needed(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def kinds(self) -> list[tuple[int, int, int, int, int]]: ...
+    def __len__(self) -> int: ...
+    def entry(
+        self, index: int, /
+    ) -> tuple[int, bytes, int, int, int, int, int, int, bytes, dict[bytes, bytes] | None, int]: ...
+    def segment(self, index: int, /) -> bytes: ...
+    def payload(self, index: int, /) -> memoryview: ...
+    def path(self, index: int, /) -> bytes: ...
+    def groups(self) -> list[tuple[int, int, int, bytes]]: ...

@@ -9,7 +9,18 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/* The module's types, for the functions and types that use them: `PyModule_GetState`, `PyType_GetModuleState`. */
+struct state {
+    PyObject *run_type;
+};
+
+struct ls_run;
+
 /* Each adds its functions and types to the module, and returns -1 with an exception if it cannot. */
 int add_checksum(PyObject *module);
+int add_scan(PyObject *module);
+
+/* Return the run in an object of the type `Run`. It lives as long as the object. */
+const struct ls_run *run_of(PyObject *object);
 
 #endif

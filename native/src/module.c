@@ -3,11 +3,27 @@
 
 static int execute(PyObject *module)
 {
-    static int (*const parts[])(PyObject *) = {add_checksum};
+    static int (*const parts[])(PyObject *) = {add_checksum, add_scan};
 
     for (size_t number = 0; number < sizeof parts / sizeof *parts; number++)
         if (parts[number](module) < 0)
             return -1;
+    return 0;
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct state *state = PyModule_GetState(module);
+
+    Py_VISIT(state->run_type);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    struct state *state = PyModule_GetState(module);
+
+    Py_CLEAR(state->run_type);
     return 0;
 }
 
@@ -20,8 +36,10 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "layerstore_native._kernels",
     .m_doc = "Kernels over buffers; see layerstore_native.",
-    .m_size = 0,
+    .m_size = sizeof(struct state),
     .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
 };
 
 PyMODINIT_FUNC PyInit__kernels(void);

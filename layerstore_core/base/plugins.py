@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from importlib_metadata import EntryPoint, distributions, entry_points
-
+from layerstore_core.base.entry_points import EntryPoint, read_entry_points
 from layerstore_core.log import logger
+
+if TYPE_CHECKING:
+    import importlib_metadata
 
 DRIVERS: Final = "layerstore.drivers"
 WRAPPERS: Final = "layerstore.wrappers"
 
-#: The entry points of all packages by group, and the state of Python's path when they were read. Reading them again for
-#: each store that is opened took two thirds of opening it: 6 ms with 85 packages.
+#: The entry points of all packages by group, and the state of Python's path when they were read.
 _read: tuple[object, dict[str, list[EntryPoint]]] | None = None
 
 
@@ -30,12 +32,14 @@ def installed_entry_points(group: str) -> list[EntryPoint]:
         return list(_entry_points()[group])
     except Exception:  # one malformed file prevents reading all others, so each package is read alone
         pass
+    from importlib_metadata import distributions  # lazy: it takes 20 ms to load
+
     found: dict[str, list[EntryPoint]] = {}
     for distribution in distributions():
         where = str(distribution.locate_file(""))
         try:
             # The first of a name on the path hides the others, as in an import.
-            found.setdefault(distribution.name, list(distribution.entry_points.select(group=group)))
+            found.setdefault(distribution.name, _own(distribution.entry_points.select(group=group)))
         except Exception as error:
             logger.warning("skipping a package in {}, because its entry points cannot be read: {!r}", where, error)
     return [point for points in found.values() for point in points]
@@ -50,9 +54,18 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
     global _read
     state = _state_of_path()
     if _read is None or _read[0] != state:
-        points = entry_points()
-        _read = state, {group: list(points.select(group=group)) for group in (DRIVERS, WRAPPERS)}
+        points = read_entry_points((DRIVERS, WRAPPERS))
+        if points is None:
+            from importlib_metadata import entry_points  # lazy: it takes 20 ms to load
+
+            points = _own(entry_points())
+        _read = state, {group: [point for point in points if point.group == group] for group in (DRIVERS, WRAPPERS)}
     return _read[1]
+
+
+def _own(points: Iterable[importlib_metadata.EntryPoint]) -> list[EntryPoint]:
+    """Return what `importlib_metadata` has found."""
+    return [EntryPoint(point.name, point.value, point.group, cast("Any", point.dist)) for point in points]
 
 
 def _state_of_path() -> object:

@@ -14,7 +14,7 @@ from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
 
 if TYPE_CHECKING:
-    from importlib_metadata import EntryPoint
+    from layerstore_core.base.entry_points import EntryPoint
 
 
 #: Shorter than the 64 digits of an ID, and unlike a time: entries with such names are next to drivers' directories
@@ -47,6 +47,11 @@ class InstalledDriver:
 def installed_drivers() -> list[InstalledDriver]:
     """Return all installed drivers, sorted by name. Import none of them."""
     return sorted((_describe(point) for point in installed_entry_points(DRIVERS)), key=lambda driver: driver.name)
+
+
+def driver_names() -> list[str]:
+    """Return the names of all installed drivers, sorted."""
+    return sorted(entry_point_names(DRIVERS))
 
 
 def load_driver(name: str) -> DriverFactory:

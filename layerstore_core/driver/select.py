@@ -85,14 +85,14 @@ def names_by_priority(config: StoreConfig) -> list[str]:
 def _by_priority() -> list[str]:
     """Return the drivers that have a priority, the highest first. A driver with an alias counts once."""
     ranks: dict[str, tuple[int, str]] = {}
-    for driver in registry.installed_drivers():
+    for name in registry.driver_names():
         try:
-            factory = registry.load_driver(driver.name)
-            on_disk = registry.driver_name(factory, driver.name)
+            factory = registry.load_driver(name)
+            on_disk = registry.driver_name(factory, name)
         except LayerStoreError as error:
             logger.warning("{}", error)
             continue
         value = registry.priority(factory)
-        if value is not None and (on_disk not in ranks or driver.name == on_disk):
-            ranks[on_disk] = (-value, driver.name)
+        if value is not None and (on_disk not in ranks or name == on_disk):
+            ranks[on_disk] = (-value, name)
     return [name for _, name in sorted(ranks.values())]

@@ -51,5 +51,5 @@ def test_a_directory_that_is_added_to_the_path_is_searched(tmp_path: Path, monke
 
 def test_packages_are_read_once(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry_point_names(DRIVERS, WRAPPERS)
-    monkeypatch.setattr(plugins, "entry_points", lambda: pytest.fail("the packages are read again"))
+    monkeypatch.setattr(plugins, "read_entry_points", lambda groups: pytest.fail("the packages are read again"))
     entry_point_names(DRIVERS, WRAPPERS)

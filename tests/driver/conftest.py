@@ -9,7 +9,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from importlib_metadata import EntryPoint
+
+from layerstore_core.base.entry_points import EntryPoint
 
 Install = Callable[..., None]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
+
+from layerstore_core.base.kernels import engine
 
 #: The number of hashes in the Python set at which they are packed into an array.
 _RECENT: Final = 1 << 17
@@ -13,6 +15,29 @@ _RECENT: Final = 1 << 17
 _LONG: Final = 1 << 19
 #: The number of bits of the filter. With a million names in the arrays, one new name in nine is searched in vain.
 _FILTER_BITS: Final = 1 << 23
+
+
+class NameSet(Protocol):
+    """A set of names: the kernels' `Names`, or `SeenNames`, its twin in Python. Use it in one thread at a time."""
+
+    def add(self, name: bytes, /) -> bool:
+        """Add a name; return `False` if it was in the set already."""
+
+    def update(self, names: Iterable[bytes], /) -> None:
+        """Add names, whether they are new or not."""
+
+    def __contains__(self, name: bytes, /) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+
+def seen_names() -> NameSet:
+    """Return an empty set of names, of the kernels where they are used."""
+    kernels = engine().kernels
+    if kernels is None:
+        return SeenNames()
+    names: NameSet = kernels.Names()
+    return names
 
 
 class SeenNames:
@@ -56,13 +81,15 @@ class SeenNames:
 
     def update(self, names: Iterable[bytes]) -> None:
         """Add names, whether they are new or not."""
-        self._recent.update(map(hash, names))
-        if len(self._recent) >= _RECENT:
-            self._pack()
+        for name in names:
+            self.add(name)
 
     def __contains__(self, name: bytes) -> bool:
         key = hash(name)
         return key in self._recent or (bool(self._arrays) and self._packed(key))
+
+    def __len__(self) -> int:
+        return len(self._recent) + sum(map(len, self._arrays))
 
     def _packed(self, key: int) -> bool:
         """Return whether a hash is in one of the arrays."""

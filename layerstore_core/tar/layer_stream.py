@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
-from layerstore_core.base.nameset import SeenNames
+from layerstore_core.base.nameset import seen_names
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.plain_entries import PlainEntry
 from layerstore_core.tar.scanner import TarScanner
@@ -89,7 +89,7 @@ class LayerStream(io.RawIOBase):
         #: Set by the unpacker if a file of this layer may not have its name any more at the end.
         self.displaced = False
         #: The names that this layer has written, as the unpacker records them.
-        self.touched = SeenNames()
+        self.touched = seen_names()
 
     @classmethod
     def over(cls, file: BinaryIO) -> LayerStream:

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from layerstore_core.base import inside
 from layerstore_core.base.descriptors import Descriptor, open_fd
-from layerstore_core.base.nameset import SeenNames
+from layerstore_core.base.nameset import seen_names
 from layerstore_core.base.paths import clean_name, leaves_root
 from layerstore_core.tree.access_lists import DEFAULT, remove_access_lists
 
@@ -107,7 +107,7 @@ class Root:
         #: Called with each path at which `enter` is about to make a directory. What it raises is passed on.
         self.on_make: Callable[[bytes], None] = lambda _: None
         #: Paths of the symbolic links that were followed.
-        self.followed = SeenNames()
+        self.followed = seen_names()
         #: Called if a pending file is in the way. Afterwards nothing is pending.
         self.flush_pending: Callable[[], None] | None = None
         #: Called for a path at which the tree has nothing, to look it up elsewhere. It returns the target of a link;

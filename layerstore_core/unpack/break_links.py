@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from layerstore_core.base.nameset import SeenNames
+from layerstore_core.base.nameset import seen_names
 from layerstore_core.tree.access_lists import remove_access_lists
 from layerstore_core.tree.extents import copy_extents
 from layerstore_core.tree.root import Directory, Root
@@ -65,7 +65,7 @@ class LinkBreaker:
 
     def _find_names(self) -> dict[int, list[bytes]]:
         # Every file may have several names, most of them in other trees. To save memory these files are not kept.
-        seen = SeenNames()
+        seen = seen_names()
         names: dict[int, list[bytes]] = {
             inode: [] for _, inode in self._files() if not seen.add(inode.to_bytes(8, "little"))
         }

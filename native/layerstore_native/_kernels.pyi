@@ -1,5 +1,6 @@
 """The kernels, as Python sees them."""
 
+from collections.abc import Iterable
 from typing import final
 
 from _typeshed import ReadableBuffer
@@ -41,3 +42,19 @@ class Run:
     def payload(self, index: int, /) -> memoryview: ...
     def path(self, index: int, /) -> bytes: ...
     def groups(self) -> list[tuple[int, int, int, bytes]]: ...
+
+@final
+class Names:
+    """A set of names, of which it keeps 64-bit hashes with a random key: see `layerstore_core.base.nameset.NameSet`."""
+
+    def __init__(self) -> None: ...
+    def add(self, name: bytes, /) -> bool: ...
+    def update(self, names: Iterable[bytes], /) -> None: ...
+    def add_run(self, run: Run, /) -> bool:
+        """Add the paths of a run if all are new and none is twice in it; return whether they were added."""
+
+    def add_empty(self, run: Run, /) -> None:
+        """Add the paths of the entries of a run that have no payload, whether they are new or not."""
+
+    def __contains__(self, name: bytes, /) -> bool: ...
+    def __len__(self) -> int: ...

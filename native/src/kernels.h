@@ -12,13 +12,19 @@
 /* The module's types, for the functions and types that use them: `PyModule_GetState`, `PyType_GetModuleState`. */
 struct state {
     PyObject *run_type;
+    PyObject *names_type;
 };
 
+struct ls_names;
 struct ls_run;
 
 /* Each adds its functions and types to the module, and returns -1 with an exception if it cannot. */
 int add_checksum(PyObject *module);
+int add_names(PyObject *module);
 int add_scan(PyObject *module);
+
+/* Return the set in an object of the type `Names`. It lives as long as the object. */
+struct ls_names *names_of(PyObject *object);
 
 /* Return the run in an object of the type `Run`. It lives as long as the object. */
 const struct ls_run *run_of(PyObject *object);

@@ -3,7 +3,7 @@
 
 static int execute(PyObject *module)
 {
-    static int (*const parts[])(PyObject *) = {add_checksum, add_scan};
+    static int (*const parts[])(PyObject *) = {add_checksum, add_names, add_scan};
 
     for (size_t number = 0; number < sizeof parts / sizeof *parts; number++)
         if (parts[number](module) < 0)
@@ -16,6 +16,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     struct state *state = PyModule_GetState(module);
 
     Py_VISIT(state->run_type);
+    Py_VISIT(state->names_type);
     return 0;
 }
 
@@ -24,6 +25,7 @@ static int clear(PyObject *module)
     struct state *state = PyModule_GetState(module);
 
     Py_CLEAR(state->run_type);
+    Py_CLEAR(state->names_type);
     return 0;
 }
 

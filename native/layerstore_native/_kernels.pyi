@@ -20,6 +20,9 @@ def scan(buffer: bytes, position: int, padding: int, offset: int, max_entries: i
         max_bytes: no entry begins more than so many bytes after `position`.
     """
 
+def lines(run: Run, position: int, /) -> bytearray:
+    """Return the tar-split lines of a run, two for each entry; the first has the given position."""
+
 @final
 class Run:
     """Plain entries of a tar that follow each other: see `layerstore_core.tar.run.Run`."""

@@ -8,4 +8,7 @@
 /* Return the checksum of bytes that follow those of which `checksum` is the checksum; 0 is that of no bytes. */
 uint64_t ls_crc64(uint64_t checksum, const uint8_t *data, size_t length);
 
+/* Do the same as on a processor without carry-less multiplication. */
+uint64_t ls_crc64_by_tables(uint64_t checksum, const uint8_t *data, size_t length);
+
 #endif

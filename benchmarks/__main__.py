@@ -20,10 +20,14 @@ from benchmarks.measuring import alternate
 from benchmarks.targets import rows
 from benchmarks.works import REGISTRIES, WORKS
 from benchmarks.workshop import Options, Workshop
+from layerstore_core.base.kernels import engine
 
 _GROWTH: Final = ("growth", "depth", "memory")
 #: The pieces of work with daemons among the contenders.
-_WITH_DAEMONS: Final = {"register", "register-gzip", "export", "image", "files", "cat", "diff", *REGISTRIES}
+_WITH_DAEMONS: Final = {
+    *("register-real", "export-real", "register", "register-gzip", "export", "commit"),
+    *("image", "load", "files", "cat", "diff", *REGISTRIES),
+}
 
 
 def main() -> None:
@@ -68,15 +72,16 @@ def _measure(name: str, work: Path, options: Options, results: dict[str, Any], *
             _progress(f"\n{name}: making the inputs")
             one = WORKS[name]
             title = one.title.format(options=options, megabytes=options.large // 10**6)
-            found = alternate(one.contenders(shop), work, options.rounds, _progress)
+            rounds = options.rounds * one.times if options.rounds > 1 else 1  # a single round is a trial
+            found = alternate(one.contenders(shop), work, rounds, _progress)
             results["work"][name] = {
                 "title": title,
                 "reference": one.reference,
                 "contenders": {who: measured.as_json() for who, measured in found.items()},
             }
-            print(f"\n{title}\n{'':32} {'s':>7} {'spread':>16} {'ratio':>6} {'cpu':>6}")
+            print(f"\n{title}\n{'':40} {'s':>7} {'spread':>16} {'ratio':>6} {'cpu':>7} {'ratio':>6}")
             for who, *figures, does in report.peers(results["work"][name]):
-                print("{:32} {:>7} {:>16} {:>6} {:>6}  {}".format(who, *figures, does))
+                print("{:40} {:>7} {:>16} {:>6} {:>7} {:>6}  {}".format(who, *figures, does))
 
 
 def _progress(line: str) -> None:
@@ -90,6 +95,9 @@ def _parse() -> argparse.Namespace:
         "--only", nargs="+", choices=names, metavar="WORK", help=f"measure only these: {', '.join(names)}"
     )
     parser.add_argument("--entries", type=int, default=68_000, help="entries of the layer of small files")
+    parser.add_argument("--real-entries", type=int, default=40_000, help="entries of the realistic layer")
+    parser.add_argument("--checked", type=int, default=100, help="layers that are checked")
+    parser.add_argument("--changed", type=int, default=10_000, help="files that are changed and committed")
     parser.add_argument("--large-bytes", type=int, default=2 << 30, help="bytes of the layer of few large files")
     parser.add_argument("--layers", type=int, default=10_000, help="layers of the store of many layers")
     parser.add_argument("--depth", type=int, default=125, help="layers of the deepest chain")
@@ -120,6 +128,9 @@ def _parse() -> argparse.Namespace:
 def _options(found: argparse.Namespace) -> Options:
     return Options(
         entries=found.entries,
+        real_entries=found.real_entries,
+        checked=found.checked,
+        changed=found.changed,
         large=found.large_bytes,
         layers=found.layers,
         depth=found.depth,
@@ -145,6 +156,7 @@ def _machine(work: str) -> dict[str, Any]:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": os.uname().release.partition("-")[0],
         "python": platform.python_version(),
+        "engine": engine().reason,
         "file_system": kind or "an unknown file system",
         "load": [],
     }

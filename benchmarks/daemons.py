@@ -11,7 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+#: The file in a daemon's directory that has its process ID.
+PID: Final = "pid"
 _TRIES, _PAUSE = 100, 0.2
 _ASK = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
 
@@ -22,7 +25,7 @@ def docker_daemon(work: Path) -> Iterator[list[str] | None]:
     home = work / "docker"
     socket = f"unix://{home}/socket"
     options = ["--bridge=none", "--iptables=false", f"--data-root={home}/data", f"--exec-root={home}/exec"]
-    options += [f"--pidfile={home}/pid", "-H", socket, "--storage-driver=overlay2"]
+    options += [f"--pidfile={home}/pidfile", "-H", socket, "--storage-driver=overlay2"]
     with _daemon(home, ["dockerd", *options], ["docker", "-H", socket], "info") as client:
         yield client
 
@@ -81,6 +84,7 @@ def _daemon(home: Path, server: list[str], client: list[str], question: str) -> 
         return
     home.mkdir()
     with (home / "log").open("wb") as log, subprocess.Popen(server, stdout=log, stderr=log) as daemon:
+        (home / PID).write_text(str(daemon.pid))
         try:
             yield client if _answers(daemon, [*client, question]) else None
         finally:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import inputs
+from benchmarks.contests.registries import Packed, put_image
 from benchmarks.daemons import containerd_daemon, registry
 from benchmarks.measuring import Measured, Run, ratio
-from benchmarks.registries import Packed, put_image
 
 OWN: Final = "overlayfs"
 OURS: Final = "layerstore"

@@ -23,7 +23,7 @@ from typing import Final
 
 from benchmarks import inputs
 from benchmarks.contenders import environment
-from benchmarks.registries import Packed, put_image
+from benchmarks.contests.registries import Packed, put_image
 
 _BRIDGE: Final = "lsfleet"
 _NETWORK: Final = "10.213.7"

@@ -18,9 +18,11 @@ from typing import Final
 from layerstore_core.tar.encode import END_OF_ARCHIVE, encode_header, padding
 from layerstore_core.tar.entry import EntryType, TarEntry
 
-_SOURCES: Final = (sysconfig.get_path("stdlib"), "/usr/share")
+#: Python's standard library.
+LIBRARY: Final = sysconfig.get_path("stdlib")
+_SOURCES: Final = (LIBRARY, "/usr/share")
 #: At most so many bytes of a single file are used, so that inputs of different machines are similar.
-_MAX_FILE: Final = 1 << 20
+MAX_FILE: Final = 1 << 20
 _TIME: Final = 1_700_000_000
 _MIB: Final = 1 << 20
 #: The size of the block that large files repeat. No compressor looks so far back.
@@ -29,7 +31,7 @@ _BLOCK: Final = 32 * _MIB
 _LEVEL: Final = 6
 
 
-def _files(start: int = 0) -> Iterator[tuple[str, str]]:
+def source_files(start: int = 0) -> Iterator[tuple[str, str]]:
     """Yield regular files again and again: a name, which is new in each round, and the file's path."""
     for number in range(start, 1 << 20):
         for source in _SOURCES:
@@ -52,7 +54,7 @@ def small_files(target: Path, entries: int, start: int = 0) -> None:
     written = 0
     known: set[str] = set()
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
-        for name, path in _files(start):
+        for name, path in source_files(start):
             parents = [str(one) for one in reversed(Path(name).parents) if str(one) not in known and str(one) != "."]
             for directory in parents:
                 known.add(directory)
@@ -61,7 +63,7 @@ def small_files(target: Path, entries: int, start: int = 0) -> None:
                 tar.addfile(info)
             info = tarfile.TarInfo(name)
             with open(path, "rb") as file:
-                data = file.read(_MAX_FILE)
+                data = file.read(MAX_FILE)
             info.size, info.mode, info.mtime = len(data), 0o644, _TIME
             tar.addfile(info, io.BytesIO(data))
             written += 1 + len(parents)
@@ -111,9 +113,9 @@ def large_files(target: Path, packed: Path, size: int) -> None:
 
 def _block(size: int) -> bytes:
     block = bytearray()
-    for _, path in _files():
+    for _, path in source_files():
         with open(path, "rb") as file:
-            block += file.read(_MAX_FILE)
+            block += file.read(MAX_FILE)
         if len(block) >= size:
             break
     return bytes(block[:size])

@@ -30,6 +30,7 @@ os.write(figures, text.encode())
 code = os.waitstatus_to_exitcode(status)
 sys.exit(code if code >= 0 else 128 - code)
 """
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Run:
 
     Attributes:
         seconds: the seconds by the clock.
-        processor: the seconds of user and system time of the command and its children, but not of a daemon.
+        processor: the seconds of user and system time of the command, of its children, and of its daemon.
         memory: the greatest memory of one of its processes, in bytes.
     """
 
@@ -59,6 +60,11 @@ class Measured:
     def seconds(self) -> list[float | None]:
         """The seconds of each round."""
         return [run.seconds if run else None for run in self.runs]
+
+    @property
+    def processor(self) -> list[float | None]:
+        """The processor's seconds of each round."""
+        return [run.processor if run else None for run in self.runs]
 
     @property
     def median(self) -> float:
@@ -139,6 +145,7 @@ def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
     """Run a contender in a new directory, which is then removed. Return the run, or the error output if it fails."""
     with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name, tempfile.TemporaryFile() as errors:
         contender.before(Path(name))
+        before = _used_by(contender.daemon)
         figures, theirs = os.pipe()
         with (
             open(figures, "rb") as usage,
@@ -148,7 +155,7 @@ def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
                 stdout=subprocess.PIPE if contender.prints_seconds else subprocess.DEVNULL,
                 stderr=errors,
                 cwd=name,
-                env=environment(),
+                env={**environment(), **contender.environment},
                 pass_fds=[theirs],
             ) as process,
         ):
@@ -158,9 +165,31 @@ def once(contender: Contender, work: Path) -> tuple[Run | None, str]:
         if process.returncode or not found:
             errors.seek(0)
             return None, errors.read().decode(errors="replace").strip()
+        daemon = _used_by(contender.daemon) - before
         _clear(Path(name))  # after the clock has stopped: removing the tree is no part of the work
         seconds, processor = map(float, output.split() if contender.prints_seconds else found[:2])
-        return Run(seconds, processor, int(found[2])), ""
+        return Run(seconds, processor + daemon, int(found[2])), ""
+
+
+def _used_by(daemon: Path | None) -> float:
+    """Return the processor's seconds of a daemon and of all its descendants. The argument has its process ID."""
+    if daemon is None:
+        return 0
+    parents, used = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # the process has ended
+        parents[int(path.parent.name)] = int(fields[1])
+        used[int(path.parent.name)] = sum(map(int, fields[11:15]))  # with children that have ended
+    top, total = int(daemon.read_text()), 0
+    for process, ticks in used.items():
+        above = process
+        while above and above != top:
+            above = parents.get(above, 0)
+        total += ticks if above else 0
+    return total / _TICKS
 
 
 def _clear(directory: Path) -> None:

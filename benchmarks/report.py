@@ -25,8 +25,8 @@ _CHARTS: Final = CHECKOUT / "docs" / "charts"
 _README: Final = CHECKOUT / "README.md"
 #: The charts that README shows, with their titles.
 _SHOWN: Final = {
-    "register": "Registering a layer, peers side by side",
-    "export": "Exporting a layer, peers side by side",
+    "register-real": "Registering a realistic layer, peers side by side",
+    "export-real": "Exporting a realistic layer, peers side by side",
     "growth": "Cost of an entry by number of entries",
 }
 _VERDICTS: Final = {True: "met", False: "**not met**", None: "not measured"}
@@ -99,8 +99,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     conditions = (
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, "
         f"Linux {machine['kernel']}, Python {machine['python']}, {machine['file_system']}; "
-        f"up to {results['rounds']} rounds; load {load}. "
-        "A ratio is the median of the ratios of single rounds, with the least and the most."
+        f"{machine.get('engine', 'no kernels')}; up to {results['rounds']} rounds; load {load}. "
+        "A ratio is the median of the ratios of single rounds, with the least and the most. "
+        "Processor time is that of all processes that take part, daemons too."
     )
     parts = [conditions, table(rows(results))]
     for work in results["work"].values():
@@ -126,26 +127,43 @@ def plain(found: Sequence[Row]) -> str:
     return "\n".join(f"{row.work:{width}}  {verdicts[row.met]:8} {row.found}  [{row.target}]" for row in found)
 
 
-def peers(work: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
-    """Return for each contender: name, seconds, spread, ratio to the reference, processor seconds, what it does."""
+def peers(work: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return for each contender: name, seconds, spread, ratio, processor seconds, their ratio, and what it does.
+
+    The ratios are to the reference.
+    """
     found = {name: Measured.from_json(data) for name, data in work["contenders"].items()}
     reference = found.get(work["reference"])
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, one in found.items():
         if not one.ran:
-            lines.append((name, "-", "-", "-", "-", one.missing))
+            lines.append((name, "-", "-", "-", "-", "-", one.missing))
             continue
         times = [second for second in one.seconds if second is not None]
-        relative = ratio(one.seconds, reference.seconds) if reference else None
-        processor = statistics.median(run.processor for run in one.runs if run is not None)
-        spread = f"{min(times):.2f} to {max(times):.2f}"
-        times_reference = f"{relative.median:.2f}" if relative else "-"
-        lines.append((name, f"{one.median:.2f}", spread, times_reference, f"{processor:.2f}", one.does))
+        processor = statistics.median(second for second in one.processor if second is not None)
+        # Small work takes milliseconds.
+        digits = 2 if one.median >= 0.1 else 4
+        lines.append(
+            (
+                name,
+                f"{one.median:.{digits}f}",
+                f"{min(times):.{digits}f} to {max(times):.{digits}f}",
+                _relative(one.seconds, reference.seconds if reference else ()),
+                f"{processor:.{digits}f}",
+                _relative(one.processor, reference.processor if reference else ()),
+                one.does,
+            )
+        )
     return lines
 
 
+def _relative(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    found = ratio(ours, theirs)
+    return f"{found.median:.2f}" if found else "-"
+
+
 def _peers(work: Mapping[str, Any]) -> str:
-    return _table(("who", "s", "spread", f"× {work['reference']}", "processor s", "does"), peers(work))
+    return _table(("who", "s", "spread", f"× {work['reference']}", "processor s", "× its", "does"), peers(work))
 
 
 def _costs(costs: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from layerstore_core.base import kernels
 from layerstore_core.base.paths import expanded
 from layerstore_core.config.settings import ONE_WORD, SETTINGS
 from layerstore_core.errors import ConfigError
@@ -23,6 +24,8 @@ ANY_DRIVER: Final = "*"
 TABLES: Final = ("drivers", "registries")
 #: The variable that names the configuration file.
 _FILE_VARIABLE: Final = PREFIX + "CONFIG"
+#: Variables that are read elsewhere.
+_NOT_SETTINGS: Final = (_FILE_VARIABLE, kernels.VARIABLE)
 #: Prefixes of variables for the tests of this package and of drivers. The commands that tests run see these, too.
 _OF_TESTS: Final = ("TEST_", "SHARED", "RELIABILITY", "FIGURES", "GROWTH", "MUTANTS")
 
@@ -71,7 +74,7 @@ def _refuse_unknown_variables() -> None:
     unknown = {}
     for key, value in os.environ.items():
         upper = key.upper()
-        if value and upper.startswith(PREFIX) and key != _FILE_VARIABLE:
+        if value and upper.startswith(PREFIX) and key not in _NOT_SETTINGS:
             name = upper.removeprefix(PREFIX).lower()
             if name not in SETTINGS and not name.startswith("drivers__") and not _is_reserved(key.removeprefix(PREFIX)):
                 unknown[key] = did_you_mean(name, ("config", *SETTINGS), lambda near: (PREFIX + near).upper())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def test_the_peer_that_counts_for_a_target(which: str, found: str, *, met: bool)
         "title", {"ours": measured(2.0), "a": measured(1.0), "b": measured(4.0), "c": measured(missing="no c")}
     )
     assert row.found.startswith(found)
-    assert row.found.endswith(" of a" if which == "fastest" else " of b")
+    assert row.found.endswith(f" of {'a' if which == 'fastest' else 'b'}; processor 1.00 (1.00 to 1.00)")
     assert row.met is met
 
 
@@ -71,6 +73,25 @@ def test_a_target_without_measurement_is_neither_met_nor_missed() -> None:
     )
 
 
+@pytest.mark.parametrize(("processor", "met"), [(1.4, True), (1.5, False)])
+def test_a_target_for_the_processor_has_to_be_met_too(processor: float, *, met: bool) -> None:
+    target = Against("w", "ours", ("a",), 0.9, processor=1.4)
+    row = target.row("title", {"ours": measured(0.8, processor=processor), "a": measured(1.0)})
+    assert row.target == "at most 0.9 × a, and 1.4 × its processor time"
+    assert row.met is met
+
+
+def test_work_that_two_peers_do_together_is_compared_with_their_sum() -> None:
+    target = Against("w", "ours", ("inflate", "slow"), 0.8, plus="tar")
+    peers = {"inflate": measured(1.0, 1.0), "slow": measured(9.0, 9.0), "tar": measured(3.0, None)}
+    row = target.row("title", {"ours": measured(3.0, 3.0), **peers})
+    assert row.target == "at most 0.8 × the sum of the fastest of inflate, slow and tar"
+    assert row.found == "0.75 (0.75 to 0.75) of inflate; processor 0.50 (0.50 to 0.50)"
+    assert row.met is True
+    without = target.row("title", {"ours": measured(3.0), **peers, "tar": measured(missing="no tar")})
+    assert (without.met, without.found) == (None, "not measured: tar: no tar")
+
+
 def test_rows_of_a_work() -> None:
     found = rows(
         results(
@@ -79,7 +100,10 @@ def test_rows_of_a_work() -> None:
         )
     )
     ours = [(row.target, row.met) for row in found if row.work.endswith("vfs")]
-    assert ours == [("at most 1 × GNU tar -x", True), ("at most 0.2 × docker load", False)]
+    assert ours == [
+        ("at most 0.85 × GNU tar -x, and 1.4 × its processor time", True),
+        ("at most 0.13 × docker load", False),
+    ]
     assert [row.met for row in found if row.work.endswith("overlay2")] == [None, None]
 
 
@@ -205,3 +229,22 @@ def test_memory_is_that_of_the_command(tmp_path: Path) -> None:
     run, _ = once(Contender("large", "", python("data = b'x' * (300 << 20)")), tmp_path)
     assert run is not None
     assert 300 * MIB < run.memory < 600 * MIB
+
+
+def test_the_processors_time_of_a_daemon_counts(tmp_path: Path) -> None:
+    """The daemon, which is this process here, works while the command waits."""
+    pid = tmp_path / "pid"
+    pid.write_text(str(os.getpid()))
+    end = threading.Event()
+    worker = threading.Thread(target=lambda: [None for _ in iter(end.is_set, True)])
+    work = tmp_path / "work"
+    work.mkdir()
+    worker.start()
+    try:
+        used = [once(Contender("a", "", ["sleep", "1"], daemon=daemon), work)[0] for daemon in (None, pid)]
+    finally:
+        end.set()
+        worker.join()
+    assert used[0] is not None
+    assert used[1] is not None
+    assert used[0].processor < 0.05 < used[1].processor

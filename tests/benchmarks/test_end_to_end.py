@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from benchmarks import inputs, report
 from benchmarks.contenders import CHECKOUT
+from benchmarks.realistic import realistic_files
 
 
 def run(*arguments: str | Path) -> str:
@@ -34,6 +36,7 @@ def run(*arguments: str | Path) -> str:
 def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     out = tmp_path / "out"
     sizes = ["--entries", "200", "--rounds", "1", "--large-bytes", "4194304", "--layers", "12", "--depth", "3"]
+    sizes += ["--real-entries", "60", "--changed", "10", "--checked", "2"]
     sizes += ["--pulled-entries", "60", "--pulled-bytes", "4194304"]
     sizes += ["--full", "--full-entries", "1000", "--full-bytes", "3000000", "--growth-entries", "1000"]
     output = run("benchmarks", *sizes, "--no-daemons", "--work", tmp_path, "--disk", tmp_path, "--output", out)
@@ -65,7 +68,7 @@ def test_the_benchmark_runs_all_works(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(page.read_text())
     run("benchmarks.report", out / "results.json", "--page", page, "--charts", tmp_path / "charts", "--readme", readme)
-    assert "![Registering a layer, peers side by side](charts/register.svg)" in readme.read_text()
+    assert "![Registering a realistic layer, peers side by side](charts/register-real.svg)" in readme.read_text()
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     for row in results["rows"]:
@@ -110,3 +113,16 @@ def test_even_files_have_the_number_of_entries(tmp_path: Path, entries: int) -> 
     inputs.even_files(tmp_path / "tar", entries)
     with tarfile.open(tmp_path / "tar") as tar:
         assert len({member.name for member in tar}) == entries
+
+
+def test_a_realistic_layer_has_what_programs_write(tmp_path: Path) -> None:
+    realistic_files(tmp_path / "tar", 400)
+    with tarfile.open(tmp_path / "tar") as tar:
+        members = tar.getmembers()
+    assert len(members) == 400
+    assert all(re.fullmatch(r"\d+\.\d{9}", member.pax_headers["mtime"]) for member in members)
+    assert {member.type for member in members} == {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
+    assert any("SCHILY.xattr.user.mime_type" in member.pax_headers for member in members)
+    assert len({member.uid for member in members}) > 1
+    known = {member.name for member in members}
+    assert all(member.linkname in known for member in members if member.islnk())

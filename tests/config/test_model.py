@@ -243,9 +243,20 @@ def test_all_variables_that_are_no_settings_are_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["TEST_STRICT", "SHARED", "RELIABILITY", "RELIABILITY_SEED", "FIGURES", "MUTANTS", "VFS_X", "OVERLAY2_X_Y"]
+    "name",
+    [
+        "NATIVE",
+        "TEST_STRICT",
+        "SHARED",
+        "RELIABILITY",
+        "RELIABILITY_SEED",
+        "FIGURES",
+        "MUTANTS",
+        "VFS_X",
+        "OVERLAY2_X_Y",
+    ],
 )
-def test_variables_of_tests_and_of_installed_packages_are_not_settings(monkeypatch, name):
+def test_variables_of_kernels_of_tests_and_of_installed_packages_are_not_settings(monkeypatch, name):
     monkeypatch.setenv(f"LAYERSTORE_{name}", "1")
     assert set(load_config().sources.values()) == {"default"}
 

@@ -21,6 +21,8 @@ SOURCES = sorted(
         "drivers/*/layerstore_*/**/*.py",
         "bridges/*/layerstore_*/**/*.py",
         "examples/*/layerstore_*/**/*.py",
+        "native/layerstore_native/*.py",
+        "native/layerstore_native/*.pyi",
     )
     for path in TOP.glob(pattern)
 )

@@ -1,0 +1,1 @@
+"""The contenders of each piece of work, by subject."""

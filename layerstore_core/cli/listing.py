@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from layerstore_core.base.structs import struct
 from layerstore_core.cli import output
 from layerstore_core.cli.parameters import KeyValueType
 from layerstore_core.cli.session import Session
@@ -70,7 +70,7 @@ class FormatType(click.ParamType["Template"]):
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-@dataclass(frozen=True)
+@struct(frozen=True)
 class Template:
     """What to print for each object: text, and the fields to put into it.
 
@@ -141,7 +141,7 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else output.printable(str(value))
 
 
-@dataclass(frozen=True)
+@struct(frozen=True)
 class Listing:
     """The options with which a list is to be printed.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from layerstore_core.base.structs import struct
 
 
-@dataclass(frozen=True, slots=True)
+@struct(frozen=True, slots=True)
 class MountSpec:
     """One mount, in the words of mount(8) and of containerd's mount instructions.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from layerstore_core.base.plugins import DRIVERS, WRAPPERS, entry_point_names, installed_entry_points
+from layerstore_core.base.structs import struct
 from layerstore_core.config.sources import did_you_mean
 from layerstore_core.driver.context import DriverContext
 from layerstore_core.errors import AmbiguousDriver, DriverContractError, DriverNotFound, LayerStoreError
@@ -27,7 +27,7 @@ _TAKEN: Final = ("image", "layerstore")
 DriverFactory = Callable[[DriverContext], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@struct(frozen=True, slots=True)
 class InstalledDriver:
     """A driver of an installed distribution.
 

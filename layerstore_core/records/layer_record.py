@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,6 +19,7 @@ from layerstore_core.base.arguments import check_type
 from layerstore_core.base.atomic import write_file
 from layerstore_core.base.digests import ChainID, DiffID, chain_id
 from layerstore_core.base.jsontext import json_problem
+from layerstore_core.base.structs import struct
 from layerstore_core.errors import BadRecord, InvalidMountName
 from layerstore_core.records.fields import Fields, read_fields
 
@@ -45,7 +45,7 @@ _DESCRIPTOR_KEYS: Final = ("mediaType", "size", "digest", "urls", "annotations",
 _GO_ESCAPES: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-@dataclass(frozen=True, slots=True)
+@struct(frozen=True, slots=True)
 class LayerRecord:
     """The record of a read-only layer.
 
@@ -126,7 +126,7 @@ class LayerRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@struct(frozen=True, slots=True)
 class MountRecord:
     """The record of a writable layer.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.structs import struct
 from layerstore_core.cli import output
 from layerstore_core.cli.describe import layer_document, short_length, snapshot_document
 from layerstore_core.cli.listing import Listing, listing_options
@@ -99,7 +99,7 @@ def _snapshot_lines(snapshots: Sequence[Mapping[str, Any]], name: Callable[[Chai
     return output.columns(lines)
 
 
-@dataclass(frozen=True)
+@struct(frozen=True)
 class _Conditions:
     """The conditions of `--filter`; `None` or empty: any."""
 

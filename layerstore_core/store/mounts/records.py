@@ -16,7 +16,6 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ from typing import Any, Final
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE, make_directory
 from layerstore_core.base.digests import ChainID
+from layerstore_core.base.structs import struct, struct_fields
 from layerstore_core.errors import BadRecord
 from layerstore_core.records.own_state import state_directory
 
@@ -34,7 +34,7 @@ _LONGEST: Final = 1 << 16
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
 
 
-@dataclass(frozen=True, slots=True)
+@struct(frozen=True, slots=True)
 class TreeMount:
     """The note of a read-only mount.
 
@@ -113,7 +113,11 @@ class TreeMounts:
         """Write a note, or write it again."""
         directory = self._directory / mount.chain_id.hex
         make_directory(directory, 0o700)
-        document = {key: value for key, value in asdict(mount).items() if key not in ("chain_id", "name")}
+        document = {
+            one.name: getattr(mount, one.name)
+            for one in struct_fields(TreeMount)
+            if one.name not in ("chain_id", "name")
+        }
         inside.write(directory / f"{mount.name}.json", json.dumps(document).encode(), FILE_MODE)
 
     def remove(self, mount: TreeMount) -> None:

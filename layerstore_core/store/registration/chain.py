@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from layerstore_core.base.digests import DiffID, chain_id
+from layerstore_core.base.structs import struct
 from layerstore_core.driver.bound import BoundDriver
 from layerstore_core.errors import InvalidLayer, LayerStoreError
 from layerstore_core.records.layer_record import LayerRecord
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-@dataclass(frozen=True)
+@struct(frozen=True)
 class LayerInput:
     """A layer of several that are registered together.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from layerstore_core.base.kernels import engine
@@ -17,6 +17,14 @@ _LONG: Final = 1 << 19
 _FILTER_BITS: Final = 1 << 23
 
 
+class Paths(Protocol):
+    """Entries with cleaned names: a run, see `layerstore_core.tar.run.Run`."""
+
+    def __len__(self) -> int: ...
+    def path(self, index: int, /) -> bytes: ...
+    def payload(self, index: int, /) -> memoryview: ...
+
+
 class NameSet(Protocol):
     """A set of names: the kernels' `Names`, or `SeenNames`, its twin in Python. Use it in one thread at a time."""
 
@@ -25,6 +33,12 @@ class NameSet(Protocol):
 
     def update(self, names: Iterable[bytes], /) -> None:
         """Add names, whether they are new or not."""
+
+    def add_run(self, run: Paths, /) -> bool:
+        """Add the paths of a run if all are new; add none and return `False` if one is in the set, or twice in it."""
+
+    def add_empty(self, run: Paths, /) -> None:
+        """Add the paths of the entries of a run that have no payload, whether they are new or not."""
 
     def __contains__(self, name: bytes, /) -> bool: ...
 
@@ -67,17 +81,17 @@ class SeenNames:
             self._pack()
         return True
 
-    def add_new(self, names: Sequence[bytes]) -> bool:
-        """Add names if all are new; add none and return `False` if one is in the set, or is given twice."""
-        keys = set(map(hash, names))
-        if len(keys) < len(names) or not self._recent.isdisjoint(keys):
+    def add_run(self, run: Paths) -> bool:
+        """Add the paths of a run if all are new; add none and return `False` if one is in the set, or twice in it."""
+        paths = {run.path(number) for number in range(len(run))}
+        if len(paths) < len(run) or any(path in self for path in paths):
             return False
-        if self._arrays and any(map(self._packed, keys)):
-            return False
-        self._recent |= keys
-        if len(self._recent) >= _RECENT:
-            self._pack()
+        self.update(paths)
         return True
+
+    def add_empty(self, run: Paths) -> None:
+        """Add the paths of the entries of a run that have no payload, whether they are new or not."""
+        self.update(run.path(number) for number in range(len(run)) if not run.payload(number))
 
     def update(self, names: Iterable[bytes]) -> None:
         """Add names, whether they are new or not."""

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, Protocol
 from layerstore_core.base.nameset import seen_names
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.plain_entries import PlainEntry
+from layerstore_core.tar.run import Run
 from layerstore_core.tar.scanner import TarScanner
 
 #: How many bytes are read from a file at a time.
@@ -26,6 +27,9 @@ class StreamListener(Protocol):
 
     def whole_entry(self, segment: bytes, entry: TarEntry, payload: memoryview) -> None:
         """Process an entry in one piece: its headers, as `segment` would get them, and its whole payload."""
+
+    def run(self, run: Run) -> None:
+        """Process a run: entries that come in one piece each."""
 
     def plain_entries(self, entries: list[PlainEntry]) -> None:
         """Process a batch of plain entries, each in one piece."""
@@ -123,13 +127,28 @@ class LayerStream(io.RawIOBase):
             InvalidLayer: the tar is malformed or cut off.
             ValueError: the stream has been read as bytes already.
         """
-        if self._pieces is not None:
-            raise ValueError("this layer stream has been read as bytes; it cannot be iterated as entries")
-        self._entries_begun = True
+        self._begin_entries()
         while (entry := self._next_entry()[1]) is not None:
             yield entry
 
-    def entries_and_runs(self) -> Iterator[TarEntry | list[PlainEntry]]:
+    def entries_and_runs(self) -> Iterator[TarEntry | Run]:
+        """Iterate over the entries, as `entries`, but with plain entries in runs, where there are kernels.
+
+        Most entries are plain. The payloads of a run's entries are in the run.
+
+        Raises:
+            InvalidLayer: the tar is malformed or cut off.
+            ValueError: the stream has been read as bytes already.
+        """
+        self._begin_entries()
+        while True:
+            while (run := self._next_run()) is not None:
+                yield run
+            if (entry := self._next_entry()[1]) is None:
+                return
+            yield entry
+
+    def entries_and_batches(self) -> Iterator[TarEntry | list[PlainEntry]]:
         """Iterate over the entries, as `entries`, but with plain entries in batches: lists of whole entries.
 
         Most entries are plain.
@@ -208,18 +227,42 @@ class LayerStream(io.RawIOBase):
         if self._pieces is not None:
             for _ in self._pieces:
                 pass
-        while self._next_entry()[1] is not None:
-            while self._next_batch():
+        while self._next_run() is not None or self._next_entry()[1] is not None:
+            pass
+
+    def _begin_entries(self) -> None:
+        if self._pieces is not None:
+            raise ValueError("this layer stream has been read as bytes; it cannot be iterated as entries")
+        self._entries_begun = True
+
+    def _next_run(self) -> Run | None:
+        """Read the plain entries that come next; return `None` if there are none, or no kernels."""
+        self._finish_entry()
+        if self._done:
+            return None
+        try:
+            run = self._scanner.next_run()
+            if run is not None:
+                self.entry_count += len(run)
+                if self._listener is not None:
+                    self._listener.run(run)
+        except Exception as error:
+            self._failure = error
+            raise
+        return run
+
+    def _finish_entry(self) -> None:
+        """Read the rest of the current entry's payload."""
+        if self._failure is not None:
+            raise self._failure
+        self._whole = None
+        if self._current is not None:
+            for _ in self.payload():
                 pass
 
     def _next_batch(self) -> list[PlainEntry]:
         """Read the batch of plain entries that come next; empty if there are none."""
-        if self._failure is not None:
-            raise self._failure
-        if self._current is not None:
-            for _ in self.payload():
-                pass
-        self._whole = None
+        self._finish_entry()
         try:
             entries = self._scanner.plain_entries()
             if entries:
@@ -232,12 +275,7 @@ class LayerStream(io.RawIOBase):
         return entries
 
     def _next_entry(self) -> tuple[bytes, TarEntry | None]:
-        if self._failure is not None:
-            raise self._failure
-        self._whole = None
-        if self._current is not None:
-            for _ in self.payload():
-                pass
+        self._finish_entry()
         if self._done:
             return b"", None
         listener = self._listener

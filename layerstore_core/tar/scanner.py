@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
+from layerstore_core.base.kernels import engine
 from layerstore_core.errors import InvalidLayer
 from layerstore_core.streams.compression import why_no_tar
 from layerstore_core.tar import sparse
@@ -28,6 +29,7 @@ from layerstore_core.tar.header import (
 )
 from layerstore_core.tar.pax import apply_records, parse_decimal, parse_records
 from layerstore_core.tar.plain_entries import PlainEntry, read_plain_entries
+from layerstore_core.tar.run import Run, entry_of
 
 #: Longest extended header or long name that is accepted, in bytes: Go's `archive/tar` has the same limit.
 MAX_META: Final = 1 << 20
@@ -38,6 +40,9 @@ TRAILER_PIECE: Final = 1 << 20
 
 #: Longest payload that is joined if it is in two chunks, in bytes.
 _MAX_JOINED: Final = 1 << 19
+#: The most entries of a run, and the bytes of the tar after which no more entry of it begins.
+_RUN_ENTRIES: Final = 1024
+_RUN_BYTES: Final = 1 << 20
 
 _META: Final = frozenset({b"x", b"X", b"g", b"L", b"K"})
 #: Types of entries that a single header may describe completely. Only files may have a payload then.
@@ -84,6 +89,8 @@ class TarScanner:
     """
 
     def __init__(self, read_chunk: Callable[[], bytes]) -> None:
+        kernels = engine().kernels
+        self._scan = None if kernels is None else kernels.scan
         self._read_chunk = read_chunk
         self._buffer = b""
         self._ahead = b"", 0
@@ -170,6 +177,28 @@ class TarScanner:
             self._fail(f"a name is longer than {MAX_NAME} bytes", at=offset, name=entry.name[:80])
         self._entries += 1
         return self._announce(entry)
+
+    def next_run(self) -> Run | None:
+        """Read the plain entries that come next; return `None`, and read nothing, if `next_entry` is needed.
+
+        It always is where there are no kernels. The payload of the current entry must have been read before.
+        """
+        if self._scan is None:
+            return None
+        while True:
+            found: Run = self._scan(
+                self._buffer, self._position, self._padding, self._buffer_offset, _RUN_ENTRIES, _RUN_BYTES
+            )
+            if len(found):
+                break
+            # An entry that is in two chunks is joined, if it is small.
+            self._segment_start = self._position
+            if not 0 < found.needed <= _MAX_JOINED or not self._have(found.needed):
+                return None
+        self._position, self._padding = found.position, found.padding
+        self._entries += len(found)
+        self._entry_name = entry_of(found, len(found) - 1).name
+        return found
 
     def plain_entries(self) -> list[PlainEntry]:
         """Return the plain entries that come next and are completely in the buffer; empty if `next_entry` is needed.

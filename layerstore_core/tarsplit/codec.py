@@ -18,7 +18,9 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from pybase64 import b64decode, b64encode
 
+from layerstore_core.base.kernels import engine
 from layerstore_core.errors import IntegrityError
+from layerstore_core.tar.run import Run
 
 #: The most bytes that this module writes into one segment.
 MAX_SEGMENT: Final = 1 << 20
@@ -258,7 +260,7 @@ class LineWriter:
 
         self._file = file
         self._compressor = isal_zlib.compressobj(_COMPRESSION_LEVEL, isal_zlib.DEFLATED, 31)
-        self._lines: list[bytes] = []
+        self._lines: list[bytes | bytearray] = []
         self._pending = 0
         self._position = 0
 
@@ -279,6 +281,12 @@ class LineWriter:
         """Write a segment and the file entry that follows it."""
         self._append(encode_entry(segment, name, size, crc, self._position), 2)
 
+    def run(self, run: Run) -> None:
+        """Write the segments of a run, each with its file entry."""
+        kernels = engine().kernels
+        assert kernels is not None
+        self._append(kernels.lines(run, self._position), 2 * len(run))
+
     def entries(self, entries: Sequence[tuple[bytes, bytes, int, int]]) -> None:
         """Write several segments, each with its file entry: segment, name, size and checksum."""
         if b"".join([one[1] for one in entries]).translate(None, _PLAIN):
@@ -293,7 +301,7 @@ class LineWriter:
         self._compress()
         self._file.write(self._compressor.flush())
 
-    def _append(self, line: bytes, positions: int = 1) -> None:
+    def _append(self, line: bytes | bytearray, positions: int = 1) -> None:
         self._position += positions
         self._lines.append(line)
         self._pending += len(line)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from layerstore_core.base.nameset import SeenNames
+from layerstore_core.base.nameset import seen_names
 from layerstore_core.base.paths import leaves_root
 from layerstore_core.tar.entry import EntryType, TarEntry
 from layerstore_core.tar.plain_entries import PlainEntry, entry_of
+from layerstore_core.tar.run import Run
+from layerstore_core.tar.run import entry_of as entry_of_run
 from layerstore_core.tar.whiteouts import NameKind, classify
 from layerstore_core.tarsplit.codec import LineWriter
 
@@ -43,9 +45,9 @@ class Recorder:
         self._crc: int | None = None
         self._keep = _Keep.NOTHING
         self._entry: TarEntry | None = None
-        self._names = SeenNames()
+        self._names = seen_names()
         #: Names whose first entry had no payload: another entry of the same name does no harm.
-        self._names_without_payload = SeenNames()
+        self._names_without_payload = seen_names()
         #: Whether a file recorded here may have been replaced by a later entry of the same name.
         self.displaced = False
 
@@ -66,9 +68,20 @@ class Recorder:
             self.payload(payload)
         self.end_entry()
 
+    def run(self, run: Run) -> None:
+        """Record a run."""
+        if self._names.add_run(run):
+            self._names_without_payload.add_empty(run)
+            self._lines.run(run)
+            return
+        for number in range(len(run)):  # the name of at least one has occurred before
+            self.whole_entry(run.segment(number), entry_of_run(run, number), run.payload(number))
+
     def plain_entries(self, entries: list[PlainEntry]) -> None:
         """Record entries that come in one piece each."""
-        if self._names.add_new([one[2] for one in entries]):
+        names = [one[2] for one in entries]
+        if len(set(names)) == len(names) and not any(map(self._names.__contains__, names)):
+            self._names.update(names)
             crc64 = self._crc64
             self._lines.entries(
                 [

@@ -122,7 +122,7 @@ class _Unpacker:
     def run(self) -> None:
         """Apply all entries. If several fail, raise the error of the first in the tar."""
         try:
-            for entry in self._diff.entries_and_runs():
+            for entry in self._diff.entries_and_batches():
                 if isinstance(entry, list):
                     self._extract_batch(entry)
                     continue

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from layerstore_core.base import nameset
 from layerstore_core.base.kernels import Engine
-from layerstore_core.base.nameset import seen_names
+from layerstore_core.base.nameset import SeenNames, seen_names
 from tests import tars
 
 kernels = pytest.importorskip("layerstore_native._kernels", reason="the kernels are not built")
@@ -34,24 +34,25 @@ def run_of(entries: list[tuple[bytes, int]]) -> object:
         )
     )
 )
-def test_the_set_behaves_like_a_python_set(steps: list[bytes | tuple[str, list[tuple[bytes, int]]]]) -> None:
-    names, model = kernels.Names(), set()
-    for step in steps:
-        if isinstance(step, bytes):
-            assert (step in names) == (step in model)
-            assert names.add(step) == (step not in model)
-            model.add(step)
-        elif step[0] == "empty":
-            names.add_empty(run_of(step[1]))
-            model.update(path for path, size in step[1] if not size)
-        else:
-            found = [path for path, _ in step[1]]
-            all_new = model.isdisjoint(found) and len(set(found)) == len(found)
-            assert names.add_run(run_of(step[1])) == all_new
-            model.update(found if all_new else [])
-        assert len(names) == len(model)
-        for name in (b"a", b"b", b"c/d", b"c/e", b"", b"\0"):
-            assert (name in names) == (name in model)
+def test_both_sets_behave_like_a_python_set(steps: list[bytes | tuple[str, list[tuple[bytes, int]]]]) -> None:
+    for names in (kernels.Names(), SeenNames()):
+        model: set[bytes] = set()
+        for step in steps:
+            if isinstance(step, bytes):
+                assert (step in names) == (step in model)
+                assert names.add(step) == (step not in model)
+                model.add(step)
+            elif step[0] == "empty":
+                names.add_empty(run_of(step[1]))
+                model.update(path for path, size in step[1] if not size)
+            else:
+                found = [path for path, _ in step[1]]
+                all_new = model.isdisjoint(found) and len(set(found)) == len(found)
+                assert names.add_run(run_of(step[1])) == all_new
+                model.update(found if all_new else [])
+            assert len(names) == len(model)
+            for name in (b"a", b"b", b"c/d", b"c/e", b"", b"\0"):
+                assert (name in names) == (name in model)
 
 
 def test_names_that_differ_in_one_byte_are_different() -> None:

@@ -190,7 +190,7 @@ def one_by_one() -> Iterator[None]:
     """Create each file when its entry is read, in the plain way, for the length of a `with` block."""
     with (
         mock.patch.object(unpacker._Unpacker, "_add_to_batch", return_value=False),
-        mock.patch.object(LayerStream, "entries_and_runs", LayerStream.entries),
+        mock.patch.object(LayerStream, "entries_and_batches", LayerStream.entries),
         mock.patch.object(Creator, "_remember"),
     ):
         yield
@@ -253,7 +253,7 @@ def batches_of(tar: bytes, size: int) -> tuple[list[tuple[TarEntry, bytes]], int
     in_batches = 0
     file = io.BytesIO(tar)
     diff = LayerStream(TarScanner(lambda: file.read(size)))
-    for item in diff.entries_and_runs():
+    for item in diff.entries_and_batches():
         if isinstance(item, TarEntry):
             found.append((item, b"".join(diff.payload())))
             continue

@@ -16,6 +16,7 @@ import pytest
 
 from layerstore_core import LayerStore, LayerStoreError, StoreConfig
 from layerstore_core.base.digests import DiffID
+from layerstore_core.base.threads import rest
 from layerstore_core.diff import compare_trees
 from layerstore_core.images import Images
 from layerstore_core.maintenance.check import check_store, repair
@@ -251,6 +252,7 @@ def interrupt(
         assert store.has_layer(place.base)
     wrong += [f"{mount} is mounted" for mount in mounts_below(place.config.root)]
     wrong += [f"descriptor {number} is open: {name}" for number, name in opened().items() - before.items()]
+    rest()
     if threading.active_count() != threads:
         wrong.append(f"threads are left: {threading.enumerate()}")
     if children() - processes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from layerstore_core import IntegrityError, LayerDoesNotExist
+from layerstore_core.base.threads import rest
 from tests import tars
 from tests.store.layers import BASE, MIDDLE, TOP, chain, export, record_path, register, tar_of
 
@@ -90,6 +91,7 @@ def test_an_error_of_the_write_function_ends_the_copy(store, in_thread, calls):
     with pytest.raises(OSError, match="No space"):
         layer.copy_tar(write, in_thread=in_thread)
     assert len(written) == calls
+    rest()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("layerstore-")]
 
 

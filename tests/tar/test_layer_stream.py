@@ -12,6 +12,8 @@ from layerstore_core.errors import InvalidLayer
 from layerstore_core.tar.entry import TarEntry
 from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.plain_entries import PlainEntry, entry_of
+from layerstore_core.tar.run import Run
+from layerstore_core.tar.run import entry_of as entry_of_run
 from layerstore_core.tar.scanner import TarScanner
 from tests import tars
 
@@ -31,6 +33,10 @@ class Listener:
         if payload:
             self.payload(payload)
         self.end_entry()
+
+    def run(self, run: Run) -> None:
+        for number in range(len(run)):
+            self.whole_entry(run.segment(number), entry_of_run(run, number), run.payload(number))
 
     def plain_entries(self, entries: list[PlainEntry]) -> None:
         for one in entries:

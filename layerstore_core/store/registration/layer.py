@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 from layerstore_core.base import inside
 from layerstore_core.base.atomic import FILE_MODE
 from layerstore_core.base.digests import DiffID, chain_id
+from layerstore_core.base.kernels import engine
+from layerstore_core.base.threads import Lane
 from layerstore_core.errors import while_doing
 from layerstore_core.log import logger
 from layerstore_core.records.layer_record import LayerRecord
@@ -28,6 +30,7 @@ from layerstore_core.tar.layer_stream import LayerStream
 from layerstore_core.tar.scanner import TarScanner
 from layerstore_core.tarsplit.codec import LineReader, LineWriter, decode_lines
 from layerstore_core.tarsplit.record import Recorder
+from layerstore_core.tarsplit.record_lane import RecorderLane
 from layerstore_core.tarsplit.verify_payloads import verify_payloads
 
 if TYPE_CHECKING:
@@ -189,10 +192,11 @@ class Registration:
         from fastcrc import crc64
 
         try:
-            with self._transaction.open_tar_split() as file:
+            with self._transaction.open_tar_split() as file, Lane("layerstore-record") as lane:
                 recorder = Recorder(LineWriter(file), crc64.go_iso)
+                listener = recorder if engine().kernels is None else RecorderLane(recorder, lane)
                 diff = LayerStream(
-                    TarScanner(source.read_chunk), recorder, await_parents, count_implied=source.count_implied
+                    TarScanner(source.read_chunk), listener, await_parents, count_implied=source.count_implied
                 )
                 applied = self._drive(diff, source, progress)
             # A driver that read bytes may have done anything with them: ask its files.

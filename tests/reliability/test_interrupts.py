@@ -225,6 +225,7 @@ def interrupt(
 ) -> list[str]:
     """Do an operation with an exception, then again without one. Return descriptions of what is wrong afterwards."""
     wrong: list[str] = []
+    rest()
     before, threads, processes = opened(), threading.active_count(), children()
     with place.open() as store:
         try:
